@@ -1,0 +1,188 @@
+//! A core's settings, and what it is started from.
+
+use synod_types::{Index, LogPosition, NodeId};
+
+use crate::{DecodeError, Entry, HardState, MembershipError, SnapshotMeta};
+
+/// Settings of a [`Raft`](crate::Raft) core. A tick is 10 ms. All members of a group must have the same
+/// `election_ticks`, `check_quorum` and `max_clock_drift_percent`: leases depend on them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RaftConfig {
+    /// This node.
+    pub id: NodeId,
+    /// How long a follower waits for its leader before it campaigns, at least; up to twice as long, drawn
+    /// anew each time. Also for how long it denies its vote to others. Default 100 (1 s); at least three
+    /// heartbeats.
+    pub election_ticks: u64,
+    /// Between heartbeats. Default 10 (100 ms); at least 1.
+    pub heartbeat_ticks: u64,
+    /// Unanswered appends to a peer. Default 256; at least 1.
+    pub max_inflight_messages: usize,
+    /// Their payload, in bytes. Default 16 MiB; one message may always be in flight.
+    pub max_inflight_bytes: u64,
+    /// Payload of an append, in bytes. Default 1 MiB; one entry always fits.
+    pub max_append_bytes: u64,
+    /// Proposals that a leader has not committed yet, in bytes; more are [`Rejected::Overloaded`]. Default
+    /// 64 MiB; one batch always fits.
+    ///
+    /// [`Rejected::Overloaded`]: crate::Rejected::Overloaded
+    pub max_uncommitted_bytes: u64,
+    /// Data of a proposal, in bytes. Default 16 MiB.
+    pub max_entry_bytes: u64,
+    /// Committed entries in one Ready, in bytes; the rest come with the next. Default 16 MiB.
+    pub max_committed_bytes: u64,
+    /// Reads without an answer. Default 100 000.
+    pub max_pending_reads: usize,
+    /// Ask whether an election can be won before raising the term. Default true.
+    pub pre_vote: bool,
+    /// A leader without answers from a quorum steps down, and followers who hear a leader refuse to vote.
+    /// Without it there are no leases. Default true.
+    pub check_quorum: bool,
+    /// Refuse membership changes after which too few of the voters answer. Default true.
+    pub strict_reconfig: bool,
+    /// Whether this node would rather lead than others.
+    pub priority: Priority,
+    /// How much faster or slower than another node's a clock may run, in percent. A lease is shorter by
+    /// this much. Default 5; below 50.
+    pub max_clock_drift_percent: u64,
+    /// Of the random number generator: different on each node and at each start.
+    pub seed: u64,
+}
+
+/// How early a node campaigns. Only a preference: any node may become the leader.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Priority {
+    /// Waits one election timeout longer than the others.
+    Low,
+    /// The usual one to two election timeouts.
+    #[default]
+    Normal,
+    /// At most one and a half.
+    High,
+}
+
+impl RaftConfig {
+    /// The defaults.
+    #[must_use]
+    pub const fn new(id: NodeId, seed: u64) -> Self {
+        Self {
+            id,
+            election_ticks: 100,
+            heartbeat_ticks: 10,
+            max_inflight_messages: 256,
+            max_inflight_bytes: 16 << 20,
+            max_append_bytes: 1 << 20,
+            max_uncommitted_bytes: 64 << 20,
+            max_entry_bytes: 16 << 20,
+            max_committed_bytes: 16 << 20,
+            max_pending_reads: 100_000,
+            pre_vote: true,
+            check_quorum: true,
+            strict_reconfig: true,
+            priority: Priority::Normal,
+            max_clock_drift_percent: 5,
+            seed,
+        }
+    }
+
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    ///
+    /// The first setting that is out of range.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let check = |holds, error| if holds { Ok(()) } else { Err(error) };
+        check(self.id.is_some(), ConfigError::NoNode)?;
+        check(self.heartbeat_ticks >= 1, ConfigError::Heartbeat)?;
+        check(
+            self.election_ticks >= self.heartbeat_ticks.saturating_mul(3)
+                && self.election_ticks <= Self::MAX_ELECTION_TICKS,
+            ConfigError::Election,
+        )?;
+        check(
+            self.max_inflight_messages >= 1
+                && self.max_inflight_bytes >= 1
+                && self.max_append_bytes >= 1
+                && self.max_uncommitted_bytes >= 1
+                && self.max_entry_bytes >= 1
+                && self.max_committed_bytes >= 1
+                && self.max_pending_reads >= 1,
+            ConfigError::Limit,
+        )?;
+        check(self.max_clock_drift_percent < 50, ConfigError::Drift)
+    }
+
+    /// An hour, so that sums of ticks can't overflow.
+    const MAX_ELECTION_TICKS: u64 = 360_000;
+}
+
+/// What a core is started from: what the log and the state machine kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Restored {
+    /// The last [`Write::HardState`](crate::Write::HardState), or the default.
+    pub hard_state: HardState,
+    /// The position before the first entry, and the membership there. For a new group position zero and
+    /// the initial membership; for a node that waits to be added the default.
+    pub start: SnapshotMeta,
+    /// The entries after it, contiguous.
+    pub entries: Vec<Entry>,
+    /// What the state machine has durably applied. May be past the entries, after a crash between the
+    /// installation of a snapshot and its [`Write::Reset`](crate::Write::Reset); the core then writes that
+    /// again.
+    pub applied: SnapshotMeta,
+}
+
+/// The core can't start.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// A node needs an id.
+    #[error("the node id is zero")]
+    NoNode,
+    /// See [`RaftConfig::heartbeat_ticks`].
+    #[error("heartbeat_ticks must be at least 1")]
+    Heartbeat,
+    /// See [`RaftConfig::election_ticks`].
+    #[error("election_ticks must be at least three times heartbeat_ticks, and at most an hour")]
+    Election,
+    /// A limit of zero.
+    #[error("limits must be at least 1")]
+    Limit,
+    /// See [`RaftConfig::max_clock_drift_percent`].
+    #[error("max_clock_drift_percent must be below 50")]
+    Drift,
+    /// Entries are missing or out of order: the log is damaged.
+    #[error("the log has {found} where the entry after {after} belongs")]
+    Gap {
+        /// The entry before.
+        after: LogPosition,
+        /// The next one.
+        found: LogPosition,
+    },
+    /// Committed entries are missing: the log is damaged.
+    #[error("the log ends at {last}, but {commit} was committed")]
+    LostCommitted {
+        /// Committed.
+        commit: Index,
+        /// The last entry.
+        last: Index,
+    },
+    /// The state machine lacks entries that the log has forgotten.
+    #[error("the log starts after {start}, but only {applied} is applied")]
+    LostApplied {
+        /// The position before the first entry.
+        start: Index,
+        /// Applied.
+        applied: Index,
+    },
+    /// A configuration entry is damaged.
+    #[error("the configuration entry at {index} is damaged: {error}")]
+    Entry {
+        /// Where.
+        index: Index,
+        /// How.
+        error: DecodeError,
+    },
+    /// The membership makes no sense.
+    #[error("impossible membership: {0}")]
+    Membership(#[from] MembershipError),
+}

@@ -1,0 +1,196 @@
+//! Entries of the log, and the configuration command that some of them hold.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use synod_types::{Ballot, Index, LogPosition, NodeId, RequestId};
+
+use crate::{Membership, MembershipError};
+
+/// One entry of the replicated log.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Entry {
+    /// Its place.
+    pub index: Index,
+    /// The ballot under which it was proposed.
+    pub ballot: Ballot,
+    /// Whose proposal it is; [`RequestId::NONE`] for the core's own.
+    pub id: RequestId,
+    /// What `data` is.
+    pub kind: EntryKind,
+    /// The command.
+    pub data: Bytes,
+}
+
+impl Entry {
+    /// What the limits in bytes count for an entry besides its data: about what it takes in memory.
+    pub const OVERHEAD_BYTES: u64 = 96;
+
+    /// The entry's identity.
+    #[must_use]
+    pub const fn position(&self) -> LogPosition {
+        LogPosition {
+            ballot: self.ballot,
+            index: self.index,
+        }
+    }
+
+    /// What the limits in bytes count for this entry.
+    #[must_use]
+    pub fn size_bytes(&self) -> u64 {
+        self.data.len() as u64 + Self::OVERHEAD_BYTES
+    }
+}
+
+/// What an entry's data is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EntryKind {
+    /// Nothing: a new leader's first entry.
+    Noop,
+    /// A proposal.
+    Normal,
+    /// An encoded [`ConfigCommand`].
+    Config,
+}
+
+/// Everything about a snapshot but its bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct SnapshotMeta {
+    /// The last entry that it covers.
+    pub last: LogPosition,
+    /// The membership as of that entry.
+    pub membership: Membership,
+}
+
+/// The data of an [`EntryKind::Config`] entry: the whole membership after it, so that none has to be
+/// computed from a history that may have been compacted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ConfigCommand {
+    /// The membership from this entry on.
+    pub membership: Membership,
+    /// As given with the change; empty for the end of a joint configuration.
+    pub context: Bytes,
+}
+
+/// The data of a configuration entry, or an encoded membership, is damaged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum DecodeError {
+    /// Bytes are missing.
+    #[error("truncated configuration")]
+    Truncated,
+    /// Bytes are left over.
+    #[error("{0} bytes after the end of a configuration")]
+    Trailing(usize),
+    /// A format of a later version.
+    #[error("unknown configuration format {0}")]
+    Version(u8),
+    /// A set isn't in ascending order.
+    #[error("configuration members out of order")]
+    Order,
+    /// The sets contradict each other.
+    #[error("impossible membership: {0}")]
+    Membership(#[from] MembershipError),
+}
+
+impl ConfigCommand {
+    /// The encoded form: the [`Membership`], then the context's length (u32, little-endian) and bytes.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let mut out = BytesMut::new();
+        self.membership.encode(&mut out);
+        put_count(&mut out, self.context.len());
+        out.put_slice(&self.context);
+        out.freeze()
+    }
+
+    /// Reads the encoded form; the context shares the memory of `data`.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`] where `data` is anything but what [`ConfigCommand::encode`] makes.
+    pub fn decode(mut data: Bytes) -> Result<Self, DecodeError> {
+        let membership = Membership::decode(&mut data)?;
+        let length = take_count(&mut data)?;
+        if data.len() < length {
+            return Err(DecodeError::Truncated);
+        }
+        let context = data.split_to(length);
+        if data.is_empty() {
+            Ok(Self {
+                membership,
+                context,
+            })
+        } else {
+            Err(DecodeError::Trailing(data.len()))
+        }
+    }
+}
+
+impl Membership {
+    /// The version of the encoded form, its first byte.
+    const VERSION: u8 = 1;
+
+    /// Appends the encoded form: a version byte, then voters, outgoing, learners and learners_next, each as
+    /// a count (u32, little-endian) and as many node ids (u64, little-endian) in ascending order.
+    pub fn encode(&self, out: &mut BytesMut) {
+        out.put_u8(Self::VERSION);
+        for set in [
+            &self.voters,
+            &self.outgoing,
+            &self.learners,
+            &self.learners_next,
+        ] {
+            put_count(out, set.len());
+            for node in set {
+                out.put_u64_le(node.get());
+            }
+        }
+    }
+
+    /// Takes the encoded form off the front of `data`.
+    ///
+    /// # Errors
+    ///
+    /// [`DecodeError`] where there is none, or one that no change could have made.
+    pub fn decode(data: &mut Bytes) -> Result<Self, DecodeError> {
+        if data.is_empty() {
+            return Err(DecodeError::Truncated);
+        }
+        let version = data.get_u8();
+        if version != Self::VERSION {
+            return Err(DecodeError::Version(version));
+        }
+        let mut membership = Self::default();
+        for set in [
+            &mut membership.voters,
+            &mut membership.outgoing,
+            &mut membership.learners,
+            &mut membership.learners_next,
+        ] {
+            let count = take_count(data)?;
+            // Checked before the loop, so that a damaged count costs nothing.
+            if data.len() / 8 < count {
+                return Err(DecodeError::Truncated);
+            }
+            for _ in 0..count {
+                let node = NodeId::new(data.get_u64_le());
+                if set.last().is_some_and(|last| *last >= node) {
+                    return Err(DecodeError::Order);
+                }
+                set.insert(node);
+            }
+        }
+        membership.validate()?;
+        Ok(membership)
+    }
+}
+
+fn put_count(out: &mut BytesMut, count: usize) {
+    // A count past u32 would be a membership or context of gigabytes: refused long before.
+    out.put_u32_le(u32::try_from(count).unwrap_or(u32::MAX));
+}
+
+fn take_count(data: &mut Bytes) -> Result<usize, DecodeError> {
+    if data.len() < 4 {
+        return Err(DecodeError::Truncated);
+    }
+    usize::try_from(data.get_u32_le()).map_err(|_| DecodeError::Truncated)
+}

@@ -1,0 +1,103 @@
+//! Consensus as deterministic state machines without I/O: [`Raft`] behind the [`Consensus`] interface,
+//! which Multi-Paxos will share.
+//!
+//! A core owns one member's part in one replication group: its log since the last compaction, its ballot
+//! and vote, who leads, and what the peers have. It decides and never acts: no clock, thread, socket, disk
+//! or unordered iteration is in here, random numbers come from a seed, and the state is `Clone` and `Hash`.
+//! The same inputs give the same outputs. The shell around it acts.
+//!
+//! # What the shell does, in order
+//!
+//! 1. **Restore.** Read the log and the state machine, and give [`Raft::new`] what they kept
+//!    ([`Restored`]). The seed and the [`RequestId`](synod_types::RequestId)s must be fresh at each start.
+//! 2. **Step.** Feed events with [`Consensus::step`], one or many, each with a monotonic tick read *after*
+//!    the event came in: promises and leases are counted from it. Sleep until [`Consensus::deadline`] at
+//!    most, then step [`Input::Tick`].
+//! 3. **Drain.** Call [`Consensus::ready`] until it gives `None`. For each [`Ready`]:
+//!    1. where `role` is set, or whenever [`Consensus::lease_until`] or [`Consensus::commit`] changed, let
+//!       the readers know **before** any message leaves. A node that serves reads by a lease it no longer
+//!       has may contradict its successor;
+//!    2. hand `writes` to the log under `seq`, to be made durable in this order, after those of all earlier
+//!       Readys. A batch may be torn by a crash; then a prefix of its writes is there;
+//!    3. send `messages`. No need to wait for the disk: the leader's write runs in parallel with those of
+//!       its followers (Raft thesis §10.2.1);
+//!    4. keep `messages_after_persist` until `seq` is durable, then send them. A vote or an acknowledgement
+//!       that left earlier would be forgotten by a crash, and two leaders elected or a committed entry
+//!       lost. Where `writes` is empty, they wait for the earlier write that has this `seq`;
+//!    5. hand `committed` to the state machine, in order. They are committed by a durable quorum; the
+//!       local copy may still be on its way to the disk;
+//!    6. serve each of `reads` once the state machine has applied its index; answer `failed_reads` and
+//!       `dropped`;
+//!    7. where `install` is set, fetch the snapshot from that peer, and install it durably.
+//! 4. **Report.** [`Input::Persisted`] when writes are durable, cumulatively and in order;
+//!    [`Input::Applied`]; [`Input::SnapshotInstalled`] (after it no entry handed out earlier may be applied
+//!    any more) or [`Input::SnapshotFailed`]. While a snapshot is fetched nothing is handed out.
+//! 5. **Compact.** Keep memory bounded by [`Input::Compact`] up to what the state machine has made durable;
+//!    the log may forget as much. A peer that needs more gets a snapshot.
+//! 6. **Stop** for good after a failed write: [`Input::PersistFailed`]. After a failed fsync nobody knows
+//!    what is on the disk, and asking again doesn't help.
+//!
+//! Several Readys may be outstanding at the log. Messages may be lost, duplicated, delayed and reordered;
+//! connections that keep their order are only faster. Nothing a peer says is trusted to be well-formed,
+//! but peers are trusted not to lie.
+//!
+//! # What it guarantees
+//!
+//! - One leader a ballot, and each has all committed entries; committed entries never change (Raft §5).
+//! - A proposal is appended at most once, also when it was forwarded and the message duplicated. Where the
+//!   core refuses or drops one ([`Rejected`]), it was not appended and never will be. Otherwise its outcome
+//!   is unknown until an entry with its id is applied. The core never proposes anything twice.
+//! - A [`ReadState`] is linearizable. [`ReadMode::Index`] needs nothing but Raft; [`ReadMode::Lease`] also
+//!   that clocks drift no more than configured.
+//!
+//! # Leases
+//!
+//! Who hears from a leader promises it not to help to elect another for `election_ticks`, whatever happens
+//! to the ballot meanwhile. A heartbeat round that a quorum answers so gives the leader a lease from the
+//! moment of its *sending*, shorter by the clock drift and by what ticks round. What could break it, and why
+//! it does not:
+//!
+//! - *A restart forgets the promise.* A node that has a past neither votes nor campaigns for an election
+//!   timeout after its start. A sole voter need not wait: nobody else has a lease, since a leader outside
+//!   the voters takes none.
+//! - *A transfer overrides the promise.* While one is under way there is no lease. A leader that gives one
+//!   up counts it ([`TransferEpoch`]); those who hear the new count ignore campaigns of the old, and only
+//!   their answers renew the lease.
+//! - *A membership change moves the quorum.* Each configuration's majority overlaps with that of the next,
+//!   through the joint one, and acknowledging entries promises as answering heartbeats does.
+//!
+//! # Membership
+//!
+//! A configuration counts from when it is appended (and no longer if it is truncated); one change at a
+//! time; each change of voters goes through a joint configuration, which the leader ends by itself. Learners
+//! are promoted when they have nine tenths of the log. A sole voter can't add a voter, since the joint
+//! configuration would need the new one's vote to commit: add a learner and promote it. A removed node is
+//! told so, if it can be reached.
+//!
+//! # Where to read on
+//!
+//! `raft.rs` dispatches; `election.rs`, `leader.rs`, `follower.rs`, `reads.rs`, `members.rs`, `transfer.rs`
+//! and `forward.rs` are the protocol, `storage.rs` says what is durable. `tests/scenarios` shows each rule
+//! at work.
+
+mod config;
+mod consensus;
+mod entry;
+mod input;
+mod membership;
+mod message;
+mod raft;
+mod ready;
+mod rejected;
+mod status;
+
+pub use config::{ConfigError, Priority, RaftConfig, Restored};
+pub use consensus::Consensus;
+pub use entry::{ConfigCommand, DecodeError, Entry, EntryKind, SnapshotMeta};
+pub use input::{Change, Input, MemberChange, Proposal, ReadContext, ReadMode};
+pub use membership::{Membership, MembershipError};
+pub use message::{AppendOutcome, Body, ForwardToken, Message, TransferEpoch};
+pub use raft::Raft;
+pub use ready::{HardState, Install, ReadState, Ready, RoleChange, Write};
+pub use rejected::{ChangeError, Rejected};
+pub use status::{PeerMode, PeerStatus, Role, Status};

@@ -1,0 +1,153 @@
+//! What the cores of a group say to each other.
+
+use synod_types::{Ballot, Index, LogPosition, NodeId, RequestId};
+
+use crate::{Entry, MemberChange, Proposal, ReadMode, Rejected, SnapshotMeta};
+
+/// A message between two members. It may be lost, duplicated, delayed and reordered.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Message {
+    /// The sender.
+    pub from: NodeId,
+    /// The receiver.
+    pub to: NodeId,
+    /// The sender's ballot; of a pre-vote and its grant the ballot that would come next.
+    pub ballot: Ballot,
+    /// The rest.
+    pub body: Body,
+}
+
+/// What a message says.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Body {
+    /// Would you vote for me? Changes nothing at the receiver (Raft thesis §9.6).
+    PreVote {
+        /// The sender's last entry.
+        last: LogPosition,
+    },
+    /// The answer. A grant bears the ballot asked for, a refusal the receiver's own.
+    PreVoteReply {
+        /// Whether it would.
+        granted: bool,
+    },
+    /// Vote for me (Raft §5.2). Sent when the sender's own vote and log are durable.
+    Vote {
+        /// The sender's last entry (Raft §5.4.1).
+        last: LogPosition,
+        /// The [`Body::TimeoutNow`] that caused this, where one did: it overrides the promise given to
+        /// that leader.
+        transfer: Option<TransferEpoch>,
+    },
+    /// The answer. A grant is sent when it is durable.
+    VoteReply {
+        /// Whether the vote was given.
+        granted: bool,
+    },
+    /// Entries from the leader (Raft §5.3).
+    Append {
+        /// The entry before the first of `entries`.
+        prev: LogPosition,
+        /// Contiguous; empty to probe.
+        entries: Vec<Entry>,
+        /// The leader's commit index, not clamped to what the receiver has.
+        commit: Index,
+    },
+    /// The answer.
+    AppendReply {
+        /// How it went.
+        outcome: AppendOutcome,
+    },
+    /// The leader's commit index went up. No answer.
+    Commit {
+        /// The last committed entry; a receiver without it ignores the message.
+        commit: LogPosition,
+    },
+    /// The leader is alive and asks whether it still leads (Raft thesis §6.4).
+    Heartbeat {
+        /// Grows by one with each broadcast.
+        round: u64,
+        /// As in [`Body::Commit`].
+        commit: LogPosition,
+        /// The leader's transfers so far that came to nothing.
+        transfers: TransferEpoch,
+    },
+    /// It does. Never waits for the disk.
+    HeartbeatReply {
+        /// The round answered.
+        round: u64,
+    },
+    /// The entries that the receiver needs are gone: fetch a snapshot from the sender.
+    Snapshot {
+        /// The least that the snapshot will hold.
+        meta: SnapshotMeta,
+    },
+    /// Campaign at once (Raft thesis §3.10).
+    TimeoutNow {
+        /// The leader's transfers so far that came to nothing.
+        transfers: TransferEpoch,
+    },
+    /// Proposals for the leader.
+    Forward {
+        /// Against duplicates.
+        token: ForwardToken,
+        /// In order.
+        proposals: Vec<Proposal>,
+    },
+    /// A membership change for the leader.
+    ForwardChange {
+        /// Against duplicates.
+        token: ForwardToken,
+        /// The change.
+        change: MemberChange,
+    },
+    /// Forwarded proposals or changes were not appended.
+    ForwardRejected {
+        /// Which.
+        ids: Vec<RequestId>,
+        /// Why.
+        reason: Rejected,
+    },
+    /// Reads for the leader.
+    ReadIndex {
+        /// The sender's name for this batch of reads.
+        token: u64,
+        /// A leader without a running lease takes [`ReadMode::Lease`] for [`ReadMode::Index`].
+        mode: ReadMode,
+    },
+    /// The answer.
+    ReadIndexReply {
+        /// As sent.
+        token: u64,
+        /// The read index.
+        result: Result<Index, Rejected>,
+    },
+}
+
+/// The fate of a [`Body::Append`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AppendOutcome {
+    /// The receiver's log equals the leader's up to here, durably.
+    Matched(Index),
+    /// The receiver doesn't have the entry before.
+    Rejected {
+        /// The index of the entry before.
+        at: Index,
+        /// The receiver's last entry, not past `at`, of a ballot not above the one sent: the logs can
+        /// agree at most up to here (a hint by term; Raft §5.3, last paragraph).
+        hint: LogPosition,
+    },
+}
+
+/// How many leadership transfers a leader has given up in its ballot. A [`Body::TimeoutNow`] that is
+/// older than a heartbeat which the receiver has answered is void: that heartbeat may have renewed a lease.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TransferEpoch(pub u64);
+
+/// Marks a forwarded message so that a duplicate of it isn't proposed twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ForwardToken {
+    /// Drawn at each start of the sender.
+    pub session: u64,
+    /// Grows with each message of the session.
+    pub number: u64,
+}

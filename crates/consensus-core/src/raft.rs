@@ -1,0 +1,374 @@
+//! Raft (Ongaro, Ousterhout 2014; Ongaro's thesis), as a [`Consensus`].
+
+mod election;
+mod follower;
+mod forward;
+mod leader;
+mod leading;
+mod log;
+mod members;
+mod peer;
+mod reads;
+mod restore;
+mod rng;
+mod storage;
+mod transfer;
+
+use synod_types::{Ballot, Index, LogPosition, NodeId, Tick};
+
+use self::{
+    election::{Promise, Votes},
+    forward::{Forwarding, Seen},
+    leading::Leading,
+    log::Log,
+    members::Configs,
+    rng::Rng,
+    storage::Storage,
+};
+use crate::{
+    Body, Consensus, HardState, Input, Message, RaftConfig, Ready, Rejected, Role, RoleChange,
+    Status,
+};
+
+/// A Raft core: one member's part in one group.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Raft {
+    config: RaftConfig,
+    rng: Rng,
+    /// The latest time seen.
+    now: Tick,
+    ballot: Ballot,
+    vote: Option<NodeId>,
+    part: Part,
+    leader: Option<NodeId>,
+    log: Log,
+    configs: Configs,
+    storage: Storage,
+    commit: Index,
+    /// Committed entries up to here were handed out.
+    handed: Index,
+    applied: Index,
+    /// The snapshot that the shell is fetching.
+    installing: Option<LogPosition>,
+    promise: Promise,
+    /// After a restart nobody knows what was promised before: no votes until then.
+    silent_until: Tick,
+    election_timeout: u64,
+    election_deadline: Tick,
+    forwarding: Forwarding,
+    seen: Seen,
+    removed: bool,
+    failed: bool,
+    /// What the shell was last told.
+    announced: RoleChange,
+    out: Ready,
+}
+
+/// The role, with what only it needs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Part {
+    Follower,
+    PreCandidate(Votes),
+    Candidate(Votes),
+    Leader(Box<Leading>),
+}
+
+impl Consensus for Raft {
+    fn step(&mut self, now: Tick, input: Input) -> Result<(), Rejected> {
+        if self.failed {
+            return Err(Rejected::Failed);
+        }
+        self.now = self.now.max(now);
+        match input {
+            Input::Tick => self.tick(),
+            Input::Message(message) => return self.on_message(message),
+            Input::Propose(proposal) => return self.propose(vec![proposal]),
+            Input::ProposeMany(proposals) => return self.propose(proposals),
+            Input::ChangeMembers(change) => return self.propose_change(change),
+            Input::Read { ctx, mode } => return self.read(ctx, mode),
+            Input::Transfer { to } => return self.transfer(to),
+            Input::Campaign => return self.campaign_now(),
+            Input::Persisted(seq) => {
+                self.storage.persisted(seq);
+                self.count_own_vote();
+                self.advance_commit();
+            }
+            Input::PersistFailed(_) => self.fail(),
+            Input::Applied(index) => self.applied = self.applied.max(index.min(self.handed)),
+            Input::SnapshotInstalled(meta) => return self.on_installed(meta),
+            Input::SnapshotFailed => self.installing = None,
+            Input::SnapshotSent { to, ok } => self.on_snapshot_sent(to, ok),
+            Input::Compact(index) => {
+                let index = index.min(self.applied);
+                self.configs.compact(index);
+                self.log.compact(index);
+            }
+            Input::Unreachable(node) => self.on_unreachable(node),
+        }
+        Ok(())
+    }
+
+    fn ready(&mut self) -> Option<Ready> {
+        if !self.failed {
+            self.start_read_round();
+            self.hand_over();
+            self.replicate();
+            self.resign();
+            self.flush_forwards();
+            self.collect();
+        }
+        if self.out.is_empty() {
+            return None;
+        }
+        Some(std::mem::take(&mut self.out))
+    }
+
+    fn status(&self) -> Status {
+        let leading = match &self.part {
+            Part::Leader(leading) => Some(leading),
+            Part::Follower | Part::PreCandidate(_) | Part::Candidate(_) => None,
+        };
+        let peers = leading.into_iter().flat_map(|l| &l.peers);
+        Status {
+            id: self.config.id,
+            role: self.role(),
+            leader: self.leader,
+            ballot: self.ballot,
+            commit: self.commit,
+            applied: self.applied,
+            start: self.log.start(),
+            last: self.log.last(),
+            durable: self.storage.durable(),
+            membership: self.membership().clone(),
+            membership_index: self.configs.current_index(),
+            peers: peers.map(|(node, peer)| (*node, peer.status())).collect(),
+            lease_until: self.lease_until(),
+            transferee: leading.and_then(|l| l.transfer).map(|t| t.to),
+            removed: self.removed,
+            failed: self.failed,
+        }
+    }
+
+    fn deadline(&self) -> Tick {
+        if self.failed {
+            return Tick::MAX;
+        }
+        match &self.part {
+            Part::Leader(leading) => leading
+                .transfer
+                .map_or(Tick::MAX, |transfer| transfer.deadline)
+                .min(leading.next_heartbeat),
+            Part::Follower | Part::PreCandidate(_) | Part::Candidate(_) => {
+                self.election_deadline.min(self.forwarding.deadline())
+            }
+        }
+    }
+
+    fn commit(&self) -> Index {
+        self.commit
+    }
+
+    fn lease_until(&self) -> Option<Tick> {
+        self.lease_end()
+    }
+}
+
+impl Raft {
+    fn role(&self) -> Role {
+        match self.part {
+            Part::Follower => Role::Follower,
+            Part::PreCandidate(_) => Role::PreCandidate,
+            Part::Candidate(_) => Role::Candidate,
+            Part::Leader(_) => Role::Leader,
+        }
+    }
+
+    fn tick(&mut self) {
+        self.expire_reads();
+        if matches!(self.part, Part::Leader(_)) {
+            self.tick_leader();
+        } else {
+            self.tick_election();
+        }
+    }
+
+    fn on_message(&mut self, message: Message) -> Result<(), Rejected> {
+        let Message {
+            from,
+            to,
+            ballot,
+            body,
+        } = message;
+        if to != self.config.id || from == self.config.id || !from.is_some() || !is_term(ballot) {
+            return Err(Rejected::InvalidMessage);
+        }
+        // These two may bear a ballot that nobody has yet.
+        if let Body::PreVote { last } = body {
+            self.on_pre_vote(from, ballot, last);
+            return Ok(());
+        }
+        if let Body::PreVoteReply { granted } = body {
+            self.on_pre_vote_reply(from, ballot, granted);
+            return Ok(());
+        }
+        if ballot < self.ballot {
+            self.on_stale(from, ballot, body);
+            return Ok(());
+        }
+        if let Body::Vote { transfer, .. } = body
+            && self.refuses_to_vote(transfer, ballot)
+        {
+            // Unheard, or its ballot would depose the leader.
+            return Ok(());
+        }
+        if ballot > self.ballot {
+            self.become_follower(ballot, None);
+        }
+        self.on_current(from, body)
+    }
+
+    /// A message of the current ballot.
+    fn on_current(&mut self, from: NodeId, body: Body) -> Result<(), Rejected> {
+        let ballot = self.ballot;
+        match body {
+            Body::PreVote { .. } | Body::PreVoteReply { .. } => {}
+            Body::Vote { last, .. } => self.on_vote(from, last),
+            Body::VoteReply { granted } => self.on_vote_reply(from, granted),
+            Body::Append {
+                prev,
+                entries,
+                commit,
+            } => return self.on_append(from, prev, entries, commit),
+            Body::AppendReply { outcome } => return self.on_append_reply(from, outcome),
+            Body::Commit { commit } => {
+                self.heard_leader(from, None)?;
+                self.learn_commit(commit);
+            }
+            Body::Heartbeat {
+                round,
+                commit,
+                transfers,
+            } => return self.on_heartbeat(from, round, commit, transfers),
+            Body::HeartbeatReply { round } => return self.on_heartbeat_reply(from, round),
+            Body::Snapshot { meta } => return self.on_snapshot(from, meta),
+            Body::TimeoutNow { transfers } => return self.on_timeout_now(from, transfers),
+            Body::Forward { token, proposals } => self.on_forward(from, ballot, token, proposals),
+            Body::ForwardChange { token, change } => {
+                self.on_forward_change(from, ballot, token, change);
+            }
+            Body::ForwardRejected { ids, reason } => self.on_forward_rejected(ids, reason),
+            Body::ReadIndex { token, mode } => self.on_read_index(from, token, mode),
+            Body::ReadIndexReply { token, result } => self.on_read_index_reply(token, result),
+        }
+        Ok(())
+    }
+
+    /// A message of an earlier ballot. Its sender learns of ours where it matters; an old leader that
+    /// nobody told would stay one until it misses its quorum.
+    fn on_stale(&mut self, from: NodeId, ballot: Ballot, body: Body) {
+        match body {
+            Body::Append { .. }
+            | Body::Commit { .. }
+            | Body::Heartbeat { .. }
+            | Body::Snapshot { .. }
+            | Body::TimeoutNow { .. } => self.send(from, Body::HeartbeatReply { round: 0 }),
+            Body::Vote { .. } => self.send(from, Body::VoteReply { granted: false }),
+            Body::Forward { token, proposals } => self.on_forward(from, ballot, token, proposals),
+            Body::ForwardChange { token, change } => {
+                self.on_forward_change(from, ballot, token, change);
+            }
+            Body::ReadIndex { token, .. } => {
+                let result = Err(self.not_leader());
+                self.send(from, Body::ReadIndexReply { token, result });
+            }
+            // Certain whatever the ballot.
+            Body::ForwardRejected { ids, reason } => self.on_forward_rejected(ids, reason),
+            Body::PreVote { .. }
+            | Body::PreVoteReply { .. }
+            | Body::VoteReply { .. }
+            | Body::AppendReply { .. }
+            | Body::HeartbeatReply { .. }
+            | Body::ReadIndexReply { .. } => {}
+        }
+    }
+
+    /// Fills the Ready with what follows from the state.
+    fn collect(&mut self) {
+        let hard_state = HardState {
+            ballot: self.ballot,
+            vote: self.vote,
+            commit: self.commit,
+        };
+        self.out.writes = self.storage.take_writes(&self.log, hard_state);
+        self.out.seq = self.storage.seq();
+        if self.storage.is_settled() {
+            // Nothing to wait for.
+            let durable = std::mem::take(&mut self.out.messages_after_persist);
+            self.out.messages.extend(durable);
+        }
+        if self.installing.is_none() && self.handed < self.commit {
+            let from = self.handed.next();
+            let end = self.log.batch_end(from, self.config.max_committed_bytes);
+            let end = end.min(self.commit);
+            self.out
+                .committed
+                .extend(self.log.range(from, end).cloned());
+            self.handed = end;
+        }
+        let now = RoleChange {
+            role: self.role(),
+            leader: self.leader,
+            ballot: self.ballot,
+        };
+        if now != self.announced {
+            self.announced = now;
+            self.out.role = Some(now);
+        }
+    }
+
+    /// After a failed write nobody knows what the disk holds: nothing may be said or done any more. The
+    /// last Ready tells the shell so.
+    fn fail(&mut self) {
+        self.out.messages.clear();
+        self.become_follower(self.ballot, None);
+        self.out.messages.clear();
+        self.out.messages_after_persist.clear();
+        self.out.install = None;
+        self.failed = true;
+        self.out.seq = self.storage.seq();
+        self.out.role = Some(RoleChange {
+            role: Role::Follower,
+            leader: None,
+            ballot: self.ballot,
+        });
+    }
+
+    fn send(&mut self, to: NodeId, body: Body) {
+        self.send_as(self.ballot, to, body);
+    }
+
+    fn send_as(&mut self, ballot: Ballot, to: NodeId, body: Body) {
+        let from = self.config.id;
+        self.out.messages.push(Message {
+            from,
+            to,
+            ballot,
+            body,
+        });
+    }
+
+    /// Sends once all that was decided so far is durable.
+    fn send_durable(&mut self, to: NodeId, body: Body) {
+        self.out.messages_after_persist.push(Message {
+            from: self.config.id,
+            to,
+            ballot: self.ballot,
+            body,
+        });
+    }
+}
+
+/// Whether a ballot is one of Raft's, with another one after it.
+fn is_term(ballot: Ballot) -> bool {
+    ballot.node == 0 && ballot.round < u64::MAX
+}

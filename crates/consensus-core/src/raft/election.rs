@@ -1,0 +1,274 @@
+//! Elections: pre-vote, vote, and the promise not to vote (Raft §5.2, §5.4.1; thesis §4.2.3, §6.4.1, §9.6).
+
+use std::collections::BTreeMap;
+
+use synod_types::{Ballot, LogPosition, NodeId, RequestId, Tick};
+
+use super::{Leading, Part, Raft};
+use crate::{Body, EntryKind, Priority, Rejected, TransferEpoch};
+
+/// Answers to a campaign.
+pub(super) type Votes = BTreeMap<NodeId, bool>;
+
+/// Who hears from a leader promises it not to help another one for an election timeout. Leases rest on it,
+/// so it holds whatever happens to the ballot meanwhile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Promise {
+    /// When it ends.
+    pub(super) until: Tick,
+    /// The leader's ballot.
+    pub(super) ballot: Ballot,
+    /// The latest that the leader said about its transfers.
+    pub(super) transfers: TransferEpoch,
+}
+
+impl Raft {
+    /// Time has passed for a node that doesn't lead.
+    pub(super) fn tick_election(&mut self) {
+        if self.now < self.election_deadline {
+            return;
+        }
+        self.set_leader(None);
+        self.part = Part::Follower;
+        if self.may_campaign() {
+            if self.config.pre_vote {
+                self.pre_campaign();
+            } else {
+                self.campaign(None);
+            }
+        } else {
+            self.draw_timeout();
+        }
+    }
+
+    /// Campaigns because the shell says so.
+    pub(super) fn campaign_now(&mut self) -> Result<(), Rejected> {
+        if matches!(self.part, Part::Leader(_)) {
+            return Ok(());
+        }
+        // The promise binds our vote for ourselves just as those for others.
+        if !self.may_campaign() || self.refuses_to_vote(None, self.next_ballot()) {
+            return Err(Rejected::CannotCampaign);
+        }
+        self.set_leader(None);
+        if self.config.pre_vote {
+            self.pre_campaign();
+        } else {
+            self.campaign(None);
+        }
+        Ok(())
+    }
+
+    /// A node whose latest configuration has no vote for it campaigns as long as that isn't committed: it
+    /// may be the only one that has the entry, and nobody with an older log can win (thesis §4.2.2).
+    pub(super) fn may_campaign(&self) -> bool {
+        let id = self.config.id;
+        (self.membership().is_voter(id) || self.configs.at(self.commit).is_voter(id))
+            && self.installing.is_none()
+            && self.now >= self.silent_until
+    }
+
+    pub(super) fn next_ballot(&self) -> Ballot {
+        Ballot::term(self.ballot.round.saturating_add(1))
+    }
+
+    /// Draws the election timeout anew and starts it: once for each campaign, or two nodes that drew the
+    /// same could split the vote for ever.
+    pub(super) fn draw_timeout(&mut self) {
+        let base = self.config.election_ticks;
+        self.election_timeout = match self.config.priority {
+            Priority::High => base + self.rng.below(base / 2),
+            Priority::Normal => base + self.rng.below(base),
+            Priority::Low => base.saturating_mul(2) + self.rng.below(base),
+        };
+        self.election_deadline = self.now.plus(self.election_timeout);
+    }
+
+    fn pre_campaign(&mut self) {
+        self.draw_timeout();
+        self.part = Part::PreCandidate(Votes::new());
+        let ballot = self.next_ballot();
+        let last = self.log.last();
+        for node in self.other_voters() {
+            self.send_as(ballot, node, Body::PreVote { last });
+        }
+        self.count_vote(self.config.id, true);
+    }
+
+    /// Asks for votes in the next ballot. Our own counts when it is durable, and only then do the
+    /// others hear of it: after a crash we might otherwise get votes that were meant for a log we lost.
+    pub(super) fn campaign(&mut self, transfer: Option<TransferEpoch>) {
+        self.draw_timeout();
+        self.set_leader(None);
+        self.set_ballot(self.next_ballot());
+        self.vote = Some(self.config.id);
+        self.part = Part::Candidate(Votes::new());
+        let last = self.log.last();
+        for node in self.other_voters() {
+            self.send_durable(node, Body::Vote { last, transfer });
+        }
+    }
+
+    fn other_voters(&self) -> Vec<NodeId> {
+        let membership = self.membership();
+        let all = membership.voters.union(&membership.outgoing);
+        all.copied()
+            .filter(|node| *node != self.config.id)
+            .collect()
+    }
+
+    /// Counts an answer in the current campaign, by our own configuration.
+    pub(super) fn count_vote(&mut self, from: NodeId, granted: bool) {
+        let (Part::PreCandidate(votes) | Part::Candidate(votes)) = &mut self.part else {
+            return;
+        };
+        *votes.entry(from).or_default() |= granted;
+        let membership = self.configs.current();
+        if membership.is_quorum(|node| votes.get(&node) == Some(&true)) {
+            if matches!(self.part, Part::PreCandidate(_)) {
+                self.campaign(None);
+            } else {
+                self.become_leader();
+            }
+        } else if membership.is_blocked_by(|node| votes.get(&node) == Some(&false)) {
+            self.part = Part::Follower;
+        }
+    }
+
+    /// Our own vote may have become durable.
+    pub(super) fn count_own_vote(&mut self) {
+        if matches!(self.part, Part::Candidate(_))
+            && self.storage.durable_vote() == (self.ballot, Some(self.config.id))
+        {
+            self.count_vote(self.config.id, true);
+        }
+    }
+
+    fn become_leader(&mut self) {
+        let noop = self.log.last().index.next();
+        self.part = Part::Leader(Box::new(Leading::new(noop, self.now)));
+        self.seen.begin(self.ballot);
+        self.set_leader(Some(self.config.id));
+        self.sync_peers();
+        // Commits the entries of earlier ballots along with it (Raft §5.4.2, §8).
+        self.append_own(RequestId::NONE, EntryKind::Noop, bytes::Bytes::new());
+        self.broadcast_heartbeat();
+    }
+
+    /// Follows, in this ballot, this leader or none yet.
+    pub(super) fn become_follower(&mut self, ballot: Ballot, leader: Option<NodeId>) {
+        let part = std::mem::replace(&mut self.part, Part::Follower);
+        if ballot > self.ballot {
+            self.set_ballot(ballot);
+        }
+        self.set_leader(leader);
+        if let Part::Leader(leading) = part {
+            self.fail_reads_of(*leading);
+            self.draw_timeout();
+        }
+    }
+
+    fn set_ballot(&mut self, ballot: Ballot) {
+        assert!(ballot > self.ballot, "ballots only grow");
+        self.ballot = ballot;
+        self.vote = None;
+    }
+
+    fn set_leader(&mut self, leader: Option<NodeId>) {
+        if self.leader != leader {
+            self.drop_unsent_forwards(leader);
+            self.leader = leader;
+        }
+    }
+
+    /// A message of the current ballot's leader: follow it, wait for it, and promise it our abstention.
+    pub(super) fn heard_leader(
+        &mut self,
+        from: NodeId,
+        transfers: Option<TransferEpoch>,
+    ) -> Result<(), Rejected> {
+        if matches!(self.part, Part::Leader(_)) {
+            // Two leaders in one ballot: not a correct peer.
+            return Err(Rejected::InvalidMessage);
+        }
+        self.become_follower(self.ballot, Some(from));
+        self.election_deadline = self.now.plus(self.election_timeout);
+        let known = if self.promise.ballot == self.ballot {
+            self.promise.transfers
+        } else {
+            TransferEpoch::default()
+        };
+        self.promise = Promise {
+            until: self.now.plus(self.config.election_ticks),
+            ballot: self.ballot,
+            transfers: known.max(transfers.unwrap_or_default()),
+        };
+        Ok(())
+    }
+
+    /// Whether a promise forbids to help a candidate for `ballot`. A leader that hands over says so
+    /// (`transfer`), which releases from the promise to it; unless it has taken that back.
+    pub(super) fn refuses_to_vote(&self, transfer: Option<TransferEpoch>, ballot: Ballot) -> bool {
+        if !self.config.check_quorum {
+            return false;
+        }
+        if self.now < self.silent_until {
+            return true;
+        }
+        let promise = match &self.part {
+            Part::Leader(leading) => Promise {
+                until: Tick::MAX,
+                ballot: self.ballot,
+                transfers: leading.transfers,
+            },
+            Part::Follower | Part::PreCandidate(_) | Part::Candidate(_) => self.promise,
+        };
+        if self.now >= promise.until {
+            return false;
+        }
+        // The leader that hands over is that of the ballot before.
+        let handed_over_by = Ballot::term(ballot.round.saturating_sub(1));
+        transfer.is_none_or(|transfers| {
+            (handed_over_by, transfers) < (promise.ballot, promise.transfers)
+        })
+    }
+
+    /// Answers without changing anything. A refusal bears our ballot: a candidate that is behind catches
+    /// up by it, or nodes with a newer ballot and an older log would refuse it for ever.
+    pub(super) fn on_pre_vote(&mut self, from: NodeId, ballot: Ballot, last: LogPosition) {
+        let granted =
+            ballot > self.ballot && last >= self.log.last() && !self.refuses_to_vote(None, ballot);
+        let bears = if granted { ballot } else { self.ballot };
+        self.send_as(bears, from, Body::PreVoteReply { granted });
+    }
+
+    pub(super) fn on_pre_vote_reply(&mut self, from: NodeId, ballot: Ballot, granted: bool) {
+        if granted {
+            if matches!(self.part, Part::PreCandidate(_)) && ballot == self.next_ballot() {
+                self.count_vote(from, true);
+            }
+        } else if ballot > self.ballot {
+            self.become_follower(ballot, None);
+        } else if matches!(self.part, Part::PreCandidate(_)) {
+            self.count_vote(from, false);
+        }
+    }
+
+    /// A request in the current ballot.
+    pub(super) fn on_vote(&mut self, from: NodeId, last: LogPosition) {
+        let free = self.vote == Some(from) || (self.vote.is_none() && self.leader.is_none());
+        if free && last >= self.log.last() {
+            self.vote = Some(from);
+            self.election_deadline = self.now.plus(self.election_timeout);
+            self.send_durable(from, Body::VoteReply { granted: true });
+        } else {
+            self.send(from, Body::VoteReply { granted: false });
+        }
+    }
+
+    pub(super) fn on_vote_reply(&mut self, from: NodeId, granted: bool) {
+        if matches!(self.part, Part::Candidate(_)) {
+            self.count_vote(from, granted);
+        }
+    }
+}

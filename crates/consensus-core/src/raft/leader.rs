@@ -1,0 +1,293 @@
+//! The leader's side of replication (Raft §5.3, §5.4.2; thesis §10.2.1 for the parallel disk write).
+
+use bytes::Bytes;
+use synod_types::{Ballot, Index, LogPosition, NodeId, RequestId, Tick};
+
+use super::{Leading, Part, Raft, log::Log, members::Configs, peer::Peer};
+use crate::{
+    AppendOutcome, Body, Entry, EntryKind, Message, PeerMode, Proposal, RaftConfig, Rejected,
+    SnapshotMeta,
+};
+
+impl Raft {
+    /// The leader's state, if this node leads and takes proposals.
+    pub(super) fn accepting_leader(&self) -> Result<&Leading, Rejected> {
+        if self.removed {
+            return Err(Rejected::Removed);
+        }
+        let Part::Leader(leading) = &self.part else {
+            return Err(self.not_leader());
+        };
+        let stays = self.membership().is_voter(self.config.id);
+        if leading.transfer.is_some() || leading.resigning || !stays {
+            return Err(Rejected::Transferring);
+        }
+        Ok(leading)
+    }
+
+    pub(super) fn not_leader(&self) -> Rejected {
+        match self.leader {
+            None => Rejected::NoLeader,
+            leader @ Some(_) => Rejected::NotLeader { leader },
+        }
+    }
+
+    /// Whether the leader can take these.
+    pub(super) fn admit(&self, proposals: &[Proposal]) -> Result<(), Rejected> {
+        self.accepting_leader()?;
+        self.check_sizes(proposals)?;
+        let uncommitted = self.log.bytes_between(self.commit, self.log.last().index);
+        let bytes: u64 = proposals
+            .iter()
+            .map(|p| p.data.len() as u64 + Entry::OVERHEAD_BYTES)
+            .sum();
+        if uncommitted > 0 && uncommitted.saturating_add(bytes) > self.config.max_uncommitted_bytes
+        {
+            return Err(Rejected::Overloaded);
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_sizes(&self, proposals: &[Proposal]) -> Result<(), Rejected> {
+        let max = self.config.max_entry_bytes;
+        if proposals.iter().any(|p| p.data.len() as u64 > max) {
+            return Err(Rejected::TooLarge);
+        }
+        Ok(())
+    }
+
+    /// Appends an entry of this ballot. It is sent and written with the next Ready, in parallel.
+    pub(super) fn append_own(&mut self, id: RequestId, kind: EntryKind, data: Bytes) {
+        self.log.push(Entry {
+            index: self.log.last().index.next(),
+            ballot: self.ballot,
+            id,
+            kind,
+            data,
+        });
+    }
+
+    /// Sends what the peers can take now. Called once for each Ready, so that many proposals become one
+    /// append, and the commit index rides on it.
+    pub(super) fn replicate(&mut self) {
+        let Part::Leader(leading) = &mut self.part else {
+            return;
+        };
+        let source = Source {
+            config: &self.config,
+            log: &self.log,
+            configs: &self.configs,
+            ballot: self.ballot,
+            commit: self.commit,
+            applied: self.applied,
+            now: self.now,
+            round: leading.round,
+        };
+        for (node, peer) in &mut leading.peers {
+            source.feed(*node, peer, &mut self.out.messages);
+        }
+        self.forget_removed_peers();
+    }
+
+    pub(super) fn on_append_reply(
+        &mut self,
+        from: NodeId,
+        outcome: AppendOutcome,
+    ) -> Result<(), Rejected> {
+        let now = self.now;
+        let last = self.log.last().index;
+        let Part::Leader(leading) = &mut self.part else {
+            return Ok(());
+        };
+        let Some(peer) = leading.peers.get_mut(&from) else {
+            return Ok(());
+        };
+        peer.heard_at = now;
+        match outcome {
+            AppendOutcome::Matched(matched) => {
+                if matched > last {
+                    return Err(Rejected::InvalidMessage);
+                }
+                let news = peer.acknowledge(matched);
+                match peer.mode {
+                    PeerMode::Probe => peer.replicate(),
+                    PeerMode::Snapshot if peer.matched >= self.log.start().index => {
+                        peer.replicate();
+                    }
+                    PeerMode::Snapshot | PeerMode::Replicate => {}
+                }
+                if news {
+                    self.advance_commit();
+                }
+            }
+            AppendOutcome::Rejected { at, hint } => match peer.mode {
+                // An answer to an earlier probe or append says nothing new.
+                PeerMode::Probe if at != peer.next.prev() => {}
+                PeerMode::Replicate if at <= peer.matched => {}
+                PeerMode::Snapshot => {}
+                PeerMode::Probe | PeerMode::Replicate => {
+                    let agreed = self.log.last_at_most(hint).index;
+                    peer.probe_from(agreed.min(at.prev()).next());
+                }
+            },
+        }
+        Ok(())
+    }
+
+    /// Commits what a quorum holds durably, if it is of this ballot: an entry of an earlier one may be
+    /// replaced even when a majority has it (Raft §5.4.2, figure 8).
+    pub(super) fn advance_commit(&mut self) {
+        let Part::Leader(leading) = &self.part else {
+            return;
+        };
+        let (id, durable) = (self.config.id, self.storage.durable());
+        let quorum = Index::new(self.configs.current().quorum_value(|node| {
+            if node == id {
+                durable.get()
+            } else {
+                leading.peers.get(&node).map_or(0, |p| p.matched.get())
+            }
+        }));
+        if quorum > self.commit && self.log.ballot_at(quorum) == Some(self.ballot) {
+            self.set_commit(quorum);
+        }
+    }
+
+    pub(super) fn on_unreachable(&mut self, node: NodeId) {
+        if let Part::Leader(leading) = &mut self.part
+            && let Some(peer) = leading.peers.get_mut(&node)
+            && peer.mode != PeerMode::Snapshot
+        {
+            peer.probe_from(peer.matched.next());
+        }
+    }
+
+    pub(super) fn on_snapshot_sent(&mut self, to: NodeId, ok: bool) {
+        let patience = if ok { self.config.election_ticks } else { 0 };
+        if let Part::Leader(leading) = &mut self.part
+            && let Some(peer) = leading.peers.get_mut(&to)
+        {
+            peer.offer_at = self.now.plus(patience);
+        }
+    }
+
+    /// An answer to a heartbeat: a good moment to find out whether something got lost.
+    pub(super) fn nudge(&mut self, node: NodeId, round: u64) {
+        let Part::Leader(leading) = &mut self.part else {
+            return;
+        };
+        let Some(peer) = leading.peers.get_mut(&node) else {
+            return;
+        };
+        // A heartbeat sent after the probe was answered, and the probe wasn't.
+        peer.probing = peer.probing.filter(|sent_after| round <= *sent_after);
+        let stalled = peer.matched == peer.matched_at_heartbeat;
+        peer.matched_at_heartbeat = peer.matched;
+        let sent = peer.next.prev();
+        if peer.mode != PeerMode::Replicate || !stalled || peer.matched >= sent {
+            return;
+        }
+        let Some(prev) = self.log.position_at(sent) else {
+            // Compacted while under way: a peer that didn't get it needs a snapshot now.
+            peer.probe_from(peer.matched.next());
+            return;
+        };
+        // Refused at once where an append before it was lost, else acknowledged.
+        let body = Body::Append {
+            prev,
+            entries: Vec::new(),
+            commit: self.commit,
+        };
+        self.send(node, body);
+    }
+}
+
+/// What a leader sends from.
+struct Source<'a> {
+    config: &'a RaftConfig,
+    log: &'a Log,
+    configs: &'a Configs,
+    ballot: Ballot,
+    commit: Index,
+    applied: Index,
+    now: Tick,
+    /// The last heartbeat round.
+    round: u64,
+}
+
+impl Source<'_> {
+    /// Sends a peer all that it can take.
+    fn feed(&self, node: NodeId, peer: &mut Peer, out: &mut Vec<Message>) {
+        loop {
+            let wants = match peer.mode {
+                PeerMode::Probe => peer.probing.is_none(),
+                PeerMode::Replicate => {
+                    peer.next <= self.log.last().index && peer.has_window(self.config)
+                }
+                PeerMode::Snapshot => self.now >= peer.offer_at,
+            };
+            if !wants {
+                break;
+            }
+            let body = match self.log.position_at(peer.next.prev()) {
+                Some(prev) if peer.mode != PeerMode::Snapshot => self.append(prev, peer),
+                Some(_) | None => self.offer(peer),
+            };
+            out.push(self.message(node, body));
+        }
+        // Eagerly, or followers would apply (and answer their clients) a heartbeat later.
+        if peer.mode == PeerMode::Replicate
+            && peer.told_commit < self.commit
+            && peer.next > self.commit
+            && let Some(commit) = self.log.position_at(self.commit)
+        {
+            peer.told_commit = self.commit;
+            out.push(self.message(node, Body::Commit { commit }));
+        }
+    }
+
+    fn append(&self, prev: LogPosition, peer: &mut Peer) -> Body {
+        let last = self.log.last().index;
+        let end = self
+            .log
+            .batch_end(peer.next, self.config.max_append_bytes)
+            .min(last);
+        let entries: Vec<Entry> = self.log.range(peer.next, end).cloned().collect();
+        if peer.mode == PeerMode::Probe {
+            peer.probing = Some(self.round);
+        } else {
+            peer.sent(end, self.log.bytes_between(prev.index, end));
+        }
+        if self.commit <= end {
+            peer.told_commit = peer.told_commit.max(self.commit);
+        }
+        Body::Append {
+            prev,
+            entries,
+            commit: self.commit,
+        }
+    }
+
+    /// The peer needs entries that are gone: it shall fetch the state as of what is applied here.
+    fn offer(&self, peer: &mut Peer) -> Body {
+        peer.await_snapshot(self.now.plus(self.config.election_ticks));
+        Body::Snapshot {
+            meta: SnapshotMeta {
+                last: self
+                    .log
+                    .position_at(self.applied)
+                    .unwrap_or_else(|| self.log.start()),
+                membership: self.configs.at(self.applied).clone(),
+            },
+        }
+    }
+
+    fn message(&self, to: NodeId, body: Body) -> Message {
+        Message {
+            from: self.config.id,
+            to,
+            ballot: self.ballot,
+            body,
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! What a leader has besides its log.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use synod_types::{Index, NodeId, Tick};
+
+use super::{
+    peer::Peer,
+    reads::{ReadRound, Reader},
+};
+use crate::TransferEpoch;
+
+/// A leader's state, gone when it steps down.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Leading {
+    /// The other members, and removed ones for a while.
+    pub(super) peers: BTreeMap<NodeId, Peer>,
+    /// The no-op of this ballot. Nothing is known to be up to date before it is committed.
+    pub(super) first_own: Index,
+    pub(super) next_heartbeat: Tick,
+    /// The last heartbeat round.
+    pub(super) round: u64,
+    /// Rounds without a quorum of answers yet, and when they were sent.
+    pub(super) rounds: VecDeque<(u64, Tick)>,
+    /// When the latest round that a quorum answered was sent.
+    pub(super) confirmed_at: Option<Tick>,
+    /// Rounds up to here renew no lease.
+    pub(super) lease_floor: u64,
+    pub(super) transfer: Option<Transfer>,
+    /// Transfers that were given up after the other node was told to campaign.
+    pub(super) transfers: TransferEpoch,
+    /// Reads that no round confirms yet.
+    pub(super) waiting: Vec<Reader>,
+    /// Reads that wait for a round to be confirmed.
+    pub(super) read_rounds: VecDeque<ReadRound>,
+    /// A committed configuration has no vote for this leader.
+    pub(super) resigning: bool,
+}
+
+/// A leadership transfer under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Transfer {
+    pub(super) to: NodeId,
+    pub(super) deadline: Tick,
+    /// Whether the other node was ever told to campaign.
+    pub(super) told: bool,
+    /// Whether it should be told again.
+    pub(super) retell: bool,
+}
+
+impl Leading {
+    pub(super) fn new(first_own: Index, now: Tick) -> Self {
+        Self {
+            peers: BTreeMap::new(),
+            first_own,
+            next_heartbeat: now,
+            round: 0,
+            rounds: VecDeque::new(),
+            confirmed_at: None,
+            lease_floor: 0,
+            transfer: None,
+            transfers: TransferEpoch::default(),
+            waiting: Vec::new(),
+            read_rounds: VecDeque::new(),
+            resigning: false,
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! Heartbeats, and what rests on them: the leader's certainty to lead, read indexes and leases
+//! (Raft thesis §6.2, §6.4).
+
+use synod_types::{Index, LogPosition, NodeId, Tick};
+
+use super::{Leading, Part, Raft};
+use crate::{Body, ReadContext, ReadMode, ReadState, Rejected, TransferEpoch};
+
+/// Who waits for a read index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Reader {
+    Local(ReadContext),
+    Remote { node: NodeId, token: u64 },
+}
+
+/// Reads that a heartbeat round will confirm.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct ReadRound {
+    round: u64,
+    /// The commit index when the round began.
+    index: Index,
+    readers: Vec<Reader>,
+}
+
+/// Heartbeat rounds for reads that may be under way; later reads share the next one.
+const MAX_READ_ROUNDS: usize = 4;
+
+/// What both clocks' rounding to whole ticks can amount to.
+const ROUNDING_TICKS: u64 = 2;
+
+impl Raft {
+    /// Time has passed for the leader.
+    pub(super) fn tick_leader(&mut self) {
+        let now = self.now;
+        let Part::Leader(leading) = &mut self.part else {
+            return;
+        };
+        if leading.transfer.is_some_and(|t| now >= t.deadline) {
+            self.abort_transfer();
+        }
+        let Part::Leader(leading) = &self.part else {
+            return;
+        };
+        if now < leading.next_heartbeat {
+            return;
+        }
+        if self.config.check_quorum && self.has_lost_quorum(leading) {
+            // The others may have elected someone else by now, and this one would never hear of it.
+            self.become_follower(self.ballot, None);
+            return;
+        }
+        self.broadcast_heartbeat();
+    }
+
+    fn has_lost_quorum(&self, leading: &Leading) -> bool {
+        let heard_at = self.membership().quorum_value(|node| {
+            if node == self.config.id {
+                return self.now.get();
+            }
+            leading.peers.get(&node).map_or(0, |p| p.heard_at.get())
+        });
+        self.now.since(Tick::new(heard_at)) >= self.config.election_ticks
+    }
+
+    /// Starts a heartbeat round.
+    pub(super) fn broadcast_heartbeat(&mut self) {
+        let Some(commit) = self.log.position_at(self.commit) else {
+            return;
+        };
+        let Part::Leader(leading) = &mut self.part else {
+            return;
+        };
+        leading.next_heartbeat = self.now.plus(self.config.heartbeat_ticks);
+        leading.round += 1;
+        leading.rounds.push_back((leading.round, self.now));
+        let body = Body::Heartbeat {
+            round: leading.round,
+            commit,
+            transfers: leading.transfers,
+        };
+        let nodes: Vec<NodeId> = leading.peers.keys().copied().collect();
+        for node in nodes {
+            self.send(node, body.clone());
+        }
+        self.confirm_rounds();
+    }
+
+    pub(super) fn on_heartbeat(
+        &mut self,
+        from: NodeId,
+        round: u64,
+        commit: LogPosition,
+        transfers: TransferEpoch,
+    ) -> Result<(), Rejected> {
+        self.heard_leader(from, Some(transfers))?;
+        self.learn_commit(commit);
+        self.send(from, Body::HeartbeatReply { round });
+        Ok(())
+    }
+
+    pub(super) fn on_heartbeat_reply(&mut self, from: NodeId, round: u64) -> Result<(), Rejected> {
+        let now = self.now;
+        let Part::Leader(leading) = &mut self.part else {
+            return Ok(());
+        };
+        if round > leading.round {
+            return Err(Rejected::InvalidMessage);
+        }
+        let Some(peer) = leading.peers.get_mut(&from) else {
+            return Ok(());
+        };
+        peer.heard_at = now;
+        peer.acked_round = peer.acked_round.max(round);
+        // The word to campaign may have been lost.
+        if let Some(transfer) = &mut leading.transfer
+            && transfer.to == from
+        {
+            transfer.retell = true;
+        }
+        self.nudge(from, round);
+        self.confirm_rounds();
+        Ok(())
+    }
+
+    /// Settles the rounds that a quorum has answered: they prove that this node led when they were sent.
+    fn confirm_rounds(&mut self) {
+        let id = self.config.id;
+        let Part::Leader(leading) = &mut self.part else {
+            return;
+        };
+        let confirmed = self.configs.current().quorum_value(|node| {
+            if node == id {
+                leading.round
+            } else {
+                leading.peers.get(&node).map_or(0, |p| p.acked_round)
+            }
+        });
+        while let Some((round, sent_at)) = leading.rounds.front().copied()
+            && round <= confirmed
+        {
+            leading.rounds.pop_front();
+            if round > leading.lease_floor {
+                leading.confirmed_at = Some(sent_at);
+            }
+        }
+        let mut done = Vec::new();
+        while let Some(reads) = leading.read_rounds.front()
+            && reads.round <= confirmed
+        {
+            done.extend(leading.read_rounds.pop_front());
+        }
+        for ReadRound { index, readers, .. } in done {
+            for reader in readers {
+                self.answer(reader, Ok(index));
+            }
+        }
+    }
+
+    /// Until when no other leader can have been elected, by anyone's clock.
+    pub(super) fn lease_end(&self) -> Option<Tick> {
+        let Part::Leader(leading) = &self.part else {
+            return None;
+        };
+        // While another node is told to campaign the promises don't hold. Outside the voters, a voter's
+        // restart may elect another leader at once. And before an own commit, ours isn't the latest.
+        if !self.config.check_quorum
+            || leading.transfer.is_some()
+            || !self.membership().voters.contains(&self.config.id)
+            || self.commit < leading.first_own
+        {
+            return None;
+        }
+        if self.membership().is_sole_voter(self.config.id) {
+            // Nobody can be elected without this node's vote, whatever the clocks say.
+            return Some(Tick::MAX);
+        }
+        let drift = self.config.election_ticks * self.config.max_clock_drift_percent;
+        let term = self
+            .config
+            .election_ticks
+            .saturating_sub(drift.div_ceil(100) + ROUNDING_TICKS);
+        Some(leading.confirmed_at?.plus(term))
+    }
+
+    pub(super) fn read(&mut self, ctx: ReadContext, mode: ReadMode) -> Result<(), Rejected> {
+        if self.removed {
+            return Err(Rejected::Removed);
+        }
+        if !matches!(self.part, Part::Leader(_)) {
+            return self.forward_read(ctx, mode);
+        }
+        match mode {
+            ReadMode::Lease => {
+                if self.lease_end().is_none_or(|end| self.now >= end) {
+                    return Err(Rejected::LeaseExpired);
+                }
+                let index = self.commit;
+                self.out.reads.push(ReadState { ctx, index });
+                Ok(())
+            }
+            ReadMode::Index => self.await_round(Reader::Local(ctx)),
+        }
+    }
+
+    pub(super) fn on_read_index(&mut self, node: NodeId, token: u64, mode: ReadMode) {
+        let reader = Reader::Remote { node, token };
+        if mode == ReadMode::Lease && self.lease_end().is_some_and(|end| self.now < end) {
+            self.answer(reader, Ok(self.commit));
+        } else if let Err(reason) = self.await_round(reader) {
+            self.answer(reader, Err(reason));
+        }
+    }
+
+    fn await_round(&mut self, reader: Reader) -> Result<(), Rejected> {
+        let reason = self.not_leader();
+        let Part::Leader(leading) = &mut self.part else {
+            return Err(reason);
+        };
+        let under_way: usize = leading.read_rounds.iter().map(|r| r.readers.len()).sum();
+        if leading.waiting.len() + under_way >= self.config.max_pending_reads {
+            return Err(Rejected::Overloaded);
+        }
+        leading.waiting.push(reader);
+        Ok(())
+    }
+
+    /// Starts a round for the reads that came since the last Ready. A round is the leader's own name for
+    /// them: contexts may repeat, rounds don't.
+    pub(super) fn start_read_round(&mut self) {
+        let Part::Leader(leading) = &mut self.part else {
+            return;
+        };
+        if leading.waiting.is_empty()
+            || leading.read_rounds.len() >= MAX_READ_ROUNDS
+            // Until then entries may be committed that this leader doesn't know to be (Raft §8).
+            || self.commit < leading.first_own
+        {
+            return;
+        }
+        leading.read_rounds.push_back(ReadRound {
+            round: leading.round + 1,
+            index: self.commit,
+            readers: std::mem::take(&mut leading.waiting),
+        });
+        self.broadcast_heartbeat();
+    }
+
+    fn answer(&mut self, reader: Reader, result: Result<Index, Rejected>) {
+        match (reader, result) {
+            (Reader::Local(ctx), Ok(index)) => self.out.reads.push(ReadState { ctx, index }),
+            (Reader::Local(ctx), Err(reason)) => self.out.failed_reads.push((ctx, reason)),
+            (Reader::Remote { node, token }, result) => {
+                self.send(node, Body::ReadIndexReply { token, result });
+            }
+        }
+    }
+
+    /// This node leads no more.
+    pub(super) fn fail_reads_of(&mut self, leading: Leading) {
+        let reason = self.not_leader();
+        let under_way = leading.read_rounds.into_iter().flat_map(|r| r.readers);
+        for reader in under_way.chain(leading.waiting) {
+            self.answer(reader, Err(reason));
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! What the log on disk holds, and what is on its way there.
+//!
+//! Entries in memory are written later, in batches that may be outstanding together. A batch makes its
+//! entries durable only as long as no later write has replaced them: each truncation lowers what the
+//! outstanding batches vouch for. So the completion of an old write of an entry never counts for a newer
+//! write of the same index, even where ballot and index are equal again (the ABA problem of asynchronous
+//! appends).
+
+use std::collections::VecDeque;
+
+use synod_types::{Ballot, Index, NodeId, WriteSeq};
+
+use super::log::Log;
+use crate::{HardState, SnapshotMeta, Write};
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Storage {
+    /// The first entry that no Ready has written.
+    unwritten: Index,
+    truncate: Option<Index>,
+    reset: Option<SnapshotMeta>,
+    /// The hard state of the last Ready that had one.
+    written: HardState,
+    /// Of the last Ready with writes.
+    seq: WriteSeq,
+    durable_seq: WriteSeq,
+    /// Entries up to here are durable.
+    durable: Index,
+    /// The durable vote and its ballot.
+    durable_vote: (Ballot, Option<NodeId>),
+    outstanding: VecDeque<Batch>,
+}
+
+/// The writes of one Ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Batch {
+    seq: WriteSeq,
+    /// Once durable, entries up to here are.
+    last: Index,
+    vote: (Ballot, Option<NodeId>),
+}
+
+impl Storage {
+    pub(super) fn new(hard_state: HardState, last: Index) -> Self {
+        Self {
+            unwritten: last.next(),
+            truncate: None,
+            reset: None,
+            written: hard_state,
+            seq: WriteSeq::ZERO,
+            durable_seq: WriteSeq::ZERO,
+            durable: last,
+            durable_vote: (hard_state.ballot, hard_state.vote),
+            outstanding: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn seq(&self) -> WriteSeq {
+        self.seq
+    }
+
+    pub(super) fn durable(&self) -> Index {
+        self.durable
+    }
+
+    pub(super) fn durable_vote(&self) -> (Ballot, Option<NodeId>) {
+        self.durable_vote
+    }
+
+    /// Whether every write handed out is durable.
+    pub(super) fn is_settled(&self) -> bool {
+        self.durable_seq == self.seq
+    }
+
+    /// The entries from `index` on were dropped from memory.
+    pub(super) fn truncate_from(&mut self, index: Index) {
+        if index < self.unwritten {
+            self.truncate = Some(self.truncate.map_or(index, |old| old.min(index)));
+            self.unwritten = index;
+        }
+        self.limit_claims(index.prev());
+    }
+
+    /// The log was replaced by a snapshot, which is durable in the state machine.
+    pub(super) fn reset(&mut self, meta: SnapshotMeta) {
+        let last = meta.last.index;
+        self.truncate = None;
+        self.reset = Some(meta);
+        self.unwritten = last.next();
+        self.limit_claims(last);
+        self.durable = last;
+    }
+
+    fn limit_claims(&mut self, last: Index) {
+        self.durable = self.durable.min(last);
+        for batch in &mut self.outstanding {
+            batch.last = batch.last.min(last);
+        }
+    }
+
+    /// The writes to hand out now, none if there are none.
+    pub(super) fn take_writes(&mut self, log: &Log, hard_state: HardState) -> Vec<Write> {
+        let last = log.last().index;
+        let vote_changed =
+            (hard_state.ballot, hard_state.vote) != (self.written.ballot, self.written.vote);
+        let entries = log.range(self.unwritten, last);
+        let changed = self.reset.is_some() || self.truncate.is_some() || entries.len() > 0;
+        if !changed && !vote_changed {
+            // A new commit index alone isn't worth a write: it is found out again after a restart.
+            return Vec::new();
+        }
+        let mut writes = Vec::with_capacity(entries.len() + 2);
+        writes.extend(self.reset.take().map(Write::Reset));
+        writes.extend(self.truncate.take().map(Write::TruncateFrom));
+        writes.extend(entries.cloned().map(Write::Put));
+        // Last, so that the commit index never points past the entries. A crash in between leaves entries
+        // of a ballot above the hard state's, without a vote in it: `Raft::new` takes the entries' ballot.
+        if hard_state != self.written {
+            writes.push(Write::HardState(hard_state));
+        }
+        self.written = hard_state;
+        self.unwritten = last.next();
+        self.seq = self.seq.next();
+        self.outstanding.push_back(Batch {
+            seq: self.seq,
+            last,
+            vote: (hard_state.ballot, hard_state.vote),
+        });
+        writes
+    }
+
+    /// Everything up to and including `seq` is durable.
+    pub(super) fn persisted(&mut self, seq: WriteSeq) {
+        while let Some(batch) = self.outstanding.front()
+            && batch.seq <= seq
+        {
+            self.durable = self.durable.max(batch.last);
+            self.durable_vote = batch.vote;
+            self.durable_seq = batch.seq;
+            self.outstanding.pop_front();
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! The invariants.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use synod_consensus_core::{
+    AppendOutcome, Body, Consensus, Entry, EntryKind, Message, Role, Status, Write,
+};
+use synod_types::{Ballot, Index, NodeId, RequestId};
+
+use crate::node::Node;
+
+/// What has been seen in the whole cluster, to compare with.
+#[derive(Default)]
+pub(crate) struct Oracle {
+    leaders: BTreeMap<Ballot, NodeId>,
+    /// Every entry ever written, and the ballot of the entry before it.
+    written: BTreeMap<(Index, Ballot), (Ballot, RequestId, Bytes)>,
+    /// In order of their indexes.
+    pub(crate) committed: Vec<Entry>,
+    /// The highest commit index that any core has had.
+    pub(crate) commit: Index,
+    ids: BTreeSet<RequestId>,
+    /// Certainly never appended, said the cores.
+    pub(crate) refused: BTreeSet<RequestId>,
+}
+
+impl Oracle {
+    /// After each step of a core. Whether it is a leader nobody has seen before.
+    pub(crate) fn after_step(&mut self, node: &Node, status: &Status) -> bool {
+        let start = status.start.index;
+        assert!(start <= status.applied && status.applied <= status.commit);
+        assert!(status.commit <= status.last.index && status.durable <= status.last.index);
+        assert!(status.durable <= node.disk.last().index.max(node.machine.index()));
+        assert!(
+            status.ballot >= node.shadow.hard_state.ballot,
+            "ballots grow"
+        );
+        assert!(
+            status.commit >= node.shadow.hard_state.commit,
+            "commits grow"
+        );
+        let commit_before = self.commit;
+        self.commit = self.commit.max(status.commit);
+        if status.role != Role::Leader {
+            return false;
+        }
+        // Election safety (Raft §5.2).
+        if let Some(other) = self.leaders.insert(status.ballot, node.id) {
+            assert_eq!(other, node.id, "two leaders in {}", status.ballot);
+            return false;
+        }
+        // Leader completeness (Raft §5.4.3): by log matching, the last committed entry stands for all.
+        assert!(status.last.index >= commit_before, "an incomplete leader");
+        if let Some(last) = self.committed.last() {
+            assert!(
+                node.shadow.holds(last),
+                "{} leads without {last:?}",
+                node.id
+            );
+        }
+        true
+    }
+
+    /// While a lease runs nobody else leads, in whatever state the cluster is.
+    pub(crate) fn leases<'a>(nodes: impl Iterator<Item = &'a Node> + Clone, world: u64) {
+        for node in nodes.clone() {
+            let Some(core) = &node.core else { continue };
+            if core.lease_until().is_none_or(|end| node.now(world) >= end) {
+                continue;
+            }
+            let ballot = core.status().ballot;
+            for other in nodes.clone().filter(|other| other.id != node.id) {
+                let Some(core) = &other.core else { continue };
+                let status = core.status();
+                assert!(
+                    status.role != Role::Leader || status.ballot < ballot,
+                    "{} leads while the lease of {} runs",
+                    other.id,
+                    node.id
+                );
+            }
+        }
+    }
+
+    /// Log matching (Raft §5.3): an entry's position gives its content and all before it.
+    pub(crate) fn on_write(&mut self, node: &Node, write: &Write, is_leader: bool) {
+        let Write::Put(entry) = write else { return };
+        let before = node.shadow.ballot_at(entry.index.prev()).unwrap();
+        let now = (before, entry.id, entry.data.clone());
+        let seen = self
+            .written
+            .insert((entry.index, entry.ballot), now.clone());
+        assert!(
+            seen.is_none_or(|seen| seen == now),
+            "log matching at {entry:?}"
+        );
+        if is_leader && entry.kind == EntryKind::Config {
+            let commit = node.core.as_ref().unwrap().commit();
+            let open = node.shadow.entries.range(commit.next()..);
+            let open = open.filter(|(_, e)| e.kind == EntryKind::Config).count();
+            assert_eq!(open, 0, "two uncommitted configurations");
+        }
+    }
+
+    /// What leaves a node has to be durable where it claims to be.
+    pub(crate) fn on_send(node: &Node, message: &Message) {
+        let disk = &node.disk.hard_state;
+        match &message.body {
+            Body::AppendReply {
+                outcome: AppendOutcome::Matched(matched),
+            } if message.ballot >= disk.ballot => {
+                assert_eq!(message.ballot, disk.ballot, "an early acknowledgement");
+                let held = node.disk.last().index.max(node.disk.start.last.index);
+                assert!(held >= *matched, "{matched} acknowledged, {held} durable");
+            }
+            Body::VoteReply { granted: true } if message.ballot >= disk.ballot => {
+                assert_eq!((message.ballot, Some(message.to)), (disk.ballot, disk.vote));
+            }
+            Body::Vote { last, .. } if message.ballot >= disk.ballot => {
+                assert_eq!((message.ballot, Some(node.id)), (disk.ballot, disk.vote));
+                assert!(
+                    node.disk.last() >= *last,
+                    "a vote for a log that may be lost"
+                );
+            }
+            _ => {}
+        }
+    }
+
+    /// Committed entries never change, and a durable quorum has them.
+    pub(crate) fn on_commit(&mut self, nodes: &BTreeMap<NodeId, Node>, at: NodeId, entry: &Entry) {
+        let place = usize::try_from(entry.index.get()).unwrap() - 1;
+        if let Some(known) = self.committed.get(place) {
+            assert_eq!(known, entry, "a committed entry changed");
+            return;
+        }
+        assert_eq!(place, self.committed.len(), "commits without gaps");
+        if entry.id != RequestId::NONE {
+            assert!(self.ids.insert(entry.id), "{} applied twice", entry.id);
+        }
+        self.committed.push(entry.clone());
+        let status = nodes[&at].core.as_ref().unwrap().status();
+        if status.role == Role::Leader {
+            let quorum = status.membership.is_quorum(|node| {
+                let node = &nodes[&node];
+                node.disk.holds(entry) || node.machine.durable as u64 >= entry.index.get()
+            });
+            assert!(quorum, "{entry:?} committed without a durable quorum");
+        }
+    }
+
+    pub(crate) fn at_the_end(&self) {
+        for id in &self.refused {
+            assert!(!self.ids.contains(id), "{id} was refused and committed");
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! A cluster of cores in one thread: seeded faults, every invariant after every event, then liveness.
+//!
+//! One seed is one run. To look at a failing one: `SYNOD_SEED=17 cargo test -p synod-consensus-core
+//! --test cluster one_seed -- --nocapture --ignored`.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::wildcard_enum_match_arm,
+    reason = "a test"
+)]
+
+mod check;
+mod node;
+mod rng;
+mod world;
+
+use world::World;
+
+/// Runs the seeds of one kind of cluster, and returns what has happened in all of them.
+fn run(seeds: std::ops::Range<u64>, flavour: world::Flavour) -> world::Counts {
+    let mut counts = world::Counts::default();
+    for seed in seeds {
+        let mut world = World::new(seed, flavour);
+        world.run();
+        counts.add(&world.counts);
+    }
+    counts
+}
+
+#[test]
+fn safe_and_live_under_every_fault() {
+    let counts = run(0..500, world::Flavour::Everything);
+    // Whatever doesn't happen isn't tested.
+    assert!(counts.leaders > 500, "{counts:?}");
+    assert!(counts.committed > 10_000, "{counts:?}");
+    assert!(counts.restarts > 500, "{counts:?}");
+    assert!(counts.snapshots > 50, "{counts:?}");
+    assert!(counts.config_changes > 200, "{counts:?}");
+    assert!(counts.transfers > 100, "{counts:?}");
+    assert!(counts.index_reads > 1000, "{counts:?}");
+    assert!(counts.lease_reads > 500, "{counts:?}");
+    assert!(counts.truncations > 100, "{counts:?}");
+    assert!(counts.refusals > 100, "{counts:?}");
+}
+
+#[test]
+fn safe_and_live_with_fixed_members() {
+    let counts = run(1000..1400, world::Flavour::FixedMembers);
+    assert!(counts.leaders > 300, "{counts:?}");
+    assert!(counts.truncations > 100, "{counts:?}");
+}
+
+#[test]
+fn safe_and_live_with_membership_churn() {
+    let counts = run(2000..2300, world::Flavour::Churn);
+    assert!(counts.config_changes > 500, "{counts:?}");
+}
+
+#[test]
+fn safe_and_live_without_the_optional_checks() {
+    let counts = run(3000..3060, world::Flavour::PlainRaft);
+    assert!(counts.leaders > 100, "{counts:?}");
+    assert_eq!(counts.lease_reads, 0, "{counts:?}");
+}
+
+#[test]
+fn leases_are_exclusive() {
+    let counts = run(4000..4400, world::Flavour::Leases);
+    assert!(counts.lease_reads > 1000, "{counts:?}");
+    assert!(counts.transfers > 500, "{counts:?}");
+    assert!(counts.leaders > 1000, "{counts:?}");
+}
+
+#[test]
+fn the_same_seed_gives_the_same_trace() {
+    for seed in 0..5 {
+        let trace = |_| {
+            let mut world = World::new(seed, world::Flavour::Everything);
+            world.keep_trace = true;
+            world.run();
+            std::mem::take(&mut world.trace)
+        };
+        let (first, second) = (trace(0), trace(1));
+        assert!(first.len() > 1000);
+        assert_eq!(first, second);
+    }
+}
+
+#[test]
+#[ignore = "for looking at a seed"]
+fn one_seed() {
+    let seed = option_env!("SYNOD_SEED").map_or(0, |seed| seed.parse().unwrap());
+    let flavour = match option_env!("SYNOD_FLAVOUR") {
+        Some("fixed") => world::Flavour::FixedMembers,
+        Some("churn") => world::Flavour::Churn,
+        Some("plain") => world::Flavour::PlainRaft,
+        Some("leases") => world::Flavour::Leases,
+        Some(_) | None => world::Flavour::Everything,
+    };
+    let mut world = World::new(seed, flavour);
+    world.print = true;
+    world.run();
+}

@@ -1,0 +1,46 @@
+//! Readable scenarios with exact outputs: what one core does with each input.
+//!
+//! Each `.txt` file has scenarios of inputs (`> ...`, or `>> ...` to let the core collect its output) and
+//! below each the whole output. `script.rs` gives the words. After an intended change build with
+//! `SYNOD_BLESS=1 cargo test -p synod-consensus-core --test scenarios`, and read the difference.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
+
+mod render;
+mod script;
+
+use std::path::Path;
+
+fn play(name: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/scenarios")
+        .join(name);
+    let expected = std::fs::read_to_string(&path).unwrap();
+    let actual = script::play(&expected);
+    if option_env!("SYNOD_BLESS").is_some() {
+        std::fs::write(&path, actual).unwrap();
+        return;
+    }
+    for (number, (expected, actual)) in expected.lines().zip(actual.lines()).enumerate() {
+        assert_eq!(actual, expected, "{name}, line {}", number + 1);
+    }
+    assert_eq!(actual.len(), expected.len(), "{name}: the end");
+}
+
+macro_rules! scenarios {
+    ($($name:ident),* $(,)?) => {
+        $(#[test] fn $name() { play(concat!(stringify!($name), ".txt")); })*
+    };
+}
+
+scenarios!(
+    elections,
+    replication,
+    persistence,
+    reads,
+    transfer,
+    membership,
+    snapshots,
+    forwarding,
+    restart,
+);

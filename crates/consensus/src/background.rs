@@ -1,0 +1,344 @@
+//! What a node does by itself: it publishes its name, promotes members that caught up, gives space back, compacts the
+//! history, and stops when it must not go on.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use prost::Message as _;
+use synod_consensus_core::Change;
+use synod_proto::consensus::v1::{
+    Command, MemberChange, Publish, SetClusterVersion, command, member_change,
+};
+use synod_proto::etcd::etcdserverpb::{
+    AlarmRequest, AlarmType, CompactionRequest, alarm_request::AlarmAction,
+};
+use synod_runtime::{clock, shutdown::Shutdown};
+use synod_types::NodeId;
+
+use crate::config::AutoCompaction;
+use crate::error::Error;
+use crate::shared::Shared;
+use crate::version;
+
+/// How often the housekeeper looks around.
+const HOUSEKEEPING: Duration = Duration::from_millis(500);
+/// A pause after a proposal that failed.
+const RETRY: Duration = Duration::from_millis(250);
+/// NOSPACE is taken back once the live data is below this many percent of the quota.
+const SPACE_IS_BACK_PERCENT: u64 = 95;
+/// At most this many samples of (time, revision) are kept for periodic compaction.
+const MAX_SAMPLES: u32 = 10;
+/// How often revision-based compaction looks.
+const REVISION_COMPACTION: Duration = Duration::from_secs(300);
+
+/// Follows role and leader into [`Shared`], and logs their changes. Ends with the replica.
+pub(crate) async fn follow_role(shared: Arc<Shared>) {
+    let mut role = shared.replica.watch_role();
+    let mut leader = None;
+    loop {
+        let now = *role.borrow_and_update();
+        shared.set_leadership(&now);
+        if now.leader != leader {
+            leader = now.leader;
+            match leader {
+                Some(leader) => tracing::info!(%leader, term = now.ballot.round, "leader elected"),
+                None => tracing::warn!(term = now.ballot.round, "no leader"),
+            }
+        }
+        if role.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Tells the cluster this member's name and client URLs, until it is told. Clients find members by it.
+pub(crate) async fn publish(shared: Arc<Shared>, stop: Shutdown) {
+    let command = Command {
+        command: Some(command::Command::Publish(Publish {
+            member_id: shared.member.get(),
+            name: shared.settings.name.clone(),
+            client_urls: shared.settings.client_urls.clone(),
+        })),
+    };
+    while !is_published(&shared) && !stop.is_triggered() {
+        let deadline = clock::now() + shared.settings.request_timeout;
+        match shared.propose(&command, deadline).await {
+            Ok(_) => {
+                tracing::info!(
+                    name = shared.settings.name,
+                    "published this member to its cluster"
+                );
+            }
+            Err(error) => {
+                tracing::debug!(%error, "publishing the member's name failed, trying again");
+                clock::sleep(RETRY).await;
+            }
+        }
+    }
+}
+
+fn is_published(shared: &Shared) -> bool {
+    let roster = shared.view.roster();
+    roster.member(shared.member).is_some_and(|member| {
+        member.name == shared.settings.name && member.client_urls == shared.settings.client_urls
+    })
+}
+
+/// The leader's duties that are not urgent, and each member's own alarm.
+pub(crate) async fn keep_house(shared: Arc<Shared>, stop: Shutdown) {
+    while !stop.is_triggered() {
+        if let Err(error) = tidy(&shared).await {
+            tracing::debug!(%error, "housekeeping failed, trying again");
+        }
+        clock::sleep(HOUSEKEEPING).await;
+    }
+}
+
+async fn tidy(shared: &Shared) -> Result<(), Error> {
+    give_space_back(shared).await?;
+    if !shared.is_leader() {
+        return Ok(());
+    }
+    decide_version(shared).await?;
+    drop_unknown_members(shared).await?;
+    promote_joined_voters(shared).await
+}
+
+/// Takes this member's NOSPACE back when there is space again.
+async fn give_space_back(shared: &Shared) -> Result<(), Error> {
+    let raised = shared
+        .view
+        .roster()
+        .alarmed_by(AlarmType::Nospace, shared.member);
+    let threshold = shared
+        .settings
+        .quota_bytes
+        .saturating_mul(SPACE_IS_BACK_PERCENT)
+        / 100;
+    if !raised || shared.view.live_bytes() >= threshold {
+        return Ok(());
+    }
+    tracing::info!("there is space again: taking the NOSPACE alarm back");
+    alarm(shared, AlarmAction::Deactivate, shared.member).await
+}
+
+/// Raises NOSPACE for this member, and waits until every write knows of it.
+///
+/// # Errors
+/// The proposal's.
+pub(crate) async fn raise_no_space(shared: &Shared) -> Result<(), Error> {
+    tracing::warn!(
+        quota_bytes = shared.settings.quota_bytes,
+        live_bytes = shared.view.live_bytes(),
+        "the quota is used up: raising the NOSPACE alarm; delete keys or compact the history to free space"
+    );
+    alarm(shared, AlarmAction::Activate, shared.member).await
+}
+
+async fn alarm(shared: &Shared, action: AlarmAction, member: NodeId) -> Result<(), Error> {
+    let command = command::Command::Alarm(AlarmRequest {
+        action: action.into(),
+        member_id: member.get(),
+        alarm: AlarmType::Nospace.into(),
+    });
+    propose(shared, command).await
+}
+
+async fn decide_version(shared: &Shared) -> Result<(), Error> {
+    if shared.view.roster().version().is_some() {
+        return Ok(());
+    }
+    let version = version::ETCD_CLUSTER_VERSION.to_owned();
+    propose(
+        shared,
+        command::Command::SetClusterVersion(SetClusterVersion { version }),
+    )
+    .await
+}
+
+/// The core takes a new member before the roster has looked at it. One that the roster refused, for a peer URL that
+/// another had meanwhile, is taken out again.
+async fn drop_unknown_members(shared: &Shared) -> Result<(), Error> {
+    let status = shared.replica.status();
+    if status.membership_index > shared.replica.applied() {
+        // The roster may not have heard of it yet.
+        return Ok(());
+    }
+    let roster = shared.view.roster();
+    let unknown = status.membership.learners.iter().copied();
+    for id in unknown.filter(|id| roster.member(*id).is_none()) {
+        let context = MemberChange {
+            change: Some(member_change::Change::Remove(id.get())),
+        };
+        let context = Bytes::from(context.encode_to_vec());
+        let deadline = clock::now() + shared.settings.request_timeout;
+        match shared
+            .change_members(vec![Change::Remove(id)], context, deadline)
+            .await
+        {
+            // The roster never had it.
+            Ok(_) | Err(Error::MemberNotFound) => {
+                tracing::info!(member = %id, "dropped a member that was refused when it was added");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Members that were added as voters join as learners. The leader promotes them once they have caught up; until then it
+/// refuses, and is asked again.
+async fn promote_joined_voters(shared: &Shared) -> Result<(), Error> {
+    let status = shared.replica.status();
+    let waiting: Vec<NodeId> = {
+        let roster = shared.view.roster();
+        status
+            .membership
+            .learners
+            .iter()
+            .copied()
+            .filter(|id| roster.member(*id).is_some_and(|member| !member.is_learner))
+            .collect()
+    };
+    for id in waiting {
+        let context = MemberChange {
+            change: Some(member_change::Change::Promote(id.get())),
+        };
+        let context = Bytes::from(context.encode_to_vec());
+        let deadline = clock::now() + shared.settings.request_timeout;
+        match shared
+            .change_members(vec![Change::Promote(id)], context, deadline)
+            .await
+        {
+            Ok(_) => tracing::info!(member = %id, "a new member has caught up and votes now"),
+            Err(Error::LearnerNotReady | Error::Unhealthy | Error::TooManyRequests) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+async fn propose(shared: &Shared, command: command::Command) -> Result<(), Error> {
+    let command = Command {
+        command: Some(command),
+    };
+    let deadline = clock::now() + shared.settings.request_timeout;
+    shared.propose(&command, deadline).await.map(drop)
+}
+
+/// Compacts the history as configured. Every member keeps the samples, only the leader acts on them.
+pub(crate) async fn compact(shared: Arc<Shared>, mode: AutoCompaction, stop: Shutdown) {
+    let mut plan = CompactionPlan::new(mode);
+    let Some(pause) = plan.pause() else { return };
+    loop {
+        tokio::select! {
+            biased; // stopping comes first
+            () = stop.triggered() => return,
+            () = clock::sleep(pause) => {}
+        }
+        let target = plan.sample(clock::now(), shared.view.revision());
+        let Some(revision) = target.filter(|revision| *revision > shared.view.compacted()) else {
+            continue;
+        };
+        if !shared.is_leader() {
+            continue;
+        }
+        let request = CompactionRequest {
+            revision,
+            physical: false,
+        };
+        match propose(&shared, command::Command::Compact(request)).await {
+            Ok(()) => tracing::info!(revision, "compacted the history automatically"),
+            Err(Error::Compacted) => {}
+            Err(error) => {
+                tracing::warn!(%error, revision, "automatic compaction failed, trying again");
+            }
+        }
+    }
+}
+
+/// Up to which revision to compact, and when to look.
+#[derive(Debug)]
+struct CompactionPlan {
+    mode: AutoCompaction,
+    samples: VecDeque<(Instant, i64)>,
+}
+
+impl CompactionPlan {
+    fn new(mode: AutoCompaction) -> Self {
+        Self {
+            mode,
+            samples: VecDeque::new(),
+        }
+    }
+
+    /// How long to wait between two looks; `None` for never.
+    fn pause(&self) -> Option<Duration> {
+        match self.mode {
+            AutoCompaction::Off => None,
+            AutoCompaction::Periodic(period) => {
+                Some((period / MAX_SAMPLES).max(Duration::from_millis(10)))
+            }
+            AutoCompaction::Revisions(_) => Some(REVISION_COMPACTION),
+        }
+    }
+
+    /// Takes note of the current revision; returns the newest revision that may go.
+    fn sample(&mut self, now: Instant, revision: i64) -> Option<i64> {
+        match self.mode {
+            AutoCompaction::Off => None,
+            AutoCompaction::Revisions(keep) => {
+                let keep = i64::try_from(keep).ok()?;
+                Some(revision.checked_sub(keep)?).filter(|revision| *revision > 0)
+            }
+            AutoCompaction::Periodic(period) => {
+                self.samples.push_back((now, revision));
+                let mut target = None;
+                while let Some((taken, sampled)) = self.samples.front().copied() {
+                    if now.saturating_duration_since(taken) < period {
+                        break;
+                    }
+                    target = Some(sampled);
+                    self.samples.pop_front();
+                }
+                target
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn periodic_compaction_keeps_what_is_younger_than_the_period() {
+        let period = Duration::from_secs(100);
+        let mut plan = CompactionPlan::new(AutoCompaction::Periodic(period));
+        assert_eq!(plan.pause(), Some(Duration::from_secs(10)));
+        let start = clock::now();
+        let mut last = None;
+        for step in 0..30_u32 {
+            let now = start + Duration::from_secs(10) * step;
+            let target = plan.sample(now, i64::from(step) + 1);
+            // The sample of ten steps ago is exactly one period old.
+            let expected = step.checked_sub(10).map(|old| i64::from(old) + 1);
+            assert_eq!(target, expected, "step {step}");
+            last = target;
+        }
+        assert_eq!(last, Some(20));
+        assert!(plan.samples.len() <= MAX_SAMPLES as usize);
+    }
+
+    #[test]
+    fn revision_compaction_keeps_the_last_ones() {
+        let mut plan = CompactionPlan::new(AutoCompaction::Revisions(100));
+        let now = clock::now();
+        assert_eq!(plan.sample(now, 50), None);
+        assert_eq!(plan.sample(now, 100), None);
+        assert_eq!(plan.sample(now, 350), Some(250));
+        assert_eq!(CompactionPlan::new(AutoCompaction::Off).pause(), None);
+    }
+}

@@ -1,0 +1,639 @@
+//! The typed configuration, and the only reader of flags and environment.
+//!
+//! The command line is etcd's: charts, scripts and test drivers that start etcd start this server unchanged. Flags
+//! win over `ETCD_*` variables. A flag that has no effect here is accepted and named once in the log; one that
+//! would weaken security if it were ignored (TLS) is refused.
+
+mod flags;
+mod value;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use synod_rpc::Listener;
+
+pub use value::InitialCluster;
+pub(crate) use value::{authority, check_url};
+
+use flags::{Effect, Flag, Given};
+
+/// etcd's default quota, in bytes of live data.
+const DEFAULT_QUOTA_BYTES: u64 = 2 << 30;
+/// etcd's default limit on a request, in bytes.
+const DEFAULT_MAX_REQUEST_BYTES: usize = 1_572_864;
+/// etcd's default limit on the operations of each list of a transaction.
+const DEFAULT_MAX_TXN_OPS: usize = 128;
+/// The smallest period the core can count: its tick.
+const TICK_MS: u64 = 10;
+/// etcd's limit on an election timeout.
+const MAX_ELECTION_MS: u64 = 50_000;
+
+/// Everything that a node needs to know to start. Immutable once the node runs.
+#[derive(Debug)]
+pub struct Config {
+    /// This member's name; `default`.
+    pub name: String,
+    /// Where the data is kept; `${name}.etcd`.
+    pub data_dir: PathBuf,
+    /// Where the log is kept, if not in the data directory.
+    pub wal_dir: Option<PathBuf>,
+    /// Client listeners (gRPC and HTTP); `http://localhost:2379`.
+    pub listen_client_urls: Vec<String>,
+    /// Listeners for clients that speak HTTP only; none.
+    pub listen_client_http_urls: Vec<String>,
+    /// Peer listeners; `http://localhost:2380`.
+    pub listen_peer_urls: Vec<String>,
+    /// Listeners for health and metrics; none.
+    pub listen_metrics_urls: Vec<String>,
+    /// What clients are told to dial; the client listeners' URLs.
+    pub advertise_client_urls: Vec<String>,
+    /// What peers dial; the peer listeners' URLs.
+    pub initial_advertise_peer_urls: Vec<String>,
+    /// The first members; this one alone.
+    pub initial_cluster: InitialCluster,
+    /// Whether the first start makes a cluster or joins one. The disk decides on later starts.
+    pub initial_cluster_state: ClusterState,
+    /// Distinguishes clusters that are made of the same URLs; `etcd-cluster`.
+    pub initial_cluster_token: String,
+    /// Whether the cluster's list or token was given, so that it can contradict the disk.
+    pub initial_cluster_given: bool,
+    /// The leader's heartbeat period; 100 ms.
+    pub heartbeat: Duration,
+    /// Without a heartbeat for this long a follower campaigns; 1 s.
+    pub election_timeout: Duration,
+    /// Whether a campaign asks first whether it could win; true.
+    pub pre_vote: bool,
+    /// Whether changes of members that would lose the quorum are refused; true.
+    pub strict_reconfig_check: bool,
+    /// How many learners there may be; 1.
+    pub max_learners: usize,
+    /// Log entries kept in memory before the log is compacted; 10 000.
+    pub snapshot_count: u64,
+    /// Log entries kept for slow followers when the log is compacted; 5 000.
+    pub snapshot_catchup_entries: u64,
+    /// Live bytes above which NOSPACE is raised; 2 GiB. `u64::MAX` is no limit.
+    pub quota_bytes: u64,
+    /// The largest request; 1.5 MiB.
+    pub max_request_bytes: usize,
+    /// The most operations in each list of a transaction; 128.
+    pub max_txn_ops: usize,
+    /// The most concurrent streams of one HTTP/2 connection; no limit.
+    pub max_concurrent_streams: Option<u32>,
+    /// When the history is compacted by the server itself; never.
+    pub auto_compaction: AutoCompaction,
+    /// How often an idle watcher that asked for it hears of progress; 10 min.
+    pub watch_progress_interval: Duration,
+    /// What is done before a write is acknowledged; [`Durability::Synced`].
+    pub durability: Durability,
+    /// How linearizable reads are confirmed; [`LinearizableRead::ReadIndex`].
+    pub linearizable_read: LinearizableRead,
+    /// How many threads serve connections; zero chooses by the number of processors.
+    pub io_threads: usize,
+    /// The engine's block cache; 64 MiB.
+    pub cache_bytes: u64,
+    /// What is logged.
+    pub log: LogFormat,
+    /// Sockets that are bound already and stand for the listen URLs of their kind.
+    pub listeners: Listeners,
+    /// Flags that were given but have no effect, and why: logged once at start.
+    pub without_effect: Vec<(String, &'static str)>,
+}
+
+/// Sockets bound before the start, so that ports chosen by the system are known to the peers.
+#[derive(Debug, Default)]
+pub struct Listeners {
+    /// Instead of `listen_client_urls`, unless empty.
+    pub client: Vec<Listener>,
+    /// Instead of `listen_peer_urls`.
+    pub peer: Option<Listener>,
+    /// Instead of `listen_metrics_urls`, unless empty.
+    pub metrics: Vec<Listener>,
+}
+
+/// How a node without data starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClusterState {
+    /// With all the other initial members it makes a new cluster.
+    New,
+    /// It joins a running cluster, to which it was added by `member add`.
+    Existing,
+}
+
+/// When the server compacts the history by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AutoCompaction {
+    /// Never.
+    Off,
+    /// Revisions older than this.
+    Periodic(Duration),
+    /// All but the last so many revisions.
+    Revisions(u64),
+}
+
+/// What an acknowledged write survives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Power loss: the log is synced before a write counts.
+    Synced,
+    /// Only the end of the process (`--unsafe-no-fsync`).
+    Unsynced,
+}
+
+/// How a linearizable read makes sure that it is not stale.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinearizableRead {
+    /// A round of heartbeats confirms the leader; reads share rounds.
+    ReadIndex,
+    /// The leader's lease on monotonic clocks, with a bound on their drift.
+    Lease,
+}
+
+/// What the log looks like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogFormat {
+    /// `debug`, `info`, `warn` or `error`.
+    pub level: String,
+    /// JSON lines rather than text; `None` decides by whether the output is a terminal.
+    pub json: Option<bool>,
+}
+
+/// What the command line asks for.
+#[derive(Debug)]
+pub enum Launch {
+    /// To run a node.
+    Run(Box<Config>),
+    /// To print this and exit.
+    Print(String),
+}
+
+/// A command line or an environment that can't be used.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// No such flag.
+    #[error("unknown flag --{flag}{}", Suggestion(near))]
+    UnknownFlag {
+        /// As it was given.
+        flag: String,
+        /// Flags with similar names.
+        near: Vec<&'static str>,
+    },
+    /// A word that is no flag.
+    #[error(
+        "{word:?} is not a flag: flags start with --, and switches take their value as --flag=false"
+    )]
+    Stray {
+        /// The word.
+        word: String,
+    },
+    /// A flag at the end of the line.
+    #[error("--{flag} needs a value")]
+    MissingValue {
+        /// Which one.
+        flag: String,
+    },
+    /// A value that does not fit.
+    #[error("--{flag} {value:?}: expected {expected}")]
+    InvalidValue {
+        /// Which one.
+        flag: String,
+        /// What was given.
+        value: String,
+        /// What would have been right.
+        expected: String,
+    },
+    /// A TLS flag.
+    #[error(
+        "--{flag}: TLS is not supported yet and comes in a later release; remove the flag to serve in plaintext \
+         knowingly, or put a TLS proxy in front"
+    )]
+    Tls {
+        /// Which one.
+        flag: String,
+    },
+    /// A flag that asks for something that is not there.
+    #[error("--{flag}: {why}")]
+    Refused {
+        /// Which one.
+        flag: String,
+        /// Why.
+        why: String,
+    },
+    /// Flags that contradict each other.
+    #[error("{0}")]
+    Contradiction(String),
+}
+
+struct Suggestion<'a>(&'a [&'static str]);
+
+impl fmt::Display for Suggestion<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("; --help lists all");
+        }
+        write!(f, "; did you mean --{}?", self.0.join(", --"))
+    }
+}
+
+impl Config {
+    /// The defaults, for a member of this name.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        let peer = "http://localhost:2380".to_owned();
+        let client = "http://localhost:2379".to_owned();
+        Self {
+            name: name.to_owned(),
+            data_dir: PathBuf::from(format!("{name}.etcd")),
+            wal_dir: None,
+            listen_client_urls: vec![client.clone()],
+            listen_client_http_urls: Vec::new(),
+            listen_peer_urls: vec![peer.clone()],
+            listen_metrics_urls: Vec::new(),
+            advertise_client_urls: vec![client],
+            initial_advertise_peer_urls: vec![peer.clone()],
+            initial_cluster: InitialCluster::from([(name.to_owned(), vec![peer])]),
+            initial_cluster_state: ClusterState::New,
+            initial_cluster_token: "etcd-cluster".to_owned(),
+            initial_cluster_given: false,
+            heartbeat: Duration::from_millis(100),
+            election_timeout: Duration::from_secs(1),
+            pre_vote: true,
+            strict_reconfig_check: true,
+            max_learners: 1,
+            snapshot_count: 10_000,
+            snapshot_catchup_entries: 5_000,
+            quota_bytes: DEFAULT_QUOTA_BYTES,
+            max_request_bytes: DEFAULT_MAX_REQUEST_BYTES,
+            max_txn_ops: DEFAULT_MAX_TXN_OPS,
+            max_concurrent_streams: None,
+            auto_compaction: AutoCompaction::Off,
+            watch_progress_interval: Duration::from_secs(600),
+            durability: Durability::Synced,
+            linearizable_read: LinearizableRead::ReadIndex,
+            io_threads: 0,
+            cache_bytes: 64 << 20,
+            log: LogFormat {
+                level: "info".to_owned(),
+                json: None,
+            },
+            listeners: Listeners::default(),
+            without_effect: Vec::new(),
+        }
+    }
+
+    /// Reads a command line (without the program's name) and the environment.
+    ///
+    /// # Errors
+    /// Says which flag or variable is wrong, and what would be right.
+    pub fn parse(
+        args: &[String],
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Launch, ConfigError> {
+        let mut given = flags::split(args)?;
+        if given.iter().any(|g| g.name == "version") {
+            return Ok(Launch::Print(crate::version::banner()));
+        }
+        if given.iter().any(|g| g.name == "help") {
+            return Ok(Launch::Print(help()));
+        }
+        for from_env in flags::from_environment(env) {
+            if !given.iter().any(|g| g.name == from_env.name) {
+                given.push(from_env);
+            }
+        }
+        // The name first: other defaults derive from it.
+        let name = last(&given, "name").unwrap_or("default").to_owned();
+        if name.is_empty() || name.contains([',', '=']) {
+            return Err(invalid(
+                "name",
+                &name,
+                "a name without commas and equals signs",
+            ));
+        }
+        let mut config = Self::new(&name);
+        for g in &given {
+            config.apply(g)?;
+        }
+        config.derive(&given)?;
+        config.validate()?;
+        Ok(Launch::Run(Box::new(config)))
+    }
+
+    /// One request's time limit, as etcd has it: 5 s and two elections.
+    #[must_use]
+    pub fn request_timeout(&self) -> Duration {
+        Duration::from_secs(5) + 2 * self.election_timeout
+    }
+
+    /// The least time to live of a lease in seconds: 1.5 elections, rounded up.
+    #[must_use]
+    pub fn min_lease_ttl(&self) -> i64 {
+        let ms = (self.election_timeout.as_millis() * 3).div_ceil(2);
+        i64::try_from(ms.div_ceil(1000)).unwrap_or(i64::MAX)
+    }
+
+    fn apply(&mut self, given: &Given) -> Result<(), ConfigError> {
+        let Some(flag) = given.flag else {
+            self.without_effect
+                .push((given.name.clone(), "experimental flags have no effect"));
+            return Ok(());
+        };
+        match flag.effect {
+            Effect::Used => self.set(flag, &given.value),
+            Effect::Ignored(why) => {
+                self.without_effect.push((given.name.clone(), why));
+                Ok(())
+            }
+            Effect::Tls if asks_nothing(&given.value) => Ok(()),
+            Effect::Tls => Err(ConfigError::Tls {
+                flag: given.name.clone(),
+            }),
+            Effect::Refused(_) if asks_nothing(&given.value) => Ok(()),
+            Effect::Refused(why) => Err(ConfigError::Refused {
+                flag: given.name.clone(),
+                why: why.to_owned(),
+            }),
+        }
+    }
+
+    fn set(&mut self, flag: &Flag, text: &str) -> Result<(), ConfigError> {
+        let name = flag.name;
+        let bad = |expected: String| invalid(name, text, &expected);
+        let urls = || value::urls(text).map_err(bad);
+        let whole = |least: u64| value::number::<u64>(text, least).map_err(bad);
+        match name {
+            "data-dir" => self.data_dir = PathBuf::from(text),
+            "wal-dir" => {
+                self.wal_dir = Some(PathBuf::from(text)).filter(|p| !p.as_os_str().is_empty());
+            }
+            "listen-client-urls" => self.listen_client_urls = urls()?,
+            "listen-client-http-urls" => self.listen_client_http_urls = urls()?,
+            "listen-peer-urls" => self.listen_peer_urls = urls()?,
+            "listen-metrics-urls" => self.listen_metrics_urls = urls()?,
+            "advertise-client-urls" => self.advertise_client_urls = urls()?,
+            "initial-advertise-peer-urls" => self.initial_advertise_peer_urls = urls()?,
+            "initial-cluster" => {
+                self.initial_cluster = value::initial_cluster(text).map_err(bad)?;
+                self.initial_cluster_given = true;
+            }
+            "initial-cluster-token" => {
+                text.clone_into(&mut self.initial_cluster_token);
+                self.initial_cluster_given = true;
+            }
+            "initial-cluster-state" => {
+                self.initial_cluster_state = cluster_state(text).map_err(bad)?;
+            }
+            "heartbeat-interval" => self.heartbeat = Duration::from_millis(whole(TICK_MS)?),
+            "election-timeout" => self.election_timeout = Duration::from_millis(whole(TICK_MS)?),
+            "pre-vote" => self.pre_vote = value::boolean(text).map_err(bad)?,
+            "strict-reconfig-check" => {
+                self.strict_reconfig_check = value::boolean(text).map_err(bad)?;
+            }
+            "max-learners" => self.max_learners = value::number(text, 1).map_err(bad)?,
+            "snapshot-count" => self.snapshot_count = whole(1)?,
+            "snapshot-catchup-entries" => self.snapshot_catchup_entries = whole(1)?,
+            "quota-backend-bytes" => self.quota_bytes = quota(text).map_err(bad)?,
+            "max-request-bytes" => self.max_request_bytes = value::number(text, 1).map_err(bad)?,
+            "max-txn-ops" => self.max_txn_ops = value::number(text, 1).map_err(bad)?,
+            "max-concurrent-streams" => {
+                self.max_concurrent_streams =
+                    Some(value::number(text, 1).map_err(bad)?).filter(|n| *n != u32::MAX);
+            }
+            "watch-progress-notify-interval" => {
+                self.watch_progress_interval = value::duration(text).map_err(bad)?;
+            }
+            "unsafe-no-fsync" => {
+                self.durability = match value::boolean(text).map_err(bad)? {
+                    true => Durability::Unsynced,
+                    false => Durability::Synced,
+                };
+            }
+            "log-level" => self.log.level = log_level(text).map_err(bad)?,
+            "log-format" => self.log.json = Some(log_format(text).map_err(bad)?),
+            "engine" => engine(text)?,
+            "linearizable-read" => self.linearizable_read = read_mode(text).map_err(bad)?,
+            "io-threads" => self.io_threads = value::number(text, 0).map_err(bad)?,
+            "cache-bytes" => self.cache_bytes = whole(1 << 20)?,
+            // Set as a pair, and before all others.
+            "auto-compaction-mode" | "auto-compaction-retention" | "name" => {}
+            _ => debug_assert!(false, "flag {name} is used but not read"),
+        }
+        Ok(())
+    }
+
+    /// Fills what depends on several flags.
+    fn derive(&mut self, given: &[Given]) -> Result<(), ConfigError> {
+        let has = |flag| last(given, flag).is_some();
+        if !has("data-dir") {
+            self.data_dir = PathBuf::from(format!("{}.etcd", self.name));
+        }
+        if has("listen-client-urls") && !has("advertise-client-urls") {
+            self.advertise_client_urls = self.listen_client_urls.clone();
+            dialable("advertise-client-urls", &self.advertise_client_urls)?;
+        }
+        if has("listen-peer-urls") && !has("initial-advertise-peer-urls") {
+            self.initial_advertise_peer_urls = self.listen_peer_urls.clone();
+            dialable(
+                "initial-advertise-peer-urls",
+                &self.initial_advertise_peer_urls,
+            )?;
+        }
+        self.initial_advertise_peer_urls.sort();
+        if !has("initial-cluster") {
+            self.initial_cluster = InitialCluster::from([(
+                self.name.clone(),
+                self.initial_advertise_peer_urls.clone(),
+            )]);
+        }
+        self.auto_compaction = auto_compaction(
+            last(given, "auto-compaction-mode").unwrap_or("periodic"),
+            last(given, "auto-compaction-retention").unwrap_or("0"),
+        )?;
+        Ok(())
+    }
+
+    /// Checks what no single flag can.
+    ///
+    /// # Errors
+    /// Says which flags contradict each other, and how to mend it.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let contradiction = |text: String| Err(ConfigError::Contradiction(text));
+        if self.listen_client_urls.is_empty() && self.listeners.client.is_empty() {
+            return contradiction("--listen-client-urls names no URL".to_owned());
+        }
+        if self.listen_peer_urls.len() != 1 && self.listeners.peer.is_none() {
+            return contradiction(format!(
+                "--listen-peer-urls must name one URL (0.0.0.0 listens on all addresses), not {}",
+                self.listen_peer_urls.len()
+            ));
+        }
+        if self.election_timeout < 5 * self.heartbeat {
+            return contradiction(format!(
+                "--election-timeout {} must be at least five times --heartbeat-interval {}",
+                self.election_timeout.as_millis(),
+                self.heartbeat.as_millis()
+            ));
+        }
+        if self.election_timeout > Duration::from_millis(MAX_ELECTION_MS) {
+            return contradiction(format!(
+                "--election-timeout {} is longer than {MAX_ELECTION_MS} ms",
+                self.election_timeout.as_millis()
+            ));
+        }
+        let Some(mine) = self.initial_cluster.get(&self.name) else {
+            let known: Vec<_> = self.initial_cluster.keys().map(String::as_str).collect();
+            return contradiction(format!(
+                "--initial-cluster doesn't list this member: --name is {:?}, the list has {}",
+                self.name,
+                known.join(", ")
+            ));
+        };
+        if *mine != self.initial_advertise_peer_urls {
+            return contradiction(format!(
+                "--initial-cluster has {}={} but --initial-advertise-peer-urls is {}",
+                self.name,
+                mine.join(","),
+                self.initial_advertise_peer_urls.join(",")
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// The last value of a flag: as in Go, later ones win.
+fn last<'a>(given: &'a [Given], flag: &str) -> Option<&'a str> {
+    let found = given.iter().rev().find(|g| g.name == flag)?;
+    Some(&found.value)
+}
+
+fn asks_nothing(value: &str) -> bool {
+    value.is_empty() || value == "false"
+}
+
+fn invalid(flag: &str, value: &str, expected: &str) -> ConfigError {
+    ConfigError::InvalidValue {
+        flag: flag.to_owned(),
+        value: value.to_owned(),
+        expected: expected.to_owned(),
+    }
+}
+
+fn cluster_state(text: &str) -> Result<ClusterState, String> {
+    match text {
+        "new" => Ok(ClusterState::New),
+        "existing" => Ok(ClusterState::Existing),
+        _ => Err("new or existing".to_owned()),
+    }
+}
+
+/// Zero is the default, as in etcd; negative is no quota.
+fn quota(text: &str) -> Result<u64, String> {
+    let bytes: i64 = value::number(text, i64::MIN)?;
+    Ok(match bytes {
+        0 => DEFAULT_QUOTA_BYTES,
+        _ => u64::try_from(bytes).unwrap_or(u64::MAX),
+    })
+}
+
+fn log_level(text: &str) -> Result<String, String> {
+    match text {
+        "debug" | "info" | "warn" | "error" => Ok(text.to_owned()),
+        "panic" | "fatal" | "dpanic" => Ok("error".to_owned()),
+        _ => Err("debug, info, warn or error".to_owned()),
+    }
+}
+
+fn log_format(text: &str) -> Result<bool, String> {
+    match text {
+        "json" => Ok(true),
+        "console" | "text" => Ok(false),
+        _ => Err("json or console".to_owned()),
+    }
+}
+
+fn engine(text: &str) -> Result<(), ConfigError> {
+    match text {
+        "raft" => Ok(()),
+        "multi-paxos" => Err(ConfigError::Refused {
+            flag: "engine".to_owned(),
+            why: "multi-paxos comes in a later release; use raft".to_owned(),
+        }),
+        _ => Err(invalid("engine", text, "raft")),
+    }
+}
+
+fn read_mode(text: &str) -> Result<LinearizableRead, String> {
+    match text {
+        "read-index" => Ok(LinearizableRead::ReadIndex),
+        "lease" => Ok(LinearizableRead::Lease),
+        _ => Err("read-index or lease".to_owned()),
+    }
+}
+
+/// A bare number of a periodic retention counts hours.
+fn auto_compaction(mode: &str, retention: &str) -> Result<AutoCompaction, ConfigError> {
+    const RETENTION: &str = "auto-compaction-retention";
+    match mode {
+        "revision" => {
+            let revisions = value::number::<u64>(retention, 0)
+                .map_err(|expected| invalid(RETENTION, retention, &expected))?;
+            Ok(match revisions {
+                0 => AutoCompaction::Off,
+                n => AutoCompaction::Revisions(n),
+            })
+        }
+        "periodic" => {
+            let period = match retention.parse::<u64>() {
+                Ok(hours) => Duration::from_secs(hours.saturating_mul(3600)),
+                Err(_) => value::duration(retention)
+                    .map_err(|expected| invalid(RETENTION, retention, &expected))?,
+            };
+            Ok(match period {
+                Duration::ZERO => AutoCompaction::Off,
+                period => AutoCompaction::Periodic(period),
+            })
+        }
+        _ => Err(invalid(
+            "auto-compaction-mode",
+            mode,
+            "periodic or revision",
+        )),
+    }
+}
+
+/// A wildcard address can be listened on but not dialled.
+fn dialable(flag: &str, urls: &[String]) -> Result<(), ConfigError> {
+    let wildcard = urls.iter().find(|url| {
+        let host = authority(url);
+        host.starts_with("0.0.0.0:") || host.starts_with("[::]:")
+    });
+    match wildcard {
+        Some(url) => Err(ConfigError::Contradiction(format!(
+            "--{flag} is required: {url} can be listened on but not dialled by others"
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn help() -> String {
+    let mut text = String::from(
+        "Usage: synod-consensus [flags]\n\nThe flags are etcd's; each is also an environment variable, such as \
+         ETCD_DATA_DIR for --data-dir.\n\nFlags:\n",
+    );
+    let mut unused = String::new();
+    for flag in flags::FLAGS {
+        let list = match flag.effect {
+            Effect::Used => &mut text,
+            Effect::Ignored(_) | Effect::Tls | Effect::Refused(_) => &mut unused,
+        };
+        list.push_str("  --");
+        list.push_str(flag.name);
+        if flag.kind == flags::Kind::Value {
+            list.push_str(" VALUE");
+        }
+        list.push('\n');
+    }
+    text.push_str("\nKnown, but without effect or refused:\n");
+    text.push_str(&unused);
+    text
+}

@@ -1,0 +1,193 @@
+//! Parsers for the values of flags: Go durations, URLs, cluster lists.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use url::Url;
+
+/// The peer URLs of each named member, in the order of the names.
+pub type InitialCluster = BTreeMap<String, Vec<String>>;
+
+/// A Go duration: `300ms`, `1.5h`, `2h45m`, or a bare `0`.
+///
+/// # Errors
+/// Says what was expected.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    const EXPECTED: &str = "a duration such as 100ms, 10s, 5m or 1h30m";
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let mut rest = text;
+    let mut total = 0.0_f64;
+    while !rest.is_empty() {
+        let digits = rest
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .ok_or(EXPECTED)?;
+        let number: f64 = rest[..digits].parse().map_err(|_| EXPECTED)?;
+        rest = &rest[digits..];
+        let unit_len = rest
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .unwrap_or(rest.len());
+        let seconds = match &rest[..unit_len] {
+            "ns" => 1e-9,
+            "us" | "µs" => 1e-6,
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            _ => return Err(EXPECTED.to_owned()),
+        };
+        total += number * seconds;
+        rest = &rest[unit_len..];
+    }
+    if text.is_empty() {
+        return Err(EXPECTED.to_owned());
+    }
+    Duration::try_from_secs_f64(total).map_err(|_| EXPECTED.to_owned())
+}
+
+/// A boolean in one of Go's spellings.
+///
+/// # Errors
+/// Says what was expected.
+pub(super) fn boolean(text: &str) -> Result<bool, String> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
+        _ => Err("true or false".to_owned()),
+    }
+}
+
+/// A whole number of at least `least`.
+///
+/// # Errors
+/// Says what was expected.
+pub(super) fn number<T>(text: &str, least: T) -> Result<T, String>
+where
+    T: std::str::FromStr + PartialOrd + std::fmt::Display + Copy,
+{
+    text.parse::<T>()
+        .ok()
+        .filter(|n| *n >= least)
+        .ok_or_else(|| format!("a whole number of at least {least}"))
+}
+
+/// A comma-separated list of `http://host:port` URLs, without a path. Empty text is no URL.
+///
+/// # Errors
+/// Says which one is wrong, and why.
+pub(super) fn urls(text: &str) -> Result<Vec<String>, String> {
+    text.split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+        .map(check_url)
+        .collect()
+}
+
+/// Checks one `http://host:port` URL and gives it without a trailing slash.
+///
+/// # Errors
+/// Says what is wrong with it.
+pub(crate) fn check_url(text: &str) -> Result<String, String> {
+    let url = Url::parse(text).map_err(|error| format!("http://host:port ({text:?}: {error})"))?;
+    match url.scheme() {
+        "http" => {}
+        "https" | "unixs" => {
+            return Err(format!(
+                "http:// URLs: TLS is not supported yet, so {text} can't be served (it comes in a \
+                 later release; nothing is served in plaintext instead)"
+            ));
+        }
+        other => return Err(format!("http://host:port, not the scheme {other:?}")),
+    }
+    if url.host_str().is_none_or(str::is_empty) {
+        return Err(format!("http://host:port; {text:?} names no host"));
+    }
+    // Url drops a port that is the scheme's default, so the text is what decides.
+    if url.port().is_none() && !text.trim_end_matches('/').ends_with(":80") {
+        return Err(format!("http://host:port; {text:?} names no port"));
+    }
+    if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
+        return Err(format!(
+            "http://host:port; {text:?} must not have a path or a query"
+        ));
+    }
+    Ok(text.trim_end_matches('/').to_owned())
+}
+
+/// The `host:port` of a URL that [`check_url`] accepted.
+pub(crate) fn authority(url: &str) -> &str {
+    url.trim_start_matches("http://").trim_end_matches('/')
+}
+
+/// `name=url,name=url,...`; a name may appear several times.
+///
+/// # Errors
+/// Says what is wrong.
+pub(super) fn initial_cluster(text: &str) -> Result<InitialCluster, String> {
+    const EXPECTED: &str = "name=http://host:port,name=http://host:port,...";
+    let mut cluster = InitialCluster::new();
+    let parts = text.split(',').map(str::trim).filter(|p| !p.is_empty());
+    for part in parts {
+        let (name, url) = part.split_once('=').ok_or(EXPECTED)?;
+        if name.is_empty() {
+            return Err(EXPECTED.to_owned());
+        }
+        let url = check_url(url).map_err(|why| format!("{EXPECTED}; {why}"))?;
+        if cluster.values().flatten().any(|known| *known == url) {
+            return Err(format!("each URL once; {url} stands there twice"));
+        }
+        cluster.entry(name.to_owned()).or_default().push(url);
+    }
+    for urls in cluster.values_mut() {
+        urls.sort();
+    }
+    Ok(cluster)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_gos() {
+        for (text, ms) in [
+            ("0", Some(0)),
+            ("100ms", Some(100)),
+            ("1.5s", Some(1500)),
+            ("1h30m", Some(5_400_000)),
+            ("10m0s", Some(600_000)),
+            ("", None),
+            ("5", None),
+            ("m", None),
+            ("5 m", None),
+            ("-1s", None),
+        ] {
+            assert_eq!(
+                duration(text).ok(),
+                ms.map(Duration::from_millis),
+                "{text:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn urls_need_scheme_host_and_port() {
+        assert_eq!(check_url("http://a:1/").unwrap(), "http://a:1");
+        assert_eq!(check_url("http://[::1]:80").unwrap(), "http://[::1]:80");
+        for bad in ["a:1", "http://a", "http://:1", "http://a:1/x", "ftp://a:1"] {
+            assert!(check_url(bad).is_err(), "{bad}");
+        }
+        assert!(check_url("https://a:1").unwrap_err().contains("TLS"));
+    }
+
+    #[test]
+    fn a_cluster_list_groups_urls_by_name() {
+        let cluster = initial_cluster("b=http://b:2,a=http://a:2,a=http://a:1").unwrap();
+        assert_eq!(cluster["a"], ["http://a:1", "http://a:2"]);
+        assert_eq!(cluster["b"], ["http://b:2"]);
+        for bad in ["a", "=http://a:1", "a=http://a:1,b=http://a:1"] {
+            assert!(initial_cluster(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Wire to domain: requests of the etcd API as queries of the keyspace. What the request alone can tell to be wrong is
+//! in `check`.
+
+mod check;
+
+use bytes::Bytes;
+use synod_mvcc::{
+    Compare, CompareOp, CompareTarget, KeyRange, LeaseId, RangeQuery, Revision, RevisionBounds,
+    SortOrder, SortTarget,
+};
+use synod_proto::etcd::etcdserverpb::{
+    self as pb, compare::CompareResult, compare::CompareTarget as WireTarget, compare::TargetUnion,
+    range_request,
+};
+
+pub(crate) use check::{check_delete, check_put, check_range, check_range_stream, check_txn};
+
+/// A checked range request as a query.
+pub(crate) fn range_query(request: &pb::RangeRequest) -> RangeQuery {
+    let mut query = RangeQuery::new(key_range(&request.key, &request.range_end));
+    query.revision = (request.revision > 0).then(|| Revision::new(request.revision));
+    query.limit = limit(request.limit);
+    query.target = match range_request::SortTarget::try_from(request.sort_target) {
+        Ok(range_request::SortTarget::Version) => SortTarget::Version,
+        Ok(range_request::SortTarget::Create) => SortTarget::Create,
+        Ok(range_request::SortTarget::Mod) => SortTarget::Mod,
+        Ok(range_request::SortTarget::Value) => SortTarget::Value,
+        Ok(range_request::SortTarget::Key) | Err(_) => SortTarget::Key,
+    };
+    query.order = match range_request::SortOrder::try_from(request.sort_order) {
+        Ok(range_request::SortOrder::Ascend) => SortOrder::Ascend,
+        Ok(range_request::SortOrder::Descend) => SortOrder::Descend,
+        Ok(range_request::SortOrder::None) | Err(_) => SortOrder::None,
+    };
+    query.keys_only = request.keys_only;
+    query.count_only = request.count_only;
+    query.modified = bounds(request.min_mod_revision, request.max_mod_revision);
+    query.created = bounds(request.min_create_revision, request.max_create_revision);
+    query
+}
+
+/// etcd's pair of key and range end.
+pub(crate) fn key_range(key: &Bytes, range_end: &Bytes) -> KeyRange {
+    KeyRange::from_wire(key.clone(), range_end.clone())
+}
+
+/// A checked condition. An operand that is missing, or of another kind than the target, is zero or empty.
+pub(crate) fn compare(wire: &pb::Compare) -> Compare {
+    let operand = wire.target_union.as_ref();
+    let number = |pick: fn(&TargetUnion) -> Option<i64>| operand.and_then(pick).unwrap_or(0);
+    let target = match WireTarget::try_from(wire.target) {
+        Ok(WireTarget::Create) => CompareTarget::Create(Revision::new(number(|u| {
+            if let TargetUnion::CreateRevision(n) = u {
+                Some(*n)
+            } else {
+                None
+            }
+        }))),
+        Ok(WireTarget::Mod) => CompareTarget::Mod(Revision::new(number(|u| {
+            if let TargetUnion::ModRevision(n) = u {
+                Some(*n)
+            } else {
+                None
+            }
+        }))),
+        Ok(WireTarget::Lease) => CompareTarget::Lease(LeaseId::new(number(|u| {
+            if let TargetUnion::Lease(n) = u {
+                Some(*n)
+            } else {
+                None
+            }
+        }))),
+        Ok(WireTarget::Value) => {
+            CompareTarget::Value(if let Some(TargetUnion::Value(value)) = operand {
+                value.clone()
+            } else {
+                Bytes::new()
+            })
+        }
+        Ok(WireTarget::Version) | Err(_) => CompareTarget::Version(number(|u| {
+            if let TargetUnion::Version(n) = u {
+                Some(*n)
+            } else {
+                None
+            }
+        })),
+    };
+    let op = match CompareResult::try_from(wire.result) {
+        Ok(CompareResult::Greater) => CompareOp::Greater,
+        Ok(CompareResult::Less) => CompareOp::Less,
+        Ok(CompareResult::NotEqual) => CompareOp::NotEqual,
+        Ok(CompareResult::Equal) | Err(_) => CompareOp::Equal,
+    };
+    Compare {
+        range: key_range(&wire.key, &wire.range_end),
+        target,
+        op,
+    }
+}
+
+fn bounds(min: i64, max: i64) -> RevisionBounds {
+    RevisionBounds {
+        min: Revision::new(min),
+        max: Revision::new(max),
+    }
+}
+
+/// Zero and less is no limit.
+fn limit(wire: i64) -> usize {
+    usize::try_from(wire).unwrap_or(0)
+}

@@ -1,0 +1,541 @@
+//! Everything that a request can fail with, and the one map to gRPC's codes.
+//!
+//! Go clients match on the message string, so each variant's text is etcd's, to the letter. What an error tells a
+//! caller to do is in [`Error::advice`]: "certainly not done" and "outcome unknown" are different.
+
+use synod_consensus_core::{ChangeError, Rejected};
+use synod_replica::{ProposeError, ReadError};
+use tonic::{Code, Status};
+
+/// A request that failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    // What the request says is wrong.
+    #[error("etcdserver: key is not provided")]
+    EmptyKey,
+    #[error("etcdserver: key not found")]
+    KeyNotFound,
+    #[error("etcdserver: value is provided")]
+    ValueProvided,
+    #[error("etcdserver: lease is provided")]
+    LeaseProvided,
+    #[error("etcdserver: too many operations in txn request")]
+    TooManyOps,
+    #[error("etcdserver: duplicate key given in txn request")]
+    DuplicateKey,
+    #[error("etcdserver: invalid sort option")]
+    InvalidSortOption,
+    #[error("etcdserver: request is too large")]
+    RequestTooLarge,
+    #[error("etcdserver: given member URLs are invalid")]
+    MemberBadUrls,
+    #[error("etcdserver: wrong downgrade target version format")]
+    WrongDowngradeVersion,
+    /// A number outside its enumeration, where etcd would do nothing sensible.
+    #[error("etcdserver: unknown {what}")]
+    UnknownEnum { what: &'static str },
+
+    // What the keyspace says.
+    #[error("etcdserver: mvcc: required revision has been compacted")]
+    Compacted,
+    #[error("etcdserver: mvcc: required revision is a future revision")]
+    FutureRevision,
+    #[error("etcdserver: mvcc: database space exceeded")]
+    NoSpace,
+    #[error("etcdserver: requested lease not found")]
+    LeaseNotFound,
+    #[error("etcdserver: lease already exists")]
+    LeaseExists,
+    #[error("etcdserver: too large lease TTL")]
+    LeaseTtlTooLarge,
+
+    // What the membership says.
+    #[error("etcdserver: member ID already exist")]
+    MemberExists,
+    #[error("etcdserver: Peer URLs already exists")]
+    PeerUrlExists,
+    #[error("etcdserver: re-configuration failed due to not enough started members")]
+    NotEnoughStarted,
+    #[error("etcdserver: member not found")]
+    MemberNotFound,
+    #[error("etcdserver: can only promote a learner member")]
+    NotLearner,
+    #[error("etcdserver: can only promote a learner member which is in sync with leader")]
+    LearnerNotReady,
+    #[error("etcdserver: too many learner members in cluster")]
+    TooManyLearners,
+    #[error("etcdserver: unhealthy cluster")]
+    Unhealthy,
+    #[error("etcdserver: bad leader transferee")]
+    BadTransferee,
+    #[error("etcdserver: rpc not supported for learner")]
+    LearnerUnsupported,
+
+    // What the cluster's state allows.
+    #[error("etcdserver: no leader")]
+    NoLeader,
+    #[error("etcdserver: not leader")]
+    NotLeader,
+    /// The proposal certainly was not appended: the leadership changed first.
+    #[error("etcdserver: leader changed")]
+    LeaderChanged,
+    #[error("etcdserver: too many requests")]
+    TooManyRequests,
+    #[error("etcdserver: server stopped")]
+    Stopped,
+    /// The outcome is unknown: it may have happened, or may still happen.
+    #[error("etcdserver: request timed out")]
+    Timeout,
+    /// A read that timed out: nothing happened.
+    #[error("etcdserver: request timed out, waiting for the applied index took too long")]
+    TimeoutWaitApplied,
+    #[error("etcdserver: request timed out, waiting for leader transfer took too long")]
+    TimeoutLeaderTransfer,
+    #[error("etcdserver: corrupt cluster")]
+    Corrupt,
+    #[error("etcdserver: no inflight downgrade job")]
+    NoInflightDowngrade,
+    #[error("etcdserver: invalid downgrade target version")]
+    InvalidDowngradeTarget,
+
+    // What is not there (yet), or broke.
+    #[error("etcdserver: {0} is not implemented yet")]
+    Unimplemented(&'static str),
+    #[error("RangeStream does not support {0}")]
+    RangeStreamUnsupported(&'static str),
+    /// The store failed: nothing that a client can mend.
+    #[error("etcdserver: internal error: {0}")]
+    Internal(String),
+}
+
+/// What a caller can do about an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Advice {
+    /// Certainly not done: the same request may succeed later, or elsewhere.
+    Retry,
+    /// The outcome is unknown: read before repeating what is not idempotent.
+    Unknown,
+    /// The state contradicts the request.
+    Conflict,
+    /// The request is wrong.
+    Invalid,
+    /// Data is damaged: an operator must look.
+    Corrupt,
+    /// A defect or a broken disk.
+    Internal,
+}
+
+impl Error {
+    /// The gRPC code, as etcd has it.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        match self {
+            Self::EmptyKey
+            | Self::KeyNotFound
+            | Self::ValueProvided
+            | Self::LeaseProvided
+            | Self::TooManyOps
+            | Self::DuplicateKey
+            | Self::InvalidSortOption
+            | Self::RequestTooLarge
+            | Self::MemberBadUrls
+            | Self::WrongDowngradeVersion
+            | Self::InvalidDowngradeTarget
+            | Self::UnknownEnum { .. } => Code::InvalidArgument,
+            Self::Compacted | Self::FutureRevision | Self::LeaseTtlTooLarge => Code::OutOfRange,
+            Self::NoSpace | Self::TooManyRequests => Code::ResourceExhausted,
+            Self::LeaseNotFound | Self::MemberNotFound => Code::NotFound,
+            Self::LeaseExists
+            | Self::MemberExists
+            | Self::PeerUrlExists
+            | Self::NotEnoughStarted
+            | Self::NotLearner
+            | Self::LearnerNotReady
+            | Self::TooManyLearners
+            | Self::BadTransferee
+            | Self::LearnerUnsupported
+            | Self::NotLeader
+            | Self::NoInflightDowngrade => Code::FailedPrecondition,
+            Self::Unhealthy
+            | Self::NoLeader
+            | Self::LeaderChanged
+            | Self::Stopped
+            | Self::Timeout
+            | Self::TimeoutWaitApplied => Code::Unavailable,
+            Self::Corrupt => Code::DataLoss,
+            Self::Unimplemented(_) | Self::RangeStreamUnsupported(_) => Code::Unimplemented,
+            // etcd has no code of its own for these.
+            Self::TimeoutLeaderTransfer | Self::Internal(_) => Code::Unknown,
+        }
+    }
+
+    /// What a caller can do.
+    #[must_use]
+    pub fn advice(&self) -> Advice {
+        match self {
+            Self::NoLeader
+            | Self::NotLeader
+            | Self::LeaderChanged
+            | Self::TooManyRequests
+            | Self::TimeoutWaitApplied
+            | Self::TimeoutLeaderTransfer
+            | Self::Unhealthy
+            | Self::LearnerNotReady
+            | Self::LearnerUnsupported
+            | Self::NotEnoughStarted => Advice::Retry,
+            Self::Timeout | Self::Stopped => Advice::Unknown,
+            Self::KeyNotFound
+            | Self::Compacted
+            | Self::FutureRevision
+            | Self::NoSpace
+            | Self::LeaseNotFound
+            | Self::LeaseExists
+            | Self::MemberExists
+            | Self::PeerUrlExists
+            | Self::MemberNotFound
+            | Self::NotLearner
+            | Self::TooManyLearners
+            | Self::BadTransferee
+            | Self::NoInflightDowngrade => Advice::Conflict,
+            Self::EmptyKey
+            | Self::ValueProvided
+            | Self::LeaseProvided
+            | Self::TooManyOps
+            | Self::DuplicateKey
+            | Self::InvalidSortOption
+            | Self::RequestTooLarge
+            | Self::MemberBadUrls
+            | Self::WrongDowngradeVersion
+            | Self::InvalidDowngradeTarget
+            | Self::LeaseTtlTooLarge
+            | Self::UnknownEnum { .. }
+            | Self::Unimplemented(_)
+            | Self::RangeStreamUnsupported(_) => Advice::Invalid,
+            Self::Corrupt => Advice::Corrupt,
+            Self::Internal(_) => Advice::Internal,
+        }
+    }
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        Self::new(error.code(), error.to_string())
+    }
+}
+
+impl From<ProposeError> for Error {
+    fn from(error: ProposeError) -> Self {
+        match error {
+            ProposeError::Rejected(rejected) => rejected.into(),
+            ProposeError::NoLeader => Self::NoLeader,
+            ProposeError::TooBusy => Self::TooManyRequests,
+            ProposeError::TooLarge { .. } => Self::RequestTooLarge,
+            ProposeError::Timeout => Self::Timeout,
+            ProposeError::Stopped | ProposeError::NotRunning => Self::Stopped,
+            other => Self::Internal(other.to_string()),
+        }
+    }
+}
+
+impl From<ReadError> for Error {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Rejected(rejected) => rejected.into(),
+            ReadError::NoLeader => Self::NoLeader,
+            ReadError::TooBusy => Self::TooManyRequests,
+            ReadError::Timeout => Self::Timeout,
+            ReadError::Stopped => Self::Stopped,
+            other => Self::Internal(other.to_string()),
+        }
+    }
+}
+
+impl From<Rejected> for Error {
+    fn from(rejected: Rejected) -> Self {
+        match rejected {
+            Rejected::NoLeader => Self::NoLeader,
+            Rejected::NotLeader { .. } | Rejected::LeaderNotReady | Rejected::Transferring => {
+                Self::LeaderChanged
+            }
+            Rejected::Overloaded | Rejected::ConfigChangeInFlight => Self::TooManyRequests,
+            Rejected::TooLarge => Self::RequestTooLarge,
+            Rejected::LearnerNotReady => Self::LearnerNotReady,
+            Rejected::UnhealthyQuorum => Self::Unhealthy,
+            Rejected::InvalidChange(error) => match error {
+                ChangeError::AlreadyMember(_) | ChangeError::Twice(_) => Self::MemberExists,
+                ChangeError::NotMember(_) | ChangeError::NoNode | ChangeError::NotVoter(_) => {
+                    Self::MemberNotFound
+                }
+                ChangeError::NotLearner(_) => Self::NotLearner,
+                ChangeError::NoVoters => Self::NotEnoughStarted,
+                ChangeError::Empty => Self::Internal(error.to_string()),
+            },
+            Rejected::InvalidTransfer { .. } => Self::BadTransferee,
+            // The lease is only a shortcut, and the replica falls back; in time or not at all.
+            Rejected::LeaseExpired | Rejected::TimedOut => Self::Timeout,
+            Rejected::Removed | Rejected::Failed => Self::Stopped,
+            Rejected::CannotCampaign | Rejected::InvalidMessage => {
+                Self::Internal(rejected.to_string())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Texts and codes of etcd 3.7's `rpctypes`; what etcd lacks is ours.
+    fn assert_table(table: Vec<(Error, Code, &str)>) {
+        for (error, code, text) in table {
+            let status = Status::from(error.clone());
+            assert_eq!((status.code(), status.message()), (code, text), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn requests_that_are_wrong() {
+        assert_table(vec![
+            (
+                Error::EmptyKey,
+                Code::InvalidArgument,
+                "etcdserver: key is not provided",
+            ),
+            (
+                Error::KeyNotFound,
+                Code::InvalidArgument,
+                "etcdserver: key not found",
+            ),
+            (
+                Error::ValueProvided,
+                Code::InvalidArgument,
+                "etcdserver: value is provided",
+            ),
+            (
+                Error::LeaseProvided,
+                Code::InvalidArgument,
+                "etcdserver: lease is provided",
+            ),
+            (
+                Error::TooManyOps,
+                Code::InvalidArgument,
+                "etcdserver: too many operations in txn request",
+            ),
+            (
+                Error::DuplicateKey,
+                Code::InvalidArgument,
+                "etcdserver: duplicate key given in txn request",
+            ),
+            (
+                Error::InvalidSortOption,
+                Code::InvalidArgument,
+                "etcdserver: invalid sort option",
+            ),
+            (
+                Error::RequestTooLarge,
+                Code::InvalidArgument,
+                "etcdserver: request is too large",
+            ),
+            (
+                Error::MemberBadUrls,
+                Code::InvalidArgument,
+                "etcdserver: given member URLs are invalid",
+            ),
+            (
+                Error::WrongDowngradeVersion,
+                Code::InvalidArgument,
+                "etcdserver: wrong downgrade target version format",
+            ),
+            (
+                Error::InvalidDowngradeTarget,
+                Code::InvalidArgument,
+                "etcdserver: invalid downgrade target version",
+            ),
+            (
+                Error::UnknownEnum { what: "thing" },
+                Code::InvalidArgument,
+                "etcdserver: unknown thing",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn what_the_keyspace_says() {
+        assert_table(vec![
+            (
+                Error::Compacted,
+                Code::OutOfRange,
+                "etcdserver: mvcc: required revision has been compacted",
+            ),
+            (
+                Error::FutureRevision,
+                Code::OutOfRange,
+                "etcdserver: mvcc: required revision is a future revision",
+            ),
+            (
+                Error::NoSpace,
+                Code::ResourceExhausted,
+                "etcdserver: mvcc: database space exceeded",
+            ),
+            (
+                Error::LeaseNotFound,
+                Code::NotFound,
+                "etcdserver: requested lease not found",
+            ),
+            (
+                Error::LeaseExists,
+                Code::FailedPrecondition,
+                "etcdserver: lease already exists",
+            ),
+            (
+                Error::LeaseTtlTooLarge,
+                Code::OutOfRange,
+                "etcdserver: too large lease TTL",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn what_the_membership_says() {
+        assert_table(vec![
+            (
+                Error::MemberExists,
+                Code::FailedPrecondition,
+                "etcdserver: member ID already exist",
+            ),
+            (
+                Error::PeerUrlExists,
+                Code::FailedPrecondition,
+                "etcdserver: Peer URLs already exists",
+            ),
+            (
+                Error::NotEnoughStarted,
+                Code::FailedPrecondition,
+                "etcdserver: re-configuration failed due to not enough started members",
+            ),
+            (
+                Error::MemberNotFound,
+                Code::NotFound,
+                "etcdserver: member not found",
+            ),
+            (
+                Error::NotLearner,
+                Code::FailedPrecondition,
+                "etcdserver: can only promote a learner member",
+            ),
+            (
+                Error::LearnerNotReady,
+                Code::FailedPrecondition,
+                "etcdserver: can only promote a learner member which is in sync with leader",
+            ),
+            (
+                Error::TooManyLearners,
+                Code::FailedPrecondition,
+                "etcdserver: too many learner members in cluster",
+            ),
+            (
+                Error::Unhealthy,
+                Code::Unavailable,
+                "etcdserver: unhealthy cluster",
+            ),
+            (
+                Error::BadTransferee,
+                Code::FailedPrecondition,
+                "etcdserver: bad leader transferee",
+            ),
+            (
+                Error::LearnerUnsupported,
+                Code::FailedPrecondition,
+                "etcdserver: rpc not supported for learner",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn what_the_cluster_says() {
+        assert_table(vec![
+            (Error::NoLeader, Code::Unavailable, "etcdserver: no leader"),
+            (
+                Error::NotLeader,
+                Code::FailedPrecondition,
+                "etcdserver: not leader",
+            ),
+            (
+                Error::LeaderChanged,
+                Code::Unavailable,
+                "etcdserver: leader changed",
+            ),
+            (
+                Error::TooManyRequests,
+                Code::ResourceExhausted,
+                "etcdserver: too many requests",
+            ),
+            (
+                Error::Stopped,
+                Code::Unavailable,
+                "etcdserver: server stopped",
+            ),
+            (
+                Error::Timeout,
+                Code::Unavailable,
+                "etcdserver: request timed out",
+            ),
+            (
+                Error::TimeoutWaitApplied,
+                Code::Unavailable,
+                "etcdserver: request timed out, waiting for the applied index took too long",
+            ),
+            (
+                Error::TimeoutLeaderTransfer,
+                Code::Unknown,
+                "etcdserver: request timed out, waiting for leader transfer took too long",
+            ),
+            (
+                Error::Corrupt,
+                Code::DataLoss,
+                "etcdserver: corrupt cluster",
+            ),
+            (
+                Error::NoInflightDowngrade,
+                Code::FailedPrecondition,
+                "etcdserver: no inflight downgrade job",
+            ),
+            (
+                Error::Unimplemented("x"),
+                Code::Unimplemented,
+                "etcdserver: x is not implemented yet",
+            ),
+            (
+                Error::RangeStreamUnsupported("custom sort orders"),
+                Code::Unimplemented,
+                "RangeStream does not support custom sort orders",
+            ),
+            (
+                Error::Internal("x".into()),
+                Code::Unknown,
+                "etcdserver: internal error: x",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn certain_and_unknown_outcomes_stay_apart() {
+        for (error, advice) in [
+            (ProposeError::NoLeader, Advice::Retry),
+            (ProposeError::TooBusy, Advice::Retry),
+            (ProposeError::Rejected(Rejected::Overloaded), Advice::Retry),
+            (
+                ProposeError::Rejected(Rejected::Transferring),
+                Advice::Retry,
+            ),
+            (ProposeError::Timeout, Advice::Unknown),
+            (ProposeError::Stopped, Advice::Unknown),
+            (
+                ProposeError::TooLarge { bytes: 2, limit: 1 },
+                Advice::Invalid,
+            ),
+        ] {
+            assert_eq!(Error::from(error.clone()).advice(), advice, "{error:?}");
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! How a follower asks the leader about leases: as a client of the leader's Lease service, at the client URLs that
+//! the leader has published, with a mark in the metadata so that no request is forwarded twice.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use synod_proto::etcd::etcdserverpb as pb;
+use synod_proto::etcd::etcdserverpb::lease_client::LeaseClient;
+use synod_rpc::ChannelConfig;
+use synod_runtime::clock;
+use synod_types::NodeId;
+use tonic::metadata::{MetadataMap, MetadataValue};
+use tonic::transport::Channel;
+use tonic::{Request, Status};
+
+/// Marks requests that a member passed on.
+const FORWARDED: &str = "synod-forwarded";
+
+/// Whether a member passed this request on; such a request is not passed on again.
+pub(crate) fn was_forwarded(metadata: &MetadataMap) -> bool {
+    metadata.contains_key(FORWARDED)
+}
+
+struct Link {
+    leader: NodeId,
+    url: String,
+    client: LeaseClient<Channel>,
+}
+
+/// The connection to the current leader, opened when it is needed first.
+pub(crate) struct LeaderLink {
+    link: Mutex<Option<Link>>,
+    /// Which of the leader's URLs to use: the next one after a failure.
+    choice: AtomicUsize,
+}
+
+/// Why the leader gave no answer. All of these are worth another try.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ForwardError {
+    /// The leader has not published where clients reach it.
+    #[error("the leader has published no client URL")]
+    NoUrl,
+    /// The URL is of no use.
+    #[error(transparent)]
+    Channel(#[from] synod_rpc::ChannelError),
+    /// The call failed.
+    #[error("the leader did not answer: {0}")]
+    Call(#[from] Status),
+    /// The leader ended the stream before all was answered.
+    #[error("the leader answered only {answered} of {asked}")]
+    Cut {
+        /// Renewals that were answered.
+        answered: usize,
+        /// Renewals that were asked for.
+        asked: usize,
+    },
+}
+
+impl LeaderLink {
+    /// No connection yet.
+    pub(crate) fn new() -> Self {
+        Self {
+            link: Mutex::new(None),
+            choice: AtomicUsize::new(0),
+        }
+    }
+
+    /// Renews at the leader; returns the times to live in the order of `ids`, zero for those that are gone.
+    pub(crate) async fn renew(
+        &self,
+        leader: NodeId,
+        urls: &[String],
+        ids: &[i64],
+        deadline: Instant,
+    ) -> Result<Vec<i64>, ForwardError> {
+        let mut client = self.client(leader, urls)?;
+        let requests: Vec<_> = ids
+            .iter()
+            .map(|id| pb::LeaseKeepAliveRequest { id: *id })
+            .collect();
+        let request = marked(tokio_stream::iter(requests), deadline);
+        let answered = async {
+            let mut answers = client.lease_keep_alive(request).await?.into_inner();
+            let mut ttls = Vec::with_capacity(ids.len());
+            // The leader answers each request, in order.
+            while ttls.len() < ids.len()
+                && let Some(answer) = answers.message().await?
+            {
+                ttls.push(answer.ttl);
+            }
+            Ok::<_, Status>(ttls)
+        };
+        let ttls = self.within(deadline, answered).await?;
+        if ttls.len() < ids.len() {
+            let (answered, asked) = (ttls.len(), ids.len());
+            return Err(ForwardError::Cut { answered, asked });
+        }
+        Ok(ttls)
+    }
+
+    /// Asks the leader what is left of a lease.
+    pub(crate) async fn time_to_live(
+        &self,
+        leader: NodeId,
+        urls: &[String],
+        request: pb::LeaseTimeToLiveRequest,
+        deadline: Instant,
+    ) -> Result<pb::LeaseTimeToLiveResponse, ForwardError> {
+        let mut client = self.client(leader, urls)?;
+        let call = client.lease_time_to_live(marked(request, deadline));
+        let response = self.within(deadline, call).await?;
+        Ok(response.into_inner())
+    }
+
+    async fn within<T>(
+        &self,
+        deadline: Instant,
+        call: impl Future<Output = Result<T, Status>>,
+    ) -> Result<T, ForwardError> {
+        let result = match clock::timeout_at(deadline, call).await {
+            Ok(result) => result,
+            Err(_) => Err(Status::deadline_exceeded("no answer in time")),
+        };
+        if result.is_err() {
+            // The next attempt uses another connection, and the next URL if there are several.
+            self.choice.fetch_add(1, Ordering::Relaxed);
+            *self.link.lock() = None;
+        }
+        Ok(result?)
+    }
+
+    fn client(
+        &self,
+        leader: NodeId,
+        urls: &[String],
+    ) -> Result<LeaseClient<Channel>, ForwardError> {
+        let choice = self.choice.load(Ordering::Relaxed);
+        let url = match urls.len() {
+            0 => return Err(ForwardError::NoUrl),
+            count => &urls[choice % count],
+        };
+        let mut link = self.link.lock();
+        if let Some(link) = &*link
+            && link.leader == leader
+            && link.url == *url
+        {
+            return Ok(link.client.clone());
+        }
+        let client = LeaseClient::new(ChannelConfig::default().lazy(url)?);
+        *link = Some(Link {
+            leader,
+            url: url.clone(),
+            client: client.clone(),
+        });
+        Ok(client)
+    }
+}
+
+fn marked<T>(message: T, deadline: Instant) -> Request<T> {
+    let mut request = Request::new(message);
+    request
+        .metadata_mut()
+        .insert(FORWARDED, MetadataValue::from_static("true"));
+    let left = deadline.saturating_duration_since(clock::now());
+    request.set_timeout(left.max(Duration::from_millis(1)));
+    request
+}

@@ -1,0 +1,400 @@
+//! The leader's clockwork: when each lease runs out, and what is to be recorded or revoked.
+//!
+//! Time is a parameter: milliseconds of a monotonic clock. What this says takes effect only once an entry that says
+//! so is applied; until then a lease that ran out is kept here, and can't be renewed.
+
+use std::collections::{BTreeSet, HashMap};
+
+use synod_mvcc::LeaseRecord;
+
+use super::policy::{LeasePolicy, millis};
+use super::wheel::{TimerId, TimingWheel};
+
+#[derive(Debug)]
+struct Held {
+    ttl_ms: u64,
+    deadline_ms: u64,
+    /// When what is left is recorded next.
+    checkpoint_ms: u64,
+    /// What the table says is left; zero without a record.
+    recorded_s: i64,
+    /// A record is on its way into the table.
+    recording: bool,
+    timer: TimerId,
+}
+
+/// What became of a renewal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Renewal {
+    /// It lasts its full time again, in seconds.
+    Renewed(i64),
+    /// There is no such lease.
+    Missing,
+    /// It ran out, and its revocation is under way.
+    RanOut,
+    /// What is left of it was recorded: the record must be taken back before it can be renewed.
+    Recorded,
+}
+
+/// Leases with their deadlines, for one term of leadership.
+#[derive(Debug)]
+pub(crate) struct Lessor {
+    term: u64,
+    policy: LeasePolicy,
+    held: HashMap<i64, Held>,
+    wheel: TimingWheel<i64>,
+    /// Ran out, not yet revoked.
+    ran_out: BTreeSet<i64>,
+    /// To be recorded.
+    to_record: BTreeSet<i64>,
+}
+
+impl Lessor {
+    /// Starts the clocks of all leases, from what was recorded or else from their full time.
+    pub(crate) fn new(
+        now_ms: u64,
+        term: u64,
+        policy: LeasePolicy,
+        leases: impl Iterator<Item = (i64, LeaseRecord)>,
+    ) -> Self {
+        let mut lessor = Self {
+            term,
+            held: HashMap::new(),
+            wheel: TimingWheel::new(now_ms),
+            ran_out: BTreeSet::new(),
+            to_record: BTreeSet::new(),
+            policy,
+        };
+        let extension = millis(lessor.policy.extension);
+        for (id, lease) in leases {
+            let left_s = match lease.remaining_s {
+                0 => lease.ttl_s,
+                recorded => recorded,
+            };
+            lessor.hold(now_ms, id, lease, seconds_to_ms(left_s) + extension);
+        }
+        lessor
+    }
+
+    /// The term for which this counts.
+    pub(crate) const fn term(&self) -> u64 {
+        self.term
+    }
+
+    /// A lease was granted.
+    pub(crate) fn granted(&mut self, now_ms: u64, id: i64, lease: LeaseRecord) {
+        self.hold(now_ms, id, lease, seconds_to_ms(lease.ttl_s));
+    }
+
+    /// A lease is gone.
+    pub(crate) fn revoked(&mut self, id: i64) {
+        if let Some(held) = self.held.remove(&id) {
+            self.wheel.remove(held.timer);
+        }
+        self.ran_out.remove(&id);
+        self.to_record.remove(&id);
+    }
+
+    /// An entry says that this much is left, zero to take the record back. Entries of one leader apply in the order in
+    /// which it proposed them, so that what was on its way before is in the table by now, or never will be.
+    pub(crate) fn recorded(&mut self, id: i64, remaining_s: i64) {
+        if let Some(held) = self.held.get_mut(&id) {
+            held.recorded_s = remaining_s;
+            held.recording = false;
+        }
+    }
+
+    /// Gives a lease its full time again.
+    pub(crate) fn renew(&mut self, now_ms: u64, id: i64) -> Renewal {
+        let Some(held) = self.held.get_mut(&id) else {
+            return Renewal::Missing;
+        };
+        if held.deadline_ms <= now_ms || self.ran_out.contains(&id) {
+            return Renewal::RanOut;
+        }
+        // One on its way must be taken back too: a new leader would go by it.
+        if held.recorded_s != 0 || held.recording {
+            return Renewal::Recorded;
+        }
+        held.deadline_ms = now_ms.saturating_add(held.ttl_ms);
+        held.checkpoint_ms = now_ms.saturating_add(self.policy.first_checkpoint_ms(held.ttl_ms));
+        self.wheel.reschedule(held.timer, held.next_ms());
+        self.to_record.remove(&id);
+        Renewal::Renewed(ms_to_seconds(held.ttl_ms))
+    }
+
+    /// What is left of a lease in whole seconds, a new leader's extension not counted; zero while its revocation is under way.
+    pub(crate) fn remaining_s(&self, now_ms: u64, id: i64) -> Option<i64> {
+        let held = self.held.get(&id)?;
+        let left_ms = held.deadline_ms.saturating_sub(now_ms);
+        Some(ms_to_seconds(left_ms.min(held.ttl_ms)))
+    }
+
+    /// Moves time on: finds what ran out and what is to be recorded.
+    pub(crate) fn advance(&mut self, now_ms: u64) {
+        let mut due = Vec::new();
+        self.wheel.advance(now_ms, |id| due.push(id));
+        for id in due {
+            let Some(held) = self.held.get_mut(&id) else {
+                continue;
+            };
+            if held.deadline_ms <= now_ms {
+                self.to_record.remove(&id);
+                self.ran_out.insert(id);
+                continue;
+            }
+            self.to_record.insert(id);
+            held.checkpoint_ms = now_ms.saturating_add(self.policy.next_checkpoint_ms(held.ttl_ms));
+            held.timer = self.wheel.insert(held.next_ms(), id);
+        }
+    }
+
+    /// When [`Self::advance`] has something to do at the earliest.
+    pub(crate) fn next_ms(&self) -> Option<u64> {
+        self.wheel.next_deadline()
+    }
+
+    /// Leases to revoke, as many as one entry takes. They stay until [`Self::revoked`].
+    pub(crate) fn to_revoke(&self) -> Vec<i64> {
+        self.ran_out
+            .iter()
+            .copied()
+            .take(self.policy.revoke_batch)
+            .collect()
+    }
+
+    /// What to record, as much as one entry takes, with what is left in seconds. Taken: a record that is lost is
+    /// replaced by the next one.
+    pub(crate) fn take_records(&mut self, now_ms: u64) -> Vec<(i64, i64)> {
+        let mut records = Vec::new();
+        while records.len() < self.policy.checkpoint_batch
+            && let Some(id) = self.to_record.pop_first()
+        {
+            if let Some(held) = self.held.get_mut(&id)
+                && held.deadline_ms > now_ms
+            {
+                held.recording = true;
+                records.push((id, held.left_s(now_ms)));
+            }
+        }
+        records
+    }
+
+    /// Wants a record of every lease that has used up a second or more: before leadership is handed over.
+    pub(crate) fn record_all(&mut self, now_ms: u64) {
+        for (id, held) in &self.held {
+            let known_s = match held.recorded_s {
+                0 => ms_to_seconds(held.ttl_ms),
+                recorded => recorded,
+            };
+            if held.deadline_ms > now_ms && held.left_s(now_ms) < known_s {
+                self.to_record.insert(*id);
+            }
+        }
+    }
+
+    fn hold(&mut self, now_ms: u64, id: i64, lease: LeaseRecord, left_ms: u64) {
+        let ttl_ms = seconds_to_ms(lease.ttl_s);
+        let deadline_ms = now_ms.saturating_add(left_ms);
+        let checkpoint_ms = now_ms.saturating_add(self.policy.first_checkpoint_ms(ttl_ms));
+        let timer = self.wheel.insert(deadline_ms.min(checkpoint_ms), id);
+        let held = Held {
+            ttl_ms,
+            deadline_ms,
+            checkpoint_ms,
+            recorded_s: lease.remaining_s,
+            recording: false,
+            timer,
+        };
+        if let Some(before) = self.held.insert(id, held) {
+            self.wheel.remove(before.timer);
+        }
+    }
+}
+
+impl Held {
+    fn next_ms(&self) -> u64 {
+        self.deadline_ms.min(self.checkpoint_ms)
+    }
+
+    /// Rounded up, and never more than the full time: a new leader's extension is no gain.
+    fn left_s(&self, now_ms: u64) -> i64 {
+        let left_ms = self.deadline_ms.saturating_sub(now_ms).min(self.ttl_ms);
+        ms_to_seconds(left_ms.saturating_add(999))
+    }
+}
+
+fn seconds_to_ms(seconds: i64) -> u64 {
+    u64::try_from(seconds).unwrap_or(0).saturating_mul(1000)
+}
+
+fn ms_to_seconds(ms: u64) -> i64 {
+    i64::try_from(ms / 1000).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const TERM: u64 = 4;
+
+    fn policy() -> LeasePolicy {
+        LeasePolicy {
+            revoke_batch: 3,
+            checkpoint_batch: 2,
+            ..LeasePolicy::new(Duration::from_secs(1))
+        }
+    }
+
+    fn lease(ttl_s: i64, remaining_s: i64) -> LeaseRecord {
+        LeaseRecord { ttl_s, remaining_s }
+    }
+
+    fn lessor(leases: &[(i64, LeaseRecord)]) -> Lessor {
+        Lessor::new(1000, TERM, policy(), leases.iter().copied())
+    }
+
+    #[test]
+    fn a_new_leader_starts_from_the_record_and_adds_an_election() {
+        let lessor = lessor(&[(1, lease(60, 0)), (2, lease(60, 12))]);
+        assert_eq!(lessor.remaining_s(1000, 1), Some(60));
+        assert_eq!(lessor.remaining_s(2000, 1), Some(60));
+        assert_eq!(lessor.remaining_s(3000, 1), Some(59));
+        assert_eq!(lessor.remaining_s(1000, 2), Some(13));
+        assert_eq!(lessor.remaining_s(5000, 2), Some(9));
+        assert_eq!(lessor.remaining_s(50_000, 2), Some(0));
+        assert_eq!(lessor.remaining_s(1000, 3), None);
+    }
+
+    #[test]
+    fn what_ran_out_is_revoked_in_batches_and_cannot_be_renewed() {
+        let mut lessor = lessor(&[]);
+        for id in 1..=5 {
+            lessor.granted(1000, id, lease(2, 0));
+        }
+        assert_eq!(lessor.next_ms().map(|at| at <= 3000), Some(true));
+        lessor.advance(2999);
+        assert!(lessor.to_revoke().is_empty());
+        assert_eq!(lessor.renew(2999, 5), Renewal::Renewed(2));
+        // Its time is over whether or not anybody has looked.
+        assert_eq!(lessor.renew(3000, 4), Renewal::RanOut);
+        lessor.advance(3000);
+        assert_eq!(lessor.to_revoke(), [1, 2, 3]);
+        assert_eq!(lessor.to_revoke(), [1, 2, 3], "until they are gone");
+        for id in 1..=3 {
+            lessor.revoked(id);
+        }
+        assert_eq!(lessor.to_revoke(), [4]);
+        assert_eq!(lessor.renew(3000, 1), Renewal::Missing);
+        lessor.advance(4999);
+        assert_eq!(lessor.to_revoke(), [4, 5]);
+    }
+
+    #[test]
+    fn silent_leases_are_recorded_and_living_ones_are_not() {
+        let mut lessor = lessor(&[(1, lease(30, 0)), (2, lease(30, 0)), (3, lease(5, 0))]);
+        let mut now = 1000;
+        while now < 25_000 {
+            now += 1000;
+            lessor.advance(now);
+            if now % 10_000 == 0 {
+                assert_eq!(lessor.renew(now, 2), Renewal::Renewed(30));
+            }
+        }
+        // Two fifths of 30 s have passed twice for the first, never for the second; the third ran out first.
+        assert_eq!(lessor.take_records(now), [(1, 7)]);
+        assert!(lessor.take_records(now).is_empty());
+        assert_eq!(lessor.to_revoke(), [3]);
+    }
+
+    #[test]
+    fn a_record_is_taken_back_before_a_renewal() {
+        let mut lessor = lessor(&[(1, lease(30, 20))]);
+        assert_eq!(lessor.renew(2000, 1), Renewal::Recorded);
+        assert_eq!(lessor.remaining_s(2000, 1), Some(20), "not renewed");
+        lessor.recorded(1, 0);
+        assert_eq!(lessor.renew(2000, 1), Renewal::Renewed(30));
+
+        // Neither does one count that was proposed but isn't applied yet.
+        lessor.record_all(9000);
+        assert_eq!(lessor.take_records(9000), [(1, 23)]);
+        assert_eq!(lessor.renew(9000, 1), Renewal::Recorded);
+        lessor.recorded(1, 23);
+        assert_eq!(lessor.renew(9000, 1), Renewal::Recorded);
+        lessor.recorded(1, 0);
+        assert_eq!(lessor.renew(9000, 1), Renewal::Renewed(30));
+    }
+
+    #[test]
+    fn handing_over_records_what_was_used_up() {
+        let mut lessor = lessor(&[]);
+        for id in 1..=3 {
+            lessor.granted(1000, id, lease(30, 0));
+        }
+        lessor.renew(9000, 2);
+        lessor.record_all(9500);
+        assert_eq!(lessor.take_records(9500), [(1, 22), (3, 22)]);
+        // The extension of a new leader is not handed on.
+        let mut lessor = Lessor::new(1000, TERM, policy(), [(1, lease(30, 0))].into_iter());
+        lessor.record_all(1500);
+        assert!(lessor.take_records(1500).is_empty());
+    }
+
+    #[test]
+    fn everything_ends_once_as_in_a_plain_list() {
+        let mut lessor = lessor(&[]);
+        let mut deadlines: HashMap<i64, u64> = HashMap::new();
+        let (mut now, mut seed) = (1000_u64, 9_u64);
+        let mut below = |bound: u64| {
+            seed = seed
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 33) % bound
+        };
+        for step in 0..3000_i64 {
+            now += below(400);
+            match below(4) {
+                0 => {
+                    let ttl = 1 + below(40);
+                    lessor.granted(now, step, lease(i64::try_from(ttl).unwrap(), 0));
+                    deadlines.insert(step, now + ttl * 1000);
+                }
+                1 => {
+                    let Some(id) = deadlines.keys().min().copied() else {
+                        continue;
+                    };
+                    let outcome = lessor.renew(now, id);
+                    let lives = deadlines[&id] > now;
+                    assert_eq!(matches!(outcome, Renewal::Renewed(_)), lives);
+                    if let Renewal::Renewed(ttl) = outcome {
+                        deadlines.insert(id, now + u64::try_from(ttl).unwrap() * 1000);
+                    }
+                }
+                _ => {
+                    lessor.advance(now);
+                    let mut over: Vec<i64> = deadlines
+                        .iter()
+                        .filter(|(_, deadline)| **deadline <= now)
+                        .map(|(id, _)| *id)
+                        .collect();
+                    over.sort_unstable();
+                    let mut revoked = Vec::new();
+                    loop {
+                        let batch = lessor.to_revoke();
+                        if batch.is_empty() {
+                            break;
+                        }
+                        for id in batch {
+                            lessor.revoked(id);
+                            deadlines.remove(&id);
+                            revoked.push(id);
+                        }
+                    }
+                    assert_eq!(revoked, over);
+                }
+            }
+        }
+    }
+}

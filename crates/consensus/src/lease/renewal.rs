@@ -1,0 +1,252 @@
+//! Renewing leases and asking what is left of them: only the leader can, after it has made sure that it leads.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use synod_consensus_core::Role;
+use synod_proto::etcd::etcdserverpb as pb;
+use synod_runtime::{clock, random};
+use synod_types::NodeId;
+
+use super::forward::LeaderLink;
+use super::keeper::record;
+use super::lessor::Renewal;
+use super::shared::{Leases, NotLeading, Remaining};
+use crate::error::Error;
+use crate::shared::Shared;
+
+/// The pause before another attempt, unless the leadership changes sooner.
+const RETRY: Duration = Duration::from_millis(100);
+/// Rounds of taking back records; a lease that gets a new one each time waits for another attempt.
+const ROUNDS: usize = 4;
+
+/// Whether a request came from a client or through another member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// From a client: it may be passed on to the leader.
+    Client,
+    /// From a member that takes this one for the leader.
+    Member,
+}
+
+/// The way to the leader's clocks, whichever member has them.
+#[derive(Clone, Copy)]
+pub(crate) struct LeaderClock<'a> {
+    /// This node.
+    pub(crate) shared: &'a Shared,
+    /// Its leases.
+    pub(crate) leases: &'a Leases,
+    /// Its connection to another leader.
+    pub(crate) link: &'a LeaderLink,
+}
+
+/// Why an attempt on this node came to nothing.
+#[derive(Debug)]
+enum Missed {
+    /// This node does not lead, or not any more.
+    Elsewhere,
+    /// For good.
+    Failed(Error),
+}
+
+impl From<Error> for Missed {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<NotLeading> for Missed {
+    fn from(_: NotLeading) -> Self {
+        Self::Elsewhere
+    }
+}
+
+impl LeaderClock<'_> {
+    /// Renews leases. Returns the times to live in seconds in the order of `ids`, zero for those that are gone.
+    ///
+    /// # Errors
+    /// [`Error::NoLeader`] or [`Error::Timeout`] when no leader answered until `deadline`.
+    pub(crate) async fn renew(
+        self,
+        ids: &[i64],
+        origin: Origin,
+        deadline: Instant,
+    ) -> Result<Vec<i64>, Error> {
+        loop {
+            match self.renew_here(ids, deadline).await {
+                Ok(ttls) => return Ok(ttls),
+                Err(Missed::Failed(error)) => return Err(error),
+                Err(Missed::Elsewhere) => {}
+            }
+            if let Some((leader, urls)) = self.other_leader(origin)? {
+                match self.link.renew(leader, &urls, ids, deadline).await {
+                    Ok(ttls) => return Ok(ttls),
+                    Err(error) => tracing::debug!(%error, %leader, "cannot renew at the leader"),
+                }
+            }
+            self.pause(deadline).await?;
+        }
+    }
+
+    /// What is left of a lease, and its keys if they are asked for. The header is the answering member's.
+    ///
+    /// # Errors
+    /// As [`Self::renew`].
+    pub(crate) async fn time_to_live(
+        self,
+        request: pb::LeaseTimeToLiveRequest,
+        origin: Origin,
+        deadline: Instant,
+    ) -> Result<pb::LeaseTimeToLiveResponse, Error> {
+        loop {
+            match self.remaining_here(request.id, deadline).await {
+                Ok(remaining) => return self.describe(request, remaining),
+                Err(Missed::Failed(error)) => return Err(error),
+                Err(Missed::Elsewhere) => {}
+            }
+            if let Some((leader, urls)) = self.other_leader(origin)? {
+                match self
+                    .link
+                    .time_to_live(leader, &urls, request, deadline)
+                    .await
+                {
+                    Ok(response) => return Ok(response),
+                    Err(error) => tracing::debug!(%error, %leader, "cannot ask the leader"),
+                }
+            }
+            self.pause(deadline).await?;
+        }
+    }
+
+    async fn renew_here(self, ids: &[i64], deadline: Instant) -> Result<Vec<i64>, Missed> {
+        let term = self.confirm(deadline).await?;
+        let mut ttls: HashMap<i64, i64> = HashMap::with_capacity(ids.len());
+        let mut pending: Vec<i64> = ids.to_vec();
+        for _ in 0..ROUNDS {
+            let mut recorded = Vec::new();
+            let mut ran_out = Vec::new();
+            let outcomes = self.leases.renew(term, &pending)?;
+            for (id, outcome) in pending.iter().zip(outcomes) {
+                match outcome {
+                    Renewal::Renewed(ttl) => {
+                        ttls.insert(*id, ttl);
+                    }
+                    Renewal::Missing => {
+                        ttls.insert(*id, 0);
+                    }
+                    Renewal::RanOut => ran_out.push(*id),
+                    Renewal::Recorded => recorded.push(*id),
+                }
+            }
+            if !ran_out.is_empty() {
+                // "Gone" is true only once the keys are gone too.
+                let gone = self.leases.gone(term, &ran_out);
+                clock::timeout_at(deadline, gone)
+                    .await
+                    .map_err(|_| Error::Timeout)??;
+                ttls.extend(ran_out.into_iter().map(|id| (id, 0)));
+            }
+            if recorded.is_empty() {
+                return Ok(ids
+                    .iter()
+                    .map(|id| ttls.get(id).copied().unwrap_or(0))
+                    .collect());
+            }
+            let taken_back = recorded.iter().map(|id| (*id, 0)).collect();
+            record(self.shared, term, taken_back, deadline).await?;
+            pending = recorded;
+        }
+        Err(Missed::Elsewhere)
+    }
+
+    async fn remaining_here(self, id: i64, deadline: Instant) -> Result<Option<Remaining>, Missed> {
+        let term = self.confirm(deadline).await?;
+        Ok(self.leases.remaining(term, id)?)
+    }
+
+    fn describe(
+        self,
+        request: pb::LeaseTimeToLiveRequest,
+        remaining: Option<Remaining>,
+    ) -> Result<pb::LeaseTimeToLiveResponse, Error> {
+        let header = Some(self.shared.header_now());
+        let id = request.id;
+        let Some(remaining) = remaining else {
+            return Ok(pb::LeaseTimeToLiveResponse {
+                header,
+                id,
+                ttl: -1,
+                ..Default::default()
+            });
+        };
+        let keys = match request.keys {
+            true => self.shared.view.lease_keys(id)?,
+            false => Vec::new(),
+        };
+        Ok(pb::LeaseTimeToLiveResponse {
+            header,
+            id,
+            ttl: remaining.left_s,
+            granted_ttl: remaining.granted_s,
+            keys,
+        })
+    }
+
+    /// Makes sure that this node leads now, and has applied everything that was acknowledged before. Reads of many
+    /// callers at once share one round.
+    async fn confirm(self, deadline: Instant) -> Result<u64, Missed> {
+        let term = self.leading_term().ok_or(Missed::Elsewhere)?;
+        self.shared.linearize(deadline).await?;
+        // A read of a node that has just lost the leadership is confirmed by the next leader.
+        match self.leading_term() {
+            Some(now) if now == term => Ok(term),
+            _ => Err(Missed::Elsewhere),
+        }
+    }
+
+    fn leading_term(self) -> Option<u64> {
+        let role = self.shared.replica.watch_role();
+        let role = *role.borrow();
+        (role.role == Role::Leader).then_some(role.ballot.round)
+    }
+
+    fn other_leader(self, origin: Origin) -> Result<Option<(NodeId, Vec<String>)>, Error> {
+        let leader = self
+            .shared
+            .leader()
+            .filter(|leader| *leader != self.shared.member);
+        let Some(leader) = leader else {
+            return Ok(None);
+        };
+        if origin == Origin::Member {
+            return Err(Error::NotLeader);
+        }
+        let roster = self.shared.view.roster();
+        let urls = roster
+            .member(leader)
+            .map(|member| member.client_urls.clone());
+        Ok(Some((leader, urls.unwrap_or_default())))
+    }
+
+    /// Waits for another leader, for this node's clocks, or just a while.
+    async fn pause(self, deadline: Instant) -> Result<(), Error> {
+        let now = clock::now();
+        if now >= deadline {
+            return Err(match self.shared.leader() {
+                Some(_) => Error::Timeout,
+                None => Error::NoLeader,
+            });
+        }
+        let mut role = self.shared.replica.watch_role();
+        let mut keeping = self.leases.keeping();
+        let until = deadline.min(now + random::jitter(RETRY));
+        // Any of them is a reason to try again.
+        tokio::select! {
+            biased;
+            _ = role.changed() => {}
+            _ = keeping.changed() => {}
+            () = clock::sleep_until(until) => {}
+        }
+        Ok(())
+    }
+}

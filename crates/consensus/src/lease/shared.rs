@@ -1,0 +1,394 @@
+//! Both halves of leasing under one lock: the table that entries change, and the leader's clockwork.
+
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use synod_mvcc::{LeaseId, LeaseRecord};
+use synod_proto::consensus::v1::{LeaseCheckpoint, LeaseRevoke};
+use synod_runtime::clock;
+use tokio::sync::{Notify, watch};
+
+use super::lessor::{Lessor, Renewal};
+use super::policy::{LeasePolicy, millis};
+use super::table::LeaseTable;
+use crate::error::Error;
+
+/// What is left of a lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Remaining {
+    /// In whole seconds; zero while its revocation is under way.
+    pub(crate) left_s: i64,
+    /// Its time to live in seconds.
+    pub(crate) granted_s: i64,
+}
+
+/// This node does not lead in the term that was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NotLeading;
+
+#[derive(Debug)]
+struct State {
+    table: LeaseTable,
+    lessor: Option<Lessor>,
+    /// When the keeper looks again by itself.
+    keeper_wakes_ms: u64,
+}
+
+/// The leases of a node. The apply thread changes the table; services and the keeper ask and renew.
+#[derive(Debug)]
+pub(crate) struct Leases {
+    policy: LeasePolicy,
+    epoch: Instant,
+    state: Mutex<State>,
+    /// Something ends sooner than the keeper thinks.
+    sooner: Notify,
+    /// A lease was revoked, or this node stopped leading.
+    revoked: Notify,
+    /// The term in which this node keeps the clocks; zero in none.
+    keeping: watch::Sender<u64>,
+}
+
+impl Leases {
+    /// What was stored.
+    pub(crate) fn new(
+        policy: LeasePolicy,
+        leases: impl IntoIterator<Item = (LeaseId, LeaseRecord)>,
+    ) -> Self {
+        Self {
+            policy,
+            epoch: clock::now(),
+            state: Mutex::new(State {
+                table: LeaseTable::new(leases),
+                lessor: None,
+                keeper_wakes_ms: u64::MAX,
+            }),
+            sooner: Notify::new(),
+            revoked: Notify::new(),
+            keeping: watch::Sender::new(0),
+        }
+    }
+
+    /// A snapshot of a peer took the place of all data.
+    pub(crate) fn reload(&self, leases: impl IntoIterator<Item = (LeaseId, LeaseRecord)>) {
+        let table = LeaseTable::new(leases);
+        let mut state = self.state.lock();
+        state.table = table;
+        // Leaders install no snapshots.
+        state.lessor = None;
+        drop(state);
+        self.revoked.notify_waiters();
+    }
+
+    // What entries do. Deterministic: the clockwork follows, it decides nothing.
+
+    /// Applies a grant. Returns the lease to write.
+    ///
+    /// # Errors
+    /// See [`LeaseTable::grant`].
+    pub(crate) fn apply_grant(&self, id: i64, ttl_s: i64) -> Result<LeaseRecord, Error> {
+        let now_ms = self.now_ms();
+        let mut state = self.state.lock();
+        let lease = state.table.grant(id, ttl_s)?;
+        let wakes_ms = state.keeper_wakes_ms;
+        if let Some(lessor) = &mut state.lessor {
+            lessor.granted(now_ms, id, lease);
+            if lessor.next_ms().is_some_and(|next| next < wakes_ms) {
+                self.sooner.notify_one();
+            }
+        }
+        Ok(lease)
+    }
+
+    /// Applies a revocation by an entry that was appended in `term`. Returns the leases that were there, in the
+    /// order of the command: to be removed with their keys.
+    pub(crate) fn apply_revoke(&self, term: u64, command: &LeaseRevoke) -> Vec<i64> {
+        let outdated = command.expired_in_term != 0 && command.expired_in_term != term;
+        if outdated {
+            return Vec::new();
+        }
+        let mut state = self.state.lock();
+        let mut revoked = Vec::with_capacity(command.ids.len());
+        for id in &command.ids {
+            if !state.table.revoke(*id) {
+                continue;
+            }
+            revoked.push(*id);
+            if let Some(lessor) = &mut state.lessor {
+                lessor.revoked(*id);
+            }
+        }
+        drop(state);
+        self.revoked.notify_waiters();
+        revoked
+    }
+
+    /// Applies a checkpoint by an entry that was appended in `term`. Returns the leases to write anew.
+    pub(crate) fn apply_checkpoint(
+        &self,
+        term: u64,
+        command: &LeaseCheckpoint,
+    ) -> Vec<(i64, LeaseRecord)> {
+        if command.term != term {
+            return Vec::new();
+        }
+        let mut state = self.state.lock();
+        let mut changed = Vec::with_capacity(command.checkpoints.len());
+        for checkpoint in &command.checkpoints {
+            let (id, remaining_s) = (checkpoint.id, checkpoint.remaining_ttl);
+            changed.extend(
+                state
+                    .table
+                    .checkpoint(id, remaining_s)
+                    .map(|lease| (id, lease)),
+            );
+            if let Some(lessor) = &mut state.lessor {
+                lessor.recorded(id, remaining_s);
+            }
+        }
+        changed
+    }
+
+    /// Whether there is such a lease.
+    pub(crate) fn contains(&self, id: i64) -> bool {
+        self.state.lock().table.get(id).is_some()
+    }
+
+    /// All ids in order.
+    pub(crate) fn ids(&self) -> Vec<i64> {
+        self.state.lock().table.iter().map(|(id, _)| id).collect()
+    }
+
+    // What the leader does.
+
+    /// Starts the clockwork for a term.
+    pub(crate) fn lead(&self, term: u64) {
+        let now_ms = self.now_ms();
+        let mut state = self.state.lock();
+        let lessor = Lessor::new(now_ms, term, self.policy.clone(), state.table.iter());
+        state.lessor = Some(lessor);
+        drop(state);
+        self.keeping.send_replace(term);
+    }
+
+    /// Stops the clockwork.
+    pub(crate) fn follow(&self) {
+        self.state.lock().lessor = None;
+        self.keeping.send_replace(0);
+        // Whoever waits for a revocation has to ask the next leader.
+        self.revoked.notify_waiters();
+    }
+
+    /// The term in which this node keeps the clocks, now and after each change; zero in none.
+    pub(crate) fn keeping(&self) -> watch::Receiver<u64> {
+        self.keeping.subscribe()
+    }
+
+    /// Renews leases, all at the same moment.
+    ///
+    /// # Errors
+    /// This node does not lead in `term`.
+    pub(crate) fn renew(&self, term: u64, ids: &[i64]) -> Result<Vec<Renewal>, NotLeading> {
+        let now_ms = self.now_ms();
+        let mut state = self.state.lock();
+        let lessor = state.lessor(term)?;
+        Ok(ids.iter().map(|id| lessor.renew(now_ms, *id)).collect())
+    }
+
+    /// What is left of a lease; `None` without such a lease.
+    ///
+    /// # Errors
+    /// This node does not lead in `term`.
+    pub(crate) fn remaining(&self, term: u64, id: i64) -> Result<Option<Remaining>, NotLeading> {
+        let now_ms = self.now_ms();
+        let mut state = self.state.lock();
+        let left_s = state.lessor(term)?.remaining_s(now_ms, id);
+        let lease = state.table.get(id);
+        Ok(lease.zip(left_s).map(|(lease, left_s)| Remaining {
+            left_s,
+            granted_s: lease.ttl_s,
+        }))
+    }
+
+    /// What is due now: leases to revoke and records to write, each at most one entry's worth.
+    ///
+    /// # Errors
+    /// This node does not lead in `term`.
+    pub(crate) fn due(&self, term: u64) -> Result<Due, NotLeading> {
+        let now_ms = self.now_ms();
+        let mut state = self.state.lock();
+        let lessor = state.lessor(term)?;
+        lessor.advance(now_ms);
+        let due = Due {
+            revoke: lessor.to_revoke(),
+            record: lessor.take_records(now_ms),
+            next: lessor.next_ms().map(|next| self.at(next)),
+        };
+        state.keeper_wakes_ms = match due.next {
+            Some(next) => millis(next.saturating_duration_since(self.epoch)),
+            None => u64::MAX,
+        };
+        Ok(due)
+    }
+
+    /// Wants what is left of every lease recorded.
+    ///
+    /// # Errors
+    /// This node does not lead in `term`.
+    pub(crate) fn record_all(&self, term: u64) -> Result<(), NotLeading> {
+        let now_ms = self.now_ms();
+        self.state.lock().lessor(term)?.record_all(now_ms);
+        Ok(())
+    }
+
+    /// Resolves when something ends sooner than the last [`Due::next`] said.
+    pub(crate) async fn sooner(&self) {
+        self.sooner.notified().await;
+    }
+
+    /// Resolves once none of `ids` exists, or this node does not lead in `term` any more.
+    pub(crate) async fn gone(&self, term: u64, ids: &[i64]) -> Result<(), NotLeading> {
+        loop {
+            let revoked = self.revoked.notified();
+            {
+                let mut state = self.state.lock();
+                state.lessor(term)?;
+                if ids.iter().all(|id| state.table.get(*id).is_none()) {
+                    return Ok(());
+                }
+            }
+            revoked.await;
+        }
+    }
+
+    fn now_ms(&self) -> u64 {
+        millis(clock::now().saturating_duration_since(self.epoch))
+    }
+
+    fn at(&self, ms: u64) -> Instant {
+        // A year from now is as good as never: the keeper looks again then.
+        const FAR_MS: u64 = 365 * 24 * 3600 * 1000;
+        let ms = ms.min(self.now_ms().saturating_add(FAR_MS));
+        self.epoch + std::time::Duration::from_millis(ms)
+    }
+}
+
+/// See [`Leases::due`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Due {
+    /// Leases that ran out.
+    pub(crate) revoke: Vec<i64>,
+    /// Leases, and what is left of them in seconds.
+    pub(crate) record: Vec<(i64, i64)>,
+    /// When to look again.
+    pub(crate) next: Option<Instant>,
+}
+
+impl State {
+    fn lessor(&mut self, term: u64) -> Result<&mut Lessor, NotLeading> {
+        self.lessor
+            .as_mut()
+            .filter(|lessor| lessor.term() == term)
+            .ok_or(NotLeading)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use synod_proto::etcd::etcdserverpb as pb;
+
+    use super::*;
+
+    fn leases() -> Leases {
+        Leases::new(LeasePolicy::new(Duration::from_secs(1)), [])
+    }
+
+    fn revoke(ids: &[i64], expired_in_term: u64) -> LeaseRevoke {
+        LeaseRevoke {
+            ids: ids.to_vec(),
+            expired_in_term,
+        }
+    }
+
+    fn checkpoint(id: i64, remaining_ttl: i64, term: u64) -> LeaseCheckpoint {
+        LeaseCheckpoint {
+            checkpoints: vec![pb::LeaseCheckpoint { id, remaining_ttl }],
+            term,
+        }
+    }
+
+    #[test]
+    fn what_an_earlier_leader_found_out_does_not_count() {
+        let leases = leases();
+        leases.apply_grant(1, 60).unwrap();
+        leases.apply_grant(2, 60).unwrap();
+        // Proposed in term 3, but appended by the leader of term 4, who gave the lease new time.
+        assert!(leases.apply_revoke(4, &revoke(&[1], 3)).is_empty());
+        assert!(leases.apply_checkpoint(4, &checkpoint(1, 5, 3)).is_empty());
+        assert!(leases.contains(1));
+        assert_eq!(
+            leases.apply_checkpoint(4, &checkpoint(1, 5, 4))[0]
+                .1
+                .remaining_s,
+            5
+        );
+        // Clients revoke in any term; unknown and repeated ids are skipped.
+        assert_eq!(leases.apply_revoke(4, &revoke(&[2, 9, 2], 0)), [2]);
+        assert_eq!(leases.apply_revoke(4, &revoke(&[1], 4)), [1]);
+        assert!(leases.ids().is_empty());
+    }
+
+    #[test]
+    fn the_clocks_run_for_one_term_only() {
+        let leases = leases();
+        leases.apply_grant(1, 60).unwrap();
+        assert_eq!(leases.renew(5, &[1]), Err(NotLeading));
+        leases.lead(5);
+        leases.apply_grant(2, 60).unwrap();
+        assert_eq!(*leases.keeping().borrow(), 5);
+        let renewed = [Renewal::Renewed(60), Renewal::Renewed(60), Renewal::Missing];
+        assert_eq!(leases.renew(5, &[1, 2, 3]).unwrap(), renewed);
+        assert_eq!(leases.renew(6, &[1]), Err(NotLeading));
+        assert_eq!(leases.remaining(5, 3), Ok(None));
+        let remaining = leases.remaining(5, 2).unwrap().unwrap();
+        assert_eq!((remaining.granted_s, remaining.left_s >= 59), (60, true));
+        leases.follow();
+        assert_eq!(leases.due(5), Err(NotLeading));
+
+        // What was recorded in the meantime is where the next term starts.
+        leases.apply_checkpoint(6, &checkpoint(1, 20, 6));
+        leases.lead(7);
+        assert!(leases.remaining(7, 1).unwrap().unwrap().left_s <= 21);
+        assert_eq!(leases.renew(7, &[1]).unwrap(), [Renewal::Recorded]);
+        leases.apply_checkpoint(7, &checkpoint(1, 0, 7));
+        assert_eq!(leases.renew(7, &[1]).unwrap(), [Renewal::Renewed(60)]);
+    }
+
+    #[tokio::test]
+    async fn waiting_for_a_revocation_ends_with_it_or_with_the_term() {
+        let leases = leases();
+        leases.apply_grant(1, 60).unwrap();
+        leases.lead(5);
+        assert_eq!(leases.gone(5, &[9]).await, Ok(()));
+        let revoking = async { leases.apply_revoke(5, &revoke(&[1], 5)) };
+        let (gone, revoked) = tokio::join!(leases.gone(5, &[1]), revoking);
+        assert_eq!((gone, revoked), (Ok(()), vec![1]));
+        leases.apply_grant(2, 60).unwrap();
+        let (gone, ()) = tokio::join!(leases.gone(5, &[2]), async { leases.follow() });
+        assert_eq!(gone, Err(NotLeading));
+    }
+
+    #[tokio::test]
+    async fn a_shorter_lease_wakes_the_keeper() {
+        let leases = leases();
+        leases.lead(5);
+        assert_eq!(leases.due(5).unwrap().next, None);
+        leases.apply_grant(1, 600).unwrap();
+        leases.sooner().await;
+        let first = leases.due(5).unwrap().next.unwrap();
+        leases.apply_grant(2, 2).unwrap();
+        leases.sooner().await;
+        assert!(leases.due(5).unwrap().next.unwrap() < first);
+    }
+}

@@ -1,0 +1,113 @@
+//! Which leases exist: replicated state, changed by applying entries only. The rows are the keyspace's; this is their
+//! image in memory, so that asking for a lease or starting the clocks reads nothing.
+
+use std::collections::BTreeMap;
+
+use synod_mvcc::{LeaseId, LeaseRecord};
+
+use super::policy::MAX_TTL_S;
+use crate::error::Error;
+
+/// All leases. Each change returns what is to be written to the keyspace with the entry that makes it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct LeaseTable {
+    leases: BTreeMap<i64, LeaseRecord>,
+}
+
+impl LeaseTable {
+    /// What was stored.
+    pub(crate) fn new(leases: impl IntoIterator<Item = (LeaseId, LeaseRecord)>) -> Self {
+        Self {
+            leases: leases
+                .into_iter()
+                .map(|(id, lease)| (id.get(), lease))
+                .collect(),
+        }
+    }
+
+    /// One lease.
+    pub(crate) fn get(&self, id: i64) -> Option<LeaseRecord> {
+        self.leases.get(&id).copied()
+    }
+
+    /// All leases in the order of their ids.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (i64, LeaseRecord)> {
+        self.leases.iter().map(|(id, lease)| (*id, *lease))
+    }
+
+    /// Adds a lease.
+    ///
+    /// # Errors
+    /// [`Error::LeaseExists`]; [`Error::LeaseTtlTooLarge`]; [`Error::LeaseNotFound`] for the id zero, which means no
+    /// lease.
+    pub(crate) fn grant(&mut self, id: i64, ttl_s: i64) -> Result<LeaseRecord, Error> {
+        if id == 0 {
+            return Err(Error::LeaseNotFound);
+        }
+        if ttl_s > MAX_TTL_S {
+            return Err(Error::LeaseTtlTooLarge);
+        }
+        if self.leases.contains_key(&id) {
+            return Err(Error::LeaseExists);
+        }
+        let lease = LeaseRecord {
+            ttl_s: ttl_s.max(1),
+            remaining_s: 0,
+        };
+        self.leases.insert(id, lease);
+        Ok(lease)
+    }
+
+    /// Removes a lease; `false` where it isn't there.
+    pub(crate) fn revoke(&mut self, id: i64) -> bool {
+        self.leases.remove(&id).is_some()
+    }
+
+    /// Records what is left of a lease, zero to take the record back; nothing where nothing changes.
+    pub(crate) fn checkpoint(&mut self, id: i64, remaining_s: i64) -> Option<LeaseRecord> {
+        let lease = self.leases.get_mut(&id)?;
+        let remaining_s = remaining_s.clamp(0, lease.ttl_s);
+        if lease.remaining_s == remaining_s {
+            return None;
+        }
+        lease.remaining_s = remaining_s;
+        Some(*lease)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grants_checkpoints_and_revocations() {
+        let mut table = LeaseTable::default();
+        let sixty = LeaseRecord {
+            ttl_s: 60,
+            remaining_s: 0,
+        };
+        assert_eq!(table.grant(7, 60), Ok(sixty));
+        assert_eq!(table.grant(7, 5), Err(Error::LeaseExists));
+        assert_eq!(table.grant(0, 5), Err(Error::LeaseNotFound));
+        assert_eq!(table.grant(8, MAX_TTL_S + 1), Err(Error::LeaseTtlTooLarge));
+        assert!(table.grant(-3, MAX_TTL_S).is_ok());
+        let left = LeaseRecord {
+            ttl_s: 60,
+            remaining_s: 41,
+        };
+        assert_eq!(table.checkpoint(7, 41), Some(left));
+        assert_eq!(table.checkpoint(7, 41), None, "no change, nothing to write");
+        assert_eq!(
+            table.checkpoint(7, 99).map(|lease| lease.remaining_s),
+            Some(60)
+        );
+        assert_eq!(table.checkpoint(7, 0), Some(sixty));
+        assert_eq!(table.checkpoint(8, 41), None);
+        assert!(table.revoke(-3));
+        assert!(!table.revoke(-3));
+        let stored = table.iter().map(|(id, lease)| (LeaseId::new(id), lease));
+        assert_eq!(LeaseTable::new(stored), table);
+        assert_eq!(table.iter().collect::<Vec<_>>(), [(7, sixty)]);
+        assert_eq!(table.get(7), Some(sixty));
+    }
+}

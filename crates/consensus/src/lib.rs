@@ -1,0 +1,41 @@
+//! The consensus service: one revisioned keyspace with leases and members, behind etcd's v3 API.
+//!
+//! It owns the keys, their history, leases, the cluster's members and alarms. It guarantees that an acknowledged write
+//! survives the loss of any minority and `kill -9` of all, and that reads are linearizable unless a request asks for
+//! less. It never serves a stale read that was not asked for, and never retries what may have happened already.
+//!
+//! ```text
+//! config -> server -+-> service/{kv,cluster,maintenance,lease,watch} -> shared -> replica (consensus, log, peers)
+//!                   +-> http (health, metrics)                             ^            |
+//!                   +-> background                                        view <- state (apply thread)
+//! ```
+//! [`Node`] is one member, in a process of its own ([`run`]) or embedded in another.
+
+mod background;
+mod bootstrap;
+mod config;
+mod convert;
+mod data_dir;
+mod error;
+mod http;
+mod identity;
+mod lease;
+mod metrics;
+mod run;
+mod scans;
+mod server;
+mod service;
+mod shared;
+mod state;
+mod version;
+mod watch;
+
+pub use bootstrap::BootstrapError;
+pub use config::{
+    AutoCompaction, ClusterState, Config, ConfigError, Durability, InitialCluster, Launch,
+    LinearizableRead, Listeners, LogFormat,
+};
+pub use data_dir::DataDirError;
+pub use error::{Advice, Error};
+pub use run::{RunError, run};
+pub use server::{Ended, Node, StartError};

@@ -1,0 +1,209 @@
+//! Every instrument of the service. The names are etcd's where it serves etcd's role, so that dashboards and alerts
+//! written for etcd keep working. gRPC's are in
+//! `synod-rpc`, those of proposals, leadership and peers in `synod-replica`.
+
+mod log;
+mod watch;
+
+pub(crate) use log::LogCollector;
+pub(crate) use watch::WatchCollector;
+
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+use synod_runtime::metrics::{LATENCY_SECONDS, MetricsError, Registry};
+
+use crate::version;
+
+/// Counters are bumped where things happen; gauges are read from the node when somebody scrapes.
+#[derive(Clone, Debug)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    pub(crate) ranges: IntCounter,
+    pub(crate) puts: IntCounter,
+    pub(crate) deletes: IntCounter,
+    pub(crate) txns: IntCounter,
+    pub(crate) slow_reads: IntCounter,
+    pub(crate) health_success: IntCounter,
+    pub(crate) health_failures: IntCounter,
+    pub(crate) health_checks: IntCounterVec,
+    pub(crate) apply_seconds: Histogram,
+    pub(crate) snapshot_install_seconds: Histogram,
+    gauges: Gauges,
+}
+
+#[derive(Clone, Debug)]
+struct Gauges {
+    is_learner: IntGauge,
+    total: IntGauge,
+    in_use: IntGauge,
+    disk: IntGauge,
+    revision: IntGauge,
+    compacted: IntGauge,
+    keys: IntGauge,
+    resident: IntGauge,
+    open_files: IntGauge,
+    cluster_version: IntGaugeVec,
+}
+
+/// What the gauges show.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sample {
+    pub(crate) is_learner: bool,
+    pub(crate) live_bytes: u64,
+    pub(crate) total_bytes: u64,
+    pub(crate) disk_bytes: u64,
+    pub(crate) revision: i64,
+    pub(crate) compacted: i64,
+    pub(crate) keys: u64,
+    pub(crate) cluster_version: Option<String>,
+}
+
+impl Metrics {
+    /// Registers every instrument.
+    ///
+    /// # Errors
+    /// A name that is taken: two nodes must not share a registry.
+    pub(crate) fn new(
+        registry: &Registry,
+        quota_bytes: u64,
+        server_id: &str,
+    ) -> Result<Self, MetricsError> {
+        let counter = |name: &str, help: &str| registry.counter(name, help);
+        registry
+            .gauge(
+                "etcd_server_quota_backend_bytes",
+                "Quota of live data (bytes).",
+            )?
+            .set(clamp(quota_bytes));
+        registry
+            .gauge_vec(
+                "etcd_server_version",
+                "1 for the etcd API version served.",
+                &["server_version"],
+            )?
+            .with_label_values(&[version::ETCD_VERSION])
+            .set(1);
+        registry
+            .gauge_vec("etcd_server_id", "1 for this member's id.", &["server_id"])?
+            .with_label_values(&[server_id])
+            .set(1);
+        registry
+            .gauge_vec(
+                "synod_build_info",
+                "1 for the running release.",
+                &["version"],
+            )?
+            .with_label_values(&[version::SYNOD_VERSION])
+            .set(1);
+        Ok(Self {
+            registry: registry.clone(),
+            ranges: counter("etcd_mvcc_range_total", "Ranges served by this member.")?,
+            puts: counter("etcd_mvcc_put_total", "Puts applied by this member.")?,
+            deletes: counter("etcd_mvcc_delete_total", "Deletes applied by this member.")?,
+            txns: counter(
+                "etcd_mvcc_txn_total",
+                "Transactions applied by this member.",
+            )?,
+            slow_reads: counter(
+                "etcd_server_slow_read_indexes_total",
+                "Linearizable reads that timed out.",
+            )?,
+            health_success: counter("etcd_server_health_success", "Successful health checks.")?,
+            health_failures: counter("etcd_server_health_failures", "Failed health checks.")?,
+            health_checks: registry.counter_vec(
+                "etcd_server_healthchecks_total",
+                "Health checks by endpoint, check and result.",
+                &["type", "name", "status"],
+            )?,
+            apply_seconds: registry.histogram(
+                "etcd_disk_backend_commit_duration_seconds",
+                "Time to apply a batch of entries and write it to the engine (seconds).",
+                LATENCY_SECONDS,
+            )?,
+            snapshot_install_seconds: registry.histogram(
+                "etcd_snap_db_save_total_duration_seconds",
+                "Time to put a peer's snapshot in place (seconds).",
+                LATENCY_SECONDS,
+            )?,
+            gauges: Gauges::new(registry)?,
+        })
+    }
+
+    /// Everything in Prometheus' text format.
+    ///
+    /// # Errors
+    /// A collector that contradicts itself.
+    pub(crate) fn text(&self, sample: &Sample) -> Result<String, MetricsError> {
+        self.gauges.set(sample);
+        self.registry.text()
+    }
+}
+
+impl Gauges {
+    fn new(registry: &Registry) -> Result<Self, MetricsError> {
+        let gauge = |name: &str, help: &str| registry.gauge(name, help);
+        Ok(Self {
+            is_learner: gauge("etcd_server_is_learner", "1 if this member is a learner.")?,
+            total: gauge(
+                "etcd_mvcc_db_total_size_in_bytes",
+                "What the quota counts (bytes).",
+            )?,
+            in_use: gauge(
+                "etcd_mvcc_db_total_size_in_use_in_bytes",
+                "Live data (bytes).",
+            )?,
+            disk: gauge(
+                "synod_engine_disk_bytes",
+                "What the engine takes on disk (bytes).",
+            )?,
+            revision: gauge("etcd_debugging_mvcc_current_revision", "Current revision.")?,
+            compacted: gauge(
+                "etcd_debugging_mvcc_compact_revision",
+                "Compacted revision.",
+            )?,
+            keys: gauge("etcd_debugging_mvcc_keys_total", "Keys in the store.")?,
+            resident: gauge("process_resident_memory_bytes", "Resident memory (bytes).")?,
+            open_files: gauge("process_open_fds", "Open file descriptors.")?,
+            cluster_version: registry.gauge_vec(
+                "etcd_cluster_version",
+                "1 for the version that all members have.",
+                &["cluster_version"],
+            )?,
+        })
+    }
+
+    fn set(&self, sample: &Sample) {
+        self.is_learner.set(i64::from(sample.is_learner));
+        self.total.set(clamp(sample.total_bytes));
+        self.in_use.set(clamp(sample.live_bytes));
+        self.disk.set(clamp(sample.disk_bytes));
+        self.revision.set(sample.revision);
+        self.compacted.set(sample.compacted);
+        self.keys.set(clamp(sample.keys));
+        if let Some(bytes) = resident_bytes() {
+            self.resident.set(clamp(bytes));
+        }
+        if let Ok(entries) = std::fs::read_dir("/proc/self/fd") {
+            self.open_files.set(clamp(entries.count() as u64));
+        }
+        if let Some(version) = &sample.cluster_version {
+            self.cluster_version.reset();
+            let minor = version
+                .rsplit_once('.')
+                .map_or(version.as_str(), |(minor, _)| minor);
+            self.cluster_version.with_label_values(&[minor]).set(1);
+        }
+    }
+}
+
+/// Gauges are signed.
+fn clamp(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// Linux tells; elsewhere there is no answer.
+fn resident_bytes() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kib * 1024)
+}

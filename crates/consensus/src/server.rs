@@ -1,0 +1,405 @@
+//! A node put together: sockets, data, replica, services; and taken apart again in the right order.
+
+mod setup;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::core::Collector;
+use synod_log::Log;
+use synod_proto::etcd::etcdserverpb as pb;
+use synod_proto::etcd::{v3electionpb, v3lockpb};
+use synod_replica::{Fault, Parts as ReplicaParts, PeerBook, Replica};
+use synod_rpc::{Health, Listener, RpcMetrics, Running, Server, ServerConfig};
+use synod_runtime::executor::Executor;
+use synod_runtime::metrics::{MetricsError, Registry};
+use synod_runtime::shutdown::Shutdown;
+use synod_runtime::{clock, task};
+use synod_types::NodeId;
+use tonic::service::Routes;
+
+use crate::background;
+use crate::bootstrap;
+use crate::config::Config;
+use crate::data_dir::DataDir;
+use crate::http;
+use crate::lease::{self, LeasePolicy, Leases};
+use crate::metrics::{LogCollector, Metrics, WatchCollector};
+use crate::service::cluster::{ClusterService, PeerClusterService};
+use crate::service::kv::KvService;
+use crate::service::lease::LeaseService;
+use crate::service::maintenance::MaintenanceService;
+use crate::service::unsupported::{AuthService, ElectionService, LockService};
+use crate::service::watch::WatchService;
+use crate::shared::{Parts, Shared};
+use crate::state::{Listeners as StateListeners, Outcome, SweepSignal, Sweeper};
+use crate::watch::{StoreHistory, WatchHub, WatchLimits};
+
+pub use setup::StartError;
+use setup::{Opened, Ports, io_threads, replica_config, settings};
+
+/// What etcd allows a message beyond `--max-request-bytes`.
+const MESSAGE_OVERHEAD_BYTES: usize = 512 << 10;
+/// How long calls in flight get when the node stops.
+const DRAIN: Duration = Duration::from_secs(5);
+/// How long handing over the leadership may take when the node stops, in elections.
+const HAND_OVER_ELECTIONS: u32 = 2;
+
+/// Looks, a second apart, that find no leader before the other members are asked whether this one was removed.
+const LOOKS_WITHOUT_LEADER: u32 = 3;
+
+/// Why a node should stop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It failed; its data on disk is whole as far as it was acknowledged.
+    Failed(Fault),
+    /// It was removed from the cluster.
+    Removed,
+}
+
+/// A running node.
+pub struct Node {
+    shared: Arc<Shared>,
+    leases: Arc<Leases>,
+    replica: Replica<Outcome>,
+    log: Log,
+    hub: WatchHub,
+    sweeper: Sweeper,
+    executor: Executor,
+    health: Health,
+    servers: Vec<Running>,
+    client_addresses: Vec<SocketAddr>,
+    peer_address: Option<SocketAddr>,
+    stop: Shutdown,
+    _data_dir: DataDir,
+}
+
+impl Node {
+    /// Starts a node: from its data if there is any, else as the configuration says. Returns once it serves; a leader
+    /// may not be elected yet.
+    ///
+    /// # Errors
+    /// [`StartError`] says what to do.
+    pub async fn start(mut config: Config) -> Result<Self, StartError> {
+        config.validate()?;
+        for (flag, why) in &config.without_effect {
+            tracing::info!(flag, why, "flag has no effect");
+        }
+        let ports = Ports::bind(&mut config)?;
+        let Opened {
+            data_dir,
+            meta,
+            state,
+            log,
+            recovered,
+            completions,
+        } = Opened::open(&config).await?;
+        let member = meta.member();
+        let registry = Registry::new();
+        collect(&registry, LogCollector::new(log.clone()))?;
+        let executor = Executor::start("synod-serve", io_threads(config.io_threads))?;
+        let metrics = Metrics::new(&registry, config.quota_bytes, &member.to_string())?;
+        let policy = LeasePolicy::new(config.election_timeout);
+        let leases = Arc::new(Leases::new(policy, state.leases()?));
+        let limits = WatchLimits {
+            fragment_bytes: config.max_request_bytes + MESSAGE_OVERHEAD_BYTES,
+            ..WatchLimits::default()
+        };
+        let history = Arc::new(StoreHistory::new(state.reader(), &limits));
+        let hub = WatchHub::start(history, limits)?;
+        collect(&registry, WatchCollector::new(hub.handle()))?;
+        let signal = Arc::new(SweepSignal::default());
+        let sweeper = Sweeper::start(&state.reader(), Arc::clone(&signal))?;
+        let peers = PeerBook::new();
+        let machine = state.connect(
+            Arc::clone(&leases),
+            StateListeners {
+                watch: hub.handle(),
+                peers: peers.clone(),
+                metrics: metrics.clone(),
+            },
+            signal,
+        );
+        let view = machine.view();
+        let cluster_service = PeerClusterService::default();
+        let mut replica_config = replica_config(&config, &meta);
+        replica_config.routes = Routes::new(pb::cluster_server::ClusterServer::new(
+            cluster_service.clone(),
+        ));
+        let replica = Replica::start(
+            replica_config,
+            ReplicaParts {
+                log: log.clone(),
+                recovered: Some(recovered),
+                completions,
+                listener: Some(ports.peer),
+                peers: peers.clone(),
+                metrics: synod_replica::Metrics::register(&registry, member)?,
+            },
+            machine,
+        )?;
+        let shared = Arc::new(Shared::new(Parts {
+            cluster: meta.cluster(),
+            member,
+            settings: settings(&config),
+            replica: replica.handle(),
+            peers,
+            view,
+            metrics,
+        }));
+        cluster_service.open(&shared);
+        let mut node = Self {
+            leases,
+            log,
+            hub,
+            sweeper,
+            executor,
+            health: Health::new(),
+            servers: Vec::new(),
+            client_addresses: Vec::new(),
+            peer_address: replica.peer_address(),
+            stop: Shutdown::new(),
+            replica,
+            shared,
+            _data_dir: data_dir,
+        };
+        node.spawn_background(&config);
+        node.serve(&config, &registry, ports.client, ports.http)?;
+        node.announce(&config);
+        Ok(node)
+    }
+
+    /// Where clients connect, with the ports that were really bound.
+    #[must_use]
+    pub fn client_addresses(&self) -> &[SocketAddr] {
+        &self.client_addresses
+    }
+
+    /// The client addresses as URLs.
+    #[must_use]
+    pub fn client_urls(&self) -> Vec<String> {
+        let url = |address: &SocketAddr| format!("http://{address}");
+        self.client_addresses.iter().map(url).collect()
+    }
+
+    /// Where peers connect.
+    #[must_use]
+    pub fn peer_address(&self) -> Option<SocketAddr> {
+        self.peer_address
+    }
+
+    /// This member's id.
+    #[must_use]
+    pub fn member_id(&self) -> NodeId {
+        self.shared.member
+    }
+
+    /// Whether this node leads, as far as it knows.
+    #[must_use]
+    pub fn is_leader(&self) -> bool {
+        self.shared.is_leader()
+    }
+
+    /// Waits until a linearizable read would be answered.
+    ///
+    /// # Errors
+    /// It took longer than `timeout`.
+    pub async fn ready(&self, timeout: Duration) -> Result<(), crate::Error> {
+        let deadline = clock::now() + timeout;
+        self.shared.linearize(deadline).await
+    }
+
+    /// Resolves when the node can't go on and should be shut down.
+    ///
+    /// # Cancel safety
+    /// Safe to drop.
+    pub async fn ended(&self) -> Ended {
+        const LOOK: Duration = Duration::from_secs(1);
+        let mut fault = self.shared.replica.watch_fault();
+        let mut leaderless = 0;
+        loop {
+            if let Some(fault) = fault.borrow_and_update().clone() {
+                return Ended::Failed(fault);
+            }
+            if self.shared.replica.status().removed {
+                return Ended::Removed;
+            }
+            leaderless = match self.shared.leader() {
+                Some(_) => 0,
+                None => leaderless + 1,
+            };
+            if leaderless >= LOOKS_WITHOUT_LEADER && self.is_unknown_to_others().await {
+                return Ended::Removed;
+            }
+            // A fault is told at once; the rest is looked for.
+            let _changed_or_time = clock::timeout(LOOK, fault.changed()).await;
+        }
+    }
+
+    async fn is_unknown_to_others(&self) -> bool {
+        let me = self.shared.member;
+        let urls: Vec<String> = {
+            let roster = self.shared.view.roster();
+            let others = roster.members().filter(|member| member.id != me.get());
+            others
+                .flat_map(|member| member.peer_urls.iter().cloned())
+                .collect()
+        };
+        bootstrap::was_removed(self.shared.cluster, me, &urls).await
+    }
+
+    /// Stops in good order: not ready, leadership handed over, calls drained, data flushed.
+    pub async fn shutdown(mut self) {
+        tracing::info!("stopping");
+        self.shared.stop_serving();
+        self.health.set("", false).await;
+        self.hand_over().await;
+        self.stop.trigger();
+        // Ends the streams that would never end by themselves.
+        let hub = self.hub;
+        let _ended = task::spawn_blocking(move || hub.stop()).await;
+        let drains = self.servers.drain(..).map(|server| server.drain(DRAIN));
+        futures::future::join_all(drains).await;
+        self.replica.stop().await;
+        self.executor.stop(DRAIN).await;
+        drop(self.sweeper);
+        if let Err(error) = self.log.close() {
+            tracing::error!(%error, "the log did not close in good order");
+        }
+        tracing::info!("stopped");
+    }
+
+    /// The others need not wait for an election.
+    async fn hand_over(&self) {
+        let status = self.shared.replica.status();
+        if !self.shared.is_leader() || status.membership.voters.len() < 2 {
+            return;
+        }
+        let patience = self.shared.settings.election_timeout * HAND_OVER_ELECTIONS;
+        let deadline = clock::now() + patience;
+        if let Err(error) = lease::checkpoint_all(&self.shared, &self.leases, deadline).await {
+            tracing::warn!(%error, "leases were not recorded before the hand-over; they will last longer");
+        }
+        match self.shared.replica.transfer(NodeId::NONE, deadline).await {
+            Ok(()) => tracing::info!("handed the leadership over"),
+            Err(error) => tracing::warn!(%error, "the leadership was not handed over"),
+        }
+    }
+
+    fn spawn_background(&self, config: &Config) {
+        let shared = || Arc::clone(&self.shared);
+        let stop = || self.stop.clone();
+        // All of them end with `stop`, and the executor waits for them.
+        self.executor.spawn("role", {
+            let (shared, stop) = (shared(), stop());
+            async move {
+                tokio::select! {
+                    biased; // stopping comes first
+                    () = stop.triggered() => {}
+                    () = background::follow_role(shared) => {}
+                }
+            }
+        });
+        self.executor
+            .spawn("publish", background::publish(shared(), stop()));
+        self.executor
+            .spawn("housekeeping", background::keep_house(shared(), stop()));
+        let compaction = background::compact(shared(), config.auto_compaction, stop());
+        self.executor.spawn("auto-compaction", compaction);
+        let (shared, leases, stop) = (shared(), Arc::clone(&self.leases), stop());
+        self.executor.spawn("leases", async move {
+            lease::keep(&shared, &leases, &stop).await;
+        });
+    }
+
+    fn serve(
+        &mut self,
+        config: &Config,
+        registry: &Registry,
+        client: Vec<Listener>,
+        http: Vec<Listener>,
+    ) -> Result<(), StartError> {
+        let limits = ServerConfig {
+            max_concurrent_streams: config
+                .max_concurrent_streams
+                .unwrap_or(ServerConfig::default().max_concurrent_streams),
+            ..ServerConfig::default()
+        };
+        let server = self.client_server(config, limits.clone(), registry)?;
+        for listener in client {
+            let running = server.start(listener, &self.executor)?;
+            self.client_addresses.push(running.local_addr());
+            self.servers.push(running);
+        }
+        let server = Server::new(limits).http(http::router(Arc::clone(&self.shared)));
+        for listener in http {
+            self.servers.push(server.start(listener, &self.executor)?);
+        }
+        Ok(())
+    }
+
+    /// The services of the client port. Messages may be larger than requests, so that a request that is too large is
+    /// refused by name.
+    fn client_server(
+        &self,
+        config: &Config,
+        limits: ServerConfig,
+        registry: &Registry,
+    ) -> Result<Server, StartError> {
+        let shared = || Arc::clone(&self.shared);
+        let limit = config.max_request_bytes * 2 + MESSAGE_OVERHEAD_BYTES;
+        let kv = KvService::new(shared(), self.sweeper.swept());
+        let watch = WatchService::new(shared(), self.hub.handle(), config.watch_progress_interval);
+        let lease = LeaseService::new(shared(), Arc::clone(&self.leases), self.stop.clone());
+        Ok(Server::new(limits)
+            .metrics(RpcMetrics::new(registry)?)
+            .add_service(
+                pb::kv_server::KvServer::new(kv)
+                    .max_decoding_message_size(limit)
+                    .max_encoding_message_size(usize::MAX),
+            )
+            .add_service(
+                pb::watch_server::WatchServer::new(watch).max_encoding_message_size(usize::MAX),
+            )
+            .add_service(pb::lease_server::LeaseServer::new(lease))
+            .add_service(pb::cluster_server::ClusterServer::new(ClusterService::new(
+                shared(),
+            )))
+            .add_service(pb::maintenance_server::MaintenanceServer::new(
+                MaintenanceService::new(shared(), Arc::clone(&self.leases)),
+            ))
+            .add_service(pb::auth_server::AuthServer::new(AuthService))
+            .add_service(v3lockpb::lock_server::LockServer::new(LockService))
+            .add_service(v3electionpb::election_server::ElectionServer::new(
+                ElectionService,
+            ))
+            .health(&self.health)
+            .http(http::router(shared()))
+            .reflection()?)
+    }
+
+    fn announce(&self, config: &Config) {
+        tracing::info!(
+            name = config.name,
+            cluster_id = %self.shared.cluster,
+            member_id = %self.shared.member,
+            client_urls = ?self.client_urls(),
+            peer_address = ?self.peer_address,
+            data_dir = %config.data_dir.display(),
+            "ready to serve client requests"
+        );
+    }
+}
+
+/// Adds a collector to a node's metrics.
+fn collect<C: Collector + 'static>(
+    registry: &Registry,
+    collector: prometheus::Result<C>,
+) -> Result<(), MetricsError> {
+    let collector = collector.map_err(|source| MetricsError::Register {
+        name: std::any::type_name::<C>().to_owned(),
+        source,
+    })?;
+    registry.register(Box::new(collector))
+}

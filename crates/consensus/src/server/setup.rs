@@ -1,0 +1,297 @@
+//! What a node is made of before it runs: ports, data, settings; and why it may not start.
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use synod_consensus_core::{RaftConfig, ReadMode};
+use synod_log::{CompletionSink, GroupState, Log, LogConfig, LogError, OpenError, SyncMode};
+use synod_replica::{Completions, ReplicaConfig};
+use synod_rpc::{BindError, Listener};
+use synod_runtime::executor::ExecutorError;
+use synod_runtime::metrics::MetricsError;
+use synod_runtime::random;
+use synod_types::GroupId;
+
+use crate::bootstrap::{self, Beginning, BootstrapError};
+use crate::config::{Config, ConfigError, Durability, LinearizableRead, authority};
+use crate::data_dir::{DataDir, DataDirError, Found, Meta, Origin};
+use crate::identity::{cluster_id, initial_member_id};
+use crate::shared::Settings;
+use crate::state::{MachineConfig, MachineError, OpenState, create};
+
+/// The consensus service has one group.
+const GROUP: GroupId = GroupId::new(1);
+/// Serving threads, if their number is not configured.
+const MAX_IO_THREADS: usize = 8;
+
+/// A node that did not start. Nothing of it runs.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A port.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The data directory.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// The cluster.
+    #[error(transparent)]
+    Bootstrap(#[from] BootstrapError),
+    /// The log.
+    #[error("cannot open the log: {0}")]
+    Log(#[from] OpenError),
+    /// The log's first entry.
+    #[error("cannot begin the log: {0}")]
+    BeginLog(#[from] LogError),
+    /// The state.
+    #[error(transparent)]
+    State(#[from] MachineError),
+    /// The replica.
+    #[error(transparent)]
+    Replica(#[from] synod_replica::StartError),
+    /// A server.
+    #[error(transparent)]
+    Serve(#[from] synod_rpc::StartError),
+    /// Threads.
+    #[error(transparent)]
+    Executor(#[from] ExecutorError),
+    /// A thread.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] io::Error),
+    /// Metrics.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
+}
+
+/// Every port, bound before anything on disk is touched.
+pub(super) struct Ports {
+    pub(super) client: Vec<Listener>,
+    pub(super) http: Vec<Listener>,
+    pub(super) peer: Listener,
+}
+
+impl Ports {
+    /// Binds what is not bound yet.
+    ///
+    /// # Errors
+    /// A port that can't be had.
+    pub(super) fn bind(config: &mut Config) -> Result<Self, StartError> {
+        let bind = |urls: &[String]| -> Result<Vec<Listener>, BindError> {
+            urls.iter()
+                .map(|url| Listener::bind(&bindable(url)))
+                .collect()
+        };
+        let given = std::mem::take(&mut config.listeners);
+        let client = match given.client.is_empty() {
+            true => bind(&config.listen_client_urls)?,
+            false => given.client,
+        };
+        let mut http = match given.metrics.is_empty() {
+            true => bind(&config.listen_metrics_urls)?,
+            false => given.metrics,
+        };
+        http.extend(bind(&config.listen_client_http_urls)?);
+        let peer = match (given.peer, config.listen_peer_urls.first()) {
+            (Some(peer), _) => peer,
+            (None, Some(url)) => Listener::bind(&bindable(url))?,
+            (None, None) => {
+                let text = "--listen-peer-urls names no URL".to_owned();
+                return Err(ConfigError::Contradiction(text).into());
+            }
+        };
+        Ok(Self { client, http, peer })
+    }
+}
+
+/// The address of a URL to listen on. `localhost` is IPv4's, as in etcd, whatever the resolver says first.
+fn bindable(url: &str) -> String {
+    match authority(url).strip_prefix("localhost:") {
+        Some(port) => format!("127.0.0.1:{port}"),
+        None => authority(url).to_owned(),
+    }
+}
+
+/// What is on the disk, opened.
+pub(super) struct Opened {
+    pub(super) data_dir: DataDir,
+    pub(super) meta: Meta,
+    pub(super) state: OpenState,
+    pub(super) log: Log,
+    pub(super) recovered: GroupState,
+    pub(super) completions: Arc<Completions>,
+}
+
+impl Opened {
+    /// Opens this member's data, or makes it.
+    ///
+    /// # Errors
+    /// [`StartError`] says what to do.
+    pub(super) async fn open(config: &Config) -> Result<Self, StartError> {
+        let (data_dir, found) = DataDir::open(&config.data_dir, config.wal_dir.as_deref())?;
+        let meta = match found {
+            Found::Member(meta) => meta,
+            Found::Empty => create_data(config, &data_dir).await?,
+        };
+        let state = OpenState::open(MachineConfig {
+            dir: data_dir.engine(),
+            cache_bytes: config.cache_bytes,
+            member: meta.member(),
+        })?;
+        refuse_other_cluster(config, &data_dir, &meta, &state)?;
+        let completions = Completions::new();
+        let sink = Arc::clone(&completions) as Arc<dyn CompletionSink>;
+        let (log, mut recovered) = Log::open(log_config(config, &data_dir), sink)?;
+        let Some(recovered) = recovered.groups.remove(&GROUP) else {
+            return Err(DataDirError::PartMissing {
+                path: data_dir.path().to_owned(),
+                part: "log",
+            }
+            .into());
+        };
+        Ok(Self {
+            data_dir,
+            meta,
+            state,
+            log,
+            recovered,
+            completions,
+        })
+    }
+}
+
+/// Makes the data of a node that has none.
+async fn create_data(config: &Config, data_dir: &DataDir) -> Result<Meta, StartError> {
+    let Beginning {
+        meta,
+        roster,
+        start,
+        hard_state,
+    } = bootstrap::begin(config).await?;
+    data_dir.begin_creation()?;
+    let machine = MachineConfig {
+        dir: data_dir.engine(),
+        cache_bytes: config.cache_bytes,
+        member: meta.member(),
+    };
+    create(&machine, &roster, &start)?;
+    // Nobody waits for completions yet.
+    let (log, _) = Log::open(log_config(config, data_dir), Completions::new())?;
+    log.bootstrap(GROUP, start, hard_state)?;
+    log.close()?;
+    drop(log);
+    data_dir.finish_creation(&meta)?;
+    tracing::info!(
+        cluster_id = %meta.cluster(),
+        member_id = %meta.member(),
+        members = roster.members().count(),
+        data_dir = %data_dir.path().display(),
+        "created the data directory"
+    );
+    Ok(meta)
+}
+
+/// Flags that describe another cluster than the data: a wrong directory, most likely. A member that joined was told by
+/// its cluster who it is, and flags that were not given contradict nothing.
+fn refuse_other_cluster(
+    config: &Config,
+    data_dir: &DataDir,
+    meta: &Meta,
+    state: &OpenState,
+) -> Result<(), DataDirError> {
+    if meta.origin == Origin::Join || !config.initial_cluster_given {
+        return Ok(());
+    }
+    let token = &config.initial_cluster_token;
+    let expected = cluster_id(&config.initial_cluster, token);
+    if expected == meta.cluster() {
+        return Ok(());
+    }
+    let refuse = |difference| {
+        Err(DataDirError::OtherCluster {
+            path: data_dir.path().to_owned(),
+            found: meta.cluster(),
+            expected,
+            difference,
+        })
+    };
+    if *token != meta.token {
+        return refuse("--initial-cluster-token");
+    }
+    // Members come and go, and URLs change: what counts is whether this is still this member.
+    let mine = state.roster().member(meta.member());
+    let same_urls = mine.is_some_and(|member| {
+        let mut urls = member.peer_urls.clone();
+        urls.sort();
+        urls == config.initial_advertise_peer_urls
+    });
+    let same_id = initial_member_id(&config.initial_advertise_peer_urls, token) == meta.member();
+    match same_urls || same_id {
+        true => Ok(()),
+        false => refuse("this member's peer URLs"),
+    }
+}
+
+fn log_config(config: &Config, data_dir: &DataDir) -> LogConfig {
+    LogConfig {
+        sync: match config.durability {
+            Durability::Synced => SyncMode::Data,
+            Durability::Unsynced => SyncMode::None,
+        },
+        ..LogConfig::new(data_dir.log())
+    }
+}
+
+pub(super) fn replica_config(config: &Config, meta: &Meta) -> ReplicaConfig {
+    let ticks = |duration: Duration| {
+        let ticks = duration.as_millis() / synod_replica::TICK.as_millis();
+        u64::try_from(ticks).unwrap_or(u64::MAX).max(1)
+    };
+    let mut core = RaftConfig::new(meta.member(), random::seed());
+    core.election_ticks = ticks(config.election_timeout);
+    core.heartbeat_ticks = ticks(config.heartbeat);
+    core.pre_vote = config.pre_vote;
+    core.strict_reconfig = config.strict_reconfig_check;
+    // A request's limit is ours to enforce; the core's must not be tighter.
+    let largest = config.max_request_bytes as u64 + (1 << 20);
+    core.max_entry_bytes = core.max_entry_bytes.max(largest);
+    // The log holds the first snapshot's membership.
+    let mut replica = ReplicaConfig::new(meta.cluster(), GROUP, core, None);
+    replica.compaction.max_entries = config.snapshot_count;
+    replica.compaction.keep_entries = config.snapshot_catchup_entries;
+    let largest = usize::try_from(largest).unwrap_or(usize::MAX);
+    replica.limits.max_proposal_bytes = replica.limits.max_proposal_bytes.max(largest);
+    replica
+}
+
+pub(super) fn settings(config: &Config) -> Settings {
+    Settings {
+        name: config.name.clone(),
+        client_urls: config.advertise_client_urls.clone(),
+        max_request_bytes: config.max_request_bytes,
+        max_txn_ops: config.max_txn_ops,
+        max_learners: config.max_learners,
+        strict_reconfig: config.strict_reconfig_check,
+        quota_bytes: config.quota_bytes,
+        request_timeout: config.request_timeout(),
+        election_timeout: config.election_timeout,
+        min_lease_ttl: config.min_lease_ttl(),
+        read_mode: match config.linearizable_read {
+            LinearizableRead::ReadIndex => ReadMode::Index,
+            LinearizableRead::Lease => ReadMode::Lease,
+        },
+    }
+}
+
+/// One thread a processor, up to a bound: each is a runtime of its own.
+pub(super) fn io_threads(configured: usize) -> NonZeroUsize {
+    let automatic = std::thread::available_parallelism()
+        .map_or(1, NonZeroUsize::get)
+        .min(MAX_IO_THREADS);
+    NonZeroUsize::new(configured)
+        .or(NonZeroUsize::new(automatic))
+        .unwrap_or(NonZeroUsize::MIN)
+}

@@ -1,0 +1,394 @@
+//! Members: who is there, who joins, who leaves.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use bytes::Bytes;
+use prost::Message as _;
+use synod_consensus_core::Change;
+use synod_proto::consensus::v1::{Command, MemberChange, UpdatePeerUrls, command, member_change};
+use synod_proto::etcd::etcdserverpb as pb;
+use synod_runtime::{clock, random};
+use synod_types::NodeId;
+use tonic::{Request, Response, Status};
+
+use crate::config::check_url;
+use crate::error::Error;
+use crate::identity::added_member_id;
+use crate::shared::{Caller, Shared};
+use crate::state::{Reply, Roster};
+
+/// The Cluster service of the client port.
+#[derive(Clone)]
+pub(crate) struct ClusterService {
+    shared: Arc<Shared>,
+}
+
+impl ClusterService {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    async fn change(
+        &self,
+        change: Change,
+        context: member_change::Change,
+        deadline: Instant,
+    ) -> Result<Vec<pb::Member>, Error> {
+        let context = MemberChange {
+            change: Some(context),
+        };
+        let context = Bytes::from(context.encode_to_vec());
+        let applied = self
+            .shared
+            .change_members(vec![change], context, deadline)
+            .await?;
+        Ok(members(applied.reply, &self.shared))
+    }
+
+    async fn add(
+        &self,
+        request: pb::MemberAddRequest,
+        deadline: Instant,
+    ) -> Result<pb::MemberAddResponse, Error> {
+        let peer_urls = checked_urls(&request.peer_urls)?;
+        let id = added_member_id(&peer_urls, self.shared.cluster, random::u64());
+        let member = pb::Member {
+            id: id.get(),
+            peer_urls,
+            is_learner: request.is_learner,
+            ..Default::default()
+        };
+        {
+            let roster = self.shared.view.roster();
+            may_add(&roster, &member, self.shared.settings.max_learners)?;
+            if self.shared.settings.strict_reconfig && !request.is_learner {
+                let voters = voters(&roster);
+                let started = voters.iter().filter(|m| is_started(m)).count();
+                ready_to_add(voters.len(), started)?;
+                if self.connected(&voters) < voters.len() {
+                    return Err(Error::Unhealthy);
+                }
+            }
+        }
+        // A voter joins as a learner and is promoted as soon as it has caught up (background.rs): until then the
+        // quorum does not depend on a member that may not even be running.
+        let context = member_change::Change::Add(member.clone());
+        let members = self
+            .change(Change::AddLearner(id), context, deadline)
+            .await?;
+        Ok(pb::MemberAddResponse {
+            header: Some(self.shared.header_without_revision()),
+            member: Some(member),
+            members,
+        })
+    }
+
+    async fn remove(&self, id: NodeId, deadline: Instant) -> Result<Vec<pb::Member>, Error> {
+        {
+            let roster = self.shared.view.roster();
+            let member = roster.member(id).ok_or(Error::MemberNotFound)?;
+            if self.shared.settings.strict_reconfig && !member.is_learner {
+                let rest: Vec<_> = voters(&roster)
+                    .into_iter()
+                    .filter(|m| m.id != id.get())
+                    .collect();
+                let started = rest.iter().filter(|m| is_started(m)).count();
+                // The last member can't be removed.
+                if rest.is_empty() || started < rest.len() / 2 + 1 {
+                    return Err(Error::NotEnoughStarted);
+                }
+                // One that is gone may always be removed; one that runs only if the rest has a quorum without it.
+                if self.connected(&[member]) == 1 && self.connected(&rest) < rest.len() / 2 + 1 {
+                    return Err(Error::Unhealthy);
+                }
+            }
+        }
+        self.change(
+            Change::Remove(id),
+            member_change::Change::Remove(id.get()),
+            deadline,
+        )
+        .await
+    }
+
+    async fn promote(&self, id: NodeId, deadline: Instant) -> Result<Vec<pb::Member>, Error> {
+        {
+            let roster = self.shared.view.roster();
+            let member = roster.member(id).ok_or(Error::MemberNotFound)?;
+            if !member.is_learner {
+                return Err(Error::NotLearner);
+            }
+            if !is_started(member) {
+                return Err(Error::LearnerNotReady);
+            }
+            if self.shared.settings.strict_reconfig {
+                let voters = voters(&roster);
+                let started = voters.iter().filter(|m| is_started(m)).count()
+                    + usize::from(is_started(member));
+                let after = voters.len() + 1;
+                if started < after / 2 + 1 {
+                    return Err(Error::NotEnoughStarted);
+                }
+            }
+        }
+        self.change(
+            Change::Promote(id),
+            member_change::Change::Promote(id.get()),
+            deadline,
+        )
+        .await
+    }
+
+    /// How many of the members this one is, or can reach.
+    fn connected(&self, members: &[&pb::Member]) -> usize {
+        let is_connected = |member: &&&pb::Member| {
+            member.id == self.shared.member.get()
+                || self.shared.peers.is_connected(NodeId::new(member.id))
+        };
+        members.iter().filter(is_connected).count()
+    }
+
+    async fn update(
+        &self,
+        request: pb::MemberUpdateRequest,
+        deadline: Instant,
+    ) -> Result<Vec<pb::Member>, Error> {
+        let peer_urls = checked_urls(&request.peer_urls)?;
+        let command = command::Command::UpdatePeerUrls(UpdatePeerUrls {
+            member_id: request.id,
+            peer_urls,
+        });
+        let command = Command {
+            command: Some(command),
+        };
+        let applied = self.shared.propose(&command, deadline).await?;
+        Ok(members(applied.reply, &self.shared))
+    }
+
+    async fn list(
+        &self,
+        request: pb::MemberListRequest,
+        deadline: Instant,
+    ) -> Result<pb::MemberListResponse, Error> {
+        if request.linearizable {
+            self.shared.linearize(deadline).await?;
+        }
+        Ok(pb::MemberListResponse {
+            header: Some(self.shared.header_without_revision()),
+            members: self.shared.view.roster().list(),
+        })
+    }
+}
+
+#[tonic::async_trait]
+impl pb::cluster_server::Cluster for ClusterService {
+    async fn member_add(
+        &self,
+        request: Request<pb::MemberAddRequest>,
+    ) -> Result<Response<pb::MemberAddResponse>, Status> {
+        let deadline = self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
+        Ok(Response::new(
+            self.add(request.into_inner(), deadline).await?,
+        ))
+    }
+
+    async fn member_remove(
+        &self,
+        request: Request<pb::MemberRemoveRequest>,
+    ) -> Result<Response<pb::MemberRemoveResponse>, Status> {
+        let deadline = self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
+        let id = NodeId::new(request.into_inner().id);
+        let members = self.remove(id, deadline).await?;
+        let header = Some(self.shared.header_without_revision());
+        Ok(Response::new(pb::MemberRemoveResponse { header, members }))
+    }
+
+    async fn member_update(
+        &self,
+        request: Request<pb::MemberUpdateRequest>,
+    ) -> Result<Response<pb::MemberUpdateResponse>, Status> {
+        let deadline = self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
+        let members = self.update(request.into_inner(), deadline).await?;
+        let header = Some(self.shared.header_without_revision());
+        Ok(Response::new(pb::MemberUpdateResponse { header, members }))
+    }
+
+    async fn member_list(
+        &self,
+        request: Request<pb::MemberListRequest>,
+    ) -> Result<Response<pb::MemberListResponse>, Status> {
+        let deadline = self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
+        Ok(Response::new(
+            self.list(request.into_inner(), deadline).await?,
+        ))
+    }
+
+    async fn member_promote(
+        &self,
+        request: Request<pb::MemberPromoteRequest>,
+    ) -> Result<Response<pb::MemberPromoteResponse>, Status> {
+        let deadline = self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
+        let id = NodeId::new(request.into_inner().id);
+        let members = self.promote(id, deadline).await?;
+        let header = Some(self.shared.header_without_revision());
+        Ok(Response::new(pb::MemberPromoteResponse { header, members }))
+    }
+}
+
+/// The Cluster service of the peer port: what a member that joins must know. Everything else is for clients.
+///
+/// The peer port opens with the replica, before the rest of the node is there.
+#[derive(Clone, Default)]
+pub(crate) struct PeerClusterService {
+    cluster: Arc<OnceLock<ClusterService>>,
+}
+
+impl PeerClusterService {
+    /// From here on it answers.
+    pub(crate) fn open(&self, shared: &Arc<Shared>) {
+        // Once; a second time would be with the same node.
+        let _again = self.cluster.set(ClusterService::new(Arc::clone(shared)));
+    }
+}
+
+macro_rules! not_for_peers {
+    () => {
+        Err(Error::Unimplemented("changing members on the peer port").into())
+    };
+}
+
+#[tonic::async_trait]
+impl pb::cluster_server::Cluster for PeerClusterService {
+    async fn member_list(
+        &self,
+        request: Request<pb::MemberListRequest>,
+    ) -> Result<Response<pb::MemberListResponse>, Status> {
+        let cluster = self.cluster.get().ok_or(Error::Stopped)?;
+        let deadline = clock::now() + cluster.shared.settings.request_timeout;
+        let request = request.into_inner();
+        Ok(Response::new(cluster.list(request, deadline).await?))
+    }
+
+    async fn member_add(
+        &self,
+        _: Request<pb::MemberAddRequest>,
+    ) -> Result<Response<pb::MemberAddResponse>, Status> {
+        not_for_peers!()
+    }
+
+    async fn member_remove(
+        &self,
+        _: Request<pb::MemberRemoveRequest>,
+    ) -> Result<Response<pb::MemberRemoveResponse>, Status> {
+        not_for_peers!()
+    }
+
+    async fn member_update(
+        &self,
+        _: Request<pb::MemberUpdateRequest>,
+    ) -> Result<Response<pb::MemberUpdateResponse>, Status> {
+        not_for_peers!()
+    }
+
+    async fn member_promote(
+        &self,
+        _: Request<pb::MemberPromoteRequest>,
+    ) -> Result<Response<pb::MemberPromoteResponse>, Status> {
+        not_for_peers!()
+    }
+}
+
+fn members(reply: Reply, shared: &Shared) -> Vec<pb::Member> {
+    if let Reply::Members(members) = reply {
+        return members;
+    }
+    shared.view.roster().list()
+}
+
+fn checked_urls(urls: &[String]) -> Result<Vec<String>, Error> {
+    if urls.is_empty() {
+        return Err(Error::MemberBadUrls);
+    }
+    let mut checked = urls
+        .iter()
+        .map(|url| check_url(url).map_err(|_| Error::MemberBadUrls))
+        .collect::<Result<Vec<_>, _>>()?;
+    checked.sort();
+    Ok(checked)
+}
+
+fn voters(roster: &Roster) -> Vec<&pb::Member> {
+    roster
+        .members()
+        .filter(|member| !member.is_learner)
+        .collect()
+}
+
+/// A member publishes its client URLs once it runs.
+fn is_started(member: &pb::Member) -> bool {
+    !member.name.is_empty() || !member.client_urls.is_empty()
+}
+
+/// Early answers; whoever applies the entry decides.
+fn may_add(roster: &Roster, member: &pb::Member, max_learners: usize) -> Result<(), Error> {
+    let taken = roster.members().any(|other| {
+        other
+            .peer_urls
+            .iter()
+            .any(|url| member.peer_urls.contains(url))
+    });
+    if taken {
+        return Err(Error::PeerUrlExists);
+    }
+    let learners = roster.members().filter(|other| other.is_learner).count();
+    if member.is_learner && learners >= max_learners {
+        return Err(Error::TooManyLearners);
+    }
+    Ok(())
+}
+
+/// As etcd has it: enough started members for the quorum with the new one, except that a cluster of one may grow.
+fn ready_to_add(voters: usize, started: usize) -> Result<(), Error> {
+    let members = voters + 1;
+    if started == 1 && members == 2 {
+        return Ok(());
+    }
+    match started < members / 2 + 1 {
+        true => Err(Error::NotEnoughStarted),
+        false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cluster_grows_only_while_a_quorum_has_started() {
+        for (voters, started, ok) in [
+            (1, 1, true),
+            (2, 1, false),
+            (2, 2, true),
+            (3, 2, false),
+            (3, 3, true),
+            (5, 4, true),
+        ] {
+            assert_eq!(
+                ready_to_add(voters, started).is_ok(),
+                ok,
+                "{started} of {voters}"
+            );
+        }
+    }
+
+    #[test]
+    fn urls_are_checked() {
+        assert!(checked_urls(&[]).is_err());
+        assert!(checked_urls(&["nonsense".to_owned()]).is_err());
+        assert_eq!(
+            checked_urls(&["http://a:1/".to_owned()]).unwrap(),
+            ["http://a:1"]
+        );
+    }
+}

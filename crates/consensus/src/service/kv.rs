@@ -1,0 +1,395 @@
+//! Keys: ranges, puts, deletes, transactions, compaction.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures::Stream;
+use synod_mvcc::{MvccError, RangeQuery, RangeResult, RangeStream};
+use synod_proto::consensus::v1::{Command, command};
+use synod_proto::etcd::etcdserverpb as pb;
+use synod_runtime::task;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+
+use crate::background::raise_no_space;
+use crate::convert::{
+    check_delete, check_put, check_range, check_range_stream, check_txn, range_query,
+};
+use crate::error::Error;
+use crate::shared::{Applied, Caller, Shared};
+use crate::state::{Reply, is_read_only, is_serializable, put_bytes, put_cost, run_read_only};
+
+/// A range of up to so many keys is answered on the serving thread: it takes some tens of microseconds.
+const INLINE_KEYS: usize = 128;
+/// And if it has no more bytes than this.
+const INLINE_BYTES: usize = 256 << 10;
+/// Responses of a range stream that wait for a slow client.
+const QUEUED_CHUNKS: usize = 4;
+
+/// The KV service of the client port.
+#[derive(Clone)]
+pub(crate) struct KvService {
+    shared: Arc<Shared>,
+    /// Up to which revision compacted rows are gone.
+    swept: watch::Receiver<i64>,
+}
+
+impl KvService {
+    pub(crate) fn new(shared: Arc<Shared>, swept: watch::Receiver<i64>) -> Self {
+        Self { shared, swept }
+    }
+
+    async fn range(
+        &self,
+        request: &pb::RangeRequest,
+        deadline: Instant,
+    ) -> Result<pb::RangeResponse, Error> {
+        if !request.serializable {
+            self.shared.linearize(deadline).await?;
+        }
+        self.shared.metrics.ranges.inc();
+        let query = range_query(request);
+        let result = match self.range_here(request, &query)? {
+            Some(result) => result,
+            None => self.range_elsewhere(query).await?,
+        };
+        Ok(pb::RangeResponse {
+            header: Some(self.shared.header(result.revision.get())),
+            kvs: result.kvs,
+            more: result.more,
+            count: i64::try_from(result.count).unwrap_or(i64::MAX),
+        })
+    }
+
+    /// Answers on the serving thread if that is quick. Whether a range without a small limit is short is found out by
+    /// trying.
+    fn range_here(
+        &self,
+        request: &pb::RangeRequest,
+        query: &RangeQuery,
+    ) -> Result<Option<RangeResult>, Error> {
+        let view = self.shared.view.reader().view();
+        if request.range_end.is_empty() || is_short(request) && query.count_only {
+            return Ok(Some(view.range(query)?));
+        }
+        if !is_short(request) {
+            return Ok(None);
+        }
+        let cut = query.limit == 0 || query.limit > INLINE_KEYS;
+        let mut quick = query.clone();
+        quick.max_bytes = INLINE_BYTES;
+        if cut {
+            quick.limit = INLINE_KEYS;
+        }
+        match view.range(&quick) {
+            Ok(result) if cut && result.more => Ok(None),
+            Ok(result) => Ok(Some(result)),
+            Err(MvccError::ResultTooLarge { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn range_elsewhere(&self, query: RangeQuery) -> Result<RangeResult, Error> {
+        let view = Arc::clone(&self.shared.view);
+        self.shared.scans.run(move || view.range(&query)).await
+    }
+
+    async fn put(
+        &self,
+        request: pb::PutRequest,
+        deadline: Instant,
+    ) -> Result<pb::PutResponse, Error> {
+        check_put(&request)?;
+        self.require_space(put_cost(&request)).await?;
+        let applied = self
+            .propose(command::Command::Put(request), deadline)
+            .await?;
+        let Reply::Put { prev_kv } = applied.reply else {
+            return Err(unexpected(&applied.reply));
+        };
+        Ok(pb::PutResponse {
+            header: Some(applied.header),
+            prev_kv,
+        })
+    }
+
+    async fn delete(
+        &self,
+        request: pb::DeleteRangeRequest,
+        deadline: Instant,
+    ) -> Result<pb::DeleteRangeResponse, Error> {
+        check_delete(&request)?;
+        let applied = self
+            .propose(command::Command::DeleteRange(request), deadline)
+            .await?;
+        let Reply::Deleted { count, prev_kvs } = applied.reply else {
+            return Err(unexpected(&applied.reply));
+        };
+        Ok(pb::DeleteRangeResponse {
+            header: Some(applied.header),
+            deleted: count,
+            prev_kvs,
+        })
+    }
+
+    async fn txn(
+        &self,
+        request: pb::TxnRequest,
+        deadline: Instant,
+    ) -> Result<pb::TxnResponse, Error> {
+        check_txn(&request, self.shared.settings.max_txn_ops)?;
+        if is_read_only(&request) {
+            return self.read_only_txn(request, deadline).await;
+        }
+        let cost = put_bytes(&request.success).max(put_bytes(&request.failure));
+        if cost > 0 {
+            self.require_space(cost).await?;
+        }
+        let applied = self
+            .propose(command::Command::Txn(request), deadline)
+            .await?;
+        let Reply::Txn(mut response) = applied.reply else {
+            return Err(unexpected(&applied.reply));
+        };
+        // The transaction's own revision; the rest is the same for every command.
+        let revision = response.header.map_or(0, |header| header.revision);
+        response.header = Some(pb::ResponseHeader {
+            revision,
+            ..applied.header
+        });
+        Ok(*response)
+    }
+
+    async fn read_only_txn(
+        &self,
+        request: pb::TxnRequest,
+        deadline: Instant,
+    ) -> Result<pb::TxnResponse, Error> {
+        if !is_serializable(&request) {
+            self.shared.linearize(deadline).await?;
+        }
+        let view = self.shared.view.reader().view();
+        let mut response = match is_short_txn(&request) {
+            true => run_read_only(&view, &request)?,
+            false => {
+                self.shared
+                    .scans
+                    .run(move || run_read_only(&view, &request))
+                    .await?
+            }
+        };
+        let revision = response.header.map_or(0, |header| header.revision);
+        response.header = Some(self.shared.header(revision));
+        Ok(response)
+    }
+
+    async fn compact(
+        &self,
+        request: pb::CompactionRequest,
+        deadline: Instant,
+    ) -> Result<pb::CompactionResponse, Error> {
+        let (revision, physical) = (request.revision, request.physical);
+        self.propose(command::Command::Compact(request), deadline)
+            .await?;
+        if physical {
+            let mut swept = self.swept.clone();
+            // It ends only with the process.
+            if swept.wait_for(|swept| *swept >= revision).await.is_err() {
+                return Err(Error::Stopped);
+            }
+        }
+        Ok(pb::CompactionResponse {
+            header: Some(self.shared.header_now()),
+        })
+    }
+
+    async fn propose(
+        &self,
+        command: command::Command,
+        deadline: Instant,
+    ) -> Result<Applied, Error> {
+        let command = Command {
+            command: Some(command),
+        };
+        self.shared.propose(&command, deadline).await
+    }
+
+    /// Refuses what needs more space than is left, and tells the cluster so.
+    async fn require_space(&self, cost: u64) -> Result<(), Error> {
+        self.shared.check_space()?;
+        let used = self.shared.view.live_bytes();
+        if used.saturating_add(cost) < self.shared.settings.quota_bytes {
+            return Ok(());
+        }
+        raise_no_space(&self.shared).await?;
+        Err(Error::NoSpace)
+    }
+}
+
+#[tonic::async_trait]
+impl pb::kv_server::Kv for KvService {
+    type RangeStreamStream =
+        Pin<Box<dyn Stream<Item = Result<pb::RangeStreamResponse, Status>> + Send>>;
+
+    async fn range(
+        &self,
+        request: Request<pb::RangeRequest>,
+    ) -> Result<Response<pb::RangeResponse>, Status> {
+        let caller = caller_of(request.get_ref());
+        let deadline = self.shared.admit(request.metadata(), caller)?;
+        check_range(request.get_ref())?;
+        Ok(Response::new(
+            self.range(request.get_ref(), deadline).await?,
+        ))
+    }
+
+    async fn range_stream(
+        &self,
+        request: Request<pb::RangeRequest>,
+    ) -> Result<Response<Self::RangeStreamStream>, Status> {
+        let caller = caller_of(request.get_ref());
+        let deadline = self.shared.admit(request.metadata(), caller)?;
+        let request = request.into_inner();
+        check_range_stream(&request)?;
+        if !request.serializable {
+            self.shared.linearize(deadline).await?;
+        }
+        self.shared.metrics.ranges.inc();
+        let chunk_bytes = self.shared.settings.max_request_bytes;
+        let reader = self.shared.view.reader();
+        let stream = reader
+            .range_stream(range_query(&request), chunk_bytes)
+            .map_err(Error::from)?;
+        let (chunks, receiver) = mpsc::channel(QUEUED_CHUNKS);
+        let sending = send_chunks(Arc::clone(&self.shared), stream, chunks);
+        // Ends with the range or with the client, whose going away drops the receiver.
+        task::spawn("range-stream", sending);
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    async fn put(
+        &self,
+        request: Request<pb::PutRequest>,
+    ) -> Result<Response<pb::PutResponse>, Status> {
+        let deadline = self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
+        Ok(Response::new(
+            self.put(request.into_inner(), deadline).await?,
+        ))
+    }
+
+    async fn delete_range(
+        &self,
+        request: Request<pb::DeleteRangeRequest>,
+    ) -> Result<Response<pb::DeleteRangeResponse>, Status> {
+        let deadline = self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
+        Ok(Response::new(
+            self.delete(request.into_inner(), deadline).await?,
+        ))
+    }
+
+    async fn txn(
+        &self,
+        request: Request<pb::TxnRequest>,
+    ) -> Result<Response<pb::TxnResponse>, Status> {
+        let deadline = self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
+        Ok(Response::new(
+            self.txn(request.into_inner(), deadline).await?,
+        ))
+    }
+
+    async fn compact(
+        &self,
+        request: Request<pb::CompactionRequest>,
+    ) -> Result<Response<pb::CompactionResponse>, Status> {
+        let deadline = self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
+        Ok(Response::new(
+            self.compact(request.into_inner(), deadline).await?,
+        ))
+    }
+}
+
+/// A learner answers from its own state if it is asked to.
+fn caller_of(request: &pb::RangeRequest) -> Caller {
+    match request.serializable {
+        true => Caller::Anyone,
+        false => Caller::NeedsVoter,
+    }
+}
+
+/// Whether a range can be answered as it is read, in key order and at the present: then a limit bounds its cost.
+fn is_short(request: &pb::RangeRequest) -> bool {
+    let filtered = request.min_mod_revision != 0
+        || request.max_mod_revision != 0
+        || request.min_create_revision != 0
+        || request.max_create_revision != 0;
+    let in_key_order = request.sort_order == 0
+        || (request.sort_target == 0
+            && request.sort_order == pb::range_request::SortOrder::Ascend as i32);
+    in_key_order && !filtered && request.revision <= 0
+}
+
+/// All its ranges and conditions are about single keys.
+fn is_short_txn(request: &pb::TxnRequest) -> bool {
+    use pb::request_op::Request;
+    let mut ops = request.success.iter().chain(&request.failure);
+    let ranges = ops.all(|op| match &op.request {
+        Some(Request::RequestRange(range)) => range.range_end.is_empty(),
+        _ => true,
+    });
+    ranges
+        && request
+            .compare
+            .iter()
+            .all(|compare| compare.range_end.is_empty())
+}
+
+/// Reads chunk by chunk and sends; header, count and more come with the last one.
+async fn send_chunks(
+    shared: Arc<Shared>,
+    stream: RangeStream,
+    chunks: mpsc::Sender<Result<pb::RangeStreamResponse, Status>>,
+) {
+    let revision = stream.revision().get();
+    let mut next = Some(stream);
+    while let Some(mut stream) = next.take() {
+        let read = shared.scans.run(move || {
+            let chunk = stream.next_chunk()?;
+            Ok((chunk, stream))
+        });
+        let chunk = match read.await {
+            Ok((Some(chunk), stream)) => {
+                if !chunk.is_last {
+                    next = Some(stream);
+                }
+                chunk
+            }
+            Ok((None, _)) => return,
+            Err(error) => {
+                // A client that is gone needs no error.
+                let _gone = chunks.send(Err(error.into())).await;
+                return;
+            }
+        };
+        let mut response = pb::RangeResponse {
+            kvs: chunk.kvs,
+            ..Default::default()
+        };
+        if chunk.is_last {
+            response.header = Some(shared.header(revision));
+            response.count = i64::try_from(chunk.count).unwrap_or(i64::MAX);
+            response.more = chunk.more;
+        }
+        let response = pb::RangeStreamResponse {
+            range_response: Some(response),
+        };
+        if chunks.send(Ok(response)).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn unexpected(reply: &Reply) -> Error {
+    Error::Internal(format!("a command on keys was answered with {reply:?}"))
+}

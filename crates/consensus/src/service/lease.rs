@@ -1,0 +1,253 @@
+//! Leases: granting and revoking go through the log, renewing through the leader's clocks.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use futures::StreamExt as _;
+use futures::stream::{self, BoxStream};
+use synod_proto::consensus::v1::{Command, LeaseRevoke, command};
+use synod_proto::etcd::etcdserverpb as pb;
+use synod_proto::etcd::etcdserverpb::lease_server::Lease;
+use synod_runtime::shutdown::Shutdown;
+use synod_runtime::{clock, random};
+use tonic::metadata::MetadataMap;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::error::Error;
+use crate::lease::{LeaderClock, LeaderLink, Leases, MAX_TTL_S, Origin, was_forwarded};
+use crate::shared::{Caller, Shared, wants_leader};
+use crate::state::Reply;
+use crate::watch::leaderless;
+
+/// Renewals of one stream that are done at once.
+const RENEWALS_AT_ONCE: usize = 1024;
+
+/// The Lease service of the client port.
+#[derive(Clone)]
+pub(crate) struct LeaseService {
+    shared: Arc<Shared>,
+    leases: Arc<Leases>,
+    link: Arc<LeaderLink>,
+    /// Ends keep-alive streams, which would never end by themselves.
+    stop: Shutdown,
+}
+
+/// What one keep-alive stream is doing.
+struct KeepAlive {
+    service: LeaseService,
+    origin: Origin,
+    requests: stream::ReadyChunks<Streaming<pb::LeaseKeepAliveRequest>>,
+    answers: VecDeque<pb::LeaseKeepAliveResponse>,
+    /// The stream ends with this after the answers.
+    failed: Option<Status>,
+}
+
+impl LeaseService {
+    pub(crate) fn new(shared: Arc<Shared>, leases: Arc<Leases>, stop: Shutdown) -> Self {
+        Self {
+            shared,
+            leases,
+            link: Arc::new(LeaderLink::new()),
+            stop,
+        }
+    }
+
+    fn leader_clock(&self) -> LeaderClock<'_> {
+        LeaderClock {
+            shared: &self.shared,
+            leases: &self.leases,
+            link: &self.link,
+        }
+    }
+
+    /// An id that is most likely free; the entry decides.
+    fn free_id(&self) -> i64 {
+        loop {
+            let id = i64::try_from(random::u64() >> 1).unwrap_or(0);
+            if id != 0 && !self.leases.contains(id) {
+                return id;
+            }
+        }
+    }
+
+    async fn renew(
+        &self,
+        requests: Vec<Result<pb::LeaseKeepAliveRequest, Status>>,
+        origin: Origin,
+    ) -> (VecDeque<pb::LeaseKeepAliveResponse>, Option<Status>) {
+        let mut ids = Vec::with_capacity(requests.len());
+        let mut failed = None;
+        for request in requests {
+            match request {
+                Ok(request) => ids.push(request.id),
+                Err(status) => failed = Some(status),
+            }
+        }
+        let deadline = clock::now() + self.shared.settings.request_timeout;
+        match self.leader_clock().renew(&ids, origin, deadline).await {
+            Ok(ttls) => {
+                let header = self.shared.header_now();
+                let answer = |(id, ttl)| pb::LeaseKeepAliveResponse {
+                    header: Some(header),
+                    id,
+                    ttl,
+                };
+                (ids.into_iter().zip(ttls).map(answer).collect(), failed)
+            }
+            Err(error) => (VecDeque::new(), Some(error.into())),
+        }
+    }
+}
+
+fn origin(metadata: &MetadataMap) -> Origin {
+    match was_forwarded(metadata) {
+        true => Origin::Member,
+        false => Origin::Client,
+    }
+}
+
+#[tonic::async_trait]
+impl Lease for LeaseService {
+    type LeaseKeepAliveStream = BoxStream<'static, Result<pb::LeaseKeepAliveResponse, Status>>;
+
+    async fn lease_grant(
+        &self,
+        request: Request<pb::LeaseGrantRequest>,
+    ) -> Result<Response<pb::LeaseGrantResponse>, Status> {
+        let deadline = self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
+        let mut grant = request.into_inner();
+        if grant.ttl > MAX_TTL_S {
+            return Err(Error::LeaseTtlTooLarge.into());
+        }
+        self.shared.check_space()?;
+        if grant.id == 0 {
+            grant.id = self.free_id();
+        }
+        // Decided here, so that members with other election timeouts apply the same.
+        grant.ttl = grant.ttl.max(self.shared.settings.min_lease_ttl);
+        let command = Command {
+            command: Some(command::Command::LeaseGrant(grant)),
+        };
+        let applied = self.shared.propose(&command, deadline).await?;
+        let Reply::LeaseGranted { id, ttl } = applied.reply else {
+            return Err(unexpected(&applied.reply));
+        };
+        Ok(Response::new(pb::LeaseGrantResponse {
+            header: Some(applied.header),
+            id,
+            ttl,
+            error: String::new(),
+        }))
+    }
+
+    async fn lease_revoke(
+        &self,
+        request: Request<pb::LeaseRevokeRequest>,
+    ) -> Result<Response<pb::LeaseRevokeResponse>, Status> {
+        let deadline = self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
+        let revoke = LeaseRevoke {
+            ids: vec![request.get_ref().id],
+            expired_in_term: 0,
+        };
+        let command = Command {
+            command: Some(command::Command::LeaseRevoke(revoke)),
+        };
+        let applied = self.shared.propose(&command, deadline).await?;
+        let Reply::LeasesRevoked { ids } = applied.reply else {
+            return Err(unexpected(&applied.reply));
+        };
+        if ids.is_empty() {
+            return Err(Error::LeaseNotFound.into());
+        }
+        Ok(Response::new(pb::LeaseRevokeResponse {
+            header: Some(applied.header),
+        }))
+    }
+
+    async fn lease_keep_alive(
+        &self,
+        request: Request<Streaming<pb::LeaseKeepAliveRequest>>,
+    ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
+        self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
+        let insists = wants_leader(request.metadata());
+        let state = KeepAlive {
+            service: self.clone(),
+            origin: origin(request.metadata()),
+            requests: request.into_inner().ready_chunks(RENEWALS_AT_ONCE),
+            answers: VecDeque::new(),
+            failed: None,
+        };
+        let answers = stream::try_unfold(state, KeepAlive::next);
+        let (shared, stop) = (Arc::clone(&self.shared), self.stop.clone());
+        let ended = stream::once(async move {
+            let without_leader = async {
+                match insists {
+                    true => leaderless(&shared).await,
+                    false => std::future::pending().await,
+                }
+            };
+            // A node that stops has no leader either, but that is not the reason.
+            let error = tokio::select! {
+                biased;
+                () = stop.triggered() => Error::Stopped,
+                () = without_leader => Error::NoLeader,
+            };
+            Err(error.into())
+        });
+        // The first error ends the stream, be it ours or the client's.
+        let both = stream::select(
+            answers.map(Some).chain(stream::iter([None])),
+            ended.map(Some),
+        );
+        let both = both.scan((), |(), next| std::future::ready(next));
+        Ok(Response::new(both.boxed()))
+    }
+
+    async fn lease_time_to_live(
+        &self,
+        request: Request<pb::LeaseTimeToLiveRequest>,
+    ) -> Result<Response<pb::LeaseTimeToLiveResponse>, Status> {
+        let deadline = self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
+        let origin = origin(request.metadata());
+        let request = request.into_inner();
+        let clock = self.leader_clock();
+        let mut response = clock.time_to_live(request, origin, deadline).await?;
+        response.header = Some(self.shared.header_now());
+        Ok(Response::new(response))
+    }
+
+    async fn lease_leases(
+        &self,
+        request: Request<pb::LeaseLeasesRequest>,
+    ) -> Result<Response<pb::LeaseLeasesResponse>, Status> {
+        let deadline = self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
+        self.shared.linearize(deadline).await?;
+        let ids = self.leases.ids();
+        Ok(Response::new(pb::LeaseLeasesResponse {
+            header: Some(self.shared.header_now()),
+            leases: ids.into_iter().map(|id| pb::LeaseStatus { id }).collect(),
+        }))
+    }
+}
+
+impl KeepAlive {
+    /// The next answer; reads as many requests as have arrived whenever all before are answered.
+    async fn next(mut self) -> Result<Option<(pb::LeaseKeepAliveResponse, Self)>, Status> {
+        loop {
+            if let Some(answer) = self.answers.pop_front() {
+                return Ok(Some((answer, self)));
+            }
+            if let Some(status) = self.failed.take() {
+                return Err(status);
+            }
+            let Some(requests) = self.requests.next().await else {
+                return Ok(None);
+            };
+            (self.answers, self.failed) = self.service.renew(requests, self.origin).await;
+        }
+    }
+}
+
+fn unexpected(reply: &Reply) -> Status {
+    Error::Internal(format!("a lease command was answered with {reply:?}")).into()
+}

@@ -1,0 +1,243 @@
+//! What operators ask of one member: its state, alarms, hashes, a snapshot, another leader.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures::Stream;
+use synod_proto::consensus::v1::{Command, command};
+use synod_proto::etcd::etcdserverpb::{
+    self as pb, AlarmType, alarm_request::AlarmAction, downgrade_request::DowngradeAction,
+};
+use synod_replica::TransferError;
+use synod_runtime::clock;
+use synod_types::NodeId;
+use tonic::{Request, Response, Status};
+
+use super::snapshot;
+use crate::error::Error;
+use crate::lease::{self, Leases};
+use crate::shared::{Caller, Shared};
+use crate::state::Reply;
+use crate::version;
+
+/// The Maintenance service of the client port.
+#[derive(Clone)]
+pub(crate) struct MaintenanceService {
+    shared: Arc<Shared>,
+    leases: Arc<Leases>,
+}
+
+impl MaintenanceService {
+    pub(crate) fn new(shared: Arc<Shared>, leases: Arc<Leases>) -> Self {
+        Self { shared, leases }
+    }
+
+    async fn propose_alarm(
+        &self,
+        request: pb::AlarmRequest,
+        deadline: Instant,
+    ) -> Result<pb::AlarmResponse, Error> {
+        AlarmAction::try_from(request.action).map_err(|_| Error::UnknownEnum {
+            what: "alarm action",
+        })?;
+        AlarmType::try_from(request.alarm)
+            .map_err(|_| Error::UnknownEnum { what: "alarm type" })?;
+        // Reading alarms goes through the log too, as in etcd: the answer is linearizable.
+        let command = Command {
+            command: Some(command::Command::Alarm(request)),
+        };
+        let applied = self.shared.propose(&command, deadline).await?;
+        let Reply::Alarms(alarms) = applied.reply else {
+            return Err(Error::Internal(
+                "an alarm was answered with something else".to_owned(),
+            ));
+        };
+        Ok(pb::AlarmResponse {
+            header: Some(applied.header),
+            alarms,
+        })
+    }
+
+    fn describe(&self) -> pb::StatusResponse {
+        let shared = &self.shared;
+        let sizes = shared.view.sizes();
+        let leader = shared.leader();
+        let mut errors = Vec::new();
+        if leader.is_none() {
+            errors.push(Error::NoLeader.to_string());
+        }
+        for alarm in shared.view.roster().alarms(AlarmType::None) {
+            let name =
+                AlarmType::try_from(alarm.alarm).map_or("UNKNOWN", |kind| kind.as_str_name());
+            errors.push(format!("memberID:{} alarm:{name} ", alarm.member_id));
+        }
+        pb::StatusResponse {
+            header: Some(shared.header_now()),
+            version: version::ETCD_VERSION.to_owned(),
+            db_size: signed(sizes.total()),
+            leader: leader.map_or(0, NodeId::get),
+            raft_index: shared.replica.commit().get(),
+            raft_term: shared.term(),
+            raft_applied_index: shared.replica.applied().get(),
+            errors,
+            db_size_in_use: signed(sizes.live),
+            is_learner: shared.view.is_learner(),
+            storage_version: version::ETCD_STORAGE_VERSION.to_owned(),
+            db_size_quota: signed(shared.settings.quota_bytes),
+            downgrade_info: Some(pb::DowngradeInfo::default()),
+        }
+    }
+
+    async fn transfer(&self, to: NodeId, deadline: Instant) -> Result<(), Error> {
+        let shared = &self.shared;
+        if !shared.is_leader() {
+            return Err(Error::NotLeader);
+        }
+        if to == shared.member {
+            return Ok(());
+        }
+        let is_voter = shared
+            .view
+            .roster()
+            .member(to)
+            .is_some_and(|member| !member.is_learner);
+        if !is_voter {
+            return Err(Error::BadTransferee);
+        }
+        if let Err(error) = lease::checkpoint_all(shared, &self.leases, deadline).await {
+            tracing::warn!(%error, "leases were not recorded before the hand-over; they will last longer");
+        }
+        // The core gives an attempt up after an election timeout, for instance when the target was started too recently
+        // to campaign; as long as this member leads, another attempt is worth making.
+        loop {
+            let attempt = deadline.min(clock::now() + 2 * shared.settings.election_timeout);
+            match shared.replica.transfer(to, attempt).await {
+                Ok(()) => return Ok(()),
+                Err(TransferError::Timeout) if shared.leader() == Some(to) => return Ok(()),
+                Err(TransferError::Timeout) if shared.is_leader() && attempt < deadline => {}
+                Err(TransferError::Timeout) => return Err(Error::TimeoutLeaderTransfer),
+                Err(TransferError::Rejected(rejected)) => return Err(rejected.into()),
+                Err(TransferError::Stopped) => return Err(Error::Stopped),
+                Err(other) => return Err(Error::Internal(other.to_string())),
+            }
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl pb::maintenance_server::Maintenance for MaintenanceService {
+    type SnapshotStream = Pin<Box<dyn Stream<Item = Result<pb::SnapshotResponse, Status>> + Send>>;
+
+    async fn alarm(
+        &self,
+        request: Request<pb::AlarmRequest>,
+    ) -> Result<Response<pb::AlarmResponse>, Status> {
+        let deadline = self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
+        Ok(Response::new(
+            self.propose_alarm(request.into_inner(), deadline).await?,
+        ))
+    }
+
+    async fn status(
+        &self,
+        request: Request<pb::StatusRequest>,
+    ) -> Result<Response<pb::StatusResponse>, Status> {
+        self.shared.admit(request.metadata(), Caller::Anyone)?;
+        Ok(Response::new(self.describe()))
+    }
+
+    async fn defragment(
+        &self,
+        request: Request<pb::DefragmentRequest>,
+    ) -> Result<Response<pb::DefragmentResponse>, Status> {
+        self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
+        tracing::info!("defragment requested: nothing to do, the engine reclaims space by itself");
+        Ok(Response::new(pb::DefragmentResponse { header: None }))
+    }
+
+    async fn hash(
+        &self,
+        request: Request<pb::HashRequest>,
+    ) -> Result<Response<pb::HashResponse>, Status> {
+        self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
+        let view = Arc::clone(&self.shared.view);
+        let (hash, revision) = self.shared.scans.run(move || view.hash_store()).await?;
+        Ok(Response::new(pb::HashResponse {
+            header: Some(self.shared.header(revision)),
+            hash,
+        }))
+    }
+
+    async fn hash_kv(
+        &self,
+        request: Request<pb::HashKvRequest>,
+    ) -> Result<Response<pb::HashKvResponse>, Status> {
+        self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
+        let revision = request.into_inner().revision;
+        let view = Arc::clone(&self.shared.view);
+        let hashed = self
+            .shared
+            .scans
+            .run(move || view.hash_kv(revision))
+            .await?;
+        Ok(Response::new(pb::HashKvResponse {
+            header: Some(self.shared.header(hashed.current)),
+            hash: hashed.hash,
+            compact_revision: hashed.compacted,
+            hash_revision: hashed.revision,
+        }))
+    }
+
+    async fn snapshot(
+        &self,
+        request: Request<pb::SnapshotRequest>,
+    ) -> Result<Response<Self::SnapshotStream>, Status> {
+        // A learner can be backed up too.
+        self.shared.admit(request.metadata(), Caller::Anyone)?;
+        Ok(Response::new(snapshot::stream(&self.shared)?))
+    }
+
+    async fn move_leader(
+        &self,
+        request: Request<pb::MoveLeaderRequest>,
+    ) -> Result<Response<pb::MoveLeaderResponse>, Status> {
+        let deadline = self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
+        let to = NodeId::new(request.into_inner().target_id);
+        self.transfer(to, deadline).await?;
+        Ok(Response::new(pb::MoveLeaderResponse { header: None }))
+    }
+
+    async fn downgrade(
+        &self,
+        request: Request<pb::DowngradeRequest>,
+    ) -> Result<Response<pb::DowngradeResponse>, Status> {
+        self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
+        let request = request.into_inner();
+        let action = DowngradeAction::try_from(request.action).map_err(|_| Error::UnknownEnum {
+            what: "downgrade action",
+        })?;
+        Err(match action {
+            DowngradeAction::Validate | DowngradeAction::Enable => {
+                refuse_downgrade(&request.version)
+            }
+            DowngradeAction::Cancel => Error::NoInflightDowngrade,
+        }
+        .into())
+    }
+}
+
+/// There is one format and so no version to go back to.
+fn refuse_downgrade(version: &str) -> Error {
+    let mut parts = version.split('.').map(str::parse::<u32>);
+    let well_formed =
+        parts.by_ref().all(|part| part.is_ok()) && (2..=3).contains(&version.split('.').count());
+    match well_formed {
+        true => Error::InvalidDowngradeTarget,
+        false => Error::WrongDowngradeVersion,
+    }
+}
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}

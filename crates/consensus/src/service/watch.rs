@@ -1,0 +1,246 @@
+//! Watch: one bidirectional stream a client, many watchers a stream. What happens to the events is in
+//! [`crate::watch`]; here requests become commands and responses become messages.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
+use synod_proto::etcd::etcdserverpb as pb;
+use synod_proto::etcd::etcdserverpb::watch_create_request::FilterType;
+use synod_proto::etcd::etcdserverpb::watch_request::RequestUnion;
+use synod_proto::etcd::etcdserverpb::watch_server::Watch;
+use synod_runtime::{clock, random, task};
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::error::Error;
+use crate::shared::{Caller, Shared, wants_leader};
+use crate::watch::{
+    Command, Create, End, Notice, Outgoing, Progress, Requests, Splitting, View, WatchHandle,
+    WatchId, WatchRange, leaderless,
+};
+
+/// The Watch service of the client port.
+#[derive(Clone)]
+pub(crate) struct WatchService {
+    shared: Arc<Shared>,
+    hub: WatchHandle,
+    progress_interval: Duration,
+}
+
+impl WatchService {
+    /// `progress_interval` is how often watchers that ask for it are told of progress when nothing happens.
+    pub(crate) fn new(shared: Arc<Shared>, hub: WatchHandle, progress_interval: Duration) -> Self {
+        Self {
+            shared,
+            hub,
+            progress_interval,
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl Watch for WatchService {
+    type WatchStream = BoxStream<'static, Result<pb::WatchResponse, Status>>;
+
+    async fn watch(
+        &self,
+        request: Request<Streaming<pb::WatchRequest>>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
+        let insists = wants_leader(request.metadata());
+        let (requests, responses) = self.hub.open();
+        let serving = Serving {
+            shared: Arc::clone(&self.shared),
+            requests,
+            progress_interval: self.progress_interval,
+        };
+        // Ends with the stream: the client's going away drops the responses, which the task notices.
+        task::spawn("watch-requests", serving.run(request.into_inner(), insists));
+        let shared = Arc::clone(&self.shared);
+        let responses = responses.map(move |next| match next {
+            Ok(outgoing) => Ok(response(&shared, outgoing)),
+            Err(end) => Err(status(end)),
+        });
+        Ok(Response::new(responses.boxed()))
+    }
+}
+
+/// The half of a stream that reads requests.
+struct Serving {
+    shared: Arc<Shared>,
+    requests: Requests,
+    progress_interval: Duration,
+}
+
+impl Serving {
+    async fn run(self, inbound: Streaming<pb::WatchRequest>, insists: bool) {
+        let without_leader = async {
+            match insists {
+                true => leaderless(&self.shared).await,
+                false => std::future::pending().await,
+            }
+        };
+        // The end of the stream comes before anything else that could be done for it.
+        tokio::select! {
+            biased;
+            () = self.requests.closed() => {}
+            () = without_leader => self.requests.close(End::NoLeader),
+            () = self.notify_progress() => {}
+            () = self.read(inbound) => {}
+        }
+    }
+
+    async fn read(&self, mut inbound: Streaming<pb::WatchRequest>) {
+        let id = self.requests.id();
+        loop {
+            let request = match inbound.message().await {
+                Ok(Some(request)) => request.request_union,
+                // A client may have no more requests and still want its events.
+                Ok(None) => return self.requests.closed().await,
+                Err(_) => return self.requests.close(End::Finished),
+            };
+            let command = match request {
+                Some(RequestUnion::CreateRequest(request)) => Command::Create(id, create(request)),
+                Some(RequestUnion::CancelRequest(request)) => {
+                    Command::Cancel(id, WatchId(request.watch_id))
+                }
+                Some(RequestUnion::ProgressRequest(_)) => Command::Progress(id),
+                None => continue,
+            };
+            self.requests.send(command).await;
+        }
+    }
+
+    async fn notify_progress(&self) {
+        loop {
+            // Up to a tenth more or less, so that the streams of many clients don't all fire at once.
+            let spread = random::jitter(self.progress_interval / 5 * 2);
+            clock::sleep(self.progress_interval * 7 / 10 + spread).await;
+            self.requests.send(Command::Tick(self.requests.id())).await;
+        }
+    }
+}
+
+fn create(request: pb::WatchCreateRequest) -> Create {
+    let mut view = View::default();
+    for filter in request.filters() {
+        view = view.and(match filter {
+            FilterType::Noput => View::NO_PUT,
+            FilterType::Nodelete => View::NO_DELETE,
+        });
+    }
+    if request.prev_kv {
+        view = view.and(View::PREV_KV);
+    }
+    Create {
+        watch_id: request.watch_id,
+        view,
+        start_revision: request.start_revision,
+        splitting: match request.fragment {
+            true => Splitting::Fragments,
+            false => Splitting::Whole,
+        },
+        progress: match request.progress_notify {
+            true => Progress::Periodic,
+            false => Progress::Silent,
+        },
+        range: WatchRange::decode(request.key, request.range_end),
+    }
+}
+
+fn response(shared: &Shared, outgoing: Outgoing) -> pb::WatchResponse {
+    let base = |revision: i64, watch_id: WatchId| pb::WatchResponse {
+        header: Some(shared.header(revision)),
+        watch_id: watch_id.0,
+        ..Default::default()
+    };
+    match outgoing {
+        Outgoing::Events {
+            watch_id,
+            revision,
+            events,
+            fragment,
+        } => pb::WatchResponse {
+            events,
+            fragment,
+            ..base(revision, watch_id)
+        },
+        Outgoing::Notice(Notice::Created { watch_id, revision }) => pb::WatchResponse {
+            created: true,
+            ..base(revision, watch_id)
+        },
+        Outgoing::Notice(Notice::Refused { reason, revision }) => pb::WatchResponse {
+            created: true,
+            canceled: true,
+            cancel_reason: reason,
+            ..base(revision, WatchId::NONE)
+        },
+        Outgoing::Notice(Notice::Canceled { watch_id, revision }) => pb::WatchResponse {
+            canceled: true,
+            ..base(revision, watch_id)
+        },
+        // As in etcd the header carries no revision, and there is no reason.
+        Outgoing::Notice(Notice::Compacted {
+            watch_id,
+            compact_revision,
+        }) => pb::WatchResponse {
+            canceled: true,
+            compact_revision,
+            ..base(0, watch_id)
+        },
+        Outgoing::Notice(Notice::Progress { watch_id, revision }) => base(revision, watch_id),
+    }
+}
+
+fn status(end: End) -> Status {
+    match end {
+        End::NoLeader => Error::NoLeader.into(),
+        End::Stopped | End::Finished => Error::Stopped.into(),
+        End::Broken => Error::Internal("the watch history cannot be read".to_owned()).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn requests_become_commands() {
+        let asked = create(pb::WatchCreateRequest {
+            key: Bytes::from_static(b"a"),
+            range_end: Bytes::from_static(b"\0"),
+            start_revision: 7,
+            progress_notify: true,
+            filters: vec![FilterType::Nodelete.into(), FilterType::Noput.into()],
+            prev_kv: true,
+            watch_id: 3,
+            fragment: true,
+        });
+        assert_eq!(
+            asked,
+            Create {
+                watch_id: 3,
+                range: WatchRange::decode(Bytes::from_static(b"a"), Bytes::from_static(b"\0")),
+                view: View::NO_PUT.and(View::NO_DELETE).and(View::PREV_KV),
+                start_revision: 7,
+                splitting: Splitting::Fragments,
+                progress: Progress::Periodic,
+            }
+        );
+        let plain = create(pb::WatchCreateRequest::default());
+        assert_eq!((plain.view, plain.watch_id), (View::default(), 0));
+        assert_eq!(
+            (plain.splitting, plain.progress),
+            (Splitting::Whole, Progress::Silent)
+        );
+    }
+
+    #[test]
+    fn ends_have_etcds_texts() {
+        assert_eq!(status(End::NoLeader).message(), "etcdserver: no leader");
+        assert_eq!(status(End::Stopped).message(), "etcdserver: server stopped");
+    }
+}

@@ -1,0 +1,380 @@
+//! What all services of a node share: the way to propose and to read, limits, and the state that was published last.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use prost::Message as _;
+use synod_consensus_core::{Change, ReadMode, Rejected, Role};
+use synod_proto::consensus::v1::Command;
+use synod_proto::etcd::etcdserverpb::{AlarmType, ResponseHeader};
+use synod_replica::{Leadership, PeerBook, ProposeError, ReplicaHandle};
+use synod_runtime::clock;
+use synod_types::{ClusterId, NodeId};
+use tonic::metadata::MetadataMap;
+
+use crate::error::Error;
+use crate::metrics::{Metrics, Sample};
+use crate::scans::ScanPool;
+use crate::state::{Outcome, Reply, View};
+
+/// The pause before a proposal that was refused for a moment is made again.
+const RETRY: Duration = Duration::from_millis(20);
+
+/// Limits and choices that the services need, out of the configuration.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) name: String,
+    pub(crate) client_urls: Vec<String>,
+    pub(crate) max_request_bytes: usize,
+    pub(crate) max_txn_ops: usize,
+    pub(crate) max_learners: usize,
+    pub(crate) strict_reconfig: bool,
+    pub(crate) quota_bytes: u64,
+    pub(crate) request_timeout: Duration,
+    pub(crate) election_timeout: Duration,
+    pub(crate) min_lease_ttl: i64,
+    pub(crate) read_mode: ReadMode,
+}
+
+/// Who may ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// A learner answers too.
+    Anyone,
+    /// A learner refuses.
+    NeedsVoter,
+}
+
+/// A command that was applied here.
+#[derive(Debug)]
+pub(crate) struct Applied {
+    pub(crate) header: ResponseHeader,
+    pub(crate) reply: Reply,
+}
+
+/// One node's common ground.
+pub(crate) struct Shared {
+    pub(crate) cluster: ClusterId,
+    pub(crate) member: NodeId,
+    pub(crate) settings: Settings,
+    pub(crate) replica: ReplicaHandle<Outcome>,
+    pub(crate) peers: PeerBook,
+    pub(crate) view: std::sync::Arc<View>,
+    pub(crate) metrics: Metrics,
+    pub(crate) scans: ScanPool,
+    /// The term and the leader as of the last change of role, without a lock.
+    term: AtomicU64,
+    leader: AtomicU64,
+    leads: AtomicBool,
+    stopping: AtomicBool,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared")
+            .field("cluster", &self.cluster)
+            .field("member", &self.member)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What [`Shared::new`] needs.
+pub(crate) struct Parts {
+    pub(crate) cluster: ClusterId,
+    pub(crate) member: NodeId,
+    pub(crate) settings: Settings,
+    pub(crate) replica: ReplicaHandle<Outcome>,
+    pub(crate) peers: PeerBook,
+    pub(crate) view: std::sync::Arc<View>,
+    pub(crate) metrics: Metrics,
+}
+
+impl Shared {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let shared = Self {
+            cluster: parts.cluster,
+            member: parts.member,
+            settings: parts.settings,
+            replica: parts.replica,
+            peers: parts.peers,
+            view: parts.view,
+            metrics: parts.metrics,
+            scans: ScanPool::new(),
+            term: AtomicU64::new(0),
+            leader: AtomicU64::new(0),
+            leads: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
+        };
+        let now = *shared.replica.watch_role().borrow();
+        shared.set_leadership(&now);
+        shared
+    }
+
+    /// Takes note of a change of role.
+    pub(crate) fn set_leadership(&self, leadership: &Leadership) {
+        let leader = leadership.leader.unwrap_or(NodeId::NONE).get();
+        self.leader.store(leader, Ordering::Relaxed);
+        self.leads
+            .store(leadership.role == Role::Leader, Ordering::Relaxed);
+        self.term.store(leadership.ballot.round, Ordering::Relaxed);
+    }
+
+    /// The leader, if one is known.
+    pub(crate) fn leader(&self) -> Option<NodeId> {
+        Some(NodeId::new(self.leader.load(Ordering::Relaxed))).filter(|leader| leader.is_some())
+    }
+
+    /// Whether this node leads, as far as it knows.
+    pub(crate) fn is_leader(&self) -> bool {
+        self.leads.load(Ordering::Relaxed)
+    }
+
+    /// The current term.
+    pub(crate) fn term(&self) -> u64 {
+        self.term.load(Ordering::Relaxed)
+    }
+
+    /// From here on the node is not ready.
+    pub(crate) fn stop_serving(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the node was asked to stop.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// Whether the caller may ask this member at all, and until when it waits.
+    ///
+    /// # Errors
+    /// A learner was asked what only voters answer, or the caller insists on a leader and there is none.
+    pub(crate) fn admit(&self, metadata: &MetadataMap, caller: Caller) -> Result<Instant, Error> {
+        if caller == Caller::NeedsVoter && self.view.is_learner() {
+            return Err(Error::LearnerUnsupported);
+        }
+        if self.leader().is_none() && wants_leader(metadata) {
+            return Err(Error::NoLeader);
+        }
+        let mut timeout = self.settings.request_timeout;
+        if let Some(value) = metadata.get("grpc-timeout")
+            && let Some(asked) = value.to_str().ok().and_then(grpc_timeout)
+        {
+            timeout = timeout.min(asked);
+        }
+        Ok(clock::now() + timeout)
+    }
+
+    /// Replicates a command and waits until it is applied here.
+    ///
+    /// # Errors
+    /// The command's own failure, or why it was not replicated; [`Error::advice`] tells whether it may still happen.
+    pub(crate) async fn propose(
+        &self,
+        command: &Command,
+        deadline: Instant,
+    ) -> Result<Applied, Error> {
+        let size = command.encoded_len();
+        if size > self.settings.max_request_bytes {
+            return Err(Error::RequestTooLarge);
+        }
+        let mut data = BytesMut::with_capacity(size);
+        // The buffer has exactly the room that is needed.
+        command
+            .encode(&mut data)
+            .map_err(|error| Error::Internal(error.to_string()))?;
+        let data = data.freeze();
+        loop {
+            match self.replica.propose(data.clone(), deadline).await {
+                Ok(outcome) => return self.applied(outcome),
+                Err(error) if is_transient(&error, deadline) => clock::sleep(RETRY).await,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Changes the membership; see [`Shared::propose`].
+    ///
+    /// # Errors
+    /// As [`Shared::propose`].
+    pub(crate) async fn change_members(
+        &self,
+        changes: Vec<Change>,
+        context: Bytes,
+        deadline: Instant,
+    ) -> Result<Applied, Error> {
+        loop {
+            let changing = self
+                .replica
+                .change_members(changes.clone(), context.clone(), deadline);
+            match changing.await {
+                Ok(outcome) => return self.applied(outcome),
+                Err(error) if is_transient(&error, deadline) => clock::sleep(RETRY).await,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Waits until this member's state holds everything that was acknowledged before the call.
+    ///
+    /// # Errors
+    /// No leader or no quorum in time.
+    pub(crate) async fn linearize(&self, deadline: Instant) -> Result<(), Error> {
+        match self.replica.read(self.settings.read_mode, deadline).await {
+            Ok(_index) => Ok(()),
+            Err(error) => {
+                self.metrics.slow_reads.inc();
+                Err(error.into())
+            }
+        }
+    }
+
+    /// The header of a response to a command or a read at `revision`.
+    pub(crate) fn header(&self, revision: i64) -> ResponseHeader {
+        ResponseHeader {
+            cluster_id: self.cluster.get(),
+            member_id: self.member.get(),
+            revision,
+            raft_term: self.term(),
+        }
+    }
+
+    /// The header of Cluster's responses, which carry no revision.
+    pub(crate) fn header_without_revision(&self) -> ResponseHeader {
+        self.header(0)
+    }
+
+    /// The header of a response that is about no revision in particular: the current one.
+    pub(crate) fn header_now(&self) -> ResponseHeader {
+        self.header(self.view.revision())
+    }
+
+    /// Refuses writes that need space while there is none.
+    ///
+    /// # Errors
+    /// [`Error::NoSpace`] while the alarm is raised anywhere; [`Error::Corrupt`] likewise.
+    pub(crate) fn check_space(&self) -> Result<(), Error> {
+        if !self.view.alarms_raised() {
+            return Ok(());
+        }
+        let roster = self.view.roster();
+        if roster.alarmed(AlarmType::Corrupt) {
+            return Err(Error::Corrupt);
+        }
+        if roster.alarmed(AlarmType::Nospace) {
+            return Err(Error::NoSpace);
+        }
+        Ok(())
+    }
+
+    /// Whether a read would be answered.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) async fn probe(&self, serializable: bool) -> Result<(), Error> {
+        if !serializable {
+            self.linearize(clock::now() + self.settings.request_timeout)
+                .await?;
+        }
+        self.view.probe()
+    }
+
+    /// What the gauges show.
+    pub(crate) fn sample(&self) -> Sample {
+        let sizes = self.view.sizes();
+        Sample {
+            is_learner: self.view.is_learner(),
+            live_bytes: sizes.live,
+            total_bytes: sizes.total(),
+            disk_bytes: self.view.disk_bytes(),
+            revision: self.view.revision(),
+            compacted: self.view.compacted(),
+            keys: sizes.keys,
+            cluster_version: self.view.roster().version().map(str::to_owned),
+        }
+    }
+
+    fn applied(&self, outcome: Outcome) -> Result<Applied, Error> {
+        let reply = outcome.result?;
+        let header = ResponseHeader {
+            cluster_id: self.cluster.get(),
+            member_id: self.member.get(),
+            revision: outcome.revision,
+            raft_term: outcome.term,
+        };
+        Ok(Applied { header, reply })
+    }
+}
+
+/// Whether a proposal certainly was not appended, and would be if it were made again.
+fn is_transient(error: &ProposeError, deadline: Instant) -> bool {
+    let ProposeError::Rejected(rejected) = error else {
+        return false;
+    };
+    let passes = match rejected {
+        Rejected::NoLeader
+        | Rejected::NotLeader { .. }
+        | Rejected::LeaderNotReady
+        | Rejected::Transferring
+        | Rejected::ConfigChangeInFlight => true,
+        Rejected::Overloaded
+        | Rejected::TooLarge
+        | Rejected::LearnerNotReady
+        | Rejected::UnhealthyQuorum
+        | Rejected::InvalidChange(_)
+        | Rejected::InvalidTransfer { .. }
+        | Rejected::LeaseExpired
+        | Rejected::CannotCampaign
+        | Rejected::TimedOut
+        | Rejected::Removed
+        | Rejected::InvalidMessage
+        | Rejected::Failed => false,
+    };
+    passes && clock::now() + RETRY < deadline
+}
+
+/// Clients that would rather fail than wait for a leader say so in the metadata.
+pub(crate) fn wants_leader(metadata: &MetadataMap) -> bool {
+    metadata
+        .get("hasleader")
+        .is_some_and(|value| value == "true")
+}
+
+/// A value of gRPC's `grpc-timeout` header: at most eight digits and a unit.
+fn grpc_timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.len() > 8 {
+        return None;
+    }
+    let amount: u64 = digits.parse().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(amount * 3600)),
+        "M" => Some(Duration::from_secs(amount * 60)),
+        "S" => Some(Duration::from_secs(amount)),
+        "m" => Some(Duration::from_millis(amount)),
+        "u" => Some(Duration::from_micros(amount)),
+        "n" => Some(Duration::from_nanos(amount)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_are_grpcs() {
+        for (text, expected) in [
+            ("1H", Some(Duration::from_secs(3600))),
+            ("250m", Some(Duration::from_millis(250))),
+            ("4999999u", Some(Duration::from_micros(4_999_999))),
+            ("5", None),
+            ("", None),
+            ("999999999S", None),
+            ("xS", None),
+        ] {
+            assert_eq!(grpc_timeout(text), expected, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! The replicated state: keys, leases, members and alarms, changed by nothing but the entries of the log.
+//!
+//! [`Machine`] applies entries on the apply thread; [`View`] is what it publishes for everyone else.
+
+mod apply;
+mod compaction;
+mod generations;
+mod machine;
+mod outcome;
+mod roster;
+mod snapshot;
+mod txn;
+mod view;
+
+pub(crate) use compaction::{SweepSignal, Sweeper};
+pub(crate) use machine::{Listeners, MachineConfig, MachineError, OpenState, create};
+pub(crate) use outcome::{Outcome, Reply};
+pub(crate) use roster::Roster;
+pub(crate) use txn::{is_read_only, is_serializable, put_bytes, put_cost, run_read_only};
+pub(crate) use view::View;

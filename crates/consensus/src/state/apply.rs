@@ -1,0 +1,287 @@
+//! What each command does to the state.
+
+use prost::Message as _;
+use synod_consensus_core::{ConfigCommand, Entry, EntryKind, Membership};
+use synod_mvcc::{LeaseId, MvccError, MvccStore, Revision, WriteTxn};
+use synod_proto::consensus::v1::{
+    Command, MemberChange, command::Command as Kind, member_change::Change,
+};
+use synod_proto::etcd::etcdserverpb::{
+    AlarmRequest, AlarmType, CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, PutRequest,
+    TxnRequest, alarm_request::AlarmAction,
+};
+use synod_replica::ApplyError;
+use synod_types::NodeId;
+
+use super::outcome::{Outcome, Reply};
+use super::roster::Roster;
+use super::txn;
+use crate::error::Error;
+use crate::lease::Leases;
+use crate::metrics::Metrics;
+
+/// Why a command has no reply.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// It is refused, on every member alike, and has no effect.
+    Refused(Error),
+    /// The store failed: this member must stop.
+    Fatal(MvccError),
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Refused(error)
+    }
+}
+
+impl From<MvccError> for Failure {
+    fn from(error: MvccError) -> Self {
+        match error {
+            MvccError::Compacted { .. }
+            | MvccError::FutureRevision { .. }
+            | MvccError::KeyNotFound
+            | MvccError::KeyLength { .. }
+            | MvccError::ResultTooLarge { .. }
+            | MvccError::LeaseNotFound { .. }
+            | MvccError::LeaseExists { .. } => Self::Refused(error.into()),
+            MvccError::Corrupt { .. }
+            | MvccError::MalformedImport { .. }
+            | MvccError::Failed
+            | MvccError::Engine(_) => Self::Fatal(error),
+        }
+    }
+}
+
+/// The parts of the state that entries change, until they are committed.
+pub(super) struct Applier<'a> {
+    pub(super) store: &'a mut MvccStore,
+    pub(super) roster: &'a mut Roster,
+    pub(super) leases: &'a Leases,
+    pub(super) metrics: &'a Metrics,
+    /// The membership that the last configuration entry gave.
+    pub(super) membership: Option<Membership>,
+    /// Whether the roster is to be published.
+    pub(super) roster_changed: bool,
+}
+
+impl Applier<'_> {
+    /// Applies one entry.
+    ///
+    /// # Errors
+    /// The store failed, or the entry is not one that this release understands.
+    pub(super) fn apply(&mut self, entry: Entry) -> Result<Outcome, ApplyError> {
+        let term = entry.ballot.round;
+        let result = match entry.kind {
+            EntryKind::Noop => Ok(Reply::Done),
+            EntryKind::Config => self.configure(entry)?,
+            EntryKind::Normal => {
+                let index = entry.index;
+                let command = Command::decode(entry.data).map_err(|error| {
+                    ApplyError::caused_by(format!("entry {index} can't be decoded"), error)
+                })?;
+                let kind = command.command.ok_or_else(|| {
+                    ApplyError::new(format!(
+                        "entry {index} holds a command of a newer release: start that release on this member"
+                    ))
+                })?;
+                match self.command(term, kind) {
+                    Ok(reply) => Ok(reply),
+                    Err(Failure::Refused(error)) => Err(error),
+                    Err(Failure::Fatal(error)) => {
+                        return Err(ApplyError::caused_by(
+                            format!("entry {index} failed"),
+                            error,
+                        ));
+                    }
+                }
+            }
+        };
+        Ok(Outcome {
+            term,
+            revision: self.store.revision().get(),
+            result,
+        })
+    }
+
+    fn command(&mut self, term: u64, kind: Kind) -> Result<Reply, Failure> {
+        self.check_alarms(&kind)?;
+        match kind {
+            Kind::Put(request) => self.put(&request),
+            Kind::DeleteRange(request) => self.delete_range(&request),
+            Kind::Txn(request) => self.txn(&request),
+            Kind::Compact(request) => self.compact(request),
+            Kind::LeaseGrant(request) => self.grant(request),
+            Kind::LeaseRevoke(request) => {
+                let ids = self.leases.apply_revoke(term, &request);
+                // The keys of all leases that went go in one revision.
+                self.write_leases(|txn| {
+                    for id in &ids {
+                        txn.lease_revoke(LeaseId::new(*id))?;
+                    }
+                    Ok(())
+                })?;
+                Ok(Reply::LeasesRevoked { ids })
+            }
+            Kind::LeaseCheckpoint(request) => {
+                let changed = self.leases.apply_checkpoint(term, &request);
+                self.write_leases(|txn| {
+                    for (id, lease) in &changed {
+                        txn.lease_checkpoint(LeaseId::new(*id), lease.remaining_s)?;
+                    }
+                    Ok(())
+                })?;
+                Ok(Reply::Done)
+            }
+            Kind::Alarm(request) => Ok(self.alarm(request)),
+            Kind::Publish(request) => {
+                let id = NodeId::new(request.member_id);
+                self.members(|roster, txn| {
+                    roster.publish(id, request.name, request.client_urls, txn);
+                    Ok(())
+                })
+            }
+            Kind::UpdatePeerUrls(request) => {
+                let id = NodeId::new(request.member_id);
+                self.members(|roster, txn| roster.update_peer_urls(id, request.peer_urls, txn))
+            }
+            Kind::SetClusterVersion(request) => self.members(|roster, txn| {
+                roster.set_version(request.version, txn);
+                Ok(())
+            }),
+        }
+    }
+
+    /// NOSPACE refuses what needs space, CORRUPT whatever reads or writes keys.
+    fn check_alarms(&self, kind: &Kind) -> Result<(), Error> {
+        if !self.roster.alarmed(AlarmType::None) {
+            return Ok(());
+        }
+        let (needs_space, concerns_keys) = match kind {
+            Kind::Put(_) | Kind::LeaseGrant(_) => (true, true),
+            Kind::Txn(request) => (txn::puts_anything(request), true),
+            Kind::DeleteRange(_) | Kind::Compact(_) | Kind::LeaseRevoke(_) => (false, true),
+            Kind::LeaseCheckpoint(_)
+            | Kind::Alarm(_)
+            | Kind::Publish(_)
+            | Kind::UpdatePeerUrls(_)
+            | Kind::SetClusterVersion(_) => (false, false),
+        };
+        if concerns_keys && self.roster.alarmed(AlarmType::Corrupt) {
+            return Err(Error::Corrupt);
+        }
+        if needs_space && self.roster.alarmed(AlarmType::Nospace) {
+            return Err(Error::NoSpace);
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, request: &PutRequest) -> Result<Reply, Failure> {
+        if request.lease != 0 && !self.leases.contains(request.lease) {
+            return Err(Error::LeaseNotFound.into());
+        }
+        let mut txn = self.store.begin();
+        let response = txn::put(&mut txn, request)?;
+        txn.finish();
+        self.metrics.puts.inc();
+        Ok(Reply::Put {
+            prev_kv: response.prev_kv,
+        })
+    }
+
+    fn delete_range(&mut self, request: &DeleteRangeRequest) -> Result<Reply, Failure> {
+        let mut txn = self.store.begin();
+        let response = txn::delete_range(&mut txn, request)?;
+        txn.finish();
+        self.metrics.deletes.inc();
+        Ok(Reply::Deleted {
+            count: response.deleted,
+            prev_kvs: response.prev_kvs,
+        })
+    }
+
+    fn txn(&mut self, request: &TxnRequest) -> Result<Reply, Failure> {
+        let mut txn = self.store.begin();
+        let response = txn::run(&mut txn, self.leases, request)?;
+        txn.finish();
+        self.metrics.txns.inc();
+        Ok(Reply::Txn(Box::new(response)))
+    }
+
+    fn compact(&mut self, request: CompactionRequest) -> Result<Reply, Failure> {
+        let mut txn = self.store.begin();
+        txn.compact(Revision::new(request.revision))?;
+        txn.finish();
+        Ok(Reply::Compacted)
+    }
+
+    fn grant(&mut self, request: LeaseGrantRequest) -> Result<Reply, Failure> {
+        let lease = self.leases.apply_grant(request.id, request.ttl)?;
+        self.write_leases(|txn| txn.lease_grant(LeaseId::new(request.id), lease))?;
+        Ok(Reply::LeaseGranted {
+            id: request.id,
+            ttl: lease.ttl_s,
+        })
+    }
+
+    /// Brings the store up to date with the lease table.
+    fn write_leases(
+        &mut self,
+        change: impl FnOnce(&mut WriteTxn<'_>) -> Result<(), MvccError>,
+    ) -> Result<(), Failure> {
+        let mut txn = self.store.begin();
+        change(&mut txn)?;
+        txn.finish();
+        Ok(())
+    }
+
+    fn alarm(&mut self, request: AlarmRequest) -> Reply {
+        let member = NodeId::new(request.member_id);
+        let kind = AlarmType::try_from(request.alarm).unwrap_or(AlarmType::None);
+        let mut txn = self.store.begin();
+        let alarms = match AlarmAction::try_from(request.action) {
+            Ok(AlarmAction::Activate) => self.roster.raise(kind, member, &mut txn),
+            Ok(AlarmAction::Deactivate) => self.roster.disarm(kind, member, &mut txn),
+            Ok(AlarmAction::Get) | Err(_) => self.roster.alarms(kind),
+        };
+        txn.finish();
+        self.roster_changed = true;
+        Reply::Alarms(alarms)
+    }
+
+    fn members(
+        &mut self,
+        change: impl FnOnce(&mut Roster, &mut WriteTxn<'_>) -> Result<(), Error>,
+    ) -> Result<Reply, Failure> {
+        let mut txn = self.store.begin();
+        change(self.roster, &mut txn)?;
+        txn.finish();
+        self.roster_changed = true;
+        Ok(Reply::Members(self.roster.list()))
+    }
+
+    /// A change of membership: the core has made it already, the roster follows. The second entry of a joint change
+    /// has no context.
+    fn configure(&mut self, entry: Entry) -> Result<Result<Reply, Error>, ApplyError> {
+        let index = entry.index;
+        let damaged = |error: &dyn std::error::Error| {
+            ApplyError::new(format!("configuration entry {index} is damaged: {error}"))
+        };
+        let command = ConfigCommand::decode(entry.data).map_err(|error| damaged(&error))?;
+        self.membership = Some(command.membership);
+        let change = MemberChange::decode(command.context).map_err(|error| damaged(&error))?;
+        let Some(change) = change.change else {
+            return Ok(Ok(Reply::Members(self.roster.list())));
+        };
+        let changed = self.members(|roster, txn| match change {
+            Change::Add(member) => roster.add(member, txn),
+            Change::Remove(id) => roster.remove(NodeId::new(id), txn),
+            Change::Promote(id) => roster.promote(NodeId::new(id), txn),
+        });
+        match changed {
+            Ok(reply) => Ok(Ok(reply)),
+            Err(Failure::Refused(error)) => Ok(Err(error)),
+            Err(Failure::Fatal(error)) => Err(damaged(&error)),
+        }
+    }
+}

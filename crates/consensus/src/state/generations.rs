@@ -1,0 +1,170 @@
+//! The engine's directory: one generation of data in use, and at most one that is being received.
+//!
+//! ```text
+//! engine/CURRENT        the name of the generation in use
+//! engine/gen-00000001/  its data
+//! engine/gen-00000002/  a peer's snapshot on its way in, or the generation before the last installation
+//! ```
+//! `CURRENT` is replaced atomically and durably once the new generation is complete and durable, so that a power loss
+//! leaves either the old state or the new.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::data_dir::{sync_directory, write_durably};
+
+const CURRENT: &str = "CURRENT";
+
+/// Which generations there are.
+#[derive(Debug)]
+pub(crate) struct Generations {
+    root: PathBuf,
+    current: u64,
+}
+
+impl Generations {
+    /// The first generation of a new directory.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub(crate) fn create(root: &Path) -> io::Result<Self> {
+        fs::create_dir_all(root)?;
+        let mut generations = Self {
+            root: root.to_owned(),
+            current: 0,
+        };
+        let first = generations.prepare()?;
+        sync_directory(&generations.path_of(first))?;
+        generations.switch(first)?;
+        Ok(generations)
+    }
+
+    /// Finds the generation in use and removes all others.
+    ///
+    /// # Errors
+    /// The file system's, or a `CURRENT` that names no generation.
+    pub(crate) fn open(root: &Path) -> io::Result<Self> {
+        let text = fs::read_to_string(root.join(CURRENT))?;
+        let current = text
+            .trim()
+            .strip_prefix("gen-")
+            .and_then(|n| n.parse().ok());
+        let current = current.ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{CURRENT} holds {text:?} and not the name of a generation"),
+            )
+        })?;
+        let generations = Self {
+            root: root.to_owned(),
+            current,
+        };
+        if !generations.path().is_dir() {
+            let path = generations.path();
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                format!("{} is missing", path.display()),
+            ));
+        }
+        generations.remove_others()?;
+        Ok(generations)
+    }
+
+    /// Where the data in use is.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.path_of(self.current)
+    }
+
+    /// An empty directory for the next generation.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub(crate) fn prepare(&mut self) -> io::Result<u64> {
+        let next = self.current + 1;
+        let path = self.path_of(next);
+        if path.exists() {
+            fs::remove_dir_all(&path)?;
+        }
+        fs::create_dir(&path)?;
+        sync_directory(&self.root)?;
+        Ok(next)
+    }
+
+    /// Where a generation's data is.
+    pub(crate) fn path_of(&self, generation: u64) -> PathBuf {
+        self.root.join(name(generation))
+    }
+
+    /// Makes a complete and durable generation the one in use.
+    ///
+    /// # Errors
+    /// The file system's; then either may be in use after a restart.
+    pub(crate) fn switch(&mut self, generation: u64) -> io::Result<()> {
+        let text = format!("{}\n", name(generation));
+        write_durably(&self.root, CURRENT, text.as_bytes())?;
+        self.current = generation;
+        Ok(())
+    }
+
+    /// Removes what is not in use; to be called when nothing has it open any more.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub(crate) fn remove_others(&self) -> io::Result<()> {
+        let keep = name(self.current);
+        for entry in fs::read_dir(&self.root)? {
+            let entry = entry?;
+            let other = entry.file_name();
+            let other = other.to_string_lossy();
+            if other.starts_with("gen-") && *other != keep {
+                fs::remove_dir_all(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn name(generation: u64) -> String {
+    format!("gen-{generation:08}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_switch_survives_and_an_unfinished_generation_does_not() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = temp.path().join("engine");
+        let mut generations = Generations::create(&root).unwrap();
+        fs::write(generations.path().join("data"), b"old").unwrap();
+
+        let next = generations.prepare().unwrap();
+        fs::write(generations.path_of(next).join("data"), b"half").unwrap();
+        let mut generations = Generations::open(&root).unwrap();
+        assert_eq!(fs::read(generations.path().join("data")).unwrap(), b"old");
+        assert!(!generations.path_of(next).exists());
+
+        let next = generations.prepare().unwrap();
+        fs::write(generations.path_of(next).join("data"), b"new").unwrap();
+        generations.switch(next).unwrap();
+        let generations = Generations::open(&root).unwrap();
+        assert_eq!(fs::read(generations.path().join("data")).unwrap(), b"new");
+        assert_eq!(
+            fs::read_dir(&root).unwrap().count(),
+            2,
+            "CURRENT and one generation"
+        );
+    }
+
+    #[test]
+    fn a_damaged_pointer_is_an_error() {
+        let temp = tempfile::tempdir().unwrap();
+        Generations::create(temp.path()).unwrap();
+        fs::write(temp.path().join(CURRENT), "gen-00000007\n").unwrap();
+        assert!(Generations::open(temp.path()).is_err());
+        fs::write(temp.path().join(CURRENT), "seven").unwrap();
+        assert!(Generations::open(temp.path()).is_err());
+    }
+}

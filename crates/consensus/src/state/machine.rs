@@ -1,0 +1,386 @@
+//! The state machine of the group: entries in, outcomes out, everything of a batch in one write of the engine.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use bytes::{Bytes, BytesMut};
+use synod_consensus_core::{Entry, Membership, SnapshotMeta};
+use synod_engine::{DiskConfig, DiskEngine, Engine, EngineError};
+use synod_mvcc::{Applied, LeaseId, LeaseRecord, MvccConfig, MvccError, MvccStore};
+use synod_replica::{ApplyError, PeerBook, Persister, SnapshotSource, StateMachine};
+use synod_runtime::clock;
+use synod_types::NodeId;
+
+use super::apply::Applier;
+use super::compaction::SweepSignal;
+use super::generations::Generations;
+use super::outcome::Outcome;
+use super::roster::Roster;
+use super::snapshot::{EngineSink, StoreSnapshot};
+use super::view::View;
+use crate::lease::Leases;
+use crate::metrics::Metrics;
+use crate::watch::WatchHandle;
+
+/// Where the state is kept, and whose it is.
+#[derive(Clone, Debug)]
+pub(crate) struct MachineConfig {
+    /// The directory of the engine's generations.
+    pub(crate) dir: PathBuf,
+    /// The engine's block cache.
+    pub(crate) cache_bytes: u64,
+    /// This member.
+    pub(crate) member: NodeId,
+}
+
+/// Stored state that can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum MachineError {
+    /// The file system's.
+    #[error("cannot use the engine's directory {dir}: {source}", dir = dir.display())]
+    Io {
+        /// Which.
+        dir: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The engine's.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The store's.
+    #[error(transparent)]
+    Store(#[from] MvccError),
+    /// The membership's row.
+    #[error("the stored membership is damaged: {0}; restore the data directory from a backup")]
+    Membership(String),
+}
+
+/// What the machine tells about what it did.
+#[derive(Debug)]
+pub(crate) struct Listeners {
+    pub(crate) watch: WatchHandle,
+    pub(crate) peers: PeerBook,
+    pub(crate) metrics: Metrics,
+}
+
+/// The state, opened but not yet connected to anybody.
+pub(crate) struct OpenState {
+    config: MachineConfig,
+    generations: Generations,
+    store: MvccStore,
+    roster: Roster,
+    applied: SnapshotMeta,
+}
+
+/// The replicated state of this node. The apply thread owns it.
+pub(crate) struct Machine {
+    config: MachineConfig,
+    generations: Generations,
+    store: MvccStore,
+    leases: Arc<Leases>,
+    roster: Roster,
+    applied: SnapshotMeta,
+    /// `applied` for the thread that flushes: never ahead of what the engine was given.
+    written: Arc<ArcSwap<SnapshotMeta>>,
+    view: Arc<View>,
+    listeners: Listeners,
+    sweep: Arc<SweepSignal>,
+    /// The engine before the last installation, until nobody reads from it any more.
+    retired: Option<Arc<dyn Engine>>,
+}
+
+/// Makes the state of a new node: members and position, and nothing else.
+///
+/// # Errors
+/// The file system's and the engine's.
+pub(crate) fn create(
+    config: &MachineConfig,
+    roster: &Roster,
+    start: &SnapshotMeta,
+) -> Result<(), MachineError> {
+    let generations = Generations::create(&config.dir).map_err(io_error(&config.dir))?;
+    let engine = open_engine(&generations.path(), config.cache_bytes)?;
+    let mut store = MvccStore::open(engine, MvccConfig::default())?;
+    let mut txn = store.begin();
+    roster.store(&mut txn);
+    txn.finish();
+    store.commit(Applied {
+        position: start.last,
+        membership: Some(encode(&start.membership)),
+    })?;
+    store.persist()?;
+    Ok(())
+}
+
+impl OpenState {
+    /// Opens what [`create`] made.
+    ///
+    /// # Errors
+    /// Whatever is missing or damaged.
+    pub(crate) fn open(config: MachineConfig) -> Result<Self, MachineError> {
+        let generations = Generations::open(&config.dir).map_err(io_error(&config.dir))?;
+        let engine = open_engine(&generations.path(), config.cache_bytes)?;
+        let store = MvccStore::open(engine, MvccConfig::default())?;
+        let view = store.view();
+        let applied = SnapshotMeta {
+            last: view.applied(),
+            membership: decode(view.membership()?)?,
+        };
+        let roster = Roster::load(&view)?;
+        Ok(Self {
+            config,
+            generations,
+            store,
+            roster,
+            applied,
+        })
+    }
+
+    /// Reads the keys.
+    pub(crate) fn reader(&self) -> synod_mvcc::MvccReader {
+        self.store.reader()
+    }
+
+    /// The leases.
+    ///
+    /// # Errors
+    /// The engine's, or a damaged row.
+    pub(crate) fn leases(&self) -> Result<Vec<(LeaseId, LeaseRecord)>, MachineError> {
+        Ok(self.store.view().leases()?)
+    }
+
+    /// The cluster's members.
+    pub(crate) fn roster(&self) -> &Roster {
+        &self.roster
+    }
+
+    /// Connects the state with those who use it.
+    pub(crate) fn connect(
+        self,
+        leases: Arc<Leases>,
+        listeners: Listeners,
+        sweep: Arc<SweepSignal>,
+    ) -> Machine {
+        let member = self.config.member;
+        let view = Arc::new(View::new(self.store.reader(), member, self.roster.clone()));
+        let machine = Machine {
+            config: self.config,
+            generations: self.generations,
+            store: self.store,
+            leases,
+            roster: self.roster,
+            written: Arc::new(ArcSwap::from_pointee(self.applied.clone())),
+            applied: self.applied,
+            view,
+            listeners,
+            sweep,
+            retired: None,
+        };
+        machine.tell_peers();
+        machine
+    }
+}
+
+impl Machine {
+    /// What is published.
+    pub(crate) fn view(&self) -> Arc<View> {
+        Arc::clone(&self.view)
+    }
+
+    /// The transport dials whom the roster names.
+    fn tell_peers(&self) {
+        let peers = &self.listeners.peers;
+        for member in self.roster.members() {
+            let id = NodeId::new(member.id);
+            if id != self.config.member {
+                peers.set(id, member.peer_urls.clone());
+            }
+        }
+        for id in peers.all().into_keys() {
+            if self.roster.member(id).is_none() {
+                peers.remove(id);
+            }
+        }
+    }
+
+    fn publish_roster(&self) {
+        self.view.publish(self.roster.clone());
+        self.tell_peers();
+    }
+
+    /// Removes the engine before the last installation once nobody reads from it.
+    fn drop_retired(&mut self) {
+        let Some(engine) = self.retired.take() else {
+            return;
+        };
+        if Arc::strong_count(&engine) > 1 {
+            self.retired = Some(engine);
+            return;
+        }
+        drop(engine);
+        if let Err(error) = self.generations.remove_others() {
+            tracing::warn!(%error, "the data before the last snapshot could not be removed; a restart tries again");
+        }
+    }
+}
+
+impl StateMachine for Machine {
+    type Output = Outcome;
+    type Sink = EngineSink;
+
+    fn apply(&mut self, entries: Vec<Entry>, outputs: &mut Vec<Outcome>) -> Result<(), ApplyError> {
+        let Some(last) = entries.last().map(Entry::position) else {
+            return Ok(());
+        };
+        self.drop_retired();
+        let begun = clock::now();
+        let compacted = self.store.view().compacted();
+        let mut applier = Applier {
+            store: &mut self.store,
+            roster: &mut self.roster,
+            leases: &self.leases,
+            metrics: &self.listeners.metrics,
+            membership: None,
+            roster_changed: false,
+        };
+        for entry in entries {
+            outputs.push(applier.apply(entry)?);
+        }
+        let (membership, roster_changed) = (applier.membership, applier.roster_changed);
+        let applied = Applied {
+            position: last,
+            membership: membership.as_ref().map(encode),
+        };
+        let events = self
+            .store
+            .commit(applied)
+            .map_err(|error| ApplyError::caused_by("the engine refused a batch", error))?;
+        self.applied.last = last;
+        if let Some(membership) = membership {
+            self.applied.membership = membership;
+        }
+        self.written.store(Arc::new(self.applied.clone()));
+        if roster_changed {
+            self.publish_roster();
+        }
+        if !events.is_empty() {
+            self.listeners.watch.publish(events);
+        }
+        if self.store.view().compacted() > compacted {
+            self.sweep.wake();
+        }
+        self.listeners
+            .metrics
+            .apply_seconds
+            .observe(clock::now().saturating_duration_since(begun).as_secs_f64());
+        Ok(())
+    }
+
+    fn applied(&self) -> SnapshotMeta {
+        self.applied.clone()
+    }
+
+    fn persister(&self) -> Arc<dyn Persister> {
+        Arc::new(Flusher {
+            written: Arc::clone(&self.written),
+            compactor: self.store.reader().compactor(),
+        })
+    }
+
+    fn snapshot(&mut self) -> Result<Arc<dyn SnapshotSource>, ApplyError> {
+        Ok(Arc::new(StoreSnapshot::new(
+            self.applied.clone(),
+            self.store.view(),
+        )))
+    }
+
+    fn begin_install(&mut self, meta: SnapshotMeta) -> Result<EngineSink, ApplyError> {
+        let failed = |error| ApplyError::caused_by("cannot make room for a snapshot", error);
+        let generation = self.generations.prepare().map_err(failed)?;
+        let path = self.generations.path_of(generation);
+        let engine = open_engine(&path, self.config.cache_bytes).map_err(|error| {
+            ApplyError::caused_by("cannot open an engine for a snapshot", error)
+        })?;
+        EngineSink::new(generation, engine, meta)
+    }
+
+    fn install(&mut self, sink: EngineSink) -> Result<(), ApplyError> {
+        let begun = clock::now();
+        let (generation, engine, meta) = sink.into_parts();
+        let failed = |error| ApplyError::caused_by("cannot switch to a snapshot", error);
+        // Complete and durable: from this write on a restart uses it.
+        self.generations.switch(generation).map_err(failed)?;
+        let broken = |error| ApplyError::caused_by("an installed snapshot can't be used", error);
+        let old = self.store.replace_engine(engine).map_err(broken)?;
+        self.roster = Roster::load(&self.store.view()).map_err(broken)?;
+        self.leases
+            .reload(self.store.view().leases().map_err(broken)?);
+        self.applied = meta;
+        self.written.store(Arc::new(self.applied.clone()));
+        self.publish_roster();
+        self.listeners.watch.jumped(self.store.revision().get());
+        self.sweep.wake();
+        self.retired = Some(old);
+        let took = clock::now().saturating_duration_since(begun);
+        self.listeners
+            .metrics
+            .snapshot_install_seconds
+            .observe(took.as_secs_f64());
+        tracing::info!(
+            position = %self.applied.last,
+            revision = self.store.revision().get(),
+            "a peer's snapshot is in place"
+        );
+        Ok(())
+    }
+}
+
+/// Flushes the engine while entries are applied.
+struct Flusher {
+    written: Arc<ArcSwap<SnapshotMeta>>,
+    compactor: synod_mvcc::Compactor,
+}
+
+impl Persister for Flusher {
+    fn persist(&self) -> Result<SnapshotMeta, ApplyError> {
+        // First the position, then the flush: everything up to it was given to the engine before. After an installation in
+        // between the flushed engine is the new one, which is further and durable as a whole.
+        let written = self.written.load_full();
+        self.compactor
+            .persist()
+            .map_err(|error| ApplyError::caused_by("cannot flush the engine", error))?;
+        Ok(SnapshotMeta::clone(&written))
+    }
+}
+
+fn open_engine(dir: &Path, cache_bytes: u64) -> Result<Arc<dyn Engine>, EngineError> {
+    let config = DiskConfig {
+        cache_bytes,
+        ..DiskConfig::new(dir)
+    };
+    Ok(Arc::new(DiskEngine::open(config)?))
+}
+
+fn encode(membership: &Membership) -> Bytes {
+    let mut out = BytesMut::new();
+    membership.encode(&mut out);
+    out.freeze()
+}
+
+fn decode(row: Option<Bytes>) -> Result<Membership, MachineError> {
+    match row {
+        None => Ok(Membership::default()),
+        Some(mut row) => Membership::decode(&mut row)
+            .map_err(|error| MachineError::Membership(error.to_string())),
+    }
+}
+
+fn io_error(dir: &Path) -> impl Fn(io::Error) -> MachineError {
+    let dir = dir.to_owned();
+    move |source| MachineError::Io {
+        dir: dir.clone(),
+        source,
+    }
+}

@@ -1,0 +1,86 @@
+//! Snapshots between members: the store's own export, over the replica's transfer.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use synod_consensus_core::SnapshotMeta;
+use synod_engine::Engine;
+use synod_mvcc::{Importer, MvccConfig, MvccStore, View, export};
+use synod_replica::{ApplyError, SnapshotChunk, SnapshotSink, SnapshotSource};
+
+/// A view of the store that a follower copies.
+pub(super) struct StoreSnapshot {
+    meta: SnapshotMeta,
+    view: View,
+}
+
+impl StoreSnapshot {
+    pub(super) fn new(meta: SnapshotMeta, view: View) -> Self {
+        Self { meta, view }
+    }
+}
+
+impl SnapshotSource for StoreSnapshot {
+    fn meta(&self) -> &SnapshotMeta {
+        &self.meta
+    }
+
+    fn read(&self, resume_after: &Bytes, max_bytes: usize) -> Result<SnapshotChunk, ApplyError> {
+        let (data, resume) = export(&self.view, resume_after, max_bytes)
+            .map_err(|error| ApplyError::caused_by("cannot read a snapshot", error))?;
+        Ok(SnapshotChunk { data, resume })
+    }
+}
+
+/// Where a copy is written: an engine of its own, beside the one in use.
+pub(crate) struct EngineSink {
+    generation: u64,
+    engine: Arc<dyn Engine>,
+    importer: Importer,
+    meta: SnapshotMeta,
+}
+
+impl EngineSink {
+    pub(super) fn new(
+        generation: u64,
+        engine: Arc<dyn Engine>,
+        meta: SnapshotMeta,
+    ) -> Result<Self, ApplyError> {
+        let importer = Importer::new(Arc::clone(&engine))
+            .map_err(|error| ApplyError::caused_by("cannot receive a snapshot", error))?;
+        Ok(Self {
+            generation,
+            engine,
+            importer,
+            meta,
+        })
+    }
+
+    /// The finished copy: its generation, its engine, its position.
+    pub(super) fn into_parts(self) -> (u64, Arc<dyn Engine>, SnapshotMeta) {
+        (self.generation, self.engine, self.meta)
+    }
+}
+
+impl SnapshotSink for EngineSink {
+    fn write(&mut self, data: Bytes) -> Result<(), ApplyError> {
+        self.importer
+            .write(data)
+            .map_err(|error| ApplyError::caused_by("cannot write a snapshot", error))
+    }
+
+    fn finish(&mut self) -> Result<(), ApplyError> {
+        let failed = |error| ApplyError::caused_by("cannot finish a snapshot", error);
+        let rows = self.importer.finish().map_err(failed)?;
+        let copy =
+            MvccStore::open(Arc::clone(&self.engine), MvccConfig::default()).map_err(failed)?;
+        let found = copy.view().applied();
+        if found != self.meta.last {
+            let expected = self.meta.last;
+            return Err(ApplyError::new(format!(
+                "a snapshot of {expected} turned out to be one of {found} with {rows} rows"
+            )));
+        }
+        Ok(())
+    }
+}

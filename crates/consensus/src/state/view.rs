@@ -1,0 +1,192 @@
+//! What is published of the state: for any thread, without a lock.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use synod_mvcc::{LeaseId, MvccError, MvccReader, RangeQuery, RangeResult, Revision};
+use synod_proto::etcd::etcdserverpb::AlarmType;
+use synod_types::NodeId;
+
+use super::roster::Roster;
+use crate::error::Error;
+
+/// The state as of the last applied batch. Readers of keys see the same or a later batch than readers of the roster.
+#[derive(Debug)]
+pub(crate) struct View {
+    reader: MvccReader,
+    member: NodeId,
+    roster: ArcSwap<Roster>,
+    /// Out of the roster, for requests that need nothing else of it.
+    learner: AtomicBool,
+    alarms: AtomicBool,
+}
+
+/// How much there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sizes {
+    /// What the quota counts: bytes of keys, values and history.
+    pub(crate) live: u64,
+    /// How many keys.
+    pub(crate) keys: u64,
+}
+
+/// What an empty store is said to take: etcdctl divides by it.
+const EMPTY_BYTES: u64 = 4096;
+
+impl Sizes {
+    /// The size that is reported, never zero.
+    pub(crate) fn total(self) -> u64 {
+        self.live.max(EMPTY_BYTES)
+    }
+}
+
+/// A checksum and what it covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Hashed {
+    pub(crate) hash: u32,
+    pub(crate) compacted: i64,
+    pub(crate) revision: i64,
+    /// The store's revision.
+    pub(crate) current: i64,
+}
+
+impl View {
+    pub(super) fn new(reader: MvccReader, member: NodeId, roster: Roster) -> Self {
+        let view = Self {
+            reader,
+            member,
+            roster: ArcSwap::from_pointee(Roster::default()),
+            learner: AtomicBool::new(false),
+            alarms: AtomicBool::new(false),
+        };
+        view.publish(roster);
+        view
+    }
+
+    pub(super) fn publish(&self, roster: Roster) {
+        let learner = roster
+            .member(self.member)
+            .is_some_and(|member| member.is_learner);
+        self.learner.store(learner, Ordering::Relaxed);
+        self.alarms
+            .store(roster.alarmed(AlarmType::None), Ordering::Relaxed);
+        self.roster.store(Arc::new(roster));
+    }
+
+    /// The keys, as far as they are applied.
+    pub(crate) fn reader(&self) -> &MvccReader {
+        &self.reader
+    }
+
+    /// Members, alarms, version.
+    pub(crate) fn roster(&self) -> Arc<Roster> {
+        self.roster.load_full()
+    }
+
+    /// Whether this member is a learner.
+    pub(crate) fn is_learner(&self) -> bool {
+        self.learner.load(Ordering::Relaxed)
+    }
+
+    /// Whether there is any alarm.
+    pub(crate) fn alarms_raised(&self) -> bool {
+        self.alarms.load(Ordering::Relaxed)
+    }
+
+    /// The current revision.
+    pub(crate) fn revision(&self) -> i64 {
+        self.reader.revision().get()
+    }
+
+    /// The compacted revision.
+    pub(crate) fn compacted(&self) -> i64 {
+        self.reader.view().compacted().get()
+    }
+
+    /// How much there is.
+    pub(crate) fn sizes(&self) -> Sizes {
+        Sizes {
+            live: self.reader.live_bytes(),
+            keys: self.reader.view().key_count(),
+        }
+    }
+
+    /// What the quota counts.
+    pub(crate) fn live_bytes(&self) -> u64 {
+        self.reader.live_bytes()
+    }
+
+    /// Bytes that the engine takes on disk; looks at the file system.
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        self.reader.disk_bytes()
+    }
+
+    /// Answers a range query.
+    ///
+    /// # Errors
+    /// The revision's, or the engine's.
+    pub(crate) fn range(&self, query: &RangeQuery) -> Result<RangeResult, Error> {
+        Ok(self.reader.view().range(query)?)
+    }
+
+    /// The checksum at a revision; zero is the current one. Reads everything.
+    ///
+    /// # Errors
+    /// The revision's, or the engine's.
+    pub(crate) fn hash_kv(&self, revision: i64) -> Result<Hashed, Error> {
+        let view = self.reader.view();
+        let revision = (revision > 0).then(|| Revision::new(revision));
+        let hash = view.hash_kv(revision)?;
+        Ok(Hashed {
+            hash: hash.hash,
+            compacted: hash.compact_revision.get(),
+            revision: hash.hash_revision.get(),
+            current: view.revision().get(),
+        })
+    }
+
+    /// The checksum of everything that members have in common, and the revision.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub(crate) fn hash_store(&self) -> Result<(u32, i64), Error> {
+        let hash = self.reader.view().hash()?;
+        Ok((hash.hash, hash.revision.get()))
+    }
+
+    /// The keys that are attached to a lease, in order.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub(crate) fn lease_keys(&self, id: i64) -> Result<Vec<Bytes>, Error> {
+        Ok(self.reader.view().keys_of_lease(LeaseId::new(id))?)
+    }
+
+    /// Whether the store answers.
+    ///
+    /// # Errors
+    /// The engine's.
+    pub(crate) fn probe(&self) -> Result<(), Error> {
+        self.reader.view().get(b"\0")?;
+        Ok(())
+    }
+}
+
+impl From<MvccError> for Error {
+    fn from(error: MvccError) -> Self {
+        match error {
+            MvccError::Compacted { .. } => Self::Compacted,
+            MvccError::FutureRevision { .. } => Self::FutureRevision,
+            MvccError::KeyNotFound => Self::KeyNotFound,
+            MvccError::KeyLength { .. } | MvccError::ResultTooLarge { .. } => Self::RequestTooLarge,
+            MvccError::LeaseNotFound { .. } => Self::LeaseNotFound,
+            MvccError::LeaseExists { .. } => Self::LeaseExists,
+            MvccError::Corrupt { .. } => Self::Corrupt,
+            MvccError::MalformedImport { .. } | MvccError::Failed | MvccError::Engine(_) => {
+                Self::Internal(error.to_string())
+            }
+        }
+    }
+}

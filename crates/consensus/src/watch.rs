@@ -1,0 +1,37 @@
+//! Watching: every change of the keys that a client is interested in, once, in order, and without a gap.
+//!
+//! ```text
+//! apply thread --Feed--> [inbox] --> hub thread --responses--> [queue of each stream] --> the stream's task
+//!                                      ^     |
+//!                                      |    Job   pieces of history
+//!                                      |     v
+//!                                     reader thread
+//! ```
+//! The [`Hub`](hub::Hub) decides who gets what and is deterministic; [`runner`] gives it its two threads; a
+//! [`StreamQueue`](queue::StreamQueue) is filled without ever waiting and emptied at the client's pace. Every queue is
+//! bounded ([`limits`]): a hub that lags reads the store's history instead, and so does a watcher whose client is
+//! slow, so nothing is lost and nobody waits for anybody.
+
+mod history;
+mod hub;
+mod interest;
+mod interval;
+mod leaderless;
+mod limits;
+mod message;
+mod queue;
+mod ring;
+mod runner;
+mod set;
+mod source;
+mod stats;
+#[cfg(test)]
+mod testing;
+
+pub(crate) use history::StoreHistory;
+pub(crate) use interest::{View, WatchRange};
+pub(crate) use leaderless::leaderless;
+pub(crate) use limits::WatchLimits;
+pub(crate) use message::{Command, Create};
+pub(crate) use queue::{End, Notice, Outgoing, Progress, Splitting, WatchId};
+pub(crate) use runner::{Requests, WatchHandle, WatchHub};

@@ -1,0 +1,101 @@
+//! The keyspace as the hub's history.
+
+use std::sync::Arc;
+
+use synod_mvcc::{EventsPage, KeyRange, MvccError, MvccReader, Revision};
+
+use super::interest::{Interest, Upper, WatchRange};
+use super::limits::WatchLimits;
+use super::queue::Part;
+use super::source::{self, Fill, History, HistoryError, Piece, Revisions};
+
+/// Reads the store's past in bounded pieces.
+#[derive(Debug)]
+pub(crate) struct StoreHistory {
+    reader: MvccReader,
+    piece_bytes: usize,
+}
+
+impl StoreHistory {
+    /// The past of the reader's store.
+    pub(crate) fn new(reader: MvccReader, limits: &WatchLimits) -> Self {
+        Self {
+            reader,
+            piece_bytes: limits.piece_bytes,
+        }
+    }
+
+    /// A page from revision `from` on, up to where it is complete, and the store's revision.
+    fn page(
+        &self,
+        from: i64,
+        range: Option<&KeyRange>,
+    ) -> Result<(EventsPage, i64, i64), HistoryError> {
+        let view = self.reader.view();
+        let current = view.revision();
+        let page = view.events(Revision::new(from), current, range, self.piece_bytes)?;
+        let through = page.next.map_or(current, Revision::prev);
+        Ok((page, through.get(), current.get()))
+    }
+}
+
+impl History for StoreHistory {
+    fn revisions(&self) -> Revisions {
+        let view = self.reader.view();
+        Revisions {
+            current: view.revision().get(),
+            compacted: view.compacted().get(),
+        }
+    }
+
+    fn read(&self, interest: &Interest, from: i64) -> Result<Piece, HistoryError> {
+        let (page, through, store_revision) = self.page(from, Some(&key_range(&interest.range)))?;
+        let mut parts = Vec::with_capacity(page.batches.len());
+        for batch in &page.batches {
+            let mut events = Vec::with_capacity(batch.events.len());
+            source::for_each_event(batch, |at, _, kind| {
+                if source::admits(interest.view, kind) {
+                    events.push(source::encoded(batch, at, interest.view));
+                }
+            });
+            if !events.is_empty() {
+                parts.push(Arc::new(Part::new(events)));
+            }
+        }
+        Ok(Piece {
+            parts,
+            through,
+            store_revision,
+        })
+    }
+
+    fn batches(&self, from: i64) -> Result<Fill, HistoryError> {
+        let (page, through, _) = self.page(from, None)?;
+        Ok(Fill {
+            batches: page.batches,
+            through,
+        })
+    }
+}
+
+fn key_range(range: &WatchRange) -> KeyRange {
+    match range {
+        WatchRange::Key(key) => KeyRange::One(key.clone()),
+        WatchRange::Span(start, end) => KeyRange::Span {
+            start: start.clone(),
+            end: match end {
+                Upper::Before(end) => Some(end.clone()),
+                Upper::Unbounded => None,
+            },
+        },
+    }
+}
+
+impl From<MvccError> for HistoryError {
+    fn from(error: MvccError) -> Self {
+        if let MvccError::Compacted { compacted } = error {
+            return Self::Compacted(compacted.get());
+        }
+        Self::Failed(error.to_string())
+    }
+}

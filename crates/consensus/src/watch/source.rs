@@ -1,0 +1,99 @@
+//! What watching needs of the store, and nothing else of it.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+pub(crate) use synod_mvcc::{EventBatch, EventKind};
+
+use super::interest::{Interest, View};
+use super::queue::Part;
+
+/// Where the store stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Revisions {
+    /// The last revision.
+    pub(crate) current: i64,
+    /// Where it was compacted: the oldest revision that can be watched from.
+    pub(crate) compacted: i64,
+}
+
+/// What an interest sees of a stretch of history.
+#[derive(Debug)]
+pub(crate) struct Piece {
+    /// The events, by revision.
+    pub(crate) parts: Vec<Arc<Part>>,
+    /// Nothing up to and including this revision is missing.
+    pub(crate) through: i64,
+    /// The store's revision when it was read.
+    pub(crate) store_revision: i64,
+}
+
+/// All events of a stretch of history.
+#[derive(Debug)]
+pub(crate) struct Fill {
+    /// In order of revisions.
+    pub(crate) batches: Vec<Arc<EventBatch>>,
+    /// Nothing up to and including this revision is missing.
+    pub(crate) through: i64,
+}
+
+/// Why history could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum HistoryError {
+    /// It was compacted up to this revision.
+    #[error("history was compacted up to revision {0}")]
+    Compacted(i64),
+    /// The store failed.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// The store's past. Reads are bounded pieces, at least one revision each.
+pub(crate) trait History: Send + Sync {
+    /// Where the store stands; cheap.
+    fn revisions(&self) -> Revisions;
+
+    /// What `interest` sees from revision `from` on.
+    fn read(&self, interest: &Interest, from: i64) -> Result<Piece, HistoryError>;
+
+    /// Everything from revision `from` on.
+    fn batches(&self, from: i64) -> Result<Fill, HistoryError>;
+}
+
+impl fmt::Debug for dyn History {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("History").field(&self.revisions()).finish()
+    }
+}
+
+/// The batch's revision.
+pub(crate) fn revision(batch: &EventBatch) -> i64 {
+    batch.revision.get()
+}
+
+/// What the batch weighs in memory.
+pub(crate) fn bytes(batch: &EventBatch) -> usize {
+    // The record and its encoded form, and the structures around them.
+    batch.bytes() * 2 + batch.events.len() * 256
+}
+
+/// Calls `visit` with each event's number, key and kind, in order.
+pub(crate) fn for_each_event(batch: &EventBatch, mut visit: impl FnMut(usize, &[u8], EventKind)) {
+    for (at, event) in batch.events.iter().enumerate() {
+        visit(at, &event.key, event.kind);
+    }
+}
+
+/// Whether a view shows events of this kind.
+pub(crate) const fn admits(view: View, kind: EventKind) -> bool {
+    match kind {
+        EventKind::Put => !view.has(View::NO_PUT),
+        EventKind::Delete => !view.has(View::NO_DELETE),
+    }
+}
+
+/// The event as an encoded `mvccpb.Event`, shared by all who ask.
+pub(crate) fn encoded(batch: &EventBatch, at: usize, view: View) -> Bytes {
+    batch.events[at].wire(view.has(View::PREV_KV)).clone()
+}

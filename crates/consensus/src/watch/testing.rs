@@ -1,0 +1,136 @@
+//! What the tests of several modules share.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use synod_engine::MemoryEngine;
+use synod_mvcc::{Applied, KeyRange, MvccConfig, MvccStore, Put, Revision};
+
+use super::history::StoreHistory;
+use super::interest::Interest;
+use super::limits::WatchLimits;
+use super::source::{
+    self, EventBatch, EventKind, Fill, History, HistoryError, Piece, Revisions, admits,
+};
+
+/// Splitmix64: reproducible and good enough.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    /// Uniform enough in `0..bound`.
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % bound
+    }
+
+    /// An index into something of this length.
+    pub(crate) fn index(&mut self, len: usize) -> usize {
+        usize::try_from(self.below(len as u64)).unwrap()
+    }
+
+    /// A signed number in `0..bound`.
+    pub(crate) fn signed(&mut self, bound: i64) -> i64 {
+        i64::try_from(self.below(u64::try_from(bound).unwrap())).unwrap()
+    }
+}
+
+/// A real store on a memory engine, and the model: everything that ever happened to it.
+pub(crate) struct Store {
+    store: Mutex<MvccStore>,
+    history: StoreHistory,
+    all: Mutex<Vec<Arc<EventBatch>>>,
+}
+
+impl Store {
+    /// An empty store whose history is read in pieces of `piece_bytes`.
+    pub(crate) fn new(piece_bytes: usize) -> Arc<Self> {
+        // Next to nothing is kept in memory, so that history is read from its rows.
+        let config = MvccConfig {
+            recent_revisions: 2,
+            ..MvccConfig::default()
+        };
+        let store = MvccStore::open(Arc::new(MemoryEngine::new()), config).unwrap();
+        let limits = WatchLimits {
+            piece_bytes,
+            ..WatchLimits::default()
+        };
+        let history = StoreHistory::new(store.reader(), &limits);
+        Arc::new(Self {
+            store: Mutex::new(store),
+            history,
+            all: Mutex::default(),
+        })
+    }
+
+    /// Changes keys in one revision; nothing happens where only missing keys are deleted.
+    pub(crate) fn write(&self, events: &[(&str, EventKind)]) -> Option<Arc<EventBatch>> {
+        let mut store = self.store.lock();
+        let mut txn = store.begin();
+        for (key, kind) in events {
+            let key = Bytes::copy_from_slice(key.as_bytes());
+            match kind {
+                EventKind::Put => {
+                    let put = Put {
+                        key,
+                        value: Bytes::from_static(b"value"),
+                        ..Put::default()
+                    };
+                    txn.put(&put).unwrap();
+                }
+                EventKind::Delete => {
+                    txn.delete_range(&KeyRange::One(key), false).unwrap();
+                }
+            }
+        }
+        txn.finish();
+        let batches = store.commit(Applied::default()).unwrap();
+        self.all.lock().extend(batches.iter().cloned());
+        batches.into_iter().next()
+    }
+
+    /// Compacts, and sweeps, so that reading what was compacted would be noticed.
+    pub(crate) fn compact(&self, revision: i64) {
+        let mut store = self.store.lock();
+        let mut txn = store.begin();
+        txn.compact(Revision::new(revision)).unwrap();
+        txn.finish();
+        store.commit(Applied::default()).unwrap();
+        while !store.reader().compactor().step(100).unwrap().is_done {}
+    }
+
+    /// Every batch from revision `first` on, compacted or not.
+    pub(crate) fn all_from(&self, first: i64) -> Vec<Arc<EventBatch>> {
+        let all = self.all.lock();
+        let from = all.partition_point(|batch| source::revision(batch) < first);
+        all[from..].to_vec()
+    }
+}
+
+impl History for Store {
+    fn revisions(&self) -> Revisions {
+        self.history.revisions()
+    }
+
+    fn read(&self, interest: &Interest, from: i64) -> Result<Piece, HistoryError> {
+        self.history.read(interest, from)
+    }
+
+    fn batches(&self, from: i64) -> Result<Fill, HistoryError> {
+        self.history.batches(from)
+    }
+}
+
+/// What an interest sees of a batch.
+pub(crate) fn visible(batch: &EventBatch, interest: &Interest) -> Vec<Bytes> {
+    let mut events = Vec::new();
+    source::for_each_event(batch, |at, key, kind| {
+        if admits(interest.view, kind) && interest.range.contains(key) {
+            events.push(source::encoded(batch, at, interest.view));
+        }
+    });
+    events
+}

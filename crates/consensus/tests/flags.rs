@@ -1,0 +1,251 @@
+//! The command line and the environment: what tools that start etcd pass must work, and mistakes must be named.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests may fail loudly"
+)]
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::time::Duration;
+
+use synod_consensus::{
+    AutoCompaction, ClusterState, Config, ConfigError, Durability, Launch, LinearizableRead,
+};
+
+fn parse(args: &[&str], env: &[(&str, &str)]) -> Result<Launch, ConfigError> {
+    let args: Vec<String> = args.iter().map(ToString::to_string).collect();
+    let env: HashMap<String, String> = env
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
+    Config::parse(&args, &|name| env.get(name).cloned())
+}
+
+fn config(args: &[&str]) -> Config {
+    match parse(args, &[]) {
+        Ok(Launch::Run(config)) => *config,
+        other => panic!("{args:?}: {other:?}"),
+    }
+}
+
+fn error(args: &[&str]) -> String {
+    match parse(args, &[]) {
+        Err(error) => error.to_string(),
+        Ok(launch) => panic!("{args:?} was accepted: {launch:?}"),
+    }
+}
+
+#[test]
+fn the_defaults_are_etcds() {
+    let config = config(&[]);
+    assert_eq!(config.name, "default");
+    assert_eq!(config.data_dir, Path::new("default.etcd"));
+    assert_eq!(config.listen_client_urls, ["http://localhost:2379"]);
+    assert_eq!(config.listen_peer_urls, ["http://localhost:2380"]);
+    assert!(config.listen_metrics_urls.is_empty());
+    assert_eq!(config.initial_cluster["default"], ["http://localhost:2380"]);
+    assert_eq!(config.initial_cluster_state, ClusterState::New);
+    assert_eq!(config.initial_cluster_token, "etcd-cluster");
+    assert_eq!(config.heartbeat, Duration::from_millis(100));
+    assert_eq!(config.election_timeout, Duration::from_secs(1));
+    assert_eq!(config.quota_bytes, 2 << 30);
+    assert_eq!(config.max_request_bytes, 1_572_864);
+    assert_eq!(config.max_txn_ops, 128);
+    assert_eq!(config.auto_compaction, AutoCompaction::Off);
+    assert_eq!(config.durability, Durability::Synced);
+    assert_eq!(config.linearizable_read, LinearizableRead::ReadIndex);
+    assert_eq!(config.request_timeout(), Duration::from_secs(7));
+    assert_eq!(config.min_lease_ttl(), 2);
+    assert!(config.strict_reconfig_check && config.pre_vote);
+}
+
+#[test]
+fn a_chart_s_command_line_is_accepted() {
+    let config = config(&[
+        "--name=etcd-0",
+        "--data-dir",
+        "/bitnami/etcd/data",
+        "--listen-client-urls=http://0.0.0.0:2379",
+        "--advertise-client-urls=http://etcd-0.etcd:2379",
+        "--listen-peer-urls=http://0.0.0.0:2380",
+        "--initial-advertise-peer-urls=http://etcd-0.etcd:2380",
+        "--initial-cluster=etcd-0=http://etcd-0.etcd:2380,etcd-1=http://etcd-1.etcd:2380",
+        "--initial-cluster-state=existing",
+        "--initial-cluster-token",
+        "token-1",
+        "--listen-metrics-urls=http://0.0.0.0:2381",
+        "-heartbeat-interval",
+        "50",
+        "-election-timeout=500",
+        "--auto-compaction-mode=revision",
+        "--auto-compaction-retention=1000",
+        "--quota-backend-bytes=53248",
+        "--snapshot-count=200",
+        "--max-txn-ops=1000",
+        "--strict-reconfig-check=false",
+        "--pre-vote",
+        "--unsafe-no-fsync",
+        "--auth-token=simple",
+        "--logger=zap",
+        "--log-level=debug",
+        "--feature-gates=A=true",
+        "--corrupt-check-time=1h",
+        "--experimental-initial-corrupt-check",
+        "--experimental-watch-progress-notify-interval",
+        "5s",
+        "--watch-progress-notify-interval=5s",
+        "--linearizable-read=lease",
+        "--engine=raft",
+        "--cert-file=",
+        "--client-cert-auth=false",
+    ]);
+    assert_eq!(config.name, "etcd-0");
+    assert_eq!(config.initial_cluster.len(), 2);
+    assert_eq!(config.initial_cluster_state, ClusterState::Existing);
+    assert_eq!(config.auto_compaction, AutoCompaction::Revisions(1000));
+    assert_eq!(config.quota_bytes, 53_248);
+    assert_eq!(config.watch_progress_interval, Duration::from_secs(5));
+    assert_eq!(config.linearizable_read, LinearizableRead::Lease);
+    assert_eq!(config.durability, Durability::Unsynced);
+    assert!(!config.strict_reconfig_check);
+    let ignored: Vec<&str> = config
+        .without_effect
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .collect();
+    assert_eq!(
+        ignored,
+        [
+            "auth-token",
+            "logger",
+            "feature-gates",
+            "corrupt-check-time",
+            "experimental-initial-corrupt-check",
+            "experimental-watch-progress-notify-interval",
+        ]
+    );
+}
+
+#[test]
+fn flags_win_over_the_environment() {
+    let env = [
+        ("ETCD_NAME", "env"),
+        ("ETCD_MAX_TXN_OPS", "7"),
+        ("ETCD_UNSAFE_NO_FSYNC", "true"),
+        ("ETCD_LOG_LEVEL", ""),
+        ("ETCD_UNRELATED", "x"),
+    ];
+    let Ok(Launch::Run(config)) = parse(&["--max-txn-ops", "9"], &env) else {
+        panic!("refused");
+    };
+    assert_eq!(config.name, "env");
+    assert_eq!(config.data_dir, Path::new("env.etcd"));
+    assert_eq!(config.initial_cluster["env"], ["http://localhost:2380"]);
+    assert_eq!(config.max_txn_ops, 9);
+    assert_eq!(config.durability, Durability::Unsynced);
+    assert!(parse(&[], &[("ETCD_CERT_FILE", "/cert")]).is_err());
+}
+
+#[test]
+fn derived_urls_follow_the_listeners() {
+    let config = config(&[
+        "--listen-client-urls=http://127.0.0.1:1",
+        "--listen-peer-urls=http://127.0.0.1:2",
+    ]);
+    assert_eq!(config.advertise_client_urls, ["http://127.0.0.1:1"]);
+    assert_eq!(config.initial_cluster["default"], ["http://127.0.0.1:2"]);
+    assert!(error(&["--listen-client-urls=http://0.0.0.0:1"]).contains("--advertise-client-urls"));
+}
+
+#[test]
+fn retention_counts_hours_durations_or_revisions() {
+    for (args, expected) in [
+        (
+            vec!["--auto-compaction-retention=1"],
+            AutoCompaction::Periodic(Duration::from_secs(3600)),
+        ),
+        (
+            vec!["--auto-compaction-retention=5m"],
+            AutoCompaction::Periodic(Duration::from_secs(300)),
+        ),
+        (
+            vec![
+                "--auto-compaction-mode=revision",
+                "--auto-compaction-retention=3",
+            ],
+            AutoCompaction::Revisions(3),
+        ),
+        (vec!["--auto-compaction-mode=revision"], AutoCompaction::Off),
+    ] {
+        assert_eq!(config(&args).auto_compaction, expected, "{args:?}");
+    }
+}
+
+#[test]
+fn mistakes_are_named_with_what_to_do() {
+    for (args, parts) in [
+        (
+            vec!["--listen-client-url=http://a:1"],
+            vec!["unknown flag --listen-client-url", "--listen-client-urls"],
+        ),
+        (
+            vec!["--qwertyuiop"],
+            vec!["unknown flag --qwertyuiop", "--help"],
+        ),
+        (vec!["serve"], vec!["\"serve\" is not a flag"]),
+        (
+            vec!["--pre-vote", "false"],
+            vec!["\"false\"", "--flag=false"],
+        ),
+        (vec!["--name"], vec!["--name needs a value"]),
+        (
+            vec!["--max-txn-ops=many"],
+            vec!["--max-txn-ops", "many", "whole number"],
+        ),
+        (vec!["--cert-file=/x"], vec!["--cert-file", "TLS"]),
+        (vec!["--auto-tls"], vec!["--auto-tls", "TLS"]),
+        (vec!["--listen-client-urls=https://a:1"], vec!["TLS"]),
+        (vec!["--engine=multi-paxos"], vec!["multi-paxos", "raft"]),
+        (vec!["--engine=zab"], vec!["zab", "raft"]),
+        (
+            vec!["--force-new-cluster"],
+            vec!["--force-new-cluster", "later"],
+        ),
+        (vec!["--config-file=/x"], vec!["--config-file", "ETCD_"]),
+        (
+            vec!["--election-timeout=300"],
+            vec!["--election-timeout 300", "five times"],
+        ),
+        (
+            vec!["--initial-cluster=a=http://a:1"],
+            vec!["\"default\"", "a"],
+        ),
+        (
+            vec!["--initial-cluster=default=http://a:1"],
+            vec!["--initial-advertise-peer-urls", "http://a:1"],
+        ),
+        (vec!["--initial-cluster-state=old"], vec!["new or existing"]),
+        (
+            vec!["--auto-compaction-mode=monthly"],
+            vec!["periodic or revision"],
+        ),
+    ] {
+        let text = error(&args);
+        for part in parts {
+            assert!(text.contains(part), "{args:?}: {text:?} lacks {part:?}");
+        }
+    }
+}
+
+#[test]
+fn version_and_help_print_and_win_over_everything() {
+    let Ok(Launch::Print(text)) = parse(&["--version", "--name=x"], &[]) else {
+        panic!("not printed");
+    };
+    assert!(text.starts_with("etcd Version: 3."), "{text}");
+    let Ok(Launch::Print(text)) = parse(&["-h"], &[]) else {
+        panic!("not printed");
+    };
+    assert!(text.contains("--data-dir VALUE"), "{text}");
+}

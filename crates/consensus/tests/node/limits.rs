@@ -1,0 +1,128 @@
+//! Limits: size, operations, space.
+
+use std::time::Duration;
+
+use etcd_client::{AlarmAction, AlarmType, Txn, TxnOp};
+use tonic::Code;
+
+use crate::support::{Cluster, eventually, status};
+
+#[tokio::test]
+async fn requests_that_are_too_large_are_refused_by_name() {
+    let cluster = Cluster::start(1).await;
+    let mut client = cluster.client(0).await;
+    client.put("k", vec![0_u8; 1_500_000], None).await.unwrap();
+    for bytes in [1_600_000, 2 << 20, 3 << 20] {
+        let (code, text) = status(client.put("k", vec![0_u8; bytes], None).await);
+        assert_eq!(
+            (code, &*text),
+            (Code::InvalidArgument, "etcdserver: request is too large"),
+            "{bytes}"
+        );
+    }
+    let (code, text) = status(client.put("", "v", None).await);
+    assert_eq!(
+        (code, &*text),
+        (Code::InvalidArgument, "etcdserver: key is not provided")
+    );
+    let (_, text) = status(client.put(vec![b'k'; 40_000], "v", None).await);
+    assert_eq!(text, "etcdserver: request is too large");
+    let ops: Vec<_> = (0..129)
+        .map(|n| TxnOp::put(n.to_string(), "v", None))
+        .collect();
+    let (code, text) = status(client.txn(Txn::new().and_then(ops)).await);
+    assert_eq!(
+        (code, &*text),
+        (
+            Code::InvalidArgument,
+            "etcdserver: too many operations in txn request"
+        )
+    );
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_full_quota_stops_writes_until_there_is_space_again() {
+    let cluster = Cluster::start_with(1, |config| config.quota_bytes = 52 << 10).await;
+    let mut client = cluster.client(0).await;
+    let mut refused = None;
+    for n in 0..200 {
+        if let Err(error) = client.put(format!("k{n:03}"), vec![7_u8; 1000], None).await {
+            refused = Some((n, error.to_string()));
+            break;
+        }
+    }
+    let (written, text) = refused.unwrap();
+    assert!(
+        written > 30 && text.contains("etcdserver: mvcc: database space exceeded"),
+        "{written}: {text}"
+    );
+    let alarms = client
+        .alarm(AlarmAction::Get, AlarmType::None, None)
+        .await
+        .unwrap();
+    assert_eq!(
+        alarms.alarms()[0].member_id(),
+        cluster.nodes[0].member_id().get()
+    );
+    let put = client.put("small", "v", None).await;
+    assert_eq!(
+        status(put),
+        (
+            Code::ResourceExhausted,
+            "etcdserver: mvcc: database space exceeded".into()
+        )
+    );
+    assert_eq!(
+        status(client.lease_grant(60, None).await).0,
+        Code::ResourceExhausted
+    );
+    let txn = Txn::new().and_then(vec![TxnOp::put("t", "v", None)]);
+    assert_eq!(status(client.txn(txn).await).0, Code::ResourceExhausted);
+
+    // Deleting and compacting are allowed, and free space; the alarm goes by itself.
+    let options = etcd_client::DeleteOptions::new().with_prefix();
+    let revision = client
+        .delete("k", Some(options))
+        .await
+        .unwrap()
+        .header()
+        .unwrap()
+        .revision();
+    client.compact(revision, None).await.unwrap();
+    eventually("the alarm to go", || {
+        let mut client = client.clone();
+        async move { client.put("small", "v", None).await.ok().map(drop) }
+    })
+    .await;
+    let alarms = client
+        .alarm(AlarmAction::Get, AlarmType::None, None)
+        .await
+        .unwrap();
+    assert!(alarms.alarms().is_empty());
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn the_history_is_compacted_as_configured() {
+    let cluster = Cluster::start_with(1, |config| {
+        config.auto_compaction =
+            synod_consensus::AutoCompaction::Periodic(Duration::from_millis(300));
+    })
+    .await;
+    let mut client = cluster.client(0).await;
+    for n in 0..20 {
+        client.put("k", n.to_string(), None).await.unwrap();
+    }
+    eventually("the past to be compacted", || {
+        let mut client = client.clone();
+        async move {
+            let options = etcd_client::GetOptions::new().with_revision(5);
+            client.get("k", Some(options)).await.err().map(|error| {
+                assert!(error.to_string().contains("compacted"), "{error}");
+            })
+        }
+    })
+    .await;
+    cluster.stop().await;
+}

@@ -1,0 +1,266 @@
+//! Members come and go.
+
+use std::collections::BTreeMap;
+
+use etcd_client::MemberAddOptions;
+use synod_consensus::{ClusterState, Config, Node};
+use tonic::Code;
+
+use crate::support::{Cluster, SOON, client, config, eventually, status};
+
+/// The configuration of a node that joins `cluster`.
+async fn joiner(cluster: &Cluster, name: &str) -> Config {
+    let mut config = config(name, cluster.dir.path());
+    let members = cluster.client(0).await.member_list().await.unwrap();
+    let mut list: BTreeMap<String, Vec<String>> = members
+        .members()
+        .iter()
+        .filter(|member| !member.name().is_empty())
+        .map(|member| (member.name().to_owned(), member.peer_urls().to_vec()))
+        .collect();
+    list.insert(name.to_owned(), config.initial_advertise_peer_urls.clone());
+    config.initial_cluster = list;
+    config.initial_cluster_state = ClusterState::Existing;
+    config
+}
+
+#[tokio::test]
+async fn a_cluster_of_one_grows_by_a_voter_and_shrinks_again() {
+    let mut cluster = Cluster::start(1).await;
+    let mut first = cluster.client(0).await;
+    for n in 0..100 {
+        first.put(format!("k{n}"), "v", None).await.unwrap();
+    }
+    let config = joiner(&cluster, "n2").await;
+    let urls = config.initial_advertise_peer_urls.clone();
+    let added = first.member_add(urls.clone(), None).await.unwrap();
+    assert!(!added.member().unwrap().is_learner());
+    assert_eq!(added.member_list().len(), 2);
+    assert_eq!(
+        added.header().unwrap().revision(),
+        0,
+        "member responses carry no revision"
+    );
+    // The new member is not running yet, and nothing waits for it.
+    first.put("between", "v", None).await.unwrap();
+    let (code, _) = status(first.member_add(urls, None).await);
+    assert_eq!(code, Code::FailedPrecondition);
+
+    let second = Node::start(config).await.unwrap();
+    second.ready(SOON).await.unwrap();
+    let mut to_second = client(&second).await;
+    let got = to_second.get("between", None).await.unwrap();
+    assert_eq!(got.kvs().len(), 1);
+    to_second.put("from the second", "v", None).await.unwrap();
+    // It votes once it has caught up: then neither can be missed.
+    let id = second.member_id().get();
+    eventually("the new member to vote", || {
+        let mut client = to_second.clone();
+        async move {
+            client
+                .status()
+                .await
+                .ok()
+                .filter(|status| !status.is_learner())
+                .map(drop)
+        }
+    })
+    .await;
+    let listed = to_second.member_list().await.unwrap();
+    assert_eq!(listed.members().len(), 2);
+
+    let removed = first.member_remove(id).await.unwrap();
+    assert_eq!(removed.members().len(), 1);
+    assert!(matches!(
+        second.ended().await,
+        synod_consensus::Ended::Removed
+    ));
+    second.shutdown().await;
+    first.put("alone again", "v", None).await.unwrap();
+    let (code, text) = status(first.member_remove(id).await);
+    assert_eq!(
+        (code, &*text),
+        (Code::NotFound, "etcdserver: member not found")
+    );
+    cluster.nodes.pop().unwrap().shutdown().await;
+}
+
+#[tokio::test]
+async fn a_learner_copies_refuses_and_is_promoted() {
+    let cluster = Cluster::start(3).await;
+    let mut first = cluster.client(0).await;
+    for n in 0..200 {
+        first
+            .put(format!("k{n}"), vec![1_u8; 1000], None)
+            .await
+            .unwrap();
+    }
+    let config = joiner(&cluster, "n4").await;
+    let urls = config.initial_advertise_peer_urls.clone();
+    let options = MemberAddOptions::new().with_is_learner();
+    let added = first.member_add(urls, Some(options)).await.unwrap();
+    let id = added.member().unwrap().id();
+    assert!(added.member().unwrap().is_learner());
+    let other = vec!["http://127.0.0.1:1".to_owned()];
+    let options = MemberAddOptions::new().with_is_learner();
+    let (_, text) = status(first.member_add(other, Some(options)).await);
+    assert_eq!(text, "etcdserver: too many learner members in cluster");
+    let (_, text) = status(first.member_promote(id).await);
+    assert_eq!(
+        text,
+        "etcdserver: can only promote a learner member which is in sync with leader"
+    );
+
+    let learner = Node::start(config).await.unwrap();
+    let mut to_learner = client(&learner).await;
+    eventually("the learner to copy", || {
+        let mut client = to_learner.clone();
+        async move {
+            let options = etcd_client::GetOptions::new().with_serializable();
+            let got = client.get("k199", Some(options)).await.ok()?;
+            (!got.kvs().is_empty()).then_some(())
+        }
+    })
+    .await;
+    let (code, text) = status(to_learner.get("k1", None).await);
+    assert_eq!(
+        (code, &*text),
+        (
+            Code::FailedPrecondition,
+            "etcdserver: rpc not supported for learner"
+        )
+    );
+    assert!(to_learner.status().await.unwrap().is_learner());
+
+    // Any member takes the request; the leader decides.
+    for node in 0..3 {
+        let mut client = cluster.client(node).await;
+        let promoted = eventually("the promotion", || {
+            let mut client = client.clone();
+            async move {
+                match client.member_promote(id).await {
+                    Ok(_) => Some(true),
+                    Err(error)
+                        if error
+                            .to_string()
+                            .contains("only promote a learner member which") =>
+                    {
+                        None
+                    }
+                    Err(error) => {
+                        assert!(
+                            error
+                                .to_string()
+                                .contains("can only promote a learner member"),
+                            "{error}"
+                        );
+                        Some(false)
+                    }
+                }
+            }
+        })
+        .await;
+        assert_eq!(promoted, node == 0, "once");
+        client.get("k1", None).await.unwrap();
+    }
+    learner.ready(SOON).await.unwrap();
+    to_learner.put("from the fourth", "v", None).await.unwrap();
+    learner.shutdown().await;
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_node_that_nobody_added_and_one_that_lost_its_data_are_refused() {
+    let mut cluster = Cluster::start(1).await;
+    let stranger = joiner(&cluster, "n2").await;
+    let error = Node::start(stranger).await.err().unwrap().to_string();
+    assert!(error.contains("member add"), "{error}");
+
+    let config = joiner(&cluster, "n3").await;
+    let urls = config.initial_advertise_peer_urls.clone();
+    let mut first = cluster.client(0).await;
+    first.member_add(urls, None).await.unwrap();
+    let mut lost = crate::support::again(&config);
+    lost.data_dir = cluster.dir.path().join("empty");
+    let node = Node::start(config).await.unwrap();
+    node.ready(SOON).await.unwrap();
+    let id = node.member_id().get();
+    eventually("the member to be published", || {
+        let mut client = first.clone();
+        async move {
+            let members = client.member_list().await.ok()?;
+            let published = members
+                .members()
+                .iter()
+                .all(|m| !m.client_urls().is_empty());
+            published.then_some(())
+        }
+    })
+    .await;
+    node.shutdown().await;
+    let error = Node::start(lost).await.err().unwrap().to_string();
+    assert!(
+        error.contains("lost its data") && error.contains(&format!("{id:x}")),
+        "{error}"
+    );
+    cluster.nodes.pop().unwrap().shutdown().await;
+}
+
+#[tokio::test]
+async fn peer_urls_are_updated_and_bad_ones_refused() {
+    let cluster = Cluster::start(1).await;
+    let mut client = cluster.client(0).await;
+    let id = cluster.nodes[0].member_id().get();
+    let (code, text) = status(client.member_update(id, vec!["nonsense".to_owned()]).await);
+    assert_eq!(
+        (code, &*text),
+        (
+            Code::InvalidArgument,
+            "etcdserver: given member URLs are invalid"
+        )
+    );
+    client
+        .member_update(id, vec!["http://127.0.0.1:1234".to_owned()])
+        .await
+        .unwrap();
+    let members = client.member_list().await.unwrap();
+    assert_eq!(members.members()[0].peer_urls(), ["http://127.0.0.1:1234"]);
+    let (code, _) = status(
+        client
+            .member_update(77, vec!["http://127.0.0.1:1".to_owned()])
+            .await,
+    );
+    assert_eq!(code, Code::NotFound);
+    let (_, text) = status(client.member_remove(id).await);
+    assert_eq!(
+        text,
+        "etcdserver: re-configuration failed due to not enough started members"
+    );
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn of_two_members_with_one_url_only_one_is_added() {
+    let cluster = Cluster::start(3).await;
+    let add = |node: usize| {
+        let cluster = &cluster;
+        async move {
+            let mut client = cluster.client(node).await;
+            let urls = vec!["http://127.0.0.1:1".to_owned()];
+            client.member_add(urls, None).await
+        }
+    };
+    let (one, two) = Box::pin(futures::future::join(add(0), add(1))).await;
+    assert_eq!(
+        u8::from(one.is_ok()) + u8::from(two.is_ok()),
+        1,
+        "{one:?} {two:?}"
+    );
+    let mut client = cluster.client(2).await;
+    let members = client.member_list().await.unwrap();
+    assert_eq!(members.members().len(), 4);
+    let added = one.or(two).unwrap().member().unwrap().id();
+    client.member_remove(added).await.unwrap();
+    assert_eq!(client.member_list().await.unwrap().members().len(), 3);
+    cluster.stop().await;
+}

@@ -1,0 +1,155 @@
+//! Clusters of embedded nodes.
+
+use std::future::Future;
+use std::path::Path;
+use std::time::Duration;
+
+use etcd_client::Client;
+use synod_consensus::{Config, InitialCluster, Node};
+use synod_rpc::Listener;
+use synod_runtime::clock;
+use tempfile::TempDir;
+
+/// How long anything may take that should happen soon.
+pub(crate) const SOON: Duration = Duration::from_secs(20);
+
+/// A configuration on free ports, with its sockets bound, in `dir`; it makes a cluster of its own.
+pub(crate) fn config(name: &str, dir: &Path) -> Config {
+    let client = Listener::bind("127.0.0.1:0").unwrap();
+    let peer = Listener::bind("127.0.0.1:0").unwrap();
+    let url = |listener: &Listener| vec![format!("http://{}", listener.local_addr())];
+    let mut config = Config::new(name);
+    config.data_dir = dir.join(name);
+    config.advertise_client_urls = url(&client);
+    config.initial_advertise_peer_urls = url(&peer);
+    config.listen_client_urls = url(&client);
+    config.listen_peer_urls = url(&peer);
+    config.initial_cluster = InitialCluster::from([(name.to_owned(), url(&peer))]);
+    config.listeners.client = vec![client];
+    config.listeners.peer = Some(peer);
+    config.heartbeat = Duration::from_millis(50);
+    config.election_timeout = Duration::from_millis(500);
+    config
+}
+
+/// The configuration of a node that starts again on the same ports.
+pub(crate) fn again(config: &Config) -> Config {
+    let mut next = Config::new(&config.name);
+    next.data_dir.clone_from(&config.data_dir);
+    next.advertise_client_urls
+        .clone_from(&config.advertise_client_urls);
+    next.initial_advertise_peer_urls
+        .clone_from(&config.initial_advertise_peer_urls);
+    next.listen_client_urls
+        .clone_from(&config.listen_client_urls);
+    next.listen_peer_urls.clone_from(&config.listen_peer_urls);
+    next.initial_cluster.clone_from(&config.initial_cluster);
+    next.initial_cluster_state = config.initial_cluster_state;
+    next.heartbeat = config.heartbeat;
+    next.election_timeout = config.election_timeout;
+    next
+}
+
+/// Configurations of `count` nodes that make a cluster together.
+pub(crate) fn configs(count: usize, dir: &Path) -> Vec<Config> {
+    let mut configs: Vec<Config> = (1..=count).map(|n| config(&format!("n{n}"), dir)).collect();
+    let cluster: InitialCluster = configs
+        .iter()
+        .map(|config| {
+            (
+                config.name.clone(),
+                config.initial_advertise_peer_urls.clone(),
+            )
+        })
+        .collect();
+    for config in &mut configs {
+        config.initial_cluster.clone_from(&cluster);
+    }
+    configs
+}
+
+/// A cluster, with its data.
+pub(crate) struct Cluster {
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) dir: TempDir,
+}
+
+impl Cluster {
+    pub(crate) async fn start(count: usize) -> Self {
+        Self::start_with(count, |_| {}).await
+    }
+
+    pub(crate) async fn start_with(count: usize, change: impl Fn(&mut Config)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut configs = configs(count, dir.path());
+        configs.iter_mut().for_each(change);
+        let starts = configs.into_iter().map(Node::start);
+        let nodes = futures::future::try_join_all(starts).await.unwrap();
+        for node in &nodes {
+            node.ready(SOON).await.unwrap();
+        }
+        let cluster = Self { nodes, dir };
+        cluster.published().await;
+        cluster
+    }
+
+    /// Waits until every member's name is known everywhere.
+    async fn published(&self) {
+        for node in 0..self.nodes.len() {
+            let client = self.client(node).await;
+            eventually("all members to be published", || async {
+                let members = client.cluster_client().member_list().await.ok()?;
+                let members = members.members();
+                let known = members.iter().all(|m| !m.client_urls().is_empty());
+                (known && members.len() == self.nodes.len()).then_some(())
+            })
+            .await;
+        }
+    }
+
+    pub(crate) async fn client(&self, node: usize) -> Client {
+        client(&self.nodes[node]).await
+    }
+
+    pub(crate) async fn leader(&self) -> usize {
+        eventually("a leader", || async {
+            self.nodes.iter().position(Node::is_leader)
+        })
+        .await
+    }
+
+    pub(crate) async fn stop(self) {
+        for node in self.nodes {
+            node.shutdown().await;
+        }
+    }
+}
+
+pub(crate) async fn client(node: &Node) -> Client {
+    Client::connect(node.client_urls(), None).await.unwrap()
+}
+
+/// Tries until it works.
+pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut attempt: impl FnMut() -> F,
+) -> T {
+    let deadline = clock::now() + SOON;
+    loop {
+        if let Some(result) = attempt().await {
+            return result;
+        }
+        assert!(clock::now() < deadline, "waited in vain for {what}");
+        clock::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// The status of a call that must fail.
+pub(crate) fn status<T: std::fmt::Debug>(
+    result: Result<T, etcd_client::Error>,
+) -> (tonic::Code, String) {
+    match result {
+        Err(etcd_client::Error::GRpcStatus(status)) => (status.code(), status.message().to_owned()),
+        other => panic!("expected a status, got {other:?}"),
+    }
+}

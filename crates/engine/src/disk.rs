@@ -1,0 +1,354 @@
+//! The engine on disk: fjall, an LSM tree, one keyspace for each space.
+//!
+//! Differences from fjall's own way, each for a reason:
+//! - Snapshots are opened under the write lock. fjall publishes a sequence number at the end of a flush too, and
+//!   a snapshot opened in that moment would see part of a batch that is being applied.
+//! - Table compaction runs on a thread of ours ([`compaction`]). With one fjall worker a long compaction holds up
+//!   flushes; with two, the first spins while the second compacts.
+//! - Writes are slowed down smoothly ([`pacing`]) before fjall would stop them for 100 ms at a time.
+//! - The journal is synced ahead of fjall ([`sync`]), which does it while it holds up all writes.
+//! - Tables are written to the disk while they grow ([`tables`]), not at once when they are complete.
+//! - Each batch carries a commit number and [`Engine::persist`] records it ([`marker`]), so that a journal which
+//!   lost durable batches is refused instead of being cut off silently.
+
+mod compaction;
+mod config;
+mod format;
+mod journal;
+mod marker;
+mod pacing;
+mod snapshot;
+mod sync;
+mod tables;
+
+use std::fmt;
+use std::os::unix::fs::MetadataExt;
+use std::panic::AssertUnwindSafe;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use fjall::{Database, Keyspace, PersistMode};
+use parking_lot::{Mutex, RwLock};
+
+use self::compaction::Compaction;
+pub use self::config::DiskConfig;
+use self::marker::Marker;
+use self::pacing::Pacing;
+use self::snapshot::{DiskSnapshot, OpenSnapshots};
+use self::sync::JournalSync;
+use self::tables::{Merging, Progress};
+use crate::memory::check_key;
+use crate::{Batch, Engine, EngineError, EngineStats, Snapshot, Space};
+
+/// The folder below the engine's directory where fjall keeps its files.
+const DATABASE_FOLDER: &str = "fjall";
+/// The keyspace of the engine itself.
+const ENGINE_KEYSPACE: &str = "engine";
+/// The row with the number of the last batch.
+const COMMITS_KEY: &[u8] = b"commits";
+
+/// An [`Engine`] on disk.
+pub struct DiskEngine {
+    shared: Arc<Shared>,
+    // These stop and join their threads when dropped.
+    _compaction: Compaction,
+    journal_sync: JournalSync,
+}
+
+/// What the engine, its snapshots and its compaction thread have in common.
+struct Shared {
+    dir: PathBuf,
+    // Serialises batches, and snapshots against batches.
+    writer: Mutex<WriterState>,
+    marker: Mutex<Marker>,
+    snapshots: OpenSnapshots,
+    pacing: Pacing,
+    // The first failure: nothing is accepted after it.
+    failed: RwLock<Option<String>>,
+    // Bytes given to the engine since the start.
+    written: AtomicU64,
+    spaces: Spaces,
+    engine_keyspace: Keyspace,
+    database: Database,
+}
+
+struct WriterState {
+    commits: u64,
+}
+
+type Spaces = Arc<[Keyspace; Space::COUNT]>;
+
+impl DiskEngine {
+    /// Opens the engine in `config.dir`, creating it where the directory is missing or empty.
+    ///
+    /// # Errors
+    /// [`EngineError::Locked`], [`EngineError::Foreign`] for a directory with other content,
+    /// [`EngineError::Corrupt`] where data that was once persisted is missing or damaged.
+    pub fn open(config: DiskConfig) -> Result<Self, EngineError> {
+        let dir = config.dir.clone();
+        format::check_or_create(&dir)?;
+        let marker = Marker::open(&dir)?;
+        journal::check(&dir, marker.persisted())?;
+        let merging = Arc::new(Merging::default());
+        let database = open_database(&config, &merging).map_err(|error| convert(&dir, error))?;
+        let engine_keyspace = database
+            .keyspace(ENGINE_KEYSPACE, || config.small_keyspace())
+            .map_err(|error| convert(&dir, error))?;
+        let mut keyspaces = Vec::with_capacity(Space::COUNT);
+        for space in Space::ALL {
+            let keyspace = database
+                .keyspace(space.name(), || config.keyspace(space))
+                .map_err(|error| convert(&dir, error))?;
+            keyspaces.push(keyspace);
+        }
+        let spaces: Spaces = match <[Keyspace; Space::COUNT]>::try_from(keyspaces) {
+            Ok(spaces) => Arc::new(spaces),
+            Err(_) => {
+                return Err(EngineError::Failed {
+                    reason: "keyspaces and spaces differ in number".to_owned(),
+                });
+            }
+        };
+        let commits = read_commits(&dir, &engine_keyspace)?;
+        marker.check(commits)?;
+        let shared = Arc::new(Shared {
+            writer: Mutex::new(WriterState { commits }),
+            marker: Mutex::new(marker),
+            snapshots: OpenSnapshots::default(),
+            pacing: Pacing::new(config.write_buffer_bytes),
+            failed: RwLock::new(None),
+            written: AtomicU64::new(0),
+            spaces,
+            engine_keyspace,
+            database,
+            dir,
+        });
+        let compaction = Compaction::start(Arc::clone(&shared), merging, &config)?;
+        let journal_sync = JournalSync::start(Arc::clone(&shared))?;
+        Ok(Self {
+            shared,
+            _compaction: compaction,
+            journal_sync,
+        })
+    }
+
+    /// Removes an engine's directory with everything in it. Missing is fine. The engine must not be open.
+    ///
+    /// # Errors
+    /// [`EngineError::Foreign`] for a directory that is no engine's, [`EngineError::Io`].
+    pub fn destroy(dir: &Path) -> Result<(), EngineError> {
+        format::destroy(dir)
+    }
+}
+
+impl fmt::Debug for DiskEngine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DiskEngine")
+            .field("dir", &self.shared.dir)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Engine for DiskEngine {
+    fn write(&self, batch: Batch) -> Result<(), EngineError> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        for op in batch.ops() {
+            check_key(&op.key)?;
+        }
+        self.shared.check_failed()?;
+        self.shared.pacing.wait(&self.shared);
+        let bytes = batch.bytes() as u64;
+        let mut writer = self.shared.writer.lock();
+        let commits = writer.commits + 1;
+        self.shared.commit(batch, commits)?;
+        writer.commits = commits;
+        drop(writer);
+        self.shared.written.fetch_add(bytes, Ordering::Relaxed);
+        self.journal_sync.written(bytes);
+        Ok(())
+    }
+
+    fn wait_for_room(&self) {
+        self.shared.pacing.wait_for_room(&self.shared);
+    }
+
+    fn snapshot(&self) -> Arc<dyn Snapshot> {
+        let writer = self.shared.writer.lock();
+        let snapshot = DiskSnapshot::open(&self.shared);
+        drop(writer);
+        Arc::new(snapshot)
+    }
+
+    fn persist(&self) -> Result<(), EngineError> {
+        self.shared.check_failed()?;
+        let commits = self.shared.writer.lock().commits;
+        // Writes go on during the first of the two syncs; the second, under fjall's lock, has little left to do.
+        let ahead = sync::sync_active(&self.shared.dir);
+        let result = ahead
+            .map_err(|error| format::io_error(&self.shared.dir, error))
+            .and_then(|()| self.sync_and_record(commits));
+        result.inspect_err(|error| self.shared.fail(error))
+    }
+
+    fn disk_bytes(&self) -> u64 {
+        let tables: u64 = self.shared.spaces.iter().map(Keyspace::disk_space).sum();
+        tables + self.shared.engine_keyspace.disk_space() + journal_bytes(&self.shared.dir)
+    }
+
+    fn stats(&self) -> EngineStats {
+        EngineStats {
+            disk_bytes: self.disk_bytes(),
+            write_buffer_bytes: self.shared.database.write_buffer_size(),
+            cache_bytes: self.shared.database.cache_size(),
+            journals: self.shared.database.journal_count() as u64,
+            level0_runs: self.shared.pacing.level0_runs(),
+            write_delay_micros: self.shared.pacing.delayed_micros(),
+        }
+    }
+}
+
+impl DiskEngine {
+    fn sync_and_record(&self, commits: u64) -> Result<(), EngineError> {
+        let shared = &self.shared;
+        shared
+            .database
+            .persist(PersistMode::SyncData)
+            .map_err(|error| convert(&shared.dir, error))?;
+        let mut marker = shared.marker.lock();
+        marker.record(commits)
+    }
+}
+
+impl Shared {
+    /// Applies a batch; the caller holds the write lock.
+    fn commit(&self, batch: Batch, commits: u64) -> Result<(), EngineError> {
+        let mut writes =
+            fjall::OwnedWriteBatch::with_capacity(self.database.clone(), batch.len() + 1)
+                .durability(Some(PersistMode::Buffer));
+        for op in batch.into_ops() {
+            let keyspace = &self.spaces[op.space.index()];
+            match op.value {
+                Some(value) => writes.insert(keyspace, op.key, value),
+                None => writes.remove(keyspace, op.key),
+            }
+        }
+        let number = Bytes::copy_from_slice(&commits.to_be_bytes());
+        writes.insert(
+            &self.engine_keyspace,
+            Bytes::from_static(COMMITS_KEY),
+            number,
+        );
+        writes.commit().map_err(|error| {
+            let error = convert(&self.dir, error);
+            self.fail(&error);
+            error
+        })
+    }
+
+    fn check_failed(&self) -> Result<(), EngineError> {
+        match &*self.failed.read() {
+            Some(reason) => Err(EngineError::Failed {
+                reason: reason.clone(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    fn fail(&self, error: &EngineError) {
+        tracing::error!(%error, "engine failed; it accepts no more writes");
+        self.failed.write().get_or_insert_with(|| error.to_string());
+    }
+}
+
+fn open_database(config: &DiskConfig, merging: &Arc<Merging>) -> Result<Database, fjall::Error> {
+    let progress = Arc::new(Progress(AssertUnwindSafe(Arc::clone(merging))));
+    Database::builder(config.dir.join(DATABASE_FOLDER))
+        .cache_size(config.cache_bytes)
+        .max_journaling_size(config.journal_bytes.max(config::MIN_JOURNAL_BYTES))
+        .max_cached_files(Some(config.open_files.max(config::MIN_OPEN_FILES)))
+        // Flushes only; compaction has its own thread.
+        .worker_threads(1)
+        .journal_compression(fjall::CompressionType::None)
+        .with_compaction_filter_factories(Arc::new(move |_| {
+            Some(Arc::<Progress>::clone(&progress))
+        }))
+        .open()
+}
+
+fn read_commits(dir: &Path, keyspace: &Keyspace) -> Result<u64, EngineError> {
+    let row = keyspace
+        .get(COMMITS_KEY)
+        .map_err(|error| convert(dir, error))?;
+    match row.as_deref() {
+        None => Ok(0),
+        Some(bytes) => match <[u8; 8]>::try_from(bytes) {
+            Ok(bytes) => Ok(u64::from_be_bytes(bytes)),
+            Err(_) => Err(EngineError::Corrupt {
+                dir: dir.to_owned(),
+                detail: format!("commit number of {} bytes", bytes.len()),
+            }),
+        },
+    }
+}
+
+/// What the journals really take: fjall preallocates them sparsely.
+fn journal_bytes(dir: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(dir.join(DATABASE_FOLDER)) else {
+        return 0;
+    };
+    entries
+        .flatten()
+        .filter(|entry| entry.path().extension().is_some_and(|e| e == "jnl"))
+        .filter_map(|entry| entry.metadata().ok())
+        .map(|metadata| metadata.blocks() * 512)
+        .sum()
+}
+
+/// With less room than this the disk counts as full: a flush writes up to a write buffer at a time, and what it wrote
+/// is gone again when it fails.
+const FULL_BELOW_BYTES: u64 = 64 << 20;
+
+/// Why the engine's background work failed. It tells its callers only that it did; a full disk can still be seen.
+fn background_failure(dir: &Path) -> EngineError {
+    let room = rustix::fs::statvfs(dir).map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+    match room {
+        Ok(free) if free < FULL_BELOW_BYTES => EngineError::Io {
+            dir: dir.to_owned(),
+            source: std::io::Error::from(rustix::io::Errno::NOSPC),
+        },
+        Ok(_) | Err(_) => EngineError::Failed {
+            reason: "an earlier flush or sync failed".to_owned(),
+        },
+    }
+}
+
+/// An error of fjall in our words.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "all others, and those to come, mean that stored data can't be read"
+)]
+fn convert(dir: &Path, error: fjall::Error) -> EngineError {
+    let dir = dir.to_owned();
+    match error {
+        fjall::Error::Io(source) | fjall::Error::Storage(fjall::LsmError::Io(source)) => {
+            EngineError::Io { dir, source }
+        }
+        fjall::Error::Locked => EngineError::Locked { dir },
+        fjall::Error::InvalidVersion(version) => EngineError::Foreign {
+            dir,
+            detail: format!("its storage format is {version:?}"),
+        },
+        fjall::Error::Poisoned => background_failure(&dir),
+        other => EngineError::Corrupt {
+            dir,
+            detail: other.to_string(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests;

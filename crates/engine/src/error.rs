@@ -1,0 +1,55 @@
+//! What can go wrong in a local store.
+
+use std::io;
+use std::path::PathBuf;
+
+/// An engine's failure. Everything but [`EngineError::KeyLength`] and [`EngineError::Locked`] is final for the
+/// running process.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The disk or the file system failed.
+    #[error("engine i/o error in {}: {source}", dir.display())]
+    Io {
+        /// The engine's directory.
+        dir: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Stored data is not what was written. Remove this replica and let it join again as a new one.
+    #[error("engine data in {} is corrupt: {detail}", dir.display())]
+    Corrupt {
+        /// The engine's directory.
+        dir: PathBuf,
+        /// Which part, and how it was noticed.
+        detail: String,
+    },
+    /// Another process (or this one) has the directory open.
+    #[error("engine directory {} is in use by another process", dir.display())]
+    Locked {
+        /// The engine's directory.
+        dir: PathBuf,
+    },
+    /// The directory holds something else, or a newer format.
+    #[error("{} is not an engine directory of this version: {detail}", dir.display())]
+    Foreign {
+        /// The directory.
+        dir: PathBuf,
+        /// What was found.
+        detail: String,
+    },
+    /// A key is empty or longer than [`MAX_KEY_BYTES`](crate::MAX_KEY_BYTES).
+    #[error(
+        "engine key of {length} bytes: must be 1 to {} bytes",
+        crate::MAX_KEY_BYTES
+    )]
+    KeyLength {
+        /// The key's length in bytes.
+        length: usize,
+    },
+    /// An earlier write failed; restart to recover.
+    #[error("engine stopped after an earlier failure: {reason}")]
+    Failed {
+        /// The earlier failure.
+        reason: String,
+    },
+}

@@ -1,0 +1,482 @@
+//! The log without threads and clocks: what to write where, over any [`Disk`].
+//!
+//! The order of every commit: encode the records; where the segment has no room left, make the next segment
+//! durable, then seal this one, then go on in the next, which begins with a checkpoint of all groups; write;
+//! sync; only then report success and give back segments that nobody needs.
+
+use std::{io, sync::Arc};
+
+use bytes::Bytes;
+use synod_consensus_core::{SnapshotMeta, Write};
+use synod_types::GroupId;
+
+use crate::{
+    batch::Batch,
+    disk::Disk,
+    error::{LogFailure, OpenError},
+    ledger::Ledger,
+    metrics::Metrics,
+    record::{
+        Fields, Kind, RECORD_HEADER_BYTES, RecordCodec, SegmentId, encode_membership, record_bytes,
+    },
+    recovery::{Found, LastBatch, Segment, recover},
+    replay::Recovered,
+    segment::{SEGMENT_HEADER_BYTES, segment_name, spare_name},
+};
+
+mod files;
+
+use files::{Files, SegmentMaker, Spare, failure};
+pub use files::{SpareRequest, make_spare};
+
+/// Least size of a segment in bytes.
+pub const MIN_SEGMENT_BYTES: u64 = 16 << 10;
+/// Greatest size of a segment in bytes.
+pub const MAX_SEGMENT_BYTES: u64 = 1 << 30;
+/// Greatest size of an entry's data in bytes.
+pub const MAX_ENTRY_BYTES: u64 = 256 << 20;
+
+/// A seal always fits.
+const SEAL_BYTES: u64 = RECORD_HEADER_BYTES;
+const BLOCK_BYTES: u64 = 4096;
+
+/// Whether the log waits for the disk.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum SyncMode {
+    /// Each commit ends with an fdatasync: what was acknowledged survives a power loss.
+    #[default]
+    Data,
+    /// No commit does: what was acknowledged survives the end of the process, but not of the machine, after
+    /// which the log may even be refused as corrupt.
+    None,
+}
+
+/// How a [`LogCore`] works.
+#[derive(Clone, Copy, Debug)]
+pub struct CoreConfig {
+    /// Size of a segment in bytes, a multiple of 4096 from [`MIN_SEGMENT_BYTES`] to [`MAX_SEGMENT_BYTES`].
+    /// Segments are larger where a single record, or the state of all groups, needs it.
+    pub segment_bytes: u64,
+    /// How many segments that nobody needs are kept for later use; the others are removed.
+    pub max_recycled_segments: usize,
+    /// Whether to wait for the disk.
+    pub sync: SyncMode,
+}
+
+/// One thing to record about a group.
+#[derive(Clone, Copy, Debug)]
+pub enum Action<'a> {
+    /// What the consensus core asks for.
+    Write(&'a Write),
+    /// Entries up to this position are not needed any more. Ignored where it is before an earlier one.
+    Release(&'a SnapshotMeta),
+    /// The group is gone.
+    Forget,
+}
+
+/// A segmented log of many groups.
+pub struct LogCore {
+    disk: Arc<dyn Disk>,
+    config: CoreConfig,
+    metrics: Arc<Metrics>,
+    log: u64,
+    ledger: Ledger,
+    active: Segment,
+    next: Option<Segment>,
+    batch: Batch,
+    next_batch: u64,
+    /// Segments before this one are not needed, as the log itself says.
+    horizon: u64,
+    spares: Vec<Spare>,
+    next_spare: u64,
+    /// Whether the present segment may lack some of the state with which segments begin: after a restart,
+    /// since an interrupted write may have torn it.
+    checkpoint_due: bool,
+    /// Whether the last batch is known to be durable by what follows it.
+    marked: bool,
+    failure: Option<LogFailure>,
+}
+
+impl CoreConfig {
+    fn validate(&self) -> Result<(), OpenError> {
+        let bytes = self.segment_bytes;
+        let in_range = (MIN_SEGMENT_BYTES..=MAX_SEGMENT_BYTES).contains(&bytes);
+        if in_range && bytes.is_multiple_of(BLOCK_BYTES) {
+            return Ok(());
+        }
+        let reason = format!(
+            "segment size {bytes} is not a multiple of {BLOCK_BYTES} from {MIN_SEGMENT_BYTES} to \
+             {MAX_SEGMENT_BYTES} bytes"
+        );
+        Err(OpenError::InvalidConfig { reason })
+    }
+}
+
+impl LogCore {
+    /// Opens the log on `disk`, or creates one there, with the random number `fresh_id` as its identity, if
+    /// there is none. An interrupted write at the end is cut off.
+    ///
+    /// # Errors
+    /// [`OpenError`] says what was found and what to do.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        config: CoreConfig,
+        fresh_id: u64,
+        metrics: Arc<Metrics>,
+    ) -> Result<(Self, Recovered), OpenError> {
+        config.validate()?;
+        let mut files = Files::list(disk.as_ref(), &config)?;
+        let created = files.segments.is_empty();
+        if created {
+            let mut maker = SegmentMaker {
+                disk: disk.as_ref(),
+                config: &config,
+                log: fresh_id,
+                spares: &mut files.spares,
+                next_spare: &mut files.next_spare,
+            };
+            let made = maker.make_first();
+            made.map_err(|failure| failure.on_open(config.segment_bytes))?;
+            files.segments.insert(1);
+        }
+        let found = recover(disk.as_ref(), &files.segments)?;
+        Self::resume(disk, config, metrics, found, files, created)
+    }
+
+    /// Makes durable what was read, and goes on from there.
+    fn resume(
+        disk: Arc<dyn Disk>,
+        config: CoreConfig,
+        metrics: Arc<Metrics>,
+        found: Found,
+        files: Files,
+        created: bool,
+    ) -> Result<(Self, Recovered), OpenError> {
+        if config.sync == SyncMode::Data {
+            secure_end(disk.as_ref(), found.last_batch.as_ref())?;
+        }
+        let horizon = found.replay.horizon;
+        let (groups, ledger) = found.replay.finish();
+        let mut log = Self {
+            batch: Batch::new(RecordCodec::new(SegmentId {
+                log: found.log,
+                sequence: found.active.sequence,
+            })),
+            disk,
+            config,
+            metrics,
+            log: found.log,
+            ledger,
+            active: found.active,
+            next: found.next,
+            next_batch: found.next_batch,
+            horizon,
+            spares: files.spares,
+            next_spare: files.next_spare,
+            checkpoint_due: true,
+            marked: found.last_batch.is_none(),
+            failure: None,
+        };
+        let recycled = log.recycle_all(&found.leftovers);
+        recycled.map_err(|failure| failure.on_open(config.segment_bytes))?;
+        log.begin_batch(found.end);
+        let recovered = Recovered {
+            groups,
+            created,
+            torn: found.torn,
+        };
+        Ok((log, recovered))
+    }
+
+    /// Records `actions` in their order and makes them durable, all in one write and one sync unless they go
+    /// over the end of a segment. After a crash on the way, the log holds the first of them up to some point.
+    ///
+    /// # Errors
+    /// [`LogFailure`], and the same again for every later call: the log is dead.
+    pub fn commit<'a>(
+        &mut self,
+        actions: impl IntoIterator<Item = (GroupId, Action<'a>)>,
+    ) -> Result<(), LogFailure> {
+        if let Some(failure) = &self.failure {
+            return Err(failure.clone());
+        }
+        let result = self.try_commit(actions);
+        self.failure = result.as_ref().err().cloned();
+        result
+    }
+
+    /// Records that everything so far is durable, so that later damage to it can't be taken for an
+    /// interrupted write. Does nothing where that is already known.
+    ///
+    /// # Errors
+    /// As [`LogCore::commit`].
+    pub fn mark(&mut self) -> Result<(), LogFailure> {
+        if let Some(failure) = &self.failure {
+            return Err(failure.clone());
+        }
+        if self.marked {
+            return Ok(());
+        }
+        let result = self
+            .push(&Fields::mark(), &Bytes::new())
+            .and_then(|()| self.flush());
+        self.failure = result.as_ref().err().cloned();
+        self.marked = true;
+        result
+    }
+
+    /// Whether there is anything of this group.
+    #[must_use]
+    pub fn contains(&self, group: GroupId) -> bool {
+        self.ledger.heads().contains_key(&group)
+    }
+
+    /// The group that keeps the oldest segment from being given back, as of the last release.
+    #[must_use]
+    pub fn pinned_by(&self) -> Option<GroupId> {
+        self.ledger.pinned_by()
+    }
+
+    /// Whether everything is known to be durable, see [`LogCore::mark`].
+    #[must_use]
+    pub const fn is_marked(&self) -> bool {
+        self.marked
+    }
+
+    /// The file to prepare, with [`make_spare`], before the present segment is full; none where one is at hand
+    /// or there is much room left. Without it, the log makes the file when it needs it.
+    pub fn wants_spare(&mut self) -> Option<SpareRequest> {
+        if !self.spares.is_empty() || self.batch.end() < self.active.capacity / 2 {
+            return None;
+        }
+        let name = spare_name(self.next_spare);
+        self.next_spare += 1;
+        Some(SpareRequest {
+            name,
+            bytes: self.config.segment_bytes,
+        })
+    }
+
+    /// Takes a file that [`make_spare`] has prepared.
+    pub fn add_spare(&mut self, spare: SpareRequest) {
+        self.spares.push(Spare {
+            name: spare.name,
+            recycled: false,
+        });
+    }
+
+    fn try_commit<'a>(
+        &mut self,
+        actions: impl IntoIterator<Item = (GroupId, Action<'a>)>,
+    ) -> Result<(), LogFailure> {
+        let mut released = false;
+        for (group, action) in actions {
+            self.complete_checkpoint()?;
+            released |= self.record(group, action)?;
+        }
+        if released {
+            self.push_horizon()?;
+        }
+        if self.batch.records() > 0 {
+            self.flush()?;
+            self.marked = false;
+            self.metrics.observe_commit();
+        }
+        self.recycle()
+    }
+
+    /// Encodes one action; tells whether segments may have become free by it.
+    fn record(&mut self, group: GroupId, action: Action<'_>) -> Result<bool, LogFailure> {
+        let none = Bytes::new();
+        match action {
+            Action::Write(Write::Put(entry)) => {
+                self.push(&Fields::put(group, entry), &entry.data)?;
+                self.ledger.put(group, entry.index);
+                Ok(false)
+            }
+            Action::Write(Write::TruncateFrom(from)) => {
+                self.push(&Fields::truncate(group, *from), &none)?;
+                self.ledger.truncate(group, *from);
+                Ok(false)
+            }
+            Action::Write(Write::Reset(start)) => {
+                let membership = encode_membership(&start.membership);
+                self.push(&Fields::start(Kind::Reset, group, start), &membership)?;
+                self.ledger.reset(group, start.clone());
+                Ok(true)
+            }
+            Action::Write(Write::HardState(state)) => {
+                self.push(&Fields::hard_state(group, state), &none)?;
+                self.ledger.hard_state(group, *state);
+                Ok(false)
+            }
+            Action::Release(start) => {
+                let membership = encode_membership(&start.membership);
+                self.push(&Fields::start(Kind::Release, group, start), &membership)?;
+                self.ledger.release(group, start.clone());
+                Ok(true)
+            }
+            Action::Forget => {
+                self.push(&Fields::forget(group), &none)?;
+                self.ledger.forget(group);
+                Ok(true)
+            }
+        }
+    }
+
+    /// Gives the present segment the state of all groups, so that it may become the oldest.
+    fn complete_checkpoint(&mut self) -> Result<(), LogFailure> {
+        if std::mem::take(&mut self.checkpoint_due) {
+            for (fields, payload) in self.ledger.checkpoint() {
+                self.push(&fields, &payload)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn push_horizon(&mut self) -> Result<(), LogFailure> {
+        let oldest = self.ledger.oldest_needed();
+        if oldest > self.horizon {
+            self.push(&Fields::horizon(oldest), &Bytes::new())?;
+            self.horizon = oldest;
+        }
+        Ok(())
+    }
+
+    /// Encodes a record, in the next segment where this one is full.
+    fn push(&mut self, fields: &Fields, payload: &Bytes) -> Result<(), LogFailure> {
+        let size = record_bytes(u64::try_from(payload.len()).unwrap_or(u64::MAX));
+        if self.batch.end() + size + SEAL_BYTES > self.active.capacity {
+            self.rotate(size)?;
+        }
+        self.batch.push(fields, payload);
+        Ok(())
+    }
+
+    /// Moves on to the next segment, which will have room for a record of `room` bytes.
+    fn rotate(&mut self, room: u64) -> Result<(), LogFailure> {
+        let checkpoint = self.ledger.checkpoint();
+        let checkpoint_bytes: u64 = checkpoint
+            .iter()
+            .map(|(_, payload)| record_bytes(u64::try_from(payload.len()).unwrap_or(u64::MAX)))
+            .sum();
+        let needed =
+            SEGMENT_HEADER_BYTES + RECORD_HEADER_BYTES + checkpoint_bytes + room + SEAL_BYTES;
+        // A checkpoint that all but fills its segment would be followed by the next one.
+        let needed = needed + 2 * checkpoint_bytes;
+        let capacity = needed
+            .next_multiple_of(BLOCK_BYTES)
+            .max(self.config.segment_bytes);
+        let next = match self.next.take() {
+            Some(next) if next.capacity >= needed => next,
+            _ => self.make_segment(self.active.sequence + 1, capacity)?,
+        };
+        self.batch.push(&Fields::seal(), &Bytes::new());
+        self.flush()?;
+        self.ledger.begin_segment(next.sequence);
+        self.active = next;
+        self.begin_batch(SEGMENT_HEADER_BYTES);
+        self.horizon = self.horizon.max(self.ledger.oldest_needed());
+        self.batch
+            .push(&Fields::horizon(self.horizon), &Bytes::new());
+        for (fields, payload) in &checkpoint {
+            self.batch.push(fields, payload);
+        }
+        Ok(())
+    }
+
+    /// Writes the batch, waits for the disk, and begins the next batch.
+    fn flush(&mut self) -> Result<(), LogFailure> {
+        let name = segment_name(self.active.sequence);
+        let (start, end) = (self.batch.start(), self.batch.end());
+        let written = self.active.file.write_at(start, &mut self.batch.parts());
+        written.map_err(|error| failure(self.disk.as_ref(), "write", &name, error))?;
+        if self.config.sync == SyncMode::Data {
+            let synced = self.active.file.sync();
+            synced.map_err(|error| failure(self.disk.as_ref(), "sync", &name, error))?;
+        }
+        self.metrics
+            .observe_write(self.batch.records(), end - start);
+        self.next_batch += 1;
+        self.begin_batch(end);
+        Ok(())
+    }
+
+    fn begin_batch(&mut self, start: u64) {
+        let codec = RecordCodec::new(SegmentId {
+            log: self.log,
+            sequence: self.active.sequence,
+        });
+        self.batch.begin(codec, self.next_batch, start);
+        self.metrics.set_segments(self.ledger.segments());
+    }
+
+    fn make_segment(&mut self, sequence: u64, capacity: u64) -> Result<Segment, LogFailure> {
+        let mut maker = SegmentMaker {
+            disk: self.disk.as_ref(),
+            config: &self.config,
+            log: self.log,
+            spares: &mut self.spares,
+            next_spare: &mut self.next_spare,
+        };
+        maker.make(sequence, capacity)
+    }
+
+    /// Gives back the segments before the horizon, which is durable.
+    fn recycle(&mut self) -> Result<(), LogFailure> {
+        let mut free = Vec::new();
+        while let Some(sequence) = self.ledger.pop_before(self.horizon) {
+            free.push(sequence);
+        }
+        self.recycle_all(&free)
+    }
+
+    fn recycle_all(&mut self, free: &[u64]) -> Result<(), LogFailure> {
+        let disk = Arc::clone(&self.disk);
+        let fail = |operation, name: &str, error| failure(disk.as_ref(), operation, name, error);
+        for sequence in free {
+            let name = segment_name(*sequence);
+            let size = disk.open(&name).and_then(|file| file.size());
+            let size = size.map_err(|error| fail("open", &name, error))?;
+            let fits = size == self.config.segment_bytes;
+            if fits && self.spares.len() < self.config.max_recycled_segments {
+                let spare = spare_name(self.next_spare);
+                self.next_spare += 1;
+                let renamed = disk.rename(&name, &spare);
+                renamed.map_err(|error| fail("rename", &name, error))?;
+                self.spares.push(Spare {
+                    name: spare,
+                    recycled: true,
+                });
+            } else {
+                disk.remove(&name)
+                    .map_err(|error| fail("remove", &name, error))?;
+            }
+            self.metrics.observe_recycled();
+        }
+        // Before a spare gets a new header, its old name must be gone for good.
+        if !free.is_empty() && self.config.sync == SyncMode::Data {
+            disk.sync_dir().map_err(|error| fail("sync", "", error))?;
+        }
+        self.metrics.set_segments(self.ledger.segments());
+        Ok(())
+    }
+}
+
+/// Makes durable what was read at the end of the log: the process that wrote it may have ended between write
+/// and sync, or because of a failed sync, after which the kernel takes pages for clean that never reached the
+/// disk. Writing the same bytes again makes them dirty.
+fn secure_end(disk: &dyn Disk, last: Option<&LastBatch>) -> Result<(), OpenError> {
+    if let Some(last) = last {
+        let name = segment_name(last.sequence);
+        let rewrite = || {
+            let file = disk.open(&name)?;
+            file.write_at(last.start, &mut [io::IoSlice::new(&last.bytes)])?;
+            file.sync()
+        };
+        rewrite()
+            .map_err(|error| OpenError::io("sync", format!("{}/{name}", disk.describe()), error))?;
+    }
+    let synced = disk.sync_dir();
+    synced.map_err(|error| OpenError::io("sync", disk.describe(), error))
+}

@@ -1,0 +1,170 @@
+//! Removes rows that no readable revision needs, in small steps.
+//!
+//! An event at or before the compacted revision means that what it displaced can't be read any more, so the displaced
+//! row goes, and the tombstone of a deletion with it. Both go in one batch: without the tombstone the displaced
+//! record would come back to life. Events at the compacted revision itself stay readable.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use synod_engine::{Batch, Snapshot, Space};
+use synod_types::LogPosition;
+
+use crate::history::history_key;
+use crate::revisions::{Change, rows_from};
+use crate::state::State;
+use crate::view::Shared;
+use crate::{EventKind, MvccError, Revision};
+
+/// The most rows of a step: writers wait while they are removed, a few microseconds each.
+const MAX_STEP_ROWS: usize = 500;
+
+/// How far a step came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CompactionStep {
+    /// Rows that were removed.
+    pub rows: usize,
+    /// Whether everything up to the compacted revision is gone.
+    pub is_done: bool,
+    /// Up to which revision everything is gone.
+    pub swept: Revision,
+}
+
+/// Removes compacted rows and persists, on a thread of its owner's choice, beside the applying one.
+#[derive(Clone)]
+pub struct Compactor {
+    shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Compactor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Compactor").finish_non_exhaustive()
+    }
+}
+
+/// What a step removes.
+#[derive(Default)]
+struct Sweep {
+    batch: Batch,
+    bytes: u64,
+    swept: Revision,
+}
+
+impl Compactor {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// Removes about `max_rows` rows, but not many at once; a few more where one revision changed many keys. Waits
+    /// while the engine is busy. Goes on after a restart where it was. One thread at a time.
+    ///
+    /// # Errors
+    /// Of the engine.
+    pub fn step(&self, max_rows: usize) -> Result<CompactionStep, MvccError> {
+        let (engine, snapshot, from) = {
+            let core = self.shared.core.lock();
+            let engine = Arc::clone(&core.engine);
+            // Of its own: views still show what earlier steps removed.
+            let snapshot = engine.snapshot();
+            (engine, snapshot, core.state)
+        };
+        if from.swept >= from.compacted {
+            return Ok(CompactionStep {
+                rows: 0,
+                is_done: true,
+                swept: from.swept,
+            });
+        }
+        let sweep = plan(&*snapshot, &from, max_rows.min(MAX_STEP_ROWS))?;
+        drop(snapshot);
+        engine.wait_for_room();
+        let rows = sweep.batch.len();
+        let mut core = self.shared.core.lock();
+        if core.state.swept != from.swept || !Arc::ptr_eq(&core.engine, &engine) {
+            // Another thread was faster, or the engine was replaced: its rows are grouped differently.
+            return Ok(CompactionStep {
+                rows: 0,
+                is_done: false,
+                swept: core.state.swept,
+            });
+        }
+        let mut state = core.state;
+        state.swept = sweep.swept;
+        state.live_bytes = state.live_bytes.saturating_sub(sweep.bytes);
+        let mut batch = sweep.batch;
+        let (key, row) = state.row();
+        batch.put(Space::Meta, key, row);
+        core.engine.write(batch)?;
+        core.state = state;
+        self.shared
+            .live_bytes
+            .store(state.live_bytes, Ordering::Relaxed);
+        drop(core);
+        Ok(CompactionStep {
+            rows,
+            is_done: state.swept >= state.compacted,
+            swept: state.swept,
+        })
+    }
+
+    /// Makes all commits so far safe against power loss, as [`MvccStore::persist`](crate::MvccStore::persist).
+    ///
+    /// # Errors
+    /// Of the engine.
+    pub fn persist(&self) -> Result<LogPosition, MvccError> {
+        let (engine, applied) = {
+            let core = self.shared.core.lock();
+            (Arc::clone(&core.engine), core.state.applied)
+        };
+        engine.persist()?;
+        Ok(applied)
+    }
+}
+
+/// Collects what to remove next.
+fn plan(snapshot: &dyn Snapshot, from: &State, max_rows: usize) -> Result<Sweep, MvccError> {
+    let mut sweep = Sweep {
+        swept: from.swept,
+        ..Sweep::default()
+    };
+    for row in rows_from(snapshot, from.swept)? {
+        let row = row?;
+        if row.first > from.compacted {
+            break;
+        }
+        if sweep.batch.len() >= max_rows {
+            return Ok(sweep);
+        }
+        for (revision, changes) in row.within(from.swept.next(), from.compacted) {
+            for change in changes {
+                sweep.remove(revision, change);
+            }
+            sweep.swept = revision;
+            if sweep.batch.len() >= max_rows && revision < row.last() {
+                return Ok(sweep);
+            }
+        }
+        if row.last() < from.compacted && row.last() <= from.counted {
+            sweep.bytes += row.bytes as u64;
+            sweep.batch.delete(Space::Revisions, row.key());
+        }
+    }
+    sweep.swept = from.compacted;
+    Ok(sweep)
+}
+
+impl Sweep {
+    fn remove(&mut self, revision: Revision, change: &Change) {
+        if change.displaced == Revision::ZERO {
+            return;
+        }
+        let row = history_key(&change.key, change.displaced);
+        self.bytes += (row.len() + change.displaced_bytes) as u64;
+        self.batch.delete(Space::History, row);
+        if change.kind == EventKind::Delete {
+            let tombstone = history_key(&change.key, revision);
+            self.bytes += tombstone.len() as u64;
+            self.batch.delete(Space::History, tombstone);
+        }
+    }
+}

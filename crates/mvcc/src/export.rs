@@ -1,0 +1,129 @@
+//! The whole content as a stream that can be resumed, and back into an empty engine.
+//!
+//! A chunk is a sequence of rows: space, length of the key, length of the value, key, value. A resume token is the
+//! space and the key of the last row.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use synod_engine::{Batch, Direction, Engine, Space};
+
+use crate::codec::{Cursor, put_varint};
+use crate::{MvccError, View};
+
+/// Rows that are written at once by an import.
+const IMPORT_BATCH_BYTES: usize = 1 << 20;
+
+/// The rows after `resume_after` (empty: from the start) up to about `max_bytes`, at least one; and where to go on,
+/// or nothing at the end. With the same view the same arguments give the same chunk.
+///
+/// # Errors
+/// [`MvccError::MalformedImport`] for a token that isn't one, or of the engine.
+pub fn export(
+    view: &View,
+    resume_after: &Bytes,
+    max_bytes: usize,
+) -> Result<(Bytes, Option<Bytes>), MvccError> {
+    let (first, mut start) = match resume_after.first() {
+        None => (0, Bound::Unbounded),
+        Some(number) => {
+            let space = Space::from_number(*number).ok_or(MvccError::MalformedImport {
+                detail: "resume token of an unknown space",
+            })?;
+            (space.index(), Bound::Excluded(resume_after.slice(1..)))
+        }
+    };
+    let mut chunk = BytesMut::with_capacity(max_bytes.min(1 << 20));
+    for space in &Space::ALL[first..] {
+        let bounds = (start, Bound::Unbounded);
+        for row in view.source().scan(*space, bounds, Direction::Forward) {
+            let (key, value) = row?;
+            chunk.put_u8(space.number());
+            put_varint(&mut chunk, key.len() as u64);
+            put_varint(&mut chunk, value.len() as u64);
+            chunk.put_slice(&key);
+            chunk.put_slice(&value);
+            if chunk.len() >= max_bytes {
+                let mut token = BytesMut::with_capacity(1 + key.len());
+                token.put_u8(space.number());
+                token.put_slice(&key);
+                return Ok((chunk.freeze(), Some(token.freeze())));
+            }
+        }
+        start = Bound::Unbounded;
+    }
+    Ok((chunk.freeze(), None))
+}
+
+/// Writes exported chunks, in order, into an engine that was empty.
+#[derive(Debug)]
+pub struct Importer {
+    engine: Arc<dyn Engine>,
+    batch: Batch,
+    rows: u64,
+}
+
+impl Importer {
+    /// An import into `engine`, which must hold nothing.
+    ///
+    /// # Errors
+    /// [`MvccError::MalformedImport`] where it does, or of the engine.
+    pub fn new(engine: Arc<dyn Engine>) -> Result<Self, MvccError> {
+        let snapshot = engine.snapshot();
+        for space in Space::ALL {
+            let all = (Bound::Unbounded, Bound::Unbounded);
+            if snapshot
+                .scan(space, all, Direction::Forward)
+                .next()
+                .is_some()
+            {
+                return Err(MvccError::MalformedImport {
+                    detail: "the engine is not empty",
+                });
+            }
+        }
+        Ok(Self {
+            engine,
+            batch: Batch::new(),
+            rows: 0,
+        })
+    }
+
+    /// Writes a chunk.
+    ///
+    /// # Errors
+    /// [`MvccError::MalformedImport`], or of the engine. Destroy the engine then.
+    pub fn write(&mut self, chunk: Bytes) -> Result<(), MvccError> {
+        let mut cursor = Cursor::new(chunk);
+        while !cursor.is_empty() {
+            let (space, key, value) = row(&mut cursor).ok_or(MvccError::MalformedImport {
+                detail: "a row is cut off or of an unknown space",
+            })?;
+            // Rows are kept; slices would keep whole chunks.
+            let (key, value) = (Bytes::copy_from_slice(&key), Bytes::copy_from_slice(&value));
+            self.batch.put(space, key, value);
+            self.rows += 1;
+            if self.batch.bytes() >= IMPORT_BATCH_BYTES {
+                self.engine.write(std::mem::take(&mut self.batch))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the import: everything is safe against power loss. Answers how many rows there were.
+    ///
+    /// # Errors
+    /// Of the engine.
+    pub fn finish(&mut self) -> Result<u64, MvccError> {
+        self.engine.write(std::mem::take(&mut self.batch))?;
+        self.engine.persist()?;
+        Ok(self.rows)
+    }
+}
+
+fn row(cursor: &mut Cursor) -> Option<(Space, Bytes, Bytes)> {
+    let space = Space::from_number(cursor.u8()?)?;
+    let (key, value) = (cursor.length()?, cursor.length()?);
+    Some((space, cursor.take(key)?, cursor.take(value)?))
+}

@@ -1,0 +1,90 @@
+//! What transactions changed since the last engine write.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use bytes::Bytes;
+use synod_engine::{Batch, Space};
+
+/// A changed row.
+#[derive(Clone, Debug)]
+pub(crate) struct Pending {
+    /// The new value; nothing if the row goes.
+    pub(crate) value: Option<Bytes>,
+    /// Whether the engine has the row. Kept for `Latest` only, where it decides how the number of keys changes.
+    pub(crate) existed: bool,
+}
+
+/// Changed rows by space, with what is needed to take back the running transaction.
+#[derive(Default)]
+pub(crate) struct Overlay {
+    spaces: [BTreeMap<Bytes, Pending>; Space::COUNT],
+    undo: Vec<(Space, Bytes, Option<Pending>)>,
+    rows: usize,
+}
+
+impl Overlay {
+    pub(crate) fn get(&self, space: Space, key: &[u8]) -> Option<&Pending> {
+        self.spaces[space.index()].get(key)
+    }
+
+    pub(crate) fn space(&self, space: Space) -> &BTreeMap<Bytes, Pending> {
+        &self.spaces[space.index()]
+    }
+
+    /// Changes a row. `existed` counts only for a row's first change.
+    pub(crate) fn set(&mut self, space: Space, key: Bytes, value: Option<Bytes>, existed: bool) {
+        match self.spaces[space.index()].entry(key) {
+            Entry::Vacant(entry) => {
+                self.undo.push((space, entry.key().clone(), None));
+                entry.insert(Pending { value, existed });
+                self.rows += 1;
+            }
+            Entry::Occupied(mut entry) => {
+                let existed = entry.get().existed;
+                let key = entry.key().clone();
+                let before = entry.insert(Pending { value, existed });
+                self.undo.push((space, key, Some(before)));
+            }
+        }
+    }
+
+    /// Makes the changes of the running transaction final.
+    pub(crate) fn keep(&mut self) {
+        self.undo.clear();
+    }
+
+    /// Takes back the changes of the running transaction.
+    pub(crate) fn undo(&mut self) {
+        while let Some((space, key, before)) = self.undo.pop() {
+            let rows = &mut self.spaces[space.index()];
+            match before {
+                Some(before) => {
+                    rows.insert(key, before);
+                }
+                None => {
+                    rows.remove(&key);
+                    self.rows -= 1;
+                }
+            }
+        }
+    }
+
+    /// Moves all changes into a batch.
+    pub(crate) fn drain_into(&mut self, batch: &mut Batch) {
+        self.undo.clear();
+        self.rows = 0;
+        for space in Space::ALL {
+            for (key, pending) in std::mem::take(&mut self.spaces[space.index()]) {
+                match pending.value {
+                    Some(value) => batch.put(space, key, value),
+                    None => batch.delete(space, key),
+                }
+            }
+        }
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+}

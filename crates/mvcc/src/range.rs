@@ -1,0 +1,416 @@
+//! Reads at one revision, current or past.
+
+pub(crate) mod past;
+
+use bytes::Bytes;
+use synod_engine::{Direction, Space};
+
+use self::past::PastRows;
+use crate::history::versions_up_to;
+use crate::revisions::{Change, rows_from};
+use crate::source::Source;
+use crate::view::ViewInner;
+use crate::{
+    Compare, EventKind, KeyRange, KeyValueView, MvccError, RangeQuery, RangeResult, Revision,
+    SortOrder, SortTarget,
+};
+
+/// Revisions that are taken back to count at an earlier one; beyond that the keys are counted.
+const MAX_COUNTED_BACK: usize = 100_000;
+
+/// When a read looks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Time {
+    Current,
+    Past(Revision),
+}
+
+/// The keyspace as a view or a transaction sees it.
+pub(crate) struct Reading<'a> {
+    pub(crate) source: Source<'a>,
+    /// What was committed when the source's snapshot was taken.
+    pub(crate) view: &'a ViewInner,
+    /// The newest revision that can be read; for a transaction with changes its own.
+    pub(crate) current: Revision,
+    pub(crate) compacted: Revision,
+}
+
+/// Records, each with its parsed fields.
+type Records<'a> = Box<dyn Iterator<Item = Result<(Bytes, Bytes), MvccError>> + 'a>;
+
+/// What a scan gathered.
+struct Gathered {
+    kvs: Vec<Bytes>,
+    scanned: u64,
+    hit_limit: bool,
+}
+
+impl<'a> Reading<'a> {
+    /// Checks a query's revision; zero and less is the current one.
+    pub(crate) fn time(&self, revision: Option<Revision>) -> Result<Time, MvccError> {
+        match revision {
+            Some(revision) if revision > self.current => Err(MvccError::FutureRevision {
+                current: self.current,
+            }),
+            Some(revision) if revision > Revision::ZERO && revision < self.compacted => {
+                Err(MvccError::Compacted {
+                    compacted: self.compacted,
+                })
+            }
+            Some(revision) if revision > Revision::ZERO && revision < self.current => {
+                Ok(Time::Past(revision))
+            }
+            Some(_) | None => Ok(Time::Current),
+        }
+    }
+
+    /// A key's record.
+    pub(crate) fn get(&self, key: &[u8], time: Time) -> Result<Option<Bytes>, MvccError> {
+        let latest = match self.source.get(Space::Latest, key) {
+            // The empty key is nobody's.
+            _ if key.is_empty() => None,
+            latest => latest?,
+        };
+        let Time::Past(revision) = time else {
+            return Ok(latest);
+        };
+        if let Some(latest) = latest
+            && KeyValueView::parse(&latest)?.modified <= revision
+        {
+            return Ok(Some(latest));
+        }
+        let versions = versions_up_to(key, revision);
+        let row = self
+            .source
+            .scan(Space::History, versions, Direction::Forward)
+            .next()
+            .transpose()?;
+        Ok(row
+            .map(|(_, record)| record)
+            .filter(|record| !record.is_empty()))
+    }
+
+    /// The records within `range` in key order. Backwards only at the current revision.
+    fn records(&self, range: &KeyRange, time: Time, direction: Direction) -> Records<'a> {
+        match time {
+            Time::Current => Box::new(
+                self.source
+                    .scan(Space::Latest, range.bounds(), direction)
+                    .map(|row| row.map_err(MvccError::from)),
+            ),
+            Time::Past(revision) => Box::new(PastRows::new(self.source, range, revision)),
+        }
+    }
+
+    /// Answers a query.
+    pub(crate) fn range(&self, query: &RangeQuery) -> Result<RangeResult, MvccError> {
+        let time = self.time(query.revision)?;
+        let mut result = RangeResult {
+            revision: self.current,
+            ..RangeResult::default()
+        };
+        if query.range.is_empty() {
+            return Ok(result);
+        }
+        if query.count_only {
+            result.count = self.count(&query.range, time)?;
+            return Ok(result);
+        }
+        let gathered = match &query.range {
+            KeyRange::One(key) => gather_one(query, self.get(key, time)?)?,
+            KeyRange::Span { .. } => self.gather(query, time)?,
+        };
+        result.count = gathered.scanned;
+        if gathered.hit_limit {
+            result.count = self.count(&query.range, time)?;
+        }
+        result.kvs = sorted(query, gathered.kvs)?;
+        result.more = query.limit > 0
+            && if gathered.hit_limit {
+                result.count > query.limit as u64
+            } else {
+                result.kvs.len() > query.limit
+            };
+        if query.limit > 0 {
+            result.kvs.truncate(query.limit);
+        }
+        if query.keys_only && query.target == SortTarget::Value {
+            for record in &mut result.kvs {
+                *record = KeyValueView::parse(record)?.without_value(record);
+            }
+        }
+        Ok(result)
+    }
+
+    fn gather(&self, query: &RangeQuery, time: Time) -> Result<Gathered, MvccError> {
+        let direction = scan_direction(query, time);
+        let limit = pushed_limit(query, direction);
+        let mut gathered = Gathered {
+            kvs: Vec::with_capacity(limit.min(1024)),
+            scanned: 0,
+            hit_limit: false,
+        };
+        let mut bytes = 0;
+        for row in self.records(&query.range, time, direction) {
+            let (_, record) = row?;
+            gathered.scanned += 1;
+            let Some(record) = selected(query, record)? else {
+                continue;
+            };
+            bytes += record.len();
+            if bytes > query.max_bytes {
+                return Err(MvccError::ResultTooLarge {
+                    max_bytes: query.max_bytes,
+                });
+            }
+            gathered.kvs.push(record);
+            if gathered.kvs.len() == limit {
+                gathered.hit_limit = true;
+                break;
+            }
+        }
+        Ok(gathered)
+    }
+
+    /// Keys within `range`.
+    pub(crate) fn count(&self, range: &KeyRange, time: Time) -> Result<u64, MvccError> {
+        match (range, time) {
+            (KeyRange::One(key), _) => Ok(u64::from(self.get(key, time)?.is_some())),
+            (_, Time::Current) => {
+                let committed = self.view.count(range)?;
+                Ok(committed.saturating_add_signed(self.pending_growth(range)))
+            }
+            (_, Time::Past(revision)) => match self.counted_back(range, revision)? {
+                Some(count) => Ok(count),
+                None => {
+                    let mut count = 0;
+                    for row in self.records(range, time, Direction::Forward) {
+                        row?;
+                        count += 1;
+                    }
+                    Ok(count)
+                }
+            },
+        }
+    }
+
+    /// The count at `revision` by taking back what happened since, where that isn't too much.
+    fn counted_back(&self, range: &KeyRange, revision: Revision) -> Result<Option<u64>, MvccError> {
+        let committed = self.view.revision;
+        if revision > committed {
+            return Ok(None);
+        }
+        if revision == committed {
+            return self.view.count(range).map(Some);
+        }
+        let ring = &self.view.caches.ring;
+        let growth = match ring.growth(range, revision.next(), committed) {
+            Some(growth) => growth,
+            None if committed.since(revision) <= MAX_COUNTED_BACK => {
+                self.stored_growth(range, revision.next(), committed)?
+            }
+            None => return Ok(None),
+        };
+        let count = self.view.count(range)?;
+        Ok(Some(count.saturating_add_signed(-growth)))
+    }
+
+    /// By how much the keys within `range` grew over `from..=to`, from what is stored about these revisions.
+    fn stored_growth(
+        &self,
+        range: &KeyRange,
+        from: Revision,
+        to: Revision,
+    ) -> Result<i64, MvccError> {
+        let mut growth = 0;
+        for row in rows_from(&*self.view.snapshot, from)? {
+            let row = row?;
+            if row.first > to {
+                break;
+            }
+            for (_, changes) in row.within(from, to) {
+                let within = changes.iter().filter(|change| range.contains(&change.key));
+                growth += within.map(Change::growth).sum::<i64>();
+            }
+        }
+        Ok(growth)
+    }
+
+    /// By how much pending changes add to the keys within `range`.
+    fn pending_growth(&self, range: &KeyRange) -> i64 {
+        let Some(overlay) = self.source.overlay else {
+            return 0;
+        };
+        let (low, high) = range.bounds();
+        overlay
+            .space(Space::Latest)
+            .range::<Bytes, _>((low.as_ref(), high.as_ref()))
+            .map(|(_, pending)| i64::from(pending.value.is_some()) - i64::from(pending.existed))
+            .sum()
+    }
+
+    /// Whether a condition holds now.
+    pub(crate) fn compare(&self, compare: &Compare) -> Result<bool, MvccError> {
+        if let KeyRange::One(key) = &compare.range {
+            return match self.get(key, Time::Current)? {
+                Some(record) => Ok(compare.holds_for(&KeyValueView::parse(&record)?, &record)),
+                None => Ok(compare.holds_for_nothing()),
+            };
+        }
+        let mut found = false;
+        if !compare.range.is_empty() {
+            for row in self.records(&compare.range, Time::Current, Direction::Forward) {
+                let (_, record) = row?;
+                found = true;
+                if !compare.holds_for(&KeyValueView::parse(&record)?, &record) {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(found || compare.holds_for_nothing())
+    }
+
+    /// The current keys and records within `range`, for a deletion.
+    pub(crate) fn all(&self, range: &KeyRange) -> Result<Vec<(Bytes, Bytes)>, MvccError> {
+        if let KeyRange::One(key) = range {
+            let record = self.get(key, Time::Current)?;
+            return Ok(record
+                .map(|record| (key.clone(), record))
+                .into_iter()
+                .collect());
+        }
+        if range.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.records(range, Time::Current, Direction::Forward)
+            .collect()
+    }
+
+    /// Records in key order from the start of `range` until `max_bytes` or `limit` are reached (zero: no limit), for
+    /// a stream; and whether the range was read to its end.
+    pub(crate) fn chunk(
+        &self,
+        range: &KeyRange,
+        time: Time,
+        limit: usize,
+        max_bytes: usize,
+    ) -> Result<(Vec<(Bytes, Bytes)>, bool), MvccError> {
+        let mut rows = Vec::new();
+        let mut bytes = 0;
+        for row in self.records(range, time, Direction::Forward) {
+            let row = row?;
+            bytes += row.1.len();
+            rows.push(row);
+            if bytes >= max_bytes || rows.len() == limit {
+                return Ok((rows, false));
+            }
+        }
+        Ok((rows, true))
+    }
+}
+
+/// Whether a result can come straight from a backward scan.
+fn scan_direction(query: &RangeQuery, time: Time) -> Direction {
+    let by_key = query.target == SortTarget::Key && query.order == SortOrder::Descend;
+    if by_key && time == Time::Current {
+        Direction::Backward
+    } else {
+        Direction::Forward
+    }
+}
+
+/// After how many records a scan can stop; zero: it can't. Without an order the limit counts in key order even if a
+/// target is given: as etcd does, one more is fetched, then sorted, then cut.
+fn pushed_limit(query: &RangeQuery, direction: Direction) -> usize {
+    if query.limit == 0 || query.has_filters() {
+        return 0;
+    }
+    match (query.target, query.order) {
+        (SortTarget::Key, SortOrder::None | SortOrder::Ascend) => query.limit,
+        (SortTarget::Key, SortOrder::Descend) if direction == Direction::Backward => query.limit,
+        (_, SortOrder::None) => query.limit.saturating_add(1),
+        (_, SortOrder::Ascend | SortOrder::Descend) => 0,
+    }
+}
+
+fn gather_one(query: &RangeQuery, record: Option<Bytes>) -> Result<Gathered, MvccError> {
+    let scanned = u64::from(record.is_some());
+    let record = record.map(|record| selected(query, record)).transpose()?;
+    Ok(Gathered {
+        kvs: record.flatten().into_iter().collect(),
+        scanned,
+        hit_limit: false,
+    })
+}
+
+/// The record as the query wants it; nothing if a filter drops it.
+fn selected(query: &RangeQuery, record: Bytes) -> Result<Option<Bytes>, MvccError> {
+    if !query.has_filters() && !query.keys_only {
+        return Ok(Some(record));
+    }
+    let view = KeyValueView::parse(&record)?;
+    if !query.modified.admits(view.modified) || !query.created.admits(view.create) {
+        return Ok(None);
+    }
+    if query.keys_only && query.target != SortTarget::Value {
+        return Ok(Some(view.keys_only(&record)));
+    }
+    Ok(Some(record))
+}
+
+/// Sorts records that are in key order, ascending or as scanned.
+fn sorted(query: &RangeQuery, mut kvs: Vec<Bytes>) -> Result<Vec<Bytes>, MvccError> {
+    let descend = query.order == SortOrder::Descend;
+    if query.target == SortTarget::Key && !descend {
+        return Ok(kvs);
+    }
+    let mut keyed = Vec::with_capacity(kvs.len());
+    for record in kvs.drain(..) {
+        keyed.push((KeyValueView::parse(&record)?, record));
+    }
+    keyed.sort_by(|(a, a_record), (b, b_record)| {
+        let order = match query.target {
+            SortTarget::Key => a.key(a_record).cmp(&b.key(b_record)),
+            SortTarget::Version => a.version.cmp(&b.version),
+            SortTarget::Create => a.create.cmp(&b.create),
+            SortTarget::Mod => a.modified.cmp(&b.modified),
+            SortTarget::Value => a.value(a_record).cmp(b.value(b_record)),
+        };
+        if descend { order.reverse() } else { order }
+    });
+    kvs.extend(keyed.into_iter().map(|(_, record)| record));
+    Ok(kvs)
+}
+
+impl Reading<'_> {
+    /// The record that an event wrote, if it is still stored.
+    pub(crate) fn written(
+        &self,
+        kind: EventKind,
+        key: &[u8],
+        revision: Revision,
+    ) -> Result<Option<Bytes>, MvccError> {
+        match kind {
+            EventKind::Delete => Ok(Some(crate::record::tombstone(key, revision))),
+            EventKind::Put => {
+                if let Some(latest) = self.source.get(Space::Latest, key)?
+                    && KeyValueView::parse(&latest)?.modified == revision
+                {
+                    return Ok(Some(latest));
+                }
+                self.displaced(key, revision)
+            }
+        }
+    }
+
+    /// The record of `key` that was written at `revision` and displaced later, if it is still stored.
+    pub(crate) fn displaced(
+        &self,
+        key: &[u8],
+        revision: Revision,
+    ) -> Result<Option<Bytes>, MvccError> {
+        let row = crate::history::history_key(key, revision);
+        let record = self.source.get(Space::History, &row)?;
+        Ok(record.filter(|record| !record.is_empty()))
+    }
+}

@@ -1,0 +1,208 @@
+//! Rows of `Revisions`: what each revision changed.
+//!
+//! A row holds consecutive revisions, from the one that is its key on, so that applying many small transactions
+//! at once costs one row. How revisions are grouped is each member's own affair.
+
+use std::ops::Bound;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use synod_engine::{Direction, Snapshot, Space};
+
+use crate::codec::{Cursor, put_bytes, put_varint};
+use crate::{EventKind, MvccError, Revision};
+
+/// A row is closed when it is larger than this.
+const MAX_ROW_BYTES: usize = 16 << 10;
+
+const PUT: u8 = 0;
+const DELETE: u8 = 1;
+
+/// A change as the row knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Change {
+    pub(crate) kind: EventKind,
+    pub(crate) key: Bytes,
+    /// Revision of the displaced version; zero if there was none.
+    pub(crate) displaced: Revision,
+    /// Bytes of the displaced record.
+    pub(crate) displaced_bytes: usize,
+}
+
+impl Change {
+    /// By how much the number of keys grew.
+    pub(crate) fn growth(&self) -> i64 {
+        match (self.kind, self.displaced == Revision::ZERO) {
+            (EventKind::Put, true) => 1,
+            (EventKind::Delete, false) => -1,
+            (EventKind::Put, false) | (EventKind::Delete, true) => 0,
+        }
+    }
+}
+
+/// Collects changes into rows.
+#[derive(Default)]
+pub(crate) struct RowWriter {
+    rows: Vec<(Revision, BytesMut)>,
+}
+
+impl RowWriter {
+    /// Adds a revision; the one after the last added.
+    pub(crate) fn push(&mut self, revision: Revision, changes: &[Change]) {
+        let fits = self
+            .rows
+            .last()
+            .is_some_and(|(_, row)| row.len() < MAX_ROW_BYTES);
+        if !fits {
+            self.rows.push((revision, BytesMut::new()));
+        }
+        let Some((_, row)) = self.rows.last_mut() else {
+            return;
+        };
+        put_varint(row, changes.len() as u64);
+        for change in changes {
+            row.put_u8(match change.kind {
+                EventKind::Put => PUT,
+                EventKind::Delete => DELETE,
+            });
+            put_bytes(row, &change.key);
+            put_varint(row, change.displaced.get().cast_unsigned());
+            put_varint(row, change.displaced_bytes as u64);
+        }
+    }
+
+    /// The rows; each in a buffer of its own.
+    pub(crate) fn take(&mut self) -> impl Iterator<Item = (Bytes, Bytes)> {
+        std::mem::take(&mut self.rows)
+            .into_iter()
+            .map(|(first, row)| (row_key(first), Bytes::copy_from_slice(&row)))
+    }
+}
+
+fn row_key(first: Revision) -> Bytes {
+    Bytes::copy_from_slice(&first.to_be_bytes())
+}
+
+/// A decoded row.
+pub(crate) struct RevisionRow {
+    pub(crate) first: Revision,
+    /// The changes of `first` and the revisions after it.
+    pub(crate) revisions: Vec<Vec<Change>>,
+    /// Key and value bytes of the row.
+    pub(crate) bytes: usize,
+}
+
+impl RevisionRow {
+    fn decode(key: &Bytes, row: Bytes) -> Result<Self, MvccError> {
+        let bytes = key.len() + row.len();
+        let first = <[u8; 8]>::try_from(&key[..])
+            .map(|key| Revision::new(i64::from_be_bytes(key)))
+            .map_err(|_| MvccError::corrupt("revision row with a malformed key"))?;
+        let mut cursor = Cursor::new(row);
+        let mut revisions = Vec::new();
+        while !cursor.is_empty() {
+            let changes = decode_changes(&mut cursor).ok_or_else(|| {
+                MvccError::corrupt(format!("undecodable revision row at {first}"))
+            })?;
+            revisions.push(changes);
+        }
+        Ok(Self {
+            first,
+            revisions,
+            bytes,
+        })
+    }
+
+    /// The last revision of the row.
+    pub(crate) fn last(&self) -> Revision {
+        self.first.plus(self.revisions.len()).prev()
+    }
+
+    pub(crate) fn key(&self) -> Bytes {
+        row_key(self.first)
+    }
+
+    /// The row's revisions within `from..=to`, with their changes.
+    pub(crate) fn within(
+        &self,
+        from: Revision,
+        to: Revision,
+    ) -> impl Iterator<Item = (Revision, &[Change])> {
+        self.revisions
+            .iter()
+            .enumerate()
+            .map(|(at, changes)| (self.first.plus(at), &changes[..]))
+            .filter(move |(revision, _)| *revision >= from && *revision <= to)
+    }
+}
+
+fn decode_changes(cursor: &mut Cursor) -> Option<Vec<Change>> {
+    let count = cursor.length()?;
+    let mut changes = Vec::new();
+    for _ in 0..count {
+        let kind = match cursor.u8()? {
+            PUT => EventKind::Put,
+            DELETE => EventKind::Delete,
+            _ => return None,
+        };
+        changes.push(Change {
+            kind,
+            key: cursor.bytes()?,
+            displaced: Revision::new(cursor.varint()?.cast_signed()),
+            displaced_bytes: cursor.length()?,
+        });
+    }
+    Some(changes)
+}
+
+/// The rows from the one that holds `from` on; the first one where that is gone.
+pub(crate) fn rows_from(
+    snapshot: &dyn Snapshot,
+    from: Revision,
+) -> Result<impl Iterator<Item = Result<RevisionRow, MvccError>>, MvccError> {
+    let upto = (Bound::Unbounded, Bound::Included(row_key(from)));
+    let holding = snapshot
+        .scan(Space::Revisions, upto, Direction::Backward)
+        .next()
+        .transpose()?;
+    let start = holding.map_or(Bound::Unbounded, |(key, _)| Bound::Included(key));
+    Ok(snapshot
+        .scan(
+            Space::Revisions,
+            (start, Bound::Unbounded),
+            Direction::Forward,
+        )
+        .map(|row| {
+            let (key, row) = row?;
+            RevisionRow::decode(&key, row)
+        }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_round_trip() {
+        let change = |kind, displaced: i64| Change {
+            kind,
+            key: Bytes::from_static(b"key"),
+            displaced: Revision::new(displaced),
+            displaced_bytes: 300,
+        };
+        let changes = [
+            change(EventKind::Put, 0),
+            change(EventKind::Delete, 1 << 40),
+        ];
+        let mut writer = RowWriter::default();
+        writer.push(Revision::new(5), &changes);
+        writer.push(Revision::new(6), &changes[..1]);
+        let rows: Vec<_> = writer.take().collect();
+        assert_eq!(rows.len(), 1);
+        let row = RevisionRow::decode(&rows[0].0, rows[0].1.clone()).unwrap();
+        assert_eq!((row.first.get(), row.last().get()), (5, 6));
+        assert_eq!(row.revisions, [changes.to_vec(), changes[..1].to_vec()]);
+        assert_eq!(changes.map(|change| change.growth()), [1, -1]);
+        let cut = rows[0].1.slice(..rows[0].1.len() - 1);
+        assert!(RevisionRow::decode(&rows[0].0, cut).is_err());
+    }
+}

@@ -1,0 +1,409 @@
+//! Consistent views for readers.
+
+use std::fmt;
+use std::ops::Bound;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use parking_lot::Mutex;
+use synod_engine::{Direction, Engine, EngineStats, Snapshot, Space};
+use synod_types::{LogPosition, NodeId};
+
+use crate::counts::{BucketKeysCache, Counts};
+use crate::event::Ring;
+use crate::range::{Reading, Time};
+use crate::revisions::{Change, rows_from};
+use crate::source::Source;
+use crate::state::{
+    State, lease_of_row, lease_row, member_of_row, member_row, membership_key, meta_key,
+};
+use crate::{
+    Compactor, Compare, Event, EventBatch, EventKind, EventsPage, KeyRange, KeyValueView, LeaseId,
+    LeaseRecord, MvccError, RangeQuery, RangeResult, RangeStream, Revision, history,
+};
+
+/// Changes looked at for one page of events, at most: a filter may drop nearly all of them.
+const MAX_PAGE_CHANGES: usize = 50_000;
+
+/// What all handles of a store share.
+pub(crate) struct Shared {
+    pub(crate) view: ArcSwap<ViewInner>,
+    /// Serialises engine writes and the views that follow from them.
+    pub(crate) core: Mutex<Core>,
+    pub(crate) caches: Arc<Caches>,
+    pub(crate) live_bytes: AtomicU64,
+}
+
+/// The engine and what was last written to it.
+pub(crate) struct Core {
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) state: State,
+}
+
+/// What survives from view to view.
+pub(crate) struct Caches {
+    pub(crate) ring: Ring,
+    pub(crate) bucket_keys: BucketKeysCache,
+}
+
+/// One revision of everything.
+pub(crate) struct ViewInner {
+    pub(crate) snapshot: Arc<dyn Snapshot>,
+    pub(crate) revision: Revision,
+    pub(crate) compacted: Revision,
+    pub(crate) applied: LogPosition,
+    pub(crate) counts: Arc<Counts>,
+    pub(crate) caches: Arc<Caches>,
+}
+
+impl ViewInner {
+    /// Keys within `range` at the view's revision.
+    pub(crate) fn count(&self, range: &KeyRange) -> Result<u64, MvccError> {
+        self.caches
+            .bucket_keys
+            .count(&*self.snapshot, &self.counts, range)
+    }
+}
+
+/// Reads a store from any thread. Cheap to clone; follows the store when its engine is replaced.
+#[derive(Clone)]
+pub struct MvccReader {
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl fmt::Debug for MvccReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MvccReader")
+            .field("view", &self.view())
+            .finish_non_exhaustive()
+    }
+}
+
+impl MvccReader {
+    /// What was committed last.
+    #[must_use]
+    pub fn view(&self) -> View {
+        View {
+            inner: self.shared.view.load_full(),
+        }
+    }
+
+    /// The current revision.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        self.shared.view.load().revision
+    }
+
+    /// Answers a query in chunks of about `chunk_bytes`. The stream stays at the revision at which it started but
+    /// holds no view between chunks, so a compaction can end it.
+    ///
+    /// # Errors
+    /// As [`View::range`].
+    pub fn range_stream(
+        &self,
+        query: RangeQuery,
+        chunk_bytes: usize,
+    ) -> Result<RangeStream, MvccError> {
+        RangeStream::new(self.clone(), query, chunk_bytes)
+    }
+
+    /// The handle of a thread that removes compacted rows.
+    #[must_use]
+    pub fn compactor(&self) -> Compactor {
+        Compactor::new(Arc::clone(&self.shared))
+    }
+
+    /// Bytes of keys, records and history in use: what a quota counts.
+    #[must_use]
+    pub fn live_bytes(&self) -> u64 {
+        self.shared.live_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that the engine takes on disk. Looks at the file system.
+    #[must_use]
+    pub fn disk_bytes(&self) -> u64 {
+        let engine = Arc::clone(&self.shared.core.lock().engine);
+        engine.disk_bytes()
+    }
+
+    /// The engine's figures. Looks at the file system.
+    #[must_use]
+    pub fn engine_stats(&self) -> EngineStats {
+        let engine = Arc::clone(&self.shared.core.lock().engine);
+        engine.stats()
+    }
+}
+
+/// The keyspace at one revision with its past back to the compacted one. Hold it for seconds, not for hours: it keeps
+/// displaced rows on disk.
+#[derive(Clone)]
+pub struct View {
+    pub(crate) inner: Arc<ViewInner>,
+}
+
+impl fmt::Debug for View {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("View")
+            .field("revision", &self.inner.revision)
+            .field("compacted", &self.inner.compacted)
+            .field("applied", &self.inner.applied)
+            .finish_non_exhaustive()
+    }
+}
+
+impl View {
+    /// The view's revision.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        self.inner.revision
+    }
+
+    /// The oldest revision that can be read; zero before the first compaction.
+    #[must_use]
+    pub fn compacted(&self) -> Revision {
+        self.inner.compacted
+    }
+
+    /// Position of the last applied entry.
+    #[must_use]
+    pub fn applied(&self) -> LogPosition {
+        self.inner.applied
+    }
+
+    /// How many keys there are.
+    #[must_use]
+    pub fn key_count(&self) -> u64 {
+        self.inner.counts.total()
+    }
+
+    pub(crate) fn source(&self) -> Source<'_> {
+        Source {
+            snapshot: &*self.inner.snapshot,
+            overlay: None,
+            recent: None,
+        }
+    }
+
+    pub(crate) fn reading(&self) -> Reading<'_> {
+        Reading {
+            source: self.source(),
+            view: &self.inner,
+            current: self.inner.revision,
+            compacted: self.inner.compacted,
+        }
+    }
+
+    /// Wire form of a key's current `mvccpb.KeyValue`. The fast path of a point read.
+    ///
+    /// # Errors
+    /// Of the engine.
+    pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>, MvccError> {
+        self.reading().get(key, Time::Current)
+    }
+
+    /// Answers a query.
+    ///
+    /// # Errors
+    /// [`MvccError::Compacted`], [`MvccError::FutureRevision`], [`MvccError::ResultTooLarge`], or of the engine.
+    pub fn range(&self, query: &RangeQuery) -> Result<RangeResult, MvccError> {
+        self.reading().range(query)
+    }
+
+    /// Whether a condition holds.
+    ///
+    /// # Errors
+    /// Of the engine.
+    pub fn compare(&self, compare: &Compare) -> Result<bool, MvccError> {
+        self.reading().compare(compare)
+    }
+
+    /// What happened in `from..=to` (to the view's revision at most) to the keys within `filter`, up to about
+    /// `max_bytes`; whole revisions only. Events at the compacted revision itself are still complete except for
+    /// displaced records.
+    ///
+    /// # Errors
+    /// [`MvccError::Compacted`] where `from` is before the compacted revision, or of the engine.
+    pub fn events(
+        &self,
+        from: Revision,
+        to: Revision,
+        filter: Option<&KeyRange>,
+        max_bytes: usize,
+    ) -> Result<EventsPage, MvccError> {
+        if from < self.inner.compacted {
+            return Err(MvccError::Compacted {
+                compacted: self.inner.compacted,
+            });
+        }
+        let to = to.min(self.inner.revision);
+        if from > to {
+            return Ok(EventsPage::default());
+        }
+        if let Some(recent) = self.inner.caches.ring.read(from, to, max_bytes) {
+            let last = recent.last().map_or(to, |batch| batch.revision);
+            return Ok(EventsPage {
+                batches: recent
+                    .iter()
+                    .filter_map(|batch| batch.filtered(filter))
+                    .collect(),
+                next: (last < to).then(|| last.next()),
+            });
+        }
+        self.stored_events(from, to, filter, max_bytes)
+    }
+
+    fn stored_events(
+        &self,
+        from: Revision,
+        to: Revision,
+        filter: Option<&KeyRange>,
+        max_bytes: usize,
+    ) -> Result<EventsPage, MvccError> {
+        let mut page = EventsPage::default();
+        let (mut bytes, mut looked_at) = (0, 0);
+        for row in rows_from(&*self.inner.snapshot, from)? {
+            let row = row?;
+            if row.first > to {
+                break;
+            }
+            for (revision, changes) in row.within(from, to) {
+                if bytes >= max_bytes || looked_at >= MAX_PAGE_CHANGES {
+                    page.next = Some(revision);
+                    return Ok(page);
+                }
+                looked_at += changes.len();
+                let matching = |change: &&Change| filter.is_none_or(|f| f.contains(&change.key));
+                let events = changes
+                    .iter()
+                    .filter(matching)
+                    .map(|change| self.stored_event(revision, change).map(Arc::new))
+                    .collect::<Result<Vec<_>, _>>()?;
+                if !events.is_empty() {
+                    let batch = EventBatch { revision, events };
+                    bytes += batch.bytes();
+                    page.batches.push(Arc::new(batch));
+                }
+            }
+        }
+        Ok(page)
+    }
+
+    fn stored_event(&self, revision: Revision, change: &Change) -> Result<Event, MvccError> {
+        let reading = self.reading();
+        let missing = || {
+            let key = change.key.escape_ascii();
+            MvccError::corrupt(format!("no record of \"{key}\" at revision {revision}"))
+        };
+        let kv = reading
+            .written(change.kind, &change.key, revision)?
+            .ok_or_else(missing)?;
+        let prev_kv = if change.displaced > Revision::ZERO {
+            reading.displaced(&change.key, change.displaced)?
+        } else {
+            None
+        };
+        if prev_kv.is_none() && change.displaced > Revision::ZERO && revision > self.inner.compacted
+        {
+            return Err(missing());
+        }
+        let (lease, is_create) = match change.kind {
+            EventKind::Delete => (LeaseId::NONE, false),
+            EventKind::Put => {
+                let fields = KeyValueView::parse(&kv)?;
+                (fields.lease, fields.create == revision)
+            }
+        };
+        let key = change.key.clone();
+        Ok(Event::new(change.kind, key, kv, prev_kv, lease, is_create))
+    }
+
+    /// A lease's record.
+    ///
+    /// # Errors
+    /// Of the engine.
+    pub fn lease(&self, id: LeaseId) -> Result<Option<LeaseRecord>, MvccError> {
+        lease(self.source(), id)
+    }
+
+    /// All leases in the order of their ids.
+    ///
+    /// # Errors
+    /// Of the engine.
+    pub fn leases(&self) -> Result<Vec<(LeaseId, LeaseRecord)>, MvccError> {
+        let all = (Bound::Unbounded, Bound::Unbounded);
+        self.source()
+            .scan(Space::Leases, all, Direction::Forward)
+            .map(|row| {
+                let (id, record) = row?;
+                Ok((lease_of_row(&id)?, LeaseRecord::decode(record)?))
+            })
+            .collect()
+    }
+
+    /// The keys that are attached to a lease, in order.
+    ///
+    /// # Errors
+    /// Of the engine.
+    pub fn keys_of_lease(&self, id: LeaseId) -> Result<Vec<Bytes>, MvccError> {
+        keys_of_lease(self.source(), id)
+    }
+
+    /// A row that was stored with [`WriteTxn::meta_put`](crate::WriteTxn::meta_put).
+    ///
+    /// # Errors
+    /// Of the engine.
+    pub fn meta_get(&self, key: &[u8]) -> Result<Option<Bytes>, MvccError> {
+        Ok(self.source().get(Space::Meta, &meta_key(key))?)
+    }
+
+    /// All members and their records.
+    ///
+    /// # Errors
+    /// Of the engine.
+    pub fn members(&self) -> Result<Vec<(NodeId, Bytes)>, MvccError> {
+        let all = (Bound::Unbounded, Bound::Unbounded);
+        self.source()
+            .scan(Space::Members, all, Direction::Forward)
+            .map(|row| {
+                let (id, record) = row?;
+                Ok((member_of_row(&id)?, record))
+            })
+            .collect()
+    }
+
+    /// A member's record.
+    ///
+    /// # Errors
+    /// Of the engine.
+    pub fn member(&self, id: NodeId) -> Result<Option<Bytes>, MvccError> {
+        Ok(self.source().get(Space::Members, &member_row(id))?)
+    }
+
+    /// The replication group's membership as of [`View::applied`]; nothing if none was ever given.
+    ///
+    /// # Errors
+    /// Of the engine.
+    pub fn membership(&self) -> Result<Option<Bytes>, MvccError> {
+        Ok(self.source().get(Space::Meta, &membership_key())?)
+    }
+}
+
+pub(crate) fn lease(source: Source<'_>, id: LeaseId) -> Result<Option<LeaseRecord>, MvccError> {
+    source
+        .get(Space::Leases, &lease_row(id))?
+        .map(LeaseRecord::decode)
+        .transpose()
+}
+
+pub(crate) fn keys_of_lease(source: Source<'_>, id: LeaseId) -> Result<Vec<Bytes>, MvccError> {
+    source
+        .scan(
+            Space::LeaseKeys,
+            history::lease_bounds(id),
+            Direction::Forward,
+        )
+        .map(|row| Ok(history::leased_key(&row?.0)))
+        .collect()
+}

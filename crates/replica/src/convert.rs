@@ -1,0 +1,406 @@
+//! Wire <-> core. Wire types stop here; what a peer sent is checked here, field by field.
+
+mod parts;
+mod rejection;
+
+use synod_consensus_core::{
+    AppendOutcome, Body, Entry, EntryKind, ForwardToken, MemberChange, Message, Proposal, ReadMode,
+    TransferEpoch,
+};
+use synod_proto::replica::v1 as wire;
+use synod_types::{Ballot, GroupId, Index, LogPosition, NodeId, RequestId};
+use wire::message::Body as WireBody;
+
+use parts::{ballot_from_wire, ballot_to_wire, change_from_wire, change_to_wire};
+pub(crate) use parts::{meta_from_wire, meta_to_wire, position_from_wire, position_to_wire};
+use rejection::{rejection_from_wire, rejection_to_wire};
+
+/// What a peer sent makes no sense. The message is dropped; the stream goes on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub(crate) enum WireError {
+    #[error("field {0} is missing")]
+    Missing(&'static str),
+    #[error("field {field} has the unknown value {value}")]
+    Unknown { field: &'static str, value: i32 },
+    #[error("impossible membership")]
+    Membership,
+}
+
+/// The order in which a peer's queue sends: what is small and urgent does not wait behind what is large.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Lane {
+    /// Elections, heartbeats, acknowledgements, reads.
+    Urgent,
+    /// Entries on their way to followers or to the leader. Appends keep their order among themselves, empty ones too:
+    /// an append that overtakes the one before is refused and answered with a round trip.
+    Bulk,
+}
+
+pub(crate) fn lane(body: &Body) -> Lane {
+    match body {
+        Body::Append { .. }
+        | Body::Forward { .. }
+        | Body::ForwardChange { .. }
+        | Body::Commit { .. }
+        | Body::TimeoutNow { .. } => Lane::Bulk,
+        Body::PreVote { .. }
+        | Body::PreVoteReply { .. }
+        | Body::Vote { .. }
+        | Body::VoteReply { .. }
+        | Body::AppendReply { .. }
+        | Body::Heartbeat { .. }
+        | Body::HeartbeatReply { .. }
+        | Body::Snapshot { .. }
+        | Body::ForwardRejected { .. }
+        | Body::ReadIndex { .. }
+        | Body::ReadIndexReply { .. } => Lane::Urgent,
+    }
+}
+
+/// About how many bytes a message takes on the wire and in a queue.
+pub(crate) fn message_bytes(message: &Message) -> usize {
+    const HEADER: usize = 48;
+    const ITEM: usize = 32;
+    HEADER
+        + match &message.body {
+            Body::Append { entries, .. } => {
+                entries.iter().map(|entry| entry.data.len() + ITEM).sum()
+            }
+            Body::Forward { proposals, .. } => proposals
+                .iter()
+                .map(|proposal| proposal.data.len() + ITEM)
+                .sum(),
+            Body::ForwardChange { change, .. } => change.context.len() + ITEM,
+            Body::ForwardRejected { ids, .. } => ids.len() * ITEM,
+            Body::PreVote { .. }
+            | Body::PreVoteReply { .. }
+            | Body::Vote { .. }
+            | Body::VoteReply { .. }
+            | Body::AppendReply { .. }
+            | Body::Commit { .. }
+            | Body::TimeoutNow { .. }
+            | Body::Heartbeat { .. }
+            | Body::HeartbeatReply { .. }
+            | Body::Snapshot { .. }
+            | Body::ReadIndex { .. }
+            | Body::ReadIndexReply { .. } => 0,
+        }
+}
+
+/// The wire form; sender and receiver are the stream's.
+pub(crate) fn message_to_wire(group: GroupId, message: Message) -> wire::Message {
+    wire::Message {
+        group: group.get(),
+        ballot: ballot_to_wire(message.ballot),
+        body: Some(body_to_wire(message.body)),
+    }
+}
+
+fn body_to_wire(body: Body) -> WireBody {
+    match body {
+        Body::PreVote { last } => WireBody::PreVote(wire::PreVote {
+            last: position_to_wire(last),
+        }),
+        Body::PreVoteReply { granted } => WireBody::PreVoteReply(wire::PreVoteReply { granted }),
+        Body::Vote { last, transfer } => WireBody::Vote(wire::Vote {
+            last: position_to_wire(last),
+            transfer: transfer.map(|epoch| epoch.0),
+        }),
+        Body::VoteReply { granted } => WireBody::VoteReply(wire::VoteReply { granted }),
+        Body::Append {
+            prev,
+            entries,
+            commit,
+        } => WireBody::Append(wire::Append {
+            prev: position_to_wire(prev),
+            entries: entries_to_wire(prev, entries),
+            commit: commit.get(),
+        }),
+        Body::AppendReply { outcome } => WireBody::AppendReply(outcome_to_wire(outcome)),
+        Body::Commit { commit } => WireBody::Commit(wire::Commit {
+            commit: position_to_wire(commit),
+        }),
+        Body::Heartbeat {
+            round,
+            commit,
+            transfers,
+        } => WireBody::Heartbeat(wire::Heartbeat {
+            round,
+            commit: position_to_wire(commit),
+            transfers: transfers.0,
+        }),
+        Body::HeartbeatReply { round } => WireBody::HeartbeatReply(wire::HeartbeatReply { round }),
+        Body::Snapshot { meta } => WireBody::Snapshot(wire::SnapshotOffer {
+            meta: Some(meta_to_wire(&meta)),
+        }),
+        Body::TimeoutNow { transfers } => WireBody::TimeoutNow(wire::TimeoutNow {
+            transfers: transfers.0,
+        }),
+        Body::Forward { token, proposals } => WireBody::Forward(wire::Forward {
+            token: Some(token_to_wire(token)),
+            proposals: proposals.into_iter().map(proposal_to_wire).collect(),
+        }),
+        Body::ForwardChange { token, change } => WireBody::ForwardChange(wire::ForwardChange {
+            token: Some(token_to_wire(token)),
+            id: Some(id_to_wire(change.id)),
+            changes: change.changes.into_iter().map(change_to_wire).collect(),
+            context: change.context,
+        }),
+        Body::ForwardRejected { ids, reason } => WireBody::ForwardRejected(wire::ForwardRejected {
+            ids: ids.into_iter().map(id_to_wire).collect(),
+            reason: Some(rejection_to_wire(reason)),
+        }),
+        Body::ReadIndex { token, mode } => WireBody::ReadIndex(wire::ReadIndex {
+            token,
+            lease: mode == ReadMode::Lease,
+        }),
+        Body::ReadIndexReply { token, result } => {
+            use wire::read_index_reply::Result as WireResult;
+            let result = match result {
+                Ok(index) => WireResult::Index(index.get()),
+                Err(reason) => WireResult::Rejected(rejection_to_wire(reason)),
+            };
+            WireBody::ReadIndexReply(wire::ReadIndexReply {
+                token,
+                result: Some(result),
+            })
+        }
+    }
+}
+
+/// The group and the message that `from` sent to `to`.
+pub(crate) fn message_from_wire(
+    from: NodeId,
+    to: NodeId,
+    message: wire::Message,
+) -> Result<(GroupId, Message), WireError> {
+    let body = message.body.ok_or(WireError::Missing("body"))?;
+    let core = Message {
+        from,
+        to,
+        ballot: ballot_from_wire(message.ballot.unwrap_or_default()),
+        body: body_from_wire(body)?,
+    };
+    Ok((GroupId::new(message.group), core))
+}
+
+fn body_from_wire(body: WireBody) -> Result<Body, WireError> {
+    Ok(match body {
+        WireBody::PreVote(vote) => Body::PreVote {
+            last: position_from_wire(vote.last),
+        },
+        WireBody::PreVoteReply(reply) => Body::PreVoteReply {
+            granted: reply.granted,
+        },
+        WireBody::Vote(vote) => Body::Vote {
+            last: position_from_wire(vote.last),
+            transfer: vote.transfer.map(TransferEpoch),
+        },
+        WireBody::VoteReply(reply) => Body::VoteReply {
+            granted: reply.granted,
+        },
+        WireBody::Append(append) => {
+            let prev = position_from_wire(append.prev);
+            Body::Append {
+                prev,
+                entries: entries_from_wire(prev, append.entries)?,
+                commit: Index::new(append.commit),
+            }
+        }
+        WireBody::AppendReply(reply) => Body::AppendReply {
+            outcome: outcome_from_wire(reply)?,
+        },
+        WireBody::Commit(commit) => Body::Commit {
+            commit: position_from_wire(commit.commit),
+        },
+        WireBody::Heartbeat(heartbeat) => Body::Heartbeat {
+            round: heartbeat.round,
+            commit: position_from_wire(heartbeat.commit),
+            transfers: TransferEpoch(heartbeat.transfers),
+        },
+        WireBody::HeartbeatReply(reply) => Body::HeartbeatReply { round: reply.round },
+        WireBody::Snapshot(offer) => Body::Snapshot {
+            meta: meta_from_wire(offer.meta.ok_or(WireError::Missing("meta"))?)?,
+        },
+        WireBody::TimeoutNow(now) => Body::TimeoutNow {
+            transfers: TransferEpoch(now.transfers),
+        },
+        WireBody::Forward(forward) => Body::Forward {
+            token: token_from_wire(forward.token)?,
+            proposals: forward
+                .proposals
+                .into_iter()
+                .map(proposal_from_wire)
+                .collect(),
+        },
+        WireBody::ForwardChange(forward) => {
+            let changes = forward.changes.iter().map(change_from_wire);
+            Body::ForwardChange {
+                token: token_from_wire(forward.token)?,
+                change: MemberChange {
+                    id: id_from_wire(forward.id.ok_or(WireError::Missing("id"))?),
+                    changes: changes.collect::<Result<_, _>>()?,
+                    context: forward.context,
+                },
+            }
+        }
+        WireBody::ForwardRejected(rejected) => Body::ForwardRejected {
+            ids: rejected.ids.into_iter().map(id_from_wire).collect(),
+            reason: rejection_from_wire(rejected.reason)?,
+        },
+        WireBody::ReadIndex(read) => Body::ReadIndex {
+            token: read.token,
+            mode: if read.lease {
+                ReadMode::Lease
+            } else {
+                ReadMode::Index
+            },
+        },
+        WireBody::ReadIndexReply(reply) => {
+            use wire::read_index_reply::Result as WireResult;
+            let result = match reply.result.ok_or(WireError::Missing("result"))? {
+                WireResult::Index(index) => Ok(Index::new(index)),
+                WireResult::Rejected(reason) => Err(rejection_from_wire(Some(reason))?),
+            };
+            Body::ReadIndexReply {
+                token: reply.token,
+                result,
+            }
+        }
+    })
+}
+
+fn entries_to_wire(prev: LogPosition, entries: Vec<Entry>) -> Vec<wire::Entry> {
+    let mut before = prev;
+    let convert = |entry: Entry| {
+        let position = entry.position();
+        let wire = wire::Entry {
+            index_step: position.index.get().wrapping_sub(before.index.get()),
+            round_step: position.ballot.round.wrapping_sub(before.ballot.round),
+            node: position.ballot.node,
+            kind: match entry.kind {
+                EntryKind::Normal => wire::EntryKind::Normal,
+                EntryKind::Noop => wire::EntryKind::Noop,
+                EntryKind::Config => wire::EntryKind::Config,
+            }
+            .into(),
+            origin: entry.id.node.get(),
+            number: entry.id.seq,
+            data: entry.data,
+        };
+        before = position;
+        wire
+    };
+    entries.into_iter().map(convert).collect()
+}
+
+fn entries_from_wire(
+    prev: LogPosition,
+    entries: Vec<wire::Entry>,
+) -> Result<Vec<Entry>, WireError> {
+    let mut before = prev;
+    let convert = |entry: wire::Entry| {
+        let kind = match wire::EntryKind::try_from(entry.kind) {
+            Ok(wire::EntryKind::Normal) => EntryKind::Normal,
+            Ok(wire::EntryKind::Noop) => EntryKind::Noop,
+            Ok(wire::EntryKind::Config) => EntryKind::Config,
+            Err(_) => {
+                let (field, value) = ("entry.kind", entry.kind);
+                return Err(WireError::Unknown { field, value });
+            }
+        };
+        before = LogPosition {
+            ballot: Ballot {
+                round: before.ballot.round.wrapping_add(entry.round_step),
+                node: entry.node,
+            },
+            index: Index::new(before.index.get().wrapping_add(entry.index_step)),
+        };
+        Ok(Entry {
+            index: before.index,
+            ballot: before.ballot,
+            id: RequestId {
+                node: NodeId::new(entry.origin),
+                seq: entry.number,
+            },
+            kind,
+            data: entry.data,
+        })
+    };
+    entries.into_iter().map(convert).collect()
+}
+
+fn outcome_to_wire(outcome: AppendOutcome) -> wire::AppendReply {
+    use wire::append_reply::Outcome;
+    let outcome = match outcome {
+        AppendOutcome::Matched(index) => Outcome::Matched(index.get()),
+        AppendOutcome::Rejected { at, hint } => Outcome::Rejected(wire::AppendRejected {
+            at: at.get(),
+            hint: position_to_wire(hint),
+        }),
+    };
+    wire::AppendReply {
+        outcome: Some(outcome),
+    }
+}
+
+fn outcome_from_wire(reply: wire::AppendReply) -> Result<AppendOutcome, WireError> {
+    use wire::append_reply::Outcome;
+    Ok(match reply.outcome.ok_or(WireError::Missing("outcome"))? {
+        Outcome::Matched(index) => AppendOutcome::Matched(Index::new(index)),
+        Outcome::Rejected(rejected) => AppendOutcome::Rejected {
+            at: Index::new(rejected.at),
+            hint: position_from_wire(rejected.hint),
+        },
+    })
+}
+
+fn proposal_to_wire(proposal: Proposal) -> wire::Proposal {
+    wire::Proposal {
+        origin: proposal.id.node.get(),
+        number: proposal.id.seq,
+        data: proposal.data,
+    }
+}
+
+fn proposal_from_wire(proposal: wire::Proposal) -> Proposal {
+    Proposal {
+        id: RequestId {
+            node: NodeId::new(proposal.origin),
+            seq: proposal.number,
+        },
+        data: proposal.data,
+    }
+}
+
+fn token_to_wire(token: ForwardToken) -> wire::ForwardToken {
+    wire::ForwardToken {
+        session: token.session,
+        number: token.number,
+    }
+}
+
+fn token_from_wire(token: Option<wire::ForwardToken>) -> Result<ForwardToken, WireError> {
+    let token = token.ok_or(WireError::Missing("token"))?;
+    Ok(ForwardToken {
+        session: token.session,
+        number: token.number,
+    })
+}
+
+fn id_to_wire(id: RequestId) -> wire::RequestId {
+    wire::RequestId {
+        node: id.node.get(),
+        number: id.seq,
+    }
+}
+
+fn id_from_wire(id: wire::RequestId) -> RequestId {
+    RequestId {
+        node: NodeId::new(id.node),
+        seq: id.number,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,262 @@
+use bytes::Bytes;
+use prost::Message as _;
+use synod_consensus_core::{Change, ChangeError, Membership, Rejected, SnapshotMeta};
+
+use super::*;
+
+fn position(round: u64, index: u64) -> LogPosition {
+    LogPosition {
+        ballot: Ballot::term(round),
+        index: Index::new(index),
+    }
+}
+
+fn entry(round: u64, index: u64, kind: EntryKind, data: &'static [u8]) -> Entry {
+    Entry {
+        index: Index::new(index),
+        ballot: Ballot::term(round),
+        id: RequestId {
+            node: NodeId::new(7),
+            seq: u64::MAX - index,
+        },
+        kind,
+        data: Bytes::from_static(data),
+    }
+}
+
+fn rejections() -> Vec<Rejected> {
+    let node = NodeId::new(9);
+    vec![
+        Rejected::NoLeader,
+        Rejected::NotLeader { leader: None },
+        Rejected::NotLeader { leader: Some(node) },
+        Rejected::Overloaded,
+        Rejected::TooLarge,
+        Rejected::ConfigChangeInFlight,
+        Rejected::LeaderNotReady,
+        Rejected::LearnerNotReady,
+        Rejected::UnhealthyQuorum,
+        Rejected::InvalidTransfer { to: node },
+        Rejected::LeaseExpired,
+        Rejected::Transferring,
+        Rejected::CannotCampaign,
+        Rejected::TimedOut,
+        Rejected::Removed,
+        Rejected::InvalidMessage,
+        Rejected::Failed,
+        Rejected::InvalidChange(ChangeError::Empty),
+        Rejected::InvalidChange(ChangeError::NoNode),
+        Rejected::InvalidChange(ChangeError::Twice(node)),
+        Rejected::InvalidChange(ChangeError::AlreadyMember(node)),
+        Rejected::InvalidChange(ChangeError::NotMember(node)),
+        Rejected::InvalidChange(ChangeError::NotLearner(node)),
+        Rejected::InvalidChange(ChangeError::NotVoter(node)),
+        Rejected::InvalidChange(ChangeError::NoVoters),
+    ]
+}
+
+fn meta() -> SnapshotMeta {
+    let node = NodeId::new;
+    SnapshotMeta {
+        last: position(4, 99),
+        membership: Membership {
+            voters: [node(1), node(2)].into(),
+            outgoing: [node(2), node(3)].into(),
+            learners: [node(5)].into(),
+            learners_next: [node(3)].into(),
+        },
+    }
+}
+
+fn bodies() -> Vec<Body> {
+    let token = ForwardToken {
+        session: u64::MAX,
+        number: 3,
+    };
+    let id = RequestId {
+        node: NodeId::new(2),
+        seq: 12,
+    };
+    let node = NodeId::new(4);
+    let change = MemberChange {
+        id,
+        changes: vec![
+            Change::AddVoter(node),
+            Change::AddLearner(node),
+            Change::Promote(node),
+            Change::Demote(node),
+            Change::Remove(node),
+        ],
+        context: Bytes::from_static(b"context"),
+    };
+    let mut bodies = vec![
+        Body::PreVote {
+            last: LogPosition::ZERO,
+        },
+        Body::PreVoteReply { granted: true },
+        Body::Vote {
+            last: position(2, 8),
+            transfer: None,
+        },
+        Body::Vote {
+            last: position(2, 8),
+            transfer: Some(TransferEpoch(0)),
+        },
+        Body::VoteReply { granted: false },
+        Body::Append {
+            prev: position(3, 8),
+            entries: vec![
+                entry(3, 9, EntryKind::Normal, b"a"),
+                entry(3, 10, EntryKind::Config, b""),
+                entry(6, 11, EntryKind::Noop, b""),
+                entry(6, 12, EntryKind::Normal, b"value"),
+            ],
+            commit: Index::new(10),
+        },
+        Body::AppendReply {
+            outcome: AppendOutcome::Matched(Index::ZERO),
+        },
+        Body::AppendReply {
+            outcome: AppendOutcome::Rejected {
+                at: Index::new(5),
+                hint: position(1, 4),
+            },
+        },
+        Body::Commit {
+            commit: position(3, 5),
+        },
+        Body::Heartbeat {
+            round: 7,
+            commit: position(3, 5),
+            transfers: TransferEpoch(2),
+        },
+        Body::HeartbeatReply { round: 7 },
+        Body::Snapshot { meta: meta() },
+        Body::TimeoutNow {
+            transfers: TransferEpoch(1),
+        },
+        Body::Forward {
+            token,
+            proposals: vec![Proposal {
+                id,
+                data: Bytes::from_static(b"x"),
+            }],
+        },
+        Body::ForwardChange { token, change },
+        Body::ReadIndex {
+            token: 5,
+            mode: ReadMode::Lease,
+        },
+        Body::ReadIndex {
+            token: 5,
+            mode: ReadMode::Index,
+        },
+        Body::ReadIndexReply {
+            token: 5,
+            result: Ok(Index::ZERO),
+        },
+        Body::ReadIndexReply {
+            token: 5,
+            result: Err(Rejected::TimedOut),
+        },
+    ];
+    let rejected = |reason| Body::ForwardRejected {
+        ids: vec![id],
+        reason,
+    };
+    bodies.extend(rejections().into_iter().map(rejected));
+    bodies
+}
+
+#[test]
+fn every_message_survives_the_wire() {
+    let (from, to) = (NodeId::new(1), NodeId::new(2));
+    for body in bodies() {
+        let message = Message {
+            from,
+            to,
+            ballot: Ballot { round: 9, node: 3 },
+            body,
+        };
+        let bytes = message_to_wire(GroupId::new(5), message.clone()).encode_to_vec();
+        let decoded = wire::Message::decode(bytes.as_slice()).unwrap();
+        let back = message_from_wire(from, to, decoded).unwrap();
+        assert_eq!(back, (GroupId::new(5), message));
+    }
+}
+
+#[test]
+fn an_entry_costs_few_bytes_beyond_its_data() {
+    let append = Body::Append {
+        prev: position(3, 1 << 40),
+        entries: vec![entry(3, (1 << 40) + 1, EntryKind::Normal, &[1; 100])],
+        commit: Index::ZERO,
+    };
+    let WireBody::Append(append) = body_to_wire(append) else {
+        panic!("another body")
+    };
+    assert_eq!(append.entries[0].encoded_len(), 100 + 22);
+}
+
+#[test]
+fn what_makes_no_sense_is_an_error() {
+    let from_wire = |body: Option<WireBody>| {
+        let message = wire::Message {
+            group: 1,
+            ballot: None,
+            body,
+        };
+        message_from_wire(NodeId::new(1), NodeId::new(2), message).unwrap_err()
+    };
+    assert_eq!(from_wire(None), WireError::Missing("body"));
+    let entry = wire::Entry {
+        kind: 17,
+        ..wire::Entry::default()
+    };
+    let append = wire::Append {
+        entries: vec![entry],
+        ..wire::Append::default()
+    };
+    let unknown = WireError::Unknown {
+        field: "entry.kind",
+        value: 17,
+    };
+    assert_eq!(from_wire(Some(WireBody::Append(append))), unknown);
+    for (body, missing) in [
+        (
+            WireBody::AppendReply(wire::AppendReply::default()),
+            "outcome",
+        ),
+        (WireBody::Snapshot(wire::SnapshotOffer::default()), "meta"),
+        (WireBody::Forward(wire::Forward::default()), "token"),
+        (
+            WireBody::ReadIndexReply(wire::ReadIndexReply::default()),
+            "result",
+        ),
+        (
+            WireBody::ForwardRejected(wire::ForwardRejected::default()),
+            "rejection",
+        ),
+    ] {
+        assert_eq!(from_wire(Some(body)), WireError::Missing(missing));
+    }
+    let unspecified = wire::ForwardRejected {
+        reason: Some(wire::Rejection::default()),
+        ids: vec![],
+    };
+    let unknown = WireError::Unknown {
+        field: "rejection.code",
+        value: 0,
+    };
+    assert_eq!(
+        from_wire(Some(WireBody::ForwardRejected(unspecified))),
+        unknown
+    );
+    let mut bad = meta_to_wire(&meta());
+    bad.membership.as_mut().unwrap().learners = vec![1];
+    let offer = wire::SnapshotOffer { meta: Some(bad) };
+    assert_eq!(
+        from_wire(Some(WireBody::Snapshot(offer))),
+        WireError::Membership
+    );
+}

@@ -1,0 +1,263 @@
+//! When the core forgets entries, and when the log may.
+
+use std::collections::VecDeque;
+
+use synod_consensus_core::{Entry, SnapshotMeta};
+use synod_types::Index;
+
+use crate::config::Compaction;
+use crate::recovery::InitialMembers;
+
+/// Entries or bytes between two marks of the running total.
+const MARK_ENTRIES: u64 = 128;
+const MARK_BYTES: u64 = 256 << 10;
+/// An open snapshot view holds back the cut of the log up to so many times the usual bounds.
+const PINNED_FACTOR: u64 = 4;
+/// Flushes of the engine that are remembered until the log may be cut there.
+const MAX_FLUSHES: usize = 16;
+
+/// Decides how far the core's memory and the log on disk are cut.
+pub(crate) struct Compactor {
+    config: Compaction,
+    initial: InitialMembers,
+    /// The core has forgotten the entries up to here.
+    compacted: Index,
+    compacted_bytes: u64,
+    /// The running total of bytes, at some indexes.
+    marks: VecDeque<(Index, u64)>,
+    last: Index,
+    total: u64,
+    /// Flushed positions that the log was not cut at yet, ascending.
+    flushed: VecDeque<SnapshotMeta>,
+    released: Index,
+}
+
+impl Compactor {
+    /// `start` is the position before the core's first entry, `applied` the last one applied.
+    pub(crate) fn new(
+        config: Compaction,
+        initial: InitialMembers,
+        start: Index,
+        applied: Index,
+    ) -> Self {
+        Self {
+            config,
+            initial,
+            compacted: start,
+            compacted_bytes: 0,
+            marks: VecDeque::new(),
+            last: applied,
+            total: 0,
+            flushed: VecDeque::new(),
+            released: start,
+        }
+    }
+
+    pub(super) fn committed(&mut self, entries: &[Entry]) {
+        let Some(last) = entries.last() else {
+            return;
+        };
+        self.total += entries.iter().map(Entry::size_bytes).sum::<u64>();
+        self.last = last.index;
+        let (index, bytes) = self.marks.back().copied().unwrap_or((self.compacted, 0));
+        if self.last.since(index) >= MARK_ENTRIES || self.total - bytes >= MARK_BYTES {
+            self.marks.push_back((self.last, self.total));
+        }
+    }
+
+    /// The log begins after a snapshot now.
+    pub(super) fn installed(&mut self, index: Index) {
+        self.marks.clear();
+        self.compacted = self.compacted.max(index);
+        self.compacted_bytes = self.total;
+        self.last = self.last.max(index);
+        self.released = self.released.max(index);
+        self.flushed.retain(|meta| meta.last.index >= index);
+    }
+
+    /// The engine is durable up to here.
+    pub(super) fn persisted(&mut self, meta: SnapshotMeta) {
+        let meta = self.initial.complete(meta);
+        if self
+            .flushed
+            .back()
+            .is_some_and(|last| last.last.index >= meta.last.index)
+        {
+            return;
+        }
+        if self.flushed.len() >= MAX_FLUSHES {
+            self.flushed.pop_back();
+        }
+        self.flushed.push_back(meta);
+    }
+
+    /// Up to where the core shall forget entries, if it is time. `pinned` is asked only then.
+    pub(super) fn due(
+        &mut self,
+        applied: Index,
+        pinned: impl Fn() -> Option<Index>,
+    ) -> Option<Index> {
+        let entries = applied.since(self.compacted);
+        let bytes = self.total - self.compacted_bytes;
+        let config = &self.config;
+        if entries <= config.max_entries && bytes <= config.max_bytes {
+            return None;
+        }
+        let keep_from = applied.minus(config.keep_entries);
+        let half = self.total.saturating_sub(config.max_bytes / 2);
+        // Where only half of the bytes are kept; the exact index lies between two marks.
+        let heavy = self.marks.partition_point(|(_, bytes)| *bytes <= half);
+        let heavy = heavy
+            .checked_sub(1)
+            .and_then(|at| self.marks.get(at))
+            .map(|(index, _)| *index);
+        let mut target = keep_from.max(heavy.unwrap_or_default()).min(applied);
+        let far = entries > config.max_entries.saturating_mul(PINNED_FACTOR)
+            || bytes > config.max_bytes.saturating_mul(PINNED_FACTOR);
+        if !far && let Some(oldest) = pinned() {
+            target = target.min(oldest);
+        }
+        if target <= self.compacted {
+            return None;
+        }
+        self.compacted = target;
+        while let Some((index, bytes)) = self.marks.front().copied()
+            && index <= target
+        {
+            self.compacted_bytes = bytes;
+            self.marks.pop_front();
+        }
+        Some(target)
+    }
+
+    /// Up to where the log may forget entries: the engine holds them durably, and the core needs none of them for slow
+    /// peers after a restart either.
+    pub(super) fn releasable(&mut self) -> Option<SnapshotMeta> {
+        let mut release = None;
+        while self
+            .flushed
+            .front()
+            .is_some_and(|meta| meta.last.index <= self.compacted)
+        {
+            release = self.flushed.pop_front();
+        }
+        let release = release.filter(|meta| meta.last.index > self.released)?;
+        self.released = release.last.index;
+        Some(release)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use synod_consensus_core::{EntryKind, Membership};
+    use synod_types::{Ballot, LogPosition, NodeId, RequestId};
+
+    use super::*;
+
+    fn compactor(max_entries: u64, max_bytes: u64, keep_entries: u64) -> Compactor {
+        let config = Compaction {
+            max_entries,
+            max_bytes,
+            keep_entries,
+            ..Compaction::default()
+        };
+        let initial = InitialMembers::of(Membership::of([NodeId::new(1)]));
+        Compactor::new(config, initial, Index::ZERO, Index::ZERO)
+    }
+
+    fn commit(compactor: &mut Compactor, indexes: std::ops::RangeInclusive<u64>, bytes: usize) {
+        for index in indexes {
+            compactor.committed(&[Entry {
+                index: Index::new(index),
+                ballot: Ballot::term(1),
+                id: RequestId::NONE,
+                kind: EntryKind::Normal,
+                data: Bytes::from(vec![0; bytes]),
+            }]);
+        }
+    }
+
+    fn due(compactor: &mut Compactor, applied: u64) -> Option<u64> {
+        compactor.due(Index::new(applied), || None).map(Index::get)
+    }
+
+    fn flushed(index: u64) -> SnapshotMeta {
+        let ballot = Ballot::term(1);
+        SnapshotMeta {
+            last: LogPosition {
+                ballot,
+                index: Index::new(index),
+            },
+            membership: Membership::default(),
+        }
+    }
+
+    #[test]
+    fn entries_are_kept_for_slow_peers_up_to_the_bounds() {
+        let mut compactor = compactor(1_000, u64::MAX, 400);
+        commit(&mut compactor, 1..=2_000, 10);
+        assert_eq!(due(&mut compactor, 1_000), None);
+        assert_eq!(due(&mut compactor, 1_001), Some(601));
+        assert_eq!(due(&mut compactor, 1_001), None);
+        assert_eq!(due(&mut compactor, 2_000), Some(1_600));
+    }
+
+    #[test]
+    fn large_entries_are_kept_up_to_half_of_the_bytes() {
+        let mut compactor = compactor(u64::MAX / 8, 10 << 20, 5_000);
+        commit(&mut compactor, 1..=100, 100 << 10);
+        assert_eq!(due(&mut compactor, 100), None);
+        commit(&mut compactor, 101..=110, 100 << 10);
+        let cut = due(&mut compactor, 110).unwrap();
+        assert!((55..=60).contains(&cut), "{cut}");
+        // What counts from now on is what is left.
+        assert_eq!(due(&mut compactor, 110), None);
+    }
+
+    #[test]
+    fn a_snapshot_view_holds_the_cut_back_up_to_a_point() {
+        let mut compactor = compactor(1_000, u64::MAX / 8, 100);
+        commit(&mut compactor, 1..=9_000, 10);
+        let pin = || Some(Index::new(700));
+        assert_eq!(compactor.due(Index::new(1_500), pin), Some(Index::new(700)));
+        assert_eq!(compactor.due(Index::new(4_700), pin), None);
+        assert_eq!(
+            compactor.due(Index::new(4_701), pin),
+            Some(Index::new(4_601))
+        );
+    }
+
+    #[test]
+    fn the_log_is_released_at_a_flush_that_the_core_has_forgotten() {
+        let mut compactor = compactor(1_000, u64::MAX, 400);
+        commit(&mut compactor, 1..=3_000, 10);
+        compactor.persisted(flushed(500));
+        compactor.persisted(flushed(900));
+        compactor.persisted(flushed(2_500));
+        assert_eq!(compactor.releasable(), None);
+        assert_eq!(due(&mut compactor, 1_500), Some(1_100));
+        let released = compactor.releasable().unwrap();
+        assert_eq!(released.last, flushed(900).last);
+        assert_eq!(
+            released.membership,
+            Membership::of([NodeId::new(1)]),
+            "filled in"
+        );
+        assert_eq!(compactor.releasable(), None);
+    }
+
+    #[test]
+    fn an_installed_snapshot_starts_anew() {
+        let mut compactor = compactor(1_000, u64::MAX, 400);
+        commit(&mut compactor, 1..=900, 10);
+        compactor.persisted(flushed(800));
+        compactor.installed(Index::new(5_000));
+        assert_eq!(due(&mut compactor, 5_900), None);
+        assert_eq!(
+            compactor.releasable(),
+            None,
+            "older than the log's new start"
+        );
+    }
+}

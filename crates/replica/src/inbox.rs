@@ -1,0 +1,248 @@
+//! What waits for the driver: filled from any thread, emptied in bulk.
+
+use std::mem;
+use std::time::Instant;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use synod_consensus_core::{Change, Message, ReadMode, SnapshotMeta};
+use synod_types::{Index, NodeId, WriteSeq};
+use tokio::sync::{Notify, oneshot};
+
+use crate::error::{Fault, ProposeError, ReadError, TransferError};
+
+/// Bytes of peer messages that may wait for the driver; more are dropped, which Raft takes for a lossy network.
+pub(crate) const MAX_MESSAGE_BYTES: usize = 64 << 20;
+
+pub(crate) type ProposalReply<O> = oneshot::Sender<Result<O, ProposeError>>;
+pub(crate) type ReadReply = oneshot::Sender<Result<Index, ReadError>>;
+
+pub(crate) struct ProposalRequest<O> {
+    pub(crate) data: Bytes,
+    pub(crate) reply: ProposalReply<O>,
+    pub(crate) deadline: Instant,
+    pub(crate) received: Instant,
+}
+
+pub(crate) struct ChangeRequest<O> {
+    pub(crate) changes: Vec<Change>,
+    pub(crate) context: Bytes,
+    pub(crate) reply: ProposalReply<O>,
+    pub(crate) deadline: Instant,
+}
+
+pub(crate) struct ReadRequest {
+    pub(crate) mode: ReadMode,
+    pub(crate) reply: ReadReply,
+    pub(crate) deadline: Instant,
+}
+
+pub(crate) struct TransferRequest {
+    pub(crate) to: NodeId,
+    pub(crate) reply: oneshot::Sender<Result<(), TransferError>>,
+    pub(crate) deadline: Instant,
+}
+
+/// Rare inputs.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A peer's queue overflowed or its stream broke.
+    Unreachable(NodeId),
+    /// The state machine now holds this snapshot, durably.
+    Installed(SnapshotMeta),
+    /// A snapshot could not be fetched or installed.
+    InstallFailed,
+    /// A follower's pull of a snapshot ended.
+    SnapshotSent {
+        to: NodeId,
+        ok: bool,
+    },
+    /// The engine is durable up to here.
+    Engine(SnapshotMeta),
+    Campaign,
+}
+
+/// Everything that waited. The vectors are handed over whole; the driver returns the emptied ones, so that the
+/// steady state allocates nothing.
+pub(crate) struct Gathered<O> {
+    pub(crate) proposals: Vec<ProposalRequest<O>>,
+    pub(crate) changes: Vec<ChangeRequest<O>>,
+    pub(crate) reads: Vec<ReadRequest>,
+    pub(crate) transfers: Vec<TransferRequest>,
+    pub(crate) messages: Vec<Message>,
+    pub(crate) message_bytes: usize,
+    pub(crate) persisted: Option<WriteSeq>,
+    pub(crate) applied: Option<Index>,
+    pub(crate) events: Vec<Event>,
+    pub(crate) fault: Option<Fault>,
+    pub(crate) stop: bool,
+}
+
+impl<O> Default for Gathered<O> {
+    fn default() -> Self {
+        Self {
+            proposals: Vec::new(),
+            changes: Vec::new(),
+            reads: Vec::new(),
+            transfers: Vec::new(),
+            messages: Vec::new(),
+            message_bytes: 0,
+            persisted: None,
+            applied: None,
+            events: Vec::new(),
+            fault: None,
+            stop: false,
+        }
+    }
+}
+
+struct State<O> {
+    gathered: Gathered<O>,
+    /// The driver was notified and has not come yet: no need to notify it again.
+    notified: bool,
+    closed: bool,
+}
+
+/// The driver's queue. Bounded by [`Load`](crate::shared::Load) (proposals and reads), [`MAX_MESSAGE_BYTES`], and by
+/// nature (completions overwrite each other).
+pub(crate) struct Inbox<O> {
+    state: Mutex<State<O>>,
+    arrived: Notify,
+}
+
+impl<O> Inbox<O> {
+    pub(crate) fn new() -> Self {
+        Self {
+            state: Mutex::new(State {
+                gathered: Gathered::default(),
+                notified: false,
+                closed: false,
+            }),
+            arrived: Notify::new(),
+        }
+    }
+
+    pub(crate) fn push_proposal(
+        &self,
+        request: ProposalRequest<O>,
+    ) -> Result<(), ProposalRequest<O>> {
+        self.push(request, |gathered, request| {
+            gathered.proposals.push(request);
+        })
+    }
+
+    pub(crate) fn push_change(&self, request: ChangeRequest<O>) -> Result<(), ChangeRequest<O>> {
+        self.push(request, |gathered, request| gathered.changes.push(request))
+    }
+
+    pub(crate) fn push_read(&self, request: ReadRequest) -> Result<(), ReadRequest> {
+        self.push(request, |gathered, request| gathered.reads.push(request))
+    }
+
+    pub(crate) fn push_transfer(&self, request: TransferRequest) -> Result<(), TransferRequest> {
+        self.push(request, |gathered, request| {
+            gathered.transfers.push(request);
+        })
+    }
+
+    /// Hands over messages of a peer; `bytes` is their size. Returns `false` when they were dropped.
+    pub(crate) fn push_messages(&self, messages: Vec<Message>, bytes: usize) -> bool {
+        self.push(messages, |gathered, messages| {
+            if gathered.message_bytes > MAX_MESSAGE_BYTES {
+                return false;
+            }
+            gathered.message_bytes += bytes;
+            gathered.messages.extend(messages);
+            true
+        })
+        .unwrap_or(false)
+    }
+
+    pub(crate) fn persisted(&self, seq: WriteSeq) {
+        self.put(|gathered| gathered.persisted = gathered.persisted.max(Some(seq)));
+    }
+
+    /// The apply thread got to `index`. Wakes the driver only where it matters soon: the core learns of ordinary
+    /// progress at its next wake-up.
+    pub(crate) fn applied(&self, index: Index, urgent: bool) {
+        let mut state = self.state.lock();
+        state.gathered.applied = state.gathered.applied.max(Some(index));
+        if urgent {
+            self.notify(state);
+        }
+    }
+
+    pub(crate) fn event(&self, event: Event) {
+        self.put(|gathered| gathered.events.push(event));
+    }
+
+    /// A peer's stream broke, or messages to it were dropped: said once, however many they were.
+    pub(crate) fn unreachable(&self, node: NodeId) {
+        self.put(|gathered| {
+            if !matches!(gathered.events.last(), Some(Event::Unreachable(last)) if *last == node) {
+                gathered.events.push(Event::Unreachable(node));
+            }
+        });
+    }
+
+    pub(crate) fn campaign(&self) {
+        self.event(Event::Campaign);
+    }
+
+    /// Stops the driver with a reason; the first one stays.
+    pub(crate) fn fail(&self, fault: Fault) {
+        self.put(|gathered| {
+            gathered.fault.get_or_insert(fault);
+        });
+    }
+
+    /// Stops the driver in good order.
+    pub(crate) fn stop(&self) {
+        self.put(|gathered| gathered.stop = true);
+    }
+
+    /// Refuses everything from now on and returns what waited.
+    pub(crate) fn close(&self) -> Gathered<O> {
+        let mut state = self.state.lock();
+        state.closed = true;
+        mem::take(&mut state.gathered)
+    }
+
+    /// Swaps `into`, which is empty, with what waited. Never waits.
+    pub(crate) fn take(&self, into: &mut Gathered<O>) {
+        let mut state = self.state.lock();
+        state.notified = false;
+        mem::swap(&mut state.gathered, into);
+    }
+
+    /// Waits until something arrived since the last [`take`](Self::take).
+    ///
+    /// # Cancel safety
+    /// Safe to drop: a notification is kept.
+    pub(crate) async fn arrived(&self) {
+        self.arrived.notified().await;
+    }
+
+    fn put(&self, put: impl FnOnce(&mut Gathered<O>)) {
+        // A closed inbox has no driver that would care.
+        let _closed = self.push((), |gathered, ()| put(gathered));
+    }
+
+    fn push<T, R>(&self, item: T, put: impl FnOnce(&mut Gathered<O>, T) -> R) -> Result<R, T> {
+        let mut state = self.state.lock();
+        if state.closed {
+            return Err(item);
+        }
+        let result = put(&mut state.gathered, item);
+        self.notify(state);
+        Ok(result)
+    }
+
+    fn notify(&self, mut state: parking_lot::MutexGuard<'_, State<O>>) {
+        let first = !mem::replace(&mut state.notified, true);
+        drop(state);
+        if first {
+            self.arrived.notify_one();
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Proposals that were handed to the core and wait to be applied here.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::time::Instant;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use synod_consensus_core::Change;
+
+use crate::error::ProposeError;
+use crate::inbox::ProposalReply;
+
+/// What a waiting proposal was, to propose it again where the core says that it certainly wasn't appended.
+pub(crate) struct Waiter<O> {
+    pub(crate) reply: ProposalReply<O>,
+    pub(crate) deadline: Instant,
+    pub(crate) received: Instant,
+    pub(crate) retry: Retry,
+    pub(crate) bytes: usize,
+}
+
+/// How a proposal that certainly was not appended is made again.
+pub(crate) enum Retry {
+    /// It never is: a leader drops nothing that it took.
+    Never,
+    /// With the same payload.
+    Data(Bytes),
+    /// With the same changes and context.
+    Change(Vec<Change>, Bytes),
+}
+
+/// The sequence numbers are consecutive: spreading their low bits is all that a hash has to do.
+#[derive(Default)]
+pub(crate) struct SeqHasher(u64);
+
+impl Hasher for SeqHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte) ^ self.0);
+        }
+    }
+
+    fn write_u64(&mut self, seq: u64) {
+        // The 64-bit golden ratio (Knuth): the table takes its control bits from the top.
+        self.0 = seq.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32) ^ seq;
+    }
+}
+
+type SeqMap<T> = HashMap<u64, T, BuildHasherDefault<SeqHasher>>;
+
+struct State<O> {
+    waiters: SeqMap<Waiter<O>>,
+    earliest: Option<Instant>,
+}
+
+/// Waiters by the sequence number of their request. Filled by the driver before the proposal goes anywhere, emptied in
+/// bulk by the apply thread. Bounded by the admission of proposals.
+pub(crate) struct Pending<O> {
+    state: Mutex<State<O>>,
+}
+
+impl<O> Pending<O> {
+    pub(crate) fn new() -> Self {
+        Self {
+            state: Mutex::new(State {
+                waiters: SeqMap::default(),
+                earliest: None,
+            }),
+        }
+    }
+
+    /// Adds waiters under consecutive numbers from `first_seq`.
+    pub(crate) fn add(&self, first_seq: u64, waiters: impl Iterator<Item = Waiter<O>>) {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        for (offset, waiter) in (0u64..).zip(waiters) {
+            let deadline = waiter.deadline;
+            state.earliest = Some(state.earliest.map_or(deadline, |at| at.min(deadline)));
+            state.waiters.insert(first_seq.wrapping_add(offset), waiter);
+        }
+    }
+
+    pub(crate) fn remove(&self, seq: u64) -> Option<Waiter<O>> {
+        self.state.lock().waiters.remove(&seq)
+    }
+
+    /// Moves the waiters of `seqs` (position in a batch, number) to `found`.
+    pub(crate) fn remove_all(
+        &self,
+        seqs: impl Iterator<Item = (usize, u64)>,
+        found: &mut Vec<(usize, Waiter<O>)>,
+    ) {
+        let mut state = self.state.lock();
+        if state.waiters.is_empty() {
+            return;
+        }
+        found.extend(seqs.filter_map(|(at, seq)| Some((at, state.waiters.remove(&seq)?))));
+    }
+
+    /// Removes those whose deadline passed; returns them and when to come again.
+    pub(crate) fn expire(&self, now: Instant) -> (Vec<Waiter<O>>, Option<Instant>) {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        if state.earliest.is_none_or(|at| at > now) {
+            return (Vec::new(), state.earliest);
+        }
+        let late: Vec<_> = state
+            .waiters
+            .extract_if(|_, waiter| waiter.deadline <= now)
+            .map(|(_, w)| w)
+            .collect();
+        state.earliest = state.waiters.values().map(|waiter| waiter.deadline).min();
+        (late, state.earliest)
+    }
+
+    /// At or before the earliest deadline.
+    pub(crate) fn earliest(&self) -> Option<Instant> {
+        self.state.lock().earliest
+    }
+
+    /// Removes all of them.
+    pub(crate) fn drain(&self) -> Vec<Waiter<O>> {
+        let mut state = self.state.lock();
+        state.earliest = None;
+        state.waiters.drain().map(|(_, waiter)| waiter).collect()
+    }
+}
+
+impl<O> Waiter<O> {
+    /// Answers; a caller that gave up is no concern.
+    pub(crate) fn answer(self, result: Result<O, ProposeError>) {
+        let _gone = self.reply.send(result);
+    }
+}

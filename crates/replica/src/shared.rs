@@ -1,0 +1,99 @@
+//! What the handles, the driver and the apply thread of one group share.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use synod_types::Index;
+
+use crate::config::Limits;
+use crate::error::{ProposeError, ReadError};
+use crate::inbox::Inbox;
+use crate::pending::Pending;
+use crate::published::Published;
+use crate::readers::Readers;
+
+pub(crate) struct Shared<O> {
+    pub(crate) inbox: Inbox<O>,
+    pub(crate) pending: Pending<O>,
+    pub(crate) readers: Readers,
+    pub(crate) published: Published,
+    pub(crate) load: Load,
+    pub(crate) apply_sample: ApplySample,
+    pub(crate) limits: Limits,
+}
+
+/// Admission: how much is in the house.
+#[derive(Debug, Default)]
+pub(crate) struct Load {
+    proposals: AtomicUsize,
+    proposal_bytes: AtomicUsize,
+    reads: AtomicUsize,
+}
+
+impl Load {
+    /// Counts a proposal in, unless there are too many. Whoever answers it counts it out.
+    pub(crate) fn admit_proposal(&self, bytes: usize, limits: &Limits) -> Result<(), ProposeError> {
+        let count = self.proposals.fetch_add(1, Ordering::Relaxed);
+        let total = self.proposal_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if count >= limits.max_pending_proposals || total >= limits.max_pending_proposal_bytes {
+            self.release_proposal(bytes);
+            return Err(ProposeError::TooBusy);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn release_proposal(&self, bytes: usize) {
+        self.proposals.fetch_sub(1, Ordering::Relaxed);
+        self.proposal_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn admit_read(&self, limits: &Limits) -> Result<ReadPermit<'_>, ReadError> {
+        let permit = ReadPermit(&self.reads);
+        if self.reads.fetch_add(1, Ordering::Relaxed) >= limits.max_pending_reads {
+            return Err(ReadError::TooBusy);
+        }
+        Ok(permit)
+    }
+
+    pub(crate) fn proposals(&self) -> usize {
+        self.proposals.load(Ordering::Relaxed)
+    }
+}
+
+/// The one entry whose way from commit to applied is timed.
+#[derive(Debug, Default)]
+pub(crate) struct ApplySample {
+    /// Its index; zero for none.
+    index: AtomicU64,
+    committed: Mutex<Option<Instant>>,
+}
+
+impl ApplySample {
+    pub(crate) fn start(&self, index: Index, now: Instant) {
+        if self.index.load(Ordering::Acquire) == 0 {
+            *self.committed.lock() = Some(now);
+            self.index.store(index.get(), Ordering::Release);
+        }
+    }
+
+    /// When the sample was committed, if `applied` has reached it: once.
+    pub(crate) fn finish(&self, applied: Index) -> Option<Instant> {
+        let index = self.index.load(Ordering::Acquire);
+        if index == 0 || index > applied.get() {
+            return None;
+        }
+        let committed = self.committed.lock().take();
+        self.index.store(0, Ordering::Release);
+        committed
+    }
+}
+
+/// A read that was counted in; dropping it counts it out.
+pub(crate) struct ReadPermit<'a>(&'a AtomicUsize);
+
+impl Drop for ReadPermit<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

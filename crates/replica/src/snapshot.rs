@@ -1,0 +1,7 @@
+//! Snapshots for peers that need entries which are gone: a leader serves chunks of open views, a follower pulls them.
+
+mod fetch;
+mod serve;
+
+pub(crate) use fetch::Fetch;
+pub(crate) use serve::{Hooks, SnapshotServer};

@@ -1,0 +1,355 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use synod_consensus_core::{HardState, Membership, RaftConfig, ReadMode, Role, SnapshotMeta};
+use synod_log::{GroupState, Log, LogConfig, Metrics as LogMetrics, SimDisk};
+use synod_replica::{
+    Completions, Fault, Metrics, Parts, PeerBook, ProposeError, ReadError, Replica, ReplicaConfig,
+};
+use synod_runtime::metrics::Registry;
+use synod_runtime::{clock, task};
+use synod_types::{Ballot, ClusterId, Index, LogPosition};
+
+use crate::harness::{Cluster, GROUP, eventually, node, soon};
+use crate::toy::{Disk, Output, State};
+
+#[tokio::test]
+async fn no_acknowledged_write_is_lost_when_leaders_stop() {
+    let mut cluster = Cluster::start(3);
+    let leader = cluster.leader().await;
+    let follower = cluster.follower().await;
+    let acknowledged: Arc<Mutex<BTreeMap<String, Index>>> = Arc::default();
+    let writers: Vec<_> = (0..8)
+        .map(|writer| {
+            let handle = cluster.handle(follower);
+            let acknowledged = Arc::clone(&acknowledged);
+            task::spawn("writer", async move {
+                for number in 0..100 {
+                    let key = format!("w{writer}-{number}");
+                    let deadline = clock::now() + Duration::from_secs(4);
+                    match handle.propose(format!("{key}=v").into(), deadline).await {
+                        Ok(output) => drop(acknowledged.lock().insert(key, output.index)),
+                        Err(error) => assert!(!error.is_certain(), "{error}"),
+                    }
+                }
+            })
+        })
+        .collect();
+    eventually("some writes", || acknowledged.lock().len() > 100).await;
+    cluster.stop(leader).await;
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    let new_leader = cluster.leader().await;
+    assert_ne!(new_leader, leader);
+    cluster.restart(leader);
+    cluster.put(new_leader, "last", "1").await;
+    cluster.converge().await;
+    let acknowledged = std::mem::take(&mut *acknowledged.lock());
+    // What was on its way when the leader stopped may be unknown: one proposal of each writer. The others
+    // waited for the new leader.
+    assert!(acknowledged.len() >= 8 * 99, "{}", acknowledged.len());
+    for running in cluster.running() {
+        for key in acknowledged.keys() {
+            assert!(running.disk.get(key).is_some(), "{key} is lost");
+        }
+    }
+    cluster.stop_all().await;
+}
+
+#[tokio::test]
+async fn without_a_quorum_certain_and_unknown_failures_are_told_apart() {
+    let mut cluster = Cluster::start(3);
+    let leader = cluster.leader().await;
+    cluster.put(leader, "a", "1").await;
+    cluster.isolate(leader, true);
+    let handle = cluster.handle(leader);
+    // It still leads for a while: the proposal is in its log, nobody knows what becomes of it.
+    let deadline = clock::now() + Duration::from_secs(2);
+    let unknown = handle
+        .propose(Bytes::from_static(b"a=2"), deadline)
+        .await
+        .unwrap_err();
+    assert_eq!(unknown, ProposeError::Timeout);
+    assert!(!unknown.is_certain());
+    // Then it steps down, and what comes now is never handed to anyone.
+    let mut role = handle.watch_role();
+    role.wait_for(|now| now.role != Role::Leader && now.leader.is_none())
+        .await
+        .unwrap();
+    let deadline = clock::now() + Duration::from_millis(200);
+    let certain = handle
+        .propose(Bytes::from_static(b"a=3"), deadline)
+        .await
+        .unwrap_err();
+    assert_eq!(certain, ProposeError::NoLeader);
+    assert!(certain.is_certain());
+    for mode in [ReadMode::Index, ReadMode::Lease] {
+        let deadline = clock::now() + Duration::from_millis(200);
+        assert_eq!(
+            handle.read(mode, deadline).await.unwrap_err(),
+            ReadError::NoLeader
+        );
+    }
+    // The others have a new leader, and the old one comes back to it.
+    cluster.isolate(leader, false);
+    cluster.leader().await;
+    cluster.put(leader, "a", "4").await;
+    cluster.converge().await;
+    for running in cluster.running() {
+        assert_eq!(running.disk.get("a").unwrap(), "4");
+    }
+    cluster.stop_all().await;
+}
+
+#[tokio::test]
+async fn proposals_and_reads_wait_for_a_leader() {
+    let mut cluster = Cluster::start(3);
+    // Nobody leads yet.
+    let handle = cluster.handle(node(2));
+    let (written, read) = tokio::join!(
+        handle.propose(Bytes::from_static(b"early=1"), soon()),
+        handle.read(ReadMode::Index, soon()),
+    );
+    written.unwrap();
+    read.unwrap();
+    cluster.stop_all().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_comes_back() {
+    let mut cluster = Cluster::start(3);
+    let leader = cluster.leader().await;
+    let follower = cluster.follower().await;
+    cluster.isolate(follower, true);
+    for number in 0..50 {
+        cluster.put(leader, &format!("k{number}"), "v").await;
+    }
+    assert!(cluster.nodes[&follower].disk.get("k49").is_none());
+    cluster.isolate(follower, false);
+    let disk = cluster.disk(follower);
+    eventually("it caught up", || disk.get("k49").is_some()).await;
+    assert_eq!(
+        cluster.leader().await,
+        leader,
+        "PreVote keeps a node that was away from disturbing"
+    );
+    cluster.stop_all().await;
+}
+
+#[tokio::test]
+async fn a_foreign_cluster_is_refused_without_a_hot_loop() {
+    let mut ours = Cluster::start(1);
+    let leader = ours.leader().await;
+    let stranger = ours.join(2);
+    ours.stop(stranger).await;
+    ours.id = ClusterId::new(0xbad);
+    let began = clock::now();
+    ours.restart(stranger);
+    // The lower id dials, and is told why not.
+    let refused = "synod_replica_peer_refused_total";
+    eventually("refusals", || ours.nodes[&leader].metric(refused) >= 4.0).await;
+    // Three pauses of half of the longest back-off at least.
+    assert!(clock::now() - began >= Duration::from_millis(300));
+    assert!(ours.nodes[&stranger].metric(refused) >= 4.0);
+    assert!(ours.nodes[&leader].metric("etcd_network_active_peers") < 1.0);
+    ours.put(leader, "a", "1").await;
+    ours.stop_all().await;
+}
+
+struct Single {
+    replica: Replica<Output>,
+    log: Log,
+    log_disk: SimDisk,
+    disk: Arc<Disk>,
+}
+
+/// One node over a simulated log disk; `before` may put something into the log first.
+fn single(disk: Arc<Disk>, before: fn(&Log) -> Option<GroupState>) -> Single {
+    let id = node(1);
+    let log_disk = SimDisk::new();
+    let completions = Completions::new();
+    let (log, mut recovered) = Log::open_on(
+        Arc::new(log_disk.clone()),
+        &LogConfig::new("unused".into()),
+        Arc::new(LogMetrics::default()),
+        Arc::clone(&completions) as _,
+    )
+    .unwrap();
+    let recovered = recovered.groups.remove(&GROUP).or_else(|| before(&log));
+    let parts = Parts {
+        log: log.clone(),
+        recovered,
+        completions,
+        listener: None,
+        peers: PeerBook::new(),
+        metrics: Metrics::register(&Registry::new(), id).unwrap(),
+    };
+    let core = RaftConfig::new(id, 1);
+    let config = ReplicaConfig::new(ClusterId::new(1), GROUP, core, Some(Membership::of([id])));
+    let replica = Replica::start(config, parts, disk.machine()).unwrap();
+    Single {
+        replica,
+        log,
+        log_disk,
+        disk,
+    }
+}
+
+#[tokio::test]
+async fn a_failed_sync_stops_the_replica_for_good() {
+    let single = single(Disk::new(), |_| None);
+    let handle = single.replica.handle();
+    handle
+        .propose(Bytes::from_static(b"a=1"), soon())
+        .await
+        .unwrap();
+    single.log_disk.fail_sync_after(0);
+    let error = handle
+        .propose(Bytes::from_static(b"a=2"), soon())
+        .await
+        .unwrap_err();
+    assert_eq!(error, ProposeError::Stopped, "its outcome is unknown");
+    let fault = handle
+        .watch_fault()
+        .wait_for(Option::is_some)
+        .await
+        .unwrap()
+        .clone();
+    assert!(matches!(fault, Some(Fault::Log(_))), "{fault:?}");
+    // Nothing is answered any more, and reads don't fall back to a lease.
+    let later = handle
+        .propose(Bytes::from_static(b"a=3"), soon())
+        .await
+        .unwrap_err();
+    assert_eq!(later, ProposeError::NotRunning);
+    for mode in [ReadMode::Index, ReadMode::Lease] {
+        assert_eq!(
+            handle.read(mode, soon()).await.unwrap_err(),
+            ReadError::Stopped
+        );
+    }
+    assert_eq!(single.disk.get("a").unwrap(), "1");
+    single.replica.stop().await;
+    assert!(single.log.close().is_err());
+}
+
+#[tokio::test]
+async fn an_engine_that_is_ahead_of_its_log_is_right() {
+    // A crash after a snapshot was installed and before the log was reset.
+    let disk = Disk::new();
+    disk.put_durable(State {
+        meta: SnapshotMeta {
+            last: LogPosition {
+                ballot: Ballot::term(7),
+                index: Index::new(500),
+            },
+            membership: Membership::of([node(1)]),
+        },
+        ..State::default()
+    });
+    let single = single(disk, |log| {
+        let start = SnapshotMeta {
+            membership: Membership::of([node(1)]),
+            ..SnapshotMeta::default()
+        };
+        log.bootstrap(GROUP, start.clone(), HardState::default())
+            .unwrap();
+        Some(GroupState {
+            start: Some(start),
+            ..GroupState::default()
+        })
+    });
+    let handle = single.replica.handle();
+    let output = handle
+        .propose(Bytes::from_static(b"a=1"), soon())
+        .await
+        .unwrap();
+    assert_eq!(
+        output.index,
+        Index::new(502),
+        "a no-op of the new term, then this"
+    );
+    assert!(handle.status().ballot > Ballot::term(7));
+    single.replica.stop().await;
+    single.log.close().unwrap();
+}
+
+#[tokio::test]
+async fn what_is_too_large_or_too_much_is_refused_for_certain() {
+    let mut cluster = Cluster::start_with(3, |config| {
+        config.limits.max_proposal_bytes = 1_000;
+        config.limits.max_pending_proposals = 4;
+        config.limits.max_pending_reads = 4;
+    });
+    let leader = cluster.leader().await;
+    let handle = cluster.handle(leader);
+    let large = handle
+        .propose(Bytes::from(vec![0; 1_001]), soon())
+        .await
+        .unwrap_err();
+    assert_eq!(
+        large,
+        ProposeError::TooLarge {
+            bytes: 1_001,
+            limit: 1_000
+        }
+    );
+    cluster.isolate(leader, true);
+    let mut role = handle.watch_role();
+    role.wait_for(|now| now.leader.is_none()).await.unwrap();
+    let deadline = clock::now() + Duration::from_millis(300);
+    let attempts = (0..10).map(|_| handle.propose(Bytes::from_static(b"a=1"), deadline));
+    let results = futures::future::join_all(attempts).await;
+    let count = |error: &ProposeError| {
+        results
+            .iter()
+            .filter(|result| result.as_ref().is_err_and(|found| found == error))
+            .count()
+    };
+    assert_eq!(count(&ProposeError::TooBusy), 6);
+    assert_eq!(count(&ProposeError::NoLeader), 4);
+    let reads = (0..10).map(|_| handle.read(ReadMode::Index, deadline));
+    let results = futures::future::join_all(reads).await;
+    assert_eq!(
+        results
+            .iter()
+            .filter(|result| **result == Err(ReadError::TooBusy))
+            .count(),
+        6
+    );
+    // Whoever was answered made room.
+    cluster.isolate(leader, false);
+    for _ in 0..10 {
+        cluster.put(leader, "a", "2").await;
+        handle.read(ReadMode::Index, soon()).await.unwrap();
+    }
+    cluster.stop_all().await;
+}
+
+#[tokio::test]
+async fn an_idle_replica_stops_promptly_and_answers_nobody_afterwards() {
+    let single = single(Disk::new(), |_| None);
+    let handle = single.replica.handle();
+    handle
+        .propose(Bytes::from_static(b"a=1"), soon())
+        .await
+        .unwrap();
+    single.replica.stop().await;
+    let error = handle
+        .propose(Bytes::from_static(b"a=2"), soon())
+        .await
+        .unwrap_err();
+    assert!(error.is_certain());
+    assert_eq!(error, ProposeError::NotRunning);
+    let error = handle
+        .wait_applied(Index::new(1_000), soon())
+        .await
+        .unwrap_err();
+    assert_eq!(error, ReadError::Stopped);
+    assert!(handle.watch_fault().borrow().is_none());
+    single.log.close().unwrap();
+}

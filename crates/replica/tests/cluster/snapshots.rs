@@ -1,0 +1,127 @@
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use synod_replica::ReplicaConfig;
+use synod_types::NodeId;
+
+use crate::harness::{Cluster, eventually};
+
+/// A short log and small chunks, so that a node that was away needs a snapshot of many chunks.
+fn tight(config: &mut ReplicaConfig) {
+    config.compaction.max_entries = 40;
+    config.compaction.keep_entries = 10;
+    config.compaction.persist_bytes = 1_000;
+    config.compaction.persist_interval = Duration::from_millis(20);
+    config.snapshots.chunk_bytes = 256;
+}
+
+async fn fill(cluster: &Cluster, at: NodeId, name: &str) {
+    for number in 0..200 {
+        cluster
+            .put(at, &format!("{name}{number:03}"), "a value of some length")
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn a_lagging_follower_gets_a_snapshot_that_survives_a_broken_transfer() {
+    let mut cluster = Cluster::start_with(3, tight);
+    let leader = cluster.leader().await;
+    let lagging = cluster.follower().await;
+    cluster.put(leader, "before", "1").await;
+    cluster.stop(lagging).await;
+    fill(&cluster, leader, "k").await;
+    let leader_disk = cluster.disk(leader);
+    leader_disk.fail_read_at.store(5, Ordering::Relaxed);
+    cluster.restart(lagging);
+    // Writes go on while the snapshot is being pulled: the log after it must be there in the end.
+    fill(&cluster, leader, "during").await;
+    let disk = cluster.disk(lagging);
+    eventually("the follower has everything", || {
+        disk.get("k199").is_some() && disk.get("during199").is_some()
+    })
+    .await;
+    cluster.converge().await;
+    assert!(disk.installs.load(Ordering::Relaxed) >= 1);
+    assert_eq!(
+        leader_disk.fail_read_at.load(Ordering::Relaxed),
+        0,
+        "the fault was met"
+    );
+    assert!(
+        leader_disk.chunks_read.load(Ordering::Relaxed) > 10,
+        "many chunks"
+    );
+    // The broken stream was taken up where it ended: no view and no sink was begun twice.
+    let snapshots = leader_disk.snapshots.load(Ordering::Relaxed);
+    assert_eq!(
+        disk.sinks.load(Ordering::Relaxed),
+        disk.installs.load(Ordering::Relaxed)
+    );
+    assert_eq!(snapshots, disk.installs.load(Ordering::Relaxed));
+    assert_eq!(disk.get("before").unwrap(), "1");
+    cluster.stop_all().await;
+}
+
+#[tokio::test]
+async fn a_new_member_gets_a_snapshot_and_then_the_log_and_a_restart_keeps_both() {
+    use bytes::Bytes;
+    use synod_consensus_core::Change;
+
+    use crate::harness::soon;
+
+    let mut cluster = Cluster::start_with(1, tight);
+    let leader = cluster.leader().await;
+    fill(&cluster, leader, "k").await;
+    let joiner = cluster.join(2);
+    let handle = cluster.handle(leader);
+    handle
+        .change_members(vec![Change::AddLearner(joiner)], Bytes::new(), soon())
+        .await
+        .unwrap();
+    let disk = cluster.disk(joiner);
+    eventually("the learner has everything", || disk.get("k199").is_some()).await;
+    assert_eq!(disk.installs.load(Ordering::Relaxed), 1);
+    cluster.put(leader, "after", "1").await;
+    eventually("the log goes on", || disk.get("after").is_some()).await;
+    cluster.stop(joiner).await;
+    cluster.put(leader, "while", "away").await;
+    cluster.restart(joiner);
+    eventually("the log goes on after a restart", || {
+        disk.get("while").is_some()
+    })
+    .await;
+    cluster.converge().await;
+    cluster.stop_all().await;
+}
+
+#[tokio::test]
+async fn the_log_on_disk_is_released_after_flushes_and_a_restart_needs_no_more() {
+    let mut cluster = Cluster::start_with(1, tight);
+    let leader = cluster.leader().await;
+    fill(&cluster, leader, "k").await;
+    let handle = cluster.handle(leader);
+    eventually("the core forgets", || {
+        handle.status().start.index.get() > 100
+    })
+    .await;
+    // Written until the log was cut at a flushed position.
+    let mut number = 0;
+    cluster.stop(leader).await;
+    cluster.restart(leader);
+    cluster.leader().await;
+    while cluster.handle(leader).status().start.index.get() == 0 {
+        number += 1;
+        assert!(number < 100, "the log is never cut");
+        fill(&cluster, leader, "more").await;
+        cluster.stop(leader).await;
+        cluster.restart(leader);
+        cluster.leader().await;
+    }
+    cluster.put(leader, "last", "1").await;
+    assert_eq!(
+        cluster.nodes[&leader].disk.get("k000").unwrap(),
+        "a value of some length"
+    );
+    cluster.stop_all().await;
+}

@@ -1,0 +1,194 @@
+//! A server: services and routes, started on listeners, drained in the end.
+
+mod body;
+mod connection;
+mod router;
+mod running;
+
+use std::{fmt, io, net::SocketAddr, sync::Arc};
+
+use synod_runtime::executor::Executor;
+use thiserror::Error;
+use tokio::net::TcpListener;
+
+use self::{
+    connection::Connections,
+    router::{Handler, Route, Router, handler},
+    running::Acceptor,
+};
+pub use self::{
+    router::{GrpcFuture, GrpcService},
+    running::{Drained, Running},
+};
+use crate::{
+    config::ServerConfig,
+    health::Health,
+    listener::Listener,
+    metrics::{Methods, RpcMetrics},
+};
+
+/// Why a server did not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The socket can't be used by the runtime.
+    #[error("cannot serve on {address}: {source}")]
+    Socket {
+        /// The listener's address.
+        address: SocketAddr,
+        /// The operating system's answer.
+        source: io::Error,
+    },
+    /// A descriptor set is broken.
+    #[error("cannot read the protobuf descriptors of the services: {reason}")]
+    Descriptors {
+        /// The decoder's answer.
+        reason: String,
+    },
+}
+
+/// What is served, and how. Build it once, then start it on each listener.
+pub struct Server {
+    config: ServerConfig,
+    services: Vec<(&'static str, Handler)>,
+    http: axum::Router,
+    metrics: Option<RpcMetrics>,
+    descriptors: Vec<&'static [u8]>,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let services: Vec<_> = self.services.iter().map(|(name, _)| name).collect();
+        formatter
+            .debug_struct("Server")
+            .field("config", &self.config)
+            .field("services", &services)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// A server of nothing: every gRPC call is UNIMPLEMENTED, every HTTP request 404.
+    #[must_use]
+    pub fn new(config: ServerConfig) -> Self {
+        Self {
+            config,
+            services: Vec::new(),
+            http: axum::Router::new(),
+            metrics: None,
+            descriptors: vec![
+                synod_proto::FILE_DESCRIPTOR_SET,
+                tonic_health::pb::FILE_DESCRIPTOR_SET,
+            ],
+        }
+    }
+
+    /// Adds a generated tonic service, for instance `KvServer::new(..)`. The first of two with one name
+    /// wins.
+    #[must_use]
+    pub fn add_service<S: GrpcService>(mut self, service: S) -> Self {
+        self.services.push((S::NAME, handler(service)));
+        self
+    }
+
+    /// Adds HTTP routes: what isn't a call of one of the services goes there.
+    #[must_use]
+    pub fn http(mut self, routes: axum::Router) -> Self {
+        self.http = self.http.merge(routes);
+        self
+    }
+
+    /// Adds services whose types aren't those that tonic generates (wrapped in layers, say). They go
+    /// through axum's router, uncounted, and cost a little more for each call.
+    #[must_use]
+    pub fn routes(self, routes: tonic::service::Routes) -> Self {
+        // tonic's fallback would collide with the one here; unknown services are answered anyway.
+        let router = routes.into_axum_router().reset_fallback();
+        self.http(router)
+    }
+
+    /// Adds `grpc.health.v1.Health`.
+    #[must_use]
+    pub fn health(self, health: &Health) -> Self {
+        self.add_service(health.service())
+    }
+
+    /// Adds gRPC reflection, versions v1 and v1alpha, over everything in synod-proto and health.
+    ///
+    /// # Errors
+    /// [`StartError::Descriptors`] when a descriptor set is broken.
+    pub fn reflection(self) -> Result<Self, StartError> {
+        let broken = |error: tonic_reflection::server::Error| StartError::Descriptors {
+            reason: error.to_string(),
+        };
+        let builder = || {
+            let builder = tonic_reflection::server::Builder::configure();
+            let names = self.services.iter().map(|(name, _)| *name);
+            let builder = names.fold(
+                builder,
+                tonic_reflection::server::Builder::with_service_name,
+            );
+            let sets = self.descriptors.iter().copied();
+            sets.fold(
+                builder,
+                tonic_reflection::server::Builder::register_encoded_file_descriptor_set,
+            )
+        };
+        let v1 = builder().build_v1().map_err(broken)?;
+        let v1alpha = builder().build_v1alpha().map_err(broken)?;
+        Ok(self.add_service(v1).add_service(v1alpha))
+    }
+
+    /// Counts calls and connections.
+    #[must_use]
+    pub fn metrics(mut self, metrics: RpcMetrics) -> Self {
+        self.metrics = Some(metrics);
+        self
+    }
+
+    /// Accepts on `listener`, and serves the connections on the threads of `executor`.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn start(&self, listener: Listener, executor: &Executor) -> Result<Running, StartError> {
+        let address = listener.local_addr();
+        let listener = {
+            // The first runtime's reactor watches the port.
+            let _entered = executor.handle(0);
+            let _entered = _entered.enter();
+            TcpListener::from_std(listener.into_std())
+                .map_err(|source| StartError::Socket { address, source })?
+        };
+        let connections = Connections::new(&self.config, self.router()?);
+        let max_connections = self.config.max_connections;
+        let metrics = self.metrics.clone();
+        Ok(Running::start(
+            address,
+            listener,
+            executor,
+            Acceptor::new(connections, max_connections, executor.threads(), metrics),
+        ))
+    }
+
+    fn router(&self) -> Result<Router, StartError> {
+        let mut methods = Methods::default();
+        for descriptors in &self.descriptors {
+            let added = methods.add(descriptors);
+            added.map_err(|error| StartError::Descriptors {
+                reason: error.to_string(),
+            })?;
+        }
+        let routes = self.services.iter().map(|(name, handler)| Route {
+            name,
+            handler: Arc::clone(handler),
+            metrics: self
+                .metrics
+                .as_ref()
+                .map(|metrics| metrics.service(name, &methods)),
+        });
+        Ok(Router {
+            routes: routes.collect(),
+            // axum prepares a router once its state is known.
+            http: self.http.clone().with_state(()),
+        })
+    }
+}

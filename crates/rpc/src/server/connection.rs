@@ -1,0 +1,187 @@
+//! One connection from its first byte to its end.
+
+use std::{
+    future::Future,
+    io,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use hyper::rt::{Executor, Read, ReadBufCursor, Write};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use synod_runtime::{clock, shutdown::Shutdown, task};
+use tokio::net::TcpStream;
+
+use super::router::Router;
+use crate::config::ServerConfig;
+
+/// As many bytes as tell HTTP/2 from HTTP/1: the length of HTTP/2's preface.
+const PREFACE_BYTES: usize = 24;
+
+/// What all connections of a listener share.
+#[derive(Debug, Clone)]
+pub(super) struct Connections {
+    builder: auto::Builder<Spawner>,
+    router: Router,
+    handshake_timeout: Duration,
+}
+
+/// Runs HTTP/2 calls as tasks of the connection's own runtime.
+#[derive(Debug, Clone, Copy)]
+struct Spawner;
+
+impl<F> Executor<F> for Spawner
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    fn execute(&self, future: F) {
+        drop(task::spawn("rpc-call", future));
+    }
+}
+
+impl Connections {
+    pub(super) fn new(config: &ServerConfig, router: Router) -> Self {
+        let mut builder = auto::Builder::new(Spawner);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(config.stream_window_bytes)
+            .initial_connection_window_size(config.connection_window_bytes)
+            .max_concurrent_streams(config.max_concurrent_streams)
+            .max_frame_size(config.max_frame_bytes)
+            .max_header_list_size(config.max_header_bytes)
+            .max_send_buf_size(config.max_send_buffer_bytes)
+            .keep_alive_interval(config.keepalive_interval)
+            .keep_alive_timeout(config.keepalive_timeout)
+            // gRPC has no use for a date in every response.
+            .auto_date_header(false);
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(config.handshake_timeout);
+        Self {
+            builder,
+            router,
+            handshake_timeout: config.handshake_timeout,
+        }
+    }
+
+    /// Serves until the peer closes or fails, or `drain` is triggered and the calls in flight are
+    /// answered. `cut` ends it at once.
+    pub(super) async fn serve(
+        &self,
+        stream: TcpStream,
+        peer: SocketAddr,
+        drain: &Shutdown,
+        cut: &Shutdown,
+    ) {
+        let spoken = Arc::new(AtomicBool::new(false));
+        let io = Watched {
+            io: TokioIo::new(stream),
+            read_bytes: 0,
+            spoken: Arc::clone(&spoken),
+        };
+        let mut connection = pin!(self.builder.serve_connection(io, self.router.clone()));
+        let mut draining = pin!(drain.triggered());
+        let mut cutting = pin!(cut.triggered());
+        let mut silent = pin!(clock::sleep(self.handshake_timeout));
+        let (mut watch_drain, mut watch_silence) = (true, true);
+        loop {
+            tokio::select! {
+                biased; // the connection is nearly always what is ready
+                result = connection.as_mut() => {
+                    if let Err(error) = result {
+                        tracing::debug!(%peer, %error, "connection failed");
+                    }
+                    return;
+                }
+                () = cutting.as_mut() => return,
+                () = draining.as_mut(), if watch_drain => {
+                    watch_drain = false;
+                    connection.as_mut().graceful_shutdown();
+                }
+                () = silent.as_mut(), if watch_silence => {
+                    watch_silence = false;
+                    if !spoken.load(Ordering::Relaxed) {
+                        tracing::debug!(%peer, "connection closed: it sent no request in time");
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A socket that notes whether its peer has said enough to be understood. HTTP/2's pings and HTTP/1's
+/// header timeout begin only after that.
+#[derive(Debug)]
+struct Watched {
+    io: TokioIo<TcpStream>,
+    read_bytes: usize,
+    spoken: Arc<AtomicBool>,
+}
+
+impl Read for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        mut buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.read_bytes >= PREFACE_BYTES {
+            return Pin::new(&mut self.io).poll_read(context, buffer);
+        }
+        let before = buffer.remaining();
+        // A borrowed cursor: the number of bytes must be known afterwards.
+        let mut chunk = [0; PREFACE_BYTES];
+        let length = chunk.len().min(before);
+        let mut piece = hyper::rt::ReadBuf::new(&mut chunk[..length]);
+        ready!(Pin::new(&mut self.io).poll_read(context, piece.unfilled()))?;
+        buffer.put_slice(piece.filled());
+        let is_http1 = self.read_bytes == 0 && !piece.filled().starts_with(b"P");
+        self.read_bytes += piece.filled().len();
+        if is_http1 || self.read_bytes >= PREFACE_BYTES {
+            self.spoken.store(true, Ordering::Relaxed);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Write for Watched {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(context, buffers)
+    }
+}

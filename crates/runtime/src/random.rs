@@ -1,0 +1,44 @@
+//! Randomness for the shells: ids, seeds of the deterministic cores, jitter. Never for secrets.
+
+use std::time::Duration;
+
+use rand::Rng as _;
+
+/// A uniformly random number from the thread's generator.
+#[must_use]
+pub fn u64() -> u64 {
+    rand::random()
+}
+
+/// A seed for a deterministic component, from the operating system's entropy.
+#[must_use]
+pub fn seed() -> u64 {
+    use rand::TryRngCore as _;
+    // The thread's generator is seeded by the same source, so falling back to it loses nothing but
+    // one level of independence.
+    rand::rngs::OsRng.try_next_u64().unwrap_or_else(|_| u64())
+}
+
+/// A duration drawn uniformly from `[base / 2, base)`: back-off that spreads out clients which failed
+/// at the same moment. Zero stays zero.
+#[must_use]
+pub fn jitter(base: Duration) -> Duration {
+    base.mul_f64(rand::rng().random_range(0.5..1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_differ_and_jitter_stays_in_its_range() {
+        assert_ne!(u64(), u64());
+        assert_ne!(seed(), seed());
+        for _ in 0..1000 {
+            let base = Duration::from_millis(100);
+            let value = jitter(base);
+            assert!(value >= base / 2 && value < base, "{value:?}");
+        }
+        assert_eq!(jitter(Duration::ZERO), Duration::ZERO);
+    }
+}

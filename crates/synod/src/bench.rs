@@ -1,0 +1,119 @@
+//! `synod bench`: closed-loop load on any etcd v3 endpoint.
+//!
+//! Every client keeps one request in flight. Latency is measured from the call to its answer and kept in
+//! a histogram; the warm-up is not counted. The load generator speaks plain tonic, without the balancing
+//! layers of a full client, so that on a small machine it takes as little as possible from the servers.
+
+mod lease;
+mod load;
+mod report;
+mod requests;
+mod watch;
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+
+use crate::{cli, connect::Target, output::Format};
+
+#[derive(Args)]
+pub(crate) struct Options {
+    #[command(subcommand)]
+    workload: Workload,
+    #[command(flatten)]
+    shape: Shape,
+}
+
+/// What every workload has in common.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Shape {
+    /// Requests in flight
+    #[arg(long, global = true, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub(crate) clients: u16,
+    /// Connections that the clients share, spread over the endpoints (0: one for every 8 clients, at least one an endpoint)
+    #[arg(long, global = true, default_value_t = 0)]
+    pub(crate) connections: u16,
+    /// How long to measure, in seconds
+    #[arg(long, global = true, default_value = "5", value_parser = cli::seconds)]
+    pub(crate) duration: Duration,
+    /// How long to run before measuring, in seconds
+    #[arg(long, global = true, default_value = "1", value_parser = cli::seconds)]
+    pub(crate) warmup: Duration,
+    /// Bytes in a value
+    #[arg(long, global = true, default_value_t = 128)]
+    pub(crate) value_bytes: usize,
+    /// Different keys
+    #[arg(long, global = true, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) keys: u32,
+    /// What the keys begin with; they are left behind
+    #[arg(long, global = true, default_value = "synod-bench/")]
+    pub(crate) prefix: String,
+}
+
+#[derive(Subcommand, Clone, Copy)]
+pub(crate) enum Workload {
+    /// Write every key once
+    Fill,
+    /// Write random keys
+    Put,
+    /// Read random keys, which are written first
+    Get {
+        /// The keys are there already
+        #[arg(long)]
+        no_fill: bool,
+        /// Let each member answer from its own state
+        #[arg(long)]
+        serializable: bool,
+    },
+    /// Compare a key's mod revision and write it, as Kubernetes does
+    Txn,
+    /// Read some keys from a random one on, under a prefix whose keys are written first
+    Range {
+        /// The keys are there already
+        #[arg(long)]
+        no_fill: bool,
+        /// Keys in an answer
+        #[arg(long, default_value_t = 100)]
+        limit: i64,
+    },
+    /// Watch a prefix from many watchers while one client writes
+    Watch {
+        /// Watchers
+        #[arg(long, default_value_t = 100)]
+        watchers: u16,
+    },
+    /// Grant a lease, keep it alive once, revoke it
+    Lease,
+}
+
+/// Runs the workload and prints its report.
+///
+/// # Errors
+/// The endpoints can't be reached, or every request failed.
+pub(crate) async fn run(options: Options, target: &Target, format: Format) -> anyhow::Result<()> {
+    let Options { workload, shape } = options;
+    let channels = load::connect(target, &shape).await?;
+    let report = match workload {
+        Workload::Fill => requests::fill(&shape, channels).await?,
+        Workload::Put => requests::put(&shape, channels).await,
+        Workload::Get {
+            no_fill,
+            serializable,
+        } => {
+            if !no_fill {
+                requests::fill(&shape, channels.clone()).await?;
+            }
+            requests::get(&shape, channels, serializable).await
+        }
+        Workload::Txn => requests::txn(&shape, channels).await,
+        Workload::Range { no_fill, limit } => {
+            if !no_fill {
+                requests::fill(&shape, channels.clone()).await?;
+            }
+            requests::range(&shape, channels, limit).await
+        }
+        Workload::Watch { watchers } => watch::run(&shape, channels, watchers).await?,
+        Workload::Lease => lease::run(&shape, channels).await?,
+    };
+    report.print(format)
+}

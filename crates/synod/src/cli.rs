@@ -1,0 +1,112 @@
+//! The command line: what can be said, and which module does it.
+
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::{bench, connect::Target, dev, kv, member, output::Format, status};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  failed: nothing was changed, or the message says what was
+  2  the command line is wrong
+  3  the outcome of a write is unknown: it may have happened or may yet happen
+  4  the key does not exist";
+
+/// Consensus, coordination and transactional storage: run it, use it, measure it.
+#[derive(Parser)]
+#[command(name = "synod", version, after_help = EXIT_CODES, propagate_version = true)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Args)]
+struct Global {
+    /// Endpoints to talk to, separated by commas
+    #[arg(
+        long,
+        global = true,
+        env = "SYNOD_ENDPOINTS",
+        value_delimiter = ',',
+        default_value = "127.0.0.1:2379"
+    )]
+    endpoints: Vec<String>,
+    /// How long a request may take, in seconds
+    #[arg(long, global = true, env = "SYNOD_TIMEOUT", default_value = "5", value_parser = seconds)]
+    timeout: Duration,
+    /// How results are printed
+    #[arg(long, short = 'o', global = true, value_enum, default_value = "table")]
+    output: Format,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run every service in this process, durable by default
+    Dev(dev::Options),
+    /// Read, write and watch keys
+    #[command(subcommand)]
+    Kv(kv::Command),
+    /// List and change the cluster's members
+    #[command(subcommand)]
+    Member(member::Command),
+    /// Show what each endpoint says of itself
+    Status,
+    /// Measure throughput and latency of any etcd v3 endpoint
+    Bench(bench::Options),
+}
+
+/// Runs what the command line says.
+///
+/// # Errors
+/// Whatever the command could not do; `failure::report` turns it into a message and an exit code.
+pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let Global {
+        endpoints,
+        timeout,
+        output,
+    } = arguments.global;
+    let target = Target { endpoints, timeout };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    match arguments.command {
+        Command::Dev(options) => dev::run(options),
+        Command::Kv(command) => runtime.block_on(kv::run(command, &target, output)),
+        Command::Member(command) => runtime.block_on(member::run(command, &target, output)),
+        Command::Status => runtime.block_on(status::run(&target, output)),
+        Command::Bench(options) => runtime.block_on(bench::run(options, &target, output)),
+    }
+}
+
+/// Parses a positive number of seconds, with a fraction if wanted.
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
+    let value: f64 = text
+        .parse()
+        .map_err(|_| format!("`{text}` is not a number of seconds"))?;
+    if value <= 0.0 {
+        return Err("it must be more than zero seconds".to_owned());
+    }
+    Duration::try_from_secs_f64(value).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn seconds_are_positive() {
+        assert_eq!(seconds("0.5").unwrap(), Duration::from_millis(500));
+        assert!(seconds("0").is_err() && seconds("-1").is_err() && seconds("x").is_err());
+        assert!(seconds("1e300").is_err());
+    }
+}

@@ -1,0 +1,214 @@
+//! `synod dev`: every service in this process, for the laptop. Today that is the consensus service.
+
+use std::{
+    fs,
+    io::IsTerminal as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, ensure};
+use clap::Args;
+use futures::{FutureExt as _, future};
+use synod_consensus::{Config, Ended, InitialCluster, Node};
+use synod_runtime::{
+    env, shutdown,
+    telemetry::{self, LogFormat, TelemetryConfig},
+};
+
+use crate::output;
+
+/// The members' ports are so far apart, as it is usual for etcd on one machine.
+const PORT_STEP: u16 = 10_000;
+/// How long a start may take until every member serves.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// How many members: 1, or 3 to see elections and fail-over
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=5))]
+    nodes: u16,
+    /// Where the data is kept
+    #[arg(long, env = "SYNOD_DEV_DATA_DIR", default_value = "synod-dev")]
+    data_dir: PathBuf,
+    /// Keep the data in a temporary directory that goes away with the process
+    #[arg(long, conflicts_with = "data_dir")]
+    ephemeral: bool,
+    /// The first member's client port; each further member's is 10000 higher
+    #[arg(long, default_value_t = 2379)]
+    client_port: u16,
+    /// The first member's peer port; each further member's is 10000 higher
+    #[arg(long, default_value_t = 2380)]
+    peer_port: u16,
+    /// What is logged: error, warn, info, debug, trace, or a filter by module
+    #[arg(long, env = "SYNOD_LOG", default_value = "warn")]
+    log: String,
+}
+
+/// Runs until SIGINT or SIGTERM.
+///
+/// # Errors
+/// A port is taken, the data directory can't be used, or a member failed.
+pub(crate) fn run(options: Options) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(serve(options))
+}
+
+async fn serve(options: Options) -> anyhow::Result<()> {
+    let _telemetry = telemetry::init(&TelemetryConfig {
+        format: if std::io::stderr().is_terminal() {
+            LogFormat::Text
+        } else {
+            LogFormat::Json
+        },
+        filter: options.log.clone(),
+        otlp_endpoint: env::var("OTEL_EXPORTER_OTLP_ENDPOINT")?,
+        service_name: "synod-dev".to_owned(),
+        ..TelemetryConfig::default()
+    })?;
+    let temporary = options.ephemeral.then(tempfile::tempdir).transpose()?;
+    let folder = match &temporary {
+        Some(temporary) => temporary.path(),
+        None => own_folder(&options.data_dir, options.nodes)?,
+    };
+    let starts = configs(&options, folder)?.into_iter().map(Node::start);
+    let nodes = future::try_join_all(starts).await?;
+    let ready = future::try_join_all(nodes.iter().map(|node| node.ready(READY_WITHIN)));
+    let stopped = tokio::select! {
+        biased; // who wants to stop need not wait for the start
+        signal = shutdown::signal() => { signal?; None }
+        started = ready => {
+            started.context("the members did not get ready")?;
+            announce(&nodes, folder, temporary.is_some())?;
+            until_stopped(&nodes).await?
+        }
+    };
+    future::join_all(nodes.into_iter().map(Node::shutdown)).await;
+    match stopped {
+        None => Ok(()),
+        Some(fault) => anyhow::bail!("a member had to stop: {fault}"),
+    }
+}
+
+/// Waits for a signal (`None`) or for a member that failed, and says why.
+async fn until_stopped(nodes: &[Node]) -> anyhow::Result<Option<String>> {
+    let ended = nodes.iter().map(|node| node.ended().boxed_local());
+    tokio::select! {
+        biased; // a member that failed must not wait for a signal
+        (ended, index, _) = future::select_all(ended) => Ok(Some(match ended {
+            Ended::Removed => format!("n{} was removed from the cluster", index + 1),
+            Ended::Failed(fault) => fault.to_string(),
+        })),
+        signal = shutdown::signal() => { signal?; Ok(None) }
+    }
+}
+
+/// Makes the data directory, and refuses one that was made for another number of members.
+fn own_folder(folder: &Path, nodes: u16) -> anyhow::Result<&Path> {
+    fs::create_dir_all(folder).with_context(|| {
+        format!(
+            "cannot create {}; name a directory with --data-dir",
+            folder.display()
+        )
+    })?;
+    let present = (1..=u16::MAX)
+        .take_while(|number| folder.join(name(*number)).exists())
+        .count();
+    ensure!(
+        present == 0 || present == usize::from(nodes),
+        "{} holds a cluster of {present}: start it with --nodes {present}, or name another directory with \
+         --data-dir",
+        folder.display()
+    );
+    Ok(folder)
+}
+
+fn name(number: u16) -> String {
+    format!("n{number}")
+}
+
+fn configs(options: &Options, folder: &Path) -> anyhow::Result<Vec<Config>> {
+    let url = |first: u16, number: u16| {
+        let port = (number - 1)
+            .checked_mul(PORT_STEP)
+            .and_then(|step| first.checked_add(step));
+        let port = port.with_context(|| {
+            format!(
+                "port {first} leaves no room for {} members; choose a lower one",
+                options.nodes
+            )
+        })?;
+        anyhow::Ok(format!("http://127.0.0.1:{port}"))
+    };
+    let mut initial_cluster = InitialCluster::new();
+    for number in 1..=options.nodes {
+        initial_cluster.insert(name(number), vec![url(options.peer_port, number)?]);
+    }
+    (1..=options.nodes)
+        .map(|number| {
+            let (client, peer) = (
+                url(options.client_port, number)?,
+                url(options.peer_port, number)?,
+            );
+            let mut config = Config::new(&name(number));
+            config.data_dir = folder.join(name(number));
+            config.listen_client_urls = vec![client.clone()];
+            config.advertise_client_urls = vec![client];
+            config.listen_peer_urls = vec![peer.clone()];
+            config.initial_advertise_peer_urls = vec![peer];
+            config.initial_cluster = initial_cluster.clone();
+            config.initial_cluster_token = "synod-dev".to_owned();
+            Ok(config)
+        })
+        .collect()
+}
+
+/// The ready line: every endpoint, and what to try.
+fn announce(nodes: &[Node], folder: &Path, ephemeral: bool) -> anyhow::Result<()> {
+    let clients: Vec<String> = nodes
+        .iter()
+        .flat_map(|node| node.client_addresses())
+        .map(ToString::to_string)
+        .collect();
+    let peers: Vec<String> = nodes
+        .iter()
+        .filter_map(Node::peer_address)
+        .map(|address| address.to_string())
+        .collect();
+    let kept = if ephemeral {
+        "until this process ends"
+    } else {
+        "durable"
+    };
+    let first = clients.first().map_or("", String::as_str);
+    output::line(&format!(
+        "ready: {} member{} of consensus; etcd v3 API on {}; peers on {}; data in {} ({kept})\n\
+         health and metrics: http://{first}/readyz http://{first}/metrics\n\
+         try: etcdctl --endpoints={} put greeting hello\n\
+         stop: Ctrl-C",
+        nodes.len(),
+        if nodes.len() == 1 { "" } else { "s" },
+        clients.join(" "),
+        peers.join(" "),
+        folder.display(),
+        clients.join(","),
+    ))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_of_another_number_of_members_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        own_folder(folder.path(), 3).unwrap();
+        fs::create_dir(folder.path().join("n1")).unwrap();
+        own_folder(folder.path(), 1).unwrap();
+        let refused = own_folder(folder.path(), 3).unwrap_err().to_string();
+        assert!(refused.contains("--nodes 1"), "{refused}");
+    }
+}

@@ -1,0 +1,126 @@
+//! `synod member`: who is in the cluster.
+
+use clap::Subcommand;
+use etcd_client::MemberAddOptions;
+use serde_json::json;
+
+use crate::{
+    connect::Target,
+    failure,
+    output::{self, Format},
+};
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// List the members
+    #[command(alias = "list")]
+    Ls,
+    /// Add a member that will listen for its peers at these URLs; start it afterwards
+    Add {
+        /// Its peer URLs
+        #[arg(required = true)]
+        peer_urls: Vec<String>,
+        /// Add it as a learner: it receives the log and does not vote
+        #[arg(long)]
+        learner: bool,
+    },
+    /// Turn a learner that has caught up into a voter
+    Promote {
+        #[arg(value_parser = member_id)]
+        id: u64,
+    },
+    /// Change a member's peer URLs
+    Update {
+        #[arg(value_parser = member_id)]
+        id: u64,
+        #[arg(required = true)]
+        peer_urls: Vec<String>,
+    },
+    /// Remove a member for good
+    Remove {
+        #[arg(value_parser = member_id)]
+        id: u64,
+    },
+    /// Hand leadership to this member
+    MoveLeader {
+        #[arg(value_parser = member_id)]
+        id: u64,
+    },
+}
+
+fn member_id(text: &str) -> Result<u64, String> {
+    u64::from_str_radix(text, 16)
+        .map_err(|_| format!("`{text}` is not a hexadecimal member id; see `synod member ls`"))
+}
+
+/// Runs one `member` command.
+///
+/// # Errors
+/// The request failed; [`failure::UnknownOutcome`] where the change may have happened all the same.
+pub(crate) async fn run(command: Command, target: &Target, format: Format) -> anyhow::Result<()> {
+    let mut client = target.client().await?;
+    match command {
+        Command::Ls => {}
+        Command::Add { peer_urls, learner } => {
+            let options = learner.then(|| MemberAddOptions::new().with_is_learner());
+            let added = client
+                .member_add(peer_urls, options)
+                .await
+                .map_err(failure::of_write)?;
+            let id = added.member().map(|member| format!("{:x}", member.id()));
+            return output::result(format, &[("added", json!(id))]);
+        }
+        Command::Promote { id } => {
+            client.member_promote(id).await.map_err(failure::of_write)?;
+        }
+        Command::Update { id, peer_urls } => {
+            client
+                .member_update(id, peer_urls)
+                .await
+                .map_err(failure::of_write)?;
+        }
+        Command::Remove { id } => {
+            client.member_remove(id).await.map_err(failure::of_write)?;
+        }
+        Command::MoveLeader { id } => return move_leader(target, id, format).await,
+    }
+    let members = client.member_list().await?;
+    let rows = members
+        .members()
+        .iter()
+        .map(|member| {
+            vec![
+                json!(format!("{:x}", member.id())),
+                json!(member.name()),
+                json!(member.peer_urls().join(",")),
+                json!(member.client_urls().join(",")),
+                json!(if member.is_learner() {
+                    "learner"
+                } else {
+                    "voter"
+                }),
+            ]
+        })
+        .collect();
+    output::rows(
+        format,
+        &["id", "name", "peer_urls", "client_urls", "role"],
+        rows,
+    )
+}
+
+/// The request must be made at the leader, so it is looked for first.
+async fn move_leader(target: &Target, id: u64, format: Format) -> anyhow::Result<()> {
+    for endpoint in &target.endpoints {
+        let mut client = target.client_to(std::slice::from_ref(endpoint)).await?;
+        let status = client.status().await?;
+        if status
+            .header()
+            .is_some_and(|header| header.member_id() == status.leader())
+        {
+            client.move_leader(id).await.map_err(failure::of_write)?;
+            return output::result(format, &[("leader", json!(format!("{id:x}")))]);
+        }
+    }
+    anyhow::bail!("the leader is not among the endpoints; name every member with --endpoints")
+}

@@ -1,0 +1,445 @@
+//! Clusters of server processes, stock etcd or ours, started with the same flags.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use etcd_client::{Client, ConnectOptions, StatusResponse};
+
+use crate::lab::Lab;
+use crate::process::Launch;
+use crate::{
+    Etcdctl, Fault, Port, Process, Proxy, Server, Topology, connect, connect_with, http_get, until,
+};
+
+/// How long a server may take until it serves writes.
+const READY_WITHIN: Duration = Duration::from_secs(40);
+
+/// How long a server may take to stop after SIGTERM.
+const STOP_WITHIN: Duration = Duration::from_secs(20);
+
+/// The key that readiness checks delete; nobody ever writes it.
+const PROBE_KEY: &str = "\u{1}synod-testkit-probe";
+
+/// Everything that one member's command line is made of.
+#[derive(Debug)]
+pub struct NodeSpec {
+    /// `--name`.
+    pub name: String,
+    /// Where clients connect.
+    pub client: Port,
+    /// Where the process listens for its peers.
+    pub peer: Port,
+    /// `--data-dir`.
+    pub data_dir: PathBuf,
+    /// `--initial-cluster-state`.
+    pub state: &'static str,
+    /// `--initial-cluster`.
+    pub initial_cluster: String,
+    /// `--initial-cluster-token`.
+    pub token: String,
+    /// Further flags.
+    pub flags: Vec<String>,
+}
+
+/// One member.
+#[derive(Debug)]
+pub struct Node {
+    /// Its command line's parts; a test may change them before a restart.
+    pub spec: NodeSpec,
+    /// In front of its peer port, when the cluster is proxied.
+    pub proxy: Option<Proxy>,
+    process: Option<Process>,
+}
+
+impl Node {
+    /// The URL under which the other members know it.
+    #[must_use]
+    pub fn peer_url(&self) -> String {
+        self.proxy
+            .as_ref()
+            .map_or_else(|| self.spec.peer.url(), |proxy| proxy.port().url())
+    }
+
+    /// The process, when it has been started and not been killed or stopped.
+    ///
+    /// # Errors
+    /// It isn't running.
+    pub fn process(&mut self) -> Result<&mut Process> {
+        self.process
+            .as_mut()
+            .with_context(|| format!("{} is not running", self.spec.name))
+    }
+
+    /// True from start to kill or stop.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.process.is_some()
+    }
+}
+
+/// A cluster whose members die with it.
+#[derive(Debug)]
+pub struct Cluster {
+    server: Server,
+    program: PathBuf,
+    topology: Topology,
+    nodes: Vec<Node>,
+}
+
+impl Cluster {
+    /// Starts the members and waits until each of them serves writes.
+    ///
+    /// # Errors
+    /// A member ends or doesn't get ready within 40 s.
+    pub async fn start(lab: &Lab, server: Server, topology: Topology) -> Result<Self> {
+        let mut cluster = Self::prepare(lab, server, topology, "c1").await?;
+        for index in 0..cluster.nodes.len() {
+            cluster.launch(lab, index)?;
+        }
+        cluster.ready().await?;
+        Ok(cluster)
+    }
+
+    /// Chooses ports and folders (below the lab's folder, by `label`), and starts nothing.
+    ///
+    /// # Errors
+    /// The server's program or a free port is missing.
+    pub async fn prepare(
+        lab: &Lab,
+        server: Server,
+        topology: Topology,
+        label: &str,
+    ) -> Result<Self> {
+        let program = server.program()?;
+        let mut cluster = Self {
+            server,
+            program,
+            topology,
+            nodes: Vec::new(),
+        };
+        for number in 1..=cluster.topology.nodes.max(1) {
+            cluster.add_node(lab, &format!("n{number}"), label).await?;
+        }
+        let all = cluster.initial_cluster();
+        for node in &mut cluster.nodes {
+            node.spec.initial_cluster.clone_from(&all);
+        }
+        Ok(cluster)
+    }
+
+    /// Makes room for one more member, which joins an existing cluster once it is launched.
+    ///
+    /// # Errors
+    /// No port is free.
+    pub async fn add_node(&mut self, lab: &Lab, name: &str, label: &str) -> Result<usize> {
+        let state = if self.nodes.iter().any(Node::is_up) {
+            "existing"
+        } else {
+            "new"
+        };
+        let spec = NodeSpec {
+            name: name.to_owned(),
+            client: Port::reserve()?,
+            peer: Port::reserve()?,
+            data_dir: lab.folder().join(label).join(name),
+            state,
+            initial_cluster: String::new(),
+            token: label.to_owned(),
+            flags: self.topology.flags.clone(),
+        };
+        std::fs::create_dir_all(lab.folder().join(label))?;
+        let proxy = match self.topology.proxied {
+            true => Some(Proxy::start(spec.peer.address()).await?),
+            false => None,
+        };
+        self.nodes.push(Node {
+            spec,
+            proxy,
+            process: None,
+        });
+        let all = self.initial_cluster();
+        let index = self.nodes.len() - 1;
+        self.nodes[index].spec.initial_cluster = all;
+        Ok(index)
+    }
+
+    /// Which server this is.
+    #[must_use]
+    pub fn server(&self) -> Server {
+        self.server
+    }
+
+    /// The members, in the order of their names.
+    #[must_use]
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// One member, counted from 0.
+    #[must_use]
+    pub fn node(&mut self, index: usize) -> &mut Node {
+        &mut self.nodes[index]
+    }
+
+    /// The client URLs of all members.
+    #[must_use]
+    pub fn endpoints(&self) -> Vec<String> {
+        self.nodes
+            .iter()
+            .map(|node| node.spec.client.url())
+            .collect()
+    }
+
+    /// One member's client URL.
+    #[must_use]
+    pub fn endpoint(&self, index: usize) -> String {
+        self.nodes[index].spec.client.url()
+    }
+
+    /// A client of one member only.
+    ///
+    /// # Errors
+    /// See [`connect`].
+    pub async fn client(&self, index: usize) -> Result<Client> {
+        connect(&[self.endpoint(index)]).await
+    }
+
+    /// `etcdctl` for one member only.
+    ///
+    /// # Errors
+    /// See [`Etcdctl::new`].
+    pub fn etcdctl(&self, index: usize) -> Result<Etcdctl> {
+        Etcdctl::new(&[self.endpoint(index)])
+    }
+
+    /// Starts a member's process without waiting for it.
+    ///
+    /// # Errors
+    /// It runs already, or its program can't be started.
+    pub fn launch(&mut self, lab: &Lab, index: usize) -> Result<()> {
+        let args = self.args(index);
+        let node = &mut self.nodes[index];
+        ensure!(node.process.is_none(), "{} runs already", node.spec.name);
+        let label = format!("{}-{}", node.spec.token, node.spec.name);
+        node.process = Some(Process::start(Launch {
+            name: &node.spec.name,
+            program: &self.program,
+            args: &args,
+            envs: &self.topology.envs,
+            log: lab.log(&label),
+            max_file_bytes: self.topology.max_file_bytes,
+        })?);
+        Ok(())
+    }
+
+    /// Starts a member and waits until it serves writes.
+    ///
+    /// # Errors
+    /// It ends or doesn't get ready within 40 s.
+    pub async fn launch_and_wait(&mut self, lab: &Lab, index: usize) -> Result<()> {
+        self.launch(lab, index)?;
+        self.node_ready(index).await
+    }
+
+    /// Starts a member that is expected to refuse, and returns its exit status and its output.
+    ///
+    /// # Errors
+    /// It is still running after 20 s.
+    pub async fn launch_and_fail(
+        &mut self,
+        lab: &Lab,
+        index: usize,
+    ) -> Result<(ExitStatus, String)> {
+        self.launch(lab, index)?;
+        let Some(mut process) = self.nodes[index].process.take() else {
+            bail!("just launched")
+        };
+        let status = process.ended(STOP_WITHIN).await?;
+        Ok((status, process.log_text()))
+    }
+
+    /// SIGKILL.
+    ///
+    /// # Errors
+    /// The member isn't running.
+    pub fn kill(&mut self, index: usize) -> Result<()> {
+        self.nodes[index].process()?.kill()?;
+        self.nodes[index].process = None;
+        Ok(())
+    }
+
+    /// SIGTERM; the exit status tells whether it stopped cleanly.
+    ///
+    /// # Errors
+    /// The member isn't running, or doesn't stop within 20 s.
+    pub async fn stop(&mut self, index: usize) -> Result<ExitStatus> {
+        let status = self.nodes[index].process()?.terminate(STOP_WITHIN).await?;
+        self.nodes[index].process = None;
+        Ok(status)
+    }
+
+    /// Waits until every started member serves writes.
+    ///
+    /// # Errors
+    /// A member has ended, or isn't ready within 40 s.
+    pub async fn ready(&mut self) -> Result<()> {
+        for index in 0..self.nodes.len() {
+            if self.nodes[index].is_up() {
+                self.node_ready(index).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until one member says that it is healthy and a write through it succeeds. The write
+    /// deletes a key that doesn't exist: it goes through the log and keeps the revision.
+    ///
+    /// # Errors
+    /// The member has ended, or isn't ready within 40 s.
+    pub async fn node_ready(&mut self, index: usize) -> Result<()> {
+        let address = self.nodes[index].spec.client.address();
+        let endpoint = self.endpoint(index);
+        let name = self.nodes[index].spec.name.clone();
+        let node = &mut self.nodes[index];
+        let mut ended = false;
+        let probe = async || {
+            if !node.process()?.is_running() {
+                // Waiting on is useless, so this look is the last.
+                ended = true;
+                return Ok(Some(()));
+            }
+            let health = http_get(&address, "/health").await?;
+            ensure!(
+                health.status == 200,
+                "/health: {} {}",
+                health.status,
+                health.body
+            );
+            let quick = ConnectOptions::new().with_timeout(Duration::from_secs(2));
+            connect_with(std::slice::from_ref(&endpoint), quick)
+                .await?
+                .delete(PROBE_KEY, None)
+                .await?;
+            Ok(Some(()))
+        };
+        until(&format!("{name} to serve writes"), READY_WITHIN, probe).await?;
+        ensure!(!ended, "{name} ended instead of getting ready");
+        Ok(())
+    }
+
+    /// Waits until a running member serves writes as a learner can't: only its health page answers.
+    ///
+    /// # Errors
+    /// It doesn't answer within 40 s.
+    pub async fn node_answers(&mut self, index: usize) -> Result<()> {
+        let endpoint = self.endpoint(index);
+        until(
+            &format!("{endpoint} to answer Status"),
+            READY_WITHIN,
+            async || {
+                let mut client = connect(std::slice::from_ref(&endpoint)).await?;
+                Ok(Some(client.status().await?))
+            },
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// A member's Status.
+    ///
+    /// # Errors
+    /// It doesn't answer.
+    pub async fn status(&self, index: usize) -> Result<StatusResponse> {
+        let quick = ConnectOptions::new().with_timeout(Duration::from_secs(2));
+        let mut client = connect_with(&[self.endpoint(index)], quick).await?;
+        Ok(client.status().await?)
+    }
+
+    /// The member that leads, among those that are up.
+    ///
+    /// # Errors
+    /// Nobody leads within 40 s.
+    pub async fn leader(&self) -> Result<usize> {
+        until("a leader", READY_WITHIN, async || {
+            for (index, node) in self.nodes.iter().enumerate() {
+                let Ok(status) = (if node.is_up() {
+                    self.status(index).await
+                } else {
+                    continue;
+                }) else {
+                    continue;
+                };
+                let own = status.header().map(etcd_client::ResponseHeader::member_id);
+                if status.leader() != 0 && own == Some(status.leader()) {
+                    return Ok(Some(index));
+                }
+            }
+            Ok(None)
+        })
+        .await
+    }
+
+    /// A member that is up and doesn't lead.
+    ///
+    /// # Errors
+    /// Nobody leads, or nobody else is up.
+    pub async fn follower(&self) -> Result<usize> {
+        let leader = self.leader().await?;
+        (0..self.nodes.len())
+            .find(|index| *index != leader && self.nodes[*index].is_up())
+            .context("no follower is up")
+    }
+
+    /// Cuts a member off from the others in both directions. Needs a proxied cluster.
+    ///
+    /// # Errors
+    /// The cluster isn't proxied, or the member isn't running.
+    pub fn isolate(&mut self, index: usize) -> Result<()> {
+        let pid = self.nodes[index].process()?.pid();
+        for (other, node) in self.nodes.iter().enumerate() {
+            let proxy = node
+                .proxy
+                .as_ref()
+                .context("only a proxied cluster can be partitioned")?;
+            if other == index {
+                proxy.set(Fault::Cut);
+            } else {
+                proxy.set_for(pid, Fault::Cut);
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends every fault between members.
+    pub fn heal(&self) {
+        for proxy in self.nodes.iter().filter_map(|node| node.proxy.as_ref()) {
+            proxy.heal();
+        }
+    }
+
+    fn initial_cluster(&self) -> String {
+        let one = |node: &Node| format!("{}={}", node.spec.name, node.peer_url());
+        self.nodes.iter().map(one).collect::<Vec<_>>().join(",")
+    }
+
+    fn args(&self, index: usize) -> Vec<OsString> {
+        let node = &self.nodes[index];
+        let spec = &node.spec;
+        let mut args: Vec<OsString> = Vec::new();
+        let mut pair = |flag: &str, value: &str| args.extend([flag.into(), value.into()]);
+        pair("--name", &spec.name);
+        pair("--listen-client-urls", &spec.client.url());
+        pair("--advertise-client-urls", &spec.client.url());
+        pair("--listen-peer-urls", &spec.peer.url());
+        pair("--initial-advertise-peer-urls", &node.peer_url());
+        pair("--initial-cluster", &spec.initial_cluster);
+        pair("--initial-cluster-state", spec.state);
+        pair("--initial-cluster-token", &spec.token);
+        args.extend(["--data-dir".into(), spec.data_dir.clone().into_os_string()]);
+        args.extend(spec.flags.iter().map(OsString::from));
+        args
+    }
+}

@@ -1,0 +1,38 @@
+//! The kit for tests of whole processes: real peers (stock etcd and its tools), clusters of child
+//! processes, `etcdctl`, a TCP fault proxy, and checks of recorded histories.
+//!
+//! It guarantees that every child process dies with the test that started it, that two test
+//! processes never fight over a port, and that the logs of a failed test are shown. It never
+//! sleeps where a condition can be awaited, and it knows our services only by their binaries.
+
+mod binary;
+mod client;
+mod cluster;
+mod etcdctl;
+mod events;
+mod history;
+mod http;
+mod lab;
+mod linearizability;
+pub mod peers;
+mod ports;
+mod process;
+mod proxy;
+mod sockets;
+mod topology;
+mod wait;
+
+pub use binary::consensus_binary;
+pub use client::{Refused, connect, connect_with, refused};
+pub use cluster::{Cluster, Node, NodeSpec};
+pub use etcdctl::{CtlSession, Etcdctl, Output};
+pub use events::{EventLog, StoredEvent, read_events};
+pub use history::{Action, History, Observed, Outcome, Record};
+pub use http::{HttpAnswer, http_get};
+pub use lab::{Lab, Share, run, run_within};
+pub use linearizability::check_linearizable;
+pub use ports::Port;
+pub use process::Process;
+pub use proxy::{Fault, Proxy};
+pub use topology::{Engine, Server, Topology};
+pub use wait::until;

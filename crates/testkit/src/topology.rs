@@ -1,0 +1,85 @@
+//! Which server runs, and in which shape.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use crate::{consensus_binary, peers};
+
+/// The consensus algorithm of our server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// Raft, the default.
+    Raft,
+}
+
+/// Which server runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Server {
+    /// Stock etcd from the peers' folder.
+    Etcd,
+    /// Our `synod-consensus`.
+    Synod(Engine),
+}
+
+impl Server {
+    /// Our server with its default engine.
+    pub const SYNOD: Self = Self::Synod(Engine::Raft);
+
+    /// The server's program.
+    ///
+    /// # Errors
+    /// It can be neither found, built nor installed.
+    pub fn program(self) -> Result<PathBuf> {
+        match self {
+            Self::Etcd => Ok(peers::install()?.etcd),
+            Self::Synod(Engine::Raft) => consensus_binary().map(Path::to_path_buf),
+        }
+    }
+
+    /// True for stock etcd.
+    #[must_use]
+    pub fn is_etcd(self) -> bool {
+        self == Self::Etcd
+    }
+}
+
+/// The shape of a cluster.
+#[derive(Clone, Debug, Default)]
+pub struct Topology {
+    /// How many members start; zero means one.
+    pub nodes: usize,
+    /// Flags for every member beyond those that make it a cluster.
+    pub flags: Vec<String>,
+    /// Environment variables for every member.
+    pub envs: Vec<(String, String)>,
+    /// Members reach each other through fault proxies.
+    pub proxied: bool,
+    /// The largest file any member may write, in bytes; `None` is unlimited.
+    pub max_file_bytes: Option<u64>,
+}
+
+impl Topology {
+    /// So many members, nothing special.
+    #[must_use]
+    pub fn of(nodes: usize) -> Self {
+        Self {
+            nodes,
+            ..Self::default()
+        }
+    }
+
+    /// Adds a flag for every member.
+    #[must_use]
+    pub fn flag(mut self, flag: &str) -> Self {
+        self.flags.push(flag.to_owned());
+        self
+    }
+
+    /// Puts fault proxies between the members.
+    #[must_use]
+    pub fn proxied(mut self) -> Self {
+        self.proxied = true;
+        self
+    }
+}

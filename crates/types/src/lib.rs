@@ -1,0 +1,12 @@
+//! Identifiers and positions shared by every crate of Synod. No I/O and no dependencies, so that the
+//! deterministic cores can use them.
+//!
+//! Each quantity is a newtype with a private field: an index can't be added to a term by accident.
+
+mod id;
+mod position;
+mod request;
+
+pub use id::{ClusterId, GroupId, NodeId};
+pub use position::{Ballot, Index, LogPosition, Tick, WriteSeq};
+pub use request::RequestId;

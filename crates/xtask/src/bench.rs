@@ -1,0 +1,88 @@
+//! `cargo xtask bench`: release binaries, real peers on the same machine, figures in docs/benchmarks.md.
+//!
+//! The same load generator (`synod bench`) drives stock etcd and ours with the same flags, turn by
+//! turn, so that what the machine does meanwhile touches both.
+
+mod comparison;
+mod document;
+mod large;
+mod load;
+mod usage;
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use clap::Subcommand;
+
+/// What `cargo xtask bench` measures.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Bench {
+    /// Stock etcd beside ours: throughput, latency, CPU an operation, memory
+    Etcd(comparison::Options),
+    /// A large data directory: memory, restart, pauses while it is compacted
+    Large(large::Options),
+}
+
+/// Builds the release binaries, then measures in a process that knows them.
+///
+/// # Errors
+/// A build, a server or a load failed.
+pub(crate) fn run(bench: &Bench) -> Result<()> {
+    let root = root()?;
+    if std::env::var_os("SYNOD_CONSENSUS_BIN").is_none() {
+        return build_and_run_again(&root);
+    }
+    let generator = generator()?;
+    let document = root.join("docs/benchmarks.md");
+    match bench {
+        Bench::Etcd(options) => comparison::run(options, &generator, &document),
+        Bench::Large(options) => large::run(options, &generator, &document),
+    }
+}
+
+fn root() -> Result<PathBuf> {
+    Ok(Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../..")
+        .canonicalize()?)
+}
+
+/// The `synod` binary that stands beside the server's.
+fn generator() -> Result<PathBuf> {
+    let server =
+        std::env::var_os("SYNOD_CONSENSUS_BIN").context("the server's binary is unknown")?;
+    let generator = Path::new(&server).with_file_name("synod");
+    ensure!(
+        generator.is_file(),
+        "{} is missing: build the package synod",
+        generator.display()
+    );
+    Ok(generator)
+}
+
+/// The test kit finds the server by an environment variable, which a process must have from its start.
+fn build_and_run_again(root: &Path) -> Result<()> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let build = Command::new(cargo)
+        .args(["build", "--release", "--message-format=json"])
+        .args(["--package", "synod", "--package", "synod-consensus"])
+        .current_dir(root)
+        .stderr(Stdio::inherit())
+        .output()
+        .context("run cargo build")?;
+    ensure!(build.status.success(), "the release build failed");
+    let server = String::from_utf8_lossy(&build.stdout)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter(|message| message["target"]["name"] == "synod-consensus")
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .context("cargo named no executable for synod-consensus")?;
+    let status = Command::new(std::env::current_exe()?)
+        .args(std::env::args_os().skip(1))
+        .env("SYNOD_CONSENSUS_BIN", server)
+        .status()?;
+    ensure!(status.success(), "the measurement failed: {status}");
+    Ok(())
+}

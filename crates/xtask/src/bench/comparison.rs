@@ -1,0 +1,250 @@
+//! Stock etcd beside ours.
+
+use std::{fmt::Write as _, path::Path, time::Duration};
+
+use anyhow::Result;
+use clap::Args;
+use synod_testkit::{Cluster, Lab, Server, Share, Topology, peers, run_within};
+
+use super::{document, load, load::Figures, usage};
+
+/// How long the whole comparison may take.
+const DEADLINE: Duration = Duration::from_secs(3 * 3600);
+
+#[derive(Args, Debug)]
+pub(crate) struct Options {
+    /// How often each server has its turn; the middle run of each workload is shown
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// How long each workload is measured, in seconds
+    #[arg(long, default_value_t = 4)]
+    seconds: u32,
+    /// Cluster sizes
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 3])]
+    nodes: Vec<usize>,
+    /// Only workloads whose name begins so
+    #[arg(long, default_value = "")]
+    only: String,
+    /// Print the figures and leave docs/benchmarks.md as it is
+    #[arg(long)]
+    print: bool,
+}
+
+/// Name, and the words for `synod bench`.
+const WORKLOADS: &[(&str, &[&str])] = &[
+    ("put, 1 client", &["put", "--clients", "1"]),
+    ("put, 16 clients", &["put", "--clients", "16"]),
+    ("put, 64 clients", &["put", "--clients", "64"]),
+    ("put, 256 clients", &["put", "--clients", "256"]),
+    ("get linearizable, 64 clients", &["get", "--clients", "64"]),
+    (
+        "get serializable, 64 clients",
+        &["get", "--serializable", "--clients", "64"],
+    ),
+    (
+        "txn (compare mod revision, put), 64 clients",
+        &["txn", "--clients", "64"],
+    ),
+    (
+        "range of 100 of 10,000, 16 clients",
+        &["range", "--limit", "100", "--clients", "16"],
+    ),
+    (
+        "watch events, 100 watchers, 16 writers",
+        &["watch", "--watchers", "100", "--clients", "16"],
+    ),
+    (
+        "lease grant + keep-alive + revoke, 64 clients",
+        &["lease", "--clients", "64"],
+    ),
+];
+
+/// One workload's figures on one server.
+#[derive(Clone)]
+struct Measured {
+    figures: Figures,
+    /// Processor time of all members per operation, in microseconds.
+    cpu_us: f64,
+}
+
+/// All workloads of one turn, and the memory that the fullest member had at its end.
+struct Turn {
+    workloads: Vec<Measured>,
+    peak_memory: u64,
+}
+
+/// Measures and writes docs/benchmarks.md.
+///
+/// # Errors
+/// A server or a load failed.
+pub(super) fn run(options: &Options, generator: &Path, output: &Path) -> Result<()> {
+    let versions = peers::install()?;
+    let mut text = format!(
+        "Measured on {}, with the load generator and all members on it. Both servers sync each write to \
+         disk, had the same flags, and were measured turn by turn, {} times; shown is the run with the \
+         middle throughput (of two, the better one). Values are 128 bytes. Peer: etcd {}. CPU is the processor time of all members \
+         an operation; memory is the largest resident set of any member over all the workloads.\n",
+        document::machine(),
+        options.rounds,
+        versions.version,
+    );
+    for &nodes in &options.nodes {
+        let (mut etcd, mut ours) = (Vec::new(), Vec::new());
+        for _ in 0..options.rounds {
+            etcd.push(turn(options, generator, Server::Etcd, nodes)?);
+            ours.push(turn(options, generator, Server::SYNOD, nodes)?);
+        }
+        table(&mut text, options, nodes, &etcd, &ours)?;
+    }
+    if options.print {
+        print(&text);
+        return Ok(());
+    }
+    document::replace(output, "etcd", &text)
+}
+
+#[expect(clippy::print_stdout, reason = "printing is what was asked for")]
+fn print(text: &str) {
+    println!("{text}");
+}
+
+fn chosen(
+    options: &Options,
+) -> impl Iterator<Item = &'static (&'static str, &'static [&'static str])> {
+    WORKLOADS
+        .iter()
+        .filter(|(name, _)| name.starts_with(&options.only))
+}
+
+fn turn(options: &Options, generator: &Path, server: Server, nodes: usize) -> Result<Turn> {
+    let mut turn = None;
+    run_within(Share::Whole, DEADLINE, async |lab: &Lab| {
+        let topology = Topology::of(nodes).flag("--quota-backend-bytes=8589934592");
+        let mut cluster = Cluster::start(lab, server, topology).await?;
+        let mut workloads = Vec::new();
+        for (name, words) in chosen(options) {
+            let measured = measure(options, generator, &mut cluster, words).await?;
+            progress(server, nodes, name, &measured);
+            workloads.push(measured);
+        }
+        turn = Some(Turn {
+            workloads,
+            peak_memory: usage::peak_memory(&mut cluster)?,
+        });
+        Ok(())
+    })?;
+    turn.ok_or_else(|| anyhow::anyhow!("the turn was not measured"))
+}
+
+async fn measure(
+    options: &Options,
+    generator: &Path,
+    cluster: &mut Cluster,
+    words: &[&str],
+) -> Result<Measured> {
+    let mut words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+    // A key space of its own for each workload: what one left behind is not what the next one reads.
+    words.extend(["--prefix".to_owned(), format!("bench/{}/", words.join("-"))]);
+    words.extend(["--duration".to_owned(), options.seconds.to_string()]);
+    if matches!(words.first().map(String::as_str), Some("get" | "range")) {
+        // Filled first, so that the processor time of filling is not counted.
+        let mut fill = vec!["fill".to_owned()];
+        fill.extend(
+            words
+                .iter()
+                .skip_while(|word| *word != "--prefix")
+                .take(2)
+                .cloned(),
+        );
+        load::start(generator, &cluster.endpoints(), &fill)?
+            .figures()
+            .await?;
+        words.push("--no-fill".to_owned());
+    }
+    words.extend(["--warmup".to_owned(), "0.5".to_owned()]);
+    let before = usage::cpu(cluster)?;
+    let figures = load::start(generator, &cluster.endpoints(), &words)?
+        .figures()
+        .await?;
+    let used = usage::cpu(cluster)?.saturating_sub(before);
+    let seconds = f64::from(options.seconds);
+    // The warm-up's operations cost processor time too and are not in the count.
+    let operations = figures.operations_per_second * (seconds + 0.5);
+    Ok(Measured {
+        figures,
+        cpu_us: used.as_secs_f64() * 1e6 / operations.max(1.0),
+    })
+}
+
+#[expect(clippy::print_stderr, reason = "progress of a long measurement")]
+fn progress(server: Server, nodes: usize, name: &str, measured: &Measured) {
+    let Figures {
+        operations_per_second,
+        p50_us,
+        p99_us,
+        max_us,
+        ..
+    } = measured.figures;
+    eprintln!(
+        "{server:?} x{nodes}: {name}: {operations_per_second:.0}/s, p50 {p50_us} us, p99 {p99_us} us, \
+         max {max_us} us, {:.1} us CPU",
+        measured.cpu_us
+    );
+}
+
+/// The turn with the middle throughput of workload `index`.
+fn middle(turns: &[Turn], index: usize) -> Option<&Measured> {
+    let mut runs: Vec<&Measured> = turns
+        .iter()
+        .filter_map(|turn| turn.workloads.get(index))
+        .collect();
+    runs.sort_by(|a, b| {
+        a.figures
+            .operations_per_second
+            .total_cmp(&b.figures.operations_per_second)
+    });
+    runs.get(runs.len() / 2).copied()
+}
+
+fn table(
+    text: &mut String,
+    options: &Options,
+    nodes: usize,
+    etcd: &[Turn],
+    ours: &[Turn],
+) -> Result<()> {
+    let plural = if nodes == 1 { "" } else { "s" };
+    writeln!(text, "\n### {nodes} member{plural}\n")?;
+    text.push_str("| workload | etcd /s | Synod /s | ratio | etcd p50 / p99 ms | Synod p50 / p99 ms | etcd CPU us | Synod CPU us | ratio |\n");
+    text.push_str("|---|--:|--:|--:|--:|--:|--:|--:|--:|\n");
+    for (index, (name, _)) in chosen(options).enumerate() {
+        let (Some(e), Some(o)) = (middle(etcd, index), middle(ours, index)) else {
+            continue;
+        };
+        writeln!(
+            text,
+            "| {name} | {:.0} | {:.0} | {:.2} | {} | {} | {:.1} | {:.1} | {:.2} |",
+            e.figures.operations_per_second,
+            o.figures.operations_per_second,
+            o.figures.operations_per_second / e.figures.operations_per_second,
+            latency(&e.figures),
+            latency(&o.figures),
+            e.cpu_us,
+            o.cpu_us,
+            o.cpu_us / e.cpu_us,
+        )?;
+    }
+    let most = |turns: &[Turn]| turns.iter().map(|turn| turn.peak_memory).max().unwrap_or(0) >> 20;
+    writeln!(
+        text,
+        "\nPeak memory of a member: etcd {} MiB, Synod {} MiB.",
+        most(etcd),
+        most(ours)
+    )?;
+    Ok(())
+}
+
+fn latency(figures: &Figures) -> String {
+    let ms = |us: u64| Duration::from_micros(us).as_secs_f64() * 1e3;
+    format!("{:.2} / {:.2}", ms(figures.p50_us), ms(figures.p99_us))
+}

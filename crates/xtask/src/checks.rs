@@ -1,0 +1,120 @@
+//! What decides whether a change may go in.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use synod_testkit::peers;
+
+use crate::boundaries;
+
+/// Installs the peers and says what is there.
+pub(crate) fn peers() -> Result<()> {
+    let peers = peers::install()?;
+    println!("peers: {}", peers.describe());
+    for program in [
+        Some(&peers.etcd),
+        Some(&peers.etcdctl),
+        peers.etcdutl.as_ref(),
+    ] {
+        println!(
+            "  {}",
+            program.map_or("no etcdutl".into(), |path| path.display().to_string())
+        );
+    }
+    Ok(())
+}
+
+/// Ends with the test runner's own closing lines: nothing is printed after them.
+pub(crate) fn test(args: &[String]) -> Result<ExitCode> {
+    peers()?;
+    let server = build_binaries()?;
+    println!("server under test: {}", server.display());
+    let status = cargo()
+        .args(["test", "--workspace", "--no-fail-fast"])
+        .args(args)
+        .env("SYNOD_CONSENSUS_BIN", server)
+        .status()
+        .context("run cargo test")?;
+    Ok(code(status))
+}
+
+/// Formatting, clippy, and the direction of dependencies.
+pub(crate) fn lint() -> Result<ExitCode> {
+    let clippy = [
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ];
+    for words in [&["fmt", "--all", "--check"][..], &clippy] {
+        println!("cargo {}", words.join(" "));
+        let status = cargo()
+            .args(words)
+            .status()
+            .with_context(|| format!("run {words:?}"))?;
+        if !status.success() {
+            return Ok(code(status));
+        }
+    }
+    println!("dependencies");
+    boundaries::check(&cargo_metadata()?)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// All binaries at once, so that the tests of whole processes find them built; the server's path.
+fn build_binaries() -> Result<PathBuf> {
+    let output = cargo()
+        .args([
+            "build",
+            "--workspace",
+            "--bins",
+            "--message-format=json-render-diagnostics",
+        ])
+        .stderr(Stdio::inherit())
+        .output()
+        .context("run cargo build")?;
+    ensure!(
+        output.status.success(),
+        "cargo build failed: {}",
+        output.status
+    );
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|message| message["target"]["name"] == "synod-consensus")
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .context("cargo named no executable for synod-consensus")
+}
+
+/// What cargo knows about the workspace's own packages.
+pub(crate) fn cargo_metadata() -> Result<Value> {
+    let output = cargo()
+        .args(["metadata", "--no-deps", "--format-version=1"])
+        .stderr(Stdio::inherit())
+        .output()
+        .context("run cargo metadata")?;
+    ensure!(
+        output.status.success(),
+        "cargo metadata failed: {}",
+        output.status
+    );
+    Ok(serde_json::from_slice(&output.stdout)?)
+}
+
+fn cargo() -> Command {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."));
+    command
+}
+
+fn code(status: ExitStatus) -> ExitCode {
+    status
+        .code()
+        .and_then(|code| u8::try_from(code).ok())
+        .map_or(ExitCode::FAILURE, ExitCode::from)
+}

@@ -1,0 +1,40 @@
+//! `cargo xtask`: the workspace's tests, lints, peers and benchmarks.
+
+#![expect(clippy::print_stdout, reason = "a command-line tool talks to its user")]
+
+mod bench;
+mod boundaries;
+mod checks;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+/// Tests, lints and benchmarks of the workspace
+#[derive(Parser, Debug)]
+#[command(name = "cargo xtask")]
+enum Task {
+    /// Install the peers, build the binaries once, and run every test of the workspace
+    Test {
+        /// Arguments for `cargo test`, for instance `-- chaos`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Formatting, clippy, and the direction of dependencies
+    Lint,
+    /// Install etcd and its tools, which tests and benchmarks compare us with
+    Peers,
+    /// Measure
+    #[command(subcommand)]
+    Bench(bench::Bench),
+}
+
+fn main() -> Result<ExitCode> {
+    match Task::parse() {
+        Task::Test { args } => checks::test(&args),
+        Task::Lint => checks::lint(),
+        Task::Peers => checks::peers().map(|()| ExitCode::SUCCESS),
+        Task::Bench(what) => bench::run(&what).map(|()| ExitCode::SUCCESS),
+    }
+}

@@ -1,0 +1,160 @@
+//! The `synod` command: a durable development cluster, and the commands a new user tries on it.
+
+use std::io::{BufRead as _, BufReader, Lines};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use synod_testkit::{Lab, Port, Share, consensus_binary, run};
+
+/// The command stands beside the server's binary; it is built where it is missing.
+fn program() -> Result<PathBuf> {
+    let program = consensus_binary()?.with_file_name("synod");
+    if !program.is_file() {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let status = Command::new(cargo)
+            .args(["build", "--quiet", "--package", "synod"])
+            .status()?;
+        ensure!(status.success(), "cargo build -p synod: {status}");
+    }
+    Ok(program)
+}
+
+/// A running `synod dev`, killed when it is dropped.
+struct Dev {
+    child: Child,
+    ready: String,
+    /// Kept open: it may have more to say.
+    _said: Lines<BufReader<ChildStdout>>,
+}
+
+impl Dev {
+    fn start(program: &Path, folder: &Path, client: &Port, peer: &Port) -> Result<Self> {
+        let mut child = command(program, folder, client, peer, "1")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()?;
+        let stdout = child.stdout.take().context("a pipe")?;
+        let mut lines = BufReader::new(stdout).lines();
+        let ready = lines.next().context("it ended before it was ready")??;
+        Ok(Self {
+            child,
+            ready,
+            _said: lines,
+        })
+    }
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        // It may have ended already.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn command(program: &Path, folder: &Path, client: &Port, peer: &Port, nodes: &str) -> Command {
+    let mut command = Command::new(program);
+    command
+        .args(["dev", "--nodes", nodes, "--data-dir"])
+        .arg(folder)
+        .args(["--client-port", &client.number().to_string()])
+        .args(["--peer-port", &peer.number().to_string()])
+        .stdin(Stdio::null());
+    command
+}
+
+fn synod(program: &Path, client: &Port, words: &[&str]) -> Result<Output> {
+    Ok(Command::new(program)
+        .args(words)
+        .env("SYNOD_ENDPOINTS", client.address())
+        .stdin(Stdio::null())
+        .output()?)
+}
+
+/// A command that must succeed; its JSON lines.
+fn json(program: &Path, client: &Port, words: &[&str]) -> Result<Vec<Value>> {
+    let words: Vec<&str> = words.iter().copied().chain(["-o", "json"]).collect();
+    let output = synod(program, client, &words)?;
+    let text = String::from_utf8(output.stdout)?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{words:?}: {said}");
+    text.lines()
+        .map(|line| Ok(serde_json::from_str(line)?))
+        .collect()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn the_first_five_minutes() -> Result<()> {
+    run(Share::Small, async |lab: &Lab| {
+        let program = program()?;
+        let (client, peer) = (Port::reserve()?, Port::reserve()?);
+        let folder = lab.folder().join("dev");
+        let dev = Dev::start(&program, &folder, &client, &peer)?;
+        for word in ["ready:", &client.address(), &peer.address(), "durable"] {
+            ensure!(dev.ready.contains(word), "{word} is missing: {}", dev.ready);
+        }
+
+        let put = json(&program, &client, &["kv", "put", "greeting", "hello"])?;
+        ensure!(put[0]["revision"].as_i64() > Some(1), "{put:?}");
+        let got = json(&program, &client, &["kv", "get", "greeting"])?;
+        assert_eq!(got[0]["value"], "hello");
+        let guarded = [
+            "kv",
+            "txn",
+            "--if",
+            "version(lock) = 0",
+            "--then",
+            "put lock me",
+        ];
+        let guarded: Vec<&str> = guarded.into_iter().chain(["--else", "get lock"]).collect();
+        assert_eq!(json(&program, &client, &guarded)?[0]["succeeded"], true);
+        let again = json(&program, &client, &guarded)?;
+        assert_eq!(again[0]["succeeded"], false);
+        assert_eq!(again[1]["value"], "me");
+        let status = json(&program, &client, &["status"])?;
+        assert_eq!(status[0]["role"], "leader");
+        let members = json(&program, &client, &["member", "ls"])?;
+        assert_eq!(members.len(), 1);
+        let load = [
+            "bench",
+            "put",
+            "--clients",
+            "4",
+            "--duration",
+            "0.3",
+            "--warmup",
+            "0.1",
+        ];
+        let bench = json(&program, &client, &load)?;
+        ensure!(bench[0]["operations"].as_u64() > Some(0), "{bench:?}");
+        assert_eq!(bench[0]["failures"], 0);
+
+        let missing = synod(&program, &client, &["kv", "get", "nothing"])?;
+        assert_eq!(missing.status.code(), Some(4), "{}", stderr(&missing));
+        let busy = command(&program, &lab.folder().join("other"), &client, &peer, "1").output()?;
+        assert_eq!(busy.status.code(), Some(1));
+        ensure!(
+            stderr(&busy).contains("already in use"),
+            "{}",
+            stderr(&busy)
+        );
+
+        // SIGKILL: what was acknowledged is there again.
+        drop(dev);
+        let gone = synod(&program, &client, &["kv", "get", "greeting"])?;
+        assert_eq!(gone.status.code(), Some(1));
+        ensure!(stderr(&gone).contains("hint:"), "{}", stderr(&gone));
+        let other = command(&program, &folder, &client, &peer, "3").output()?;
+        ensure!(stderr(&other).contains("--nodes 1"), "{}", stderr(&other));
+        let _dev = Dev::start(&program, &folder, &client, &peer)?;
+        let got = json(&program, &client, &["kv", "get", "greeting"])?;
+        assert_eq!(got[0]["value"], "hello");
+        Ok(())
+    })
+}
