@@ -97,7 +97,7 @@ pub(crate) async fn settled(
 pub(crate) async fn same_hashes(cluster: &Cluster) -> Result<()> {
     until(
         "all members to have the same hash",
-        Duration::from_secs(30),
+        Duration::from_secs(90),
         async || {
             let mut hashes = Vec::new();
             for index in (0..cluster.nodes().len()).filter(|index| cluster.nodes()[*index].is_up())

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep};
 use crate::chaos::{Workload, same_hashes, seed, settled};
 use crate::differences::{LEASE_AFTER_FAIL_OVER, SIGTERM_STATUS};
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 
 on_both!(Whole => learner_to_voter, removed_member, strict_reconfiguration, restart_of_all);
 on_both!(Whole => rolling_restart, lease_across_leaders);

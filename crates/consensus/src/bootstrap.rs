@@ -162,17 +162,17 @@ async fn refuse_if_lost(
 
 /// An existing cluster: it knows the ids, and the log brings the rest.
 async fn join(config: &Config) -> Result<Beginning, BootstrapError> {
-    let answer = ask_anyone(config).await?;
+    let answer = match ask_anyone(config).await {
+        Ok(answer) => answer,
+        Err(error) => {
+            refuse_if_it_was_started(config).await?;
+            return Err(error);
+        }
+    };
     let known = || describe(&answer.members);
-    let mine = &config.initial_advertise_peer_urls;
-    let found = answer.members.iter().find(|member| {
-        let mut urls = member.peer_urls.clone();
-        urls.sort();
-        urls == *mine
-    });
-    let Some(me) = found else {
+    let Some(me) = myself(config, &answer.members) else {
         return Err(BootstrapError::NotAMember {
-            mine: mine.join(","),
+            mine: config.initial_advertise_peer_urls.join(","),
             name: config.name.clone(),
             known: known(),
         });
@@ -193,6 +193,32 @@ async fn join(config: &Config) -> Result<Beginning, BootstrapError> {
         roster: Roster::of(answer.members),
         start: SnapshotMeta::default(),
         hard_state: HardState::default(),
+    })
+}
+
+/// Without a quorum nobody vouches for who the members are. But a peer that knows this one as started may well be without
+/// one *because* this member lost its data: then say that.
+async fn refuse_if_it_was_started(config: &Config) -> Result<(), BootstrapError> {
+    for url in peer_urls(config) {
+        let Ok(answer) = ask(&url, ASK_TIMEOUT, false).await else {
+            continue;
+        };
+        if let Some(me) = myself(config, &answer.members)
+            && !me.client_urls.is_empty()
+        {
+            let member = NodeId::new(me.id);
+            return Err(BootstrapError::LostData { member });
+        }
+    }
+    Ok(())
+}
+
+/// The member with this node's peer URLs.
+fn myself<'a>(config: &Config, members: &'a [Member]) -> Option<&'a Member> {
+    members.iter().find(|member| {
+        let mut urls = member.peer_urls.clone();
+        urls.sort();
+        urls == config.initial_advertise_peer_urls
     })
 }
 

@@ -7,9 +7,9 @@ use anyhow::{Context, Result, bail};
 use etcd_client::{Client, ConnectOptions, Error};
 
 /// How long one call may take, unless a test says otherwise.
-const CALL_TIMEOUT: Duration = Duration::from_secs(20);
+const CALL_TIMEOUT: Duration = Duration::from_secs(40);
 
-/// A client of the given endpoints, with a timeout of 20 s a call.
+/// A client of the given endpoints, with a timeout of 40 s a call.
 ///
 /// # Errors
 /// The endpoint's text is no address.

@@ -15,10 +15,10 @@ use crate::{
 };
 
 /// How long a server may take until it serves writes.
-const READY_WITHIN: Duration = Duration::from_secs(40);
+const READY_WITHIN: Duration = Duration::from_secs(90);
 
 /// How long a server may take to stop after SIGTERM.
-const STOP_WITHIN: Duration = Duration::from_secs(20);
+const STOP_WITHIN: Duration = Duration::from_secs(60);
 
 /// The key that readiness checks delete; nobody ever writes it.
 const PROBE_KEY: &str = "\u{1}synod-testkit-probe";

@@ -13,7 +13,7 @@ use crate::lab::Lab;
 use crate::process::Launch;
 use crate::{Process, peers, until};
 
-const RUN_TIMEOUT: Duration = Duration::from_secs(30);
+const RUN_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// `etcdctl` bound to endpoints.
 #[derive(Clone, Debug)]
@@ -165,12 +165,12 @@ impl CtlSession {
     /// What it has printed, once that satisfies `enough`.
     ///
     /// # Errors
-    /// It doesn't within 15 s; the error shows what it printed.
+    /// It doesn't within 60 s; the error shows what it printed.
     pub async fn prints(&self, enough: impl Fn(&str) -> bool) -> Result<String> {
         let look = async || Ok(Some(self.0.log_text()).filter(|text| enough(text)));
         until(
             &format!("{}'s output", self.0.name()),
-            Duration::from_secs(15),
+            Duration::from_secs(60),
             look,
         )
         .await

@@ -8,7 +8,7 @@ use etcd_client::{Client, EventType, WatchOptions};
 
 use crate::{Action, Outcome, Record};
 
-const NEXT_EVENT_WITHIN: Duration = Duration::from_secs(20);
+const NEXT_EVENT_WITHIN: Duration = Duration::from_secs(60);
 
 /// One event of a watch.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -17,7 +17,7 @@ use crate::process::tail;
 const SHARES: u32 = 4;
 
 /// How long any test may take, unless it asks for more.
-const DEFAULT_DEADLINE: Duration = Duration::from_secs(180);
+const DEFAULT_DEADLINE: Duration = Duration::from_secs(300);
 
 /// How much of the machine a test needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -126,7 +126,7 @@ pub(crate) async fn learners(case: Case) -> Result<()> {
     // The id of a removed member is never used again.
     until(
         "the removal to be known",
-        Duration::from_secs(5),
+        Duration::from_secs(30),
         async || Ok((client.member_list().await?.members().len() == before).then_some(())),
     )
     .await?;

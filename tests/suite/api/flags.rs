@@ -9,7 +9,7 @@ use etcd_client::{
 };
 use synod_testkit::{Cluster, Lab, Refused, Server, Topology, refused, until};
 
-const SOON: Duration = Duration::from_secs(15);
+const SOON: Duration = Duration::from_secs(60);
 
 on_both!(Small => max_txn_ops, max_request_bytes, quota, progress_interval, auto_compaction);
 on_both!(Small => version_flag, environment_variables);

@@ -8,7 +8,7 @@ use synod_testkit::{http_get, until};
 
 use super::Case;
 
-const SOON: Duration = Duration::from_secs(15);
+const SOON: Duration = Duration::from_secs(60);
 
 pub(crate) async fn pages(case: Case) -> Result<()> {
     let address = case

@@ -168,7 +168,7 @@ pub(crate) async fn expiry(case: Case) -> Result<()> {
     let lease = client.lease_grant(2, None).await?.id();
     let options = PutOptions::new().with_lease(lease);
     client.put(case.key("k"), "", Some(options)).await?;
-    let gone = until("the key to expire", Duration::from_secs(10), async || {
+    let gone = until("the key to expire", Duration::from_secs(60), async || {
         let read = client.get(case.key("k"), None).await?;
         Ok(read.kvs().is_empty().then(|| began.elapsed()))
     })

@@ -12,7 +12,7 @@ use super::{Case, shape};
 
 /// The next message, which must come within 15 s.
 pub(super) async fn next(stream: &mut WatchStream) -> Result<WatchResponse> {
-    tokio::time::timeout(Duration::from_secs(15), stream.message())
+    tokio::time::timeout(Duration::from_secs(60), stream.message())
         .await
         .context("the watch is silent")??
         .context("the watch ended")

@@ -7,7 +7,7 @@ use synod_testkit::{Cluster, Fault, Lab, Proxy, Server, Topology, connect, until
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 
 on_both!(Small => large_values_by_etcdctl, silent_and_rude_connections, half_open_client);
 

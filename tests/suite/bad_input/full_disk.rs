@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use synod_testkit::{Cluster, Lab, Server, Share, Topology, run, until};
 use tokio::time::timeout;
 
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 
 /// A small file system in memory, gone with the value.
 struct Disk(PathBuf);

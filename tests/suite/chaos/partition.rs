@@ -7,7 +7,7 @@ use etcd_client::{ConnectOptions, GetOptions};
 use synod_testkit::{Cluster, Fault, Lab, Refused, Server, Topology, connect_with, until};
 use tokio::time::timeout;
 
-const SOON: Duration = Duration::from_secs(30);
+const SOON: Duration = Duration::from_secs(60);
 
 on_both!(Whole => minority_leader, slow_and_half_open_links, watches_need_a_leader);
 

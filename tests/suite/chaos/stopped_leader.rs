@@ -7,7 +7,7 @@ use synod_testkit::{Cluster, Lab, Server, Topology, until};
 use tokio::time::{sleep, timeout};
 
 const ROUNDS: usize = 3;
-const SOON: Duration = Duration::from_secs(20);
+const SOON: Duration = Duration::from_secs(60);
 
 on_both!(Whole => reads_after_waking_up);
 

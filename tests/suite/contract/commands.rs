@@ -7,7 +7,7 @@ use synod_testkit::{Cluster, Etcdctl, Lab, Server, Topology, until};
 
 use super::transcript::replay;
 
-const SOON: Duration = Duration::from_secs(15);
+const SOON: Duration = Duration::from_secs(60);
 
 on_both!(Small => keys_on_one, txn_on_one, leases_on_one, maintenance_on_one, watch_on_one);
 on_both!(Whole => keys_on_three, txn_on_three, leases_on_three, maintenance_on_three);

@@ -11,7 +11,7 @@ use synod_runtime::clock;
 use tempfile::TempDir;
 
 /// How long anything may take that should happen soon.
-pub(crate) const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 /// A configuration on free ports, with its sockets bound, in `dir`; it makes a cluster of its own.
 pub(crate) fn config(name: &str, dir: &Path) -> Config {
@@ -27,8 +27,8 @@ pub(crate) fn config(name: &str, dir: &Path) -> Config {
     config.initial_cluster = InitialCluster::from([(name.to_owned(), url(&peer))]);
     config.listeners.client = vec![client];
     config.listeners.peer = Some(peer);
-    config.heartbeat = Duration::from_millis(50);
-    config.election_timeout = Duration::from_millis(500);
+    config.heartbeat = Duration::from_millis(100);
+    config.election_timeout = Duration::from_secs(1);
     config
 }
 

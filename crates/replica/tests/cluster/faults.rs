@@ -29,7 +29,7 @@ async fn no_acknowledged_write_is_lost_when_leaders_stop() {
             task::spawn("writer", async move {
                 for number in 0..100 {
                     let key = format!("w{writer}-{number}");
-                    let deadline = clock::now() + Duration::from_secs(4);
+                    let deadline = clock::now() + Duration::from_secs(30);
                     match handle.propose(format!("{key}=v").into(), deadline).await {
                         Ok(output) => drop(acknowledged.lock().insert(key, output.index)),
                         Err(error) => assert!(!error.is_certain(), "{error}"),
