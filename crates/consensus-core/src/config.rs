@@ -4,10 +4,10 @@ use synod_types::{Index, LogPosition, NodeId};
 
 use crate::{DecodeError, Entry, HardState, MembershipError, SnapshotMeta};
 
-/// Settings of a [`Raft`](crate::Raft) core. A tick is 10 ms. All members of a group must have the same
+/// Settings of a core. A tick is 10 ms. All members of a group must have the same
 /// `election_ticks`, `check_quorum` and `max_clock_drift_percent`: leases depend on them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct RaftConfig {
+pub struct CoreConfig {
     /// This node.
     pub id: NodeId,
     /// How long a follower waits for its leader before it campaigns, at least; up to twice as long, drawn
@@ -61,7 +61,7 @@ pub enum Priority {
     High,
 }
 
-impl RaftConfig {
+impl CoreConfig {
     /// The defaults.
     #[must_use]
     pub const fn new(id: NodeId, seed: u64) -> Self {
@@ -124,7 +124,8 @@ pub struct Restored {
     /// The position before the first entry, and the membership there. For a new group position zero and
     /// the initial membership; for a node that waits to be added the default.
     pub start: SnapshotMeta,
-    /// The entries after it, contiguous.
+    /// The entries after it, in ascending order. Contiguous; of Multi-Paxos only up to
+    /// `hard_state.commit`, with gaps allowed after it.
     pub entries: Vec<Entry>,
     /// What the state machine has durably applied. May be past the entries, after a crash between the
     /// installation of a snapshot and its [`Write::Reset`](crate::Write::Reset); the core then writes that
@@ -138,16 +139,16 @@ pub enum ConfigError {
     /// A node needs an id.
     #[error("the node id is zero")]
     NoNode,
-    /// See [`RaftConfig::heartbeat_ticks`].
+    /// See [`CoreConfig::heartbeat_ticks`].
     #[error("heartbeat_ticks must be at least 1")]
     Heartbeat,
-    /// See [`RaftConfig::election_ticks`].
+    /// See [`CoreConfig::election_ticks`].
     #[error("election_ticks must be at least three times heartbeat_ticks, and at most an hour")]
     Election,
     /// A limit of zero.
     #[error("limits must be at least 1")]
     Limit,
-    /// See [`RaftConfig::max_clock_drift_percent`].
+    /// See [`CoreConfig::max_clock_drift_percent`].
     #[error("max_clock_drift_percent must be below 50")]
     Drift,
     /// Entries are missing or out of order: the log is damaged.

@@ -80,6 +80,7 @@
 //! and `forward.rs` are the protocol, `storage.rs` says what is durable. `tests/scenarios` shows each rule
 //! at work.
 
+mod algorithm;
 mod config;
 mod consensus;
 mod entry;
@@ -91,12 +92,13 @@ mod ready;
 mod rejected;
 mod status;
 
-pub use config::{ConfigError, Priority, RaftConfig, Restored};
+pub use algorithm::{Algorithm, UnknownAlgorithm};
+pub use config::{ConfigError, CoreConfig, Priority, Restored};
 pub use consensus::Consensus;
 pub use entry::{ConfigCommand, DecodeError, Entry, EntryKind, SnapshotMeta};
 pub use input::{Change, Input, MemberChange, Proposal, ReadContext, ReadMode};
 pub use membership::{Membership, MembershipError};
-pub use message::{AppendOutcome, Body, ForwardToken, Message, TransferEpoch};
+pub use message::{AppendOutcome, Body, ForwardToken, Handover, Message, TransferEpoch};
 pub use raft::Raft;
 pub use ready::{HardState, Install, ReadState, Ready, RoleChange, Write};
 pub use rejected::{ChangeError, Rejected};

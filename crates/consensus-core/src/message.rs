@@ -86,6 +86,54 @@ pub enum Body {
         /// The leader's transfers so far that came to nothing.
         transfers: TransferEpoch,
     },
+    /// Multi-Paxos, phase 1a: promise to accept nothing below this message's ballot, and say what you have
+    /// accepted from a slot on ("Paxos Made Simple" §2.2, for all slots at once as in §3). Sent when the
+    /// sender's own promise is durable. Sent again for the next chunk of the answer.
+    Prepare {
+        /// The first slot asked for.
+        from: Index,
+        /// The [`Body::TimeoutNow`] that caused this, where one did: it overrides the promise given to
+        /// that leader.
+        transfer: Option<Handover>,
+    },
+    /// Phase 1b, in chunks. Sent when the promise is durable.
+    Promise {
+        /// As asked.
+        from: Index,
+        /// Slots up to here are chosen; the entries say with which value.
+        commit: Index,
+        /// What was accepted, by ascending slot, each with the ballot in which it was. Gaps mean nothing
+        /// accepted there.
+        entries: Vec<Entry>,
+        /// The slot to ask for next; none where this is all.
+        next: Option<Index>,
+        /// What replaces slots from `from` on that the sender has compacted, where there are any.
+        snapshot: Option<SnapshotMeta>,
+    },
+    /// A Multi-Paxos message came too late: its receiver has promised this message's ballot.
+    Nack,
+    /// Multi-Paxos, phase 2a for a run of slots: accept these under this message's ballot, which each entry
+    /// bears, also one that was chosen under an earlier ballot.
+    Accept {
+        /// The slot before the first of `entries`: what the leader believes that the receiver has.
+        prev: Index,
+        /// Contiguous; empty to ask how far the receiver has got.
+        entries: Vec<Entry>,
+        /// Slots up to here are chosen; not clamped to what the receiver has.
+        commit: Index,
+    },
+    /// Phase 2b: everything up to here is durable here, accepted under this message's ballot or chosen.
+    Accepted {
+        /// The last slot of that prefix.
+        upto: Index,
+    },
+    /// The answer to an empty [`Body::Accept`] whose `prev` isn't reached yet. Claims nothing durable.
+    Gap {
+        /// As asked.
+        prev: Index,
+        /// The receiver has everything up to here.
+        held: Index,
+    },
     /// Proposals for the leader.
     Forward {
         /// Against duplicates.
@@ -142,6 +190,15 @@ pub enum AppendOutcome {
 /// older than a heartbeat which the receiver has answered is void: that heartbeat may have renewed a lease.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TransferEpoch(pub u64);
+
+/// By which leader a Multi-Paxos node was told to campaign.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Handover {
+    /// The leader's ballot.
+    pub by: Ballot,
+    /// As in its [`Body::TimeoutNow`].
+    pub transfers: TransferEpoch,
+}
 
 /// Marks a forwarded message so that a duplicate of it isn't proposed twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

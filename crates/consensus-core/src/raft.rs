@@ -26,14 +26,14 @@ use self::{
     storage::Storage,
 };
 use crate::{
-    Body, Consensus, HardState, Input, Message, RaftConfig, Ready, Rejected, Role, RoleChange,
+    Body, Consensus, CoreConfig, HardState, Input, Message, Ready, Rejected, Role, RoleChange,
     Status,
 };
 
 /// A Raft core: one member's part in one group.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Raft {
-    config: RaftConfig,
+    config: CoreConfig,
     rng: Rng,
     /// The latest time seen.
     now: Tick,
@@ -259,6 +259,12 @@ impl Raft {
             Body::ForwardRejected { ids, reason } => self.on_forward_rejected(ids, reason),
             Body::ReadIndex { token, mode } => self.on_read_index(from, token, mode),
             Body::ReadIndexReply { token, result } => self.on_read_index_reply(token, result),
+            Body::Prepare { .. }
+            | Body::Promise { .. }
+            | Body::Nack
+            | Body::Accept { .. }
+            | Body::Accepted { .. }
+            | Body::Gap { .. } => return Err(Rejected::InvalidMessage),
         }
         Ok(())
     }
@@ -288,6 +294,12 @@ impl Raft {
             | Body::VoteReply { .. }
             | Body::AppendReply { .. }
             | Body::HeartbeatReply { .. }
+            | Body::Prepare { .. }
+            | Body::Promise { .. }
+            | Body::Nack
+            | Body::Accept { .. }
+            | Body::Accepted { .. }
+            | Body::Gap { .. }
             | Body::ReadIndexReply { .. } => {}
         }
     }

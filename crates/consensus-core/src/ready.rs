@@ -50,12 +50,16 @@ impl Ready {
 /// One change of the log.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Write {
-    /// Store the entry at its index, in place of whatever is there (Raft truncates first, Paxos overwrites).
+    /// Store the entry at its index, in place of whatever is there, and leave all others. Raft truncates
+    /// first and leaves no gaps; Multi-Paxos overwrites and may leave gaps.
     Put(Entry),
     /// Forget the entries from this index on.
     TruncateFrom(Index),
     /// Forget all entries: the log goes on after this snapshot, which the state machine has installed.
     Reset(SnapshotMeta),
+    /// Forget the entries up to this snapshot, which the state machine has installed, and keep those after
+    /// it (Multi-Paxos: an acceptor forgets nothing that it has accepted and that isn't chosen).
+    Advance(SnapshotMeta),
     /// Replace the hard state.
     HardState(HardState),
 }

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use synod_consensus_core::{
-    AppendOutcome, Body, Change, ConfigCommand, Consensus, Entry, EntryKind, ForwardToken, Input,
-    MemberChange, Membership, Message, Proposal, Raft, RaftConfig, ReadContext, ReadMode, Rejected,
-    Restored, SnapshotMeta, TransferEpoch, Write,
+    AppendOutcome, Body, Change, ConfigCommand, Consensus, CoreConfig, Entry, EntryKind,
+    ForwardToken, Input, MemberChange, Membership, Message, Proposal, Raft, ReadContext, ReadMode,
+    Rejected, Restored, SnapshotMeta, TransferEpoch, Write,
 };
 use synod_types::{Ballot, Index, LogPosition, NodeId, RequestId, Tick, WriteSeq};
 
@@ -230,7 +230,7 @@ fn nonsense_does_no_harm() {
     let mut refused = 0;
     for seed in 0..20_000 {
         let mut rng = Rng(seed * 77);
-        let mut config = RaftConfig::new(NodeId::new(1), seed);
+        let mut config = CoreConfig::new(NodeId::new(1), seed);
         config.pre_vote = seed % 2 == 0;
         config.election_ticks = 10;
         config.heartbeat_ticks = 3;

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, time::Instant};
 
 use bytes::Bytes;
 use synod_consensus_core::{
-    Consensus, Input, Membership, Message, Proposal, Raft, RaftConfig, Restored, Role, SnapshotMeta,
+    Consensus, CoreConfig, Input, Membership, Message, Proposal, Raft, Restored, Role, SnapshotMeta,
 };
 use synod_types::{Index, LogPosition, NodeId, RequestId, Tick};
 
@@ -30,7 +30,7 @@ impl Cluster {
                 applied: start.clone(),
                 ..Restored::default()
             };
-            let core = Raft::new(RaftConfig::new(id, id.get()), restored, Tick::ZERO);
+            let core = Raft::new(CoreConfig::new(id, id.get()), restored, Tick::ZERO);
             (id, core.unwrap())
         };
         Self {

@@ -310,7 +310,7 @@ impl LogCore {
                 self.ledger.hard_state(group, *state);
                 Ok(false)
             }
-            Action::Release(start) => {
+            Action::Release(start) | Action::Write(Write::Advance(start)) => {
                 let membership = encode_membership(&start.membership);
                 self.push(&Fields::start(Kind::Release, group, start), &membership)?;
                 self.ledger.release(group, start.clone());

@@ -361,6 +361,8 @@ fn write_bytes(write: &Write) -> u64 {
         Write::Put(entry) => {
             RECORD_HEADER_BYTES + u64::try_from(entry.data.len()).unwrap_or(u64::MAX)
         }
-        Write::TruncateFrom(_) | Write::Reset(_) | Write::HardState(_) => RECORD_HEADER_BYTES,
+        Write::TruncateFrom(_) | Write::Reset(_) | Write::Advance(_) | Write::HardState(_) => {
+            RECORD_HEADER_BYTES
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use synod_consensus_core::{Membership, RaftConfig};
+use synod_consensus_core::{CoreConfig, Membership};
 use synod_types::{ClusterId, GroupId};
 
 /// One group's replica in this process.
@@ -13,7 +13,7 @@ pub struct ReplicaConfig {
     /// The group's id, the same on every member.
     pub group: GroupId,
     /// The core's settings; `core.id` is this node.
-    pub core: RaftConfig,
+    pub core: CoreConfig,
     /// The initial members of a new cluster, identical on all of them; `None` on a node that joins an existing
     /// cluster. Used only where log and state machine are empty.
     pub bootstrap: Option<Membership>,
@@ -35,7 +35,7 @@ impl ReplicaConfig {
     pub fn new(
         cluster: ClusterId,
         group: GroupId,
-        core: RaftConfig,
+        core: CoreConfig,
         bootstrap: Option<Membership>,
     ) -> Self {
         Self {

@@ -1,6 +1,7 @@
 //! Wire <-> core. Wire types stop here; what a peer sent is checked here, field by field.
 
 mod parts;
+mod paxos;
 mod rejection;
 
 use synod_consensus_core::{
@@ -39,6 +40,8 @@ pub(crate) enum Lane {
 pub(crate) fn lane(body: &Body) -> Lane {
     match body {
         Body::Append { .. }
+        | Body::Accept { .. }
+        | Body::Promise { .. }
         | Body::Forward { .. }
         | Body::ForwardChange { .. }
         | Body::Commit { .. }
@@ -52,6 +55,10 @@ pub(crate) fn lane(body: &Body) -> Lane {
         | Body::HeartbeatReply { .. }
         | Body::Snapshot { .. }
         | Body::ForwardRejected { .. }
+        | Body::Prepare { .. }
+        | Body::Nack
+        | Body::Accepted { .. }
+        | Body::Gap { .. }
         | Body::ReadIndex { .. }
         | Body::ReadIndexReply { .. } => Lane::Urgent,
     }
@@ -63,7 +70,9 @@ pub(crate) fn message_bytes(message: &Message) -> usize {
     const ITEM: usize = 32;
     HEADER
         + match &message.body {
-            Body::Append { entries, .. } => {
+            Body::Append { entries, .. }
+            | Body::Accept { entries, .. }
+            | Body::Promise { entries, .. } => {
                 entries.iter().map(|entry| entry.data.len() + ITEM).sum()
             }
             Body::Forward { proposals, .. } => proposals
@@ -82,6 +91,10 @@ pub(crate) fn message_bytes(message: &Message) -> usize {
             | Body::Heartbeat { .. }
             | Body::HeartbeatReply { .. }
             | Body::Snapshot { .. }
+            | Body::Prepare { .. }
+            | Body::Nack
+            | Body::Accepted { .. }
+            | Body::Gap { .. }
             | Body::ReadIndex { .. }
             | Body::ReadIndexReply { .. } => 0,
         }
@@ -136,6 +149,12 @@ fn body_to_wire(body: Body) -> WireBody {
         Body::TimeoutNow { transfers } => WireBody::TimeoutNow(wire::TimeoutNow {
             transfers: transfers.0,
         }),
+        Body::Prepare { .. }
+        | Body::Promise { .. }
+        | Body::Nack
+        | Body::Accept { .. }
+        | Body::Accepted { .. }
+        | Body::Gap { .. } => paxos::to_wire(body),
         Body::Forward { token, proposals } => WireBody::Forward(wire::Forward {
             token: Some(token_to_wire(token)),
             proposals: proposals.into_iter().map(proposal_to_wire).collect(),
@@ -175,17 +194,24 @@ pub(crate) fn message_from_wire(
     message: wire::Message,
 ) -> Result<(GroupId, Message), WireError> {
     let body = message.body.ok_or(WireError::Missing("body"))?;
+    let ballot = ballot_from_wire(message.ballot.unwrap_or_default());
     let core = Message {
         from,
         to,
-        ballot: ballot_from_wire(message.ballot.unwrap_or_default()),
-        body: body_from_wire(body)?,
+        ballot,
+        body: body_from_wire(ballot, body)?,
     };
     Ok((GroupId::new(message.group), core))
 }
 
-fn body_from_wire(body: WireBody) -> Result<Body, WireError> {
+fn body_from_wire(ballot: Ballot, body: WireBody) -> Result<Body, WireError> {
     Ok(match body {
+        WireBody::Prepare(_)
+        | WireBody::Promise(_)
+        | WireBody::Nack(_)
+        | WireBody::Accept(_)
+        | WireBody::Accepted(_)
+        | WireBody::Gap(_) => paxos::from_wire(ballot, body)?,
         WireBody::PreVote(vote) => Body::PreVote {
             last: position_from_wire(vote.last),
         },

@@ -5,7 +5,7 @@ use synod_types::{Ballot, Index, LogPosition, NodeId, RequestId, Tick};
 
 use super::{Leading, Part, Raft, log::Log, members::Configs, peer::Peer};
 use crate::{
-    AppendOutcome, Body, Entry, EntryKind, Message, PeerMode, Proposal, RaftConfig, Rejected,
+    AppendOutcome, Body, CoreConfig, Entry, EntryKind, Message, PeerMode, Proposal, Rejected,
     SnapshotMeta,
 };
 
@@ -204,7 +204,7 @@ impl Raft {
 
 /// What a leader sends from.
 struct Source<'a> {
-    config: &'a RaftConfig,
+    config: &'a CoreConfig,
     log: &'a Log,
     configs: &'a Configs,
     ballot: Ballot,

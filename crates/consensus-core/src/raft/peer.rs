@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use synod_types::{Index, Tick};
 
-use crate::{PeerMode, PeerStatus, RaftConfig};
+use crate::{CoreConfig, PeerMode, PeerStatus};
 
 /// Progress of one peer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -84,7 +84,7 @@ impl Peer {
     }
 
     /// Whether another append may be sent.
-    pub(super) fn has_window(&self, config: &RaftConfig) -> bool {
+    pub(super) fn has_window(&self, config: &CoreConfig) -> bool {
         self.inflight.is_empty()
             || (self.inflight.len() < config.max_inflight_messages
                 && self.inflight_bytes < config.max_inflight_bytes)

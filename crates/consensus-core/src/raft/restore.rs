@@ -6,7 +6,7 @@ use super::{
     Part, Promise, Raft, Seen, forward::Forwarding, log::Log, members::Configs, rng::Rng,
     storage::Storage,
 };
-use crate::{ConfigCommand, ConfigError, EntryKind, RaftConfig, Ready, Restored, Role, RoleChange};
+use crate::{ConfigCommand, ConfigError, CoreConfig, EntryKind, Ready, Restored, Role, RoleChange};
 
 impl Raft {
     /// Starts a core.
@@ -17,7 +17,7 @@ impl Raft {
     /// # Errors
     ///
     /// [`ConfigError`] where a setting is out of range, or what was restored is damaged or incomplete.
-    pub fn new(config: RaftConfig, restored: Restored, now: Tick) -> Result<Self, ConfigError> {
+    pub fn new(config: CoreConfig, restored: Restored, now: Tick) -> Result<Self, ConfigError> {
         config.validate()?;
         let mut rng = Rng::new(config.seed);
         let loaded = Loaded::check(restored)?;

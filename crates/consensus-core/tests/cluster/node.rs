@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use synod_consensus_core::{
-    ConfigCommand, Entry, EntryKind, HardState, Install, Membership, Message, Raft, RaftConfig,
+    ConfigCommand, CoreConfig, Entry, EntryKind, HardState, Install, Membership, Message, Raft,
     ReadContext, Restored, SnapshotMeta, Write,
 };
 use synod_types::{Ballot, Index, LogPosition, NodeId, Tick, WriteSeq};
@@ -28,6 +28,10 @@ impl Disk {
             }
             Write::Reset(meta) => {
                 self.entries.clear();
+                self.start = meta.clone();
+            }
+            Write::Advance(meta) => {
+                self.entries = self.entries.split_off(&meta.last.index.next());
                 self.start = meta.clone();
             }
             Write::HardState(hard_state) => {
@@ -125,7 +129,7 @@ pub(crate) struct Pending {
 
 pub(crate) struct Node {
     pub(crate) id: NodeId,
-    pub(crate) config: RaftConfig,
+    pub(crate) config: CoreConfig,
     /// None while crashed.
     pub(crate) core: Option<Raft>,
     pub(crate) disk: Disk,
@@ -146,7 +150,7 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    pub(crate) fn new(config: RaftConfig, initial: &Membership, clock_rate: u64) -> Self {
+    pub(crate) fn new(config: CoreConfig, initial: &Membership, clock_rate: u64) -> Self {
         let initial = if initial.contains(config.id) {
             initial.clone()
         } else {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use synod_consensus_core::{
-    Body, Change, Consensus, Input, MemberChange, Membership, Message, Proposal, RaftConfig,
+    Body, Change, Consensus, CoreConfig, Input, MemberChange, Membership, Message, Proposal,
     ReadContext, ReadMode, Ready, Rejected, Role, Write,
 };
 use synod_types::{Index, NodeId, RequestId};
@@ -151,7 +151,7 @@ impl World {
         let small = rng.often(500);
         let mut nodes = BTreeMap::new();
         for id in (1..=voters + spare).map(NodeId::new) {
-            let mut config = RaftConfig::new(id, 0);
+            let mut config = CoreConfig::new(id, 0);
             config.election_ticks = ELECTION;
             config.heartbeat_ticks = 3;
             config.pre_vote = pre_vote;

@@ -47,6 +47,7 @@ fn write(write: &Write) -> String {
         Write::Put(entry) => format!("put {}", self::entry(entry)),
         Write::TruncateFrom(index) => format!("truncate from {index}"),
         Write::Reset(to) => format!("reset to {}", meta(to)),
+        Write::Advance(to) => format!("advance to {}", meta(to)),
         Write::HardState(state) => format!(
             "hard state t{} vote={} commit={}",
             state.ballot,
@@ -97,6 +98,37 @@ fn body(body: &Body) -> String {
         Body::HeartbeatReply { round } => format!("heartbeat-reply {round}"),
         Body::Snapshot { meta } => format!("snapshot {}", self::meta(meta)),
         Body::TimeoutNow { transfers } => format!("timeout-now {}", transfers.0),
+        Body::Prepare { from, transfer } => match transfer {
+            None => format!("prepare {from}"),
+            Some(by) => format!("prepare {from} transfer={}:{}", by.by, by.transfers.0),
+        },
+        Body::Promise {
+            from,
+            commit,
+            entries,
+            next,
+            snapshot,
+        } => {
+            let mut text = format!(
+                "promise {from} [{}] commit={commit}",
+                self::entries(entries)
+            );
+            if let Some(next) = next {
+                text.push_str(&format!(" next={next}"));
+            }
+            if let Some(snapshot) = snapshot {
+                text.push_str(&format!(" snapshot={}", meta(snapshot)));
+            }
+            text
+        }
+        Body::Nack => "nack".to_owned(),
+        Body::Accept {
+            prev,
+            entries,
+            commit,
+        } => format!("accept {prev} [{}] commit={commit}", self::entries(entries)),
+        Body::Accepted { upto } => format!("accepted {upto}"),
+        Body::Gap { prev, held } => format!("gap {prev} held={held}"),
         Body::Forward { proposals, .. } => {
             let ids: Vec<String> = proposals.iter().map(|p| p.id.to_string()).collect();
             format!("forward {}", ids.join(" "))

@@ -17,9 +17,9 @@
 
 use bytes::Bytes;
 use synod_consensus_core::{
-    AppendOutcome, Body, Change, ConfigCommand, Consensus, Entry, EntryKind, ForwardToken, Input,
-    MemberChange, Membership, Message, Priority, Proposal, Raft, RaftConfig, ReadContext, ReadMode,
-    Rejected, Restored, SnapshotMeta, TransferEpoch,
+    AppendOutcome, Body, Change, ConfigCommand, Consensus, CoreConfig, Entry, EntryKind,
+    ForwardToken, Input, MemberChange, Membership, Message, Priority, Proposal, Raft, ReadContext,
+    ReadMode, Rejected, Restored, SnapshotMeta, TransferEpoch,
 };
 use synod_types::{Ballot, Index, LogPosition, NodeId, RequestId, Tick, WriteSeq};
 
@@ -137,7 +137,7 @@ impl Player {
     fn start(&mut self, text: &str) -> Result<(), synod_consensus_core::ConfigError> {
         let words: Vec<&str> = text.split_whitespace().collect();
         self.id = node(words[0]);
-        let mut config = RaftConfig::new(self.id, 7);
+        let mut config = CoreConfig::new(self.id, 7);
         config.election_ticks = 20;
         config.heartbeat_ticks = 4;
         let mut restored = Restored::default();

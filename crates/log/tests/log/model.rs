@@ -80,6 +80,18 @@ pub(crate) fn put(group: u64, index: u64, data: impl Into<Bytes>) -> (GroupId, O
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Model {
     groups: BTreeMap<GroupId, ModelGroup>,
+    style: Style,
+}
+
+/// Whose writes the random work is like.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) enum Style {
+    /// Mostly one entry after the other, truncated where another leader's differ; the rest of the menu at times.
+    #[default]
+    Raft,
+    /// Slots are accepted in any order, and again under later ballots, one at a time: what is behind them stays. Nothing
+    /// is ever truncated.
+    Paxos,
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -122,11 +134,30 @@ impl From<&Recovered> for Model {
         });
         Self {
             groups: groups.collect(),
+            style: Style::default(),
         }
     }
 }
 
 impl Model {
+    /// An empty log that will get work of this style.
+    pub(crate) fn of(style: Style) -> Self {
+        Self {
+            style,
+            ..Self::default()
+        }
+    }
+
+    pub(crate) const fn style(&self) -> Style {
+        self.style
+    }
+
+    /// The same content, to be worked on in this style.
+    pub(crate) fn with(mut self, style: Style) -> Self {
+        self.style = style;
+        self
+    }
+
     pub(crate) fn apply(&mut self, group: GroupId, op: &Op) {
         let state = self.groups.entry(group).or_default();
         match op {
@@ -141,7 +172,7 @@ impl Model {
                 state.start = Some(start.clone());
             }
             Op::Write(Write::HardState(hard_state)) => state.hard_state = Some(*hard_state),
-            Op::Release(start) => {
+            Op::Release(start) | Op::Write(Write::Advance(start)) => {
                 if state.start.is_none() || start.last.index >= state.start_index() {
                     state.entries = state.entries.split_off(&start.last.index.next());
                     state.start = Some(start.clone());
@@ -193,6 +224,39 @@ impl Model {
     }
 
     fn random_op(&self, group: GroupId, rng: &mut impl Rng) -> Op {
+        match self.style {
+            Style::Raft => self.raft_op(group, rng),
+            Style::Paxos => self.paxos_op(group, rng),
+        }
+    }
+
+    fn paxos_op(&self, group: GroupId, rng: &mut impl Rng) -> Op {
+        let state = self.groups.get(&group).cloned().unwrap_or_default();
+        let (start_index, last) = (state.start_index().get(), state.last());
+        let round = rng.random_range(1..100);
+        match rng.random_range(0..100) {
+            // Ahead of everything, with gaps that may be filled later or never.
+            0..35 => {
+                let index = last + rng.random_range(1..6);
+                Op::Write(Write::Put(entry(index, round, random_data(rng))))
+            }
+            // Again, or into a gap, far behind the end.
+            35..75 => {
+                let index = rng.random_range(start_index + 1..=last + 1);
+                Op::Write(Write::Put(entry(index, round, random_data(rng))))
+            }
+            75..85 => Op::Write(Write::HardState(HardState {
+                ballot: Ballot { round, node: 3 },
+                vote: None,
+                commit: Index::new(rng.random_range(start_index..=last)),
+            })),
+            85..97 => Op::Release(start(rng.random_range(start_index..=last))),
+            97..99 => Op::Write(Write::Reset(start(last + rng.random_range(0..10)))),
+            _ => Op::Forget,
+        }
+    }
+
+    fn raft_op(&self, group: GroupId, rng: &mut impl Rng) -> Op {
         let state = self.groups.get(&group).cloned().unwrap_or_default();
         let (start_index, last) = (state.start_index().get(), state.last());
         let round = rng.random_range(1..100);

@@ -1,6 +1,6 @@
 use bytes::Bytes;
 use prost::Message as _;
-use synod_consensus_core::{Change, ChangeError, Membership, Rejected, SnapshotMeta};
+use synod_consensus_core::{Change, ChangeError, Handover, Membership, Rejected, SnapshotMeta};
 
 use super::*;
 
@@ -160,12 +160,66 @@ fn bodies() -> Vec<Body> {
             result: Err(Rejected::TimedOut),
         },
     ];
+    bodies.extend(paxos_bodies());
     let rejected = |reason| Body::ForwardRejected {
         ids: vec![id],
         reason,
     };
     bodies.extend(rejections().into_iter().map(rejected));
     bodies
+}
+
+/// Of the ballot that [`every_message_survives_the_wire`] uses.
+fn paxos_bodies() -> Vec<Body> {
+    let ballot = Ballot { round: 9, node: 3 };
+    let accepted = |index| Entry {
+        ballot,
+        ..entry(9, index, EntryKind::Normal, b"value")
+    };
+    let handover = Handover {
+        by: Ballot { round: 8, node: 2 },
+        transfers: TransferEpoch(4),
+    };
+    vec![
+        Body::Prepare {
+            from: Index::new(5),
+            transfer: None,
+        },
+        Body::Prepare {
+            from: Index::new(5),
+            transfer: Some(handover),
+        },
+        Body::Promise {
+            from: Index::new(5),
+            commit: Index::new(6),
+            entries: vec![
+                entry(3, 5, EntryKind::Normal, b"a"),
+                entry(1, 8, EntryKind::Config, b"b"),
+            ],
+            next: Some(Index::new(9)),
+            snapshot: None,
+        },
+        Body::Promise {
+            from: Index::new(5),
+            commit: Index::new(6),
+            entries: vec![],
+            next: None,
+            snapshot: Some(meta()),
+        },
+        Body::Nack,
+        Body::Accept {
+            prev: Index::new(7),
+            entries: vec![accepted(8), accepted(9)],
+            commit: Index::new(12),
+        },
+        Body::Accepted {
+            upto: Index::new(7),
+        },
+        Body::Gap {
+            prev: Index::new(7),
+            held: Index::new(3),
+        },
+    ]
 }
 
 #[test]

@@ -80,6 +80,12 @@ fn requests(body: Body) -> Vec<RequestId> {
         | Body::HeartbeatReply { .. }
         | Body::Snapshot { .. }
         | Body::TimeoutNow { .. }
+        | Body::Prepare { .. }
+        | Body::Promise { .. }
+        | Body::Nack
+        | Body::Accept { .. }
+        | Body::Accepted { .. }
+        | Body::Gap { .. }
         | Body::ForwardRejected { .. }
         | Body::ReadIndex { .. }
         | Body::ReadIndexReply { .. } => Vec::new(),

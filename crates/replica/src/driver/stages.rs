@@ -51,7 +51,9 @@ impl Sampler {
         };
         let index = writes.iter().find_map(|write| match write {
             Write::Put(entry) => (entry.id.seq == sample.request).then_some(entry.index),
-            Write::TruncateFrom(_) | Write::Reset(_) | Write::HardState(_) => None,
+            Write::TruncateFrom(_) | Write::Reset(_) | Write::Advance(_) | Write::HardState(_) => {
+                None
+            }
         });
         sample.place = index.map(|index| (index, seq));
     }

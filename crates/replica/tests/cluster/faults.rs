@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use synod_consensus_core::{HardState, Membership, RaftConfig, ReadMode, Role, SnapshotMeta};
+use synod_consensus_core::{CoreConfig, HardState, Membership, ReadMode, Role, SnapshotMeta};
 use synod_log::{GroupState, Log, LogConfig, Metrics as LogMetrics, SimDisk};
 use synod_replica::{
     Completions, Fault, Metrics, Parts, PeerBook, ProposeError, ReadError, Replica, ReplicaConfig,
@@ -188,7 +188,7 @@ fn single(disk: Arc<Disk>, before: fn(&Log) -> Option<GroupState>) -> Single {
         peers: PeerBook::new(),
         metrics: Metrics::register(&Registry::new(), id).unwrap(),
     };
-    let core = RaftConfig::new(id, 1);
+    let core = CoreConfig::new(id, 1);
     let config = ReplicaConfig::new(ClusterId::new(1), GROUP, core, Some(Membership::of([id])));
     let replica = Replica::start(config, parts, disk.machine()).unwrap();
     Single {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use synod_consensus_core::{Membership, RaftConfig, Role};
+use synod_consensus_core::{Membership, CoreConfig, Role};
 use synod_log::{Log, LogConfig};
 use synod_replica::{
     Completions, Metrics, Parts, PeerBook, Replica, ReplicaConfig, ReplicaHandle, TransportConfig,
@@ -147,7 +147,7 @@ impl Cluster {
     }
 
     fn run(&mut self, id: NodeId, listener: Listener) {
-        let mut core = RaftConfig::new(id, random::seed());
+        let mut core = CoreConfig::new(id, random::seed());
         (core.election_ticks, core.heartbeat_ticks) = (50, 5);
         let bootstrap = self.initial.contains(id).then(|| self.initial.clone());
         let mut config = ReplicaConfig::new(self.id, GROUP, core, bootstrap);
