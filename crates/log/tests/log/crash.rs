@@ -2,9 +2,11 @@
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use synod_consensus_core::Write;
 use synod_log::{Crash, LogCore, SimDisk};
+use synod_types::GroupId;
 
-use crate::model::{Model, Work, commit, open};
+use crate::model::{Model, Op, Style, Work, commit, entry, open};
 
 /// Opens the log and checks that it holds one of `allowed`, and that what it says it holds is durable.
 fn reopen(
@@ -14,13 +16,15 @@ fn reopen(
     context: &str,
 ) -> (LogCore, Model) {
     let (mut log, recovered) = open(disk).unwrap_or_else(|error| panic!("{context}: {error}"));
-    let model = Model::from(&recovered);
+    let style = allowed.first().map_or(Style::Raft, Model::style);
+    let model = Model::from(&recovered).with(style);
     check(&model, allowed, context);
     // The core acts on what was recovered, so it must not be lost any more.
     if rng.random_bool(0.5) {
         disk.crash(Crash::Power(&mut |n| rng.random_range(0..n)));
         let (again, recovered) = open(disk).unwrap_or_else(|error| panic!("{context}: {error}"));
-        assert_eq!(Model::from(&recovered), model, "{context}: second restart");
+        let seen = Model::from(&recovered).with(style);
+        assert_eq!(seen, model, "{context}: second restart");
         log = again;
     }
     (log, model)
@@ -76,13 +80,23 @@ fn random_work(model: &Model, steps: usize, rng: &mut ChaCha8Rng) -> Vec<Work> {
 
 #[test]
 fn a_stop_at_each_operation_loses_nothing_that_was_acknowledged() {
-    for seed in 0..5 {
+    stop_at_each_operation(Style::Raft, 5);
+}
+
+#[test]
+fn a_stop_at_each_operation_loses_no_accepted_slot() {
+    stop_at_each_operation(Style::Paxos, 5);
+}
+
+fn stop_at_each_operation(style: Style, seeds: u64) {
+    let empty = Model::of(style);
+    for seed in 0..seeds {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let work = random_work(&Model::default(), 60, &mut rng);
+        let work = random_work(&empty, 60, &mut rng);
         let total = {
             let disk = SimDisk::new();
             let (mut log, _) = open(&disk).unwrap();
-            run(&mut log, &Model::default(), &work);
+            run(&mut log, &empty, &work);
             disk.operations()
         };
         assert!(total > 150, "{total}");
@@ -99,8 +113,8 @@ fn a_stop_at_each_operation_loses_nothing_that_was_acknowledged() {
                 },
             );
             let allowed = match open(&disk) {
-                Ok((mut log, _)) => run(&mut log, &Model::default(), &work),
-                Err(_) => vec![Model::default()],
+                Ok((mut log, _)) => run(&mut log, &empty, &work),
+                Err(_) => vec![empty.clone()],
             };
             crash(&disk, &mut rng);
             reopen(&disk, &allowed, &mut rng, &context);
@@ -110,11 +124,20 @@ fn a_stop_at_each_operation_loses_nothing_that_was_acknowledged() {
 
 #[test]
 fn crash_after_crash_the_log_goes_on_from_where_it_was() {
-    for seed in 0..300 {
+    crash_after_crash(Style::Raft, 300);
+}
+
+#[test]
+fn crash_after_crash_accepted_slots_are_what_they_were() {
+    crash_after_crash(Style::Paxos, 200);
+}
+
+fn crash_after_crash(style: Style, seeds: u64) {
+    for seed in 0..seeds {
         let mut rng = ChaCha8Rng::seed_from_u64(1000 + seed);
         let disk = SimDisk::new();
         let (mut log, _) = open(&disk).unwrap();
-        let mut allowed = vec![Model::default()];
+        let mut allowed = vec![Model::of(style)];
         for life in 0..12 {
             let context = format!("seed {seed}, life {life}");
             let steps = rng.random_range(0..30);
@@ -140,7 +163,7 @@ fn crash_after_crash_the_log_goes_on_from_where_it_was() {
                     rng.random_range(0..500),
                 );
                 if let Ok((_, recovered)) = open(&disk) {
-                    let model = Model::from(&recovered);
+                    let model = Model::from(&recovered).with(style);
                     check(&model, &allowed, &context);
                     allowed = vec![model];
                 }
@@ -150,6 +173,36 @@ fn crash_after_crash_the_log_goes_on_from_where_it_was() {
             log = again;
             allowed = vec![model];
         }
+    }
+}
+
+/// An acceptor that has accepted again must not go back behind it, nor lose the slots around it: both may have been
+/// counted by a proposer.
+#[test]
+fn a_slot_accepted_again_keeps_its_neighbours_whatever_is_torn() {
+    let put = |index, round| {
+        let write = Write::Put(entry(index, round, vec![7; 900]));
+        (GroupId::new(1), Op::Write(write))
+    };
+    let first: Work = [5, 1, 9, 3].map(|index| put(index, 1)).into();
+    let again: Work = [put(3, 2), put(9, 3), put(4, 2)].into();
+    for seed in 0..500 {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let disk = SimDisk::new();
+        let (mut log, _) = open(&disk).unwrap();
+        commit(&mut log, &first).unwrap();
+        let mut allowed = vec![Model::default()];
+        allowed[0].apply_all(&first);
+        for (group, op) in &again {
+            let mut next = allowed.last().unwrap().clone();
+            next.apply(*group, op);
+            allowed.push(next);
+        }
+        // Stopped within the write of the second batch.
+        disk.stop_at(disk.operations(), rng.random_range(0..3200));
+        assert!(commit(&mut log, &again).is_err());
+        crash(&disk, &mut rng);
+        reopen(&disk, &allowed, &mut rng, &format!("seed {seed}"));
     }
 }
 

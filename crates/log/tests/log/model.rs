@@ -250,8 +250,13 @@ impl Model {
                 vote: None,
                 commit: Index::new(rng.random_range(start_index..=last)),
             })),
-            85..97 => Op::Release(start(rng.random_range(start_index..=last))),
-            97..99 => Op::Write(Write::Reset(start(last + rng.random_range(0..10)))),
+            85..95 => Op::Release(start(rng.random_range(start_index..=last))),
+            // A snapshot was installed: slots after it stay accepted.
+            95..98 => {
+                let index = rng.random_range(start_index..=last + 4);
+                Op::Write(Write::Advance(start(index)))
+            }
+            98 => Op::Write(Write::Reset(start(last + rng.random_range(0..10)))),
             _ => Op::Forget,
         }
     }
