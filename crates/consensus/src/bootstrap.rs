@@ -1,11 +1,12 @@
 //! How a node without data comes into a cluster: with the others as one of the first, or by joining them.
 //!
 //! The first members all begin with the same snapshot at index 1, term 1, which holds the membership. So a member that
-//! joins later, whose log is empty, always gets a snapshot of a peer first and with it the members.
+//! joins later, whose log is empty, always gets a snapshot of a peer first and with it the members. For Multi-Paxos that is
+//! slot 1, chosen in a ballot of nobody's: every member's own ballots, the first included, are above it.
 
 use std::time::Duration;
 
-use synod_consensus_core::{HardState, Membership, SnapshotMeta};
+use synod_consensus_core::{Algorithm, HardState, Membership, SnapshotMeta};
 use synod_proto::etcd::etcdserverpb::cluster_client::ClusterClient;
 use synod_proto::etcd::etcdserverpb::{Member, MemberListRequest};
 use synod_rpc::ChannelConfig;
@@ -15,6 +16,7 @@ use synod_types::{Ballot, ClusterId, Index, LogPosition, NodeId};
 use crate::config::{ClusterState, Config};
 use crate::data_dir::Meta;
 use crate::identity::{cluster_id, initial_member_id};
+use crate::service::ENGINE_METADATA;
 use crate::state::Roster;
 
 /// How long one peer may take to say who its cluster is.
@@ -70,6 +72,17 @@ pub enum BootstrapError {
         actual: usize,
         /// Its members.
         known: String,
+    },
+    /// The cluster runs another algorithm.
+    #[error(
+        "--engine is {asked}, but the cluster runs {theirs}: the members of a cluster run one consensus algorithm; start \
+         this one with --engine {theirs}, or without the flag"
+    )]
+    OtherEngine {
+        /// In the flags.
+        asked: Algorithm,
+        /// In the cluster.
+        theirs: Algorithm,
     },
     /// It was a member before and lost its data.
     #[error(
@@ -128,7 +141,7 @@ async fn found(config: &Config) -> Result<Beginning, BootstrapError> {
         membership: Membership::of(ids),
     };
     Ok(Beginning {
-        meta: Meta::new(cluster, me, random::u64(), &config.name).bootstrapped(token),
+        meta: new_meta(config, cluster, me, None).bootstrapped(token),
         roster,
         start,
         hard_state: HardState {
@@ -137,6 +150,17 @@ async fn found(config: &Config) -> Result<Beginning, BootstrapError> {
             commit: first.index,
         },
     })
+}
+
+/// `theirs` is what the cluster runs, where it said so.
+fn new_meta(
+    config: &Config,
+    cluster: ClusterId,
+    member: NodeId,
+    theirs: Option<Algorithm>,
+) -> Meta {
+    let engine = config.engine.or(theirs).unwrap_or(Algorithm::Raft);
+    Meta::new(cluster, member, random::u64(), &config.name, engine)
 }
 
 /// A member that the others know as started has had data. It must not begin again under the same id: it may have voted
@@ -177,6 +201,11 @@ async fn join(config: &Config) -> Result<Beginning, BootstrapError> {
             known: known(),
         });
     };
+    if let (Some(asked), Some(theirs)) = (config.engine, answer.engine)
+        && asked != theirs
+    {
+        return Err(BootstrapError::OtherEngine { asked, theirs });
+    }
     if config.initial_cluster.len() != answer.members.len() {
         return Err(BootstrapError::OtherMembers {
             listed: config.initial_cluster.len(),
@@ -189,7 +218,7 @@ async fn join(config: &Config) -> Result<Beginning, BootstrapError> {
         return Err(BootstrapError::LostData { member: id });
     }
     Ok(Beginning {
-        meta: Meta::new(answer.cluster, id, random::u64(), &config.name),
+        meta: new_meta(config, answer.cluster, id, answer.engine),
         roster: Roster::of(answer.members),
         start: SnapshotMeta::default(),
         hard_state: HardState::default(),
@@ -254,6 +283,8 @@ fn peer_urls(config: &Config) -> Vec<String> {
 struct Answer {
     cluster: ClusterId,
     members: Vec<Member>,
+    /// What they run, if they say so.
+    engine: Option<Algorithm>,
 }
 
 /// Asks the members in turn until one knows.
@@ -299,8 +330,10 @@ async fn ask(url: &str, timeout: Duration, linearizable: bool) -> Result<Answer,
     };
     let response = clock::timeout(timeout, asking)
         .await
-        .map_err(|_| "no answer in time".to_owned())??
-        .into_inner();
+        .map_err(|_| "no answer in time".to_owned())??;
+    let engine = response.metadata().get(ENGINE_METADATA);
+    let engine = engine.and_then(|name| name.to_str().ok()?.parse().ok());
+    let response = response.into_inner();
     let cluster = response.header.map_or(0, |header| header.cluster_id);
     if cluster == 0 {
         return Err("it does not know its cluster yet".to_owned());
@@ -308,5 +341,6 @@ async fn ask(url: &str, timeout: Duration, linearizable: bool) -> Result<Answer,
     Ok(Answer {
         cluster: ClusterId::new(cluster),
         members: response.members,
+        engine,
     })
 }

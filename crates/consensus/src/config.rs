@@ -1,7 +1,7 @@
 //! The typed configuration, and the only reader of flags and environment.
 //!
 //! The command line is etcd's: charts, scripts and test drivers that start etcd start this server unchanged. Flags
-//! win over `ETCD_*` variables. A flag that has no effect here is accepted and named once in the log; one that
+//! win over `ETCD_*` variables, and `SYNOD_*` for the flags that etcd does not have. A flag that has no effect here is accepted and named once in the log; one that
 //! would weaken security if it were ignored (TLS) is refused.
 
 mod flags;
@@ -11,6 +11,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use synod_consensus_core::Algorithm;
 use synod_rpc::Listener;
 
 pub use value::InitialCluster;
@@ -62,6 +63,8 @@ pub struct Config {
     pub heartbeat: Duration,
     /// Without a heartbeat for this long a follower campaigns; 1 s.
     pub election_timeout: Duration,
+    /// The consensus algorithm, the same on all members. `None`: what the data directory says, Raft for a new one.
+    pub engine: Option<Algorithm>,
     /// Whether a campaign asks first whether it could win; true.
     pub pre_vote: bool,
     /// Whether changes of members that would lose the quorum are refused; true.
@@ -257,6 +260,7 @@ impl Config {
             initial_cluster_given: false,
             heartbeat: Duration::from_millis(100),
             election_timeout: Duration::from_secs(1),
+            engine: None,
             pre_vote: true,
             strict_reconfig_check: true,
             max_learners: 1,
@@ -410,7 +414,7 @@ impl Config {
             }
             "log-level" => self.log.level = log_level(text).map_err(bad)?,
             "log-format" => self.log.json = Some(log_format(text).map_err(bad)?),
-            "engine" => engine(text)?,
+            "engine" => self.engine = Some(engine(text).map_err(bad)?),
             "linearizable-read" => self.linearizable_read = read_mode(text).map_err(bad)?,
             "io-threads" => self.io_threads = value::number(text, 0).map_err(bad)?,
             "cache-bytes" => self.cache_bytes = whole(1 << 20)?,
@@ -551,15 +555,9 @@ fn log_format(text: &str) -> Result<bool, String> {
     }
 }
 
-fn engine(text: &str) -> Result<(), ConfigError> {
-    match text {
-        "raft" => Ok(()),
-        "multi-paxos" => Err(ConfigError::Refused {
-            flag: "engine".to_owned(),
-            why: "multi-paxos comes in a later release; use raft".to_owned(),
-        }),
-        _ => Err(invalid("engine", text, "raft")),
-    }
+fn engine(text: &str) -> Result<Algorithm, String> {
+    text.parse()
+        .map_err(|_| format!("{} or {}", Algorithm::Raft, Algorithm::MultiPaxos))
 }
 
 fn read_mode(text: &str) -> Result<LinearizableRead, String> {
@@ -620,19 +618,27 @@ fn help() -> String {
         "Usage: synod-consensus [flags]\n\nThe flags are etcd's; each is also an environment variable, such as \
          ETCD_DATA_DIR for --data-dir.\n\nFlags:\n",
     );
+    let mut own = String::new();
     let mut unused = String::new();
     for flag in flags::FLAGS {
-        let list = match flag.effect {
-            Effect::Used => &mut text,
-            Effect::Ignored(_) | Effect::Tls | Effect::Refused(_) => &mut unused,
+        let list = match (flag.effect, flags::meaning(flag.name)) {
+            (Effect::Used, None) => &mut text,
+            (Effect::Used, Some(_)) => &mut own,
+            (Effect::Ignored(_) | Effect::Tls | Effect::Refused(_), _) => &mut unused,
         };
         list.push_str("  --");
         list.push_str(flag.name);
         if flag.kind == flags::Kind::Value {
             list.push_str(" VALUE");
         }
+        if let Some(meaning) = flags::meaning(flag.name) {
+            list.push_str("\n        ");
+            list.push_str(meaning);
+        }
         list.push('\n');
     }
+    text.push_str("\nOurs alone; the variables begin with SYNOD_, such as SYNOD_ENGINE:\n");
+    text.push_str(&own);
     text.push_str("\nKnown, but without effect or refused:\n");
     text.push_str(&unused);
     text

@@ -10,10 +10,13 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
+use synod_consensus_core::Algorithm;
 use synod_types::{ClusterId, NodeId};
 
-/// The format that this release writes, and the newest that it reads.
-pub(crate) const FORMAT: u32 = 1;
+/// The newest format that this release reads.
+pub(crate) const FORMAT: u32 = 2;
+/// The format without an engine's name, which is Raft's: so that releases that know no other still read it.
+const RAFT_FORMAT: u32 = 1;
 
 const META: &str = "meta.json";
 const MARKER: &str = "CREATING";
@@ -38,6 +41,9 @@ pub(crate) struct Meta {
     pub(crate) token: String,
     /// Whether it was made with the cluster or joined it later.
     pub(crate) origin: Origin,
+    /// Whose log it is. The algorithms can't read each other's.
+    #[serde(default = "raft", with = "engine")]
+    pub(crate) engine: Algorithm,
     /// The release that created it.
     pub(crate) created_by: String,
 }
@@ -54,9 +60,19 @@ pub(crate) enum Origin {
 
 impl Meta {
     /// The identity of a directory that is about to be created.
-    pub(crate) fn new(cluster: ClusterId, member: NodeId, incarnation: u64, name: &str) -> Self {
+    pub(crate) fn new(
+        cluster: ClusterId,
+        member: NodeId,
+        incarnation: u64,
+        name: &str,
+        engine: Algorithm,
+    ) -> Self {
         Self {
-            format: FORMAT,
+            format: match engine {
+                Algorithm::Raft => RAFT_FORMAT,
+                Algorithm::MultiPaxos => FORMAT,
+            },
+            engine,
             cluster_id: cluster.get(),
             member_id: member.get(),
             incarnation,
@@ -138,6 +154,16 @@ pub enum DataDirError {
         found: ClusterId,
         expected: ClusterId,
         difference: &'static str,
+    },
+    #[error(
+        "data directory {path} was made by --engine {found}, and --engine {asked} was asked for: the log of one algorithm \
+         means nothing to the other; start it with --engine {found}, or copy the keys into a new cluster that runs \
+         {asked} (docs/operations.md, \"Change the engine\")"
+    )]
+    OtherEngine {
+        path: PathBuf,
+        found: Algorithm,
+        asked: Algorithm,
     },
 }
 
@@ -361,6 +387,34 @@ pub(crate) fn sync_directory(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
+const fn raft() -> Algorithm {
+    Algorithm::Raft
+}
+
+mod engine {
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+    use synod_consensus_core::Algorithm;
+
+    #[expect(
+        clippy::trivially_copy_pass_by_ref,
+        reason = "the signature is serde's"
+    )]
+    pub(super) fn serialize<S: Serializer>(
+        value: &Algorithm,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(value)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Algorithm, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse()
+            .map_err(|_| D::Error::custom(format!("unknown engine {text:?}")))
+    }
+}
+
 mod hex {
     use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
 
@@ -383,7 +437,8 @@ mod tests {
     use super::*;
 
     fn meta() -> Meta {
-        Meta::new(ClusterId::new(0xc1), NodeId::new(0xa1), 7, "n").bootstrapped("t")
+        let engine = Algorithm::MultiPaxos;
+        Meta::new(ClusterId::new(0xc1), NodeId::new(0xa1), 7, "n", engine).bootstrapped("t")
     }
 
     fn create(path: &Path) {
@@ -400,6 +455,30 @@ mod tests {
         create(&path);
         let (_dir, found) = DataDir::open(&path, None).unwrap();
         assert!(matches!(found, Found::Member(found) if found == meta()));
+    }
+
+    #[test]
+    fn a_directory_without_an_engine_is_that_of_raft() {
+        let temp = tempfile::tempdir().unwrap();
+        create(temp.path());
+        let text = fs::read_to_string(temp.path().join(META)).unwrap();
+        assert!(text.contains("\"engine\": \"multi-paxos\""), "{text}");
+        let engine = |text: &str| {
+            fs::write(temp.path().join(META), text).unwrap();
+            DataDir::open(temp.path(), None).map(|(_dir, found)| match found {
+                Found::Member(meta) => (meta.format, meta.engine),
+                Found::Empty => panic!("it has data"),
+            })
+        };
+        // As the first release wrote it.
+        let old = r#"{"format": 1, "cluster_id": "c1", "member_id": "a1", "incarnation": "7", "name": "n",
+            "token": "t", "origin": "bootstrap", "created_by": "synod 0.1.0"}"#;
+        assert_eq!(engine(old).unwrap(), (1, Algorithm::Raft));
+        // Which that release refuses, as it must.
+        assert_eq!(engine(&text).unwrap(), (2, Algorithm::MultiPaxos));
+        let unknown = text.replace("multi-paxos", "zab");
+        let refused = engine(&unknown).unwrap_err().to_string();
+        assert!(refused.contains("unknown engine \"zab\""), "{refused}");
     }
 
     #[test]

@@ -3,8 +3,8 @@
 //! Two halves. The [`LeaseTable`](table::LeaseTable) is replicated state: which leases exist, how long they last, what
 //! is left of those that were checkpointed. It changes only when entries are applied and is the same on every member.
 //! The [`Lessor`](lessor::Lessor) is the leader's clockwork: deadlines on a timing wheel, in local monotonic time.
-//! Nothing expires by itself: the leader proposes to revoke what ran out, and the entry counts only in the term in which it was proposed, because a
-//! later leader gave the leases new time. [`Leases`] holds both halves under one lock, so that a lease that is
+//! Nothing expires by itself: a leader first claims the leases' time by an entry, then proposes to revoke what ran out, and
+//! that counts only until the next leader's claim, because a later leader gave the leases new time. [`Leases`] holds both halves under one lock, so that a lease that is
 //! granted while a leader takes over is in exactly one of the two.
 //!
 //! Remaining time survives a change of leader: the leader checkpoints what is left of leases that have not been
@@ -25,3 +25,4 @@ pub(crate) use keeper::{checkpoint_all, keep};
 pub(crate) use policy::{LeasePolicy, MAX_TTL_S};
 pub(crate) use renewal::{LeaderClock, Origin};
 pub(crate) use shared::Leases;
+pub(crate) use table::{KEEPER_ROW, Keeper};

@@ -39,3 +39,5 @@ pub use data_dir::DataDirError;
 pub use error::{Advice, Error};
 pub use run::{RunError, run};
 pub use server::{Ended, Node, StartError};
+pub use service::ENGINE_METADATA;
+pub use synod_consensus_core::Algorithm;

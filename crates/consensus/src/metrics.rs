@@ -9,6 +9,7 @@ pub(crate) use log::LogCollector;
 pub(crate) use watch::WatchCollector;
 
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+use synod_consensus_core::Algorithm;
 use synod_runtime::metrics::{LATENCY_SECONDS, MetricsError, Registry};
 
 use crate::version;
@@ -66,6 +67,7 @@ impl Metrics {
         registry: &Registry,
         quota_bytes: u64,
         server_id: &str,
+        engine: Algorithm,
     ) -> Result<Self, MetricsError> {
         let counter = |name: &str, help: &str| registry.counter(name, help);
         registry
@@ -74,6 +76,14 @@ impl Metrics {
                 "Quota of live data (bytes).",
             )?
             .set(clamp(quota_bytes));
+        registry
+            .gauge_vec(
+                "synod_consensus_engine",
+                "1 for the consensus algorithm that this member runs.",
+                &["engine"],
+            )?
+            .with_label_values(&[engine.to_string().as_str()])
+            .set(1);
         registry
             .gauge_vec(
                 "etcd_server_version",

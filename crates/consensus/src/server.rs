@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::core::Collector;
+use synod_consensus_core::Algorithm;
 use synod_log::Log;
 use synod_proto::etcd::etcdserverpb as pb;
 use synod_proto::etcd::{v3electionpb, v3lockpb};
@@ -99,9 +100,14 @@ impl Node {
         let registry = Registry::new();
         collect(&registry, LogCollector::new(log.clone()))?;
         let executor = Executor::start("synod-serve", io_threads(config.io_threads))?;
-        let metrics = Metrics::new(&registry, config.quota_bytes, &member.to_string())?;
+        let metrics = Metrics::new(
+            &registry,
+            config.quota_bytes,
+            &member.to_string(),
+            meta.engine,
+        )?;
         let policy = LeasePolicy::new(config.election_timeout);
-        let leases = Arc::new(Leases::new(policy, state.leases()?));
+        let leases = Arc::new(Leases::new(policy, state.leases()?, state.lease_keeper()?));
         let limits = WatchLimits {
             fragment_bytes: config.max_request_bytes + MESSAGE_OVERHEAD_BYTES,
             ..WatchLimits::default()
@@ -142,7 +148,7 @@ impl Node {
         let shared = Arc::new(Shared::new(Parts {
             cluster: meta.cluster(),
             member,
-            settings: settings(&config),
+            settings: settings(&config, &meta),
             replica: replica.handle(),
             peers,
             view,
@@ -193,6 +199,12 @@ impl Node {
     #[must_use]
     pub fn member_id(&self) -> NodeId {
         self.shared.member
+    }
+
+    /// The consensus algorithm of its cluster.
+    #[must_use]
+    pub fn engine(&self) -> Algorithm {
+        self.shared.settings.engine
     }
 
     /// Whether this node leads, as far as it knows.
@@ -384,6 +396,7 @@ impl Node {
             name = config.name,
             cluster_id = %self.shared.cluster,
             member_id = %self.shared.member,
+            engine = %self.shared.settings.engine,
             client_urls = ?self.client_urls(),
             peer_address = ?self.peer_address,
             data_dir = %config.data_dir.display(),

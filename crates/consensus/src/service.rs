@@ -7,3 +7,21 @@ pub(crate) mod maintenance;
 mod snapshot;
 pub(crate) mod unsupported;
 pub(crate) mod watch;
+
+use tonic::Response;
+use tonic::metadata::MetadataValue;
+
+use crate::shared::Shared;
+
+/// The metadata of `Status`, and of `MemberList` on the peer port, with the name of the consensus algorithm. etcd's messages
+/// have no place for it.
+pub const ENGINE_METADATA: &str = "synod-engine";
+
+/// A response that tells the algorithm beside what etcd's would.
+fn with_engine<T>(shared: &Shared, message: T) -> Response<T> {
+    let mut response = Response::new(message);
+    if let Ok(name) = MetadataValue::try_from(shared.settings.engine.to_string()) {
+        response.metadata_mut().insert(ENGINE_METADATA, name);
+    }
+    response
+}

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use prost::Message as _;
-use synod_consensus_core::{Change, ReadMode, Rejected, Role};
+use synod_consensus_core::{Algorithm, Change, ReadMode, Rejected, Role};
 use synod_proto::consensus::v1::Command;
 use synod_proto::etcd::etcdserverpb::{AlarmType, ResponseHeader};
 use synod_replica::{Leadership, PeerBook, ProposeError, ReplicaHandle};
@@ -25,6 +25,7 @@ const RETRY: Duration = Duration::from_millis(20);
 /// Limits and choices that the services need, out of the configuration.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
+    pub(crate) engine: Algorithm,
     pub(crate) name: String,
     pub(crate) client_urls: Vec<String>,
     pub(crate) max_request_bytes: usize,

@@ -10,7 +10,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use synod_consensus::{
-    AutoCompaction, ClusterState, Config, ConfigError, Durability, Launch, LinearizableRead,
+    Algorithm, AutoCompaction, ClusterState, Config, ConfigError, Durability, Launch,
+    LinearizableRead,
 };
 
 fn parse(args: &[&str], env: &[(&str, &str)]) -> Result<Launch, ConfigError> {
@@ -96,7 +97,7 @@ fn a_chart_s_command_line_is_accepted() {
         "5s",
         "--watch-progress-notify-interval=5s",
         "--linearizable-read=lease",
-        "--engine=raft",
+        "--engine=multi-paxos",
         "--cert-file=",
         "--client-cert-auth=false",
     ]);
@@ -107,6 +108,7 @@ fn a_chart_s_command_line_is_accepted() {
     assert_eq!(config.quota_bytes, 53_248);
     assert_eq!(config.watch_progress_interval, Duration::from_secs(5));
     assert_eq!(config.linearizable_read, LinearizableRead::Lease);
+    assert_eq!(config.engine, Some(Algorithm::MultiPaxos));
     assert_eq!(config.durability, Durability::Unsynced);
     assert!(!config.strict_reconfig_check);
     let ignored: Vec<&str> = config
@@ -135,6 +137,7 @@ fn flags_win_over_the_environment() {
         ("ETCD_UNSAFE_NO_FSYNC", "true"),
         ("ETCD_LOG_LEVEL", ""),
         ("ETCD_UNRELATED", "x"),
+        ("SYNOD_ENGINE", "multi-paxos"),
     ];
     let Ok(Launch::Run(config)) = parse(&["--max-txn-ops", "9"], &env) else {
         panic!("refused");
@@ -143,6 +146,7 @@ fn flags_win_over_the_environment() {
     assert_eq!(config.data_dir, Path::new("env.etcd"));
     assert_eq!(config.initial_cluster["env"], ["http://localhost:2380"]);
     assert_eq!(config.max_txn_ops, 9);
+    assert_eq!(config.engine, Some(Algorithm::MultiPaxos));
     assert_eq!(config.durability, Durability::Unsynced);
     assert!(parse(&[], &[("ETCD_CERT_FILE", "/cert")]).is_err());
 }
@@ -206,8 +210,7 @@ fn mistakes_are_named_with_what_to_do() {
         (vec!["--cert-file=/x"], vec!["--cert-file", "TLS"]),
         (vec!["--auto-tls"], vec!["--auto-tls", "TLS"]),
         (vec!["--listen-client-urls=https://a:1"], vec!["TLS"]),
-        (vec!["--engine=multi-paxos"], vec!["multi-paxos", "raft"]),
-        (vec!["--engine=zab"], vec!["zab", "raft"]),
+        (vec!["--engine=zab"], vec!["zab", "raft or multi-paxos"]),
         (
             vec!["--force-new-cluster"],
             vec!["--force-new-cluster", "later"],
@@ -248,4 +251,6 @@ fn version_and_help_print_and_win_over_everything() {
         panic!("not printed");
     };
     assert!(text.contains("--data-dir VALUE"), "{text}");
+    assert!(text.contains("raft or multi-paxos"), "{text}");
+    assert!(text.contains("SYNOD_ENGINE"), "{text}");
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use synod_consensus_core::{CoreConfig, Membership};
+use synod_consensus_core::{Algorithm, CoreConfig, Membership};
 use synod_types::{ClusterId, GroupId};
 
 /// One group's replica in this process.
@@ -12,6 +12,8 @@ pub struct ReplicaConfig {
     pub cluster: ClusterId,
     /// The group's id, the same on every member.
     pub group: GroupId,
+    /// What the group runs, the same on every member and from its first entry on. Peers of another are refused. Default Raft.
+    pub algorithm: Algorithm,
     /// The core's settings; `core.id` is this node.
     pub core: CoreConfig,
     /// The initial members of a new cluster, identical on all of them; `None` on a node that joins an existing
@@ -41,6 +43,7 @@ impl ReplicaConfig {
         Self {
             cluster,
             group,
+            algorithm: Algorithm::default(),
             core,
             bootstrap,
             limits: Limits::default(),

@@ -29,6 +29,9 @@ pub enum RecoveryError {
     /// There is data without a membership, and no initial one was given.
     #[error("the stored data names no members: restore the data directory from a backup")]
     NoMembers,
+    /// The algorithm is not there yet.
+    #[error("multi-paxos is not in this build")]
+    NotYet,
     /// The core refuses its settings or what was restored.
     #[error("cannot start the consensus core: {0}")]
     Core(#[from] ConfigError),
@@ -89,11 +92,12 @@ pub(crate) fn restore(
     let initial = InitialMembers(start.membership.clone());
     let applied = initial.complete(applied);
     if applied.last != LogPosition::ZERO && applied.membership.members().is_empty() {
-        // Only a node that waits to be added may know nobody, and only as long as it has nothing.
+        // Only a node that waits to be added may know nobody, and only as long as it has nothing. The index tells: with
+        // Multi-Paxos an applied entry may have been accepted again since, under a later ballot.
         let joined = state
             .entries
             .iter()
-            .any(|entry| entry.position() == applied.last);
+            .any(|entry| entry.index == applied.last.index);
         if !joined {
             return Err(RecoveryError::NoMembers);
         }

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use synod_consensus_core::{Consensus, Message, Raft};
+use synod_consensus_core::{Algorithm, Consensus, Message, Raft, Restored};
 use synod_log::{GroupState, Log};
 use synod_proto::replica::v1::peer_server::PeerServer;
 use synod_rpc::{Listener, Running, Server, ServerConfig};
@@ -123,12 +123,12 @@ impl<O: Send + 'static> Replica<O> {
         )?;
         let clock = TickClock::start();
         let (start, applied) = (restored.start.last.index, restored.applied.last.index);
-        let core = Raft::new(config.core.clone(), restored, clock.tick_at(clock::now()))
-            .map_err(RecoveryError::from)?;
+        let core = start_core(&config, restored, clock)?;
         let executor = Executor::start("synod-replica", NonZeroUsize::MIN)?;
         let identity = Identity {
             cluster: config.cluster,
             node: config.core.id,
+            algorithm: config.algorithm,
         };
         let transport = Transport::new(
             identity,
@@ -155,7 +155,7 @@ impl<O: Send + 'static> Replica<O> {
         let driver = Driver::new(DriverParts {
             node: config.core.id,
             group: config.group,
-            core: Box::new(core),
+            core,
             heartbeat: crate::clock::TICK.saturating_mul(heartbeat_ticks),
             clock,
             log,
@@ -255,6 +255,18 @@ impl<O> Drop for Replica<O> {
         self.transport.stop.trigger();
         self.transport.unregister(self.group);
         self.completions.unregister(self.group);
+    }
+}
+
+fn start_core(
+    config: &ReplicaConfig,
+    restored: Restored,
+    clock: TickClock,
+) -> Result<Box<dyn Consensus>, RecoveryError> {
+    let now = clock.tick_at(clock::now());
+    match config.algorithm {
+        Algorithm::Raft => Ok(Box::new(Raft::new(config.core.clone(), restored, now)?)),
+        Algorithm::MultiPaxos => Err(RecoveryError::NotYet),
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, ensure};
 use clap::Args;
 use futures::{FutureExt as _, future};
-use synod_consensus::{Config, Ended, InitialCluster, Node};
+use synod_consensus::{Algorithm, Config, Ended, InitialCluster, Node};
 use synod_runtime::{
     env, shutdown,
     telemetry::{self, LogFormat, TelemetryConfig},
@@ -28,6 +28,9 @@ pub(crate) struct Options {
     /// How many members: 1, or 3 to see elections and fail-over
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=5))]
     nodes: u16,
+    /// The consensus algorithm: raft or multi-paxos; by default that of the data, raft for new data
+    #[arg(long, env = "SYNOD_ENGINE")]
+    engine: Option<Algorithm>,
     /// Where the data is kept
     #[arg(long, env = "SYNOD_DEV_DATA_DIR", default_value = "synod-dev")]
     data_dir: PathBuf,
@@ -154,6 +157,7 @@ fn configs(options: &Options, folder: &Path) -> anyhow::Result<Vec<Config>> {
             );
             let mut config = Config::new(&name(number));
             config.data_dir = folder.join(name(number));
+            config.engine = options.engine;
             config.listen_client_urls = vec![client.clone()];
             config.advertise_client_urls = vec![client];
             config.listen_peer_urls = vec![peer.clone()];
@@ -184,12 +188,13 @@ fn announce(nodes: &[Node], folder: &Path, ephemeral: bool) -> anyhow::Result<()
     };
     let first = clients.first().map_or("", String::as_str);
     output::line(&format!(
-        "ready: {} member{} of consensus; etcd v3 API on {}; peers on {}; data in {} ({kept})\n\
+        "ready: {} member{} of consensus ({}); etcd v3 API on {}; peers on {}; data in {} ({kept})\n\
          health and metrics: http://{first}/readyz http://{first}/metrics\n\
          try: etcdctl --endpoints={} put greeting hello\n\
          stop: Ctrl-C",
         nodes.len(),
         if nodes.len() == 1 { "" } else { "s" },
+        nodes.first().map_or(Algorithm::Raft, Node::engine),
         clients.join(" "),
         peers.join(" "),
         folder.display(),

@@ -1,9 +1,12 @@
 //! `synod status`: what each endpoint says of itself.
 
 use serde_json::{Value, json};
+use synod_consensus::ENGINE_METADATA;
+use synod_proto::etcd::etcdserverpb::{StatusRequest, maintenance_client::MaintenanceClient};
+use synod_rpc::ChannelConfig;
 
 use crate::{
-    connect::Target,
+    connect::{Target, url},
     output::{self, Format},
 };
 
@@ -28,8 +31,8 @@ pub(crate) async fn run(target: &Target, format: Format) -> anyhow::Result<()> {
         }
     }
     let headings = [
-        "endpoint", "member", "version", "role", "term", "index", "applied", "revision", "size",
-        "errors",
+        "endpoint", "member", "version", "engine", "role", "term", "index", "applied", "revision",
+        "size", "errors",
     ];
     match last_error {
         Some(error) if !answered => Err(error),
@@ -55,6 +58,7 @@ async fn row(target: &Target, endpoint: &String) -> anyhow::Result<Vec<Value>> {
         json!(endpoint),
         json!(format!("{member:x}")),
         json!(status.version()),
+        json!(engine(target, endpoint).await),
         json!(role),
         json!(status.raft_term()),
         json!(status.raft_index()),
@@ -65,9 +69,25 @@ async fn row(target: &Target, endpoint: &String) -> anyhow::Result<Vec<Value>> {
     ])
 }
 
+/// The consensus algorithm, which etcd's messages have no place for; none where the endpoint does not say, as stock etcd.
+async fn engine(target: &Target, endpoint: &str) -> Option<String> {
+    let config = ChannelConfig {
+        connect_timeout: target.timeout,
+        ..ChannelConfig::default()
+    };
+    let asking = async {
+        let channel = config.connect(&url(endpoint)).await.ok()?;
+        let mut client = MaintenanceClient::new(channel);
+        let status = client.status(StatusRequest {}).await.ok()?;
+        let name = status.metadata().get(ENGINE_METADATA)?;
+        Some(name.to_str().ok()?.to_owned())
+    };
+    tokio::time::timeout(target.timeout, asking).await.ok()?
+}
+
 fn failed(endpoint: &str, error: &anyhow::Error) -> Vec<Value> {
     let mut row = vec![json!(endpoint)];
-    row.resize(9, Value::Null);
+    row.resize(10, Value::Null);
     row.push(json!(format!("{error:#}")));
     row
 }

@@ -439,6 +439,8 @@ impl Cluster {
         pair("--initial-cluster-state", spec.state);
         pair("--initial-cluster-token", &spec.token);
         args.extend(["--data-dir".into(), spec.data_dir.clone().into_os_string()]);
+        args.extend(self.server.engine_flag().map(OsString::from));
+        // Later flags win: a test may ask one member for something else.
         args.extend(spec.flags.iter().map(OsString::from));
         args
     }

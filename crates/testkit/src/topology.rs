@@ -11,6 +11,19 @@ use crate::{consensus_binary, peers};
 pub enum Engine {
     /// Raft, the default.
     Raft,
+    /// Multi-Paxos.
+    MultiPaxos,
+}
+
+impl Engine {
+    /// What `--engine` calls it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Raft => "raft",
+            Self::MultiPaxos => "multi-paxos",
+        }
+    }
 }
 
 /// Which server runs.
@@ -25,6 +38,8 @@ pub enum Server {
 impl Server {
     /// Our server with its default engine.
     pub const SYNOD: Self = Self::Synod(Engine::Raft);
+    /// Our server with Multi-Paxos.
+    pub const PAXOS: Self = Self::Synod(Engine::MultiPaxos);
 
     /// The server's program.
     ///
@@ -33,7 +48,15 @@ impl Server {
     pub fn program(self) -> Result<PathBuf> {
         match self {
             Self::Etcd => Ok(peers::install()?.etcd),
-            Self::Synod(Engine::Raft) => consensus_binary().map(Path::to_path_buf),
+            Self::Synod(_) => consensus_binary().map(Path::to_path_buf),
+        }
+    }
+
+    /// The flag that makes it run this engine; none where it is the default.
+    pub(crate) fn engine_flag(self) -> Option<String> {
+        match self {
+            Self::Etcd | Self::Synod(Engine::Raft) => None,
+            Self::Synod(engine @ Engine::MultiPaxos) => Some(format!("--engine={}", engine.name())),
         }
     }
 

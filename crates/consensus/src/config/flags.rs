@@ -2,7 +2,8 @@
 
 use super::ConfigError;
 
-/// One flag of the command line; also the environment variable `ETCD_` + its name in upper snake case.
+/// One flag of the command line; also the environment variable `ETCD_` + its name in upper snake case, `SYNOD_` for a flag
+/// of ours.
 #[derive(Debug)]
 pub(super) struct Flag {
     pub(super) name: &'static str,
@@ -179,6 +180,22 @@ flags! {
     "distributed-tracing-sampling-rate" Value Ignored(TRACING);
 }
 
+/// What a flag that etcd does not have is for; `None` for etcd's.
+pub(super) fn meaning(flag: &str) -> Option<&'static str> {
+    Some(match flag {
+        "engine" => {
+            "the consensus algorithm, the same on all members: raft or multi-paxos; by default what the data directory \
+             was made with, raft for a new one"
+        }
+        "linearizable-read" => {
+            "how a linearizable read is confirmed: read-index (default) or lease"
+        }
+        "io-threads" => "threads that serve connections; 0 (default): by the number of processors",
+        "cache-bytes" => "the engine's block cache in bytes; 67108864 by default",
+        _ => return None,
+    })
+}
+
 /// The flag of this name.
 fn find(name: &str) -> Option<&'static Flag> {
     FLAGS.iter().find(|flag| flag.name == name)
@@ -250,7 +267,10 @@ pub(super) fn from_environment(env: &dyn Fn(&str) -> Option<String>) -> Vec<Give
         .iter()
         .filter(|flag| !matches!(flag.name, "version" | "help"))
         .filter_map(|flag| {
-            let value = env(&variable(flag.name)).filter(|value| !value.is_empty())?;
+            let set = |name: String| env(&name).filter(|value| !value.is_empty());
+            let value = own_variable(flag.name)
+                .and_then(set)
+                .or_else(|| set(variable(flag.name)))?;
             Some(Given {
                 name: flag.name.to_owned(),
                 flag: Some(flag),
@@ -260,9 +280,16 @@ pub(super) fn from_environment(env: &dyn Fn(&str) -> Option<String>) -> Vec<Give
         .collect()
 }
 
-/// The environment variable of a flag.
+/// The environment variable of a flag, with etcd's prefix.
 pub(super) fn variable(flag: &str) -> String {
     format!("ETCD_{}", flag.to_ascii_uppercase().replace('-', "_"))
+}
+
+/// The variable of a flag that etcd does not have, which wins over the one with etcd's prefix.
+fn own_variable(flag: &str) -> Option<String> {
+    meaning(flag)?;
+    let name = variable(flag);
+    Some(format!("SYNOD_{}", name.strip_prefix("ETCD_")?))
 }
 
 /// Up to three flags whose names are close to `name`.
@@ -309,6 +336,29 @@ mod tests {
         let before = names.len();
         names.dedup();
         assert_eq!(before, names.len());
+    }
+
+    #[test]
+    fn our_own_flags_have_our_own_variables() {
+        for flag in ["engine", "linearizable-read", "io-threads", "cache-bytes"] {
+            assert!(find(flag).is_some(), "{flag}");
+        }
+        assert_eq!(
+            own_variable("io-threads").as_deref(),
+            Some("SYNOD_IO_THREADS")
+        );
+        assert_eq!(own_variable("name"), None);
+        let env = |name: &str| match name {
+            "SYNOD_ENGINE" => Some("multi-paxos".to_owned()),
+            "ETCD_ENGINE" | "SYNOD_NAME" => Some("raft".to_owned()),
+            _ => None,
+        };
+        let given = from_environment(&env);
+        let given: Vec<_> = given
+            .iter()
+            .map(|one| (one.name.as_str(), one.value.as_str()))
+            .collect();
+        assert_eq!(given, [("engine", "multi-paxos")]);
     }
 
     #[test]

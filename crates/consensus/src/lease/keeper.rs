@@ -1,10 +1,10 @@
-//! The task that makes time count: it starts the clocks when this node becomes the leader, proposes to revoke what
-//! ran out and to record what is left, and stops when another node leads.
+//! The task that makes time count: when this node becomes the leader it claims the leases' time by an entry and starts the
+//! clocks, proposes to revoke what ran out and to record what is left, and stops when another node leads.
 
 use std::time::{Duration, Instant};
 
 use synod_consensus_core::Role;
-use synod_proto::consensus::v1::{Command, LeaseCheckpoint, LeaseRevoke, command};
+use synod_proto::consensus::v1::{Command, LeaseCheckpoint, LeaseClaim, LeaseRevoke, command};
 use synod_proto::etcd::etcdserverpb as pb;
 use synod_replica::Leadership;
 use synod_runtime::shutdown::Shutdown;
@@ -26,7 +26,6 @@ pub(crate) async fn keep(shared: &Shared, leases: &Leases, stop: &Shutdown) {
         let now = *role.borrow_and_update();
         let term = now.ballot.round;
         if now.role == Role::Leader {
-            leases.lead(term);
             // Stopping comes first, then the loss of leadership: nothing is proposed after either.
             let next = tokio::select! {
                 biased;
@@ -73,7 +72,7 @@ pub(crate) async fn checkpoint_all(
 /// Writes what is left of leases; zero seconds take a record back.
 ///
 /// # Errors
-/// Why not. An entry of another term has no effect and is no error.
+/// Why not. An entry that comes after another leader's claim has no effect and is no error.
 pub(super) async fn record(
     shared: &Shared,
     term: u64,
@@ -84,7 +83,12 @@ pub(super) async fn record(
         .into_iter()
         .map(|(id, remaining_ttl)| pb::LeaseCheckpoint { id, remaining_ttl })
         .collect();
-    let command = LeaseCheckpoint { checkpoints, term };
+    let member = shared.member.get();
+    let command = LeaseCheckpoint {
+        checkpoints,
+        term,
+        member,
+    };
     let command = Command {
         command: Some(command::Command::LeaseCheckpoint(command)),
     };
@@ -100,6 +104,8 @@ async fn until_changed(
 }
 
 async fn keep_term(shared: &Shared, leases: &Leases, term: u64) -> NotLeading {
+    claim(shared, term).await;
+    leases.lead(term);
     loop {
         let due = match leases.due(term) {
             Ok(due) => due,
@@ -125,6 +131,27 @@ async fn keep_term(shared: &Shared, leases: &Leases, term: u64) -> NotLeading {
     }
 }
 
+/// Makes this node's findings count, and those of earlier leaders void. The clocks start only after it was applied: whoever
+/// is given time here can't lose it to an entry of before. Resolves once it holds; not at all where a later leader's does,
+/// of which this node hears sooner or later.
+async fn claim(shared: &Shared, term: u64) {
+    let member = shared.member.get();
+    let command = Command {
+        command: Some(command::Command::LeaseClaim(LeaseClaim { term, member })),
+    };
+    loop {
+        let deadline = clock::now() + shared.settings.request_timeout;
+        match shared.propose(&command, deadline).await {
+            Ok(applied) if matches!(applied.reply, Reply::LeasesClaimed { held: true }) => return,
+            Ok(_) => tracing::debug!(term, "a later leader keeps the leases"),
+            Err(error) => {
+                tracing::debug!(%error, term, "leases could not be claimed; trying again");
+            }
+        }
+        clock::sleep(random::jitter(RETRY)).await;
+    }
+}
+
 async fn wait(leases: &Leases, next: Option<Instant>) {
     let timer = async {
         match next {
@@ -145,6 +172,7 @@ async fn revoke(shared: &Shared, term: u64, ids: Vec<i64>, deadline: Instant) ->
     let command = LeaseRevoke {
         ids,
         expired_in_term: term,
+        expired_by: shared.member.get(),
     };
     let command = Command {
         command: Some(command::Command::LeaseRevoke(command)),

@@ -4,13 +4,13 @@ use std::time::Instant;
 
 use parking_lot::Mutex;
 use synod_mvcc::{LeaseId, LeaseRecord};
-use synod_proto::consensus::v1::{LeaseCheckpoint, LeaseRevoke};
+use synod_proto::consensus::v1::{LeaseCheckpoint, LeaseClaim, LeaseRevoke};
 use synod_runtime::clock;
 use tokio::sync::{Notify, watch};
 
 use super::lessor::{Lessor, Renewal};
 use super::policy::{LeasePolicy, millis};
-use super::table::LeaseTable;
+use super::table::{Keeper, LeaseTable};
 use crate::error::Error;
 
 /// What is left of a lease.
@@ -53,12 +53,13 @@ impl Leases {
     pub(crate) fn new(
         policy: LeasePolicy,
         leases: impl IntoIterator<Item = (LeaseId, LeaseRecord)>,
+        keeper: Keeper,
     ) -> Self {
         Self {
             policy,
             epoch: clock::now(),
             state: Mutex::new(State {
-                table: LeaseTable::new(leases),
+                table: LeaseTable::new(leases, keeper),
                 lessor: None,
                 keeper_wakes_ms: u64::MAX,
             }),
@@ -69,8 +70,12 @@ impl Leases {
     }
 
     /// A snapshot of a peer took the place of all data.
-    pub(crate) fn reload(&self, leases: impl IntoIterator<Item = (LeaseId, LeaseRecord)>) {
-        let table = LeaseTable::new(leases);
+    pub(crate) fn reload(
+        &self,
+        leases: impl IntoIterator<Item = (LeaseId, LeaseRecord)>,
+        keeper: Keeper,
+    ) {
+        let table = LeaseTable::new(leases, keeper);
         let mut state = self.state.lock();
         state.table = table;
         // Leaders install no snapshots.
@@ -99,14 +104,24 @@ impl Leases {
         Ok(lease)
     }
 
-    /// Applies a revocation by an entry that was appended in `term`. Returns the leases that were there, in the
-    /// order of the command: to be removed with their keys.
-    pub(crate) fn apply_revoke(&self, term: u64, command: &LeaseRevoke) -> Vec<i64> {
-        let outdated = command.expired_in_term != 0 && command.expired_in_term != term;
-        if outdated {
+    /// Applies a claim. Returns the keeper to write, or nothing where a later claim holds.
+    pub(crate) fn apply_claim(&self, command: LeaseClaim) -> Option<Keeper> {
+        let LeaseClaim { term, member } = command;
+        let keeper = Keeper { term, member };
+        self.state.lock().table.claim(keeper).then_some(keeper)
+    }
+
+    /// Applies a revocation. Returns the leases that were there, in the order of the command: to be removed with their
+    /// keys. `appended` is the entry's own term, which only entries without a claim go by.
+    pub(crate) fn apply_revoke(&self, appended: u64, command: &LeaseRevoke) -> Vec<i64> {
+        let found_by = Keeper {
+            term: command.expired_in_term,
+            member: command.expired_by,
+        };
+        let mut state = self.state.lock();
+        if found_by.term != 0 && !state.counts(found_by, appended) {
             return Vec::new();
         }
-        let mut state = self.state.lock();
         let mut revoked = Vec::with_capacity(command.ids.len());
         for id in &command.ids {
             if !state.table.revoke(*id) {
@@ -122,16 +137,20 @@ impl Leases {
         revoked
     }
 
-    /// Applies a checkpoint by an entry that was appended in `term`. Returns the leases to write anew.
+    /// Applies a checkpoint. Returns the leases to write anew; `appended` as for [`Self::apply_revoke`].
     pub(crate) fn apply_checkpoint(
         &self,
-        term: u64,
+        appended: u64,
         command: &LeaseCheckpoint,
     ) -> Vec<(i64, LeaseRecord)> {
-        if command.term != term {
+        let found_by = Keeper {
+            term: command.term,
+            member: command.member,
+        };
+        let mut state = self.state.lock();
+        if !state.counts(found_by, appended) {
             return Vec::new();
         }
-        let mut state = self.state.lock();
         let mut changed = Vec::with_capacity(command.checkpoints.len());
         for checkpoint in &command.checkpoints {
             let (id, remaining_s) = (checkpoint.id, checkpoint.remaining_ttl);
@@ -146,6 +165,12 @@ impl Leases {
             }
         }
         changed
+    }
+
+    /// Whether this claim is the latest.
+    pub(crate) fn is_kept_by(&self, claim: LeaseClaim) -> bool {
+        let LeaseClaim { term, member } = claim;
+        self.state.lock().table.keeper() == Keeper { term, member }
     }
 
     /// Whether there is such a lease.
@@ -284,6 +309,15 @@ pub(crate) struct Due {
 }
 
 impl State {
+    /// Whether what a keeper found out still holds. It does until a later claim, in the order of the log; releases
+    /// without claims went by the term of the entry, which is the same everywhere with Raft alone.
+    fn counts(&self, found_by: Keeper, appended: u64) -> bool {
+        match found_by.member {
+            0 => found_by.term == appended,
+            _ => found_by == self.table.keeper(),
+        }
+    }
+
     fn lessor(&mut self, term: u64) -> Result<&mut Lessor, NotLeading> {
         self.lessor
             .as_mut()
@@ -300,14 +334,21 @@ mod tests {
 
     use super::*;
 
+    const ME: u64 = 8;
+
     fn leases() -> Leases {
-        Leases::new(LeasePolicy::new(Duration::from_secs(1)), [])
+        Leases::new(
+            LeasePolicy::new(Duration::from_secs(1)),
+            [],
+            Keeper::default(),
+        )
     }
 
     fn revoke(ids: &[i64], expired_in_term: u64) -> LeaseRevoke {
         LeaseRevoke {
             ids: ids.to_vec(),
             expired_in_term,
+            expired_by: ME,
         }
     }
 
@@ -315,7 +356,12 @@ mod tests {
         LeaseCheckpoint {
             checkpoints: vec![pb::LeaseCheckpoint { id, remaining_ttl }],
             term,
+            member: ME,
         }
+    }
+
+    fn claim(leases: &Leases, term: u64, member: u64) -> bool {
+        leases.apply_claim(LeaseClaim { term, member }).is_some()
     }
 
     #[test]
@@ -323,20 +369,38 @@ mod tests {
         let leases = leases();
         leases.apply_grant(1, 60).unwrap();
         leases.apply_grant(2, 60).unwrap();
-        // Proposed in term 3, but appended by the leader of term 4, who gave the lease new time.
-        assert!(leases.apply_revoke(4, &revoke(&[1], 3)).is_empty());
-        assert!(leases.apply_checkpoint(4, &checkpoint(1, 5, 3)).is_empty());
+        assert!(claim(&leases, 3, ME) && claim(&leases, 4, ME));
+        // Found out in term 3, but decided after the claim of term 4, whose leader gave the lease new time. Which ballot
+        // the entry has here says nothing: members may have accepted it in different ones.
+        for ballot in [3, 4, 5] {
+            assert!(leases.apply_revoke(ballot, &revoke(&[1], 3)).is_empty());
+            let late = leases.apply_checkpoint(ballot, &checkpoint(1, 5, 3));
+            assert!(late.is_empty());
+        }
         assert!(leases.contains(1));
-        assert_eq!(
-            leases.apply_checkpoint(4, &checkpoint(1, 5, 4))[0]
-                .1
-                .remaining_s,
-            5
-        );
+        let changed = leases.apply_checkpoint(7, &checkpoint(1, 5, 4));
+        assert_eq!(changed[0].1.remaining_s, 5);
         // Clients revoke in any term; unknown and repeated ids are skipped.
         assert_eq!(leases.apply_revoke(4, &revoke(&[2, 9, 2], 0)), [2]);
-        assert_eq!(leases.apply_revoke(4, &revoke(&[1], 4)), [1]);
+        // Another leader of the same round.
+        assert!(claim(&leases, 4, ME + 1));
+        assert!(leases.apply_revoke(4, &revoke(&[1], 4)).is_empty());
+        assert!(!claim(&leases, 4, ME), "behind the one that holds");
+        assert!(claim(&leases, 6, ME));
+        assert_eq!(leases.apply_revoke(5, &revoke(&[1], 6)), [1]);
         assert!(leases.ids().is_empty());
+    }
+
+    #[test]
+    fn entries_of_releases_without_claims_count_in_their_own_term() {
+        let leases = leases();
+        leases.apply_grant(1, 60).unwrap();
+        let old = LeaseRevoke {
+            expired_by: 0,
+            ..revoke(&[1], 3)
+        };
+        assert!(leases.apply_revoke(4, &old).is_empty());
+        assert_eq!(leases.apply_revoke(3, &old), [1]);
     }
 
     #[test]
@@ -344,6 +408,7 @@ mod tests {
         let leases = leases();
         leases.apply_grant(1, 60).unwrap();
         assert_eq!(leases.renew(5, &[1]), Err(NotLeading));
+        claim(&leases, 5, ME);
         leases.lead(5);
         leases.apply_grant(2, 60).unwrap();
         assert_eq!(*leases.keeping().borrow(), 5);
@@ -357,7 +422,9 @@ mod tests {
         assert_eq!(leases.due(5), Err(NotLeading));
 
         // What was recorded in the meantime is where the next term starts.
+        claim(&leases, 6, ME);
         leases.apply_checkpoint(6, &checkpoint(1, 20, 6));
+        claim(&leases, 7, ME);
         leases.lead(7);
         assert!(leases.remaining(7, 1).unwrap().unwrap().left_s <= 21);
         assert_eq!(leases.renew(7, &[1]).unwrap(), [Renewal::Recorded]);
@@ -369,6 +436,7 @@ mod tests {
     async fn waiting_for_a_revocation_ends_with_it_or_with_the_term() {
         let leases = leases();
         leases.apply_grant(1, 60).unwrap();
+        claim(&leases, 5, ME);
         leases.lead(5);
         assert_eq!(leases.gone(5, &[9]).await, Ok(()));
         let revoking = async { leases.apply_revoke(5, &revoke(&[1], 5)) };

@@ -3,26 +3,74 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
+use prost::Message as _;
 use synod_mvcc::{LeaseId, LeaseRecord};
+use synod_proto::consensus::v1::LeaseClaim;
 
 use super::policy::MAX_TTL_S;
 use crate::error::Error;
+
+/// The row with the [`Keeper`].
+pub(crate) const KEEPER_ROW: &[u8] = b"lease-keeper";
+
+/// Whose findings about time count: the member that claimed to keep it last, and in which term. Two leaders may share a
+/// round of Multi-Paxos, never round and node; ordered as their ballots are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Keeper {
+    pub(crate) term: u64,
+    pub(crate) member: u64,
+}
+
+impl Keeper {
+    /// The row's content.
+    pub(crate) fn encode(self) -> Bytes {
+        let Self { term, member } = self;
+        LeaseClaim { term, member }.encode_to_vec().into()
+    }
+
+    /// What the row says; nobody where there is none.
+    ///
+    /// # Errors
+    /// The row is damaged.
+    pub(crate) fn decode(row: Option<Bytes>) -> Result<Self, prost::DecodeError> {
+        let LeaseClaim { term, member } = LeaseClaim::decode(row.unwrap_or_default())?;
+        Ok(Self { term, member })
+    }
+}
 
 /// All leases. Each change returns what is to be written to the keyspace with the entry that makes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LeaseTable {
     leases: BTreeMap<i64, LeaseRecord>,
+    keeper: Keeper,
 }
 
 impl LeaseTable {
     /// What was stored.
-    pub(crate) fn new(leases: impl IntoIterator<Item = (LeaseId, LeaseRecord)>) -> Self {
+    pub(crate) fn new(
+        leases: impl IntoIterator<Item = (LeaseId, LeaseRecord)>,
+        keeper: Keeper,
+    ) -> Self {
         Self {
             leases: leases
                 .into_iter()
                 .map(|(id, lease)| (id.get(), lease))
                 .collect(),
+            keeper,
         }
+    }
+
+    /// Whose findings count from here on.
+    pub(crate) const fn keeper(&self) -> Keeper {
+        self.keeper
+    }
+
+    /// Takes a claim; `false` where a later one holds.
+    pub(crate) fn claim(&mut self, keeper: Keeper) -> bool {
+        let later = keeper > self.keeper;
+        self.keeper = self.keeper.max(keeper);
+        later
     }
 
     /// One lease.
@@ -106,8 +154,28 @@ mod tests {
         assert!(table.revoke(-3));
         assert!(!table.revoke(-3));
         let stored = table.iter().map(|(id, lease)| (LeaseId::new(id), lease));
-        assert_eq!(LeaseTable::new(stored), table);
+        assert_eq!(LeaseTable::new(stored, table.keeper()), table);
         assert_eq!(table.iter().collect::<Vec<_>>(), [(7, sixty)]);
         assert_eq!(table.get(7), Some(sixty));
+    }
+
+    #[test]
+    fn the_latest_claim_holds() {
+        let mut table = LeaseTable::default();
+        let keeper = |term, member| Keeper { term, member };
+        assert!(table.claim(keeper(3, 9)));
+        assert!(!table.claim(keeper(3, 9)), "said already");
+        // Two leaders of one round: the higher node's ballot is the later one.
+        assert!(!table.claim(keeper(3, 8)));
+        assert!(table.claim(keeper(3, 10)));
+        assert!(table.claim(keeper(4, 1)));
+        // Delayed, and decided after the next leader's.
+        assert!(!table.claim(keeper(3, 11)));
+        assert_eq!(table.keeper(), keeper(4, 1));
+        assert_eq!(
+            Keeper::decode(Some(keeper(4, 1).encode())),
+            Ok(keeper(4, 1))
+        );
+        assert_eq!(Keeper::decode(None), Ok(Keeper::default()));
     }
 }

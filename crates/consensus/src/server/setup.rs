@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use synod_consensus_core::{RaftConfig, ReadMode};
+use synod_consensus_core::{CoreConfig, ReadMode};
 use synod_log::{CompletionSink, GroupState, Log, LogConfig, LogError, OpenError, SyncMode};
 use synod_replica::{Completions, ReplicaConfig};
 use synod_rpc::{BindError, Listener};
@@ -133,7 +133,10 @@ impl Opened {
     pub(super) async fn open(config: &Config) -> Result<Self, StartError> {
         let (data_dir, found) = DataDir::open(&config.data_dir, config.wal_dir.as_deref())?;
         let meta = match found {
-            Found::Member(meta) => meta,
+            Found::Member(meta) => {
+                refuse_other_engine(config, &data_dir, &meta)?;
+                meta
+            }
             Found::Empty => create_data(config, &data_dir).await?,
         };
         let state = OpenState::open(MachineConfig {
@@ -187,11 +190,28 @@ async fn create_data(config: &Config, data_dir: &DataDir) -> Result<Meta, StartE
     tracing::info!(
         cluster_id = %meta.cluster(),
         member_id = %meta.member(),
+        engine = %meta.engine,
         members = roster.members().count(),
         data_dir = %data_dir.path().display(),
         "created the data directory"
     );
     Ok(meta)
+}
+
+/// The algorithms order ballots and fill their logs differently: one must not go on where the other stopped.
+fn refuse_other_engine(
+    config: &Config,
+    data_dir: &DataDir,
+    meta: &Meta,
+) -> Result<(), DataDirError> {
+    match config.engine {
+        Some(asked) if asked != meta.engine => Err(DataDirError::OtherEngine {
+            path: data_dir.path().to_owned(),
+            found: meta.engine,
+            asked,
+        }),
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// Flags that describe another cluster than the data: a wrong directory, most likely. A member that joined was told by
@@ -250,7 +270,7 @@ pub(super) fn replica_config(config: &Config, meta: &Meta) -> ReplicaConfig {
         let ticks = duration.as_millis() / synod_replica::TICK.as_millis();
         u64::try_from(ticks).unwrap_or(u64::MAX).max(1)
     };
-    let mut core = RaftConfig::new(meta.member(), random::seed());
+    let mut core = CoreConfig::new(meta.member(), random::seed());
     core.election_ticks = ticks(config.election_timeout);
     core.heartbeat_ticks = ticks(config.heartbeat);
     core.pre_vote = config.pre_vote;
@@ -260,6 +280,7 @@ pub(super) fn replica_config(config: &Config, meta: &Meta) -> ReplicaConfig {
     core.max_entry_bytes = core.max_entry_bytes.max(largest);
     // The log holds the first snapshot's membership.
     let mut replica = ReplicaConfig::new(meta.cluster(), GROUP, core, None);
+    replica.algorithm = meta.engine;
     replica.compaction.max_entries = config.snapshot_count;
     replica.compaction.keep_entries = config.snapshot_catchup_entries;
     let largest = usize::try_from(largest).unwrap_or(usize::MAX);
@@ -267,8 +288,9 @@ pub(super) fn replica_config(config: &Config, meta: &Meta) -> ReplicaConfig {
     replica
 }
 
-pub(super) fn settings(config: &Config) -> Settings {
+pub(super) fn settings(config: &Config, meta: &Meta) -> Settings {
     Settings {
+        engine: meta.engine,
         name: config.name.clone(),
         client_urls: config.advertise_client_urls.clone(),
         max_request_bytes: config.max_request_bytes,

@@ -12,6 +12,7 @@ use synod_runtime::{clock, random};
 use synod_types::NodeId;
 use tonic::{Request, Response, Status};
 
+use super::with_engine;
 use crate::config::check_url;
 use crate::error::Error;
 use crate::identity::added_member_id;
@@ -267,7 +268,8 @@ impl pb::cluster_server::Cluster for PeerClusterService {
         let cluster = self.cluster.get().ok_or(Error::Stopped)?;
         let deadline = clock::now() + cluster.shared.settings.request_timeout;
         let request = request.into_inner();
-        Ok(Response::new(cluster.list(request, deadline).await?))
+        let members = cluster.list(request, deadline).await?;
+        Ok(with_engine(&cluster.shared, members))
     }
 
     async fn member_add(

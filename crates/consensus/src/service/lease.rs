@@ -148,6 +148,7 @@ impl Lease for LeaseService {
         let revoke = LeaseRevoke {
             ids: vec![request.get_ref().id],
             expired_in_term: 0,
+            expired_by: 0,
         };
         let command = Command {
             command: Some(command::Command::LeaseRevoke(revoke)),

@@ -15,6 +15,7 @@ use synod_types::NodeId;
 use tonic::{Request, Response, Status};
 
 use super::snapshot;
+use super::with_engine;
 use crate::error::Error;
 use crate::lease::{self, Leases};
 use crate::shared::{Caller, Shared};
@@ -144,7 +145,7 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
         request: Request<pb::StatusRequest>,
     ) -> Result<Response<pb::StatusResponse>, Status> {
         self.shared.admit(request.metadata(), Caller::Anyone)?;
-        Ok(Response::new(self.describe()))
+        Ok(with_engine(&self.shared, self.describe()))
     }
 
     async fn defragment(

@@ -17,7 +17,7 @@ use super::outcome::{Outcome, Reply};
 use super::roster::Roster;
 use super::txn;
 use crate::error::Error;
-use crate::lease::Leases;
+use crate::lease::{KEEPER_ROW, Leases};
 use crate::metrics::Metrics;
 
 /// Why a command has no reply.
@@ -71,6 +71,8 @@ impl Applier<'_> {
     /// # Errors
     /// The store failed, or the entry is not one that this release understands.
     pub(super) fn apply(&mut self, entry: Entry) -> Result<Outcome, ApplyError> {
+        // Told to whoever asked; no state may come of it, since members may have accepted the same entry in different
+        // ballots (Multi-Paxos).
         let term = entry.ballot.round;
         let result = match entry.kind {
             EntryKind::Noop => Ok(Reply::Done),
@@ -112,6 +114,17 @@ impl Applier<'_> {
             Kind::Txn(request) => self.txn(&request),
             Kind::Compact(request) => self.compact(request),
             Kind::LeaseGrant(request) => self.grant(request),
+            Kind::LeaseClaim(request) => {
+                let keeper = self.leases.apply_claim(request);
+                self.write_leases(|txn| {
+                    if let Some(keeper) = keeper {
+                        txn.meta_put(KEEPER_ROW, keeper.encode());
+                    }
+                    Ok(())
+                })?;
+                let held = self.leases.is_kept_by(request);
+                Ok(Reply::LeasesClaimed { held })
+            }
             Kind::LeaseRevoke(request) => {
                 let ids = self.leases.apply_revoke(term, &request);
                 // The keys of all leases that went go in one revision.
@@ -161,7 +174,8 @@ impl Applier<'_> {
             Kind::Put(_) | Kind::LeaseGrant(_) => (true, true),
             Kind::Txn(request) => (txn::puts_anything(request), true),
             Kind::DeleteRange(_) | Kind::Compact(_) | Kind::LeaseRevoke(_) => (false, true),
-            Kind::LeaseCheckpoint(_)
+            Kind::LeaseClaim(_)
+            | Kind::LeaseCheckpoint(_)
             | Kind::Alarm(_)
             | Kind::Publish(_)
             | Kind::UpdatePeerUrls(_)

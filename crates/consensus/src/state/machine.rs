@@ -20,7 +20,7 @@ use super::outcome::Outcome;
 use super::roster::Roster;
 use super::snapshot::{EngineSink, StoreSnapshot};
 use super::view::View;
-use crate::lease::Leases;
+use crate::lease::{KEEPER_ROW, Keeper, Leases};
 use crate::metrics::Metrics;
 use crate::watch::WatchHandle;
 
@@ -149,6 +149,14 @@ impl OpenState {
     /// The engine's, or a damaged row.
     pub(crate) fn leases(&self) -> Result<Vec<(LeaseId, LeaseRecord)>, MachineError> {
         Ok(self.store.view().leases()?)
+    }
+
+    /// Who keeps the leases' time.
+    ///
+    /// # Errors
+    /// The engine's, or a damaged row.
+    pub(crate) fn lease_keeper(&self) -> Result<Keeper, MachineError> {
+        Ok(load_keeper(&self.store.view())?)
     }
 
     /// The cluster's members.
@@ -315,8 +323,9 @@ impl StateMachine for Machine {
         let broken = |error| ApplyError::caused_by("an installed snapshot can't be used", error);
         let old = self.store.replace_engine(engine).map_err(broken)?;
         self.roster = Roster::load(&self.store.view()).map_err(broken)?;
-        self.leases
-            .reload(self.store.view().leases().map_err(broken)?);
+        let view = self.store.view();
+        let keeper = load_keeper(&view).map_err(broken)?;
+        self.leases.reload(view.leases().map_err(broken)?, keeper);
         self.applied = meta;
         self.written.store(Arc::new(self.applied.clone()));
         self.publish_roster();
@@ -361,6 +370,12 @@ fn open_engine(dir: &Path, cache_bytes: u64) -> Result<Arc<dyn Engine>, EngineEr
         ..DiskConfig::new(dir)
     };
     Ok(Arc::new(DiskEngine::open(config)?))
+}
+
+fn load_keeper(view: &synod_mvcc::View) -> Result<Keeper, MvccError> {
+    Keeper::decode(view.meta_get(KEEPER_ROW)?).map_err(|_| MvccError::Corrupt {
+        detail: "the row of the leases' keeper can't be decoded".to_owned(),
+    })
 }
 
 fn encode(membership: &Membership) -> Bytes {

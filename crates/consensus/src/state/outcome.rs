@@ -8,7 +8,7 @@ use crate::error::Error;
 /// The result of one entry.
 #[derive(Debug)]
 pub(crate) struct Outcome {
-    /// The term in which the entry was appended.
+    /// The term in which the entry was appended, or accepted last with Multi-Paxos: not the same on every member.
     pub(crate) term: u64,
     /// The store's revision after it.
     pub(crate) revision: i64,
@@ -43,6 +43,11 @@ pub(crate) enum Reply {
         id: i64,
         /// Its time to live in seconds.
         ttl: i64,
+    },
+    /// A leader wants to keep the leases' time.
+    LeasesClaimed {
+        /// Whether it does now: this claim, or an earlier attempt at the same, is the latest.
+        held: bool,
     },
     /// Leases are gone.
     LeasesRevoked {

@@ -195,6 +195,7 @@ impl<S: StateMachine> Fetch<S> {
                 group: self.group.get(),
                 position,
                 resume: resume.clone(),
+                algorithm: self.transport.identity.algorithm_to_wire(),
             };
             match client.fetch_snapshot(request).await {
                 Ok(response) => return Ok(response.into_inner()),

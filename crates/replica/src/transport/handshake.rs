@@ -1,5 +1,7 @@
 //! Who may talk to whom.
 
+use synod_consensus_core::Algorithm;
+use synod_proto::replica::v1 as wire;
 use synod_proto::replica::v1::Hello;
 use synod_types::{ClusterId, NodeId};
 
@@ -13,6 +15,8 @@ const MIN_VERSION: u32 = 1;
 pub(crate) struct Identity {
     pub(crate) cluster: ClusterId,
     pub(crate) node: NodeId,
+    /// All groups of a process run the same.
+    pub(crate) algorithm: Algorithm,
 }
 
 /// Why a peer is refused. Trying again helps only after somebody changed the configuration.
@@ -52,6 +56,15 @@ pub(crate) enum Refused {
          the older one version by version"
     )]
     Version { from: NodeId, min: u32, max: u32 },
+    #[error(
+        "node {from} runs {theirs}, this one {ours}: the members of a cluster run one consensus algorithm; start the one that \
+         is wrong with an empty data directory and --engine as the others"
+    )]
+    Algorithm {
+        from: NodeId,
+        theirs: String,
+        ours: Algorithm,
+    },
     #[error("too many peers")]
     TooMany,
 }
@@ -65,6 +78,34 @@ impl Identity {
             version: VERSION,
             min_version: MIN_VERSION,
             groups,
+            algorithm: self.algorithm_to_wire(),
+        }
+    }
+
+    /// What this node runs.
+    pub(crate) fn algorithm_to_wire(&self) -> i32 {
+        match self.algorithm {
+            Algorithm::Raft => wire::Algorithm::Raft,
+            Algorithm::MultiPaxos => wire::Algorithm::MultiPaxos,
+        }
+        .into()
+    }
+
+    /// Their messages make no sense to each other.
+    pub(crate) fn check_algorithm(&self, from: NodeId, algorithm: i32) -> Result<(), Refused> {
+        let ours = self.algorithm;
+        let theirs = match wire::Algorithm::try_from(algorithm) {
+            Ok(wire::Algorithm::Raft) => Ok(Algorithm::Raft),
+            Ok(wire::Algorithm::MultiPaxos) => Ok(Algorithm::MultiPaxos),
+            Err(_) => Err(format!("algorithm {algorithm} of a newer release")),
+        };
+        match theirs {
+            Ok(theirs) if theirs == ours => Ok(()),
+            Ok(theirs) => {
+                let theirs = theirs.to_string();
+                Err(Refused::Algorithm { from, theirs, ours })
+            }
+            Err(theirs) => Err(Refused::Algorithm { from, theirs, ours }),
         }
     }
 
@@ -89,6 +130,7 @@ impl Identity {
             let (min, max) = (hello.min_version, hello.version);
             return Err(Refused::Version { from, min, max });
         }
+        self.check_algorithm(from, hello.algorithm)?;
         Ok(from)
     }
 }
@@ -100,6 +142,7 @@ mod tests {
     const OURS: Identity = Identity {
         cluster: ClusterId::new(7),
         node: NodeId::new(2),
+        algorithm: Algorithm::Raft,
     };
 
     fn hello() -> Hello {
@@ -130,6 +173,35 @@ mod tests {
         assert!(refused(|hello| hello.from = 0).contains("has the id"));
         assert!(refused(|hello| hello.min_version = 2).contains("versions 2 to 1"));
         assert!(refused(|hello| hello.version = 0).contains("versions 1 to 0"));
+    }
+
+    #[test]
+    fn a_peer_of_another_algorithm_learns_which_the_two_are() {
+        let paxos = Identity {
+            algorithm: Algorithm::MultiPaxos,
+            ..OURS
+        };
+        let refused = paxos.check(Some(&hello())).unwrap_err().to_string();
+        assert!(
+            refused.contains("node 1 runs raft, this one multi-paxos"),
+            "{refused}"
+        );
+        let theirs = Hello {
+            algorithm: paxos.algorithm_to_wire(),
+            ..hello()
+        };
+        assert_eq!(paxos.check(Some(&theirs)), Ok(NodeId::new(1)));
+        let refused = OURS.check(Some(&theirs)).unwrap_err().to_string();
+        assert!(
+            refused.contains("node 1 runs multi-paxos, this one raft"),
+            "{refused}"
+        );
+        let unknown = Hello {
+            algorithm: 7,
+            ..hello()
+        };
+        let refused = OURS.check(Some(&unknown)).unwrap_err().to_string();
+        assert!(refused.contains("algorithm 7"), "{refused}");
     }
 
     #[test]

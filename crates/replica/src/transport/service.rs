@@ -64,7 +64,7 @@ impl PeerService {
         if self.transport.book.is_removed(from) {
             return Err(Refused::Removed { from });
         }
-        Ok(())
+        ours.check_algorithm(from, request.algorithm)
     }
 }
 

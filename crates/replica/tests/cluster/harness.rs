@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use synod_consensus_core::{Membership, CoreConfig, Role};
+use synod_consensus_core::{CoreConfig, Membership, Role};
 use synod_log::{Log, LogConfig};
 use synod_replica::{
     Completions, Metrics, Parts, PeerBook, Replica, ReplicaConfig, ReplicaHandle, TransportConfig,
