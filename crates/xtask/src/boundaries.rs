@@ -16,12 +16,12 @@ const LAYERS: [&[&str]; 7] = [
     ],
     &["synod-consensus-core", "synod-engine", "synod-rpc"],
     &["synod-log", "synod-mvcc"],
-    &["synod-replica"],
+    &["synod-replica", "synod-simulation"],
     // The services: they know each other by their contracts only.
     &["synod-consensus"],
     // `synod` may embed services; the test kit knows binaries only.
     &["synod", "synod-testkit"],
-    &["xtask", "synod-tests"],
+    &["xtask", "synod-tests", "synod-models"],
 ];
 
 /// What a core must not depend on: time, randomness, disk, network, wire formats, and our crates
