@@ -2,6 +2,10 @@
 
 use std::{fmt, str::FromStr};
 
+use synod_types::Tick;
+
+use crate::{ConfigError, Consensus, CoreConfig, MultiPaxos, Raft, Restored};
+
 /// The algorithms behind [`Consensus`](crate::Consensus). All members of a group run the same one, from its
 /// first entry on: what one wrote to the disk means something else to the other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,6 +20,23 @@ pub enum Algorithm {
 impl Algorithm {
     /// All of them.
     pub const ALL: [Self; 2] = [Self::Raft, Self::MultiPaxos];
+
+    /// Starts a core of this algorithm.
+    ///
+    /// # Errors
+    ///
+    /// As [`Raft::new`].
+    pub fn start(
+        self,
+        config: CoreConfig,
+        restored: Restored,
+        now: Tick,
+    ) -> Result<Box<dyn Consensus>, ConfigError> {
+        Ok(match self {
+            Self::Raft => Box::new(Raft::new(config, restored, now)?),
+            Self::MultiPaxos => Box::new(MultiPaxos::new(config, restored, now)?),
+        })
+    }
 
     const fn name(self) -> &'static str {
         match self {

@@ -1,5 +1,5 @@
-//! Consensus as deterministic state machines without I/O: [`Raft`] behind the [`Consensus`] interface,
-//! which Multi-Paxos will share.
+//! Consensus as deterministic state machines without I/O: [`Raft`] and [`MultiPaxos`] behind one interface,
+//! [`Consensus`].
 //!
 //! A core owns one member's part in one replication group: its log since the last compaction, its ballot
 //! and vote, who leads, and what the peers have. It decides and never acts: no clock, thread, socket, disk
@@ -8,7 +8,7 @@
 //!
 //! # What the shell does, in order
 //!
-//! 1. **Restore.** Read the log and the state machine, and give [`Raft::new`] what they kept
+//! 1. **Restore.** Read the log and the state machine, and give [`Algorithm::start`] what they kept
 //!    ([`Restored`]). The seed and the [`RequestId`](synod_types::RequestId)s must be fresh at each start.
 //! 2. **Step.** Feed events with [`Consensus::step`], one or many, each with a monotonic tick read *after*
 //!    the event came in: promises and leases are counted from it. Sleep until [`Consensus::deadline`] at
@@ -83,15 +83,16 @@
 mod algorithm;
 mod config;
 mod consensus;
+mod core;
 mod entry;
 mod input;
 mod membership;
 mod message;
-mod raft;
 mod ready;
 mod rejected;
 mod status;
 
+pub use self::core::{paxos::MultiPaxos, raft::Raft};
 pub use algorithm::{Algorithm, UnknownAlgorithm};
 pub use config::{ConfigError, CoreConfig, Priority, Restored};
 pub use consensus::Consensus;
@@ -99,7 +100,6 @@ pub use entry::{ConfigCommand, DecodeError, Entry, EntryKind, SnapshotMeta};
 pub use input::{Change, Input, MemberChange, Proposal, ReadContext, ReadMode};
 pub use membership::{Membership, MembershipError};
 pub use message::{AppendOutcome, Body, ForwardToken, Handover, Message, TransferEpoch};
-pub use raft::Raft;
 pub use ready::{HardState, Install, ReadState, Ready, RoleChange, Write};
 pub use rejected::{ChangeError, Rejected};
 pub use status::{PeerMode, PeerStatus, Role, Status};

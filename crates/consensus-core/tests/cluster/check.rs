@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use synod_consensus_core::{
-    AppendOutcome, Body, Consensus, Entry, EntryKind, Message, Role, Status, Write,
+    Algorithm, AppendOutcome, Body, Entry, EntryKind, Message, Role, Status, Write,
 };
 use synod_types::{Ballot, Index, NodeId, RequestId};
 
-use crate::node::Node;
+use crate::node::{Node, value};
 
 /// What has been seen in the whole cluster, to compare with.
 #[derive(Default)]
@@ -50,6 +50,9 @@ impl Oracle {
             assert_eq!(other, node.id, "two leaders in {}", status.ballot);
             return false;
         }
+        if node.algorithm == Algorithm::MultiPaxos {
+            return true;
+        }
         // Leader completeness (Raft §5.4.3): by log matching, the last committed entry stands for all.
         assert!(status.last.index >= commit_before, "an incomplete leader");
         if let Some(last) = self.committed.last() {
@@ -86,6 +89,10 @@ impl Oracle {
     /// Log matching (Raft §5.3): an entry's position gives its content and all before it.
     pub(crate) fn on_write(&mut self, node: &Node, write: &Write, is_leader: bool) {
         let Write::Put(entry) = write else { return };
+        if node.algorithm == Algorithm::MultiPaxos {
+            self.on_accept(node, entry, is_leader);
+            return;
+        }
         let before = node.shadow.ballot_at(entry.index.prev()).unwrap();
         let now = (before, entry.id, entry.data.clone());
         let seen = self
@@ -100,6 +107,25 @@ impl Oracle {
             let open = node.shadow.entries.range(commit.next()..);
             let open = open.filter(|(_, e)| e.kind == EntryKind::Config).count();
             assert_eq!(open, 0, "two uncommitted configurations");
+        }
+    }
+
+    /// A ballot has one value for a slot (P2c), and nothing is proposed after a configuration that isn't chosen.
+    fn on_accept(&mut self, node: &Node, entry: &Entry, is_leader: bool) {
+        let now = (Ballot::ZERO, entry.id, entry.data.clone());
+        let seen = self
+            .written
+            .insert((entry.index, entry.ballot), now.clone());
+        assert!(
+            seen.is_none_or(|seen| seen == now),
+            "two values in one ballot: {entry:?}"
+        );
+        let core = node.core.as_ref().unwrap();
+        if is_leader && entry.index > core.commit() {
+            assert_eq!(entry.ballot, core.status().ballot, "{entry:?}");
+            let open = node.shadow.entries.range(core.commit().next()..entry.index);
+            let open = open.filter(|(_, e)| e.kind == EntryKind::Config);
+            assert_eq!(open.count(), 0, "{entry:?} after an open configuration");
         }
     }
 
@@ -124,6 +150,24 @@ impl Oracle {
                     "a vote for a log that may be lost"
                 );
             }
+            Body::Promise { .. } | Body::Prepare { .. } if message.ballot >= disk.ballot => {
+                assert_eq!(message.ballot, disk.ballot, "an early promise");
+            }
+            Body::Accepted { upto } if message.ballot >= disk.ballot => {
+                assert_eq!(message.ballot, disk.ballot, "an early acknowledgement");
+                let chosen = node.core.as_ref().unwrap().commit();
+                let start = node.disk.start.last.index;
+                for index in (start.get() + 1..=upto.get()).map(Index::new) {
+                    let ballot = node.disk.entries.get(&index).map(|entry| entry.ballot);
+                    let durable = index <= Index::new(node.machine.durable as u64);
+                    assert!(
+                        ballot == Some(message.ballot)
+                            || durable
+                            || (index <= chosen && ballot.is_some()),
+                        "{upto} acknowledged, {index} has {ballot:?}"
+                    );
+                }
+            }
             _ => {}
         }
     }
@@ -132,7 +176,10 @@ impl Oracle {
     pub(crate) fn on_commit(&mut self, nodes: &BTreeMap<NodeId, Node>, at: NodeId, entry: &Entry) {
         let place = usize::try_from(entry.index.get()).unwrap() - 1;
         if let Some(known) = self.committed.get(place) {
-            assert_eq!(known, entry, "a committed entry changed");
+            assert_eq!(value(known), value(entry), "a committed entry changed");
+            if nodes[&at].algorithm == Algorithm::Raft {
+                assert_eq!(known, entry, "a committed entry changed");
+            }
             return;
         }
         assert_eq!(place, self.committed.len(), "commits without gaps");

@@ -1,7 +1,7 @@
 //! A cluster of cores in one thread: seeded faults, every invariant after every event, then liveness.
 //!
-//! One seed is one run. To look at a failing one: `SYNOD_SEED=17 cargo test -p synod-consensus-core
-//! --test cluster one_seed -- --nocapture --ignored`.
+//! One seed is one run. To look at a failing one: `SYNOD_ALGORITHM=multi-paxos SYNOD_FLAVOUR=churn
+//! SYNOD_SEED=17 cargo test -p synod-consensus-core --test cluster one_seed -- --nocapture --ignored`.
 
 #![expect(
     clippy::unwrap_used,
@@ -15,22 +15,46 @@ mod node;
 mod rng;
 mod world;
 
+use synod_consensus_core::Algorithm;
 use world::World;
 
 /// Runs the seeds of one kind of cluster, and returns what has happened in all of them.
-fn run(seeds: std::ops::Range<u64>, flavour: world::Flavour) -> world::Counts {
+fn run(
+    algorithm: Algorithm,
+    seeds: std::ops::Range<u64>,
+    flavour: world::Flavour,
+) -> world::Counts {
     let mut counts = world::Counts::default();
     for seed in seeds {
-        let mut world = World::new(seed, flavour);
+        let mut world = World::new(algorithm, seed, flavour);
         world.run();
         counts.add(&world.counts);
     }
     counts
 }
 
-#[test]
-fn safe_and_live_under_every_fault() {
-    let counts = run(0..500, world::Flavour::Everything);
+macro_rules! for_both {
+    ($($name:ident),* $(,)?) => {
+        mod raft {
+            $(#[test] fn $name() { super::$name(super::Algorithm::Raft); })*
+        }
+        mod multi_paxos {
+            $(#[test] fn $name() { super::$name(super::Algorithm::MultiPaxos); })*
+        }
+    };
+}
+
+for_both!(
+    safe_and_live_under_every_fault,
+    safe_and_live_with_fixed_members,
+    safe_and_live_with_membership_churn,
+    safe_and_live_without_the_optional_checks,
+    leases_are_exclusive,
+    the_same_seed_gives_the_same_trace,
+);
+
+fn safe_and_live_under_every_fault(algorithm: Algorithm) {
+    let counts = run(algorithm, 0..500, world::Flavour::Everything);
     // Whatever doesn't happen isn't tested.
     assert!(counts.leaders > 500, "{counts:?}");
     assert!(counts.committed > 10_000, "{counts:?}");
@@ -44,39 +68,34 @@ fn safe_and_live_under_every_fault() {
     assert!(counts.refusals > 100, "{counts:?}");
 }
 
-#[test]
-fn safe_and_live_with_fixed_members() {
-    let counts = run(1000..1400, world::Flavour::FixedMembers);
+fn safe_and_live_with_fixed_members(algorithm: Algorithm) {
+    let counts = run(algorithm, 1000..1400, world::Flavour::FixedMembers);
     assert!(counts.leaders > 300, "{counts:?}");
     assert!(counts.truncations > 100, "{counts:?}");
 }
 
-#[test]
-fn safe_and_live_with_membership_churn() {
-    let counts = run(2000..2300, world::Flavour::Churn);
+fn safe_and_live_with_membership_churn(algorithm: Algorithm) {
+    let counts = run(algorithm, 2000..2300, world::Flavour::Churn);
     assert!(counts.config_changes > 500, "{counts:?}");
 }
 
-#[test]
-fn safe_and_live_without_the_optional_checks() {
-    let counts = run(3000..3060, world::Flavour::PlainRaft);
+fn safe_and_live_without_the_optional_checks(algorithm: Algorithm) {
+    let counts = run(algorithm, 3000..3060, world::Flavour::Plain);
     assert!(counts.leaders > 100, "{counts:?}");
     assert_eq!(counts.lease_reads, 0, "{counts:?}");
 }
 
-#[test]
-fn leases_are_exclusive() {
-    let counts = run(4000..4400, world::Flavour::Leases);
+fn leases_are_exclusive(algorithm: Algorithm) {
+    let counts = run(algorithm, 4000..4400, world::Flavour::Leases);
     assert!(counts.lease_reads > 1000, "{counts:?}");
     assert!(counts.transfers > 500, "{counts:?}");
     assert!(counts.leaders > 1000, "{counts:?}");
 }
 
-#[test]
-fn the_same_seed_gives_the_same_trace() {
+fn the_same_seed_gives_the_same_trace(algorithm: Algorithm) {
     for seed in 0..5 {
         let trace = |_| {
-            let mut world = World::new(seed, world::Flavour::Everything);
+            let mut world = World::new(algorithm, seed, world::Flavour::Everything);
             world.keep_trace = true;
             world.run();
             std::mem::take(&mut world.trace)
@@ -89,16 +108,20 @@ fn the_same_seed_gives_the_same_trace() {
 
 #[test]
 #[ignore = "for looking at a seed"]
+#[expect(clippy::disallowed_methods, reason = "chosen by hand")]
 fn one_seed() {
-    let seed = option_env!("SYNOD_SEED").map_or(0, |seed| seed.parse().unwrap());
-    let flavour = match option_env!("SYNOD_FLAVOUR") {
+    let seed = std::env::var("SYNOD_SEED")
+        .ok()
+        .map_or(0, |seed| seed.parse().unwrap());
+    let flavour = match std::env::var("SYNOD_FLAVOUR").ok().as_deref() {
         Some("fixed") => world::Flavour::FixedMembers,
         Some("churn") => world::Flavour::Churn,
-        Some("plain") => world::Flavour::PlainRaft,
+        Some("plain") => world::Flavour::Plain,
         Some("leases") => world::Flavour::Leases,
         Some(_) | None => world::Flavour::Everything,
     };
-    let mut world = World::new(seed, flavour);
+    let algorithm = std::env::var("SYNOD_ALGORITHM").unwrap_or("raft".to_owned());
+    let mut world = World::new(algorithm.parse().unwrap(), seed, flavour);
     world.print = true;
     world.run();
 }

@@ -2,15 +2,17 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use bytes::Bytes;
 use synod_consensus_core::{
-    ConfigCommand, CoreConfig, Entry, EntryKind, HardState, Install, Membership, Message, Raft,
-    ReadContext, Restored, SnapshotMeta, Write,
+    Algorithm, ConfigCommand, Consensus, CoreConfig, Entry, EntryKind, HardState, Install,
+    Membership, Message, ReadContext, Restored, SnapshotMeta, Write,
 };
-use synod_types::{Ballot, Index, LogPosition, NodeId, Tick, WriteSeq};
+use synod_types::{Ballot, Index, LogPosition, NodeId, RequestId, Tick, WriteSeq};
 
 /// A log as the writes make it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Disk {
+    pub(crate) algorithm: Algorithm,
     pub(crate) hard_state: HardState,
     pub(crate) start: SnapshotMeta,
     pub(crate) entries: BTreeMap<Index, Entry>,
@@ -20,7 +22,11 @@ impl Disk {
     pub(crate) fn write(&mut self, write: &Write) {
         match write {
             Write::Put(entry) => {
-                assert_eq!(entry.index, self.last().index.next(), "no gaps in the log");
+                if self.algorithm == Algorithm::Raft {
+                    assert_eq!(entry.index, self.last().index.next(), "no gaps in the log");
+                } else if entry.index <= self.start.last.index {
+                    return;
+                }
                 self.entries.insert(entry.index, entry.clone());
             }
             Write::TruncateFrom(index) => {
@@ -61,13 +67,24 @@ impl Disk {
     /// Whether the entry is here, or in a snapshot that replaced it.
     pub(crate) fn holds(&self, entry: &Entry) -> bool {
         entry.index <= self.start.last.index
-            || self.entries.get(&entry.index).is_some_and(|e| e == entry)
+            || self
+                .entries
+                .get(&entry.index)
+                .is_some_and(|e| match self.algorithm {
+                    Algorithm::Raft => e == entry,
+                    Algorithm::MultiPaxos => value(e) == value(entry),
+                })
     }
 
     fn release(&mut self, meta: SnapshotMeta) {
         self.entries = self.entries.split_off(&meta.last.index.next());
         self.start = meta;
     }
+}
+
+/// What an entry says, by whatever ballot.
+pub(crate) fn value(entry: &Entry) -> (Index, RequestId, EntryKind, &Bytes) {
+    (entry.index, entry.id, entry.kind, &entry.data)
 }
 
 /// A state machine that remembers everything it has applied.
@@ -128,10 +145,11 @@ pub(crate) struct Pending {
 }
 
 pub(crate) struct Node {
+    pub(crate) algorithm: Algorithm,
     pub(crate) id: NodeId,
     pub(crate) config: CoreConfig,
     /// None while crashed.
-    pub(crate) core: Option<Raft>,
+    pub(crate) core: Option<Box<dyn Consensus>>,
     pub(crate) disk: Disk,
     /// The disk once all writes are there.
     pub(crate) shadow: Disk,
@@ -150,7 +168,12 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    pub(crate) fn new(config: CoreConfig, initial: &Membership, clock_rate: u64) -> Self {
+    pub(crate) fn new(
+        algorithm: Algorithm,
+        config: CoreConfig,
+        initial: &Membership,
+        clock_rate: u64,
+    ) -> Self {
         let initial = if initial.contains(config.id) {
             initial.clone()
         } else {
@@ -161,10 +184,12 @@ impl Node {
             membership: initial.clone(),
         };
         let disk = Disk {
+            algorithm,
             start,
             ..Disk::default()
         };
         Self {
+            algorithm,
             id: config.id,
             config,
             core: None,
@@ -197,7 +222,8 @@ impl Node {
         };
         let now = self.now(world);
         self.handed = self.machine.index();
-        self.core = Some(Raft::new(self.config.clone(), restored, now).unwrap());
+        let core = self.algorithm.start(self.config.clone(), restored, now);
+        self.core = Some(core.unwrap());
     }
 
     /// Loses what isn't durable. `torn` writes of the first batch under way make it to the disk.
@@ -219,15 +245,14 @@ impl Node {
     /// Forgets log entries that the durable state machine covers.
     pub(crate) fn compact(&mut self, index: Index) {
         let meta = self.machine.meta_at(index);
-        if index > self.disk.start.last.index
-            && self.disk.ballot_at(index) == Some(meta.last.ballot)
-        {
-            self.disk.release(meta.clone());
-        }
-        if index > self.shadow.start.last.index
-            && self.shadow.ballot_at(index) == Some(meta.last.ballot)
-        {
-            self.shadow.release(meta);
+        for disk in [&mut self.disk, &mut self.shadow] {
+            let fits = match self.algorithm {
+                Algorithm::Raft => disk.ballot_at(index) == Some(meta.last.ballot),
+                Algorithm::MultiPaxos => true,
+            };
+            if index > disk.start.last.index && fits {
+                disk.release(meta.clone());
+            }
         }
     }
 }

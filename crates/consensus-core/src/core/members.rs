@@ -1,14 +1,14 @@
 //! Membership: which configuration is in effect, and changes of it (Raft thesis §4.3).
 //!
-//! A configuration takes effect when it is appended, committed or not, on leaders and followers alike; a
+//! In Raft a configuration takes effect when it is appended, committed or not, on leaders and followers alike; a
 //! truncation takes it back. Votes are counted by the candidate's configuration: a voter answers whoever
 //! asks, since it may not have the entry that made it a voter.
 
 use std::collections::VecDeque;
 
-use synod_types::{Index, NodeId, RequestId};
+use synod_types::{Index, NodeId};
 
-use super::{Leading, Part, Raft, peer::Peer};
+use super::{Core, Leading, Part, Protocol, peer::Peer};
 use crate::{Change, ConfigCommand, EntryKind, MemberChange, Membership, PeerMode, Rejected};
 
 /// The configurations in the log, each with its index. The first is the one at or before the log's start;
@@ -17,6 +17,17 @@ use crate::{Change, ConfigCommand, EntryKind, MemberChange, Membership, PeerMode
 pub(super) struct Configs {
     first: (Index, Membership),
     later: VecDeque<(Index, Membership)>,
+    /// Multi-Paxos: one that is proposed and not chosen yet, after all the others.
+    pending: Option<Pending>,
+}
+
+/// A configuration without joint state on its way from one set of voters to the next.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Pending {
+    pub(super) index: Index,
+    pub(super) next: Membership,
+    /// What counts meanwhile: a majority of both sets.
+    both: Membership,
 }
 
 impl Configs {
@@ -24,12 +35,49 @@ impl Configs {
         Self {
             first: (index, membership),
             later: VecDeque::new(),
+            pending: None,
         }
     }
 
-    /// The one in effect.
+    /// The one by which quorums are counted.
     pub(super) fn current(&self) -> &Membership {
+        match &self.pending {
+            None => &self.last().1,
+            Some(pending) => &pending.both,
+        }
+    }
+
+    /// The last one in the log (Raft), or the last one chosen.
+    pub(super) fn decided(&self) -> &Membership {
         &self.last().1
+    }
+
+    /// Whether one waits to be committed.
+    pub(super) fn is_open(&self, commit: Index) -> bool {
+        self.pending.is_some() || self.current_index() > commit
+    }
+
+    pub(super) fn pending(&self) -> Option<&Pending> {
+        self.pending.as_ref()
+    }
+
+    /// From now on both the voters and those of `next`, proposed at `index`, count.
+    pub(super) fn propose(&mut self, index: Index, next: Membership) {
+        let now = &self.last().1;
+        let learners = now.learners.union(&next.learners).copied();
+        let votes = |node: &NodeId| now.voters.contains(node) || next.voters.contains(node);
+        let both = Membership {
+            voters: next.voters.clone(),
+            outgoing: now.voters.clone(),
+            learners: learners.filter(|node| !votes(node)).collect(),
+            ..Membership::default()
+        };
+        self.pending = Some(Pending { index, next, both });
+    }
+
+    /// Takes back what was proposed.
+    pub(super) fn withdraw(&mut self) {
+        self.pending = None;
     }
 
     pub(super) fn current_index(&self) -> Index {
@@ -71,7 +119,7 @@ impl Configs {
 
     /// Whether the commits after `from` up to `to` end with `node` outside, having had it inside. A node
     /// that reads an old log sees many configurations without it, before it was added: that is no removal.
-    fn removes(&self, node: NodeId, from: Index, to: Index) -> Option<bool> {
+    pub(super) fn removes(&self, node: NodeId, from: Index, to: Index) -> Option<bool> {
         let mut inside = self.at(from).contains(node);
         let mut removed = None;
         for (index, membership) in &self.later {
@@ -87,7 +135,7 @@ impl Configs {
     }
 }
 
-impl Raft {
+impl<P: Protocol> Core<P> {
     pub(super) fn membership(&self) -> &Membership {
         self.configs.current()
     }
@@ -95,15 +143,15 @@ impl Raft {
     pub(super) fn change_members(&mut self, change: MemberChange) -> Result<(), Rejected> {
         let next = self.plan_change(&change.changes)?;
         let command = ConfigCommand {
-            membership: next,
+            membership: P::proposed(next),
             context: change.context,
         };
         let data = command.encode();
         if data.len() as u64 > self.config.max_entry_bytes {
             return Err(Rejected::TooLarge);
         }
-        self.append_own(change.id, EntryKind::Config, data);
-        self.config_appended(command.membership);
+        P::append_own(self, change.id, EntryKind::Config, data, None);
+        P::config_appended(self, command.membership);
         Ok(())
     }
 
@@ -115,7 +163,7 @@ impl Raft {
         if self.commit < leading.first_own {
             return Err(Rejected::LeaderNotReady);
         }
-        if self.membership().is_joint() || self.configs.current_index() > self.commit {
+        if self.membership().is_joint() || self.configs.is_open(self.commit) {
             return Err(Rejected::ConfigChangeInFlight);
         }
         let next = self
@@ -155,13 +203,6 @@ impl Raft {
             })
     }
 
-    /// A configuration entry is now the last in the log.
-    pub(super) fn config_appended(&mut self, membership: Membership) {
-        let index = self.log.last().index;
-        self.configs.push(index, membership);
-        self.sync_peers();
-    }
-
     /// Makes the leader's peers those of the configuration in effect.
     pub(super) fn sync_peers(&mut self) {
         let members = self.configs.current().members();
@@ -188,32 +229,6 @@ impl Raft {
             && !self.configs.current().voters.contains(&transfer.to)
         {
             self.abort_transfer();
-        }
-    }
-
-    /// Entries after `before` were committed.
-    pub(super) fn config_committed(&mut self, before: Index) {
-        if let Some(removed) = self.configs.removes(self.config.id, before, self.commit) {
-            self.removed = removed;
-        }
-        let Part::Leader(leading) = &mut self.part else {
-            return;
-        };
-        // The end of a joint configuration follows by itself once its begin is committed. A new leader
-        // that finds one has committed an entry of its own here: its commit index grows by no other way.
-        if self.configs.current_index() > self.commit {
-            return;
-        }
-        if self.configs.current().is_joint() {
-            let command = ConfigCommand {
-                membership: self.configs.current().leave(),
-                context: bytes::Bytes::new(),
-            };
-            self.append_own(RequestId::NONE, EntryKind::Config, command.encode());
-            self.config_appended(command.membership);
-        } else if !self.configs.current().voters.contains(&self.config.id) {
-            // A leader that is no longer a voter leads until that is committed (Raft thesis §4.2.2).
-            leading.resigning = true;
         }
     }
 

@@ -1,18 +1,21 @@
 //! The entries since the last compaction, in memory.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use synod_types::{Ballot, Index, LogPosition};
 
 use crate::Entry;
 
-/// Contiguous entries after `start`.
+/// Contiguous entries after `start`, and (Multi-Paxos) some after a gap.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Log {
     start: LogPosition,
     /// The running total of sizes at `start`; only differences mean anything.
     start_bytes: u64,
     slots: VecDeque<Slot>,
+    /// Entries that don't belong to the contiguous ones, all after them. Always empty in Raft.
+    tail: BTreeMap<Index, Entry>,
+    tail_bytes: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -28,6 +31,8 @@ impl Log {
             start,
             start_bytes: 0,
             slots: VecDeque::new(),
+            tail: BTreeMap::new(),
+            tail_bytes: 0,
         }
     }
 
@@ -62,8 +67,8 @@ impl Log {
 
     pub(super) fn push(&mut self, entry: Entry) {
         assert!(
-            entry.index == self.last().index.next() && entry.ballot >= self.last().ballot,
-            "entries are contiguous and their ballots never fall"
+            entry.index == self.last().index.next(),
+            "entries are contiguous"
         );
         let end_bytes = self
             .slots
@@ -71,6 +76,83 @@ impl Log {
             .map_or(self.start_bytes, |slot| slot.end_bytes)
             + entry.size_bytes();
         self.slots.push_back(Slot { entry, end_bytes });
+    }
+
+    /// The entry at `index`, after a gap or not.
+    pub(super) fn entry(&self, index: Index) -> Option<&Entry> {
+        match self.slot(index) {
+            Some(slot) => Some(&slot.entry),
+            None => self.tail.get(&index),
+        }
+    }
+
+    /// Puts an entry in the place of the one at its index, which is among the contiguous ones.
+    pub(super) fn replace(&mut self, entry: Entry) {
+        let offset = self.offset(entry.index);
+        let Some(slot) = self.slots.get_mut(offset) else {
+            return;
+        };
+        let (before, after) = (slot.entry.size_bytes(), entry.size_bytes());
+        slot.entry = entry;
+        if before == after {
+            return;
+        }
+        for slot in self.slots.range_mut(offset..) {
+            slot.end_bytes = slot.end_bytes - before + after;
+        }
+    }
+
+    /// Puts an entry after a gap.
+    pub(super) fn put_after_gap(&mut self, entry: Entry) {
+        self.tail_bytes += entry.size_bytes();
+        if let Some(old) = self.tail.insert(entry.index, entry) {
+            self.tail_bytes -= old.size_bytes();
+        }
+    }
+
+    /// Takes an entry after a gap away.
+    pub(super) fn take_after_gap(&mut self, index: Index) -> Option<Entry> {
+        let entry = self.tail.remove(&index)?;
+        self.tail_bytes -= entry.size_bytes();
+        Some(entry)
+    }
+
+    /// Entries that come right after the contiguous ones join them.
+    pub(super) fn close_gap(&mut self) {
+        while let Some(entry) = self.take_after_gap(self.last().index.next()) {
+            self.push(entry);
+        }
+    }
+
+    /// Entries from `index` on don't belong to the contiguous ones any more.
+    pub(super) fn open_gap(&mut self, index: Index) {
+        let from = self.offset(index).min(self.slots.len());
+        for slot in self.slots.split_off(from) {
+            self.put_after_gap(slot.entry);
+        }
+    }
+
+    /// The size of all after a gap.
+    pub(super) fn bytes_after_gap(&self) -> u64 {
+        self.tail_bytes
+    }
+
+    /// All entries from `index` on, after gaps or not.
+    pub(super) fn from(&self, index: Index) -> impl Iterator<Item = &Entry> {
+        self.range(index, self.last().index)
+            .chain(self.tail.range(index..).map(|(_, entry)| entry))
+    }
+
+    /// Forgets the entries up to `start`, which replaces them, and keeps those after it.
+    pub(super) fn advance(&mut self, start: LogPosition) {
+        self.open_gap(start.index.next());
+        self.slots.clear();
+        self.start = start;
+        self.start_bytes = 0;
+        let kept = self.tail.split_off(&start.index.next());
+        self.tail = kept;
+        self.tail_bytes = self.tail.values().map(Entry::size_bytes).sum();
+        self.close_gap();
     }
 
     /// Forgets the entries from `index` on.

@@ -1,4 +1,8 @@
-//! Raft (Ongaro, Ousterhout 2014; Ongaro's thesis), as a [`Consensus`].
+//! What the algorithms share: a member's part in a group whose log is led by one of them.
+//!
+//! An algorithm is a [`Protocol`]: how a leader is elected and how entries get from it to the others. The
+//! rest is the same code for all: time, roles, promises and leases, reads, flow control, forwarding,
+//! transfers, snapshots, and who is a member.
 
 mod election;
 mod follower;
@@ -7,7 +11,10 @@ mod leader;
 mod leading;
 mod log;
 mod members;
+pub(crate) mod paxos;
 mod peer;
+mod protocol;
+pub(crate) mod raft;
 mod reads;
 mod restore;
 mod rng;
@@ -22,6 +29,7 @@ use self::{
     leading::Leading,
     log::Log,
     members::Configs,
+    protocol::Protocol,
     rng::Rng,
     storage::Storage,
 };
@@ -30,16 +38,18 @@ use crate::{
     Status,
 };
 
-/// A Raft core: one member's part in one group.
+/// One member's part in one group.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Raft {
+pub struct Core<P: Protocol> {
+    /// What only the algorithm needs.
+    rules: P,
     config: CoreConfig,
     rng: Rng,
     /// The latest time seen.
     now: Tick,
     ballot: Ballot,
     vote: Option<NodeId>,
-    part: Part,
+    part: Part<P::Campaign>,
     leader: Option<NodeId>,
     log: Log,
     configs: Configs,
@@ -66,14 +76,14 @@ pub struct Raft {
 
 /// The role, with what only it needs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Part {
+enum Part<C> {
     Follower,
     PreCandidate(Votes),
-    Candidate(Votes),
+    Candidate(C),
     Leader(Box<Leading>),
 }
 
-impl Consensus for Raft {
+impl<P: Protocol> Consensus for Core<P> {
     fn step(&mut self, now: Tick, input: Input) -> Result<(), Rejected> {
         if self.failed {
             return Err(Rejected::Failed);
@@ -90,7 +100,7 @@ impl Consensus for Raft {
             Input::Campaign => return self.campaign_now(),
             Input::Persisted(seq) => {
                 self.storage.persisted(seq);
-                self.count_own_vote();
+                P::own_vote_durable(self);
                 self.advance_commit();
             }
             Input::PersistFailed(_) => self.fail(),
@@ -139,7 +149,7 @@ impl Consensus for Raft {
             start: self.log.start(),
             last: self.log.last(),
             durable: self.storage.durable(),
-            membership: self.membership().clone(),
+            membership: self.configs.decided().clone(),
             membership_index: self.configs.current_index(),
             peers: peers.map(|(node, peer)| (*node, peer.status())).collect(),
             lease_until: self.lease_until(),
@@ -158,9 +168,13 @@ impl Consensus for Raft {
                 .transfer
                 .map_or(Tick::MAX, |transfer| transfer.deadline)
                 .min(leading.next_heartbeat),
-            Part::Follower | Part::PreCandidate(_) | Part::Candidate(_) => {
+            Part::Follower | Part::PreCandidate(_) => {
                 self.election_deadline.min(self.forwarding.deadline())
             }
+            Part::Candidate(campaign) => self
+                .election_deadline
+                .min(self.forwarding.deadline())
+                .min(P::ask_again_at(campaign)),
         }
     }
 
@@ -173,7 +187,7 @@ impl Consensus for Raft {
     }
 }
 
-impl Raft {
+impl<P: Protocol> Core<P> {
     fn role(&self) -> Role {
         match self.part {
             Part::Follower => Role::Follower,
@@ -199,7 +213,12 @@ impl Raft {
             ballot,
             body,
         } = message;
-        if to != self.config.id || from == self.config.id || !from.is_some() || !is_term(ballot) {
+        if to != self.config.id
+            || from == self.config.id
+            || !from.is_some()
+            || ballot.round == u64::MAX
+            || !P::admits(from, ballot, &body)
+        {
             return Err(Rejected::InvalidMessage);
         }
         // These two may bear a ballot that nobody has yet.
@@ -215,8 +234,8 @@ impl Raft {
             self.on_stale(from, ballot, body);
             return Ok(());
         }
-        if let Body::Vote { transfer, .. } = body
-            && self.refuses_to_vote(transfer, ballot)
+        if let Some(handover) = P::candidacy(ballot, &body)
+            && self.refuses_to_vote(handover)
         {
             // Unheard, or its ballot would depose the leader.
             return Ok(());
@@ -232,17 +251,19 @@ impl Raft {
         let ballot = self.ballot;
         match body {
             Body::PreVote { .. } | Body::PreVoteReply { .. } => {}
-            Body::Vote { last, .. } => self.on_vote(from, last),
-            Body::VoteReply { granted } => self.on_vote_reply(from, granted),
-            Body::Append {
-                prev,
-                entries,
-                commit,
-            } => return self.on_append(from, prev, entries, commit),
-            Body::AppendReply { outcome } => return self.on_append_reply(from, outcome),
+            Body::Vote { .. }
+            | Body::VoteReply { .. }
+            | Body::Append { .. }
+            | Body::AppendReply { .. }
+            | Body::Prepare { .. }
+            | Body::Promise { .. }
+            | Body::Nack
+            | Body::Accept { .. }
+            | Body::Accepted { .. }
+            | Body::Gap { .. } => return P::on_message(self, from, body),
             Body::Commit { commit } => {
                 self.heard_leader(from, None)?;
-                self.learn_commit(commit);
+                P::learn_commit(self, commit);
             }
             Body::Heartbeat {
                 round,
@@ -259,12 +280,6 @@ impl Raft {
             Body::ForwardRejected { ids, reason } => self.on_forward_rejected(ids, reason),
             Body::ReadIndex { token, mode } => self.on_read_index(from, token, mode),
             Body::ReadIndexReply { token, result } => self.on_read_index_reply(token, result),
-            Body::Prepare { .. }
-            | Body::Promise { .. }
-            | Body::Nack
-            | Body::Accept { .. }
-            | Body::Accepted { .. }
-            | Body::Gap { .. } => return Err(Rejected::InvalidMessage),
         }
         Ok(())
     }
@@ -279,6 +294,7 @@ impl Raft {
             | Body::Snapshot { .. }
             | Body::TimeoutNow { .. } => self.send(from, Body::HeartbeatReply { round: 0 }),
             Body::Vote { .. } => self.send(from, Body::VoteReply { granted: false }),
+            Body::Prepare { .. } | Body::Accept { .. } => self.send(from, Body::Nack),
             Body::Forward { token, proposals } => self.on_forward(from, ballot, token, proposals),
             Body::ForwardChange { token, change } => {
                 self.on_forward_change(from, ballot, token, change);
@@ -294,10 +310,8 @@ impl Raft {
             | Body::VoteReply { .. }
             | Body::AppendReply { .. }
             | Body::HeartbeatReply { .. }
-            | Body::Prepare { .. }
             | Body::Promise { .. }
             | Body::Nack
-            | Body::Accept { .. }
             | Body::Accepted { .. }
             | Body::Gap { .. }
             | Body::ReadIndexReply { .. } => {}
@@ -318,10 +332,11 @@ impl Raft {
             let durable = std::mem::take(&mut self.out.messages_after_persist);
             self.out.messages.extend(durable);
         }
-        if self.installing.is_none() && self.handed < self.commit {
+        let settled = P::settled(self);
+        if self.installing.is_none() && self.handed < settled {
             let from = self.handed.next();
             let end = self.log.batch_end(from, self.config.max_committed_bytes);
-            let end = end.min(self.commit);
+            let end = end.min(settled);
             self.out
                 .committed
                 .extend(self.log.range(from, end).cloned());
@@ -378,9 +393,4 @@ impl Raft {
             body,
         });
     }
-}
-
-/// Whether a ballot is one of Raft's, with another one after it.
-fn is_term(ballot: Ballot) -> bool {
-    ballot.node == 0 && ballot.round < u64::MAX
 }

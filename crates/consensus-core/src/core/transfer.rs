@@ -2,10 +2,10 @@
 
 use synod_types::NodeId;
 
-use super::{Part, Raft, leading::Transfer};
-use crate::{Body, Rejected, TransferEpoch};
+use super::{Core, Part, Protocol, leading::Transfer};
+use crate::{Body, Handover, Rejected, TransferEpoch};
 
-impl Raft {
+impl<P: Protocol> Core<P> {
     pub(super) fn transfer(&mut self, to: NodeId) -> Result<(), Rejected> {
         let reason = self.not_leader();
         let Part::Leader(leading) = &mut self.part else {
@@ -97,10 +97,13 @@ impl Raft {
         transfers: TransferEpoch,
     ) -> Result<(), Rejected> {
         // Void where a heartbeat after it says that the transfer was given up.
-        let ballot = self.next_ballot();
-        if self.may_campaign() && !self.refuses_to_vote(Some(transfers), ballot) {
+        let handover = Handover {
+            by: self.ballot,
+            transfers,
+        };
+        if self.may_campaign() && !self.refuses_to_vote(Some(handover)) {
             self.heard_leader(from, Some(transfers))?;
-            self.campaign(Some(transfers));
+            P::campaign(self, Some(handover));
         }
         Ok(())
     }

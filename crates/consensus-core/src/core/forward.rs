@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use synod_types::{Ballot, Index, NodeId, RequestId, Tick};
 
-use super::{Part, Raft};
+use super::{Core, Part, Protocol};
 use crate::{
     Body, Entry, EntryKind, ForwardToken, MemberChange, Proposal, ReadContext, ReadMode, ReadState,
     Rejected,
@@ -93,12 +93,12 @@ impl Forwarding {
     }
 }
 
-impl Raft {
+impl<P: Protocol> Core<P> {
     pub(super) fn propose(&mut self, proposals: Vec<Proposal>) -> Result<(), Rejected> {
         if matches!(self.part, Part::Leader(_)) {
             self.admit(&proposals)?;
             for proposal in proposals {
-                self.append_own(proposal.id, EntryKind::Normal, proposal.data);
+                P::append_own(self, proposal.id, EntryKind::Normal, proposal.data, None);
             }
             return Ok(());
         }
@@ -233,7 +233,13 @@ impl Raft {
             if reason.is_some() {
                 refused.push(proposal.id);
             } else {
-                self.append_own(proposal.id, EntryKind::Normal, proposal.data);
+                P::append_own(
+                    self,
+                    proposal.id,
+                    EntryKind::Normal,
+                    proposal.data,
+                    Some(from),
+                );
             }
         }
         if let Some(reason) = reason {
@@ -257,7 +263,7 @@ impl Raft {
         }
     }
 
-    fn refuse_forward(&mut self, to: NodeId, ids: Vec<RequestId>, reason: Rejected) {
+    pub(super) fn refuse_forward(&mut self, to: NodeId, ids: Vec<RequestId>, reason: Rejected) {
         self.send(to, Body::ForwardRejected { ids, reason });
     }
 

@@ -3,7 +3,7 @@
 
 use synod_types::{Index, LogPosition, NodeId, Tick};
 
-use super::{Leading, Part, Raft};
+use super::{Core, Leading, Part, Protocol};
 use crate::{Body, ReadContext, ReadMode, ReadState, Rejected, TransferEpoch};
 
 /// Who waits for a read index.
@@ -28,7 +28,7 @@ const MAX_READ_ROUNDS: usize = 4;
 /// What both clocks' rounding to whole ticks can amount to.
 const ROUNDING_TICKS: u64 = 2;
 
-impl Raft {
+impl<P: Protocol> Core<P> {
     /// Time has passed for the leader.
     pub(super) fn tick_leader(&mut self) {
         let now = self.now;
@@ -49,6 +49,7 @@ impl Raft {
             self.become_follower(self.ballot, None);
             return;
         }
+        P::note_commit(self);
         self.broadcast_heartbeat();
     }
 
@@ -93,7 +94,8 @@ impl Raft {
         transfers: TransferEpoch,
     ) -> Result<(), Rejected> {
         self.heard_leader(from, Some(transfers))?;
-        self.learn_commit(commit);
+        P::learn_commit(self, commit);
+        P::note_commit(self);
         self.send(from, Body::HeartbeatReply { round });
         Ok(())
     }

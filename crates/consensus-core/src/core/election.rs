@@ -1,11 +1,12 @@
-//! Elections: pre-vote, vote, and the promise not to vote (Raft §5.2, §5.4.1; thesis §4.2.3, §6.4.1, §9.6).
+//! What elections have in common: timeouts, the question before a campaign, and the promise not to help
+//! another candidate (Raft thesis §4.2.3, §6.4.1, §9.6).
 
 use std::collections::BTreeMap;
 
-use synod_types::{Ballot, LogPosition, NodeId, RequestId, Tick};
+use synod_types::{Ballot, Index, LogPosition, NodeId, RequestId, Tick};
 
-use super::{Leading, Part, Raft};
-use crate::{Body, EntryKind, Priority, Rejected, TransferEpoch};
+use super::{Core, Leading, Part, Protocol};
+use crate::{Body, EntryKind, Handover, Priority, Rejected, TransferEpoch};
 
 /// Answers to a campaign.
 pub(super) type Votes = BTreeMap<NodeId, bool>;
@@ -22,10 +23,11 @@ pub(super) struct Promise {
     pub(super) transfers: TransferEpoch,
 }
 
-impl Raft {
+impl<P: Protocol> Core<P> {
     /// Time has passed for a node that doesn't lead.
     pub(super) fn tick_election(&mut self) {
         if self.now < self.election_deadline {
+            P::ask_again(self);
             return;
         }
         self.set_leader(None);
@@ -34,7 +36,7 @@ impl Raft {
             if self.config.pre_vote {
                 self.pre_campaign();
             } else {
-                self.campaign(None);
+                P::campaign(self, None);
             }
         } else {
             self.draw_timeout();
@@ -47,29 +49,24 @@ impl Raft {
             return Ok(());
         }
         // The promise binds our vote for ourselves just as those for others.
-        if !self.may_campaign() || self.refuses_to_vote(None, self.next_ballot()) {
+        if !self.may_campaign() || self.refuses_to_vote(None) {
             return Err(Rejected::CannotCampaign);
         }
         self.set_leader(None);
         if self.config.pre_vote {
             self.pre_campaign();
         } else {
-            self.campaign(None);
+            P::campaign(self, None);
         }
         Ok(())
     }
 
-    /// A node whose latest configuration has no vote for it campaigns as long as that isn't committed: it
-    /// may be the only one that has the entry, and nobody with an older log can win (thesis §4.2.2).
     pub(super) fn may_campaign(&self) -> bool {
-        let id = self.config.id;
-        (self.membership().is_voter(id) || self.configs.at(self.commit).is_voter(id))
-            && self.installing.is_none()
-            && self.now >= self.silent_until
+        P::may_vote(self) && self.installing.is_none() && self.now >= self.silent_until
     }
 
     pub(super) fn next_ballot(&self) -> Ballot {
-        Ballot::term(self.ballot.round.saturating_add(1))
+        P::next_ballot(self.ballot, self.config.id)
     }
 
     /// Draws the election timeout anew and starts it: once for each campaign, or two nodes that drew the
@@ -92,24 +89,10 @@ impl Raft {
         for node in self.other_voters() {
             self.send_as(ballot, node, Body::PreVote { last });
         }
-        self.count_vote(self.config.id, true);
+        self.count_pre_vote(self.config.id, true);
     }
 
-    /// Asks for votes in the next ballot. Our own counts when it is durable, and only then do the
-    /// others hear of it: after a crash we might otherwise get votes that were meant for a log we lost.
-    pub(super) fn campaign(&mut self, transfer: Option<TransferEpoch>) {
-        self.draw_timeout();
-        self.set_leader(None);
-        self.set_ballot(self.next_ballot());
-        self.vote = Some(self.config.id);
-        self.part = Part::Candidate(Votes::new());
-        let last = self.log.last();
-        for node in self.other_voters() {
-            self.send_durable(node, Body::Vote { last, transfer });
-        }
-    }
-
-    fn other_voters(&self) -> Vec<NodeId> {
+    pub(super) fn other_voters(&self) -> Vec<NodeId> {
         let membership = self.membership();
         let all = membership.voters.union(&membership.outgoing);
         all.copied()
@@ -117,42 +100,37 @@ impl Raft {
             .collect()
     }
 
-    /// Counts an answer in the current campaign, by our own configuration.
-    pub(super) fn count_vote(&mut self, from: NodeId, granted: bool) {
-        let (Part::PreCandidate(votes) | Part::Candidate(votes)) = &mut self.part else {
+    /// Counts an answer to the question before a campaign, by our own configuration.
+    fn count_pre_vote(&mut self, from: NodeId, granted: bool) {
+        let Part::PreCandidate(votes) = &mut self.part else {
             return;
         };
         *votes.entry(from).or_default() |= granted;
         let membership = self.configs.current();
         if membership.is_quorum(|node| votes.get(&node) == Some(&true)) {
-            if matches!(self.part, Part::PreCandidate(_)) {
-                self.campaign(None);
-            } else {
-                self.become_leader();
-            }
+            P::campaign(self, None);
         } else if membership.is_blocked_by(|node| votes.get(&node) == Some(&false)) {
             self.part = Part::Follower;
         }
     }
 
-    /// Our own vote may have become durable.
-    pub(super) fn count_own_vote(&mut self) {
-        if matches!(self.part, Part::Candidate(_))
-            && self.storage.durable_vote() == (self.ballot, Some(self.config.id))
-        {
-            self.count_vote(self.config.id, true);
-        }
-    }
-
-    fn become_leader(&mut self) {
-        let noop = self.log.last().index.next();
-        self.part = Part::Leader(Box::new(Leading::new(noop, self.now)));
+    /// Leads; its first entry of its own will be at `first_own`.
+    pub(super) fn lead(&mut self, first_own: Index) {
+        self.part = Part::Leader(Box::new(Leading::new(first_own, self.now)));
         self.seen.begin(self.ballot);
         self.set_leader(Some(self.config.id));
         self.sync_peers();
-        // Commits the entries of earlier ballots along with it (Raft §5.4.2, §8).
-        self.append_own(RequestId::NONE, EntryKind::Noop, bytes::Bytes::new());
-        self.broadcast_heartbeat();
+    }
+
+    /// Commits the entries of earlier ballots along with it (Raft §5.4.2, §8).
+    pub(super) fn append_noop(&mut self) {
+        P::append_own(
+            self,
+            RequestId::NONE,
+            EntryKind::Noop,
+            bytes::Bytes::new(),
+            None,
+        );
     }
 
     /// Follows, in this ballot, this leader or none yet.
@@ -164,17 +142,18 @@ impl Raft {
         self.set_leader(leader);
         if let Part::Leader(leading) = part {
             self.fail_reads_of(*leading);
+            P::stepped_down(self);
             self.draw_timeout();
         }
     }
 
-    fn set_ballot(&mut self, ballot: Ballot) {
+    pub(super) fn set_ballot(&mut self, ballot: Ballot) {
         assert!(ballot > self.ballot, "ballots only grow");
         self.ballot = ballot;
         self.vote = None;
     }
 
-    fn set_leader(&mut self, leader: Option<NodeId>) {
+    pub(super) fn set_leader(&mut self, leader: Option<NodeId>) {
         if self.leader != leader {
             self.drop_unsent_forwards(leader);
             self.leader = leader;
@@ -206,9 +185,9 @@ impl Raft {
         Ok(())
     }
 
-    /// Whether a promise forbids to help a candidate for `ballot`. A leader that hands over says so
-    /// (`transfer`), which releases from the promise to it; unless it has taken that back.
-    pub(super) fn refuses_to_vote(&self, transfer: Option<TransferEpoch>, ballot: Ballot) -> bool {
+    /// Whether a promise forbids to help a candidate. A leader that hands over says so (`handover`), which
+    /// releases from the promise to it; unless it has taken that back.
+    pub(super) fn refuses_to_vote(&self, handover: Option<Handover>) -> bool {
         if !self.config.check_quorum {
             return false;
         }
@@ -226,10 +205,8 @@ impl Raft {
         if self.now >= promise.until {
             return false;
         }
-        // The leader that hands over is that of the ballot before.
-        let handed_over_by = Ballot::term(ballot.round.saturating_sub(1));
-        transfer.is_none_or(|transfers| {
-            (handed_over_by, transfers) < (promise.ballot, promise.transfers)
+        handover.is_none_or(|handover| {
+            (handover.by, handover.transfers) < (promise.ballot, promise.transfers)
         })
     }
 
@@ -237,7 +214,7 @@ impl Raft {
     /// up by it, or nodes with a newer ballot and an older log would refuse it for ever.
     pub(super) fn on_pre_vote(&mut self, from: NodeId, ballot: Ballot, last: LogPosition) {
         let granted =
-            ballot > self.ballot && last >= self.log.last() && !self.refuses_to_vote(None, ballot);
+            ballot > self.ballot && P::may_lead(self, last) && !self.refuses_to_vote(None);
         let bears = if granted { ballot } else { self.ballot };
         self.send_as(bears, from, Body::PreVoteReply { granted });
     }
@@ -245,30 +222,12 @@ impl Raft {
     pub(super) fn on_pre_vote_reply(&mut self, from: NodeId, ballot: Ballot, granted: bool) {
         if granted {
             if matches!(self.part, Part::PreCandidate(_)) && ballot == self.next_ballot() {
-                self.count_vote(from, true);
+                self.count_pre_vote(from, true);
             }
         } else if ballot > self.ballot {
             self.become_follower(ballot, None);
         } else if matches!(self.part, Part::PreCandidate(_)) {
-            self.count_vote(from, false);
-        }
-    }
-
-    /// A request in the current ballot.
-    pub(super) fn on_vote(&mut self, from: NodeId, last: LogPosition) {
-        let free = self.vote == Some(from) || (self.vote.is_none() && self.leader.is_none());
-        if free && last >= self.log.last() {
-            self.vote = Some(from);
-            self.election_deadline = self.now.plus(self.election_timeout);
-            self.send_durable(from, Body::VoteReply { granted: true });
-        } else {
-            self.send(from, Body::VoteReply { granted: false });
-        }
-    }
-
-    pub(super) fn on_vote_reply(&mut self, from: NodeId, granted: bool) {
-        if matches!(self.part, Part::Candidate(_)) {
-            self.count_vote(from, granted);
+            self.count_pre_vote(from, false);
         }
     }
 }

@@ -1,15 +1,12 @@
-//! The leader's side of replication (Raft §5.3, §5.4.2; thesis §10.2.1 for the parallel disk write).
+//! What leaders have in common: whom to send what, and what is committed (Raft §5.3; thesis §10.2.1 for the
+//! parallel disk write).
 
-use bytes::Bytes;
-use synod_types::{Ballot, Index, LogPosition, NodeId, RequestId, Tick};
+use synod_types::{Ballot, Index, LogPosition, NodeId, Tick};
 
-use super::{Leading, Part, Raft, log::Log, members::Configs, peer::Peer};
-use crate::{
-    AppendOutcome, Body, CoreConfig, Entry, EntryKind, Message, PeerMode, Proposal, Rejected,
-    SnapshotMeta,
-};
+use super::{Core, Leading, Part, Protocol, log::Log, members::Configs, peer::Peer};
+use crate::{Body, CoreConfig, Entry, Message, PeerMode, Proposal, Rejected, SnapshotMeta};
 
-impl Raft {
+impl<P: Protocol> Core<P> {
     /// The leader's state, if this node leads and takes proposals.
     pub(super) fn accepting_leader(&self) -> Result<&Leading, Rejected> {
         if self.removed {
@@ -36,7 +33,8 @@ impl Raft {
     pub(super) fn admit(&self, proposals: &[Proposal]) -> Result<(), Rejected> {
         self.accepting_leader()?;
         self.check_sizes(proposals)?;
-        let uncommitted = self.log.bytes_between(self.commit, self.log.last().index);
+        let uncommitted =
+            self.log.bytes_between(self.commit, self.log.last().index) + P::queued_bytes(self);
         let bytes: u64 = proposals
             .iter()
             .map(|p| p.data.len() as u64 + Entry::OVERHEAD_BYTES)
@@ -56,24 +54,14 @@ impl Raft {
         Ok(())
     }
 
-    /// Appends an entry of this ballot. It is sent and written with the next Ready, in parallel.
-    pub(super) fn append_own(&mut self, id: RequestId, kind: EntryKind, data: Bytes) {
-        self.log.push(Entry {
-            index: self.log.last().index.next(),
-            ballot: self.ballot,
-            id,
-            kind,
-            data,
-        });
-    }
-
     /// Sends what the peers can take now. Called once for each Ready, so that many proposals become one
     /// append, and the commit index rides on it.
     pub(super) fn replicate(&mut self) {
         let Part::Leader(leading) = &mut self.part else {
             return;
         };
-        let source = Source {
+        let source = Source::<P> {
+            rules: std::marker::PhantomData,
             config: &self.config,
             log: &self.log,
             configs: &self.configs,
@@ -89,53 +77,49 @@ impl Raft {
         self.forget_removed_peers();
     }
 
-    pub(super) fn on_append_reply(
-        &mut self,
-        from: NodeId,
-        outcome: AppendOutcome,
-    ) -> Result<(), Rejected> {
+    /// A peer holds everything up to `matched`, durably.
+    pub(super) fn on_matched(&mut self, from: NodeId, matched: Index) {
         let now = self.now;
-        let last = self.log.last().index;
         let Part::Leader(leading) = &mut self.part else {
-            return Ok(());
+            return;
         };
         let Some(peer) = leading.peers.get_mut(&from) else {
-            return Ok(());
+            return;
         };
         peer.heard_at = now;
-        match outcome {
-            AppendOutcome::Matched(matched) => {
-                if matched > last {
-                    return Err(Rejected::InvalidMessage);
-                }
-                let news = peer.acknowledge(matched);
-                match peer.mode {
-                    PeerMode::Probe => peer.replicate(),
-                    PeerMode::Snapshot if peer.matched >= self.log.start().index => {
-                        peer.replicate();
-                    }
-                    PeerMode::Snapshot | PeerMode::Replicate => {}
-                }
-                if news {
-                    self.advance_commit();
-                }
-            }
-            AppendOutcome::Rejected { at, hint } => match peer.mode {
-                // An answer to an earlier probe or append says nothing new.
-                PeerMode::Probe if at != peer.next.prev() => {}
-                PeerMode::Replicate if at <= peer.matched => {}
-                PeerMode::Snapshot => {}
-                PeerMode::Probe | PeerMode::Replicate => {
-                    let agreed = self.log.last_at_most(hint).index;
-                    peer.probe_from(agreed.min(at.prev()).next());
-                }
-            },
+        let news = peer.acknowledge(matched);
+        match peer.mode {
+            PeerMode::Probe => peer.replicate(),
+            PeerMode::Snapshot if peer.matched >= self.log.start().index => peer.replicate(),
+            PeerMode::Snapshot | PeerMode::Replicate => {}
         }
-        Ok(())
+        if news {
+            self.advance_commit();
+        }
     }
 
-    /// Commits what a quorum holds durably, if it is of this ballot: an entry of an earlier one may be
-    /// replaced even when a majority has it (Raft §5.4.2, figure 8).
+    /// A peer lacks something up to `at`; it may have everything up to `agreed`.
+    pub(super) fn on_lacking(&mut self, from: NodeId, at: Index, agreed: Index) {
+        let now = self.now;
+        let Part::Leader(leading) = &mut self.part else {
+            return;
+        };
+        let Some(peer) = leading.peers.get_mut(&from) else {
+            return;
+        };
+        peer.heard_at = now;
+        match peer.mode {
+            // An answer to an earlier probe or append says nothing new.
+            PeerMode::Probe if at != peer.next.prev() => {}
+            PeerMode::Replicate if at <= peer.matched => {}
+            PeerMode::Snapshot => {}
+            PeerMode::Probe | PeerMode::Replicate => {
+                peer.probe_from(agreed.min(at.prev()).next());
+            }
+        }
+    }
+
+    /// Commits what a quorum holds durably, if the algorithm allows it.
     pub(super) fn advance_commit(&mut self) {
         let Part::Leader(leading) = &self.part else {
             return;
@@ -148,9 +132,13 @@ impl Raft {
                 leading.peers.get(&node).map_or(0, |p| p.matched.get())
             }
         }));
-        if quorum > self.commit && self.log.ballot_at(quorum) == Some(self.ballot) {
+        if quorum > self.commit && P::may_commit(self, quorum) {
             self.set_commit(quorum);
         }
+    }
+
+    pub(super) fn snapshot_meta(&self) -> SnapshotMeta {
+        snapshot_meta(&self.log, &self.configs, self.applied)
     }
 
     pub(super) fn on_unreachable(&mut self, node: NodeId) {
@@ -193,17 +181,22 @@ impl Raft {
             return;
         };
         // Refused at once where an append before it was lost, else acknowledged.
-        let body = Body::Append {
-            prev,
-            entries: Vec::new(),
-            commit: self.commit,
-        };
+        let body = P::append(self.ballot, prev, std::iter::empty(), self.commit);
         self.send(node, body);
     }
 }
 
+/// What a snapshot of this node holds at least.
+fn snapshot_meta(log: &Log, configs: &Configs, applied: Index) -> SnapshotMeta {
+    SnapshotMeta {
+        last: log.position_at(applied).unwrap_or_else(|| log.start()),
+        membership: configs.at(applied).clone(),
+    }
+}
+
 /// What a leader sends from.
-struct Source<'a> {
+struct Source<'a, P> {
+    rules: std::marker::PhantomData<P>,
     config: &'a CoreConfig,
     log: &'a Log,
     configs: &'a Configs,
@@ -215,7 +208,7 @@ struct Source<'a> {
     round: u64,
 }
 
-impl Source<'_> {
+impl<P: Protocol> Source<'_, P> {
     /// Sends a peer all that it can take.
     fn feed(&self, node: NodeId, peer: &mut Peer, out: &mut Vec<Message>) {
         loop {
@@ -252,7 +245,7 @@ impl Source<'_> {
             .log
             .batch_end(peer.next, self.config.max_append_bytes)
             .min(last);
-        let entries: Vec<Entry> = self.log.range(peer.next, end).cloned().collect();
+        let entries = self.log.range(peer.next, end);
         if peer.mode == PeerMode::Probe {
             peer.probing = Some(self.round);
         } else {
@@ -261,25 +254,14 @@ impl Source<'_> {
         if self.commit <= end {
             peer.told_commit = peer.told_commit.max(self.commit);
         }
-        Body::Append {
-            prev,
-            entries,
-            commit: self.commit,
-        }
+        P::append(self.ballot, prev, entries, self.commit)
     }
 
     /// The peer needs entries that are gone: it shall fetch the state as of what is applied here.
     fn offer(&self, peer: &mut Peer) -> Body {
         peer.await_snapshot(self.now.plus(self.config.election_ticks));
-        Body::Snapshot {
-            meta: SnapshotMeta {
-                last: self
-                    .log
-                    .position_at(self.applied)
-                    .unwrap_or_else(|| self.log.start()),
-                membership: self.configs.at(self.applied).clone(),
-            },
-        }
+        let meta = snapshot_meta(self.log, self.configs, self.applied);
+        Body::Snapshot { meta }
     }
 
     fn message(&self, to: NodeId, body: Body) -> Message {

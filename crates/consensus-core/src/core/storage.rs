@@ -6,19 +6,24 @@
 //! write of the same index, even where ballot and index are equal again (the ABA problem of asynchronous
 //! appends).
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use synod_types::{Ballot, Index, NodeId, WriteSeq};
 
 use super::log::Log;
-use crate::{HardState, SnapshotMeta, Write};
+use crate::{HardState, Write};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Storage {
     /// The first entry that no Ready has written.
     unwritten: Index,
     truncate: Option<Index>,
-    reset: Option<SnapshotMeta>,
+    /// Entries before `unwritten`, or after a gap, that no Ready has written as they are now.
+    rewrite: BTreeSet<Index>,
+    /// What to write first, since the state machine has installed a snapshot.
+    replace: Option<Write>,
+    /// Whether the commit index alone is worth a write.
+    note_commit: bool,
     /// The hard state of the last Ready that had one.
     written: HardState,
     /// Of the last Ready with writes.
@@ -45,7 +50,9 @@ impl Storage {
         Self {
             unwritten: last.next(),
             truncate: None,
-            reset: None,
+            rewrite: BTreeSet::new(),
+            replace: None,
+            note_commit: false,
             written: hard_state,
             seq: WriteSeq::ZERO,
             durable_seq: WriteSeq::ZERO,
@@ -81,14 +88,35 @@ impl Storage {
         self.limit_claims(index.prev());
     }
 
-    /// The log was replaced by a snapshot, which is durable in the state machine.
-    pub(super) fn reset(&mut self, meta: SnapshotMeta) {
-        let last = meta.last.index;
-        self.truncate = None;
-        self.reset = Some(meta);
-        self.unwritten = last.next();
-        self.limit_claims(last);
-        self.durable = last;
+    /// The log up to `last` was replaced by a snapshot, which is durable in the state machine.
+    pub(super) fn replace(&mut self, write: Write, last: Index) {
+        if matches!(write, Write::Reset(_)) {
+            self.truncate = None;
+            self.unwritten = last.next();
+            self.limit_claims(last);
+        } else {
+            self.unwritten = self.unwritten.max(last.next());
+            self.rewrite = self.rewrite.split_off(&last.next());
+        }
+        self.durable = self.durable.max(last);
+        self.replace = Some(write);
+    }
+
+    /// The entry at `index` was replaced in memory, or put after a gap.
+    pub(super) fn rewrite(&mut self, index: Index) {
+        self.rewrite.insert(index);
+        self.limit_claims(index.prev());
+    }
+
+    /// All entries from `index` on will be replaced, in ascending order.
+    pub(super) fn rewrite_from(&mut self, index: Index) {
+        self.unwritten = index.min(self.unwritten);
+        self.limit_claims(index.prev());
+    }
+
+    /// The commit index shall be written soon, even if there is nothing else to write.
+    pub(super) fn note_commit(&mut self) {
+        self.note_commit = true;
     }
 
     fn limit_claims(&mut self, last: Index) {
@@ -104,17 +132,33 @@ impl Storage {
         let vote_changed =
             (hard_state.ballot, hard_state.vote) != (self.written.ballot, self.written.vote);
         let entries = log.range(self.unwritten, last);
-        let changed = self.reset.is_some() || self.truncate.is_some() || entries.len() > 0;
-        if !changed && !vote_changed {
-            // A new commit index alone isn't worth a write: it is found out again after a restart.
+        let changed = self.replace.is_some()
+            || self.truncate.is_some()
+            || entries.len() > 0
+            || !self.rewrite.is_empty();
+        let noted = self.note_commit && hard_state.commit > self.written.commit;
+        if !changed && !vote_changed && !noted {
+            // A new commit index alone is hardly worth a write: it is found out again after a restart.
             return Vec::new();
         }
-        let mut writes = Vec::with_capacity(entries.len() + 2);
-        writes.extend(self.reset.take().map(Write::Reset));
+        self.note_commit = false;
+        let mut writes = Vec::with_capacity(entries.len() + self.rewrite.len() + 2);
+        writes.extend(self.replace.take());
         writes.extend(self.truncate.take().map(Write::TruncateFrom));
+        if !self.rewrite.is_empty() {
+            let unwritten = self.unwritten..=last;
+            let rewritten = std::mem::take(&mut self.rewrite).into_iter();
+            let rewritten = rewritten.filter(|index| !unwritten.contains(index));
+            writes.extend(
+                rewritten
+                    .filter_map(|index| log.entry(index))
+                    .cloned()
+                    .map(Write::Put),
+            );
+        }
         writes.extend(entries.cloned().map(Write::Put));
         // Last, so that the commit index never points past the entries. A crash in between leaves entries
-        // of a ballot above the hard state's, without a vote in it: `Raft::new` takes the entries' ballot.
+        // of a ballot above the hard state's, without a vote in it: `Core::new` takes the entries' ballot.
         if hard_state != self.written {
             writes.push(Write::HardState(hard_state));
         }

@@ -1,0 +1,67 @@
+//! What followers have in common: commits and snapshots (Raft §5.3, §7).
+
+use synod_types::{Index, NodeId};
+
+use super::{Core, Part, Protocol};
+use crate::{Install, Rejected, SnapshotMeta};
+
+impl<P: Protocol> Core<P> {
+    pub(super) fn set_commit(&mut self, commit: Index) {
+        let before = self.commit;
+        if commit > before {
+            assert!(commit <= self.log.last().index, "commits are in the log");
+            self.commit = commit;
+            P::committed(self, before);
+        }
+    }
+
+    pub(super) fn on_snapshot(&mut self, from: NodeId, meta: SnapshotMeta) -> Result<(), Rejected> {
+        if meta.last.ballot > self.ballot || meta.membership.validate().is_err() {
+            return Err(Rejected::InvalidMessage);
+        }
+        self.heard_leader(from, None)?;
+        P::learn_commit(self, meta.last);
+        if meta.last.index <= self.commit {
+            P::acknowledge(self, from, self.commit);
+        } else if self.installing.is_none() {
+            // Nothing is handed out for applying until this is done, one way or the other.
+            self.installing = Some(meta.last);
+            self.out.install = Some(Install { meta, from });
+        }
+        Ok(())
+    }
+
+    /// The state machine stands at `meta` now, durably.
+    pub(super) fn on_installed(&mut self, meta: SnapshotMeta) -> Result<(), Rejected> {
+        let last = meta.last;
+        let known = P::knows(self, last);
+        if last.index < self.handed
+            || !P::is_ballot(last.ballot)
+            || (!known && (last.index <= self.commit || matches!(self.part, Part::Leader(_))))
+            || meta.membership.validate().is_err()
+        {
+            // Not a snapshot of this group's committed state, or not asked for.
+            return Err(Rejected::InvalidMessage);
+        }
+        self.installing = None;
+        if last.ballot > self.ballot {
+            // The peer had a snapshot from after the ballot in which it was offered.
+            self.become_follower(last.ballot, None);
+        }
+        if !known {
+            let was_inside = self.configs.at(self.commit).contains(self.config.id);
+            let is_inside = meta.membership.contains(self.config.id);
+            self.removed = !is_inside && (self.removed || was_inside);
+            self.configs = super::members::Configs::new(last.index, meta.membership.clone());
+            P::replace_log(self, meta);
+            self.commit = last.index;
+        }
+        self.handed = last.index;
+        self.applied = last.index;
+        self.set_commit(last.index);
+        if let Some(leader) = self.leader.filter(|leader| *leader != self.config.id) {
+            P::acknowledge(self, leader, last.index);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,332 @@
+//! Multi-Paxos (Lamport: "The Part-Time Parliament", 1998; "Paxos Made Simple", 2001), reconfigured as in
+//! "Reconfiguring a state machine" (Lamport, Malkhi, Zhou, 2010) with a window of one around configurations.
+//!
+//! Slots are log indexes. The log of an acceptor is what it has accepted, slot by slot, each with its
+//! ballot; up to `commit` the values are chosen. A leader's log is chosen up to `commit` and of its own
+//! ballot after it.
+
+mod accept;
+mod lead;
+mod load;
+mod phase1;
+mod synod;
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use synod_types::{Ballot, Index, LogPosition, NodeId, RequestId, Tick};
+
+use super::{Core, protocol::Protocol, restore::Loaded};
+use crate::{
+    Body, ConfigCommand, ConfigError, Entry, EntryKind, Handover, Membership, Rejected, Restored,
+    SnapshotMeta, Write,
+};
+
+use phase1::Phase1;
+
+/// A Multi-Paxos core: one member's part in one group.
+pub type MultiPaxos = Core<PaxosRules>;
+
+/// What only Multi-Paxos needs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct PaxosRules {
+    /// Everything up to here is chosen or accepted in the ballot `held_in`.
+    held: Index,
+    held_in: Ballot,
+    /// What a leader will propose when the configuration before it is chosen.
+    queue: VecDeque<Queued>,
+    queued_bytes: u64,
+    /// A snapshot is fetched so that this node can campaign.
+    resume: bool,
+    /// When the commit index may be worth a write again.
+    note_at: Tick,
+}
+
+/// A value that waits for its slot.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Queued {
+    id: RequestId,
+    kind: EntryKind,
+    data: Bytes,
+    origin: Origin,
+}
+
+/// Who must be told that a value was not proposed after all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Origin {
+    /// The shell.
+    Local,
+    /// This node, which forwarded it.
+    Remote(NodeId),
+    /// Nobody: it was accepted in an earlier ballot, and may be chosen yet.
+    Recovered,
+}
+
+impl Protocol for PaxosRules {
+    type Campaign = Phase1;
+
+    fn load(restored: Restored) -> Result<Loaded, ConfigError> {
+        load::load(restored)
+    }
+
+    fn is_ballot(ballot: Ballot) -> bool {
+        ballot.round < u64::MAX
+    }
+
+    fn next_ballot(latest: Ballot, node: NodeId) -> Ballot {
+        Ballot {
+            round: latest.round.saturating_add(1),
+            node: node.get(),
+        }
+    }
+
+    /// A ballot has one proposer.
+    fn admits(from: NodeId, ballot: Ballot, body: &Body) -> bool {
+        let owned = ballot.node == from.get();
+        match body {
+            Body::PreVote { .. }
+            | Body::Prepare { .. }
+            | Body::Accept { .. }
+            | Body::Commit { .. }
+            | Body::Heartbeat { .. }
+            | Body::Snapshot { .. }
+            | Body::TimeoutNow { .. } => owned,
+            Body::Vote { .. }
+            | Body::VoteReply { .. }
+            | Body::Append { .. }
+            | Body::AppendReply { .. } => false,
+            Body::PreVoteReply { .. }
+            | Body::HeartbeatReply { .. }
+            | Body::Promise { .. }
+            | Body::Nack
+            | Body::Accepted { .. }
+            | Body::Gap { .. }
+            | Body::Forward { .. }
+            | Body::ForwardChange { .. }
+            | Body::ForwardRejected { .. }
+            | Body::ReadIndex { .. }
+            | Body::ReadIndexReply { .. } => true,
+        }
+    }
+
+    fn candidacy(_ballot: Ballot, body: &Body) -> Option<Option<Handover>> {
+        match body {
+            Body::Prepare { transfer, .. } => Some(*transfer),
+            Body::PreVote { .. }
+            | Body::PreVoteReply { .. }
+            | Body::Vote { .. }
+            | Body::VoteReply { .. }
+            | Body::Append { .. }
+            | Body::AppendReply { .. }
+            | Body::Commit { .. }
+            | Body::Heartbeat { .. }
+            | Body::HeartbeatReply { .. }
+            | Body::Snapshot { .. }
+            | Body::TimeoutNow { .. }
+            | Body::Promise { .. }
+            | Body::Nack
+            | Body::Accept { .. }
+            | Body::Accepted { .. }
+            | Body::Gap { .. }
+            | Body::Forward { .. }
+            | Body::ForwardChange { .. }
+            | Body::ForwardRejected { .. }
+            | Body::ReadIndex { .. }
+            | Body::ReadIndexReply { .. } => None,
+        }
+    }
+
+    /// A node that has accepted a configuration with a vote for it may be the only voter left that is alive,
+    /// and need to find out that it was chosen.
+    fn may_vote(core: &Core<Self>) -> bool {
+        let id = core.config.id;
+        let accepted = core.log.from(core.commit.next());
+        core.configs.decided().is_voter(id)
+            || accepted
+                .filter(|entry| entry.kind == EntryKind::Config)
+                .filter_map(|entry| ConfigCommand::decode(entry.data.clone()).ok())
+                .any(|command| command.membership.is_voter(id))
+    }
+
+    /// Whatever its log: phase 1 gives it the log.
+    fn may_lead(_core: &Core<Self>, _last: LogPosition) -> bool {
+        true
+    }
+
+    fn campaign(core: &mut Core<Self>, handover: Option<Handover>) {
+        core.begin_phase1(handover);
+    }
+
+    fn ask_again_at(campaign: &Phase1) -> Tick {
+        campaign.ask_again_at()
+    }
+
+    fn ask_again(core: &mut Core<Self>) {
+        core.prepare_again();
+    }
+
+    fn own_vote_durable(core: &mut Core<Self>) {
+        core.end_phase1();
+    }
+
+    fn on_message(core: &mut Core<Self>, from: NodeId, body: Body) -> Result<(), Rejected> {
+        match body {
+            Body::Prepare { from: slot, .. } => core.on_prepare(from, slot),
+            Body::Promise {
+                from: slot,
+                commit,
+                entries,
+                next,
+                snapshot,
+            } => {
+                let chunk = phase1::Chunk {
+                    slot,
+                    commit,
+                    entries,
+                    next,
+                    snapshot,
+                };
+                return core.on_promise(from, chunk);
+            }
+            Body::Accept {
+                prev,
+                entries,
+                commit,
+            } => return core.on_accept(from, prev, entries, commit),
+            Body::Accepted { upto } => core.on_accepted(from, upto),
+            Body::Gap { prev, held } => core.on_lacking(from, prev, held),
+            // All that it says is its ballot, and that isn't above ours.
+            Body::Nack
+            | Body::PreVote { .. }
+            | Body::PreVoteReply { .. }
+            | Body::Vote { .. }
+            | Body::VoteReply { .. }
+            | Body::Append { .. }
+            | Body::AppendReply { .. }
+            | Body::Commit { .. }
+            | Body::Heartbeat { .. }
+            | Body::HeartbeatReply { .. }
+            | Body::Snapshot { .. }
+            | Body::TimeoutNow { .. }
+            | Body::Forward { .. }
+            | Body::ForwardChange { .. }
+            | Body::ForwardRejected { .. }
+            | Body::ReadIndex { .. }
+            | Body::ReadIndexReply { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn stepped_down(core: &mut Core<Self>) {
+        core.drop_queue();
+        core.configs.withdraw();
+        core.log.close_gap();
+    }
+
+    fn append_own(
+        core: &mut Core<Self>,
+        id: RequestId,
+        kind: EntryKind,
+        data: Bytes,
+        from: Option<NodeId>,
+    ) {
+        let origin = from.map_or(Origin::Local, Origin::Remote);
+        core.propose_value(Queued {
+            id,
+            kind,
+            data,
+            origin,
+        });
+    }
+
+    fn queued_bytes(core: &Core<Self>) -> u64 {
+        core.rules.queued_bytes
+    }
+
+    /// All of a leader's entries after the chosen ones are of its ballot.
+    fn may_commit(core: &Core<Self>, index: Index) -> bool {
+        index <= core.log.last().index
+    }
+
+    /// A chosen value may be proposed in any later ballot: it is what phase 1 would find (P2c).
+    fn append<'a>(
+        ballot: Ballot,
+        prev: LogPosition,
+        entries: impl Iterator<Item = &'a Entry>,
+        commit: Index,
+    ) -> Body {
+        let entries = entries.map(|entry| Entry {
+            ballot,
+            ..entry.clone()
+        });
+        Body::Accept {
+            prev: prev.index,
+            entries: entries.collect(),
+            commit,
+        }
+    }
+
+    fn acknowledge(core: &mut Core<Self>, leader: NodeId, matched: Index) {
+        // One acknowledgement for all since the last Ready.
+        for message in core.out.messages_after_persist.iter_mut().rev() {
+            if message.to == leader
+                && message.ballot == core.ballot
+                && let Body::Accepted { upto } = &mut message.body
+            {
+                *upto = matched.max(*upto);
+                return;
+            }
+        }
+        core.send_durable(leader, Body::Accepted { upto: matched });
+    }
+
+    fn learn_commit(core: &mut Core<Self>, commit: LogPosition) {
+        let held = core.held();
+        core.set_commit(commit.index.min(held));
+    }
+
+    fn note_commit(core: &mut Core<Self>) {
+        if core.now >= core.rules.note_at {
+            core.rules.note_at = core.now.plus(core.config.heartbeat_ticks);
+            core.storage.note_commit();
+        }
+    }
+
+    fn committed(core: &mut Core<Self>, before: Index) {
+        core.slots_chosen(before);
+    }
+
+    /// A configuration is handed out when the slot after it is chosen, too: by then a majority of the new
+    /// voters has durably learned that the configuration is chosen (nothing is proposed in later slots
+    /// before), and the old ones may be switched off.
+    fn settled(core: &Core<Self>) -> Index {
+        if core.configs.current_index() == core.commit {
+            core.commit.prev()
+        } else {
+            core.commit
+        }
+    }
+
+    /// The final membership at once: there is no joint one.
+    fn proposed(first: Membership) -> Membership {
+        first.leave()
+    }
+
+    fn config_appended(core: &mut Core<Self>, membership: Membership) {
+        core.configs.propose(core.log.last().index, membership);
+        core.sync_peers();
+    }
+
+    fn knows(core: &Core<Self>, last: LogPosition) -> bool {
+        last.index <= core.commit
+    }
+
+    fn replace_log(core: &mut Core<Self>, meta: SnapshotMeta) {
+        core.log.advance(meta.last);
+        let last = meta.last.index;
+        core.storage.replace(Write::Advance(meta), last);
+        if std::mem::take(&mut core.rules.resume) && core.leader.is_none() {
+            core.election_deadline = core.now;
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! The acceptor ("Paxos Made Simple" §2.2, §2.5; the priest of "The Part-Time Parliament").
+//!
+//! A promise and an acknowledgement claim durability, so they leave after persistence.
+
+use synod_types::{Index, NodeId};
+
+use super::{
+    PaxosRules, Protocol,
+    synod::{Accepted, Acceptor, Vote},
+};
+use crate::core::Core;
+use crate::{Body, ConfigCommand, Entry, EntryKind, Rejected};
+
+impl Vote for Entry {
+    fn ballot(&self) -> synod_types::Ballot {
+        self.ballot
+    }
+}
+
+impl Core<PaxosRules> {
+    fn acceptor(&self) -> Acceptor {
+        Acceptor {
+            max_bal: self.ballot,
+        }
+    }
+
+    /// Phase 1b, for all slots from `slot` on at once ("Paxos Made Simple" §3).
+    pub(super) fn on_prepare(&mut self, from: NodeId, slot: Index) {
+        if self.acceptor().prepare(self.ballot).is_err() {
+            return;
+        }
+        self.election_deadline = self.now.plus(self.election_timeout);
+        let start = self.log.start().index;
+        let mut entries = Vec::new();
+        let mut bytes = 0;
+        let mut next = None;
+        for entry in self.log.from(slot.max(start.next())) {
+            bytes += entry.size_bytes();
+            if !entries.is_empty() && bytes > self.config.max_append_bytes {
+                next = Some(entry.index);
+                break;
+            }
+            entries.push(entry.clone());
+        }
+        let snapshot = (slot <= start).then(|| self.snapshot_meta());
+        let body = Body::Promise {
+            from: slot,
+            commit: self.commit,
+            entries,
+            next,
+            snapshot,
+        };
+        self.send_durable(from, body);
+    }
+
+    /// Phase 2b for a run of slots, in whatever order runs arrive.
+    pub(super) fn on_accept(
+        &mut self,
+        from: NodeId,
+        prev: Index,
+        entries: Vec<Entry>,
+        commit: Index,
+    ) -> Result<(), Rejected> {
+        self.check_run(prev, &entries)?;
+        self.heard_leader(from, None)?;
+        let is_question = entries.is_empty();
+        for entry in entries {
+            // What is chosen is as good as accepted.
+            if entry.index > self.commit && !self.accept(entry) {
+                break;
+            }
+        }
+        self.log.close_gap();
+        let held = self.held();
+        self.set_commit(commit.min(held));
+        if is_question && held < prev {
+            self.send(from, Body::Gap { prev, held });
+        } else {
+            PaxosRules::acknowledge(self, from, held);
+        }
+        Ok(())
+    }
+
+    /// Whether a leader may send these.
+    fn check_run(&self, prev: Index, entries: &[Entry]) -> Result<(), Rejected> {
+        let mut before = prev;
+        for entry in entries {
+            if entry.index != before.next()
+                || entry.index == before
+                || entry.ballot != self.ballot
+                || (entry.kind == EntryKind::Config
+                    && ConfigCommand::decode(entry.data.clone()).is_err())
+            {
+                return Err(Rejected::InvalidMessage);
+            }
+            before = entry.index;
+        }
+        Ok(())
+    }
+
+    /// Accepts one value in the current ballot. False where there is no room for it after a gap: the leader
+    /// sends it again when the gap is closed.
+    fn accept(&mut self, entry: Entry) -> bool {
+        let last = self.log.last().index;
+        if entry.index == last.next() {
+            self.log.take_after_gap(entry.index);
+            self.log.push(entry);
+            return true;
+        }
+        let voted = self.log.entry(entry.index).map(Vote::ballot);
+        if self.acceptor().accept(entry.ballot, voted) != Ok(Accepted::Anew) {
+            return true;
+        }
+        if entry.index <= last {
+            self.storage.rewrite(entry.index);
+            self.log.replace(entry);
+            return true;
+        }
+        if self.log.bytes_after_gap() >= self.config.max_inflight_bytes && voted.is_none() {
+            return false;
+        }
+        self.storage.rewrite(entry.index);
+        self.log.put_after_gap(entry);
+        true
+    }
+
+    /// Up to where everything is chosen or accepted in the current ballot.
+    pub(super) fn held(&mut self) -> Index {
+        if self.rules.held_in != self.ballot {
+            self.rules.held_in = self.ballot;
+            self.rules.held = self.commit;
+        }
+        let mut held = self.rules.held.max(self.commit);
+        while self.log.ballot_at(held.next()) == Some(self.ballot) {
+            held = held.next();
+        }
+        self.rules.held = held;
+        held
+    }
+}

@@ -1,0 +1,65 @@
+//! What a restart finds.
+
+use crate::core::{log::Log, members::Configs, restore::Loaded};
+use crate::{ConfigCommand, ConfigError, EntryKind, Restored, Write};
+
+pub(super) fn load(mut restored: Restored) -> Result<Loaded, ConfigError> {
+    restored.start.membership.validate()?;
+    let applied = restored.applied.last;
+    if applied.index < restored.start.last.index {
+        return Err(ConfigError::LostApplied {
+            start: restored.start.last.index,
+            applied: applied.index,
+        });
+    }
+    let hard_state = restored.hard_state;
+    // What is applied is chosen. But only up to the commit index that was written with them are the entries
+    // known to be what was chosen: later ones may have been overwritten in memory alone, or skipped by a
+    // snapshot, before the crash.
+    let is_behind = applied.index > hard_state.commit.max(restored.start.last.index);
+    if is_behind {
+        restored.applied.membership.validate()?;
+        restored.start = restored.applied.clone();
+        restored.entries.retain(|entry| entry.index > applied.index);
+    }
+    let mut ballot = applied.ballot.max(restored.start.last.ballot);
+    let mut log = Log::new(restored.start.last);
+    let mut before = restored.start.last;
+    for entry in std::mem::take(&mut restored.entries) {
+        let found = entry.position();
+        if found.index <= before.index {
+            return Err(ConfigError::Gap {
+                after: before,
+                found,
+            });
+        }
+        if entry.kind == EntryKind::Config {
+            let index = entry.index;
+            ConfigCommand::decode(entry.data.clone())
+                .map_err(|error| ConfigError::Entry { index, error })?;
+        }
+        ballot = ballot.max(found.ballot);
+        before = found;
+        if found.index == log.last().index.next() {
+            log.push(entry);
+        } else {
+            log.put_after_gap(entry);
+        }
+    }
+    let commit = hard_state.commit.max(applied.index);
+    let last = log.last().index;
+    if commit > last {
+        return Err(ConfigError::LostCommitted { commit, last });
+    }
+    let start = restored.start;
+    Ok(Loaded {
+        hard_state,
+        ballot,
+        log,
+        // The later ones are found where commits are followed.
+        configs: Configs::new(start.last.index, start.membership.clone()),
+        commit,
+        applied: applied.index,
+        replace: is_behind.then_some(Write::Advance(start)),
+    })
+}

@@ -1,0 +1,108 @@
+//! What an algorithm decides; the rest of the core is the same for all.
+
+use std::{fmt::Debug, hash::Hash};
+
+use bytes::Bytes;
+use synod_types::{Ballot, Index, LogPosition, NodeId, RequestId, Tick};
+
+use super::{Core, restore::Loaded};
+use crate::{
+    Body, ConfigError, Entry, EntryKind, Handover, Membership, Rejected, Restored, SnapshotMeta,
+};
+
+/// A consensus algorithm with a leader. Its value is the state that only it needs.
+pub trait Protocol: Sized + Clone + Debug + Default + PartialEq + Eq + Hash + Send {
+    /// What a candidate has.
+    type Campaign: Clone + Debug + PartialEq + Eq + Hash + Send;
+
+    /// Checks what was restored.
+    fn load(restored: Restored) -> Result<Loaded, ConfigError>;
+
+    /// Whether some leader can have had this ballot.
+    fn is_ballot(ballot: Ballot) -> bool;
+
+    /// The ballot with which `node` campaigns after `latest`.
+    fn next_ballot(latest: Ballot, node: NodeId) -> Ballot;
+
+    /// Whether a correct peer may say this.
+    fn admits(from: NodeId, ballot: Ballot, body: &Body) -> bool;
+
+    /// Of a message that asks for this node's help to become the leader: who told the candidate to, if
+    /// somebody did.
+    fn candidacy(ballot: Ballot, body: &Body) -> Option<Option<Handover>>;
+
+    /// Whether this node is a voter, or may be one without knowing it yet.
+    fn may_vote(core: &Core<Self>) -> bool;
+
+    /// Whether a node whose log ends with `last` could be elected.
+    fn may_lead(core: &Core<Self>, last: LogPosition) -> bool;
+
+    /// Asks the voters to elect this node.
+    fn campaign(core: &mut Core<Self>, handover: Option<Handover>);
+
+    /// When a candidate asks again those who haven't answered.
+    fn ask_again_at(campaign: &Self::Campaign) -> Tick;
+
+    /// Time has passed for a node that doesn't lead; maybe that time is now.
+    fn ask_again(core: &mut Core<Self>);
+
+    /// The candidate's help for itself may have become durable.
+    fn own_vote_durable(core: &mut Core<Self>);
+
+    /// A message of the current ballot that only this algorithm has.
+    fn on_message(core: &mut Core<Self>, from: NodeId, body: Body) -> Result<(), Rejected>;
+
+    /// This node leads no more.
+    fn stepped_down(core: &mut Core<Self>);
+
+    /// Adds an entry after the last one. It is sent and written with the next Ready, in parallel.
+    /// `from` forwarded it, if somebody did.
+    fn append_own(
+        core: &mut Core<Self>,
+        id: RequestId,
+        kind: EntryKind,
+        data: Bytes,
+        from: Option<NodeId>,
+    );
+
+    /// The size of entries that wait to be appended.
+    fn queued_bytes(core: &Core<Self>) -> u64;
+
+    /// Whether a leader may commit an entry that a quorum has.
+    fn may_commit(core: &Core<Self>, index: Index) -> bool;
+
+    /// Entries from the leader. All after `prev`.
+    fn append<'a>(
+        ballot: Ballot,
+        prev: LogPosition,
+        entries: impl Iterator<Item = &'a Entry>,
+        commit: Index,
+    ) -> Body;
+
+    /// Tells the leader what is here, once it is durable.
+    fn acknowledge(core: &mut Core<Self>, leader: NodeId, matched: Index);
+
+    /// The leader has committed up to here.
+    fn learn_commit(core: &mut Core<Self>, commit: LogPosition);
+
+    /// A heartbeat: a good moment to write the commit index.
+    fn note_commit(core: &mut Core<Self>);
+
+    /// Entries after `before` were committed.
+    fn committed(core: &mut Core<Self>, before: Index);
+
+    /// Committed entries up to here may be applied.
+    fn settled(core: &Core<Self>) -> Index;
+
+    /// What is proposed to make the first step of [`Membership::change`].
+    fn proposed(first: Membership) -> Membership;
+
+    /// A configuration was appended.
+    fn config_appended(core: &mut Core<Self>, membership: Membership);
+
+    /// Whether all that a snapshot covers is here.
+    fn knows(core: &Core<Self>, last: LogPosition) -> bool;
+
+    /// The state machine has installed a snapshot of more than what is here.
+    fn replace_log(core: &mut Core<Self>, meta: SnapshotMeta);
+}

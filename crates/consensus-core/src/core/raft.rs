@@ -1,0 +1,251 @@
+//! Raft (Ongaro, Ousterhout 2014; Ongaro's thesis).
+
+mod election;
+mod load;
+mod replication;
+
+use bytes::Bytes;
+use synod_types::{Ballot, Index, LogPosition, NodeId, RequestId, Tick};
+
+use super::{Core, Part, election::Votes, protocol::Protocol, restore::Loaded};
+use crate::{
+    AppendOutcome, Body, ConfigCommand, ConfigError, Entry, EntryKind, Handover, Membership,
+    Rejected, Restored, SnapshotMeta, Write,
+};
+
+/// A Raft core: one member's part in one group.
+pub type Raft = Core<RaftRules>;
+
+/// What only Raft needs: nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct RaftRules;
+
+impl Protocol for RaftRules {
+    type Campaign = Votes;
+
+    fn load(restored: Restored) -> Result<Loaded, ConfigError> {
+        load::load(restored)
+    }
+
+    /// Terms have no node.
+    fn is_ballot(ballot: Ballot) -> bool {
+        ballot.node == 0 && ballot.round < u64::MAX
+    }
+
+    fn next_ballot(latest: Ballot, _node: NodeId) -> Ballot {
+        Ballot::term(latest.round.saturating_add(1))
+    }
+
+    fn admits(_from: NodeId, ballot: Ballot, body: &Body) -> bool {
+        let foreign = matches!(
+            body,
+            Body::Prepare { .. }
+                | Body::Promise { .. }
+                | Body::Nack
+                | Body::Accept { .. }
+                | Body::Accepted { .. }
+                | Body::Gap { .. }
+        );
+        Self::is_ballot(ballot) && !foreign
+    }
+
+    /// The leader that hands over is that of the term before.
+    fn candidacy(ballot: Ballot, body: &Body) -> Option<Option<Handover>> {
+        let Body::Vote { transfer, .. } = body else {
+            return None;
+        };
+        Some(transfer.map(|transfers| Handover {
+            by: Ballot::term(ballot.round.saturating_sub(1)),
+            transfers,
+        }))
+    }
+
+    /// A node whose latest configuration has no vote for it campaigns as long as that isn't committed: it
+    /// may be the only one that has the entry, and nobody with an older log can win (thesis §4.2.2).
+    fn may_vote(core: &Core<Self>) -> bool {
+        let id = core.config.id;
+        core.membership().is_voter(id) || core.configs.at(core.commit).is_voter(id)
+    }
+
+    /// The election restriction (Raft §5.4.1).
+    fn may_lead(core: &Core<Self>, last: LogPosition) -> bool {
+        last >= core.log.last()
+    }
+
+    fn campaign(core: &mut Core<Self>, handover: Option<Handover>) {
+        core.campaign(handover.map(|handover| handover.transfers));
+    }
+
+    /// A vote that got lost is asked for again by the next campaign.
+    fn ask_again_at(_campaign: &Votes) -> Tick {
+        Tick::MAX
+    }
+
+    fn ask_again(_core: &mut Core<Self>) {}
+
+    fn own_vote_durable(core: &mut Core<Self>) {
+        core.count_own_vote();
+    }
+
+    fn on_message(core: &mut Core<Self>, from: NodeId, body: Body) -> Result<(), Rejected> {
+        match body {
+            Body::Vote { last, .. } => core.on_vote(from, last),
+            Body::VoteReply { granted } => core.on_vote_reply(from, granted),
+            Body::Append {
+                prev,
+                entries,
+                commit,
+            } => return core.on_append(from, prev, entries, commit),
+            Body::AppendReply { outcome } => return core.on_append_reply(from, outcome),
+            Body::PreVote { .. }
+            | Body::PreVoteReply { .. }
+            | Body::Commit { .. }
+            | Body::Heartbeat { .. }
+            | Body::HeartbeatReply { .. }
+            | Body::Snapshot { .. }
+            | Body::TimeoutNow { .. }
+            | Body::Prepare { .. }
+            | Body::Promise { .. }
+            | Body::Nack
+            | Body::Accept { .. }
+            | Body::Accepted { .. }
+            | Body::Gap { .. }
+            | Body::Forward { .. }
+            | Body::ForwardChange { .. }
+            | Body::ForwardRejected { .. }
+            | Body::ReadIndex { .. }
+            | Body::ReadIndexReply { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn stepped_down(_core: &mut Core<Self>) {}
+
+    fn append_own(
+        core: &mut Core<Self>,
+        id: RequestId,
+        kind: EntryKind,
+        data: Bytes,
+        _from: Option<NodeId>,
+    ) {
+        core.log.push(Entry {
+            index: core.log.last().index.next(),
+            ballot: core.ballot,
+            id,
+            kind,
+            data,
+        });
+    }
+
+    fn queued_bytes(_core: &Core<Self>) -> u64 {
+        0
+    }
+
+    /// Only of this term: an entry of an earlier one may be replaced even when a majority has it
+    /// (Raft §5.4.2, figure 8).
+    fn may_commit(core: &Core<Self>, index: Index) -> bool {
+        core.log.ballot_at(index) == Some(core.ballot)
+    }
+
+    fn append<'a>(
+        _ballot: Ballot,
+        prev: LogPosition,
+        entries: impl Iterator<Item = &'a Entry>,
+        commit: Index,
+    ) -> Body {
+        Body::Append {
+            prev,
+            entries: entries.cloned().collect(),
+            commit,
+        }
+    }
+
+    fn acknowledge(core: &mut Core<Self>, leader: NodeId, matched: Index) {
+        // One acknowledgement for all appends since the last Ready.
+        for message in core.out.messages_after_persist.iter_mut().rev() {
+            if message.to == leader
+                && message.ballot == core.ballot
+                && let Body::AppendReply {
+                    outcome: AppendOutcome::Matched(earlier),
+                } = &mut message.body
+            {
+                *earlier = matched.max(*earlier);
+                return;
+            }
+        }
+        let outcome = AppendOutcome::Matched(matched);
+        core.send_durable(leader, Body::AppendReply { outcome });
+    }
+
+    /// So have we, if we have that very entry.
+    fn learn_commit(core: &mut Core<Self>, commit: LogPosition) {
+        if core.log.matches(commit) {
+            core.set_commit(commit.index);
+        }
+    }
+
+    /// It is found out again after a restart.
+    fn note_commit(_core: &mut Core<Self>) {}
+
+    fn committed(core: &mut Core<Self>, before: Index) {
+        core.config_committed(before);
+    }
+
+    fn settled(core: &Core<Self>) -> Index {
+        core.commit
+    }
+
+    /// Joint consensus (Raft thesis §4.3).
+    fn proposed(first: Membership) -> Membership {
+        first
+    }
+
+    fn config_appended(core: &mut Core<Self>, membership: Membership) {
+        core.configs.push(core.log.last().index, membership);
+        core.sync_peers();
+    }
+
+    fn knows(core: &Core<Self>, last: LogPosition) -> bool {
+        core.log.matches(last)
+    }
+
+    fn replace_log(core: &mut Core<Self>, meta: SnapshotMeta) {
+        core.log.reset(meta.last);
+        let last = meta.last.index;
+        core.storage.replace(Write::Reset(meta), last);
+    }
+}
+
+impl Core<RaftRules> {
+    /// Entries after `before` were committed.
+    fn config_committed(&mut self, before: Index) {
+        if let Some(removed) = self.configs.removes(self.config.id, before, self.commit) {
+            self.removed = removed;
+        }
+        let Part::Leader(leading) = &mut self.part else {
+            return;
+        };
+        // The end of a joint configuration follows by itself once its begin is committed. A new leader
+        // that finds one has committed an entry of its own here: its commit index grows by no other way.
+        if self.configs.current_index() > self.commit {
+            return;
+        }
+        if self.configs.current().is_joint() {
+            let command = ConfigCommand {
+                membership: self.configs.current().leave(),
+                context: Bytes::new(),
+            };
+            RaftRules::append_own(
+                self,
+                RequestId::NONE,
+                EntryKind::Config,
+                command.encode(),
+                None,
+            );
+            RaftRules::config_appended(self, command.membership);
+        } else if !self.configs.current().voters.contains(&self.config.id) {
+            // A leader that is no longer a voter leads until that is committed (Raft thesis §4.2.2).
+            leading.resigning = true;
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Appends and their fate (Raft §5.3).
+//!
+//! An acknowledgement claims durability, so it leaves after persistence, also where the entries were here
+//! before: they may still be on their way to the disk. Refusals claim nothing and leave at once.
+
+use synod_types::{Index, LogPosition, NodeId};
+
+use super::{Protocol, RaftRules};
+use crate::core::{Core, Part};
+use crate::{AppendOutcome, Body, ConfigCommand, Entry, EntryKind, Membership, Rejected};
+
+impl Core<RaftRules> {
+    pub(super) fn on_append(
+        &mut self,
+        from: NodeId,
+        prev: LogPosition,
+        entries: Vec<Entry>,
+        commit: Index,
+    ) -> Result<(), Rejected> {
+        let configs = self.check_entries(prev, &entries)?;
+        self.heard_leader(from, None)?;
+        let sent_last = prev.index.plus(entries.len() as u64);
+        // What is committed is equal on the leader, and may be compacted here: only look at the rest.
+        let anchor = if prev.index < self.commit {
+            self.log.position_at(self.commit).unwrap_or(prev)
+        } else {
+            prev
+        };
+        if !self.log.matches(anchor) {
+            let hint = self.log.last_at_most(LogPosition {
+                ballot: anchor.ballot,
+                index: anchor.index.min(self.log.last().index),
+            });
+            let outcome = AppendOutcome::Rejected {
+                at: prev.index,
+                hint,
+            };
+            self.send(from, Body::AppendReply { outcome });
+            return Ok(());
+        }
+        let mut fresh = entries.iter().filter(|e| e.index > anchor.index);
+        if fresh.next().is_some_and(|e| e.ballot < anchor.ballot) {
+            return Err(Rejected::InvalidMessage);
+        }
+        let mut configs = configs.into_iter();
+        for entry in entries {
+            let config = if entry.kind == EntryKind::Config {
+                configs.next()
+            } else {
+                None
+            };
+            if entry.index <= anchor.index || self.log.matches(entry.position()) {
+                continue;
+            }
+            self.truncate_from(entry.index);
+            self.log.push(entry);
+            if let Some(membership) = config {
+                RaftRules::config_appended(self, membership);
+            }
+        }
+        let matched = sent_last.max(anchor.index);
+        self.set_commit(commit.min(matched));
+        RaftRules::acknowledge(self, from, matched);
+        Ok(())
+    }
+
+    /// The memberships in these entries, which follow `prev` as a leader's must.
+    fn check_entries(
+        &self,
+        prev: LogPosition,
+        entries: &[Entry],
+    ) -> Result<Vec<Membership>, Rejected> {
+        let mut before = prev;
+        let mut configs = Vec::new();
+        for entry in entries {
+            if entry.index != before.index.next()
+                || entry.ballot < before.ballot
+                || entry.ballot > self.ballot
+            {
+                return Err(Rejected::InvalidMessage);
+            }
+            if entry.kind == EntryKind::Config {
+                let command = ConfigCommand::decode(entry.data.clone())
+                    .map_err(|_| Rejected::InvalidMessage)?;
+                configs.push(command.membership);
+            }
+            before = entry.position();
+        }
+        Ok(configs)
+    }
+
+    /// Drops entries that a leader replaces. Never committed ones.
+    fn truncate_from(&mut self, index: Index) {
+        if index > self.log.last().index {
+            return;
+        }
+        assert!(index > self.commit, "committed entries never change");
+        self.log.truncate_from(index);
+        self.storage.truncate_from(index);
+        self.configs.truncate_from(index);
+    }
+
+    pub(super) fn on_append_reply(
+        &mut self,
+        from: NodeId,
+        outcome: AppendOutcome,
+    ) -> Result<(), Rejected> {
+        if !matches!(self.part, Part::Leader(_)) {
+            return Ok(());
+        }
+        match outcome {
+            AppendOutcome::Matched(matched) if matched > self.log.last().index => {
+                return Err(Rejected::InvalidMessage);
+            }
+            AppendOutcome::Matched(matched) => self.on_matched(from, matched),
+            AppendOutcome::Rejected { at, hint } => {
+                let agreed = self.log.last_at_most(hint).index;
+                self.on_lacking(from, at, agreed);
+            }
+        }
+        Ok(())
+    }
+}

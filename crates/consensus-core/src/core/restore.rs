@@ -1,0 +1,97 @@
+//! Starting a core from what the disk kept.
+
+use synod_types::{Ballot, Index, Tick};
+
+use super::{
+    Core, Part, Promise, Protocol, Seen, forward::Forwarding, log::Log, members::Configs, rng::Rng,
+    storage::Storage,
+};
+use crate::{ConfigError, CoreConfig, HardState, Ready, Restored, Role, RoleChange, Write};
+
+impl<P: Protocol> Core<P> {
+    /// Starts a core.
+    ///
+    /// A group of one elects itself at the first tick. Any other node that has a past neither votes nor
+    /// campaigns for an election timeout: it may have promised a leader not to, and a lease may rest on it.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] where a setting is out of range, or what was restored is damaged or incomplete.
+    pub fn new(config: CoreConfig, restored: Restored, now: Tick) -> Result<Self, ConfigError> {
+        config.validate()?;
+        let mut rng = Rng::new(config.seed);
+        let loaded = P::load(restored)?;
+        let hard_state = loaded.hard_state;
+        let mut ballot = hard_state.ballot;
+        let mut vote = hard_state.vote;
+        if loaded.ballot > ballot {
+            // A crash between the entries and the hard state of one Ready, or of a snapshot.
+            ballot = loaded.ballot;
+            vote = None;
+        }
+        let mut storage = Storage::new(hard_state, loaded.log.last().index);
+        if let Some(write) = loaded.replace {
+            storage.replace(write, loaded.log.start().index);
+        }
+        let is_sole = loaded.configs.current().is_sole_voter(config.id);
+        let has_past = ballot > Ballot::ZERO;
+        let silent_until = if has_past && !is_sole && config.check_quorum {
+            now.plus(config.election_ticks)
+        } else {
+            Tick::ZERO
+        };
+        let forwarding = Forwarding::new(rng.next(), rng.next());
+        let mut core = Self {
+            rules: P::default(),
+            rng,
+            now,
+            ballot,
+            vote,
+            part: Part::Follower,
+            leader: None,
+            log: loaded.log,
+            configs: loaded.configs,
+            storage,
+            commit: loaded.commit,
+            handed: loaded.applied,
+            applied: loaded.applied,
+            installing: None,
+            promise: Promise::default(),
+            silent_until,
+            election_timeout: 0,
+            election_deadline: now,
+            forwarding,
+            seen: Seen::default(),
+            removed: false,
+            failed: false,
+            announced: RoleChange {
+                role: Role::Follower,
+                leader: None,
+                ballot,
+            },
+            out: Ready::default(),
+            config,
+        };
+        let start = core.log.start().index;
+        P::committed(&mut core, start);
+        core.draw_timeout();
+        if is_sole {
+            // Nobody to wait for.
+            core.election_deadline = now;
+        }
+        Ok(core)
+    }
+}
+
+/// What was restored, checked.
+pub struct Loaded {
+    pub(super) hard_state: HardState,
+    /// The highest ballot in the log.
+    pub(super) ballot: Ballot,
+    pub(super) log: Log,
+    pub(super) configs: Configs,
+    pub(super) commit: Index,
+    pub(super) applied: Index,
+    /// The log on disk is behind the state machine: how to tell it.
+    pub(super) replace: Option<Write>,
+}
