@@ -429,4 +429,6 @@ fn id_from_wire(id: wire::RequestId) -> RequestId {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

@@ -267,9 +267,7 @@ impl<S: StateMachine> Driver<S> {
         let overloaded = self.is_overloaded();
         for message in gathered.messages.drain(..) {
             // The apply thread is behind: entries are refused until it has caught up. To the leader they got lost.
-            let entries =
-                matches!(&message.body, Body::Append { entries, .. } if !entries.is_empty());
-            if !(overloaded && entries) {
+            if !(overloaded && brings_entries(&message.body)) {
                 self.step(Input::Message(message));
             }
         }
@@ -407,6 +405,34 @@ impl<S: StateMachine> Driver<S> {
             self.metrics.pending(self.shared.load.proposals());
             self.shared.published.set_status(self.core.status());
         }
+    }
+}
+
+/// Whether a follower would get more to apply by it. What a candidate is told of slots is not refused: without a leader the
+/// backlog only shrinks.
+fn brings_entries(body: &Body) -> bool {
+    match body {
+        Body::Append { entries, .. } | Body::Accept { entries, .. } => !entries.is_empty(),
+        Body::PreVote { .. }
+        | Body::PreVoteReply { .. }
+        | Body::Vote { .. }
+        | Body::VoteReply { .. }
+        | Body::AppendReply { .. }
+        | Body::Commit { .. }
+        | Body::Heartbeat { .. }
+        | Body::HeartbeatReply { .. }
+        | Body::Snapshot { .. }
+        | Body::TimeoutNow { .. }
+        | Body::Prepare { .. }
+        | Body::Promise { .. }
+        | Body::Nack
+        | Body::Accepted { .. }
+        | Body::Gap { .. }
+        | Body::Forward { .. }
+        | Body::ForwardChange { .. }
+        | Body::ForwardRejected { .. }
+        | Body::ReadIndex { .. }
+        | Body::ReadIndexReply { .. } => false,
     }
 }
 

@@ -294,6 +294,35 @@ fn what_makes_no_sense_is_an_error() {
     ] {
         assert_eq!(from_wire(Some(body)), WireError::Missing(missing));
     }
+    let entries = vec![wire::Entry {
+        kind: 17,
+        ..wire::Entry::default()
+    }];
+    let accept = wire::Accept {
+        entries: entries.clone(),
+        ..wire::Accept::default()
+    };
+    assert_eq!(from_wire(Some(WireBody::Accept(accept))), unknown);
+    let promise = wire::Promise {
+        entries,
+        ..wire::Promise::default()
+    };
+    assert_eq!(from_wire(Some(WireBody::Promise(promise))), unknown);
+    let promise = wire::Promise {
+        snapshot: Some(wire::SnapshotMeta {
+            membership: Some(wire::Membership {
+                voters: vec![1],
+                learners: vec![1],
+                ..wire::Membership::default()
+            }),
+            ..wire::SnapshotMeta::default()
+        }),
+        ..wire::Promise::default()
+    };
+    assert_eq!(
+        from_wire(Some(WireBody::Promise(promise))),
+        WireError::Membership
+    );
     let unspecified = wire::ForwardRejected {
         reason: Some(wire::Rejection::default()),
         ids: vec![],
