@@ -1,5 +1,5 @@
 //! Proposals a second through 1 or 3 replicas in this process, with real logs and real streams, and without a service
-//! around them: `cargo run --release -p synod-replica --example propose_rate [nodes [proposers [seconds [leader|follower]]]]`.
+//! around them: `cargo run --release -p synod-replica --example propose_rate [nodes [proposers [seconds [leader|follower [raft|multi-paxos]]]]]`.
 //!
 //! Every proposer has one proposal of 128 bytes in flight. CPU is that of each group of threads, which shows where the
 //! time goes.
@@ -25,7 +25,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use harness::{Cluster, soon};
 use hdrhistogram::Histogram;
-use synod_consensus_core::ReadMode;
+use synod_consensus_core::{Algorithm, ReadMode};
 use synod_replica::ReplicaHandle;
 use synod_runtime::{clock, task};
 use toy::Output;
@@ -39,15 +39,18 @@ fn main() {
     };
     let (nodes, proposers, seconds) = (number(3), number(64), number(5));
     let at_follower = arguments.next().is_some_and(|text| text == "follower");
+    let algorithm = arguments
+        .next()
+        .map_or(Algorithm::Raft, |text| text.parse().unwrap());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
-    runtime.block_on(run(nodes, proposers, seconds, at_follower));
+    runtime.block_on(run(algorithm, nodes, proposers, seconds, at_follower));
 }
 
-async fn run(nodes: u64, proposers: u64, seconds: u64, at_follower: bool) {
-    let mut cluster = Cluster::start(nodes);
+async fn run(algorithm: Algorithm, nodes: u64, proposers: u64, seconds: u64, at_follower: bool) {
+    let mut cluster = Cluster::start(algorithm, nodes);
     let leader = cluster.leader().await;
     let at = if at_follower {
         cluster.follower().await

@@ -29,9 +29,6 @@ pub enum RecoveryError {
     /// There is data without a membership, and no initial one was given.
     #[error("the stored data names no members: restore the data directory from a backup")]
     NoMembers,
-    /// The algorithm is not there yet.
-    #[error("multi-paxos is not in this build")]
-    NotYet,
     /// The core refuses its settings or what was restored.
     #[error("cannot start the consensus core: {0}")]
     Core(#[from] ConfigError),

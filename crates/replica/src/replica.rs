@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use synod_consensus_core::{Algorithm, Consensus, Message, Raft, Restored};
+use synod_consensus_core::Message;
 use synod_log::{GroupState, Log};
 use synod_proto::replica::v1::peer_server::PeerServer;
 use synod_rpc::{Listener, Running, Server, ServerConfig};
@@ -123,7 +123,11 @@ impl<O: Send + 'static> Replica<O> {
         )?;
         let clock = TickClock::start();
         let (start, applied) = (restored.start.last.index, restored.applied.last.index);
-        let core = start_core(&config, restored, clock)?;
+        let now = clock.tick_at(clock::now());
+        let core = config
+            .algorithm
+            .start(config.core.clone(), restored, now)
+            .map_err(RecoveryError::from)?;
         let executor = Executor::start("synod-replica", NonZeroUsize::MIN)?;
         let identity = Identity {
             cluster: config.cluster,
@@ -255,18 +259,6 @@ impl<O> Drop for Replica<O> {
         self.transport.stop.trigger();
         self.transport.unregister(self.group);
         self.completions.unregister(self.group);
-    }
-}
-
-fn start_core(
-    config: &ReplicaConfig,
-    restored: Restored,
-    clock: TickClock,
-) -> Result<Box<dyn Consensus>, RecoveryError> {
-    let now = clock.tick_at(clock::now());
-    match config.algorithm {
-        Algorithm::Raft => Ok(Box::new(Raft::new(config.core.clone(), restored, now)?)),
-        Algorithm::MultiPaxos => Err(RecoveryError::NotYet),
     }
 }
 

@@ -1,14 +1,21 @@
 use std::sync::atomic::Ordering;
 
-use synod_consensus_core::{ReadMode, Rejected};
+use synod_consensus_core::{Algorithm, ReadMode, Rejected};
 use synod_replica::TransferError;
 use synod_types::{Index, NodeId};
 
 use crate::harness::{Cluster, eventually, soon};
 
-#[tokio::test]
-async fn one_node_elects_itself_commits_and_reads() {
-    let mut cluster = Cluster::start(1);
+on_both! {
+    one_node_elects_itself_commits_and_reads,
+    three_nodes_take_proposals_and_reads_everywhere,
+    many_concurrent_proposals_and_reads_share_rounds,
+    a_restart_replays_the_log,
+    leadership_is_transferred_to_the_node_that_was_asked_for,
+}
+
+async fn one_node_elects_itself_commits_and_reads(algorithm: Algorithm) {
+    let mut cluster = Cluster::start(algorithm, 1);
     let leader = cluster.leader().await;
     let first = cluster.put(leader, "a", "1").await;
     let second = cluster.put(leader, "b", "2").await;
@@ -23,9 +30,8 @@ async fn one_node_elects_itself_commits_and_reads() {
     cluster.stop_all().await;
 }
 
-#[tokio::test]
-async fn three_nodes_take_proposals_and_reads_everywhere() {
-    let mut cluster = Cluster::start(3);
+async fn three_nodes_take_proposals_and_reads_everywhere(algorithm: Algorithm) {
+    let mut cluster = Cluster::start(algorithm, 3);
     let leader = cluster.leader().await;
     let ids: Vec<NodeId> = cluster.nodes.keys().copied().collect();
     for (round, writer) in ids.iter().cycle().take(9).enumerate() {
@@ -50,9 +56,8 @@ async fn three_nodes_take_proposals_and_reads_everywhere() {
     cluster.stop_all().await;
 }
 
-#[tokio::test]
-async fn many_concurrent_proposals_and_reads_share_rounds() {
-    let mut cluster = Cluster::start(3);
+async fn many_concurrent_proposals_and_reads_share_rounds(algorithm: Algorithm) {
+    let mut cluster = Cluster::start(algorithm, 3);
     let follower = cluster.follower().await;
     let handle = cluster.handle(follower);
     let writes = (0..200).map(|number| {
@@ -77,9 +82,8 @@ async fn many_concurrent_proposals_and_reads_share_rounds() {
     cluster.stop_all().await;
 }
 
-#[tokio::test]
-async fn a_restart_replays_the_log() {
-    let mut cluster = Cluster::start(3);
+async fn a_restart_replays_the_log(algorithm: Algorithm) {
+    let mut cluster = Cluster::start(algorithm, 3);
     for node in cluster.nodes.values() {
         node.disk.never_flush.store(true, Ordering::Relaxed);
     }
@@ -105,9 +109,8 @@ async fn a_restart_replays_the_log() {
     cluster.stop_all().await;
 }
 
-#[tokio::test]
-async fn leadership_is_transferred_to_the_node_that_was_asked_for() {
-    let mut cluster = Cluster::start(3);
+async fn leadership_is_transferred_to_the_node_that_was_asked_for(algorithm: Algorithm) {
+    let mut cluster = Cluster::start(algorithm, 3);
     let leader = cluster.leader().await;
     let follower = cluster.follower().await;
     cluster.put(leader, "a", "1").await;

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use synod_consensus_core::{CoreConfig, HardState, Membership, ReadMode, Role, SnapshotMeta};
+use synod_consensus_core::{
+    Algorithm, CoreConfig, HardState, Membership, ReadMode, Role, SnapshotMeta,
+};
 use synod_log::{GroupState, Log, LogConfig, Metrics as LogMetrics, SimDisk};
 use synod_replica::{
     Completions, Fault, Metrics, Parts, PeerBook, ProposeError, ReadError, Replica, ReplicaConfig,
@@ -16,9 +18,21 @@ use synod_types::{Ballot, ClusterId, Index, LogPosition};
 use crate::harness::{Cluster, GROUP, eventually, node, soon};
 use crate::toy::{Disk, Output, State};
 
-#[tokio::test]
-async fn no_acknowledged_write_is_lost_when_leaders_stop() {
-    let mut cluster = Cluster::start(3);
+on_both! {
+    no_acknowledged_write_is_lost_when_leaders_stop,
+    without_a_quorum_certain_and_unknown_failures_are_told_apart,
+    proposals_and_reads_wait_for_a_leader,
+    a_stream_that_breaks_comes_back,
+    a_foreign_cluster_is_refused_without_a_hot_loop,
+    a_peer_of_the_other_algorithm_is_refused,
+    a_failed_sync_stops_the_replica_for_good,
+    an_engine_that_is_ahead_of_its_log_is_right,
+    what_is_too_large_or_too_much_is_refused_for_certain,
+    an_idle_replica_stops_promptly_and_answers_nobody_afterwards,
+}
+
+async fn no_acknowledged_write_is_lost_when_leaders_stop(algorithm: Algorithm) {
+    let mut cluster = Cluster::start(algorithm, 3);
     let leader = cluster.leader().await;
     let follower = cluster.follower().await;
     let acknowledged: Arc<Mutex<BTreeMap<String, Index>>> = Arc::default();
@@ -60,9 +74,8 @@ async fn no_acknowledged_write_is_lost_when_leaders_stop() {
     cluster.stop_all().await;
 }
 
-#[tokio::test]
-async fn without_a_quorum_certain_and_unknown_failures_are_told_apart() {
-    let mut cluster = Cluster::start(3);
+async fn without_a_quorum_certain_and_unknown_failures_are_told_apart(algorithm: Algorithm) {
+    let mut cluster = Cluster::start(algorithm, 3);
     let leader = cluster.leader().await;
     cluster.put(leader, "a", "1").await;
     cluster.isolate(leader, true);
@@ -105,9 +118,8 @@ async fn without_a_quorum_certain_and_unknown_failures_are_told_apart() {
     cluster.stop_all().await;
 }
 
-#[tokio::test]
-async fn proposals_and_reads_wait_for_a_leader() {
-    let mut cluster = Cluster::start(3);
+async fn proposals_and_reads_wait_for_a_leader(algorithm: Algorithm) {
+    let mut cluster = Cluster::start(algorithm, 3);
     // Nobody leads yet.
     let handle = cluster.handle(node(2));
     let (written, read) = tokio::join!(
@@ -119,9 +131,8 @@ async fn proposals_and_reads_wait_for_a_leader() {
     cluster.stop_all().await;
 }
 
-#[tokio::test]
-async fn a_stream_that_breaks_comes_back() {
-    let mut cluster = Cluster::start(3);
+async fn a_stream_that_breaks_comes_back(algorithm: Algorithm) {
+    let mut cluster = Cluster::start(algorithm, 3);
     let leader = cluster.leader().await;
     let follower = cluster.follower().await;
     cluster.isolate(follower, true);
@@ -140,9 +151,8 @@ async fn a_stream_that_breaks_comes_back() {
     cluster.stop_all().await;
 }
 
-#[tokio::test]
-async fn a_foreign_cluster_is_refused_without_a_hot_loop() {
-    let mut ours = Cluster::start(1);
+async fn a_foreign_cluster_is_refused_without_a_hot_loop(algorithm: Algorithm) {
+    let mut ours = Cluster::start(algorithm, 1);
     let leader = ours.leader().await;
     let stranger = ours.join(2);
     ours.stop(stranger).await;
@@ -160,6 +170,25 @@ async fn a_foreign_cluster_is_refused_without_a_hot_loop() {
     ours.stop_all().await;
 }
 
+async fn a_peer_of_the_other_algorithm_is_refused(algorithm: Algorithm) {
+    let mut ours = Cluster::start(algorithm, 1);
+    let leader = ours.leader().await;
+    let stranger = ours.join(2);
+    ours.stop(stranger).await;
+    let mut others = Algorithm::ALL.into_iter();
+    ours.algorithm = others.find(|other| *other != algorithm).unwrap();
+    ours.restart(stranger);
+    let refused = "synod_replica_peer_refused_total";
+    eventually("refusals on both sides", || {
+        let counts = |id| ours.nodes[&id].metric(refused) >= 1.0;
+        counts(leader) && counts(stranger)
+    })
+    .await;
+    assert!(ours.nodes[&leader].metric("etcd_network_active_peers") < 1.0);
+    ours.put(leader, "a", "1").await;
+    ours.stop_all().await;
+}
+
 struct Single {
     replica: Replica<Output>,
     log: Log,
@@ -168,7 +197,7 @@ struct Single {
 }
 
 /// One node over a simulated log disk; `before` may put something into the log first.
-fn single(disk: Arc<Disk>, before: fn(&Log) -> Option<GroupState>) -> Single {
+fn single(algorithm: Algorithm, disk: Arc<Disk>, before: fn(&Log) -> Option<GroupState>) -> Single {
     let id = node(1);
     let log_disk = SimDisk::new();
     let completions = Completions::new();
@@ -189,7 +218,8 @@ fn single(disk: Arc<Disk>, before: fn(&Log) -> Option<GroupState>) -> Single {
         metrics: Metrics::register(&Registry::new(), id).unwrap(),
     };
     let core = CoreConfig::new(id, 1);
-    let config = ReplicaConfig::new(ClusterId::new(1), GROUP, core, Some(Membership::of([id])));
+    let mut config = ReplicaConfig::new(ClusterId::new(1), GROUP, core, Some(Membership::of([id])));
+    config.algorithm = algorithm;
     let replica = Replica::start(config, parts, disk.machine()).unwrap();
     Single {
         replica,
@@ -199,9 +229,8 @@ fn single(disk: Arc<Disk>, before: fn(&Log) -> Option<GroupState>) -> Single {
     }
 }
 
-#[tokio::test]
-async fn a_failed_sync_stops_the_replica_for_good() {
-    let single = single(Disk::new(), |_| None);
+async fn a_failed_sync_stops_the_replica_for_good(algorithm: Algorithm) {
+    let single = single(algorithm, Disk::new(), |_| None);
     let handle = single.replica.handle();
     handle
         .propose(Bytes::from_static(b"a=1"), soon())
@@ -237,8 +266,7 @@ async fn a_failed_sync_stops_the_replica_for_good() {
     assert!(single.log.close().is_err());
 }
 
-#[tokio::test]
-async fn an_engine_that_is_ahead_of_its_log_is_right() {
+async fn an_engine_that_is_ahead_of_its_log_is_right(algorithm: Algorithm) {
     // A crash after a snapshot was installed and before the log was reset.
     let disk = Disk::new();
     disk.put_durable(State {
@@ -251,7 +279,7 @@ async fn an_engine_that_is_ahead_of_its_log_is_right() {
         },
         ..State::default()
     });
-    let single = single(disk, |log| {
+    let single = single(algorithm, disk, |log| {
         let start = SnapshotMeta {
             membership: Membership::of([node(1)]),
             ..SnapshotMeta::default()
@@ -278,9 +306,8 @@ async fn an_engine_that_is_ahead_of_its_log_is_right() {
     single.log.close().unwrap();
 }
 
-#[tokio::test]
-async fn what_is_too_large_or_too_much_is_refused_for_certain() {
-    let mut cluster = Cluster::start_with(3, |config| {
+async fn what_is_too_large_or_too_much_is_refused_for_certain(algorithm: Algorithm) {
+    let mut cluster = Cluster::start_with(algorithm, 3, |config| {
         config.limits.max_proposal_bytes = 1_000;
         config.limits.max_pending_proposals = 4;
         config.limits.max_pending_reads = 4;
@@ -330,9 +357,8 @@ async fn what_is_too_large_or_too_much_is_refused_for_certain() {
     cluster.stop_all().await;
 }
 
-#[tokio::test]
-async fn an_idle_replica_stops_promptly_and_answers_nobody_afterwards() {
-    let single = single(Disk::new(), |_| None);
+async fn an_idle_replica_stops_promptly_and_answers_nobody_afterwards(algorithm: Algorithm) {
+    let single = single(algorithm, Disk::new(), |_| None);
     let handle = single.replica.handle();
     handle
         .propose(Bytes::from_static(b"a=1"), soon())

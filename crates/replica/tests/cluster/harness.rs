@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use synod_consensus_core::{CoreConfig, Membership, Role};
+use synod_consensus_core::{Algorithm, CoreConfig, Membership, Role};
 use synod_log::{Log, LogConfig};
 use synod_replica::{
     Completions, Metrics, Parts, PeerBook, Replica, ReplicaConfig, ReplicaHandle, TransportConfig,
@@ -80,6 +80,7 @@ pub(crate) type Tweak = fn(&mut ReplicaConfig);
 
 pub(crate) struct Cluster {
     pub(crate) id: ClusterId,
+    pub(crate) algorithm: Algorithm,
     pub(crate) nodes: BTreeMap<NodeId, Node>,
     initial: Membership,
     tweak: Tweak,
@@ -87,14 +88,15 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     /// `size` nodes, numbered from 1, all running.
-    pub(crate) fn start(size: u64) -> Self {
-        Self::start_with(size, |_| {})
+    pub(crate) fn start(algorithm: Algorithm, size: u64) -> Self {
+        Self::start_with(algorithm, size, |_| {})
     }
 
-    pub(crate) fn start_with(size: u64, tweak: Tweak) -> Self {
+    pub(crate) fn start_with(algorithm: Algorithm, size: u64, tweak: Tweak) -> Self {
         let ids: Vec<NodeId> = (1..=size).map(node).collect();
         let mut cluster = Self {
             id: ClusterId::new(0xc1),
+            algorithm,
             nodes: BTreeMap::new(),
             initial: Membership::of(ids.iter().copied()),
             tweak,
@@ -151,6 +153,7 @@ impl Cluster {
         (core.election_ticks, core.heartbeat_ticks) = (50, 5);
         let bootstrap = self.initial.contains(id).then(|| self.initial.clone());
         let mut config = ReplicaConfig::new(self.id, GROUP, core, bootstrap);
+        config.algorithm = self.algorithm;
         config.transport = TransportConfig {
             backoff_min: Duration::from_millis(10),
             backoff_max: Duration::from_millis(200),

@@ -1,12 +1,16 @@
 use bytes::Bytes;
-use synod_consensus_core::{Change, ChangeError, Rejected};
+use synod_consensus_core::{Algorithm, Change, ChangeError, Rejected};
 use synod_replica::ProposeError;
 
 use crate::harness::{Cluster, eventually, soon};
 
-#[tokio::test]
-async fn a_learner_is_added_promoted_and_a_voter_removed() {
-    let mut cluster = Cluster::start(3);
+on_both! {
+    a_learner_is_added_promoted_and_a_voter_removed,
+    an_impossible_change_is_refused_everywhere_for_certain,
+}
+
+async fn a_learner_is_added_promoted_and_a_voter_removed(algorithm: Algorithm) {
+    let mut cluster = Cluster::start(algorithm, 3);
     let leader = cluster.leader().await;
     for number in 0..20 {
         cluster.put(leader, &format!("k{number}"), "v").await;
@@ -70,9 +74,8 @@ async fn a_learner_is_added_promoted_and_a_voter_removed() {
     cluster.stop_all().await;
 }
 
-#[tokio::test]
-async fn an_impossible_change_is_refused_everywhere_for_certain() {
-    let mut cluster = Cluster::start(3);
+async fn an_impossible_change_is_refused_everywhere_for_certain(algorithm: Algorithm) {
+    let mut cluster = Cluster::start(algorithm, 3);
     let leader = cluster.leader().await;
     let follower = cluster.follower().await;
     for at in [leader, follower] {

@@ -1,10 +1,17 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use synod_consensus_core::Algorithm;
 use synod_replica::ReplicaConfig;
 use synod_types::NodeId;
 
 use crate::harness::{Cluster, eventually};
+
+on_both! {
+    a_lagging_follower_gets_a_snapshot_that_survives_a_broken_transfer,
+    a_new_member_gets_a_snapshot_and_then_the_log_and_a_restart_keeps_both,
+    the_log_on_disk_is_released_after_flushes_and_a_restart_needs_no_more,
+}
 
 /// A short log and small chunks, so that a node that was away needs a snapshot of many chunks.
 fn tight(config: &mut ReplicaConfig) {
@@ -23,9 +30,8 @@ async fn fill(cluster: &Cluster, at: NodeId, name: &str) {
     }
 }
 
-#[tokio::test]
-async fn a_lagging_follower_gets_a_snapshot_that_survives_a_broken_transfer() {
-    let mut cluster = Cluster::start_with(3, tight);
+async fn a_lagging_follower_gets_a_snapshot_that_survives_a_broken_transfer(algorithm: Algorithm) {
+    let mut cluster = Cluster::start_with(algorithm, 3, tight);
     let leader = cluster.leader().await;
     let lagging = cluster.follower().await;
     cluster.put(leader, "before", "1").await;
@@ -63,14 +69,15 @@ async fn a_lagging_follower_gets_a_snapshot_that_survives_a_broken_transfer() {
     cluster.stop_all().await;
 }
 
-#[tokio::test]
-async fn a_new_member_gets_a_snapshot_and_then_the_log_and_a_restart_keeps_both() {
+async fn a_new_member_gets_a_snapshot_and_then_the_log_and_a_restart_keeps_both(
+    algorithm: Algorithm,
+) {
     use bytes::Bytes;
     use synod_consensus_core::Change;
 
     use crate::harness::soon;
 
-    let mut cluster = Cluster::start_with(1, tight);
+    let mut cluster = Cluster::start_with(algorithm, 1, tight);
     let leader = cluster.leader().await;
     fill(&cluster, leader, "k").await;
     let joiner = cluster.join(2);
@@ -95,9 +102,10 @@ async fn a_new_member_gets_a_snapshot_and_then_the_log_and_a_restart_keeps_both(
     cluster.stop_all().await;
 }
 
-#[tokio::test]
-async fn the_log_on_disk_is_released_after_flushes_and_a_restart_needs_no_more() {
-    let mut cluster = Cluster::start_with(1, tight);
+async fn the_log_on_disk_is_released_after_flushes_and_a_restart_needs_no_more(
+    algorithm: Algorithm,
+) {
+    let mut cluster = Cluster::start_with(algorithm, 1, tight);
     let leader = cluster.leader().await;
     fill(&cluster, leader, "k").await;
     let handle = cluster.handle(leader);
