@@ -1,0 +1,143 @@
+//! The engine of a simulated node: the real memory engine, and a model of what a crash leaves of it.
+//!
+//! A batch is there as a whole or not at all, and those that are there are the first ones: what an engine with a journal
+//! promises ([`Engine::write`]). The end of the process loses nothing; a power loss may lose what was not flushed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use synod_engine::{Batch, Engine, EngineError, EngineStats, MemoryEngine, Snapshot, Space};
+
+/// Data in memory, with a journal of what is not flushed.
+#[derive(Debug, Default)]
+pub(crate) struct SimEngine {
+    live: MemoryEngine,
+    journal: Mutex<Journal>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Journal {
+    /// What was flushed.
+    flushed: BTreeMap<(Space, Bytes), Bytes>,
+    unflushed: Vec<Batch>,
+    /// Batches before the first of `unflushed`.
+    before: u64,
+}
+
+impl Journal {
+    fn flush(&mut self, batches: usize) {
+        for batch in self.unflushed.drain(..batches) {
+            self.before += 1;
+            for op in batch.into_ops() {
+                let place = (op.space, op.key);
+                match op.value {
+                    Some(value) => self.flushed.insert(place, value),
+                    None => self.flushed.remove(&place),
+                };
+            }
+        }
+    }
+}
+
+impl SimEngine {
+    /// How many batches were written: a flush that begins now makes these durable.
+    pub(crate) fn written(&self) -> u64 {
+        let journal = self.journal.lock();
+        journal.before + journal.unflushed.len() as u64
+    }
+
+    /// The flush that began when [`SimEngine::written`] said this has ended.
+    pub(crate) fn flushed(&self, written: u64) {
+        let mut journal = self.journal.lock();
+        let count = usize::try_from(written.saturating_sub(journal.before)).unwrap_or(usize::MAX);
+        let count = count.min(journal.unflushed.len());
+        journal.flush(count);
+    }
+
+    /// Batches that a power loss may take.
+    pub(crate) fn unflushed(&self) -> usize {
+        self.journal.lock().unflushed.len()
+    }
+
+    /// What a restart finds if the first `kept` of the unflushed batches have survived.
+    pub(crate) fn reopen(&self, kept: usize) -> Result<Arc<Self>, EngineError> {
+        let mut journal = self.journal.lock().clone();
+        journal.unflushed.truncate(kept);
+        let live = MemoryEngine::new();
+        let mut rows = Batch::new();
+        for ((space, key), value) in &journal.flushed {
+            rows.put(*space, key.clone(), value.clone());
+        }
+        live.write(rows)?;
+        for batch in &journal.unflushed {
+            live.write(batch.clone())?;
+        }
+        Ok(Arc::new(Self {
+            live,
+            journal: Mutex::new(journal),
+        }))
+    }
+}
+
+impl Engine for SimEngine {
+    fn write(&self, batch: Batch) -> Result<(), EngineError> {
+        self.live.write(batch.clone())?;
+        self.journal.lock().unflushed.push(batch);
+        Ok(())
+    }
+
+    fn snapshot(&self) -> Arc<dyn Snapshot> {
+        self.live.snapshot()
+    }
+
+    fn persist(&self) -> Result<(), EngineError> {
+        let written = self.written();
+        self.flushed(written);
+        Ok(())
+    }
+
+    fn disk_bytes(&self) -> u64 {
+        self.live.disk_bytes()
+    }
+
+    fn stats(&self) -> EngineStats {
+        self.live.stats()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(key: &'static str) -> Batch {
+        let mut batch = Batch::new();
+        let key = Bytes::from_static(key.as_bytes());
+        batch.put(Space::Meta, key.clone(), key);
+        batch
+    }
+
+    fn has(engine: &SimEngine, key: &str) -> bool {
+        let row = engine.snapshot().get(Space::Meta, key.as_bytes());
+        row.unwrap().is_some()
+    }
+
+    #[test]
+    fn a_power_loss_keeps_what_was_flushed_and_the_first_batches_after() {
+        let engine = SimEngine::default();
+        engine.write(batch("a")).unwrap();
+        let begun = engine.written();
+        engine.write(batch("b")).unwrap();
+        engine.flushed(begun);
+        engine.write(batch("c")).unwrap();
+        assert_eq!(engine.unflushed(), 2);
+        let kept = |count| {
+            let again = engine.reopen(count).unwrap();
+            ["a", "b", "c"].map(|key| has(&again, key))
+        };
+        assert_eq!(kept(0), [true, false, false]);
+        assert_eq!(kept(1), [true, true, false]);
+        assert_eq!(kept(9), [true, true, true]);
+    }
+}

@@ -1,0 +1,45 @@
+//! Ends of processes: killed, with their machines, all at once. A write that is under way may be done in part; what was
+//! not synced may be lost, in any part, when the power goes.
+
+use crate::choices::Stream;
+use crate::event::Event;
+use crate::invariants::Check;
+use crate::node::End;
+use crate::time::MS;
+use crate::world::World;
+
+impl World {
+    pub(super) fn kill_one(&mut self) -> Check {
+        let slot = self.any_slot();
+        self.crash(slot, End::Kill)
+    }
+
+    pub(super) fn power_loss(&mut self) -> Check {
+        let slot = self.any_slot();
+        self.crash(slot, End::PowerLoss)
+    }
+
+    pub(super) fn blackout(&mut self) -> Check {
+        self.env.counts.blackouts += 1;
+        for slot in 0..self.nodes.len() {
+            self.crash(slot, End::PowerLoss)?;
+        }
+        Ok(())
+    }
+
+    /// Ends a process, and plans its return.
+    pub(crate) fn crash(&mut self, slot: usize, end: End) -> Check {
+        let World { env, nodes, .. } = self;
+        let Some(node) = nodes.get_mut(slot).filter(|node| node.process().is_some()) else {
+            return Ok(());
+        };
+        match end {
+            End::Exit | End::Kill => env.counts.kills += 1,
+            End::PowerLoss => env.counts.power_losses += 1,
+        }
+        node.end(env, end)?;
+        let pause = env.choices.between(Stream::Fault, 20, 700) * MS;
+        env.after(pause, Event::Start { slot });
+        Ok(())
+    }
+}

@@ -1,0 +1,133 @@
+//! What disks do: slowness, failed syncs, bit rot, writes to the wrong place.
+//!
+//! Damage behind the log's back is done to a minority of the voters only, and only where the log has said that
+//! everything is durable: damage to the very last write can't be told from an interrupted one by any log.
+
+use crate::choices::Stream;
+use crate::event::Event;
+use crate::invariants::Check;
+use crate::node::End;
+use crate::time::MS;
+use crate::words;
+use crate::world::World;
+
+/// What a segment's file begins with.
+const HEADER_BYTES: usize = 4096;
+
+impl World {
+    pub(super) fn change_disk_speed(&mut self) {
+        let slot = self.any_slot();
+        let factor = self.env.choices.one_of(Stream::Fault, [1, 1, 10, 60]);
+        let sync_us = self.env.plan.sync_us;
+        // Up to about half a second a sync.
+        let factor = factor.min(500 * MS / (3 * sync_us)).max(1);
+        if let Some(current) = self.env.disk_factors.get_mut(slot) {
+            *current = factor;
+        }
+        let id = self.nodes.get(slot).map(|node| node.id);
+        words::fault(&mut self.env, id, &format!("disk {factor} times as slow"));
+    }
+
+    pub(super) fn fail_sync(&mut self) {
+        let slot = self.any_slot();
+        let syncs = self.env.choices.below(Stream::Fault, 4);
+        let World { env, nodes, .. } = self;
+        if let Some(node) = nodes.get_mut(slot)
+            && node.process().is_some()
+        {
+            env.counts.sync_failures += 1;
+            node.disk.fail_sync_after(syncs);
+            words::fault(env, Some(node.id), "a sync will fail");
+        }
+    }
+
+    /// One bit changes in a log whose node is down.
+    pub(super) fn bit_rot(&mut self) -> Check {
+        self.damage("bit rot", |world, contents, used| {
+            // Of the header only what is used.
+            let place = world
+                .env
+                .choices
+                .index(Stream::Fault, used - HEADER_BYTES + 64);
+            let at = if place < 64 {
+                place
+            } else {
+                place - 64 + HEADER_BYTES
+            };
+            let bit = world.env.choices.below(Stream::Fault, 8);
+            if let Some(byte) = contents.get_mut(at) {
+                *byte ^= 1 << bit;
+            }
+        })
+    }
+
+    /// A piece of the log is where another one belongs.
+    pub(super) fn misdirected_write(&mut self) -> Check {
+        self.damage("misdirected write", |world, contents, used| {
+            let room = (used - HEADER_BYTES) / 3;
+            let length = room.min(200);
+            let to = HEADER_BYTES + world.env.choices.index(Stream::Fault, room.max(1));
+            let from = to + 1 + world.env.choices.index(Stream::Fault, room.max(1));
+            if length > 0 && from + length <= contents.len() {
+                contents.copy_within(from..from + length, to);
+            }
+        })
+    }
+
+    /// Stops a node whose log is at rest, changes a segment, and lets it start again.
+    fn damage(&mut self, what: &str, change: impl FnOnce(&mut Self, &mut Vec<u8>, usize)) -> Check {
+        let slot = self.any_slot();
+        let Some(node) = self.nodes.get_mut(slot) else {
+            return Ok(());
+        };
+        let id = node.id;
+        let at_rest = node.is_running()
+            && node.process().is_some_and(|process| {
+                process.log.is_idle() && process.log.commits > 8 && !process.inbox.failed
+            });
+        if !at_rest || !self.survives_without(&[id]) {
+            return Ok(());
+        }
+        let World { env, nodes, .. } = self;
+        let Some(node) = nodes.get_mut(slot) else {
+            return Ok(());
+        };
+        let marked = node
+            .process_mut()
+            .is_some_and(|process| process.log.core.mark().is_ok());
+        if !marked {
+            return Ok(());
+        }
+        node.end(env, End::Kill)?;
+        let disk = node.disk.clone();
+        let segments = synod_log::Disk::list(&disk).unwrap_or_default();
+        let segments: Vec<String> = segments
+            .into_iter()
+            .filter(|name| name.ends_with(".seg"))
+            .collect();
+        let at = env.choices.index(Stream::Fault, segments.len());
+        let before = segments
+            .get(at)
+            .map(|name| (name.clone(), disk.contents(name)));
+        if let Some((name, mut contents)) = before {
+            let used = contents
+                .iter()
+                .rposition(|byte| *byte != 0)
+                .map_or(0, |last| last + 1);
+            if used > HEADER_BYTES + 64 {
+                let untouched = contents.clone();
+                change(self, &mut contents, used);
+                if contents != untouched {
+                    disk.put_contents(&name, contents);
+                    self.env.counts.damages += 1;
+                    if let Some(node) = self.nodes.get_mut(slot) {
+                        node.damaged = true;
+                    }
+                    words::fault(&mut self.env, Some(id), what);
+                }
+            }
+        }
+        self.env.after(50 * MS, Event::Start { slot });
+        Ok(())
+    }
+}

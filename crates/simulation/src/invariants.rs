@@ -1,0 +1,334 @@
+//! What must hold after every event, each rule in a file of its own, with its source.
+//!
+//! The simulated shells report what they do, and the rules compare. They know the true time, all disks (those of crashed
+//! nodes too) and everything that was ever committed. A rule that is broken ends the run.
+
+mod ack_durability;
+mod agreement;
+mod client_answers;
+mod durable_quorum;
+mod election_safety;
+mod exactly_once;
+mod leader_completeness;
+mod lease_exclusivity;
+mod linearizability;
+mod log_matching;
+mod log_recovery;
+mod model;
+mod monotonic;
+mod one_config;
+mod positions;
+mod read_index;
+mod real_time;
+mod shell_contract;
+mod state_equality;
+
+use std::collections::BTreeMap;
+
+use synod_consensus_core::{
+    ConfigCommand, Entry, EntryKind, Membership, Message, SnapshotMeta, Status, Write,
+};
+use synod_types::{Ballot, Index, LogPosition, NodeId, RequestId};
+
+pub(crate) use self::agreement::Agreement;
+pub(crate) use self::client_answers::{check_read, check_write};
+pub(crate) use self::exactly_once::ExactlyOnce;
+pub(crate) use self::lease_exclusivity::Lease;
+pub(crate) use self::linearizability::{History, Seen, check as check_history};
+pub(crate) use self::log_recovery::{LogAction, RULE as LOG_RECOVERY, Recovered};
+pub(crate) use self::real_time::RealTime;
+pub(crate) use self::shell_contract::RULE as SHELL_CONTRACT;
+use crate::Algorithm;
+use crate::command::Applied;
+use crate::disk_model::DurableLog;
+
+/// A rule, as reports name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Invariant {
+    /// Its name.
+    pub name: &'static str,
+    /// Where it comes from.
+    pub source: &'static str,
+}
+
+/// All rules. What the cores assert about themselves is `core-assertion`.
+pub const INVARIANTS: [Invariant; 22] = [
+    election_safety::RULE,
+    log_matching::RULE,
+    agreement::RULE,
+    leader_completeness::RULE,
+    durable_quorum::RULE,
+    durable_quorum::KEPT,
+    positions::RULE,
+    monotonic::RULE,
+    state_equality::RULE,
+    ack_durability::RULE,
+    lease_exclusivity::RULE,
+    one_config::RULE,
+    exactly_once::RULE,
+    read_index::RULE,
+    real_time::RULE,
+    client_answers::RULE,
+    linearizability::RULE,
+    log_recovery::RULE,
+    shell_contract::RULE,
+    LIVENESS,
+    CONVERGENCE,
+    CORE_ASSERTION,
+];
+
+/// With a healthy majority there is soon a leader, and what it is given commits.
+pub(crate) const LIVENESS: Invariant = Invariant {
+    name: "liveness",
+    source: "Raft §5.6 and thesis §6; Paxos Made Simple §2.4, given one proposer",
+};
+
+/// Once everything is healed, all members have the same state.
+pub(crate) const CONVERGENCE: Invariant = Invariant {
+    name: "convergence",
+    source: "Raft §5.3: the leader retries until all followers store all entries",
+};
+
+/// A core, the log or the keyspace panicked: one of their own assertions.
+pub(crate) const CORE_ASSERTION: Invariant = Invariant {
+    name: "core-assertion",
+    source: "assertions of the code under test",
+};
+
+/// A broken rule.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{invariant}: {detail}")]
+pub struct Violation {
+    /// The rule's name.
+    pub invariant: &'static str,
+    /// What was seen.
+    pub detail: String,
+}
+
+/// The verdict of a rule.
+pub(crate) type Check<T = ()> = Result<T, Violation>;
+
+impl Invariant {
+    /// A violation, unless the rule holds.
+    pub(crate) fn ensure(self, holds: bool, detail: impl FnOnce() -> String) -> Check {
+        if holds {
+            Ok(())
+        } else {
+            Err(self.broken(detail()))
+        }
+    }
+
+    pub(crate) fn broken(self, detail: impl Into<String>) -> Violation {
+        Violation {
+            invariant: self.name,
+            detail: detail.into(),
+        }
+    }
+}
+
+/// What the rules remember.
+pub(crate) struct Invariants {
+    pub(crate) algorithm: Algorithm,
+    elections: election_safety::Elections,
+    written: log_matching::Written,
+    pub(crate) agreement: Agreement,
+    pub(crate) once: ExactlyOnce,
+    pub(crate) states: state_equality::States,
+    pub(crate) leases: lease_exclusivity::Leases,
+    pub(crate) real_time: RealTime,
+    nodes: BTreeMap<NodeId, Known>,
+}
+
+/// What is known of a node.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Known {
+    /// What was reported as durable.
+    pub(crate) disk: DurableLog,
+    /// The log once everything that was handed out is written.
+    pub(crate) shadow: DurableLog,
+    positions: monotonic::Last,
+    /// The membership as of the last turn: what commits in this one may have been decided by it.
+    membership: Membership,
+    /// Entries were handed out up to here since the start.
+    handed: Index,
+}
+
+impl Invariants {
+    pub(crate) fn new(algorithm: Algorithm, base: LogPosition) -> Self {
+        Self {
+            algorithm,
+            elections: election_safety::Elections::default(),
+            written: log_matching::Written::default(),
+            agreement: Agreement::new(base),
+            once: ExactlyOnce::default(),
+            states: state_equality::States::default(),
+            leases: lease_exclusivity::Leases::default(),
+            real_time: RealTime::default(),
+            nodes: BTreeMap::new(),
+        }
+    }
+
+    /// The last configuration that a node's disk holds.
+    pub(crate) fn membership_on_disk(&self, node: NodeId) -> Option<Membership> {
+        let disk = &self.nodes.get(&node)?.disk;
+        let configs = disk.entries.values().rev();
+        let mut configs = configs.filter(|entry| entry.kind == EntryKind::Config);
+        let last = configs.find_map(|entry| ConfigCommand::decode(entry.data.clone()).ok());
+        Some(last.map_or_else(|| disk.start.membership.clone(), |last| last.membership))
+    }
+
+    fn known(&mut self, node: NodeId) -> &mut Known {
+        self.nodes.entry(node).or_default()
+    }
+
+    /// A node's data is gone for good.
+    pub(crate) fn wiped(&mut self, node: NodeId) {
+        self.nodes.remove(&node);
+        self.leases.gone(node);
+    }
+
+    /// A process ended: what it promised by its clock alone is void, since nobody acts on it any more.
+    pub(crate) fn stopped(&mut self, node: NodeId) {
+        self.leases.gone(node);
+    }
+
+    /// A node begins with an empty disk; `start` is what its bootstrap has made durable.
+    pub(crate) fn born(&mut self, node: NodeId, disk: DurableLog) {
+        let known = self.known(node);
+        known.shadow = disk.clone();
+        known.disk = disk;
+    }
+
+    /// A process starts from what its log and its state machine have kept.
+    pub(crate) fn restarted(
+        &mut self,
+        node: NodeId,
+        recovered: &Recovered<'_>,
+        applied: Index,
+    ) -> Check {
+        let known = self.known(node);
+        let disk = log_recovery::check(node, &known.disk, recovered)?;
+        monotonic::at_restart(node, &mut known.positions, &disk)?;
+        known.shadow = disk.clone();
+        known.disk = disk;
+        known.handed = applied;
+        Ok(())
+    }
+
+    /// A first process starts.
+    pub(crate) fn handed_from(&mut self, node: NodeId, applied: Index) {
+        self.known(node).handed = applied;
+    }
+
+    /// After every turn of a node.
+    pub(crate) fn after_turn(&mut self, node: NodeId, status: &Status) -> Check<bool> {
+        let known = self.nodes.entry(node).or_default();
+        positions::check(node, status)?;
+        monotonic::check(node, &mut known.positions, status)?;
+        known.membership.clone_from(&status.membership);
+        let is_new = self.elections.check(node, status)?;
+        if is_new {
+            leader_completeness::check(self.algorithm, node, known, status, &self.agreement)?;
+        }
+        Ok(is_new)
+    }
+
+    /// A core hands out writes; `leads` is the ballot in which it leads, and its commit index.
+    pub(crate) fn on_writes(
+        &mut self,
+        node: NodeId,
+        writes: &[Write],
+        leads: Option<(Ballot, Index)>,
+    ) -> Check {
+        let known = self.nodes.entry(node).or_default();
+        for write in writes {
+            self.written
+                .check(self.algorithm, node, &known.shadow, write)?;
+            shell_contract::check_write(self.algorithm, node, &known.shadow, write)?;
+            one_config::check(self.algorithm, node, known, write, leads)?;
+            known.shadow.write(write);
+        }
+        Ok(())
+    }
+
+    /// Writes are durable.
+    pub(crate) fn on_durable(&mut self, node: NodeId, writes: &[Write]) -> Check {
+        let known = self.nodes.entry(node).or_default();
+        for write in writes {
+            durable_quorum::check_kept(self.algorithm, node, &known.disk, write, &self.agreement)?;
+            known.disk.write(write);
+        }
+        monotonic::durable(node, &mut known.positions, &known.disk)
+    }
+
+    /// The log was told to forget what a state machine has durably.
+    pub(crate) fn on_release(&mut self, node: NodeId, start: &SnapshotMeta) {
+        self.known(node).disk.release(start);
+    }
+
+    /// As [`Invariants::on_release`], before it is durable.
+    pub(crate) fn on_release_asked(&mut self, node: NodeId, start: &SnapshotMeta) {
+        self.known(node).shadow.release(start);
+    }
+
+    /// A peer's state was installed, durably.
+    pub(crate) fn on_installed(&mut self, node: NodeId, index: Index) {
+        let known = self.known(node);
+        known.disk.installed = known.disk.installed.max(index);
+        known.handed = known.handed.max(index);
+    }
+
+    /// A message leaves a node.
+    pub(crate) fn on_send(&self, message: &Message) -> Check {
+        match self.nodes.get(&message.from) {
+            Some(known) => ack_durability::check(&known.disk, message),
+            None => Ok(()),
+        }
+    }
+
+    /// A node hands out committed entries. Returns how many of them nobody has before.
+    pub(crate) fn on_committed(
+        &mut self,
+        node: NodeId,
+        status: &Status,
+        entries: &[Entry],
+    ) -> Check<u64> {
+        let mut new = 0;
+        for entry in entries {
+            let known = self.nodes.entry(node).or_default();
+            shell_contract::check_handed(node, known.handed, entry)?;
+            known.handed = entry.index;
+            if self.agreement.check(self.algorithm, node, entry)? {
+                new += 1;
+                self.once.committed(entry)?;
+                let nodes = &self.nodes;
+                let before = nodes.get(&node).map(|known| &known.membership);
+                let memberships = [Some(&status.membership), before];
+                let known = |id| nodes.get(&id);
+                durable_quorum::check(self.algorithm, memberships, node, entry, known)?;
+            }
+        }
+        Ok(new)
+    }
+
+    /// A state machine has applied entries up to and including `last`.
+    pub(crate) fn on_applied(
+        &mut self,
+        node: NodeId,
+        first: Index,
+        outcomes: &[Applied],
+        digest: u64,
+    ) -> Check {
+        state_equality::check(node, &self.agreement, first, outcomes, digest)
+    }
+
+    /// A core says that a read may be served.
+    pub(crate) fn on_read(&self, node: NodeId, index: Index, floor: Index) -> Check {
+        read_index::check(node, index, floor)
+    }
+
+    /// A core says that a proposal certainly was not and will not be appended.
+    pub(crate) fn on_refused(&mut self, id: RequestId) -> Check {
+        self.once.refused(id)
+    }
+}

@@ -1,0 +1,66 @@
+//! Nothing is vouched for before it is durable.
+
+use synod_consensus_core::{AppendOutcome, Body, Entry, Message};
+use synod_types::Index;
+
+use super::{Check, Invariant};
+use crate::Algorithm;
+use crate::disk_model::DurableLog;
+
+pub(crate) const RULE: Invariant = Invariant {
+    name: "ack-durability",
+    source: "Raft Figure 2: updated on stable storage before responding to RPCs; Paxos Made Simple §2.5",
+};
+
+/// When a message leaves its node.
+pub(super) fn check(disk: &DurableLog, message: &Message) -> Check {
+    let (from, to, ballot) = (message.from, message.to, message.ballot);
+    let hard_state = disk.hard_state;
+    // An answer to an older ballot was true when it was made.
+    if ballot < hard_state.ballot {
+        return Ok(());
+    }
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the others vouch for nothing on the disk"
+    )]
+    let holds = match &message.body {
+        Body::AppendReply {
+            outcome: AppendOutcome::Matched(matched),
+        } => {
+            let last = disk.last().index.max(disk.installed);
+            hard_state.ballot == ballot && last >= *matched
+        }
+        Body::VoteReply { granted: true } => {
+            (ballot, Some(to)) == (hard_state.ballot, hard_state.vote)
+        }
+        Body::Vote { last, .. } => {
+            (ballot, Some(from)) == (hard_state.ballot, hard_state.vote) && disk.last() >= *last
+        }
+        Body::Prepare { .. } => ballot == hard_state.ballot,
+        Body::Promise {
+            entries, snapshot, ..
+        } => {
+            let covered = snapshot
+                .as_ref()
+                .map_or(Index::ZERO, |meta| meta.last.index);
+            let kept =
+                |entry: &Entry| entry.index <= covered || disk.holds(Algorithm::MultiPaxos, entry);
+            ballot == hard_state.ballot && entries.iter().all(kept)
+        }
+        Body::Accepted { upto } => ballot == hard_state.ballot && has_all(disk, *upto),
+        _ => true,
+    };
+    RULE.ensure(holds, || {
+        format!(
+            "{message:?} leaves with {hard_state:?} and the log up to {} on disk",
+            disk.last()
+        )
+    })
+}
+
+/// Whether no slot up to this one is missing.
+fn has_all(disk: &DurableLog, upto: Index) -> bool {
+    let start = disk.start.last.index.max(disk.installed);
+    upto <= start || disk.entries.range(start.next()..=upto).count() as u64 == upto.since(start)
+}

@@ -1,0 +1,98 @@
+//! What is committed at an index is the same on all nodes, for ever.
+
+use synod_consensus_core::Entry;
+use synod_types::{Index, LogPosition, NodeId};
+
+use super::model::Model;
+use super::{Check, Invariant};
+use crate::Algorithm;
+use crate::command::{Applied, Key, Value};
+use crate::disk_model::same_entry;
+use crate::machine::digest_after;
+
+pub(crate) const RULE: Invariant = Invariant {
+    name: "agreement",
+    source: "Raft Figure 3, state machine safety; Paxos Made Simple §2.1: only a single value is chosen",
+};
+
+/// Everything that was ever committed, and what it must lead to.
+pub(crate) struct Agreement {
+    base: LogPosition,
+    entries: Vec<Entry>,
+    model: Model,
+    applied: Vec<Applied>,
+    digests: Vec<u64>,
+}
+
+impl Agreement {
+    pub(super) fn new(base: LogPosition) -> Self {
+        Self {
+            base,
+            entries: Vec::new(),
+            model: Model::default(),
+            applied: Vec::new(),
+            digests: Vec::new(),
+        }
+    }
+
+    /// The highest committed index.
+    pub(crate) fn last(&self) -> Index {
+        self.base.index.plus(self.entries.len() as u64)
+    }
+
+    pub(crate) fn last_entry(&self) -> Option<&Entry> {
+        self.entries.last()
+    }
+
+    pub(crate) fn entry(&self, index: Index) -> Option<&Entry> {
+        self.entries.get(self.place(index)?)
+    }
+
+    /// What applying this entry must answer.
+    pub(crate) fn outcome(&self, index: Index) -> Option<Applied> {
+        self.applied.get(self.place(index)?).copied()
+    }
+
+    /// What a state machine that has applied this much must be.
+    pub(crate) fn digest(&self, index: Index) -> Option<u64> {
+        if index == self.base.index {
+            return Some(0);
+        }
+        self.digests.get(self.place(index)?).copied()
+    }
+
+    /// A key's value once this much is applied.
+    pub(crate) fn value_at(&self, index: Index, key: Key) -> Option<Value> {
+        self.model.value_at(index, key)
+    }
+
+    fn place(&self, index: Index) -> Option<usize> {
+        let from_base = index.get().checked_sub(self.base.index.get() + 1)?;
+        usize::try_from(from_base).ok()
+    }
+
+    /// Whether the entry is one that nobody has handed out before.
+    pub(super) fn check(
+        &mut self,
+        algorithm: Algorithm,
+        node: NodeId,
+        entry: &Entry,
+    ) -> Check<bool> {
+        if let Some(known) = self.entry(entry.index) {
+            let same = same_entry(algorithm, known, entry);
+            RULE.ensure(same, || {
+                format!("n{node} hands out {entry:?}, but {known:?} is committed")
+            })?;
+            return Ok(false);
+        }
+        RULE.ensure(entry.index == self.last().next(), || {
+            format!("n{node} hands out {entry:?} after {}", self.last())
+        })?;
+        let applied = self.model.apply(entry);
+        let before = self.digests.last().copied().unwrap_or(0);
+        self.digests.push(digest_after(before, entry, applied));
+        self.applied.push(applied);
+        self.entries.push(entry.clone());
+        Ok(true)
+    }
+}

@@ -1,0 +1,80 @@
+//! What is committed is on the disks of a quorum, and stays there.
+
+use std::collections::BTreeSet;
+
+use synod_consensus_core::{Entry, Membership, Write};
+use synod_types::NodeId;
+
+use super::{Agreement, Check, Invariant, Known};
+use crate::Algorithm;
+use crate::disk_model::{DurableLog, same_entry};
+
+pub(crate) const RULE: Invariant = Invariant {
+    name: "durable-quorum",
+    source: "Raft §5.3, §5.4.2; Paxos Made Simple §2.1: chosen by a majority of acceptors",
+};
+
+pub(super) const KEPT: Invariant = Invariant {
+    name: "committed-kept",
+    source: "Raft §5.4.3, Figure 3; Paxos Made Simple §2.2, P2: once chosen, always chosen",
+};
+
+/// When an entry is handed out for the first time: by one of these memberships, the leader's now or before this turn.
+/// The disks of crashed nodes count.
+pub(super) fn check<'a>(
+    algorithm: Algorithm,
+    memberships: [Option<&Membership>; 2],
+    node: NodeId,
+    entry: &Entry,
+    known: impl Fn(NodeId) -> Option<&'a Known>,
+) -> Check {
+    let holds = |id| known(id).is_some_and(|known| known.disk.holds(algorithm, entry));
+    let mut all = memberships.into_iter().flatten();
+    RULE.ensure(all.any(|membership| membership.is_quorum(holds)), || {
+        let members = memberships
+            .into_iter()
+            .flatten()
+            .flat_map(Membership::members);
+        let holders: BTreeSet<NodeId> = members.filter(|id| holds(*id)).collect();
+        format!("n{node} commits {entry:?}, which only {holders:?} of {memberships:?} have on disk")
+    })
+}
+
+/// Before a write becomes durable: it must not replace a committed value by another one.
+pub(super) fn check_kept(
+    algorithm: Algorithm,
+    node: NodeId,
+    disk: &DurableLog,
+    write: &Write,
+    agreement: &Agreement,
+) -> Check {
+    let is_committed = |own: &Entry| {
+        let committed = agreement.entry(own.index);
+        committed.is_some_and(|committed| same_entry(algorithm, committed, own))
+    };
+    let lost = match write {
+        Write::Put(entry) => disk
+            .entries
+            .get(&entry.index)
+            .filter(|own| !same_entry(algorithm, own, entry) && is_committed(own)),
+        Write::TruncateFrom(from) => disk
+            .entries
+            .range(from..)
+            .map(|(_, own)| own)
+            .find(|own| is_committed(own)),
+        // The state machine has them.
+        Write::Reset(meta) => disk
+            .entries
+            .range(meta.last.index.next()..)
+            .map(|(_, own)| own)
+            .find(|own| is_committed(own)),
+        // Only what a state machine has durably goes.
+        Write::Advance(_) | Write::HardState(_) => None,
+    };
+    match lost {
+        Some(lost) => Err(KEPT.broken(format!(
+            "n{node} writes {write:?} in place of the committed {lost:?}"
+        ))),
+        None => Ok(()),
+    }
+}

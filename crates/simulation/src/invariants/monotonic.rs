@@ -1,0 +1,57 @@
+//! Ballots and commit indexes never go back, also across restarts; there is one vote a ballot.
+
+use synod_consensus_core::{HardState, Status};
+use synod_types::{Ballot, Index, NodeId};
+
+use super::{Check, Invariant};
+use crate::disk_model::DurableLog;
+
+pub(crate) const RULE: Invariant = Invariant {
+    name: "monotonic",
+    source: "Raft Figure 2: currentTerm increases monotonically, votedFor; Paxos Made Simple §2.2: P1a",
+};
+
+/// What was seen last.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Last {
+    ballot: Ballot,
+    commit: Index,
+    durable: HardState,
+}
+
+/// After a turn.
+pub(super) fn check(node: NodeId, last: &mut Last, status: &Status) -> Check {
+    RULE.ensure(
+        status.ballot >= last.ballot && status.commit >= last.commit,
+        || {
+            let (ballot, commit) = (status.ballot, status.commit);
+            format!("n{node} goes from {last:?} to ballot {ballot}, commit {commit}")
+        },
+    )?;
+    last.ballot = status.ballot;
+    last.commit = status.commit;
+    Ok(())
+}
+
+/// After writes became durable.
+pub(super) fn durable(node: NodeId, last: &mut Last, disk: &DurableLog) -> Check {
+    let (old, new) = (last.durable, disk.hard_state);
+    let one_vote = new.ballot != old.ballot || old.vote.is_none() || new.vote == old.vote;
+    RULE.ensure(
+        new.ballot >= old.ballot && new.commit >= old.commit && one_vote,
+        || format!("n{node} replaces {old:?} by {new:?} on its disk"),
+    )?;
+    last.durable = new;
+    Ok(())
+}
+
+/// A process starts: it knows what its disk knows. What the disk had before must be there.
+pub(super) fn at_restart(node: NodeId, last: &mut Last, disk: &DurableLog) -> Check {
+    durable(node, last, disk)?;
+    *last = Last {
+        ballot: disk.hard_state.ballot,
+        commit: disk.hard_state.commit.min(last.commit),
+        durable: disk.hard_state,
+    };
+    Ok(())
+}

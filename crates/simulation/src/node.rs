@@ -1,0 +1,183 @@
+//! One node: what survives a crash, and the process that a crash ends.
+//!
+//! The process is the shell of `synod-replica` in one thread: the same parts (driver, log thread, apply thread, flushing,
+//! snapshot transfer), the same order of actions, but each part's work is an event of the simulation. The driver's turn
+//! is in `turn`, the log thread in `log_thread`, the apply thread in `applier`.
+
+mod applier;
+mod compactor;
+mod inbox;
+mod lifecycle;
+mod log_thread;
+mod proposals;
+mod reads;
+mod restore;
+mod turn;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use synod_consensus_core::{
+    Consensus, CoreConfig, Entry, Membership, Message, RoleChange, SnapshotMeta,
+};
+use synod_log::SimDisk;
+use synod_mvcc::View;
+use synod_types::{Index, NodeId, Tick, WriteSeq};
+
+pub(crate) use self::applier::Flush;
+pub(crate) use self::compactor::Compactor;
+pub(crate) use self::inbox::{Inbox, Proposed, ReadKind, ReadRequest, ShellEvent, WriteRequest};
+pub(crate) use self::lifecycle::{End, Start};
+use self::log_thread::LogThread;
+use self::proposals::Waiter;
+use self::reads::{Reader, Reads};
+use crate::engine::SimEngine;
+use crate::env::Env;
+use crate::event::Event;
+use crate::invariants::LogAction;
+use crate::machine::Machine;
+use crate::snapshot::Fetch;
+use crate::time::{Clock, Time};
+
+/// Messages that a process which doesn't run may find when it does; more are lost.
+const MAX_INBOX: usize = 2_000;
+
+pub(crate) struct Node {
+    pub(crate) slot: usize,
+    pub(crate) id: NodeId,
+    pub(crate) clock: Clock,
+    pub(crate) config: CoreConfig,
+    pub(crate) disk: SimDisk,
+    pub(crate) engine: Arc<SimEngine>,
+    /// How the group begins here; the default on a node that waits to be added.
+    pub(crate) bootstrap: SnapshotMeta,
+    pub(crate) state: NodeState,
+    /// Grows with each start: what belongs to an earlier process is void.
+    pub(crate) epoch: u64,
+    /// No process has run here yet.
+    is_new: bool,
+    /// Records that the log was given when the last process ended, not reported as durable.
+    under_way: Vec<LogAction>,
+    /// Damage was done to the disk behind the log's back: it may refuse to start.
+    pub(crate) damaged: bool,
+}
+
+pub(crate) enum NodeState {
+    Running(Box<Process>),
+    /// Stopped by a signal: time goes on, the process doesn't. What happens meanwhile waits.
+    Paused(Box<Process>, Vec<Event>),
+    Down,
+    /// The log is corrupt: the node refuses to start, and has to be replaced.
+    Refused,
+}
+
+pub(crate) struct Process {
+    pub(crate) core: Box<dyn Consensus>,
+    pub(crate) inbox: Inbox,
+    pub(crate) log: LogThread,
+    pub(crate) machine: Machine,
+    queue: VecDeque<Entry>,
+    applying: bool,
+    pub(crate) role: RoleChange,
+    held: VecDeque<WriteRequest>,
+    pending: BTreeMap<u64, Waiter>,
+    next_request: u64,
+    reads: Reads,
+    readers: BTreeMap<Index, Vec<Reader>>,
+    unsent: VecDeque<(WriteSeq, Vec<Message>)>,
+    persisted: WriteSeq,
+    pub(crate) published: Published,
+    pub(crate) compactor: Compactor,
+    pub(crate) views: Vec<OpenView>,
+    pub(crate) fetch: Option<Fetch>,
+    flushing: bool,
+    /// The membership before the first configuration entry.
+    initial: Membership,
+    last_tick: Tick,
+    wake_at: Time,
+    turn_due: bool,
+}
+
+/// What readers see without asking the driver.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Published {
+    pub(crate) commit: Index,
+    pub(crate) lease: Option<Tick>,
+}
+
+/// A view of the state that followers copy.
+pub(crate) struct OpenView {
+    pub(crate) meta: SnapshotMeta,
+    pub(crate) view: View,
+    pub(crate) to: NodeId,
+    pub(crate) used_at: Time,
+}
+
+impl Node {
+    pub(crate) fn process(&self) -> Option<&Process> {
+        match &self.state {
+            NodeState::Running(process) | NodeState::Paused(process, _) => Some(process),
+            NodeState::Down | NodeState::Refused => None,
+        }
+    }
+
+    pub(crate) fn process_mut(&mut self) -> Option<&mut Process> {
+        match &mut self.state {
+            NodeState::Running(process) | NodeState::Paused(process, _) => Some(process),
+            NodeState::Down | NodeState::Refused => None,
+        }
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        matches!(self.state, NodeState::Running(_))
+    }
+
+    /// Whether the process that an event is for may act on it now. An event for a paused one waits with it.
+    pub(crate) fn admit(&mut self, epoch: u64, event: Event) -> Option<Event> {
+        if epoch != self.epoch {
+            return None;
+        }
+        match &mut self.state {
+            NodeState::Running(_) => Some(event),
+            NodeState::Paused(_, waiting) => {
+                waiting.push(event);
+                None
+            }
+            NodeState::Down | NodeState::Refused => None,
+        }
+    }
+
+    /// A message arrived.
+    pub(crate) fn receive(&mut self, env: &mut Env, message: Message) {
+        let Some(process) = self.process_mut() else {
+            return;
+        };
+        if process.inbox.messages.len() < MAX_INBOX {
+            process.inbox.messages.push(message);
+            self.wake(env);
+        }
+    }
+
+    /// The driver has something to do.
+    pub(crate) fn wake(&mut self, env: &mut Env) {
+        let (slot, epoch) = (self.slot, self.epoch);
+        if let Some(process) = self.process_mut()
+            && !process.turn_due
+        {
+            process.turn_due = true;
+            env.after(1, Event::Turn { slot, epoch });
+        }
+    }
+
+    /// Something for the driver happened.
+    pub(crate) fn tell(&mut self, env: &mut Env, event: ShellEvent) {
+        if let Some(process) = self.process_mut() {
+            process.inbox.events.push(event);
+            self.wake(env);
+        }
+    }
+
+    pub(crate) fn now(&self, env: &Env) -> Tick {
+        self.clock.tick(env.now)
+    }
+}

@@ -1,0 +1,321 @@
+//! The driver's turn, in the order of `synod_replica::driver`: what the log and the apply thread have done, messages,
+//! other events, time, proposals, reads, then everything that the core wants done, and at last compaction.
+
+use synod_consensus_core::{
+    Body, ConfigCommand, EntryKind, Input, Message, Ready, Rejected, Role, Write,
+};
+use synod_types::Tick;
+
+use super::{End, Node, NodeState, Process, ShellEvent};
+use crate::env::Env;
+use crate::event::Event;
+use crate::invariants::{Check, Lease};
+use crate::snapshot::Fetch;
+use crate::time::Time;
+use crate::words;
+
+impl Node {
+    /// One turn of the driver.
+    pub(crate) fn turn(&mut self, env: &mut Env) -> Check {
+        let tick = self.now(env);
+        let (slot, epoch) = (self.slot, self.epoch);
+        let NodeState::Running(process) = &mut self.state else {
+            return Ok(());
+        };
+        process.turn_due = false;
+        if process.inbox.failed {
+            // Fail-stop: the replica never tries again; someone starts the process anew.
+            env.counts.failed_logs += 1;
+            return self.end(env, End::Exit);
+        }
+        let mut turn = Turn {
+            process,
+            id: self.id,
+            slot,
+            epoch,
+            tick,
+        };
+        turn.completions(env)?;
+        turn.messages(env)?;
+        turn.events(env)?;
+        let process = &mut *turn.process;
+        process.held.extend(process.inbox.writes.drain(..));
+        let reads = std::mem::take(&mut process.inbox.reads);
+        process.reads.take(reads);
+        if tick > process.last_tick || tick >= process.core.deadline() {
+            process.last_tick = tick;
+            turn.step(env, Input::Tick);
+            turn.expire(env)?;
+        }
+        turn.propose(env)?;
+        turn.issue_reads(env)?;
+        turn.transfers(env);
+        turn.drain(env)?;
+        // A change of role may have made room for what is held.
+        if turn.propose(env)? + turn.issue_reads(env)? > 0 {
+            turn.drain(env)?;
+        }
+        turn.compact(env);
+        self.after_turn(env)
+    }
+
+    /// Compares the node with everything that is known, and plans its next wake-up.
+    fn after_turn(&mut self, env: &mut Env) -> Check {
+        let (id, slot, epoch) = (self.id, self.slot, self.epoch);
+        let clock = self.clock;
+        let Some(process) = self.process_mut() else {
+            return Ok(());
+        };
+        let status = process.core.status();
+        if env.checks.after_turn(id, &status)? {
+            env.counts.leaders += 1;
+            if let Some(line) = env.trace.event(env.now, Some(id), "leads") {
+                line.word("ballot", status.ballot)
+                    .number("last", status.last.index.get())
+                    .number("commit", status.commit.get());
+            }
+        }
+        let lease = Lease {
+            ballot: status.ballot,
+            leads: status.role == Role::Leader,
+            until: process.published.lease.map(|until| {
+                let never = Time::MAX;
+                clock.time_of(until, env.now).unwrap_or(never)
+            }),
+        };
+        env.checks.leases.check(env.now, id, lease)?;
+        let wanted = process
+            .core
+            .deadline()
+            .min(process.deadline(env.now, &clock));
+        let at = clock.time_of(wanted, env.now).unwrap_or(Time::MAX);
+        // Never twice in one tick.
+        let at = at.max(env.now + 1);
+        if at < process.wake_at || process.wake_at <= env.now {
+            process.wake_at = at;
+            if at < Time::MAX {
+                env.queue.push(at, Event::Wake { slot, epoch });
+            }
+        }
+        Ok(())
+    }
+
+    /// The clock's rate changed: what rests on it is looked at again.
+    pub(crate) fn clock_changed(&mut self, env: &mut Env) -> Check {
+        self.after_turn(env)
+    }
+}
+
+impl Process {
+    /// When the shell itself has something to look at: requests that wait expire once a tick.
+    fn deadline(&self, now: Time, clock: &crate::time::Clock) -> Tick {
+        let waits = !self.held.is_empty()
+            || !self.pending.is_empty()
+            || !self.reads.is_empty()
+            || !self.readers.is_empty()
+            || !self.views.is_empty();
+        if waits {
+            clock.tick(now).plus(5)
+        } else {
+            Tick::MAX
+        }
+    }
+}
+
+/// A turn under way.
+pub(super) struct Turn<'a> {
+    pub(super) process: &'a mut Process,
+    pub(super) id: synod_types::NodeId,
+    pub(super) slot: usize,
+    pub(super) epoch: u64,
+    pub(super) tick: Tick,
+}
+
+impl Turn<'_> {
+    /// Steps an input whose refusal needs no answer: it had no effect.
+    pub(super) fn step(&mut self, env: &mut Env, input: Input) {
+        if let Err(reason) = self.process.core.step(self.tick, input) {
+            env.counts.refused_inputs += 1;
+            if let Some(line) = env.trace.event(env.now, Some(self.id), "refuses") {
+                line.word("reason", reason);
+            }
+        }
+    }
+
+    fn completions(&mut self, env: &mut Env) -> Check {
+        if let Some(seq) = self.process.inbox.persisted.take() {
+            self.process.persisted = self.process.persisted.max(seq);
+            self.step(env, Input::Persisted(seq));
+            self.send_durable(env)?;
+        }
+        if let Some(index) = self.process.inbox.applied.take() {
+            self.step(env, Input::Applied(index));
+        }
+        Ok(())
+    }
+
+    fn messages(&mut self, env: &mut Env) -> Check {
+        for message in std::mem::take(&mut self.process.inbox.messages) {
+            // As the transport does with what is not for this node.
+            if message.to != self.id {
+                continue;
+            }
+            let carries_entries =
+                matches!(&message.body, Body::Append { entries, .. } if !entries.is_empty());
+            // The apply thread is behind: to the leader they got lost.
+            if carries_entries && self.process.queue.len() > env.plan.max_apply_backlog {
+                continue;
+            }
+            words::received(env, &message);
+            let result = self.process.core.step(self.tick, Input::Message(message));
+            if let Err(reason) = result {
+                crate::invariants::SHELL_CONTRACT
+                    .ensure(reason != Rejected::InvalidMessage, || {
+                        format!("n{} takes a peer's message for malformed", self.id)
+                    })?;
+                env.counts.refused_inputs += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn events(&mut self, env: &mut Env) -> Check {
+        for event in std::mem::take(&mut self.process.inbox.events) {
+            match event {
+                ShellEvent::Installed(meta) => {
+                    self.process.compactor.installed(meta.last.index);
+                    self.step(env, Input::SnapshotInstalled(meta));
+                }
+                ShellEvent::InstallFailed => self.step(env, Input::SnapshotFailed),
+                ShellEvent::SnapshotSent { to, ok } => {
+                    self.step(env, Input::SnapshotSent { to, ok });
+                }
+                ShellEvent::Flushed(meta) => {
+                    let meta = self.process.complete(meta);
+                    self.process.compactor.flushed(meta);
+                }
+                ShellEvent::Campaign => self.step(env, Input::Campaign),
+                ShellEvent::Unreachable(node) => self.step(env, Input::Unreachable(node)),
+                ShellEvent::Compact => self.process.compactor.force(),
+            }
+        }
+        Ok(())
+    }
+
+    fn transfers(&mut self, env: &mut Env) {
+        for to in std::mem::take(&mut self.process.inbox.transfers) {
+            if self
+                .process
+                .core
+                .step(self.tick, Input::Transfer { to })
+                .is_ok()
+            {
+                env.counts.transfers += 1;
+            }
+        }
+    }
+
+    fn expire(&mut self, env: &mut Env) -> Check {
+        self.expire_writes(env);
+        self.expire_reads(env);
+        self.expire_views(env);
+        Ok(())
+    }
+
+    /// Does all that the core wants done.
+    fn drain(&mut self, env: &mut Env) -> Check {
+        while let Some(ready) = self.process.core.ready() {
+            self.carry_out(env, ready)?;
+        }
+        // The lease moves with heartbeats, which may leave nothing else to do.
+        self.process.published.lease = self.process.core.lease_until();
+        Ok(())
+    }
+
+    /// In the order of `Driver::carry_out`.
+    fn carry_out(&mut self, env: &mut Env, ready: Ready) -> Check {
+        self.process.published.lease = self.process.core.lease_until();
+        let commit = self.process.core.commit();
+        self.process.published.commit = self.process.published.commit.max(commit);
+        if !ready.writes.is_empty() {
+            let status = self.process.core.status();
+            let leads = (status.role == Role::Leader).then_some((status.ballot, commit));
+            env.checks.on_writes(self.id, &ready.writes, leads)?;
+            self.count_writes(env, &ready.writes);
+            self.append(env, ready.seq, ready.writes);
+        }
+        for message in ready.messages {
+            self.send(env, message)?;
+        }
+        if !ready.messages_after_persist.is_empty() {
+            self.process
+                .unsent
+                .push_back((ready.seq, ready.messages_after_persist));
+            self.send_durable(env)?;
+        }
+        if !ready.committed.is_empty() {
+            let status = self.process.core.status();
+            let new = env
+                .checks
+                .on_committed(self.id, &status, &ready.committed)?;
+            env.counts.commits += new;
+            for entry in &ready.committed {
+                words::committed(env, self.id, entry, &status);
+                if new > 0 && entry.kind == EntryKind::Config {
+                    env.counts.config_changes += 1;
+                    if let Ok(command) = ConfigCommand::decode(entry.data.clone()) {
+                        env.committed_members = command.membership;
+                    }
+                }
+            }
+            self.process.queue.extend(ready.committed);
+            self.process.start_applying(env, self.slot, self.epoch);
+        }
+        if let Some(role) = ready.role {
+            words::role(env, self.id, &role);
+            self.process.role = role;
+        }
+        self.answer_reads(env, ready.reads, ready.failed_reads)?;
+        self.dropped(env, ready.dropped)?;
+        if let Some(install) = ready.install {
+            words::install(env, self.id, &install);
+            env.counts.snapshots_begun += 1;
+            self.process.fetch = Some(Fetch::new(install));
+            let (slot, epoch) = (self.slot, self.epoch);
+            env.after(100, Event::Fetch { slot, epoch });
+        }
+        Ok(())
+    }
+
+    fn count_writes(&self, env: &mut Env, writes: &[Write]) {
+        for write in writes {
+            words::write(env, self.id, write);
+            match write {
+                Write::TruncateFrom(_) => env.counts.truncations += 1,
+                Write::Put(_) | Write::Reset(_) | Write::Advance(_) | Write::HardState(_) => {}
+            }
+        }
+    }
+
+    pub(super) fn send(&mut self, env: &mut Env, message: Message) -> Check {
+        env.checks.on_send(&message)?;
+        env.send(self.slot, message);
+        Ok(())
+    }
+
+    /// Sends what waited for the writes that are durable now.
+    fn send_durable(&mut self, env: &mut Env) -> Check {
+        while self
+            .process
+            .unsent
+            .front()
+            .is_some_and(|(seq, _)| *seq <= self.process.persisted)
+        {
+            let held = self.process.unsent.pop_front();
+            for message in held.into_iter().flat_map(|(_, held)| held) {
+                self.send(env, message)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,237 @@
+//! Named cuts, and how long each algorithm takes to have a working leader again.
+//!
+//! No other faults: a group of production timing (election timeout 100 ticks of 10 ms, heartbeats every 10) elects a
+//! leader and works for a while; then links are cut around that leader, and the ticks count until something that was
+//! asked for after the cut is committed.
+
+use std::fmt;
+
+use synod_consensus_core::{Algorithm, Role};
+
+use crate::choices::Choices;
+use crate::command::OpId;
+use crate::event::Event;
+use crate::flavour::Flavour;
+use crate::invariants::{Check, LIVENESS};
+use crate::plan::Plan;
+use crate::report::Failure;
+use crate::run::{Options, guarded};
+use crate::time::{TICK_US, Time};
+use crate::world::World;
+
+/// A way in which links are cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Topology {
+    /// Three nodes; the leader and one follower don't reach each other, the third reaches both (Cloudflare, 2020-11-02:
+    /// "A Byzantine failure in the real world").
+    PartialPartition,
+    /// Five nodes in a row, the leader at its end: only the middle one reaches a majority.
+    Chain,
+    /// Five nodes; all reach only one, and that one missed the last entries (OmniPaxos, EuroSys 2023, §2: the
+    /// constrained election).
+    StaleHub,
+    /// Five nodes; the leader reaches one only, and that one belongs to the majority that could elect another leader:
+    /// its promise to the old leader must end.
+    LeaseBridge,
+    /// Three nodes; the leader can send to all and hears nobody.
+    DeafLeader,
+    /// Five nodes; the leader is alone.
+    LostLeader,
+}
+
+impl Topology {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::PartialPartition,
+        Self::Chain,
+        Self::StaleHub,
+        Self::LeaseBridge,
+        Self::DeafLeader,
+        Self::LostLeader,
+    ];
+
+    const fn nodes(self) -> u64 {
+        match self {
+            Self::PartialPartition | Self::DeafLeader => 3,
+            Self::Chain | Self::StaleHub | Self::LeaseBridge | Self::LostLeader => 5,
+        }
+    }
+}
+
+impl fmt::Display for Topology {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::PartialPartition => "partial partition (Cloudflare 2020)",
+            Self::Chain => "chain",
+            Self::StaleHub => "only the quorum-connected node is stale",
+            Self::LeaseBridge => "bridge with lease",
+            Self::DeafLeader => "deaf leader",
+            Self::LostLeader => "leader alone",
+        })
+    }
+}
+
+/// What one run showed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recovery {
+    /// Ticks from the cut to the first commit; none where there was none as long as the cut lasted.
+    pub ticks: Option<u64>,
+    /// Where there was none: ticks from the end of the cut to the first commit.
+    pub ticks_after_heal: Option<u64>,
+    /// Leaders elected from the cut on.
+    pub leaders: u64,
+}
+
+/// Election timeouts for which a cut lasts.
+const CUT_ELECTIONS: u64 = 30;
+/// Election timeouts after a commit in which leaders are counted: a working leader stays.
+const WATCH_ELECTIONS: u64 = 10;
+
+/// Runs one seed of a topology.
+///
+/// # Errors
+/// A rule that was broken, also that there is a commit after the end of the cut.
+pub fn measure(
+    algorithm: Algorithm,
+    topology: Topology,
+    seed: u64,
+) -> Result<Recovery, Box<Failure>> {
+    let options = Options::new(algorithm, Flavour::Calm, seed);
+    let result = guarded(|| {
+        let choices = Choices::from_seed(seed, false);
+        let plan = Plan::quiet(topology.nodes(), seed);
+        let mut world = World::with_plan(&options, choices, plan)?;
+        world.recover(topology)
+    });
+    result.map_err(|violation| Box::new(Failure::new(&options, violation)))
+}
+
+impl World {
+    fn recover(&mut self, topology: Topology) -> Check<Recovery> {
+        let election = self.env.plan.election_ticks * TICK_US;
+        let settled = self.await_commit(20 * election)?;
+        LIVENESS.ensure(settled.is_some(), || {
+            "no leader at the beginning".to_owned()
+        })?;
+        let now = self.env.now;
+        self.run_until(now + election, |_| false)?;
+        let leader = self.leader().map_or(0, |(slot, _)| slot);
+        if topology == Topology::StaleHub {
+            // The hub-to-be misses some entries.
+            let hub = self.other(leader, 1);
+            self.isolate(hub);
+            for _ in 0..3 {
+                self.await_commit(election)?;
+            }
+        }
+        self.cut_around(topology, leader);
+        let leaders = self.env.counts.leaders;
+        let ticks = self.await_commit(CUT_ELECTIONS * election)?;
+        let ticks_after_heal = if ticks.is_some() {
+            let now = self.env.now;
+            self.run_until(now + WATCH_ELECTIONS * election, |_| false)?;
+            None
+        } else {
+            self.env.net.heal();
+            let healed = self.await_commit(CUT_ELECTIONS * election)?;
+            LIVENESS.ensure(healed.is_some(), || {
+                format!("no commit after {topology} has ended: {}", self.describe())
+            })?;
+            healed
+        };
+        Ok(Recovery {
+            ticks,
+            ticks_after_heal,
+            leaders: self.env.counts.leaders - leaders,
+        })
+    }
+
+    /// Another node than this one.
+    fn other(&self, leader: usize, number: usize) -> usize {
+        (leader + number) % self.nodes.len()
+    }
+
+    fn cut_around(&mut self, topology: Topology, leader: usize) {
+        self.env.net.heal();
+        let count = self.nodes.len();
+        let others: Vec<usize> = (1..count)
+            .map(|number| self.other(leader, number))
+            .collect();
+        let joined: Vec<(usize, usize)> = match (topology, others.as_slice()) {
+            (Topology::PartialPartition, [a, b, ..]) => vec![(leader, *b), (*a, *b)],
+            (Topology::Chain, [a, b, c, d, ..]) => {
+                vec![(leader, *a), (*a, *b), (*b, *c), (*c, *d)]
+            }
+            (Topology::StaleHub, [hub, rest @ ..]) => {
+                let spokes = rest.iter().map(|spoke| (*hub, *spoke));
+                spokes.chain([(*hub, leader)]).collect()
+            }
+            // The leader and its friend on one side, two on the other; the friend is cut off by the leader too.
+            (Topology::LeaseBridge, [_friend, bridge, c, d, ..]) => {
+                vec![(leader, *bridge), (*bridge, *c), (*bridge, *d), (*c, *d)]
+            }
+            (Topology::LostLeader, rest) => pairs(rest),
+            (Topology::DeafLeader, rest) => {
+                for other in rest {
+                    self.env.net.cut(*other, leader);
+                }
+                return;
+            }
+            (
+                Topology::PartialPartition
+                | Topology::Chain
+                | Topology::StaleHub
+                | Topology::LeaseBridge,
+                _,
+            ) => return,
+        };
+        for a in 0..count {
+            for b in 0..count {
+                if a != b && !joined.contains(&(a, b)) && !joined.contains(&(b, a)) {
+                    self.env.net.cut(a, b);
+                }
+            }
+        }
+    }
+
+    /// Ticks until something that is asked for now is committed.
+    fn await_commit(&mut self, within: Time) -> Check<Option<u64>> {
+        let began = self.env.now;
+        let mut probes: Vec<OpId> = Vec::new();
+        let mut next = began;
+        self.env.after(0, Event::Pulse);
+        let done = self.run_until(began + within, |world| {
+            if world.env.now >= next {
+                next = world.env.now + TICK_US;
+                world.env.after(TICK_US, Event::Pulse);
+                for slot in world.leaders() {
+                    probes.push(world.probe(slot));
+                }
+            }
+            let once = &world.env.checks.once;
+            let done = probes.iter().any(|op| once.has_happened(*op));
+            let recent = probes.len().saturating_sub(400);
+            probes.drain(..recent);
+            done
+        })?;
+        Ok(done.then(|| (self.env.now - began) / TICK_US))
+    }
+
+    /// All that think they lead.
+    fn leaders(&self) -> Vec<usize> {
+        let leads = |node: &&crate::node::Node| {
+            node.process()
+                .is_some_and(|process| process.role.role == Role::Leader)
+        };
+        self.nodes
+            .iter()
+            .filter(leads)
+            .map(|node| node.slot)
+            .collect()
+    }
+}
+
+fn pairs(slots: &[usize]) -> Vec<(usize, usize)> {
+    let all = slots.iter().flat_map(|a| slots.iter().map(|b| (*a, *b)));
+    all.filter(|(a, b)| a < b).collect()
+}
