@@ -43,11 +43,13 @@
 //!
 //! # What it guarantees
 //!
-//! - One leader a ballot, and each has all committed entries; committed entries never change (Raft §5).
+//! - One leader a ballot, and each has (Raft) or gets (Multi-Paxos) all committed entries; committed entries
+//!   never change (Raft §5; "Paxos Made Simple" §2). Of Multi-Paxos that is their index, id, kind and data:
+//!   the ballot of an entry may differ from node to node, and no state machine may depend on it.
 //! - A proposal is appended at most once, also when it was forwarded and the message duplicated. Where the
 //!   core refuses or drops one ([`Rejected`]), it was not appended and never will be. Otherwise its outcome
 //!   is unknown until an entry with its id is applied. The core never proposes anything twice.
-//! - A [`ReadState`] is linearizable. [`ReadMode::Index`] needs nothing but Raft; [`ReadMode::Lease`] also
+//! - A [`ReadState`] is linearizable. [`ReadMode::Index`] needs nothing but the algorithm; [`ReadMode::Lease`] also
 //!   that clocks drift no more than configured.
 //!
 //! # Leases
@@ -66,19 +68,37 @@
 //! - *A membership change moves the quorum.* Each configuration's majority overlaps with that of the next,
 //!   through the joint one, and acknowledging entries promises as answering heartbeats does.
 //!
+//! Both algorithms have the same leases. In Multi-Paxos it is the `Prepare` of another candidate that is not
+//! answered, and two leaders may have the same round, so that a candidate which was told to campaign says
+//! by which leader ([`Handover`]).
+//!
 //! # Membership
 //!
-//! A configuration counts from when it is appended (and no longer if it is truncated); one change at a
+//! In Raft a configuration counts from when it is appended (and no longer if it is truncated); one change at a
 //! time; each change of voters goes through a joint configuration, which the leader ends by itself. Learners
 //! are promoted when they have nine tenths of the log. A sole voter can't add a voter, since the joint
 //! configuration would need the new one's vote to commit: add a learner and promote it. A removed node is
 //! told so, if it can be reached.
 //!
+//! Multi-Paxos has no joint configuration: one entry changes the membership for all slots after it. Nothing is
+//! proposed there before majorities of the old and of the new voters hold it (proposals wait meanwhile), and
+//! it is handed out when the slot after it is chosen, too: then a majority of the new voters durably knows it,
+//! and the old ones may be switched off. [`Status::membership`] is the last one chosen. A node that joins
+//! always begins with a snapshot, since to settle the first configuration of its log it needs the one before.
+//! The other rules and refusals are those of Raft.
+//!
+//! # Raft or Multi-Paxos
+//!
+//! Any voter that a quorum answers can lead in Multi-Paxos, whatever its log: phase 1 brings it what it lacks.
+//! In Raft it must have a log that a quorum's logs don't surpass. On the other hand a new Raft leader need not
+//! ask for anything, and its log never has gaps. Both are the same code but for what [`Algorithm`] decides.
+//!
 //! # Where to read on
 //!
-//! `raft.rs` dispatches; `election.rs`, `leader.rs`, `follower.rs`, `reads.rs`, `members.rs`, `transfer.rs`
-//! and `forward.rs` are the protocol, `storage.rs` says what is durable. `tests/scenarios` shows each rule
-//! at work.
+//! `core.rs` dispatches, and `core/protocol.rs` says what an algorithm decides. `core/raft` and `core/paxos` are
+//! the algorithms; the synod, agreement on one value, is `core/paxos/synod.rs`. What they share is beside them:
+//! `election.rs`, `leader.rs`, `follower.rs`, `reads.rs`, `members.rs`, `transfer.rs` and `forward.rs`, and
+//! `storage.rs` says what is durable. `tests/scenarios` shows each rule at work.
 
 mod algorithm;
 mod config;

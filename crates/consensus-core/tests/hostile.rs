@@ -1,16 +1,19 @@
 //! Whatever peers and shells say, a core neither panics nor contradicts itself.
 
+#![expect(clippy::unwrap_used, reason = "a test")]
+
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use synod_consensus_core::{
-    AppendOutcome, Body, Change, ConfigCommand, Consensus, CoreConfig, Entry, EntryKind,
-    ForwardToken, Input, MemberChange, Membership, Message, Proposal, Raft, ReadContext, ReadMode,
-    Rejected, Restored, SnapshotMeta, TransferEpoch, Write,
+    Algorithm, AppendOutcome, Body, Change, ConfigCommand, CoreConfig, Entry, EntryKind,
+    ForwardToken, Handover, Input, MemberChange, Membership, Message, Proposal, ReadContext,
+    ReadMode, Rejected, Restored, SnapshotMeta, TransferEpoch, Write,
 };
 use synod_types::{Ballot, Index, LogPosition, NodeId, RequestId, Tick, WriteSeq};
 
-struct Rng(u64);
+/// A source of nonsense of one algorithm's kind. The core at hand is node 1.
+struct Rng(u64, Algorithm);
 
 impl Rng {
     fn below(&mut self, bound: u64) -> u64 {
@@ -34,7 +37,10 @@ impl Rng {
             } else {
                 self.below(6)
             },
-            node: u64::from(self.below(200) == 0),
+            node: match self.1 {
+                Algorithm::Raft => u64::from(self.below(200) == 0),
+                Algorithm::MultiPaxos => self.below(2) * self.below(5) + 1,
+            },
         }
     }
 
@@ -110,7 +116,10 @@ impl Rng {
             .collect()
     }
 
-    fn body(&mut self) -> Body {
+    fn body(&mut self, ballot: Ballot) -> Body {
+        if self.1 == Algorithm::MultiPaxos && self.below(2) == 0 {
+            return self.paxos_body(ballot);
+        }
         let token = ForwardToken {
             session: self.below(2),
             number: self.below(4),
@@ -172,6 +181,47 @@ impl Rng {
         }
     }
 
+    fn paxos_body(&mut self, ballot: Ballot) -> Body {
+        match self.below(8) {
+            0 => Body::Prepare {
+                from: self.index(),
+                transfer: (self.below(4) == 0).then(|| Handover {
+                    by: self.ballot(),
+                    transfers: TransferEpoch(0),
+                }),
+            },
+            1 | 2 => {
+                let before = self.position();
+                let commit = self.index();
+                Body::Promise {
+                    from: before.index.next(),
+                    commit,
+                    entries: self.entries(before),
+                    next: (self.below(4) == 0).then(|| self.index()),
+                    snapshot: (self.below(8) == 0).then(|| self.meta()),
+                }
+            }
+            3 => Body::Nack,
+            4 | 5 => {
+                let prev = self.index();
+                let entries = self.entries(LogPosition {
+                    ballot,
+                    index: prev,
+                });
+                Body::Accept {
+                    prev,
+                    entries,
+                    commit: self.index(),
+                }
+            }
+            6 => Body::Accepted { upto: self.index() },
+            _ => Body::Gap {
+                prev: self.index(),
+                held: self.index(),
+            },
+        }
+    }
+
     fn proposal(&mut self) -> Proposal {
         Proposal {
             id: RequestId::NONE,
@@ -214,22 +264,38 @@ impl Rng {
             11 => Input::Unreachable(self.node()),
             12..=15 => Input::Persisted(seq),
             16..=18 => Input::Tick,
-            _ => Input::Message(Message {
-                from: self.node(),
-                to: NodeId::new(1),
-                ballot: self.ballot(),
-                body: self.body(),
-            }),
+            _ => {
+                let from = self.node();
+                let mut ballot = self.ballot();
+                if self.1 == Algorithm::MultiPaxos && self.below(2) == 0 {
+                    ballot.node = from.get();
+                }
+                Input::Message(Message {
+                    from,
+                    to: NodeId::new(1),
+                    ballot,
+                    body: self.body(ballot),
+                })
+            }
         }
     }
 }
 
 #[test]
-fn nonsense_does_no_harm() {
+fn nonsense_does_no_harm_to_raft() {
+    suffer(Algorithm::Raft);
+}
+
+#[test]
+fn nonsense_does_no_harm_to_multi_paxos() {
+    suffer(Algorithm::MultiPaxos);
+}
+
+fn suffer(algorithm: Algorithm) {
     let mut leaders = 0;
     let mut refused = 0;
     for seed in 0..20_000 {
-        let mut rng = Rng(seed * 77);
+        let mut rng = Rng(seed * 77, algorithm);
         let mut config = CoreConfig::new(NodeId::new(1), seed);
         config.pre_vote = seed % 2 == 0;
         config.election_ticks = 10;
@@ -244,7 +310,7 @@ fn nonsense_does_no_harm() {
             applied: start,
             ..Restored::default()
         };
-        let mut core = Raft::new(config, restored, Tick::ZERO).unwrap();
+        let mut core = algorithm.start(config, restored, Tick::ZERO).unwrap();
         let (mut now, mut seq, mut handed) = (0, WriteSeq::ZERO, Index::ZERO);
         for _ in 0..60 {
             now += rng.below(8);
@@ -274,7 +340,11 @@ fn nonsense_does_no_harm() {
                     }
                 });
                 let puts: Vec<Index> = puts.collect();
-                assert!(puts.windows(2).all(|pair| pair[1] == pair[0].next()));
+                let step = |pair: &[Index]| match algorithm {
+                    Algorithm::Raft => pair[1] == pair[0].next(),
+                    Algorithm::MultiPaxos => true,
+                };
+                assert!(puts.windows(2).all(step));
             }
             let status = core.status();
             leaders += u64::from(status.role == synod_consensus_core::Role::Leader);

@@ -36,6 +36,7 @@ impl<P: Protocol> Core<P> {
         let last = meta.last;
         let known = P::knows(self, last);
         if last.index < self.handed
+            || last.index == Index::MAX
             || !P::is_ballot(last.ballot)
             || (!known && (last.index <= self.commit || matches!(self.part, Part::Leader(_))))
             || meta.membership.validate().is_err()

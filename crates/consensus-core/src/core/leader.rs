@@ -219,11 +219,12 @@ impl<P: Protocol> Source<'_, P> {
                 }
                 PeerMode::Snapshot => self.now >= peer.offer_at,
             };
-            if !wants {
+            let joins = self.joins(node, peer);
+            if !wants || (joins && self.applied == Index::ZERO) {
                 break;
             }
             let body = match self.log.position_at(peer.next.prev()) {
-                Some(prev) if peer.mode != PeerMode::Snapshot => self.append(prev, peer),
+                Some(prev) if peer.mode != PeerMode::Snapshot && !joins => self.append(prev, peer),
                 Some(_) | None => self.offer(peer),
             };
             out.push(self.message(node, body));
@@ -237,6 +238,13 @@ impl<P: Protocol> Source<'_, P> {
             peer.told_commit = self.commit;
             out.push(self.message(node, Body::Commit { commit }));
         }
+    }
+
+    /// Whether the peer begins with nothing, and must not begin with the log.
+    fn joins(&self, node: NodeId, peer: &Peer) -> bool {
+        P::JOINS_BY_SNAPSHOT
+            && peer.next == Index::new(1)
+            && !self.configs.at(self.log.start().index).contains(node)
     }
 
     fn append(&self, prev: LogPosition, peer: &mut Peer) -> Body {

@@ -65,8 +65,21 @@ enum Origin {
 impl Protocol for PaxosRules {
     type Campaign = Phase1;
 
+    /// To find out whether the first configuration in its log was chosen, a node needs the one before.
+    const JOINS_BY_SNAPSHOT: bool = true;
+
     fn load(restored: Restored) -> Result<Loaded, ConfigError> {
         load::load(restored)
+    }
+
+    /// A configuration that it has accepted may have been chosen.
+    fn is_sole(loaded: &Loaded, node: NodeId) -> bool {
+        let accepted = loaded.log.from(loaded.log.start().index.next());
+        loaded.configs.current().is_sole_voter(node)
+            && accepted
+                .filter(|entry| entry.kind == EntryKind::Config)
+                .filter_map(|entry| ConfigCommand::decode(entry.data.clone()).ok())
+                .all(|command| command.membership.is_sole_voter(node))
     }
 
     fn is_ballot(ballot: Ballot) -> bool {

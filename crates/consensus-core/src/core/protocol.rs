@@ -15,8 +15,14 @@ pub trait Protocol: Sized + Clone + Debug + Default + PartialEq + Eq + Hash + Se
     /// What a candidate has.
     type Campaign: Clone + Debug + PartialEq + Eq + Hash + Send;
 
+    /// Whether a node that joins needs to know the membership before the first entry.
+    const JOINS_BY_SNAPSHOT: bool;
+
     /// Checks what was restored.
     fn load(restored: Restored) -> Result<Loaded, ConfigError>;
+
+    /// Whether certainly nobody else had a vote before the restart.
+    fn is_sole(loaded: &Loaded, node: NodeId) -> bool;
 
     /// Whether some leader can have had this ballot.
     fn is_ballot(ballot: Ballot) -> bool;

@@ -23,8 +23,15 @@ pub struct RaftRules;
 impl Protocol for RaftRules {
     type Campaign = Votes;
 
+    /// The last configuration in its log is all that counts for a node.
+    const JOINS_BY_SNAPSHOT: bool = false;
+
     fn load(restored: Restored) -> Result<Loaded, ConfigError> {
         load::load(restored)
+    }
+
+    fn is_sole(loaded: &Loaded, node: NodeId) -> bool {
+        loaded.configs.current().is_sole_voter(node)
     }
 
     /// Terms have no node.

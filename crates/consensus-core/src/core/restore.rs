@@ -21,6 +21,7 @@ impl<P: Protocol> Core<P> {
         config.validate()?;
         let mut rng = Rng::new(config.seed);
         let loaded = P::load(restored)?;
+        let is_sole = P::is_sole(&loaded, config.id);
         let hard_state = loaded.hard_state;
         let mut ballot = hard_state.ballot;
         let mut vote = hard_state.vote;
@@ -33,7 +34,6 @@ impl<P: Protocol> Core<P> {
         if let Some(write) = loaded.replace {
             storage.replace(write, loaded.log.start().index);
         }
-        let is_sole = loaded.configs.current().is_sole_voter(config.id);
         let has_past = ballot > Ballot::ZERO;
         let silent_until = if has_past && !is_sole && config.check_quorum {
             now.plus(config.election_ticks)

@@ -107,6 +107,30 @@ fn the_same_seed_gives_the_same_trace(algorithm: Algorithm) {
 }
 
 #[test]
+#[ignore = "takes as long as it is told to"]
+#[expect(clippy::disallowed_methods, reason = "chosen by hand")]
+fn many_seeds() {
+    let number = |name, default: u64| {
+        let value = std::env::var(name).ok();
+        value.map_or(default, |text| text.parse().unwrap())
+    };
+    let first = number("SYNOD_SEED", 100_000);
+    let seeds = first..first + number("SYNOD_SEEDS", 1000);
+    let chosen = std::env::var("SYNOD_ALGORITHM").ok();
+    for algorithm in Algorithm::ALL {
+        if chosen
+            .as_ref()
+            .is_none_or(|name| *name == algorithm.to_string())
+        {
+            for flavour in world::Flavour::ALL {
+                let counts = run(algorithm, seeds.clone(), flavour);
+                println!("{algorithm} {flavour:?} {counts:?}");
+            }
+        }
+    }
+}
+
+#[test]
 #[ignore = "for looking at a seed"]
 #[expect(clippy::disallowed_methods, reason = "chosen by hand")]
 fn one_seed() {

@@ -27,6 +27,16 @@ pub(crate) enum Flavour {
     Leases,
 }
 
+impl Flavour {
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Everything,
+        Self::FixedMembers,
+        Self::Churn,
+        Self::Plain,
+        Self::Leases,
+    ];
+}
+
 /// What has happened, to know that a test tests something.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {

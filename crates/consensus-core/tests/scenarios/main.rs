@@ -1,5 +1,7 @@
 //! Readable scenarios with exact outputs: what one core does with each input.
 //!
+//! Raft's are here, those of Multi-Paxos in `paxos`.
+//!
 //! Each `.txt` file has scenarios of inputs (`> ...`, or `>> ...` to let the core collect its output) and
 //! below each the whole output. `script.rs` gives the words. After an intended change build with
 //! `SYNOD_BLESS=1 cargo test -p synod-consensus-core --test scenarios`, and read the difference.
@@ -11,12 +13,14 @@ mod script;
 
 use std::path::Path;
 
-fn play(name: &str) {
+use synod_consensus_core::Algorithm;
+
+fn play(algorithm: Algorithm, name: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("tests/scenarios")
         .join(name);
     let expected = std::fs::read_to_string(&path).unwrap();
-    let actual = script::play(&expected);
+    let actual = script::play(algorithm, &expected);
     if option_env!("SYNOD_BLESS").is_some() {
         std::fs::write(&path, actual).unwrap();
         return;
@@ -28,19 +32,37 @@ fn play(name: &str) {
 }
 
 macro_rules! scenarios {
-    ($($name:ident),* $(,)?) => {
-        $(#[test] fn $name() { play(concat!(stringify!($name), ".txt")); })*
+    ($algorithm:ident in $folder:literal: $($name:ident),* $(,)?) => {
+        $(#[test] fn $name() {
+            let name = concat!($folder, stringify!($name), ".txt");
+            super::play(super::Algorithm::$algorithm, name);
+        })*
     };
 }
 
-scenarios!(
-    elections,
-    replication,
-    persistence,
-    reads,
-    transfer,
-    membership,
-    snapshots,
-    forwarding,
-    restart,
-);
+mod raft {
+    scenarios!(
+        Raft in "":
+        elections,
+        replication,
+        persistence,
+        reads,
+        transfer,
+        membership,
+        snapshots,
+        forwarding,
+        restart,
+    );
+}
+
+mod multi_paxos {
+    scenarios!(
+        MultiPaxos in "paxos/":
+        phase1,
+        phase2,
+        leases,
+        reconfiguration,
+        catch_up,
+        restart,
+    );
+}

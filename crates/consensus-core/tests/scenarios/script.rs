@@ -1,5 +1,5 @@
-//! Inputs as text. Positions are `term/index`, entries `term/index=data`, where data may be `noop`, a
-//! membership in braces, or `word*n` for n bytes.
+//! Inputs as text. A ballot is a term, or `round.node` in Multi-Paxos. Positions are `ballot/index`, entries
+//! `ballot/index=data`, where data may be `noop`, a membership in braces, or `word*n` for n bytes.
 //!
 //! ```text
 //! ## title             a new scenario
@@ -17,25 +17,25 @@
 
 use bytes::Bytes;
 use synod_consensus_core::{
-    AppendOutcome, Body, Change, ConfigCommand, Consensus, CoreConfig, Entry, EntryKind,
-    ForwardToken, Input, MemberChange, Membership, Message, Priority, Proposal, Raft, ReadContext,
-    ReadMode, Rejected, Restored, SnapshotMeta, TransferEpoch,
+    Algorithm, AppendOutcome, Body, Change, ConfigCommand, Consensus, CoreConfig, Entry, EntryKind,
+    ForwardToken, Handover, Input, MemberChange, Membership, Message, Priority, Proposal,
+    ReadContext, ReadMode, Rejected, Restored, SnapshotMeta, TransferEpoch,
 };
 use synod_types::{Ballot, Index, LogPosition, NodeId, RequestId, Tick, WriteSeq};
 
 use crate::render;
 
 /// Plays a file of scenarios and returns it with the actual outputs in place of the expected ones.
-pub(crate) fn play(text: &str) -> String {
+pub(crate) fn play(algorithm: Algorithm, text: &str) -> String {
     let mut out = String::new();
-    let mut player = Player::default();
+    let mut player = Player::new(algorithm);
     for line in text.lines() {
         if line.is_empty() || line.starts_with('#') {
             out.push_str(line);
             out.push('\n');
         }
         if line.starts_with("##") {
-            player = Player::default();
+            player = Player::new(algorithm);
         }
         let Some(input) = line.strip_prefix('>') else {
             continue;
@@ -54,10 +54,10 @@ pub(crate) fn play(text: &str) -> String {
     out
 }
 
-#[derive(Default)]
 struct Player {
+    algorithm: Algorithm,
     id: NodeId,
-    core: Option<Raft>,
+    core: Option<Box<dyn Consensus>>,
     now: Tick,
     seq: WriteSeq,
     requests: u64,
@@ -68,6 +68,19 @@ struct Player {
 }
 
 impl Player {
+    fn new(algorithm: Algorithm) -> Self {
+        Self {
+            algorithm,
+            id: NodeId::NONE,
+            core: None,
+            now: Tick::ZERO,
+            seq: WriteSeq::ZERO,
+            requests: 0,
+            token: 0,
+            forwarded: 0,
+        }
+    }
+
     fn input(&mut self, text: &str, drain: bool) -> Vec<String> {
         let mut lines = Vec::new();
         if let Some(rest) = text.strip_prefix("start ") {
@@ -105,13 +118,21 @@ impl Player {
 
     fn elect(&mut self) {
         let status = self.core.as_ref().unwrap().status();
-        let ballot = status.ballot.round + 1;
         let id = self.id;
+        let round = status.ballot.round + 1;
+        let (ballot, help) = match self.algorithm {
+            Algorithm::Raft => (round.to_string(), "vote-reply yes".to_owned()),
+            Algorithm::MultiPaxos => {
+                let from = status.commit.next();
+                let promise = format!("promise {from} [] commit={}", status.commit);
+                (format!("{round}.{id}"), promise)
+            }
+        };
         self.input(&format!("at {}", self.now.get() + 40), true);
         self.input("persisted", true);
         for node in status.membership.members() {
             if node != id && status.membership.is_voter(node) {
-                self.input(&format!("{node}>{id} t{ballot} vote-reply yes"), true);
+                self.input(&format!("{node}>{id} t{ballot} {help}"), true);
             }
         }
         self.input("persisted", true);
@@ -148,7 +169,7 @@ impl Player {
         for word in &words[3..] {
             let (key, value) = word.split_once('=').unwrap();
             match key {
-                "term" => restored.hard_state.ballot = Ballot::term(number(value)),
+                "term" => restored.hard_state.ballot = ballot(value),
                 "vote" => restored.hard_state.vote = Some(node(value)),
                 "commit" => restored.hard_state.commit = Index::new(number(value)),
                 "log" => restored.entries = value.split(';').map(entry).collect(),
@@ -177,7 +198,7 @@ impl Player {
                 _ => panic!("{key}"),
             }
         }
-        self.core = Some(Raft::new(config, restored, self.now)?);
+        self.core = Some(self.algorithm.start(config, restored, self.now)?);
         Ok(())
     }
 
@@ -219,7 +240,7 @@ impl Player {
                 Input::Message(Message {
                     from: node(from),
                     to: node(to),
-                    ballot: Ballot::term(number(word(1).strip_prefix('t').unwrap())),
+                    ballot: ballot(word(1).strip_prefix('t').unwrap()),
                     body: self.body(node(from), &words[2..]),
                 })
             }
@@ -350,7 +371,7 @@ impl Player {
                     .map(Index::new)
                     .map_err(|_| Rejected::NoLeader),
             },
-            _ => panic!("{words:?}"),
+            _ => paxos_body(words),
         }
     }
 
@@ -359,6 +380,54 @@ impl Player {
             session: 1,
             number: self.forwarded,
         }
+    }
+}
+
+/// What only Multi-Paxos says.
+fn paxos_body(words: &[&str]) -> Body {
+    let value = |at: usize| words[at].split_once('=').unwrap().1;
+    match words[0] {
+        "prepare" => Body::Prepare {
+            from: Index::new(number(words[1])),
+            transfer: (words.len() > 2).then(|| {
+                let (by, epoch) = value(2).split_once(':').unwrap();
+                Handover {
+                    by: ballot(by),
+                    transfers: TransferEpoch(number(epoch)),
+                }
+            }),
+        },
+        "promise" => {
+            let (entries, rest) = bracketed(&words[1..]);
+            let option = |name: &str| {
+                let found = rest.iter().filter_map(|word| word.split_once('='));
+                found.filter(|(key, _)| *key == name).map(|(_, v)| v).next()
+            };
+            Body::Promise {
+                from: Index::new(number(words[1])),
+                commit: Index::new(number(option("commit").unwrap())),
+                entries,
+                next: option("next").map(|next| Index::new(number(next))),
+                snapshot: option("snapshot").map(meta),
+            }
+        }
+        "nack" => Body::Nack,
+        "accept" => {
+            let (entries, rest) = bracketed(&words[1..]);
+            Body::Accept {
+                prev: Index::new(number(words[1])),
+                entries,
+                commit: Index::new(number(rest[0].split_once('=').unwrap().1)),
+            }
+        }
+        "accepted" => Body::Accepted {
+            upto: Index::new(number(words[1])),
+        },
+        "gap" => Body::Gap {
+            prev: Index::new(number(words[1])),
+            held: Index::new(number(value(2))),
+        },
+        _ => panic!("{words:?}"),
     }
 }
 
@@ -378,10 +447,30 @@ fn read_mode(text: &str) -> ReadMode {
     }
 }
 
+fn ballot(text: &str) -> Ballot {
+    match text.split_once('.') {
+        None => Ballot::term(number(text)),
+        Some((round, node)) => Ballot {
+            round: number(round),
+            node: number(node),
+        },
+    }
+}
+
+/// The entries between brackets, and the words after them.
+fn bracketed<'a>(words: &[&'a str]) -> (Vec<Entry>, Vec<&'a str>) {
+    let end = words.iter().position(|word| word.ends_with(']')).unwrap();
+    let inside = words[1..=end]
+        .iter()
+        .map(|word| word.trim_matches(['[', ']']));
+    let entries = inside.filter(|word| !word.is_empty()).map(entry).collect();
+    (entries, words[end + 1..].to_vec())
+}
+
 fn position(text: &str) -> LogPosition {
-    let (term, index) = text.split_once('/').unwrap();
+    let (at, index) = text.split_once('/').unwrap();
     LogPosition {
-        ballot: Ballot::term(number(term)),
+        ballot: ballot(at),
         index: Index::new(number(index)),
     }
 }

@@ -182,8 +182,16 @@ impl Core<PaxosRules> {
     /// Whether a correct acceptor may say this.
     fn check_chunk(&self, chunk: &Chunk) -> Result<(), Rejected> {
         let mut before = chunk.slot.prev();
+        // Slots without a vote were under way to the acceptor when it heard of later ones: no more than a
+        // leader has under way at a time, with room for one whose settings were others.
+        let config = &self.config;
+        let under_way = config
+            .max_inflight_bytes
+            .saturating_add(config.max_append_bytes);
+        let gap = 1024 + under_way / Entry::OVERHEAD_BYTES * 4;
         for entry in &chunk.entries {
             if entry.index <= before
+                || entry.index.since(before.max(self.commit)) > gap
                 || entry.ballot >= self.ballot
                 || (entry.kind == EntryKind::Config
                     && ConfigCommand::decode(entry.data.clone()).is_err())
