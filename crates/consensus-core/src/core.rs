@@ -4,6 +4,7 @@
 //! rest is the same code for all: time, roles, promises and leases, reads, flow control, forwarding,
 //! transfers, snapshots, and who is a member.
 
+mod broken;
 mod election;
 mod follower;
 mod forward;
@@ -33,6 +34,7 @@ use self::{
     rng::Rng,
     storage::Storage,
 };
+use crate::mutants::{Mutant, is_active};
 use crate::{
     Body, Consensus, CoreConfig, HardState, Input, Message, Ready, Rejected, Role, RoleChange,
     Status,
@@ -102,6 +104,9 @@ impl<P: Protocol> Consensus for Core<P> {
                 self.storage.persisted(seq);
                 P::own_vote_durable(self);
                 self.advance_commit();
+            }
+            Input::PersistFailed(_) if is_active(Mutant::FailedWriteIndexReused) => {
+                self.retract_unwritten();
             }
             Input::PersistFailed(_) => self.fail(),
             Input::Applied(index) => self.applied = self.applied.max(index.min(self.handed)),
@@ -231,17 +236,30 @@ impl<P: Protocol> Core<P> {
             return Ok(());
         }
         if ballot < self.ballot {
+            let is_ack = matches!(body, Body::AppendReply { .. } | Body::Accepted { .. });
+            if is_ack && is_active(Mutant::StaleAck) {
+                return self.on_current(from, body);
+            }
+            if matches!(body, Body::Accept { .. }) && is_active(Mutant::AcceptBelowPromise) {
+                self.ballot = ballot;
+                return self.on_current(from, body);
+            }
             self.on_stale(from, ballot, body);
             return Ok(());
         }
         if let Some(handover) = P::candidacy(ballot, &body)
             && self.refuses_to_vote(handover)
+            && !is_active(Mutant::LeaseIgnoredByVoters)
         {
             // Unheard, or its ballot would depose the leader.
             return Ok(());
         }
         if ballot > self.ballot {
-            self.become_follower(ballot, None);
+            if is_active(Mutant::BallotBeforeRole) {
+                self.set_ballot(ballot);
+            } else {
+                self.become_follower(ballot, None);
+            }
         }
         self.on_current(from, body)
     }
@@ -292,7 +310,11 @@ impl<P: Protocol> Core<P> {
             | Body::Commit { .. }
             | Body::Heartbeat { .. }
             | Body::Snapshot { .. }
-            | Body::TimeoutNow { .. } => self.send(from, Body::HeartbeatReply { round: 0 }),
+            | Body::TimeoutNow { .. } => {
+                if !is_active(Mutant::StaleLeaderNotTold) {
+                    self.send(from, Body::HeartbeatReply { round: 0 });
+                }
+            }
             Body::Vote { .. } => self.send(from, Body::VoteReply { granted: false }),
             Body::Prepare { .. } | Body::Accept { .. } => self.send(from, Body::Nack),
             Body::Forward { token, proposals } => self.on_forward(from, ballot, token, proposals),

@@ -108,6 +108,7 @@ mod entry;
 mod input;
 mod membership;
 mod message;
+pub mod mutants;
 mod ready;
 mod rejected;
 mod status;

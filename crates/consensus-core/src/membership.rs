@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use synod_types::NodeId;
 
+use crate::mutants::{Mutant, is_active};
 use crate::{Change, ChangeError};
 
 /// The members of a group. While it changes there are two sets of voters, and everything needs a majority
@@ -219,7 +220,9 @@ fn majority_value(nodes: &BTreeSet<NodeId>, value_of: &impl Fn(NodeId) -> u64) -
     /// Groups up to this size are sorted on the stack: this runs for every acknowledgement.
     const INLINE: usize = 9;
     let pick = |values: &mut [u64]| {
-        values.sort_unstable();
+        if !is_active(Mutant::QuorumUnsorted) {
+            values.sort_unstable();
+        }
         // Of n ascending values, the one at (n - 1) / 2 is reached by n / 2 + 1 nodes.
         values[(values.len() - 1) / 2]
     };

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use synod_types::{Ballot, Index, LogPosition, NodeId, RequestId, Tick};
 
 use super::{Core, Leading, Part, Protocol};
+use crate::mutants::{Mutant, is_active};
 use crate::{Body, EntryKind, Handover, Priority, Rejected, TransferEpoch};
 
 /// Answers to a campaign.
@@ -33,7 +34,7 @@ impl<P: Protocol> Core<P> {
         self.set_leader(None);
         self.part = Part::Follower;
         if self.may_campaign() {
-            if self.config.pre_vote {
+            if self.config.pre_vote && !is_active(Mutant::CampaignWithoutPreVote) {
                 self.pre_campaign();
             } else {
                 P::campaign(self, None);
@@ -72,6 +73,10 @@ impl<P: Protocol> Core<P> {
     /// Draws the election timeout anew and starts it: once for each campaign, or two nodes that drew the
     /// same could split the vote for ever.
     pub(super) fn draw_timeout(&mut self) {
+        if is_active(Mutant::TimeoutDrawnOnce) && self.election_timeout > 0 {
+            self.election_deadline = self.now.plus(self.election_timeout);
+            return;
+        }
         let base = self.config.election_ticks;
         self.election_timeout = match self.config.priority {
             Priority::High => base + self.rng.below(base / 2),
@@ -141,6 +146,9 @@ impl<P: Protocol> Core<P> {
         }
         self.set_leader(leader);
         if let Part::Leader(leading) = part {
+            if is_active(Mutant::CommitLostOnStepDown) {
+                self.commit = self.commit.min(self.storage.durable());
+            }
             self.fail_reads_of(*leading);
             P::stepped_down(self);
             self.draw_timeout();
@@ -194,6 +202,10 @@ impl<P: Protocol> Core<P> {
         if self.now < self.silent_until {
             return true;
         }
+        let own = self.membership().is_voter(self.config.id);
+        if is_active(Mutant::OwnConfigGovernsVotes) && !own {
+            return true;
+        }
         let promise = match &self.part {
             Part::Leader(leading) => Promise {
                 until: Tick::MAX,
@@ -213,8 +225,8 @@ impl<P: Protocol> Core<P> {
     /// Answers without changing anything. A refusal bears our ballot: a candidate that is behind catches
     /// up by it, or nodes with a newer ballot and an older log would refuse it for ever.
     pub(super) fn on_pre_vote(&mut self, from: NodeId, ballot: Ballot, last: LogPosition) {
-        let granted =
-            ballot > self.ballot && P::may_lead(self, last) && !self.refuses_to_vote(None);
+        let may_lead = P::may_lead(self, last) || is_active(Mutant::PreVoteOnLivenessOnly);
+        let granted = ballot > self.ballot && may_lead && !self.refuses_to_vote(None);
         let bears = if granted { ballot } else { self.ballot };
         self.send_as(bears, from, Body::PreVoteReply { granted });
     }
@@ -224,7 +236,7 @@ impl<P: Protocol> Core<P> {
             if matches!(self.part, Part::PreCandidate(_)) && ballot == self.next_ballot() {
                 self.count_pre_vote(from, true);
             }
-        } else if ballot > self.ballot {
+        } else if ballot > self.ballot && !is_active(Mutant::PreVoteWithoutCatchUp) {
             self.become_follower(ballot, None);
         } else if matches!(self.part, Part::PreCandidate(_)) {
             self.count_pre_vote(from, false);

@@ -3,6 +3,7 @@
 use synod_types::{Index, NodeId};
 
 use super::{Core, Part, Protocol};
+use crate::mutants::{Mutant, is_active};
 use crate::{Install, Rejected, SnapshotMeta};
 
 impl<P: Protocol> Core<P> {
@@ -53,7 +54,12 @@ impl<P: Protocol> Core<P> {
             let was_inside = self.configs.at(self.commit).contains(self.config.id);
             let is_inside = meta.membership.contains(self.config.id);
             self.removed = !is_inside && (self.removed || was_inside);
-            self.configs = super::members::Configs::new(last.index, meta.membership.clone());
+            let membership = if is_active(Mutant::MembershipSurvivesSnapshot) {
+                self.configs.at(self.commit).clone()
+            } else {
+                meta.membership.clone()
+            };
+            self.configs = super::members::Configs::new(last.index, membership);
             P::replace_log(self, meta);
             self.commit = last.index;
         }

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use synod_types::{Index, NodeId};
 
 use super::{Core, Leading, Part, Protocol, peer::Peer};
+use crate::mutants::{Mutant, is_active};
 use crate::{Change, ConfigCommand, EntryKind, MemberChange, Membership, PeerMode, Rejected};
 
 /// The configurations in the log, each with its index. The first is the one at or before the log's start;
@@ -68,7 +69,11 @@ impl Configs {
         let votes = |node: &NodeId| now.voters.contains(node) || next.voters.contains(node);
         let both = Membership {
             voters: next.voters.clone(),
-            outgoing: now.voters.clone(),
+            outgoing: if is_active(Mutant::NoJointConfiguration) {
+                Default::default()
+            } else {
+                now.voters.clone()
+            },
             learners: learners.filter(|node| !votes(node)).collect(),
             ..Membership::default()
         };
@@ -160,7 +165,7 @@ impl<P: Protocol> Core<P> {
         let leading = self.accepting_leader()?;
         // Also with joint consensus: the commit of an own entry settles whether a predecessor's
         // configuration, still in our log, was committed.
-        if self.commit < leading.first_own {
+        if self.commit < leading.first_own && !is_active(Mutant::ChangeBeforeOwnCommit) {
             return Err(Rejected::LeaderNotReady);
         }
         if self.membership().is_joint() || self.configs.is_open(self.commit) {
@@ -206,7 +211,7 @@ impl<P: Protocol> Core<P> {
     /// Makes the leader's peers those of the configuration in effect.
     pub(super) fn sync_peers(&mut self) {
         let members = self.configs.current().members();
-        let index = self.configs.current_index();
+        let farewell = P::farewell(self.configs.current_index());
         let next = self.log.last().index.next();
         let Part::Leader(leading) = &mut self.part else {
             return;
@@ -222,7 +227,7 @@ impl<P: Protocol> Core<P> {
         }
         for (node, peer) in &mut leading.peers {
             if !members.contains(node) && peer.removed_at.is_none() {
-                peer.removed_at = Some(index);
+                peer.removed_at = Some(farewell);
             }
         }
         if let Some(transfer) = &leading.transfer

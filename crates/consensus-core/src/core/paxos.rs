@@ -17,6 +17,7 @@ use bytes::Bytes;
 use synod_types::{Ballot, Index, LogPosition, NodeId, RequestId, Tick};
 
 use super::{Core, protocol::Protocol, restore::Loaded};
+use crate::mutants::{Mutant, is_active};
 use crate::{
     Body, ConfigCommand, ConfigError, Entry, EntryKind, Handover, Membership, Rejected, Restored,
     SnapshotMeta, Write,
@@ -162,8 +163,8 @@ impl Protocol for PaxosRules {
     }
 
     /// Whatever its log: phase 1 gives it the log.
-    fn may_lead(_core: &Core<Self>, _last: LogPosition) -> bool {
-        true
+    fn may_lead(core: &Core<Self>, last: LogPosition) -> bool {
+        !is_active(Mutant::LogCheckInPaxosPreVote) || last >= core.log.last()
     }
 
     fn campaign(core: &mut Core<Self>, handover: Option<Handover>) {
@@ -290,7 +291,12 @@ impl Protocol for PaxosRules {
                 return;
             }
         }
-        core.send_durable(leader, Body::Accepted { upto: matched });
+        let body = Body::Accepted { upto: matched };
+        if is_active(Mutant::AckAheadOfDurability) && core.storage.is_written(matched) {
+            core.send(leader, body);
+            return;
+        }
+        core.send_durable(leader, body);
     }
 
     fn learn_commit(core: &mut Core<Self>, commit: LogPosition) {
@@ -328,6 +334,11 @@ impl Protocol for PaxosRules {
     fn config_appended(core: &mut Core<Self>, membership: Membership) {
         core.configs.propose(core.log.last().index, membership);
         core.sync_peers();
+    }
+
+    /// It is handed out only with the slot after it.
+    fn farewell(index: Index) -> Index {
+        index.next()
     }
 
     fn knows(core: &Core<Self>, last: LogPosition) -> bool {

@@ -106,6 +106,9 @@ pub trait Protocol: Sized + Clone + Debug + Default + PartialEq + Eq + Hash + Se
     /// A configuration was appended.
     fn config_appended(core: &mut Core<Self>, membership: Membership);
 
+    /// How far a node must get that the configuration at `index` removes, to learn of it.
+    fn farewell(index: Index) -> Index;
+
     /// Whether all that a snapshot covers is here.
     fn knows(core: &Core<Self>, last: LogPosition) -> bool;
 

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use synod_types::{Ballot, Index, LogPosition, NodeId, RequestId, Tick};
 
 use super::{Core, Part, election::Votes, protocol::Protocol, restore::Loaded};
+use crate::mutants::{Mutant, is_active};
 use crate::{
     AppendOutcome, Body, ConfigCommand, ConfigError, Entry, EntryKind, Handover, Membership,
     Rejected, Restored, SnapshotMeta, Write,
@@ -151,7 +152,7 @@ impl Protocol for RaftRules {
     /// Only of this term: an entry of an earlier one may be replaced even when a majority has it
     /// (Raft §5.4.2, figure 8).
     fn may_commit(core: &Core<Self>, index: Index) -> bool {
-        core.log.ballot_at(index) == Some(core.ballot)
+        core.log.ballot_at(index) == Some(core.ballot) || is_active(Mutant::PriorTermByCount)
     }
 
     fn append<'a>(
@@ -181,6 +182,10 @@ impl Protocol for RaftRules {
             }
         }
         let outcome = AppendOutcome::Matched(matched);
+        if is_active(Mutant::AckAheadOfDurability) && core.storage.is_written(matched) {
+            core.send(leader, Body::AppendReply { outcome });
+            return;
+        }
         core.send_durable(leader, Body::AppendReply { outcome });
     }
 
@@ -204,12 +209,19 @@ impl Protocol for RaftRules {
 
     /// Joint consensus (Raft thesis §4.3).
     fn proposed(first: Membership) -> Membership {
+        if is_active(Mutant::NoJointConfiguration) {
+            return first.leave();
+        }
         first
     }
 
     fn config_appended(core: &mut Core<Self>, membership: Membership) {
         core.configs.push(core.log.last().index, membership);
         core.sync_peers();
+    }
+
+    fn farewell(index: Index) -> Index {
+        index
     }
 
     fn knows(core: &Core<Self>, last: LogPosition) -> bool {
@@ -226,6 +238,9 @@ impl Protocol for RaftRules {
 impl Core<RaftRules> {
     /// Entries after `before` were committed.
     fn config_committed(&mut self, before: Index) {
+        if is_active(Mutant::ConfigAtApply) {
+            self.adopt_committed_configs(before);
+        }
         if let Some(removed) = self.configs.removes(self.config.id, before, self.commit) {
             self.removed = removed;
         }

@@ -4,6 +4,7 @@
 use synod_types::{Index, LogPosition, NodeId, Tick};
 
 use super::{Core, Leading, Part, Protocol};
+use crate::mutants::{Mutant, is_active};
 use crate::{Body, ReadContext, ReadMode, ReadState, Rejected, TransferEpoch};
 
 /// Who waits for a read index.
@@ -44,7 +45,8 @@ impl<P: Protocol> Core<P> {
         if now < leading.next_heartbeat {
             return;
         }
-        if self.config.check_quorum && self.has_lost_quorum(leading) {
+        let lost = self.has_lost_quorum(leading) && !is_active(Mutant::LeaderWithoutStepDown);
+        if self.config.check_quorum && lost {
             // The others may have elected someone else by now, and this one would never hear of it.
             self.become_follower(self.ballot, None);
             return;
@@ -112,7 +114,12 @@ impl<P: Protocol> Core<P> {
             return Ok(());
         };
         peer.heard_at = now;
-        peer.acked_round = peer.acked_round.max(round);
+        let answered = if is_active(Mutant::AnyHeartbeatConfirmsReads) {
+            leading.round
+        } else {
+            round
+        };
+        peer.acked_round = peer.acked_round.max(answered);
         // The word to campaign may have been lost.
         if let Some(transfer) = &mut leading.transfer
             && transfer.to == from
@@ -142,7 +149,8 @@ impl<P: Protocol> Core<P> {
         {
             leading.rounds.pop_front();
             if round > leading.lease_floor {
-                leading.confirmed_at = Some(sent_at);
+                let from_receipt = is_active(Mutant::LeaseFromReceipt);
+                leading.confirmed_at = Some(if from_receipt { self.now } else { sent_at });
             }
         }
         let mut done = Vec::new();
@@ -166,9 +174,9 @@ impl<P: Protocol> Core<P> {
         // While another node is told to campaign the promises don't hold. Outside the voters, a voter's
         // restart may elect another leader at once. And before an own commit, ours isn't the latest.
         if !self.config.check_quorum
-            || leading.transfer.is_some()
+            || (leading.transfer.is_some() && !is_active(Mutant::LeaseDuringTransfer))
             || !self.membership().voters.contains(&self.config.id)
-            || self.commit < leading.first_own
+            || (self.commit < leading.first_own && !is_active(Mutant::ReadBeforeOwnCommit))
         {
             return None;
         }
@@ -176,7 +184,12 @@ impl<P: Protocol> Core<P> {
             // Nobody can be elected without this node's vote, whatever the clocks say.
             return Some(Tick::MAX);
         }
-        let drift = self.config.election_ticks * self.config.max_clock_drift_percent;
+        let percent = if is_active(Mutant::LeaseWithoutDriftBound) {
+            0
+        } else {
+            self.config.max_clock_drift_percent
+        };
+        let drift = self.config.election_ticks * percent;
         let term = self
             .config
             .election_ticks
@@ -235,7 +248,7 @@ impl<P: Protocol> Core<P> {
         if leading.waiting.is_empty()
             || leading.read_rounds.len() >= MAX_READ_ROUNDS
             // Until then entries may be committed that this leader doesn't know to be (Raft §8).
-            || self.commit < leading.first_own
+            || (self.commit < leading.first_own && !is_active(Mutant::ReadBeforeOwnCommit))
         {
             return;
         }

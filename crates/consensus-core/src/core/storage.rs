@@ -11,6 +11,7 @@ use std::collections::{BTreeSet, VecDeque};
 use synod_types::{Ballot, Index, NodeId, WriteSeq};
 
 use super::log::Log;
+use crate::mutants::{Mutant, is_active};
 use crate::{HardState, Write};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -74,6 +75,11 @@ impl Storage {
         self.durable_vote
     }
 
+    /// Whether an earlier Ready has handed out the entry at `index`.
+    pub(super) fn is_written(&self, index: Index) -> bool {
+        index < self.unwritten
+    }
+
     /// Whether every write handed out is durable.
     pub(super) fn is_settled(&self) -> bool {
         self.durable_seq == self.seq
@@ -121,6 +127,9 @@ impl Storage {
 
     fn limit_claims(&mut self, last: Index) {
         self.durable = self.durable.min(last);
+        if is_active(Mutant::CompletionOfReplacedWrite) {
+            return;
+        }
         for batch in &mut self.outstanding {
             batch.last = batch.last.min(last);
         }
@@ -128,6 +137,10 @@ impl Storage {
 
     /// The writes to hand out now, none if there are none.
     pub(super) fn take_writes(&mut self, log: &Log, hard_state: HardState) -> Vec<Write> {
+        let mut hard_state = hard_state;
+        if is_active(Mutant::TermAndVoteApart) && hard_state.ballot > self.written.ballot {
+            hard_state.vote = None;
+        }
         let last = log.last().index;
         let vote_changed =
             (hard_state.ballot, hard_state.vote) != (self.written.ballot, self.written.vote);

@@ -9,6 +9,7 @@ use super::{
     synod::{Accepted, Acceptor, Vote},
 };
 use crate::core::Core;
+use crate::mutants::{Mutant, is_active};
 use crate::{Body, ConfigCommand, Entry, EntryKind, Rejected};
 
 impl Vote for Entry {
@@ -50,7 +51,11 @@ impl Core<PaxosRules> {
             next,
             snapshot,
         };
-        self.send_durable(from, body);
+        if is_active(Mutant::HelpBeforeDurable) {
+            self.send(from, body);
+        } else {
+            self.send_durable(from, body);
+        }
     }
 
     /// Phase 2b for a run of slots, in whatever order runs arrive.
@@ -131,7 +136,9 @@ impl Core<PaxosRules> {
             self.rules.held = self.commit;
         }
         let mut held = self.rules.held.max(self.commit);
-        while self.log.ballot_at(held.next()) == Some(self.ballot) {
+        while let Some(ballot) = self.log.ballot_at(held.next())
+            && (ballot == self.ballot || is_active(Mutant::PriorBallotByCount))
+        {
             held = held.next();
         }
         self.rules.held = held;

@@ -11,6 +11,7 @@ use synod_types::{Index, NodeId, RequestId};
 
 use super::{Origin, PaxosRules, Protocol, Queued};
 use crate::core::{Core, Part};
+use crate::mutants::{Mutant, is_active};
 use crate::{ConfigCommand, Entry, EntryKind};
 
 impl Core<PaxosRules> {
@@ -47,6 +48,10 @@ impl Core<PaxosRules> {
                     data: entry.data,
                     origin: Origin::Recovered,
                 },
+                None if is_active(Mutant::GapSkipped) => {
+                    slot = slot.next();
+                    continue;
+                }
                 None => Queued {
                     id: RequestId::NONE,
                     kind: EntryKind::Noop,
@@ -64,7 +69,7 @@ impl Core<PaxosRules> {
     /// Phase 2a for the next slot; not before the configuration that governs it is chosen. It is sent and
     /// written with the next Ready, in parallel.
     pub(super) fn propose_value(&mut self, value: Queued) {
-        if self.configs.pending().is_some() {
+        if self.configs.pending().is_some() && !is_active(Mutant::SlotsPastOpenConfig) {
             self.rules.queued_bytes += value.data.len() as u64 + Entry::OVERHEAD_BYTES;
             self.rules.queue.push_back(value);
             return;

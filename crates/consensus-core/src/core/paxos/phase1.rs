@@ -12,7 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use synod_types::{Index, NodeId, Tick};
 
 use super::{PaxosRules, synod};
-use crate::core::{Core, Part};
+use crate::core::{Core, Part, broken::is_overlooked};
+use crate::mutants::{Mutant, is_active};
 use crate::{Body, ConfigCommand, Entry, EntryKind, Handover, Install, Rejected, SnapshotMeta};
 
 /// A candidate's state.
@@ -98,7 +99,12 @@ impl Core<PaxosRules> {
             });
         }
         for node in fresh {
-            self.send_durable(node, Body::Prepare { from, transfer });
+            let body = Body::Prepare { from, transfer };
+            if is_active(Mutant::CampaignBeforeDurable) {
+                self.send(node, body);
+            } else {
+                self.send_durable(node, body);
+            }
         }
     }
 
@@ -253,6 +259,8 @@ impl Core<PaxosRules> {
                     is_durable
                 } else {
                     phase1.has_promised(node)
+                        || (is_active(Mutant::Phase1OneShort)
+                            && is_overlooked(&membership, id, node))
                 }
             });
             missing.extend(membership.voters.iter().filter(|node| **node != id));

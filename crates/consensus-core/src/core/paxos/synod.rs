@@ -5,6 +5,8 @@
 
 use synod_types::Ballot;
 
+use crate::mutants::{Mutant, is_active};
+
 /// A value that an acceptor has accepted, with the ballot in which it did ("maxVBal, maxVal").
 pub(super) trait Vote {
     fn ballot(&self) -> Ballot;
@@ -60,6 +62,13 @@ impl Acceptor {
 /// only one that may have been chosen. Where nobody accepted anything the proposer is free.
 pub(super) fn adopt<V: Vote>(known: Option<V>, vote: V) -> V {
     match known {
+        Some(known) if is_active(Mutant::LowestBallotAdopted) => {
+            if known.ballot() <= vote.ballot() {
+                known
+            } else {
+                vote
+            }
+        }
         Some(known) if known.ballot() >= vote.ballot() => known,
         Some(_) | None => vote,
     }

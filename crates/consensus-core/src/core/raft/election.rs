@@ -4,6 +4,7 @@ use synod_types::{LogPosition, NodeId};
 
 use super::RaftRules;
 use crate::core::{Core, Part, election::Votes};
+use crate::mutants::{Mutant, is_active};
 use crate::{Body, TransferEpoch};
 
 impl Core<RaftRules> {
@@ -17,7 +18,12 @@ impl Core<RaftRules> {
         self.part = Part::Candidate(Votes::new());
         let last = self.log.last();
         for node in self.other_voters() {
-            self.send_durable(node, Body::Vote { last, transfer });
+            let body = Body::Vote { last, transfer };
+            if is_active(Mutant::CampaignBeforeDurable) {
+                self.send(node, body);
+            } else {
+                self.send_durable(node, body);
+            }
         }
     }
 
@@ -52,7 +58,12 @@ impl Core<RaftRules> {
         if free && last >= self.log.last() {
             self.vote = Some(from);
             self.election_deadline = self.now.plus(self.election_timeout);
-            self.send_durable(from, Body::VoteReply { granted: true });
+            let body = Body::VoteReply { granted: true };
+            if is_active(Mutant::HelpBeforeDurable) {
+                self.send(from, body);
+            } else {
+                self.send_durable(from, body);
+            }
         } else {
             self.send(from, Body::VoteReply { granted: false });
         }

@@ -7,6 +7,7 @@ use synod_types::{Index, LogPosition, NodeId};
 
 use super::{Protocol, RaftRules};
 use crate::core::{Core, Part};
+use crate::mutants::{Mutant, is_active};
 use crate::{AppendOutcome, Body, ConfigCommand, Entry, EntryKind, Membership, Rejected};
 
 impl Core<RaftRules> {
@@ -54,7 +55,9 @@ impl Core<RaftRules> {
             }
             self.truncate_from(entry.index);
             self.log.push(entry);
-            if let Some(membership) = config {
+            if let Some(membership) = config
+                && !is_active(Mutant::ConfigAtApply)
+            {
                 RaftRules::config_appended(self, membership);
             }
         }
