@@ -7,6 +7,7 @@
 use std::{io, sync::Arc};
 
 use bytes::Bytes;
+use synod_consensus_core::mutants::{Mutant, is_active};
 use synod_consensus_core::{SnapshotMeta, Write};
 use synod_types::GroupId;
 
@@ -201,6 +202,10 @@ impl LogCore {
             return Err(failure.clone());
         }
         let result = self.try_commit(actions);
+        if result.is_err() && is_active(Mutant::FailedWriteIndexReused) {
+            self.begin_batch(self.batch.start());
+            return result;
+        }
         self.failure = result.as_ref().err().cloned();
         result
     }
@@ -392,7 +397,10 @@ impl LogCore {
         let written = self.active.file.write_at(start, &mut self.batch.parts());
         written.map_err(|error| failure(self.disk.as_ref(), "write", &name, error))?;
         if self.config.sync == SyncMode::Data {
-            let synced = self.active.file.sync();
+            let mut synced = self.active.file.sync();
+            if is_active(Mutant::SyncRetried) && synced.is_err() {
+                synced = self.active.file.sync();
+            }
             synced.map_err(|error| failure(self.disk.as_ref(), "sync", &name, error))?;
         }
         self.metrics

@@ -8,6 +8,8 @@
 
 use std::{collections::BTreeSet, io};
 
+use synod_consensus_core::mutants::{Mutant, is_active};
+
 use crate::{
     disk::{Disk, DiskFile},
     error::OpenError,
@@ -294,7 +296,9 @@ impl<'a> Reader<'a> {
         }
         self.highest_batch = self.highest_batch.max(highest);
         let sequence = header.id.sequence;
-        if let Some(later) = later {
+        if let Some(later) = later
+            && !is_active(Mutant::CorruptionTakenForTornTail)
+        {
             let fault = &extent.fault;
             let reason = format!("{fault}, while an intact record of a later write is at {later}");
             return Err(self.corrupt(sequence, extent.end, reason));
