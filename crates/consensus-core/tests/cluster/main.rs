@@ -51,6 +51,8 @@ for_both!(
     safe_and_live_without_the_optional_checks,
     leases_are_exclusive,
     the_same_seed_gives_the_same_trace,
+    partial_partitions_leave_a_working_leader,
+    a_stale_bridge_leads_only_in_paxos,
 );
 
 fn safe_and_live_under_every_fault(algorithm: Algorithm) {
@@ -90,6 +92,38 @@ fn leases_are_exclusive(algorithm: Algorithm) {
     assert!(counts.lease_reads > 1000, "{counts:?}");
     assert!(counts.transfers > 500, "{counts:?}");
     assert!(counts.leaders > 1000, "{counts:?}");
+}
+
+/// With pre-vote and quorum checks a broken link, a chain or a bridge costs an election at most.
+fn partial_partitions_leave_a_working_leader(algorithm: Algorithm) {
+    for seed in 0..8 {
+        for (name, outcome) in [
+            ("one link", World::one_link(algorithm, seed)),
+            ("chain", World::chain(algorithm, seed)),
+            ("bridge", World::bridge(algorithm, seed)),
+        ] {
+            let after = outcome.recovered_after;
+            assert!(
+                after.is_some_and(|after| after < 500),
+                "{name} {seed}: {outcome:?}"
+            );
+            // Whoever leads then goes on doing so.
+            assert!(outcome.leaders <= 3, "{name} {seed}: {outcome:?}");
+        }
+    }
+}
+
+/// A node that all see, and nobody else: in Raft the log that it lacks keeps it from leading.
+fn a_stale_bridge_leads_only_in_paxos(algorithm: Algorithm) {
+    for seed in 0..8 {
+        let outcome = World::stale_bridge(algorithm, seed);
+        let recovers = algorithm == Algorithm::MultiPaxos;
+        assert_eq!(
+            outcome.recovered_after.is_some(),
+            recovers,
+            "{seed}: {outcome:?}"
+        );
+    }
 }
 
 fn the_same_seed_gives_the_same_trace(algorithm: Algorithm) {

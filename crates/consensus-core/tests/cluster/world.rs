@@ -1,5 +1,7 @@
 //! The cluster, its network and its faults.
 
+mod partitions;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
@@ -25,6 +27,8 @@ pub(crate) enum Flavour {
     Plain,
     /// All that endangers leases: hasty candidates, restarts, transfers, delays, bad clocks.
     Leases,
+    /// None; for what is done by hand.
+    Calm,
 }
 
 impl Flavour {
@@ -93,6 +97,15 @@ impl Odds {
         match flavour {
             Flavour::Everything | Flavour::Plain => usual,
             Flavour::FixedMembers => Self { change: 0, ..usual },
+            Flavour::Calm => Self {
+                change: 0,
+                transfer: 0,
+                campaign: 0,
+                crash: 0,
+                restart: 0,
+                cut: 0,
+                heal: 0,
+            },
             Flavour::Churn => Self {
                 change: 60,
                 ..usual
@@ -152,17 +165,27 @@ impl Drop for World {
 
 impl World {
     pub(crate) fn new(algorithm: Algorithm, seed: u64, flavour: Flavour) -> Self {
+        Self::of_size(algorithm, seed, flavour, 0)
+    }
+
+    /// With so many voters, or any number for zero.
+    fn of_size(algorithm: Algorithm, seed: u64, flavour: Flavour, voters: u64) -> Self {
         let mut rng = Rng(seed.wrapping_mul(0x5851_f42d_4c95_7f2d) ^ 0x1405_7b7e);
-        let voters = rng.pick(&[1, 2, 3, 3, 3, 3, 4, 5]);
-        let fixed = matches!(flavour, Flavour::FixedMembers | Flavour::Leases);
-        let voters = if fixed { voters.max(3) } else { voters };
+        let some = rng.pick(&[1, 2, 3, 3, 3, 3, 4, 5]);
+        let calm = flavour == Flavour::Calm;
+        let fixed = calm || matches!(flavour, Flavour::FixedMembers | Flavour::Leases);
+        let voters = match voters {
+            0 if fixed => some.max(3),
+            0 => some,
+            voters => voters,
+        };
         let spare = if fixed { 0 } else { 2 };
         let odds = Odds::of(flavour, &mut rng);
         let initial = Membership::of((1..=voters).map(NodeId::new));
         let plain = flavour == Flavour::Plain;
         let leases = flavour == Flavour::Leases;
-        let pre_vote = !plain && !rng.often(if leases { 500 } else { 100 });
-        let small = rng.often(500);
+        let pre_vote = calm || (!plain && !rng.often(if leases { 500 } else { 100 }));
+        let small = rng.often(500) && !calm;
         let mut nodes = BTreeMap::new();
         for id in (1..=voters + spare).map(NodeId::new) {
             let mut config = CoreConfig::new(id, 0);
@@ -211,6 +234,11 @@ impl World {
         };
         for id in world.ids() {
             world.start(id);
+        }
+        if calm {
+            world.drop_per_mille = 0;
+            world.duplicate_per_mille = 0;
+            world.max_delay = 2;
         }
         world
     }
@@ -556,7 +584,7 @@ impl World {
         if self.rng.often(self.odds.heal) {
             self.cuts.clear();
         }
-        if self.rng.often(10) {
+        if self.flavour != Flavour::Calm && self.rng.often(10) {
             let node = self.nodes.get_mut(&id).unwrap();
             node.slow_disk = !node.slow_disk;
         }
