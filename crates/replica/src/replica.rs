@@ -10,14 +10,14 @@ use std::thread;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use synod_consensus_core::Message;
+use synod_consensus_core::{Consensus, Message};
 use synod_log::{GroupState, Log};
 use synod_proto::replica::v1::peer_server::PeerServer;
 use synod_rpc::{Listener, Running, Server, ServerConfig};
 use synod_runtime::executor::{Executor, ExecutorError};
 use synod_runtime::task::JoinHandle;
 use synod_runtime::{clock, random, task};
-use synod_types::{GroupId, NodeId, WriteSeq};
+use synod_types::{GroupId, Index, NodeId, WriteSeq};
 use tokio::sync::oneshot;
 
 use crate::apply::{Applier, ApplyQueue, Control};
@@ -36,7 +36,7 @@ use crate::readers::Readers;
 use crate::recovery::{InitialMembers, RecoveryError, restore};
 use crate::shared::{ApplySample, Load, Shared};
 use crate::snapshot::{Hooks, SnapshotServer};
-use crate::state_machine::StateMachine;
+use crate::state_machine::{ApplyError, Persister, StateMachine};
 use crate::transport::book::PeerBook;
 use crate::transport::{self, GroupPort, Identity, PeerService, Transport};
 
@@ -66,6 +66,9 @@ pub enum StartError {
     /// The stored data can't be used.
     #[error(transparent)]
     Recovery(#[from] RecoveryError),
+    /// The state machine could not be made durable.
+    #[error("cannot make the stored state durable: {0}")]
+    StateMachine(#[from] ApplyError),
     /// The operating system refused a thread.
     #[error("cannot start thread {name}: {source}")]
     Thread {
@@ -114,20 +117,11 @@ impl<O: Send + 'static> Replica<O> {
             peers,
             metrics,
         } = parts;
-        let (restored, initial) = restore(
-            &log,
-            config.group,
-            recovered,
-            machine.applied(),
-            config.bootstrap.clone(),
-        )?;
+        let persister = machine.persister();
         let clock = TickClock::start();
-        let (start, applied) = (restored.start.last.index, restored.applied.last.index);
-        let now = clock.tick_at(clock::now());
-        let core = config
-            .algorithm
-            .start(config.core.clone(), restored, now)
-            .map_err(RecoveryError::from)?;
+        let stored = (&machine, &*persister);
+        let begun = begin(&config, &log, recovered, stored, clock)?;
+        let (initial, applied) = (begun.initial, begun.applied);
         let executor = Executor::start("synod-replica", NonZeroUsize::MIN)?;
         let identity = Identity {
             cluster: config.cluster,
@@ -148,7 +142,7 @@ impl<O: Send + 'static> Replica<O> {
             inbox: Inbox::new(),
             pending: Pending::new(),
             readers: Readers::new(applied),
-            published: Published::new(clock, core.status()),
+            published: Published::new(clock, begun.core.status()),
             load: Load::default(),
             apply_sample: ApplySample::default(),
             limits,
@@ -159,7 +153,7 @@ impl<O: Send + 'static> Replica<O> {
         let driver = Driver::new(DriverParts {
             node: config.core.id,
             group: config.group,
-            core,
+            core: begun.core,
             heartbeat: crate::clock::TICK.saturating_mul(heartbeat_ticks),
             clock,
             log,
@@ -168,7 +162,12 @@ impl<O: Send + 'static> Replica<O> {
             shared: Arc::clone(&shared),
             snapshots: Arc::clone(&snapshots),
             snapshot_config: config.snapshots.clone(),
-            compactor: Compactor::new(config.compaction.clone(), initial.clone(), start, applied),
+            compactor: Compactor::new(
+                config.compaction.clone(),
+                initial.clone(),
+                begun.start,
+                applied,
+            ),
             metrics: metrics.clone(),
             // Half of the range is left for counting.
             first_request: random::u64() >> 1,
@@ -188,7 +187,7 @@ impl<O: Send + 'static> Replica<O> {
             initial,
             metrics,
         };
-        let threads = start_threads(applier, &persist, &shared)?;
+        let threads = start_threads(applier, persister, &persist, &shared)?;
         completions.register(config.group, Arc::clone(&port) as Arc<dyn LogListener>);
         transport.register(config.group, port);
         let server = match listener {
@@ -262,6 +261,45 @@ impl<O> Drop for Replica<O> {
     }
 }
 
+/// A core that goes on where the disk stopped.
+struct Begun {
+    core: Box<dyn Consensus>,
+    initial: InitialMembers,
+    /// The position before the log's first entry.
+    start: Index,
+    applied: Index,
+}
+
+fn begin<S: StateMachine>(
+    config: &ReplicaConfig,
+    log: &Log,
+    recovered: Option<GroupState>,
+    (machine, persister): (&S, &dyn Persister),
+    clock: TickClock,
+) -> Result<Begun, StartError> {
+    // Entries may be applied before they are in the own log, and the engine's writes are not synced one by one. What
+    // the log lacks the core takes for an installed snapshot, and makes the log begin after it: so it must be
+    // durable first, or a power failure would leave a state that is older than the log.
+    let applied = machine.applied();
+    if applied.last.index > Index::ZERO {
+        persister.persist()?;
+    }
+    let bootstrap = config.bootstrap.clone();
+    let (restored, initial) = restore(log, config.group, recovered, applied, bootstrap)?;
+    let (start, applied) = (restored.start.last.index, restored.applied.last.index);
+    let now = clock.tick_at(clock::now());
+    let core = config
+        .algorithm
+        .start(config.core.clone(), restored, now)
+        .map_err(RecoveryError::from)?;
+    Ok(Begun {
+        core,
+        initial,
+        start,
+        applied,
+    })
+}
+
 fn serve(
     transport: &Arc<Transport>,
     routes: tonic::service::Routes,
@@ -310,12 +348,12 @@ fn snapshot_server<S: StateMachine>(
 
 fn start_threads<S: StateMachine>(
     applier: Applier<S>,
+    persister: Arc<dyn Persister>,
     persist: &Arc<PersistSignal>,
     shared: &Arc<Shared<S::Output>>,
 ) -> Result<Vec<thread::JoinHandle<()>>, StartError> {
     const APPLY: &str = "synod-apply";
     const PERSIST: &str = "synod-persist";
-    let persister = applier.machine.persister();
     let signal = Arc::clone(persist);
     let for_persist = Arc::clone(shared);
     let persisting = task::spawn_thread(PERSIST, move || {

@@ -11,6 +11,7 @@ on_both! {
     three_nodes_take_proposals_and_reads_everywhere,
     many_concurrent_proposals_and_reads_share_rounds,
     a_restart_replays_the_log,
+    what_a_killed_process_applied_is_durable_before_it_goes_on,
     leadership_is_transferred_to_the_node_that_was_asked_for,
 }
 
@@ -106,6 +107,23 @@ async fn a_restart_replays_the_log(algorithm: Algorithm) {
     for id in &ids {
         assert_eq!(cluster.nodes[id].disk.get("k49").unwrap(), "v");
     }
+    cluster.stop_all().await;
+}
+
+/// The core may make the log begin after what is applied: that must not be lost any more then.
+async fn what_a_killed_process_applied_is_durable_before_it_goes_on(algorithm: Algorithm) {
+    let mut cluster = Cluster::start(algorithm, 1);
+    let leader = cluster.leader().await;
+    let disk = cluster.disk(leader);
+    disk.never_flush.store(true, Ordering::Relaxed);
+    let written = cluster.put(leader, "a", "1").await;
+    eventually("it to be applied", || disk.fingerprint().0 >= written.index).await;
+    cluster.stop_all().await;
+    assert!(disk.durable_index() < written.index);
+    disk.killed.store(true, Ordering::Relaxed);
+    disk.never_flush.store(false, Ordering::Relaxed);
+    cluster.restart(leader);
+    assert!(disk.durable_index() >= written.index);
     cluster.stop_all().await;
 }
 

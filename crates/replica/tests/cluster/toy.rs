@@ -35,6 +35,8 @@ pub(crate) struct Disk {
     durable: Mutex<State>,
     /// Flushes do nothing: a restart finds the state as of the last one before, and replays the log.
     pub(crate) never_flush: AtomicBool,
+    /// The process was killed, but the machine goes on: nothing written is lost at the next start.
+    pub(crate) killed: AtomicBool,
     /// Reads of a snapshot chunk before one fails, once; zero for never.
     pub(crate) fail_read_at: AtomicUsize,
     /// Chunks served in all, and those asked for with a token.
@@ -60,12 +62,20 @@ impl Disk {
         (live.meta.last.index, live.hash)
     }
 
-    /// Starts a machine from what is durable, as after a crash.
+    /// Starts a machine from what is durable, as after a power failure; or, where only the process was killed, from all
+    /// that it wrote.
     pub(crate) fn machine(self: &Arc<Self>) -> Toy {
-        *self.live.lock() = self.durable.lock().clone();
+        if !self.killed.swap(false, Ordering::Relaxed) {
+            *self.live.lock() = self.durable.lock().clone();
+        }
         Toy {
             disk: Arc::clone(self),
         }
+    }
+
+    /// The position of what would survive a power failure.
+    pub(crate) fn durable_index(&self) -> Index {
+        self.durable.lock().meta.last.index
     }
 
     /// Replaces everything durable.
