@@ -31,6 +31,8 @@ pub(crate) struct Env {
     pub(crate) slots: BTreeMap<NodeId, usize>,
     /// The membership that the last committed configuration gave.
     pub(crate) committed_members: Membership,
+    /// When a random change of the members was last asked for.
+    pub(crate) change_asked_at: Time,
     pub(crate) disk_factors: [u64; MAX_NODES],
     /// Faults are over.
     pub(crate) calm: bool,

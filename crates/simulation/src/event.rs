@@ -29,7 +29,7 @@ pub(crate) enum Event {
     Flushed {
         slot: usize,
         epoch: u64,
-        begun: Flush,
+        begun: Box<Flush>,
     },
     /// The transfer of a snapshot takes its next step.
     Fetch { slot: usize, epoch: u64 },

@@ -168,22 +168,34 @@ impl Invariants {
         }
     }
 
-    /// The last configuration that a node's disk holds.
-    pub(crate) fn membership_on_disk(&self, node: NodeId) -> Option<Membership> {
-        let disk = &self.nodes.get(&node)?.disk;
-        let configs = disk.entries.values().rev();
-        let mut configs = configs.filter(|entry| entry.kind == EntryKind::Config);
-        let last = configs.find_map(|entry| ConfigCommand::decode(entry.data.clone()).ok());
-        Some(last.map_or_else(|| disk.start.membership.clone(), |last| last.membership))
+    /// The configurations that a node's log holds past what is committed, and the last one before.
+    pub(crate) fn memberships_of(&self, node: NodeId) -> Vec<Membership> {
+        let Some(known) = self.nodes.get(&node) else {
+            return Vec::new();
+        };
+        let committed = self.agreement.last();
+        let mut all = Vec::new();
+        for entry in known.shadow.entries.values().rev() {
+            if entry.kind == EntryKind::Config
+                && let Ok(command) = ConfigCommand::decode(entry.data.clone())
+            {
+                all.push(command.membership);
+                if entry.index <= committed {
+                    return all;
+                }
+            }
+        }
+        all.push(known.shadow.start.membership.clone());
+        all
     }
 
     fn known(&mut self, node: NodeId) -> &mut Known {
         self.nodes.entry(node).or_default()
     }
 
-    /// A node's data is gone for good.
+    /// A node's data is gone for good. What it had counts as if it were there: nobody of its name ever votes again, so no
+    /// quorum without the others that have it is possible.
     pub(crate) fn wiped(&mut self, node: NodeId) {
-        self.nodes.remove(&node);
         self.leases.gone(node);
     }
 

@@ -34,17 +34,17 @@ impl World {
     pub(crate) fn run(&mut self) -> Check {
         let storm = self.env.plan.storm_us;
         self.run_until(storm, |_| false)?;
-        self.freeze()?;
-        self.expect_progress()?;
+        let ailing = self.freeze()?;
+        self.expect_progress(&ailing)?;
         self.heal()?;
         self.expect_convergence()
     }
 
     /// Ends all faults, except for what stays wrong with a minority.
-    fn freeze(&mut self) -> Check {
+    fn freeze(&mut self) -> Check<Vec<NodeId>> {
         self.env.calm = true;
         self.quiet_down();
-        let ailing = self.minority();
+        let mut ailing = self.minority();
         let ailment = if ailing.is_empty() {
             Ailment::Nothing
         } else {
@@ -86,7 +86,11 @@ impl World {
                 self.start(slot)?;
             }
         }
-        Ok(())
+        if ailment == Ailment::Nothing {
+            ailing.clear();
+        }
+        let ailing = ailing.iter().filter_map(|slot| self.nodes.get(*slot));
+        Ok(ailing.map(|node| node.id).collect())
     }
 
     fn quiet_down(&mut self) {
@@ -142,7 +146,7 @@ impl World {
     }
 
     /// Something that is asked for now gets committed soon.
-    fn expect_progress(&mut self) -> Check {
+    fn expect_progress(&mut self, ailing: &[NodeId]) -> Check {
         let end = self.env.now + self.elections(ELECTIONS_TO_COMMIT);
         let mut probes = Vec::new();
         let mut next = self.env.now;
@@ -158,7 +162,8 @@ impl World {
                 .iter()
                 .any(|op| world.env.checks.once.has_happened(*op))
         })?;
-        LIVENESS.ensure(done, || {
+        // A change that was asked for before may have made the ailing ones a part of every quorum since.
+        LIVENESS.ensure(done || !self.survives_without(ailing), || {
             format!(
                 "no commit within {ELECTIONS_TO_COMMIT} election timeouts: {}",
                 self.describe()
@@ -188,7 +193,9 @@ impl World {
             next = world.env.now + 20 * MS;
             world.has_converged()
         })?;
-        CONVERGENCE.ensure(done, || {
+        let wedged = !done && !self.survives_without(&[]);
+        self.env.counts.wedged += u64::from(wedged);
+        CONVERGENCE.ensure(done || wedged, || {
             format!(
                 "members differ after {ELECTIONS_TO_CONVERGE} election timeouts: {}",
                 self.describe()
@@ -244,16 +251,18 @@ impl World {
                     Role::Candidate => "candidate",
                 };
                 format!(
-                    "{role} {:?} in {}, commit {}, last {}, applied {}, {:?}",
+                    "{role} {:?} in {}, commit {}, last {}, applied {}",
                     status.leader,
                     status.ballot,
                     status.commit,
                     status.last,
                     process.machine.index(),
-                    status.membership
                 )
             });
-            format!("\n  n{} {state} {}", node.id, core.unwrap_or_default())
+            let members = self.env.checks.memberships_of(node.id);
+            let voters: Vec<_> = members.iter().map(|m| (&m.voters, &m.outgoing)).collect();
+            let core = core.unwrap_or_default();
+            format!("\n  n{} {state} {core}, log's voters {voters:?}", node.id)
         });
         nodes.collect()
     }

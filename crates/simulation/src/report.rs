@@ -116,6 +116,8 @@ counts! {
     refused_logs,
     /// Nodes that lost their disk and came back as new ones.
     replacements,
+    /// Clusters that lost a member for good and then changed to members of whom it is half: nothing can save those.
+    wedged,
 }
 
 /// A run without a finding.

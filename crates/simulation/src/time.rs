@@ -138,7 +138,7 @@ mod tests {
         assert_eq!(clock.tick(at), Tick::new(30));
         assert_eq!(clock.tick(at - 1), Tick::new(29));
         assert_eq!(clock.time_of(Tick::MAX, 0), None);
-        assert_eq!(clock.time_of(Tick::ZERO, 9), Some(9));
+        assert_eq!(clock.time_of(Tick::ZERO, 100_009), Some(100_009));
     }
 
     #[test]

@@ -52,6 +52,7 @@ impl World {
             clients: Clients::default(),
             slots: std::collections::BTreeMap::new(),
             committed_members: members.clone(),
+            change_asked_at: 0,
             disk_factors: [1; MAX_NODES],
             calm: false,
             choices,
@@ -250,18 +251,34 @@ impl World {
     pub(crate) fn memberships(&self) -> Vec<Membership> {
         let mut all = vec![self.env.committed_members.clone()];
         for node in &self.nodes {
-            let membership = match node.process() {
-                Some(process) => Some(process.core.status().membership),
-                None => self.env.checks.membership_on_disk(node.id),
-            };
-            if let Some(membership) = membership
-                && !membership.voters.is_empty()
-                && !all.contains(&membership)
+            let own = node
+                .process()
+                .map(|process| process.core.status().membership);
+            for membership in own
+                .into_iter()
+                .chain(self.env.checks.memberships_of(node.id))
             {
-                all.push(membership);
+                if !membership.voters.is_empty() && !all.contains(&membership) {
+                    all.push(membership);
+                }
             }
         }
         all
+    }
+
+    /// Whether a member may be lost for good now: not while another one is, or while a change is under way that nobody
+    /// would have asked for, had they known.
+    pub(crate) fn may_lose(&self, id: NodeId) -> bool {
+        let quiet_since = self.env.change_asked_at + 2 * self.env.plan.patience_us + 800 * MS;
+        let asked = self.env.change_asked_at > 0 && self.env.now < quiet_since;
+        !asked && !self.misses_members() && self.survives_without(&[id])
+    }
+
+    /// Whether a member is gone for good and the group doesn't know.
+    pub(crate) fn misses_members(&self) -> bool {
+        let members = &self.env.committed_members;
+        let useless = |node: &Node| node.damaged && members.contains(node.id);
+        self.gone.iter().any(|gone| members.contains(*gone)) || self.nodes.iter().any(useless)
     }
 
     /// Whether every configuration that may be in force has a quorum among the nodes that may come back, without these.

@@ -85,7 +85,7 @@ impl World {
             && node.process().is_some_and(|process| {
                 process.log.is_idle() && process.log.commits > 8 && !process.inbox.failed
             });
-        if !at_rest || !self.survives_without(&[id]) {
+        if !at_rest || !self.may_lose(id) {
             return Ok(());
         }
         let World { env, nodes, .. } = self;

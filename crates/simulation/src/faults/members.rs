@@ -19,6 +19,10 @@ const OPERATOR_EVERY: u64 = 60 * MS;
 impl World {
     /// Asks any node for a random change.
     pub(super) fn change_members(&mut self) {
+        if self.misses_members() {
+            return;
+        }
+        self.env.change_asked_at = self.env.now;
         let membership = self.env.committed_members.clone();
         let ids: Vec<NodeId> = self.nodes.iter().map(|node| node.id).collect();
         let mut changes = Vec::new();
@@ -63,8 +67,7 @@ impl World {
         let Some(id) = self.nodes.get(slot).map(|node| node.id) else {
             return Ok(());
         };
-        // Until the operator has removed the last one that was lost, no other is.
-        if !self.gone.is_empty() || !self.survives_without(&[id]) {
+        if !self.may_lose(id) {
             return Ok(());
         }
         self.replace(slot)
@@ -116,8 +119,8 @@ impl World {
         if membership.is_joint() || status.membership_index > status.commit {
             return;
         }
-        self.gone.retain(|id| membership.contains(*id));
-        if let Some(id) = self.gone.first().copied() {
+        let gone = self.gone.iter().find(|id| membership.contains(**id));
+        if let Some(id) = gone.copied() {
             self.ask(slot, vec![Change::Remove(id)]);
             return;
         }

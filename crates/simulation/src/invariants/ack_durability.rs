@@ -4,7 +4,6 @@ use synod_consensus_core::{AppendOutcome, Body, Entry, Message};
 use synod_types::Index;
 
 use super::{Check, Invariant};
-use crate::Algorithm;
 use crate::disk_model::DurableLog;
 
 pub(crate) const RULE: Invariant = Invariant {
@@ -44,8 +43,13 @@ pub(super) fn check(disk: &DurableLog, message: &Message) -> Check {
             let covered = snapshot
                 .as_ref()
                 .map_or(Index::ZERO, |meta| meta.last.index);
-            let kept =
-                |entry: &Entry| entry.index <= covered || disk.holds(Algorithm::MultiPaxos, entry);
+            // What was accepted may have been overwritten since, under a higher ballot.
+            let newer = |own: &Entry, entry: &Entry| own.ballot >= entry.ballot;
+            let kept = |entry: &Entry| {
+                let own = disk.entries.get(&entry.index);
+                let has = own.is_some_and(|own| newer(own, entry));
+                has || entry.index <= covered.max(disk.start.last.index).max(disk.installed)
+            };
             ballot == hard_state.ballot && entries.iter().all(kept)
         }
         Body::Accepted { upto } => ballot == hard_state.ballot && has_all(disk, *upto),

@@ -37,7 +37,7 @@ impl Node {
         process.start_applying(env, slot, epoch);
         if !process.flushing && process.machine.engine().unflushed() >= env.plan.flush_batches {
             process.flushing = true;
-            let begun = Flush::of(process);
+            let begun = Box::new(Flush::of(process));
             let took = env.choices.between(Stream::Disk, 2 * MS, 40 * MS);
             env.after(took, Event::Flushed { slot, epoch, begun });
         }
@@ -46,7 +46,7 @@ impl Node {
     }
 
     /// A flush of the engine has ended.
-    pub(crate) fn flushed(&mut self, env: &mut Env, begun: Flush) {
+    pub(crate) fn flushed(&mut self, env: &mut Env, begun: Box<Flush>) {
         begun.engine.flushed(begun.written);
         if let Some(process) = self.process_mut() {
             process.flushing = false;

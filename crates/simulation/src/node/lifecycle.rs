@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use synod_consensus_core::{Membership, RoleChange, SnapshotMeta};
+use synod_engine::Engine as _;
 use synod_log::{
     CoreConfig as LogConfig, Crash, LogCore, MIN_SEGMENT_BYTES, OpenError, SimDisk, SyncMode,
 };
@@ -119,6 +120,10 @@ impl Node {
         }
         let machine = Machine::open(Arc::clone(&self.engine))
             .map_err(|error| LOG_RECOVERY.broken(format!("n{}: {error}", self.id)))?;
+        // What the last process applied may only be in the page cache, and ahead of the log: the core then makes the log
+        // begin there, and after a power loss there would be a log without a state.
+        let flushed = self.engine.persist();
+        flushed.map_err(|error| LOG_RECOVERY.broken(error.to_string()))?;
         let group = recovered.groups.remove(&GROUP);
         if let Some(state) = &group {
             let recovered = Recovered {
