@@ -9,7 +9,12 @@ use anyhow::{Result, ensure};
 use synod_testkit::{Cluster, Lab};
 
 /// Starts a member that must refuse: it ends with a failure, and says all of `words`.
-async fn refuses(lab: &Lab, cluster: &mut Cluster, index: usize, words: &[&str]) -> Result<String> {
+pub(crate) async fn refuses(
+    lab: &Lab,
+    cluster: &mut Cluster,
+    index: usize,
+    words: &[&str],
+) -> Result<String> {
     let (status, said) = cluster.launch_and_fail(lab, index).await?;
     ensure!(
         !status.success(),

@@ -28,8 +28,13 @@ fn kill_nine_etcd() -> Result<()> {
 }
 
 #[test]
-fn kill_nine_synod() -> Result<()> {
+fn kill_nine_raft() -> Result<()> {
     kill_nine(Server::SYNOD, seconds().unwrap_or(60))
+}
+
+#[test]
+fn kill_nine_multi_paxos() -> Result<()> {
+    kill_nine(Server::PAXOS, seconds().unwrap_or(60))
 }
 
 fn kill_nine(server: Server, seconds: u64) -> Result<()> {

@@ -10,4 +10,5 @@ mod chaos;
 mod cli;
 mod contract;
 mod differences;
+mod engines;
 mod membership;

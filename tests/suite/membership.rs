@@ -13,8 +13,8 @@ use crate::differences::{LEASE_AFTER_FAIL_OVER, SIGTERM_STATUS};
 
 const SOON: Duration = Duration::from_secs(60);
 
-on_both!(Whole => learner_to_voter, removed_member, strict_reconfiguration, restart_of_all);
-on_both!(Whole => rolling_restart, lease_across_leaders);
+on_all!(Whole => learner_to_voter, removed_member, strict_reconfiguration, restart_of_all);
+on_all!(Whole => rolling_restart, lease_across_leaders);
 
 /// The id that `etcdctl member add` printed; ids are padded to 16 digits there.
 fn added_id(said: &str) -> Result<String> {

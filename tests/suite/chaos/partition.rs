@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 const SOON: Duration = Duration::from_secs(60);
 
-on_both!(Whole => minority_leader, slow_and_half_open_links, watches_need_a_leader);
+on_all!(Whole => minority_leader, slow_and_half_open_links, watches_need_a_leader);
 
 /// The leader alone on one side: it must refuse writes and linearizable reads, the others go on.
 async fn minority_leader(lab: &Lab, server: Server) -> Result<()> {

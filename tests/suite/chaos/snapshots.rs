@@ -11,7 +11,7 @@ use super::same_hashes;
 const KEYS: usize = 60;
 const VALUE_BYTES: usize = 200_000;
 
-on_both!(Whole => a_member_far_behind);
+on_all!(Whole => a_member_far_behind);
 
 /// 12 MB of data and a log of a hundred entries: a follower that was away, is killed while it
 /// catches up, and meets a bad link, ends with the same data, leases and history.

@@ -9,7 +9,7 @@ use tokio::time::{sleep, timeout};
 const ROUNDS: usize = 3;
 const SOON: Duration = Duration::from_secs(60);
 
-on_both!(Whole => reads_after_waking_up);
+on_all!(Whole => reads_after_waking_up);
 
 /// A read that lies in the stopped leader's socket when it wakes up must not see the past: its
 /// lease has run out while it slept.

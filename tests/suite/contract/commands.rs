@@ -9,10 +9,10 @@ use super::transcript::replay;
 
 const SOON: Duration = Duration::from_secs(60);
 
-on_both!(Small => keys_on_one, txn_on_one, leases_on_one, maintenance_on_one, watch_on_one);
-on_both!(Whole => keys_on_three, txn_on_three, leases_on_three, maintenance_on_three);
-on_both!(Whole => watch_on_three, cluster_commands_on_three);
-on_both!(Small => cluster_commands_on_one);
+on_all!(Small => keys_on_one, txn_on_one, leases_on_one, maintenance_on_one, watch_on_one);
+on_all!(Whole => keys_on_three, txn_on_three, leases_on_three, maintenance_on_three);
+on_all!(Whole => watch_on_three, cluster_commands_on_three);
+on_all!(Small => cluster_commands_on_one);
 
 async fn keys_on_one(lab: &Lab, server: Server) -> Result<()> {
     transcript(lab, server, 1, include_str!("keys.txt")).await
