@@ -1,10 +1,10 @@
-//! Stock etcd beside ours.
+//! Stock etcd beside ours, with each consensus algorithm.
 
 use std::{fmt::Write as _, path::Path, time::Duration};
 
 use anyhow::Result;
-use clap::Args;
-use synod_testkit::{Cluster, Lab, Server, Share, Topology, peers, run_within};
+use clap::{Args, ValueEnum};
+use synod_testkit::{Cluster, Engine, Lab, Server, Share, Topology, peers, run_within};
 
 use super::{document, load, load::Figures, usage};
 
@@ -22,12 +22,47 @@ pub(crate) struct Options {
     /// Cluster sizes
     #[arg(long, value_delimiter = ',', default_values_t = [1, 3])]
     nodes: Vec<usize>,
+    /// Which engines of ours are measured beside stock etcd
+    #[arg(long, value_delimiter = ',', value_enum, default_values_t = [Algorithm::Raft, Algorithm::MultiPaxos])]
+    engines: Vec<Algorithm>,
     /// Only workloads whose name begins so
     #[arg(long, default_value = "")]
     only: String,
     /// Print the figures and leave docs/benchmarks.md as it is
     #[arg(long)]
     print: bool,
+}
+
+/// A consensus algorithm of ours.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Algorithm {
+    Raft,
+    MultiPaxos,
+}
+
+impl Algorithm {
+    fn server(self) -> Server {
+        Server::Synod(match self {
+            Self::Raft => Engine::Raft,
+            Self::MultiPaxos => Engine::MultiPaxos,
+        })
+    }
+}
+
+/// One server of the comparison, with its turns.
+struct Column {
+    server: Server,
+    turns: Vec<Turn>,
+}
+
+impl Column {
+    fn name(&self) -> &'static str {
+        match self.server {
+            Server::Etcd => "etcd",
+            Server::Synod(Engine::Raft) => "Raft",
+            Server::Synod(Engine::MultiPaxos) => "Multi-Paxos",
+        }
+    }
 }
 
 /// Name, and the words for `synod bench`.
@@ -80,21 +115,31 @@ struct Turn {
 pub(super) fn run(options: &Options, generator: &Path, output: &Path) -> Result<()> {
     let versions = peers::install()?;
     let mut text = format!(
-        "Measured on {}, with the load generator and all members on it. Both servers sync each write to \
-         disk, had the same flags, and were measured turn by turn, {} times; shown is the run with the \
-         middle throughput (of two, the better one). Values are 128 bytes. Peer: etcd {}. CPU is the processor time of all members \
-         an operation; memory is the largest resident set of any member over all the workloads.\n",
+        "Measured on {}, with the load generator and all members on it. All servers sync each write to \
+         disk, had the same flags, and were measured turn by turn in one run, {} times; shown is the turn with the \
+         middle throughput (of two, the better one), and in brackets the ratio to stock etcd's. Values are 128 bytes. Peer: etcd \
+         {}. Raft and Multi-Paxos are Synod's engines. CPU is the processor time of all members an operation; memory is \
+         the largest resident set of any member over all the workloads.\n",
         document::machine(),
         options.rounds,
         versions.version,
     );
     for &nodes in &options.nodes {
-        let (mut etcd, mut ours) = (Vec::new(), Vec::new());
+        let ours = options.engines.iter().map(|engine| engine.server());
+        let mut columns: Vec<Column> = std::iter::once(Server::Etcd)
+            .chain(ours)
+            .map(|server| Column {
+                server,
+                turns: Vec::new(),
+            })
+            .collect();
         for _ in 0..options.rounds {
-            etcd.push(turn(options, generator, Server::Etcd, nodes)?);
-            ours.push(turn(options, generator, Server::SYNOD, nodes)?);
+            for column in &mut columns {
+                let turn = turn(options, generator, column.server, nodes)?;
+                column.turns.push(turn);
+            }
         }
-        table(&mut text, options, nodes, &etcd, &ours)?;
+        table(&mut text, options, nodes, &columns)?;
     }
     if options.print {
         print(&text);
@@ -206,41 +251,56 @@ fn middle(turns: &[Turn], index: usize) -> Option<&Measured> {
     runs.get(runs.len() / 2).copied()
 }
 
-fn table(
-    text: &mut String,
-    options: &Options,
-    nodes: usize,
-    etcd: &[Turn],
-    ours: &[Turn],
-) -> Result<()> {
+fn table(text: &mut String, options: &Options, nodes: usize, columns: &[Column]) -> Result<()> {
     let plural = if nodes == 1 { "" } else { "s" };
     writeln!(text, "\n### {nodes} member{plural}\n")?;
-    text.push_str("| workload | etcd /s | Synod /s | ratio | etcd p50 / p99 ms | Synod p50 / p99 ms | etcd CPU us | Synod CPU us | ratio |\n");
-    text.push_str("|---|--:|--:|--:|--:|--:|--:|--:|--:|\n");
+    text.push_str("| workload |");
+    for unit in ["/s", "p50 / p99 ms", "CPU us"] {
+        for column in columns {
+            write!(text, " {} {unit} |", column.name())?;
+        }
+    }
+    text.push_str("\n|---|");
+    text.push_str(&"--:|".repeat(3 * columns.len()));
+    text.push('\n');
     for (index, (name, _)) in chosen(options).enumerate() {
-        let (Some(e), Some(o)) = (middle(etcd, index), middle(ours, index)) else {
-            continue;
-        };
-        writeln!(
-            text,
-            "| {name} | {:.0} | {:.0} | {:.2} | {} | {} | {:.1} | {:.1} | {:.2} |",
-            e.figures.operations_per_second,
-            o.figures.operations_per_second,
-            o.figures.operations_per_second / e.figures.operations_per_second,
-            latency(&e.figures),
-            latency(&o.figures),
-            e.cpu_us,
-            o.cpu_us,
-            o.cpu_us / e.cpu_us,
-        )?;
+        let runs: Option<Vec<&Measured>> = columns
+            .iter()
+            .map(|column| middle(&column.turns, index))
+            .collect();
+        let Some(runs) = runs else { continue };
+        write!(text, "| {name} |")?;
+        let rate = |run: &Measured| run.figures.operations_per_second;
+        beside(text, &runs, 0, rate)?;
+        for run in &runs {
+            write!(text, " {} |", latency(&run.figures))?;
+        }
+        beside(text, &runs, 1, |run| run.cpu_us)?;
+        text.push('\n');
     }
     let most = |turns: &[Turn]| turns.iter().map(|turn| turn.peak_memory).max().unwrap_or(0) >> 20;
-    writeln!(
-        text,
-        "\nPeak memory of a member: etcd {} MiB, Synod {} MiB.",
-        most(etcd),
-        most(ours)
-    )?;
+    let memory: Vec<String> = columns
+        .iter()
+        .map(|column| format!("{} {} MiB", column.name(), most(&column.turns)))
+        .collect();
+    writeln!(text, "\nPeak memory of a member: {}.", memory.join(", "))?;
+    Ok(())
+}
+
+/// One figure of all servers, the later ones with their ratio to the first.
+fn beside(
+    text: &mut String,
+    runs: &[&Measured],
+    digits: usize,
+    figure: impl Fn(&Measured) -> f64,
+) -> Result<()> {
+    for (place, run) in runs.iter().enumerate() {
+        let value = figure(run);
+        match runs.first().filter(|_| place > 0) {
+            None => write!(text, " {value:.digits$} |")?,
+            Some(first) => write!(text, " {value:.digits$} ({:.2}) |", value / figure(first))?,
+        }
+    }
     Ok(())
 }
 
