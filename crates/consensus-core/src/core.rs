@@ -73,6 +73,8 @@ pub struct Core<P: Protocol> {
     failed: bool,
     /// What the shell was last told.
     announced: RoleChange,
+    /// Something came since the last Ready that may lead to another one.
+    stirred: bool,
     out: Ready,
 }
 
@@ -90,6 +92,9 @@ impl<P: Protocol> Consensus for Core<P> {
         if self.failed {
             return Err(Rejected::Failed);
         }
+        // Shells report what they have done all the time, and mostly nothing follows from it.
+        let was_stirred = self.stirred || now > self.now;
+        self.stirred = true;
         self.now = self.now.max(now);
         match input {
             Input::Tick => self.tick(),
@@ -101,15 +106,21 @@ impl<P: Protocol> Consensus for Core<P> {
             Input::Transfer { to } => return self.transfer(to),
             Input::Campaign => return self.campaign_now(),
             Input::Persisted(seq) => {
+                let commit = self.commit;
+                let campaigns = matches!(self.part, Part::Candidate(_));
                 self.storage.persisted(seq);
                 P::own_vote_durable(self);
                 self.advance_commit();
+                self.stirred = was_stirred || campaigns || self.commit != commit;
             }
             Input::PersistFailed(_) if is_active(Mutant::FailedWriteIndexReused) => {
                 self.retract_unwritten();
             }
             Input::PersistFailed(_) => self.fail(),
-            Input::Applied(index) => self.applied = self.applied.max(index.min(self.handed)),
+            Input::Applied(index) => {
+                self.applied = self.applied.max(index.min(self.handed));
+                self.stirred = was_stirred;
+            }
             Input::SnapshotInstalled(meta) => return self.on_installed(meta),
             Input::SnapshotFailed => self.installing = None,
             Input::SnapshotSent { to, ok } => self.on_snapshot_sent(to, ok),
@@ -124,6 +135,9 @@ impl<P: Protocol> Consensus for Core<P> {
     }
 
     fn ready(&mut self) -> Option<Ready> {
+        if !std::mem::take(&mut self.stirred) {
+            return None;
+        }
         if !self.failed {
             self.start_read_round();
             self.hand_over();
@@ -135,6 +149,8 @@ impl<P: Protocol> Consensus for Core<P> {
         if self.out.is_empty() {
             return None;
         }
+        // The rest of what is committed, if it was too much for one Ready.
+        self.stirred = self.installing.is_none() && self.handed < P::settled(self);
         Some(std::mem::take(&mut self.out))
     }
 
@@ -351,8 +367,8 @@ impl<P: Protocol> Core<P> {
         self.out.seq = self.storage.seq();
         if self.storage.is_settled() {
             // Nothing to wait for.
-            let durable = std::mem::take(&mut self.out.messages_after_persist);
-            self.out.messages.extend(durable);
+            let out = &mut self.out;
+            out.messages.append(&mut out.messages_after_persist);
         }
         let settled = P::settled(self);
         if self.installing.is_none() && self.handed < settled {

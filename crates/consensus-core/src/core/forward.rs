@@ -83,6 +83,11 @@ impl Forwarding {
         self.token
     }
 
+    /// Whether there is nothing to send.
+    fn is_flushed(&self) -> bool {
+        self.proposals.is_empty() && self.unsent_index.is_empty() && self.unsent_lease.is_empty()
+    }
+
     pub(super) fn deadline(&self) -> Tick {
         self.asked.front().map_or(Tick::MAX, |asked| asked.deadline)
     }
@@ -146,6 +151,9 @@ impl<P: Protocol> Core<P> {
         let Some(leader) = self.leader.filter(|leader| *leader != self.config.id) else {
             return;
         };
+        if self.forwarding.is_flushed() {
+            return;
+        }
         let mut batch = Vec::new();
         let mut bytes = 0;
         for proposal in std::mem::take(&mut self.forwarding.proposals) {

@@ -190,6 +190,10 @@ impl Log {
     /// Where a batch of at most `max_bytes` that begins at `from` ends; it has at least one entry.
     pub(super) fn batch_end(&self, from: Index, max_bytes: u64) -> Index {
         let limit = self.end_bytes(from.prev()).saturating_add(max_bytes);
+        // Mostly all of them fit. The search goes through the whole log, which no cache holds.
+        if self.slots.back().is_none_or(|last| last.end_bytes <= limit) {
+            return self.last().index.max(from);
+        }
         let count = self.slots.partition_point(|slot| slot.end_bytes <= limit);
         self.start.index.plus(count as u64).max(from)
     }

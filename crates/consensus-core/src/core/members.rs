@@ -125,6 +125,9 @@ impl Configs {
     /// Whether the commits after `from` up to `to` end with `node` outside, having had it inside. A node
     /// that reads an old log sees many configurations without it, before it was added: that is no removal.
     pub(super) fn removes(&self, node: NodeId, from: Index, to: Index) -> Option<bool> {
+        if self.later.is_empty() {
+            return None;
+        }
         let mut inside = self.at(from).contains(node);
         let mut removed = None;
         for (index, membership) in &self.later {
@@ -242,6 +245,9 @@ impl<P: Protocol> Core<P> {
         let Part::Leader(leading) = &mut self.part else {
             return;
         };
+        if leading.peers.values().all(|p| p.removed_at.is_none()) {
+            return;
+        }
         let (commit, now) = (self.commit, self.now);
         let patience = self.config.election_ticks;
         leading.peers.retain(|_, peer| {

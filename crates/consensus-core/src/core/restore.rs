@@ -69,6 +69,7 @@ impl<P: Protocol> Core<P> {
                 leader: None,
                 ballot,
             },
+            stirred: true,
             out: Ready::default(),
             config,
         };
