@@ -92,6 +92,54 @@ pub enum Mutant {
 }
 
 #[cfg(feature = "mutants")]
+impl Mutant {
+    /// All of them.
+    pub const ALL: [Self; 41] = [
+        Self::PreVoteWithoutCatchUp,
+        Self::StaleLeaderNotTold,
+        Self::LeaderWithoutStepDown,
+        Self::CampaignWithoutPreVote,
+        Self::LogCheckInPaxosPreVote,
+        Self::PreVoteOnLivenessOnly,
+        Self::TimeoutDrawnOnce,
+        Self::TermAndVoteApart,
+        Self::HelpBeforeDurable,
+        Self::CampaignBeforeDurable,
+        Self::BallotBeforeRole,
+        Self::PriorTermByCount,
+        Self::PriorBallotByCount,
+        Self::QuorumUnsorted,
+        Self::StaleAck,
+        Self::CommitLostOnStepDown,
+        Self::AckAheadOfDurability,
+        Self::CompletionOfReplacedWrite,
+        Self::CompletionsOutOfOrder,
+        Self::LateWriteReportedFailed,
+        Self::FailedWriteIndexReused,
+        Self::ReadBeforeOwnCommit,
+        Self::AnyHeartbeatConfirmsReads,
+        Self::LeaseDuringTransfer,
+        Self::LeaseFromReceipt,
+        Self::LeaseWithoutDriftBound,
+        Self::LeaseIgnoredByVoters,
+        Self::NoJointConfiguration,
+        Self::ChangeBeforeOwnCommit,
+        Self::ConfigAtApply,
+        Self::OwnConfigGovernsVotes,
+        Self::MembershipSurvivesSnapshot,
+        Self::WipedNodeSameId,
+        Self::SyncRetried,
+        Self::CorruptionTakenForTornTail,
+        Self::AppliedNotAtomic,
+        Self::LowestBallotAdopted,
+        Self::GapSkipped,
+        Self::AcceptBelowPromise,
+        Self::Phase1OneShort,
+        Self::SlotsPastOpenConfig,
+    ];
+}
+
+#[cfg(feature = "mutants")]
 thread_local! {
     static ACTIVE: std::cell::Cell<Option<Mutant>> = const { std::cell::Cell::new(None) };
 }

@@ -6,6 +6,7 @@
 mod ack_durability;
 mod agreement;
 mod client_answers;
+mod config_agreement;
 mod durable_quorum;
 mod election_safety;
 mod exactly_once;
@@ -18,17 +19,19 @@ mod model;
 mod monotonic;
 mod one_config;
 mod positions;
+mod pre_vote;
 mod read_index;
 mod real_time;
 mod shell_contract;
 mod state_equality;
+mod timeouts;
 
 use std::collections::BTreeMap;
 
 use synod_consensus_core::{
     ConfigCommand, Entry, EntryKind, Membership, Message, SnapshotMeta, Status, Write,
 };
-use synod_types::{Ballot, Index, LogPosition, NodeId, RequestId};
+use synod_types::{Ballot, Index, LogPosition, NodeId, RequestId, Tick};
 
 pub(crate) use self::agreement::Agreement;
 pub(crate) use self::client_answers::{check_read, check_write};
@@ -52,7 +55,7 @@ pub struct Invariant {
 }
 
 /// All rules. What the cores assert about themselves is `core-assertion`.
-pub const INVARIANTS: [Invariant; 22] = [
+pub const INVARIANTS: [Invariant; 25] = [
     election_safety::RULE,
     log_matching::RULE,
     agreement::RULE,
@@ -65,6 +68,9 @@ pub const INVARIANTS: [Invariant; 22] = [
     ack_durability::RULE,
     lease_exclusivity::RULE,
     one_config::RULE,
+    config_agreement::RULE,
+    pre_vote::RULE,
+    timeouts::RULE,
     exactly_once::RULE,
     read_index::RULE,
     real_time::RULE,
@@ -131,6 +137,9 @@ pub(crate) struct Invariants {
     pub(crate) algorithm: Algorithm,
     elections: election_safety::Elections,
     written: log_matching::Written,
+    configs: config_agreement::Configs,
+    pre_votes: pre_vote::PreVotes,
+    timeouts: timeouts::Timeouts,
     pub(crate) agreement: Agreement,
     pub(crate) once: ExactlyOnce,
     pub(crate) states: state_equality::States,
@@ -159,6 +168,9 @@ impl Invariants {
             algorithm,
             elections: election_safety::Elections::default(),
             written: log_matching::Written::default(),
+            configs: config_agreement::Configs::default(),
+            pre_votes: pre_vote::PreVotes::default(),
+            timeouts: timeouts::Timeouts::default(),
             agreement: Agreement::new(base),
             once: ExactlyOnce::default(),
             states: state_equality::States::default(),
@@ -238,6 +250,9 @@ impl Invariants {
         positions::check(node, status)?;
         monotonic::check(node, &mut known.positions, status)?;
         known.membership.clone_from(&status.membership);
+        if self.agreement.last() >= status.commit {
+            self.configs.check(node, status)?;
+        }
         let is_new = self.elections.check(node, status)?;
         if is_new {
             leader_completeness::check(self.algorithm, node, known, status, &self.agreement)?;
@@ -291,11 +306,14 @@ impl Invariants {
     }
 
     /// A message leaves a node.
-    pub(crate) fn on_send(&self, message: &Message) -> Check {
-        match self.nodes.get(&message.from) {
-            Some(known) => ack_durability::check(&known.disk, message),
-            None => Ok(()),
-        }
+    pub(crate) fn on_send(&mut self, tick: Tick, message: &Message) -> Check {
+        self.timeouts.check(tick, message)?;
+        let Some(known) = self.nodes.get(&message.from) else {
+            return Ok(());
+        };
+        self.pre_votes
+            .check(self.algorithm, known.disk.last(), message)?;
+        ack_durability::check(&known.disk, message)
     }
 
     /// A node hands out committed entries. Returns how many of them nobody has before.
@@ -313,6 +331,11 @@ impl Invariants {
             if self.agreement.check(self.algorithm, node, entry)? {
                 new += 1;
                 self.once.committed(entry)?;
+                if entry.kind == EntryKind::Config
+                    && let Ok(command) = ConfigCommand::decode(entry.data.clone())
+                {
+                    self.configs.committed(entry.index, command.membership);
+                }
                 let nodes = &self.nodes;
                 let before = nodes.get(&node).map(|known| &known.membership);
                 let memberships = [Some(&status.membership), before];

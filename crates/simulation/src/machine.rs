@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use synod_consensus_core::mutants::{Mutant, is_active};
 use synod_consensus_core::{ConfigCommand, Entry, EntryKind, Membership, SnapshotMeta};
 use synod_engine::Engine;
 use synod_mvcc::{
@@ -102,6 +103,7 @@ impl Machine {
 
     /// Applies entries in one batch.
     pub(crate) fn apply(&mut self, entries: &[Entry]) -> Result<Vec<Applied>, MachineError> {
+        let before = self.applied.last;
         let mut outcomes = Vec::with_capacity(entries.len());
         let mut membership = None;
         for entry in entries {
@@ -128,6 +130,12 @@ impl Machine {
                 membership = Some(command.membership);
             }
             self.applied.last = entry.position();
+        }
+        if is_active(Mutant::AppliedNotAtomic) {
+            self.store.commit(Position {
+                position: before,
+                membership: None,
+            })?;
         }
         self.store.commit(Position {
             position: self.applied.last,

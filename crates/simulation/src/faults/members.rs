@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use synod_consensus_core::mutants::{Mutant, is_active};
 use synod_consensus_core::{Change, Membership};
 use synod_types::NodeId;
 
@@ -86,13 +87,19 @@ impl World {
         };
         node.end(env, End::Kill)?;
         let old = node.id;
-        let new = NodeId::new(*next_id);
+        let new = if is_active(Mutant::WipedNodeSameId) {
+            old
+        } else {
+            NodeId::new(*next_id)
+        };
         *next_id += 1;
         words::fault(env, Some(old), &format!("lost; n{new} takes its place"));
         env.counts.replacements += 1;
         env.slots.remove(&old);
         env.checks.wiped(old);
-        gone.insert(old);
+        if new != old {
+            gone.insert(old);
+        }
         let epoch = node.epoch;
         *node = Node::new(env, slot, new, None)?;
         // Events for the old process are not for this one.

@@ -33,6 +33,8 @@ pub(crate) enum ShellEvent {
     Flushed(SnapshotMeta),
     Campaign,
     Unreachable(NodeId),
+    /// Only with a mutant: the process ends where a write fails.
+    WriteFailed(WriteSeq),
     /// Cut the log now, whatever its size.
     Compact,
 }

@@ -1,11 +1,12 @@
 //! The log thread: takes everything that is queued, and makes it durable in one commit of the real log.
 
+use synod_consensus_core::mutants::{Mutant, is_active};
 use synod_consensus_core::{SnapshotMeta, Write};
 use synod_log::{Action, LogCore, make_spare};
 use synod_types::{GroupId, WriteSeq};
 
 use super::turn::Turn;
-use super::{Node, Process};
+use super::{Node, Process, ShellEvent};
 use crate::choices::Stream;
 use crate::env::Env;
 use crate::event::Event;
@@ -51,7 +52,11 @@ impl LogThread {
         if self.queue.is_empty() || !self.busy.is_empty() {
             return;
         }
-        self.busy = std::mem::take(&mut self.queue);
+        self.busy = if is_active(Mutant::CompletionsOutOfOrder) {
+            self.queue.split_off(self.queue.len() - 1)
+        } else {
+            std::mem::take(&mut self.queue)
+        };
         let base = env.plan.sync_us;
         let took = env.choices.between(Stream::Disk, base, base * 3) * factor;
         env.after(took, Event::LogDone { slot, epoch });
@@ -109,6 +114,14 @@ impl Node {
         };
         let log = &mut process.log;
         if !log.commit() {
+            if is_active(Mutant::FailedWriteIndexReused) {
+                let failed = std::mem::take(&mut log.busy);
+                if let Some(Job::Append { seq, .. }) = failed.last() {
+                    process.inbox.events.push(ShellEvent::WriteFailed(*seq));
+                }
+                self.wake(env);
+                return Ok(());
+            }
             process.inbox.failed = true;
             self.wake(env);
             return Ok(());

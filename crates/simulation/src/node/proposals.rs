@@ -2,6 +2,7 @@
 //! here where they certainly come to nothing.
 
 use bytes::Bytes;
+use synod_consensus_core::mutants::{Mutant, is_active};
 use synod_consensus_core::{Input, MemberChange, Proposal, Rejected, Role};
 use synod_types::RequestId;
 
@@ -141,7 +142,15 @@ impl Turn<'_> {
             .extract_if(.., |_, waiter| waiter.request.deadline <= now);
         for (_, waiter) in late {
             if let Some(op) = waiter.op() {
-                env.answer(op, Answer::Unknown);
+                let is_sure = is_active(Mutant::LateWriteReportedFailed);
+                env.answer(
+                    op,
+                    if is_sure {
+                        Answer::Refused
+                    } else {
+                        Answer::Unknown
+                    },
+                );
             }
         }
     }

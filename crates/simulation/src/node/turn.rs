@@ -195,6 +195,7 @@ impl Turn<'_> {
                     self.process.compactor.flushed(meta);
                 }
                 ShellEvent::Campaign => self.step(env, Input::Campaign),
+                ShellEvent::WriteFailed(seq) => self.step(env, Input::PersistFailed(seq)),
                 ShellEvent::Unreachable(node) => self.step(env, Input::Unreachable(node)),
                 ShellEvent::Compact => self.process.compactor.force(),
             }
@@ -298,7 +299,7 @@ impl Turn<'_> {
     }
 
     pub(super) fn send(&mut self, env: &mut Env, message: Message) -> Check {
-        env.checks.on_send(&message)?;
+        env.checks.on_send(self.tick, &message)?;
         env.send(self.slot, message);
         Ok(())
     }

@@ -1,0 +1,55 @@
+//! Election timeouts are drawn anew: two nodes that drew the same must not split the vote for ever.
+
+use std::collections::BTreeMap;
+
+use synod_consensus_core::{Body, Message};
+use synod_types::{NodeId, Tick};
+
+use super::{Check, Invariant};
+
+pub(crate) const RULE: Invariant = Invariant {
+    name: "timeouts",
+    source: "Raft §5.2: each candidate restarts its randomized election timeout at the start of an election",
+};
+
+/// So many equal distances in a row are no accident: of at least fifteen values each is drawn alike with one in fifteen.
+const MAX_EQUAL: u32 = 8;
+
+/// A node's campaigns.
+#[derive(Clone, Copy, Debug, Default)]
+struct Campaigns {
+    at: Tick,
+    distance: u64,
+    equal: u32,
+}
+
+/// When nodes asked for pre-votes, by their own clocks.
+#[derive(Default)]
+pub(super) struct Timeouts {
+    nodes: BTreeMap<NodeId, Campaigns>,
+}
+
+impl Timeouts {
+    /// When a message leaves its node.
+    pub(super) fn check(&mut self, tick: Tick, message: &Message) -> Check {
+        let Body::PreVote { .. } = &message.body else {
+            return Ok(());
+        };
+        let known = self.nodes.entry(message.from).or_default();
+        let distance = tick.since(known.at);
+        if distance == 0 {
+            return Ok(());
+        }
+        known.equal = if distance == known.distance {
+            known.equal + 1
+        } else {
+            0
+        };
+        known.distance = distance;
+        known.at = tick;
+        RULE.ensure(known.equal < MAX_EQUAL, || {
+            let (node, times) = (message.from, known.equal + 1);
+            format!("n{node} has campaigned {times} times at a distance of {distance} ticks")
+        })
+    }
+}
