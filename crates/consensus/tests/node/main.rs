@@ -5,6 +5,25 @@
     reason = "helpers of tests may fail loudly"
 )]
 
+/// Makes two tests of each function, one for each consensus algorithm.
+macro_rules! on_both {
+    ($($name:ident),+ $(,)?) => {$(
+        mod $name {
+            use synod_consensus::Algorithm;
+
+            #[tokio::test]
+            async fn raft() {
+                super::$name(Algorithm::Raft).await;
+            }
+
+            #[tokio::test]
+            async fn multi_paxos() {
+                super::$name(Algorithm::MultiPaxos).await;
+            }
+        }
+    )+};
+}
+
 mod http;
 mod lease;
 mod limits;

@@ -3,10 +3,15 @@
 use std::collections::BTreeMap;
 
 use etcd_client::MemberAddOptions;
-use synod_consensus::{ClusterState, Config, Node};
+use synod_consensus::{Algorithm, ClusterState, Config, Node};
 use tonic::Code;
 
-use crate::support::{Cluster, SOON, client, config, eventually, status};
+use crate::support::{Cluster, SOON, again, client, config, eventually, status};
+
+on_both! {
+    a_cluster_of_one_grows_by_a_voter_and_shrinks_again,
+    a_learner_copies_refuses_and_is_promoted,
+}
 
 /// The configuration of a node that joins `cluster`.
 async fn joiner(cluster: &Cluster, name: &str) -> Config {
@@ -24,14 +29,13 @@ async fn joiner(cluster: &Cluster, name: &str) -> Config {
     config
 }
 
-#[tokio::test]
-async fn a_cluster_of_one_grows_by_a_voter_and_shrinks_again() {
-    let mut cluster = Cluster::start(1).await;
+async fn a_cluster_of_one_grows_by_a_voter_and_shrinks_again(engine: Algorithm) {
+    let mut cluster = Cluster::of(engine, 1).await;
     let mut first = cluster.client(0).await;
     for n in 0..100 {
         first.put(format!("k{n}"), "v", None).await.unwrap();
     }
-    let config = joiner(&cluster, "n2").await;
+    let mut config = joiner(&cluster, "n2").await;
     let urls = config.initial_advertise_peer_urls.clone();
     let added = first.member_add(urls.clone(), None).await.unwrap();
     assert!(!added.member().unwrap().is_learner());
@@ -46,8 +50,19 @@ async fn a_cluster_of_one_grows_by_a_voter_and_shrinks_again() {
     let (code, _) = status(first.member_add(urls, None).await);
     assert_eq!(code, Code::FailedPrecondition);
 
-    let second = Node::start(config).await.unwrap();
+    let mut others = Algorithm::ALL.into_iter();
+    config.engine = others.find(|other| *other != engine);
+    let next = again(&config);
+    let refused = Node::start(config).await.err().unwrap();
+    let said = refused.to_string();
+    assert!(
+        said.contains(&format!("the cluster runs {engine}")),
+        "{said}"
+    );
+    let second = Node::start(next).await.unwrap();
     second.ready(SOON).await.unwrap();
+    // It was not told: it takes what its cluster runs.
+    assert_eq!(second.engine(), engine);
     let mut to_second = client(&second).await;
     let got = to_second.get("between", None).await.unwrap();
     assert_eq!(got.kvs().len(), 1);
@@ -85,9 +100,8 @@ async fn a_cluster_of_one_grows_by_a_voter_and_shrinks_again() {
     cluster.nodes.pop().unwrap().shutdown().await;
 }
 
-#[tokio::test]
-async fn a_learner_copies_refuses_and_is_promoted() {
-    let cluster = Cluster::start(3).await;
+async fn a_learner_copies_refuses_and_is_promoted(engine: Algorithm) {
+    let cluster = Cluster::of(engine, 3).await;
     let mut first = cluster.client(0).await;
     for n in 0..200 {
         first
@@ -180,7 +194,7 @@ async fn a_node_that_nobody_added_and_one_that_lost_its_data_are_refused() {
     let urls = config.initial_advertise_peer_urls.clone();
     let mut first = cluster.client(0).await;
     first.member_add(urls, None).await.unwrap();
-    let mut lost = crate::support::again(&config);
+    let mut lost = again(&config);
     lost.data_dir = cluster.dir.path().join("empty");
     let node = Node::start(config).await.unwrap();
     node.ready(SOON).await.unwrap();

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use etcd_client::Client;
-use synod_consensus::{Config, InitialCluster, Node};
+use synod_consensus::{Algorithm, Config, InitialCluster, Node};
 use synod_rpc::Listener;
 use synod_runtime::clock;
 use tempfile::TempDir;
@@ -77,6 +77,10 @@ pub(crate) struct Cluster {
 impl Cluster {
     pub(crate) async fn start(count: usize) -> Self {
         Self::start_with(count, |_| {}).await
+    }
+
+    pub(crate) async fn of(engine: Algorithm, count: usize) -> Self {
+        Self::start_with(count, |config| config.engine = Some(engine)).await
     }
 
     pub(crate) async fn start_with(count: usize, change: impl Fn(&mut Config)) -> Self {

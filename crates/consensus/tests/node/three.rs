@@ -3,14 +3,22 @@
 use std::time::Duration;
 
 use etcd_client::{Client, GetOptions};
-use synod_consensus::Node;
+use synod_consensus::{Algorithm, Node};
 use tonic::Code;
 
 use crate::support::{Cluster, SOON, again, configs, eventually, status};
 
-#[tokio::test]
-async fn every_member_writes_and_reads_its_own_and_the_others_writes() {
-    let cluster = Cluster::start(3).await;
+on_both! {
+    every_member_writes_and_reads_its_own_and_the_others_writes,
+    leadership_moves_on_request_and_when_the_leader_stops,
+    without_a_quorum_nothing_is_acknowledged_and_serializable_reads_go_on,
+    a_member_that_was_away_catches_up_by_entries_or_by_a_snapshot,
+    writes_go_on_while_leaders_come_and_go,
+    requests_that_insist_on_a_leader_hear_at_once_that_there_is_none,
+}
+
+async fn every_member_writes_and_reads_its_own_and_the_others_writes(engine: Algorithm) {
+    let cluster = Cluster::of(engine, 3).await;
     let mut clients = Vec::new();
     for node in 0..3 {
         clients.push(cluster.client(node).await);
@@ -39,9 +47,8 @@ async fn every_member_writes_and_reads_its_own_and_the_others_writes() {
     cluster.stop().await;
 }
 
-#[tokio::test]
-async fn leadership_moves_on_request_and_when_the_leader_stops() {
-    let mut cluster = Cluster::start(3).await;
+async fn leadership_moves_on_request_and_when_the_leader_stops(engine: Algorithm) {
+    let mut cluster = Cluster::of(engine, 3).await;
     let leader = cluster.leader().await;
     let other = (leader + 1) % 3;
     let target = cluster.nodes[other].member_id().get();
@@ -68,9 +75,8 @@ async fn leadership_moves_on_request_and_when_the_leader_stops() {
     cluster.stop().await;
 }
 
-#[tokio::test]
-async fn without_a_quorum_nothing_is_acknowledged_and_serializable_reads_go_on() {
-    let mut cluster = Cluster::start(3).await;
+async fn without_a_quorum_nothing_is_acknowledged_and_serializable_reads_go_on(engine: Algorithm) {
+    let mut cluster = Cluster::of(engine, 3).await;
     let mut client = cluster.client(0).await;
     client.put("k", "v", None).await.unwrap();
     for _ in 0..2 {
@@ -86,11 +92,11 @@ async fn without_a_quorum_nothing_is_acknowledged_and_serializable_reads_go_on()
     cluster.stop().await;
 }
 
-#[tokio::test]
-async fn a_member_that_was_away_catches_up_by_entries_or_by_a_snapshot() {
+async fn a_member_that_was_away_catches_up_by_entries_or_by_a_snapshot(engine: Algorithm) {
     let dir = tempfile::tempdir().unwrap();
     let mut configs = configs(3, dir.path());
     for config in &mut configs {
+        config.engine = Some(engine);
         config.snapshot_count = 100;
         config.snapshot_catchup_entries = 20;
     }
@@ -126,9 +132,8 @@ async fn a_member_that_was_away_catches_up_by_entries_or_by_a_snapshot() {
     }
 }
 
-#[tokio::test]
-async fn writes_go_on_while_leaders_come_and_go() {
-    let cluster = Cluster::start(3).await;
+async fn writes_go_on_while_leaders_come_and_go(engine: Algorithm) {
+    let cluster = Cluster::of(engine, 3).await;
     let mut client = cluster.client(0).await;
     let mut written = 0;
     for round in 0..4 {
@@ -151,9 +156,8 @@ async fn writes_go_on_while_leaders_come_and_go() {
     cluster.stop().await;
 }
 
-#[tokio::test]
-async fn requests_that_insist_on_a_leader_hear_at_once_that_there_is_none() {
-    let mut cluster = Cluster::start(3).await;
+async fn requests_that_insist_on_a_leader_hear_at_once_that_there_is_none(engine: Algorithm) {
+    let mut cluster = Cluster::of(engine, 3).await;
     for _ in 0..2 {
         cluster.nodes.pop().unwrap().shutdown().await;
     }
