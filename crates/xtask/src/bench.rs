@@ -1,9 +1,10 @@
 //! `cargo xtask bench`: release binaries, real peers on the same machine, figures in docs/benchmarks.md.
 //!
-//! The same load generator (`synod bench`) drives stock etcd and ours with the same flags, turn by
-//! turn, so that what the machine does meanwhile touches both.
+//! The same load generator (`synod bench`) drives stock etcd and ours, with each engine, with the same flags, turn by
+//! turn, so that what the machine does meanwhile touches all.
 
 mod comparison;
+mod core;
 mod document;
 mod large;
 mod load;
@@ -20,10 +21,12 @@ use clap::Subcommand;
 /// What `cargo xtask bench` measures.
 #[derive(Subcommand, Debug)]
 pub(crate) enum Bench {
-    /// Stock etcd beside ours: throughput, latency, CPU an operation, memory
+    /// Stock etcd beside ours with Raft and with Multi-Paxos: throughput, latency, CPU an operation, memory
     Etcd(comparison::Options),
     /// A large data directory: memory, restart, pauses while it is compacted
     Large(large::Options),
+    /// The consensus cores without I/O, beside the crates raft and omnipaxos: CPU an entry
+    Core,
 }
 
 /// Builds the release binaries, then measures in a process that knows them.
@@ -32,14 +35,18 @@ pub(crate) enum Bench {
 /// A build, a server or a load failed.
 pub(crate) fn run(bench: &Bench) -> Result<()> {
     let root = root()?;
+    let document = root.join("docs/benchmarks.md");
+    if matches!(bench, Bench::Core) {
+        return core::run(&root, &document);
+    }
     if std::env::var_os("SYNOD_CONSENSUS_BIN").is_none() {
         return build_and_run_again(&root);
     }
     let generator = generator()?;
-    let document = root.join("docs/benchmarks.md");
     match bench {
         Bench::Etcd(options) => comparison::run(options, &generator, &document),
         Bench::Large(options) => large::run(options, &generator, &document),
+        Bench::Core => Ok(()),
     }
 }
 

@@ -31,13 +31,23 @@ pub(crate) fn test(args: &[String]) -> Result<ExitCode> {
     peers()?;
     let server = build_binaries()?;
     println!("server under test: {}", server.display());
+    let zoo = bug_zoo()?;
     let status = cargo()
         .args(["test", "--workspace", "--no-fail-fast"])
         .args(args)
         .env("SYNOD_CONSENSUS_BIN", server)
         .status()
         .context("run cargo test")?;
-    Ok(code(status))
+    Ok(code(if status.success() { zoo } else { status }))
+}
+
+/// The rules that the simulation must find broken: a build of its own, since they are behind a feature.
+fn bug_zoo() -> Result<ExitStatus> {
+    cargo()
+        .args(["test", "-p", "synod-simulation"])
+        .args(["--features", "mutants", "--test", "zoo"])
+        .status()
+        .context("run the bug zoo")
 }
 
 /// Formatting, clippy, and the direction of dependencies.

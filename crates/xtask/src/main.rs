@@ -5,6 +5,8 @@
 mod bench;
 mod boundaries;
 mod checks;
+mod sim;
+mod soak;
 
 use std::process::ExitCode;
 
@@ -28,6 +30,10 @@ enum Task {
     /// Measure
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// One simulated run
+    Sim(sim::Sim),
+    /// Simulated runs with fresh seeds
+    Soak(soak::Soak),
 }
 
 fn main() -> Result<ExitCode> {
@@ -36,5 +42,7 @@ fn main() -> Result<ExitCode> {
         Task::Lint => checks::lint(),
         Task::Peers => checks::peers().map(|()| ExitCode::SUCCESS),
         Task::Bench(what) => bench::run(&what).map(|()| ExitCode::SUCCESS),
+        Task::Sim(what) => sim::run(&what),
+        Task::Soak(what) => soak::run(&what),
     }
 }
