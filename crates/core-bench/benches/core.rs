@@ -8,7 +8,8 @@ use criterion::{
     measurement::{Measurement, ValueFormatter, WallTime},
 };
 use rustix::time::{ClockId, clock_gettime};
-use synod_core_bench::{Group, Load, OmniPaxosGroup, RaftRsGroup, synod_raft};
+use synod_consensus_core::Algorithm;
+use synod_core_bench::{Group, Load, OmniPaxosGroup, RaftRsGroup, SynodGroup};
 
 /// Processor time of this thread: what else the machine does costs the caches, but not the figures.
 struct CpuTime;
@@ -56,7 +57,10 @@ fn measure<G: Group>(criterion: &mut Criterion<CpuTime>, name: &str, group: impl
 }
 
 fn cores(criterion: &mut Criterion<CpuTime>) {
-    measure(criterion, "synod-raft", |_| synod_raft());
+    for algorithm in Algorithm::ALL {
+        let name = format!("synod-{algorithm}");
+        measure(criterion, &name, |_| SynodGroup::new(algorithm));
+    }
     measure(criterion, "raft-rs", |_| RaftRsGroup::new());
     measure(criterion, "omnipaxos", OmniPaxosGroup::new);
 }

@@ -23,11 +23,7 @@ mod synod;
 
 use bytes::Bytes;
 
-pub use self::{
-    omni::OmniPaxosGroup,
-    raft_rs::RaftRsGroup,
-    synod::{SynodGroup, synod_raft},
-};
+pub use self::{omni::OmniPaxosGroup, raft_rs::RaftRsGroup, synod::SynodGroup};
 
 /// Nodes of a group.
 pub const NODES: usize = 3;
@@ -118,6 +114,8 @@ fn payload(number: u64) -> [u8; ENTRY_BYTES] {
 
 #[cfg(test)]
 mod tests {
+    use synod_consensus_core::Algorithm;
+
     use super::*;
 
     fn check<G: Group>(group: impl Fn(u64) -> G) {
@@ -131,7 +129,12 @@ mod tests {
 
     #[test]
     fn raft_applies_everything_everywhere() {
-        check(|_| synod_raft());
+        check(|_| SynodGroup::new(Algorithm::Raft));
+    }
+
+    #[test]
+    fn multi_paxos_applies_everything_everywhere() {
+        check(|_| SynodGroup::new(Algorithm::MultiPaxos));
     }
 
     #[test]

@@ -4,8 +4,8 @@ use std::{collections::VecDeque, fmt};
 
 use bytes::Bytes;
 use synod_consensus_core::{
-    Consensus, CoreConfig, Entry, EntryKind, Input, Membership, Message, Proposal, Raft, Ready,
-    Restored, Role, SnapshotMeta, Write,
+    Algorithm, Consensus, CoreConfig, Entry, EntryKind, Input, Membership, Message, Proposal,
+    Ready, Restored, Role, SnapshotMeta, Write,
 };
 use synod_types::{Index, LogPosition, NodeId, RequestId, Tick};
 
@@ -34,16 +34,14 @@ impl fmt::Debug for SynodGroup {
     }
 }
 
-/// Three nodes with our Raft.
-#[must_use]
-pub fn synod_raft() -> SynodGroup {
-    SynodGroup::new(|config, restored| {
-        Box::new(Raft::new(config, restored, Tick::ZERO).expect("a valid configuration"))
-    })
-}
-
 impl SynodGroup {
-    fn new(start: impl Fn(CoreConfig, Restored) -> Box<dyn Consensus>) -> Self {
+    /// The first node leads.
+    #[must_use]
+    pub fn new(algorithm: Algorithm) -> Self {
+        let start = |config, restored| {
+            let core = algorithm.start(config, restored, Tick::ZERO);
+            core.expect("a valid configuration")
+        };
         let ids = [1, 2, 3].map(NodeId::new);
         let meta = SnapshotMeta {
             last: LogPosition::ZERO,
