@@ -83,7 +83,7 @@ impl World {
         };
         match what {
             Some(what) => {
-                let slot = env.choices.index(Stream::Client, self.nodes.len());
+                let slot = self.any_server();
                 self.begin(client, what, slot, false);
             }
             None => self.think(client),
@@ -114,6 +114,19 @@ impl World {
         let delay = env.choices.between(Stream::Client, 100, 1_000);
         env.after(delay, Event::Request { slot, op: id });
         id
+    }
+
+    /// A member, mostly; now and then a node that isn't one, or not any more.
+    fn any_server(&mut self) -> usize {
+        let World { env, nodes, .. } = self;
+        if env.choices.often(Stream::Client, 50) {
+            return env.choices.index(Stream::Client, nodes.len());
+        }
+        let members = &env.committed_members;
+        let slots = nodes.iter().filter(|node| members.contains(node.id));
+        let slots: Vec<usize> = slots.map(|node| node.slot).collect();
+        let at = env.choices.index(Stream::Client, slots.len());
+        slots.get(at).copied().unwrap_or(0)
     }
 
     fn think(&mut self, client: u32) {
@@ -180,7 +193,8 @@ impl World {
         if matches!(answer, Answer::Refused) && op.attempts < MAX_ATTEMPTS && !op.probe {
             // Certainly without effect: the same operation, perhaps elsewhere.
             op.attempts += 1;
-            let slot = env.choices.index(Stream::Client, self.nodes.len());
+            let slot = self.any_server();
+            let env = &mut self.env;
             let pause = env.choices.between(Stream::Client, 5 * MS, 40 * MS);
             env.after(pause, Event::Request { slot, op: id });
             return Ok(());

@@ -328,7 +328,8 @@ impl Invariants {
             let known = self.nodes.entry(node).or_default();
             shell_contract::check_handed(node, known.handed, entry)?;
             known.handed = entry.index;
-            if self.agreement.check(self.algorithm, node, entry)? {
+            let ballot = status.ballot;
+            if self.agreement.check(self.algorithm, node, ballot, entry)? {
                 new += 1;
                 self.once.committed(entry)?;
                 if entry.kind == EntryKind::Config

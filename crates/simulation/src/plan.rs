@@ -100,7 +100,7 @@ impl Plan {
             chunk_bytes: c.one_of(S, [2_000, 500, 150]),
             clients: c.one_of(S, [3, 2, 4, 6]),
             keys: c.one_of(S, [3, 1, 6]),
-            think_us: c.one_of(S, [40 * MS, 10 * MS, 100 * MS]),
+            think_us: c.one_of(S, [20 * MS, 5 * MS, 60 * MS]),
             patience_us: c.one_of(S, [600 * MS, 300 * MS, 1_500 * MS]),
             lost_answers: hundred(c.one_of(S, [0, 0, 20])),
             storm_us: c.one_of(S, [12, 8, 16]) * 30 * TICK_US,

@@ -7,10 +7,16 @@ use std::sync::Once;
 use crate::Algorithm;
 use crate::choices::Record;
 use crate::flavour::Flavour;
-use crate::invariants::{CORE_ASSERTION, Check};
+use crate::invariants::{CORE_ASSERTION, Check, Invariant};
 use crate::report::{Failure, Report};
 use crate::trace::TraceFormat;
 use crate::world::World;
+
+/// Holds, unless a run is asked to break it.
+pub(crate) const CANARY: Invariant = Invariant {
+    name: "canary",
+    source: "none: it is broken on purpose",
+};
 
 /// What to run.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +29,8 @@ pub struct Options<'a> {
     pub seed: u64,
     /// Whether to keep a trace.
     pub trace: Option<TraceFormat>,
+    /// Breaks the rule `canary` on purpose once so many entries are committed: to try out what becomes of a failure.
+    pub canary: Option<u64>,
     /// Whether to keep the decisions.
     pub record: bool,
     /// Decisions to use in place of the seed's.
@@ -38,6 +46,7 @@ impl Options<'_> {
             flavour,
             seed,
             trace: None,
+            canary: None,
             record: false,
             replay: None,
         }

@@ -9,12 +9,12 @@ use crate::choices::{Choices, Stream};
 use crate::clients::Clients;
 use crate::env::Env;
 use crate::event::Event;
-use crate::invariants::{Check, Invariants};
+use crate::invariants::{CORE_ASSERTION, Check, Invariants};
 use crate::network::{MAX_NODES, Network};
 use crate::node::{Node, NodeState, ShellEvent, Start};
 use crate::plan::Plan;
 use crate::report::Counts;
-use crate::run::Options;
+use crate::run::{CANARY, Options};
 use crate::time::{MS, Queue, Time};
 use crate::trace::Trace;
 
@@ -24,6 +24,8 @@ const MAX_EVENTS: u64 = 2_000_000;
 pub(crate) struct World {
     pub(crate) env: Env,
     pub(crate) nodes: Vec<Node>,
+    /// See [`Options::canary`].
+    pub(crate) canary: Option<u64>,
     /// For the next node that replaces another.
     pub(crate) next_id: u64,
     /// Members that are gone for good, until the group knows.
@@ -73,6 +75,7 @@ impl World {
         let mut world = Self {
             env,
             nodes,
+            canary: options.canary,
             next_id: total + 1,
             gone: BTreeSet::new(),
         };
@@ -102,11 +105,14 @@ impl World {
             };
             self.env.now = at;
             self.env.counts.events += 1;
-            crate::invariants::CORE_ASSERTION
-                .ensure(self.env.counts.events < MAX_EVENTS, || {
-                    format!("{MAX_EVENTS} events by {at} us")
-                })?;
+            CORE_ASSERTION.ensure(self.env.counts.events < MAX_EVENTS, || {
+                format!("{MAX_EVENTS} events by {at} us")
+            })?;
             self.dispatch(event)?;
+            let commits = self.env.counts.commits;
+            CANARY.ensure(self.canary.is_none_or(|end| commits < end), || {
+                format!("{commits} entries are committed")
+            })?;
             if done(self) {
                 return Ok(true);
             }
@@ -139,7 +145,7 @@ impl World {
             }
             Event::Apply { .. } => node.apply(env),
             Event::Flushed { begun, .. } => {
-                node.flushed(env, begun);
+                node.flushed(env, *begun);
                 Ok(())
             }
             Event::Fetch { .. } => self.fetch(slot, epoch),
@@ -227,7 +233,7 @@ impl World {
         if let Some(node) = self.nodes.get(slot)
             && matches!(node.state, NodeState::Down)
         {
-            let pause = self.env.choices.between(Stream::Fault, 50 * MS, 400 * MS);
+            let pause = self.env.choices.between(Stream::Fault, 20 * MS, 250 * MS);
             self.env.after(pause, Event::Start { slot });
         }
     }

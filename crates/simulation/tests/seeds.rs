@@ -1,63 +1,165 @@
-//! Seeds of every flavour, and that a seed is a run.
+//! Seeds of every flavour for both engines; that a seed is a run; and what becomes of a failure.
 
-#![expect(clippy::print_stdout, reason = "a test that reports what happened")]
+#![expect(
+    clippy::print_stdout,
+    clippy::panic,
+    reason = "a test that reports what happened"
+)]
+
+use std::collections::BTreeSet;
 
 use synod_simulation::{
-    Algorithm, Counts, Failure, Flavour, Options, SoakOptions, TraceFormat, run, run_with, soak,
+    Algorithm, Counts, Failure, Flavour, INVARIANTS, Options, SoakOptions, Stream, TraceFormat,
+    run_with, shrink, soak,
 };
 
-/// Runs seeds of one flavour on two threads.
-fn seeds(algorithm: Algorithm, flavour: Flavour, runs: u64) -> Counts {
+/// Of each engine: all flavours in turn.
+const SEEDS: u64 = 2_000;
+
+/// Runs seeds of all flavours on one thread, since both engines' tests run at once.
+fn seeds(algorithm: Algorithm) -> Counts {
     let options = SoakOptions {
         algorithms: vec![algorithm],
-        flavours: vec![flavour],
+        flavours: Flavour::ALL.to_vec(),
         first_seed: 0,
-        max_runs: runs,
-        jobs: 2,
+        max_runs: SEEDS,
+        jobs: 1,
     };
     let outcome = soak(&options, &|| false);
-    println!("{algorithm} {flavour}: {}", outcome.counts);
+    println!("{algorithm}: {}", outcome.counts);
     let findings: Vec<String> = outcome.failures.iter().map(Failure::to_string).collect();
     assert!(findings.is_empty(), "{}", findings.join("\n"));
+    assert_eq!(outcome.runs, SEEDS);
     outcome.counts
 }
 
-#[test]
-fn raft_survives_everything() {
-    let counts = seeds(Algorithm::Raft, Flavour::Everything, 600);
-    // Whatever doesn't happen isn't tested.
-    assert!(counts.leaders > 600, "{counts}");
-    assert!(counts.snapshots > 50, "{counts}");
+/// Whatever doesn't happen isn't tested.
+fn is_eventful(counts: &Counts) {
+    let least = [
+        (counts.leaders, SEEDS * 3 / 2),
+        (counts.commits, SEEDS * 30),
+        (counts.snapshots, SEEDS / 5),
+        (counts.config_changes, SEEDS / 5),
+        (counts.transfers, SEEDS / 10),
+        (counts.index_reads, SEEDS * 8),
+        (counts.lease_reads, SEEDS * 8),
+        (counts.lease_hits, SEEDS * 2),
+        (counts.serializable_reads, SEEDS * 3),
+        (counts.unknown_writes, SEEDS),
+        (counts.drops, SEEDS / 2),
+        (counts.refusals, SEEDS / 2),
+        (counts.states_compared, SEEDS * 3),
+        (counts.history_checked, SEEDS * 20),
+        (counts.restarts, SEEDS * 2),
+        (counts.failed_logs, SEEDS / 20),
+        (counts.refused_logs, SEEDS / 50),
+        (counts.replacements, SEEDS / 10),
+    ];
+    for (number, (count, least)) in least.into_iter().enumerate() {
+        assert!(
+            count >= least,
+            "number {number}: {count} < {least}: {counts}"
+        );
+    }
+    // A fault too many is rare.
+    assert!(counts.wedged <= SEEDS / 200, "{counts}");
 }
 
 #[test]
-fn the_same_seed_gives_the_same_trace() {
-    for seed in 0..4 {
-        let trace = || {
-            let options = Options {
-                trace: Some(TraceFormat::Ndjson),
-                ..Options::new(Algorithm::Raft, Flavour::Everything, seed)
-            };
-            match run_with(&options) {
-                Ok(report) => report.trace,
-                Err(failure) => panic!("{failure}"),
-            }
-        };
-        let (first, second) = (trace(), trace());
-        assert!(first.len() > 500, "{}", first.len());
-        assert!(first == second, "seed {seed} gave two traces");
+fn raft_survives() {
+    let counts = seeds(Algorithm::Raft);
+    is_eventful(&counts);
+    assert!(counts.truncations > SEEDS / 20, "{counts}");
+}
+
+#[test]
+fn multi_paxos_survives() {
+    is_eventful(&seeds(Algorithm::MultiPaxos));
+}
+
+fn trace(algorithm: Algorithm, seed: u64, format: TraceFormat) -> Vec<String> {
+    let options = Options {
+        trace: Some(format),
+        ..Options::new(algorithm, Flavour::Everything, seed)
+    };
+    match run_with(&options) {
+        Ok(report) => report.trace,
+        Err(failure) => panic!("{failure}"),
     }
 }
 
 #[test]
-#[ignore = "for looking at a seed: SYNOD_SIM='raft everything 17'"]
-fn one_seed() {
-    let words = option_env!("SYNOD_SIM").unwrap_or("raft everything 0");
-    let words: Vec<&str> = words.split(' ').collect();
-    let result = run(
-        words[0].parse().unwrap(),
-        words[1].parse().unwrap(),
-        words[2].parse().unwrap(),
+fn the_same_seed_gives_the_same_trace() {
+    for algorithm in Algorithm::ALL {
+        for seed in 0..8 {
+            let first = trace(algorithm, seed, TraceFormat::Text);
+            let second = trace(algorithm, seed, TraceFormat::Text);
+            assert!(first.len() > 200, "{}", first.len());
+            assert!(first == second, "{algorithm}: seed {seed} gave two traces");
+            let other = trace(algorithm, seed + 100, TraceFormat::Text);
+            assert!(first != other, "another seed is another run");
+        }
+    }
+}
+
+#[test]
+fn a_trace_for_programs_is_json() {
+    let lines = trace(Algorithm::Raft, 3, TraceFormat::Ndjson);
+    let mut events = BTreeSet::new();
+    for line in &lines {
+        let json: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert!(json["t"].is_u64() && json["node"].is_u64(), "{line}");
+        let event = json["event"].as_str().unwrap();
+        if event == "commits" || event == "applies" {
+            assert!(json["index"].is_u64(), "{line}");
+        }
+        events.insert(event.to_owned());
+    }
+    for event in [
+        "starts", "receives", "writes", "becomes", "leads", "commits", "applies",
+    ] {
+        assert!(events.contains(event), "no {event} in {events:?}");
+    }
+}
+
+#[test]
+fn a_failure_is_reported_replayed_and_made_smaller() {
+    let with_canary = |seed| Options {
+        canary: Some(12),
+        record: true,
+        ..Options::new(Algorithm::Raft, Flavour::Fixed, seed)
+    };
+    // Runs in which there is much to take away.
+    let mut failing = (0..50).filter_map(|seed| run_with(&with_canary(seed)).err());
+    let failure = failing
+        .find(|failure| failure.counts.kills + failure.counts.power_losses > 2)
+        .unwrap();
+    let options = with_canary(failure.seed);
+    assert_eq!(failure.invariant, "canary");
+    let seed = format!("seed {}", failure.seed);
+    assert!(failure.to_string().contains(&seed), "{failure}");
+    // Its decisions are the same run.
+    let replayed = Options {
+        replay: Some(&failure.record),
+        ..options
+    };
+    let again = run_with(&replayed).unwrap_err();
+    assert_eq!(
+        (again.at_us, &again.record),
+        (failure.at_us, &failure.record)
     );
-    println!("{result:?}");
+    // Twelve commits need no fault at all.
+    let shrunk = shrink(&options, 300, TraceFormat::Text).unwrap();
+    let (before, after) = shrunk.weight;
+    assert!(after * 4 < before, "{before} -> {after}");
+    assert_eq!(shrunk.failure.invariant, "canary");
+    let faults = shrunk.failure.record.stream(Stream::Fault);
+    assert!(faults.iter().all(|fault| *fault == 0), "{faults:?}");
+    assert!(shrunk.failure.trace.len() > 20);
+}
+
+#[test]
+fn rules_have_different_names() {
+    let names: BTreeSet<&str> = INVARIANTS.iter().map(|rule| rule.name).collect();
+    assert_eq!(names.len(), INVARIANTS.len());
 }

@@ -9,7 +9,7 @@ impl World {
         let leader = self.leader().map(|(slot, _)| slot);
         // Mostly the leader's log: others need it.
         let slot = match leader {
-            Some(leader) if self.any_slot() % 2 == 0 => leader,
+            Some(leader) if self.any_slot().is_multiple_of(2) => leader,
             Some(_) | None => self.any_slot(),
         };
         let World { env, nodes, .. } = self;

@@ -38,7 +38,7 @@ impl World {
             End::PowerLoss => env.counts.power_losses += 1,
         }
         node.end(env, end)?;
-        let pause = env.choices.between(Stream::Fault, 20, 700) * MS;
+        let pause = env.choices.between(Stream::Fault, 20, 350) * MS;
         env.after(pause, Event::Start { slot });
         Ok(())
     }

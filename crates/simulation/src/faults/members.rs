@@ -81,6 +81,7 @@ impl World {
             nodes,
             next_id,
             gone,
+            ..
         } = self;
         let Some(node) = nodes.get_mut(slot) else {
             return Ok(());

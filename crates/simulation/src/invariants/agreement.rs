@@ -1,7 +1,7 @@
 //! What is committed at an index is the same on all nodes, for ever.
 
 use synod_consensus_core::Entry;
-use synod_types::{Index, LogPosition, NodeId};
+use synod_types::{Ballot, Index, LogPosition, NodeId};
 
 use super::model::Model;
 use super::{Check, Invariant};
@@ -19,6 +19,8 @@ pub(crate) const RULE: Invariant = Invariant {
 pub(crate) struct Agreement {
     base: LogPosition,
     entries: Vec<Entry>,
+    /// The ballot of whoever handed each out first.
+    decided_in: Vec<Ballot>,
     model: Model,
     applied: Vec<Applied>,
     digests: Vec<u64>,
@@ -29,6 +31,7 @@ impl Agreement {
         Self {
             base,
             entries: Vec::new(),
+            decided_in: Vec::new(),
             model: Model::default(),
             applied: Vec::new(),
             digests: Vec::new(),
@@ -40,8 +43,14 @@ impl Agreement {
         self.base.index.plus(self.entries.len() as u64)
     }
 
-    pub(crate) fn last_entry(&self) -> Option<&Entry> {
-        self.entries.last()
+    /// The last entry that was committed in an earlier ballot than this one.
+    pub(super) fn last_before(&self, ballot: Ballot) -> Option<&Entry> {
+        // Leaders of earlier ballots may still commit while a later one leads, so these are not in order.
+        let place = self
+            .decided_in
+            .iter()
+            .rposition(|decided| *decided < ballot);
+        self.entries.get(place?)
     }
 
     pub(crate) fn entry(&self, index: Index) -> Option<&Entry> {
@@ -71,11 +80,12 @@ impl Agreement {
         usize::try_from(from_base).ok()
     }
 
-    /// Whether the entry is one that nobody has handed out before.
+    /// Whether the entry, which a node hands out in `ballot`, is one that nobody has handed out before.
     pub(super) fn check(
         &mut self,
         algorithm: Algorithm,
         node: NodeId,
+        ballot: Ballot,
         entry: &Entry,
     ) -> Check<bool> {
         if let Some(known) = self.entry(entry.index) {
@@ -93,6 +103,7 @@ impl Agreement {
         self.digests.push(digest_after(before, entry, applied));
         self.applied.push(applied);
         self.entries.push(entry.clone());
+        self.decided_in.push(ballot);
         Ok(true)
     }
 }

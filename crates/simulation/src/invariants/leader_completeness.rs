@@ -12,7 +12,8 @@ pub(crate) const RULE: Invariant = Invariant {
              there `agreement` watches",
 };
 
-/// When a leader is seen for the first time. By log matching the last committed entry stands for all.
+/// When a leader is seen for the first time. By log matching the last entry that was committed in an earlier ballot stands
+/// for all; those of later ballots don't concern a leader that hears late that it is one.
 pub(super) fn check(
     algorithm: Algorithm,
     node: NodeId,
@@ -24,7 +25,7 @@ pub(super) fn check(
         Algorithm::Raft => {}
         Algorithm::MultiPaxos => return Ok(()),
     }
-    let Some(last) = agreement.last_entry() else {
+    let Some(last) = agreement.last_before(status.ballot) else {
         return Ok(());
     };
     RULE.ensure(

@@ -119,16 +119,7 @@ fn first(records: &[Record]) -> Vec<Record> {
 /// An operation of unknown outcome that nobody has observed is left out: at the end of the order it is always legal. A
 /// deletion can't be recognised in what others see: it stays, with an end after all others.
 fn operations(records: &[Record]) -> Vec<Operation<Register>> {
-    let observed: BTreeSet<Value> = records
-        .iter()
-        .filter(|record| record.returned.is_some())
-        .filter_map(|record| match record.seen {
-            Seen::Read(value) => value,
-            Seen::Kept { found, .. } => found,
-            Seen::Swapped { expect, .. } => expect,
-            Seen::Wrote(_) => None,
-        })
-        .collect();
+    let observed = observed(records);
     let end = records
         .iter()
         .map(|record| record.returned.unwrap_or(record.called))
@@ -155,4 +146,24 @@ fn operations(records: &[Record]) -> Vec<Operation<Register>> {
             metadata: None,
         })
         .collect()
+}
+
+/// The values that certainly were there: somebody saw them, or a swap from them happened.
+fn observed(records: &[Record]) -> BTreeSet<Value> {
+    let mut observed = BTreeSet::new();
+    loop {
+        let before = observed.len();
+        for record in records {
+            let certain = record.returned.is_some();
+            observed.extend(match record.seen {
+                Seen::Read(value) if certain => value,
+                Seen::Kept { found, .. } if certain => found,
+                Seen::Swapped { expect, new } if certain || observed.contains(&new) => expect,
+                Seen::Read(_) | Seen::Kept { .. } | Seen::Swapped { .. } | Seen::Wrote(_) => None,
+            });
+        }
+        if observed.len() == before {
+            return observed;
+        }
+    }
 }

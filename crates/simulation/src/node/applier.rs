@@ -46,7 +46,7 @@ impl Node {
     }
 
     /// A flush of the engine has ended.
-    pub(crate) fn flushed(&mut self, env: &mut Env, begun: Box<Flush>) {
+    pub(crate) fn flushed(&mut self, env: &mut Env, begun: Flush) {
         begun.engine.flushed(begun.written);
         if let Some(process) = self.process_mut() {
             process.flushing = false;

@@ -258,7 +258,7 @@ impl Node {
                 self.state = NodeState::Paused(process, Vec::new());
                 true
             }
-            other => {
+            other @ (NodeState::Paused(..) | NodeState::Down | NodeState::Refused) => {
                 self.state = other;
                 false
             }
@@ -279,7 +279,9 @@ impl Node {
                 }
                 self.wake(env);
             }
-            other => self.state = other,
+            other @ (NodeState::Running(_) | NodeState::Down | NodeState::Refused) => {
+                self.state = other;
+            }
         }
     }
 }
