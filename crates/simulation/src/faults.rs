@@ -42,6 +42,8 @@ pub(crate) enum FaultKind {
     Transfer,
     /// A node campaigns out of turn.
     Campaign,
+    /// Links become slow, or a node campaigns at every tick for a while, mostly against a leader that is cut off.
+    Usurp,
     /// A log is cut at once.
     Compaction,
     /// A disk becomes slow, or fast again.
@@ -96,7 +98,8 @@ impl FaultKind {
                 F::Clock,
                 F::Transfer,
                 F::Campaign,
-                F::Campaign,
+                F::Usurp,
+                F::Usurp,
             ],
             Flavour::Disk => vec![
                 F::Kill,
@@ -152,6 +155,7 @@ impl World {
             FaultKind::Wipe => return self.wipe_one(),
             FaultKind::Transfer => self.transfer(),
             FaultKind::Campaign => self.campaign(),
+            FaultKind::Usurp => self.usurp(),
             FaultKind::Compaction => self.compact_one(),
             FaultKind::SlowDisk => self.change_disk_speed(),
             FaultKind::SyncFailure => self.fail_sync(),

@@ -18,6 +18,8 @@ mod log_recovery;
 mod model;
 mod monotonic;
 mod one_config;
+mod own_term;
+mod peer_progress;
 mod positions;
 mod pre_vote;
 mod read_index;
@@ -55,7 +57,7 @@ pub struct Invariant {
 }
 
 /// All rules. What the cores assert about themselves is `core-assertion`.
-pub const INVARIANTS: [Invariant; 25] = [
+pub const INVARIANTS: [Invariant; 28] = [
     election_safety::RULE,
     log_matching::RULE,
     agreement::RULE,
@@ -68,6 +70,9 @@ pub const INVARIANTS: [Invariant; 25] = [
     ack_durability::RULE,
     lease_exclusivity::RULE,
     one_config::RULE,
+    one_config::JOINT,
+    own_term::RULE,
+    peer_progress::RULE,
     config_agreement::RULE,
     pre_vote::RULE,
     timeouts::RULE,
@@ -156,6 +161,7 @@ pub(crate) struct Known {
     /// The log once everything that was handed out is written.
     pub(crate) shadow: DurableLog,
     positions: monotonic::Last,
+    led: own_term::Led,
     /// The membership as of the last turn: what commits in this one may have been decided by it.
     membership: Membership,
     /// Entries were handed out up to here since the start.
@@ -250,6 +256,7 @@ impl Invariants {
         positions::check(node, status)?;
         monotonic::check(node, &mut known.positions, status)?;
         known.membership.clone_from(&status.membership);
+        own_term::check(self.algorithm, node, &mut known.led, &known.shadow, status)?;
         if self.agreement.last() >= status.commit {
             self.configs.check(node, status)?;
         }
@@ -257,6 +264,8 @@ impl Invariants {
         if is_new {
             leader_completeness::check(self.algorithm, node, known, status, &self.agreement)?;
         }
+        let nodes = &self.nodes;
+        peer_progress::check(self.algorithm, node, status, |id| nodes.get(&id))?;
         Ok(is_new)
     }
 

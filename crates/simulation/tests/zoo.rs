@@ -1,56 +1,447 @@
-//! The bug zoo: each rule that is broken is found, by which invariant, and in how many seeds.
+//! The bug zoo: each rule that is broken is found, by which invariant, and in how many seeds (docs/bug-zoo.md).
 
 #![cfg(feature = "mutants")]
 #![expect(clippy::print_stdout, reason = "a test that reports what happened")]
 
-use synod_consensus_core::mutants::{Mutant, activate};
-use synod_simulation::{Algorithm, Flavour, run};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-const FLAVOURS: [Flavour; 6] = [
-    Flavour::Everything,
-    Flavour::Fixed,
-    Flavour::Leases,
-    Flavour::Churn,
-    Flavour::Disk,
-    Flavour::Partitions,
+use synod_consensus_core::mutants::{Mutant, activate};
+use synod_simulation::{Algorithm, Flavour, Topology, measure, run};
+
+use Algorithm::{MultiPaxos, Raft};
+use Flavour::{Churn, Disk, Everything, Fixed, Leases, Partitions};
+use Hunt::{Cut, Storm};
+
+/// Where a mutant is looked for.
+#[derive(Clone, Copy, Debug)]
+enum Hunt {
+    /// Seeds of a flavour.
+    Storm(Flavour),
+    /// A named cut after which something must be committed within so many ticks.
+    Cut(Topology, u64),
+}
+
+/// A mutant, where it is looked for, what finds it, and in how many seeds at most.
+type Exhibit = (Mutant, Algorithm, Hunt, &'static [&'static str], u64);
+
+const QUIET: &[&str] = &["liveness"];
+const ACK: &[&str] = &["ack-durability"];
+
+const EXHIBITS: &[Exhibit] = &[
+    (
+        Mutant::PreVoteWithoutCatchUp,
+        Raft,
+        Storm(Partitions),
+        QUIET,
+        400,
+    ),
+    (
+        Mutant::StaleLeaderNotTold,
+        MultiPaxos,
+        Storm(Churn),
+        &["convergence"],
+        40,
+    ),
+    (
+        Mutant::LeaderWithoutStepDown,
+        Raft,
+        Cut(Topology::DeafLeader, 600),
+        QUIET,
+        2,
+    ),
+    (
+        Mutant::LeaderWithoutStepDown,
+        MultiPaxos,
+        Cut(Topology::LeaseBridge, 600),
+        QUIET,
+        2,
+    ),
+    (
+        Mutant::CampaignWithoutPreVote,
+        Raft,
+        Cut(Topology::DeafLeader, 600),
+        QUIET,
+        2,
+    ),
+    (
+        Mutant::CampaignWithoutPreVote,
+        MultiPaxos,
+        Cut(Topology::DeafLeader, 600),
+        QUIET,
+        2,
+    ),
+    (
+        Mutant::LogCheckInPaxosPreVote,
+        MultiPaxos,
+        Cut(Topology::StaleHub, 600),
+        QUIET,
+        2,
+    ),
+    (
+        Mutant::PreVoteOnLivenessOnly,
+        Raft,
+        Storm(Fixed),
+        &["pre-vote"],
+        20,
+    ),
+    (
+        Mutant::TimeoutDrawnOnce,
+        Raft,
+        Cut(Topology::DeafLeader, 600),
+        &["timeouts"],
+        10,
+    ),
+    (
+        Mutant::TimeoutDrawnOnce,
+        MultiPaxos,
+        Cut(Topology::DeafLeader, 600),
+        &["timeouts"],
+        10,
+    ),
+    (Mutant::TermAndVoteApart, Raft, Storm(Fixed), ACK, 5),
+    (Mutant::HelpBeforeDurable, Raft, Storm(Fixed), ACK, 5),
+    (Mutant::HelpBeforeDurable, MultiPaxos, Storm(Fixed), ACK, 5),
+    (Mutant::CampaignBeforeDurable, Raft, Storm(Fixed), ACK, 5),
+    (
+        Mutant::CampaignBeforeDurable,
+        MultiPaxos,
+        Storm(Fixed),
+        ACK,
+        5,
+    ),
+    (
+        Mutant::BallotBeforeRole,
+        Raft,
+        Storm(Everything),
+        &["election-safety", "shell-contract"],
+        120,
+    ),
+    (
+        Mutant::BallotBeforeRole,
+        MultiPaxos,
+        Storm(Fixed),
+        &["election-safety", "shell-contract"],
+        60,
+    ),
+    (
+        Mutant::PriorTermByCount,
+        Raft,
+        Storm(Partitions),
+        &["own-term"],
+        40,
+    ),
+    (
+        Mutant::PriorBallotByCount,
+        MultiPaxos,
+        Storm(Fixed),
+        &["agreement", "peer-progress"],
+        60,
+    ),
+    (
+        Mutant::QuorumUnsorted,
+        Raft,
+        Storm(Fixed),
+        &["durable-quorum"],
+        5,
+    ),
+    (
+        Mutant::QuorumUnsorted,
+        MultiPaxos,
+        Storm(Fixed),
+        &["durable-quorum"],
+        5,
+    ),
+    (
+        Mutant::CommitLostOnStepDown,
+        Raft,
+        Storm(Fixed),
+        &["positions", "monotonic", "peer-progress"],
+        400,
+    ),
+    (
+        Mutant::CommitLostOnStepDown,
+        MultiPaxos,
+        Storm(Churn),
+        &["positions", "monotonic", "peer-progress"],
+        400,
+    ),
+    (Mutant::AckAheadOfDurability, Raft, Storm(Fixed), ACK, 5),
+    (
+        Mutant::AckAheadOfDurability,
+        MultiPaxos,
+        Storm(Fixed),
+        ACK,
+        5,
+    ),
+    (
+        Mutant::CompletionOfReplacedWrite,
+        Raft,
+        Storm(Partitions),
+        &["positions"],
+        40,
+    ),
+    (
+        Mutant::CompletionsOutOfOrder,
+        Raft,
+        Storm(Fixed),
+        &["durable-quorum", "ack-durability"],
+        5,
+    ),
+    (
+        Mutant::CompletionsOutOfOrder,
+        MultiPaxos,
+        Storm(Fixed),
+        &["durable-quorum", "ack-durability"],
+        5,
+    ),
+    (
+        Mutant::LateWriteReportedFailed,
+        Raft,
+        Storm(Fixed),
+        &["exactly-once"],
+        60,
+    ),
+    (
+        Mutant::LateWriteReportedFailed,
+        MultiPaxos,
+        Storm(Fixed),
+        &["exactly-once"],
+        60,
+    ),
+    (Mutant::FailedWriteIndexReused, Raft, Storm(Fixed), ACK, 20),
+    (
+        Mutant::FailedWriteIndexReused,
+        MultiPaxos,
+        Storm(Fixed),
+        ACK,
+        20,
+    ),
+    (
+        Mutant::ReadBeforeOwnCommit,
+        Raft,
+        Storm(Fixed),
+        &["read-index"],
+        40,
+    ),
+    (
+        Mutant::ReadBeforeOwnCommit,
+        MultiPaxos,
+        Storm(Fixed),
+        &["read-index"],
+        60,
+    ),
+    (
+        Mutant::LeaseDuringTransfer,
+        Raft,
+        Storm(Leases),
+        &["lease-exclusivity"],
+        200,
+    ),
+    (
+        Mutant::LeaseDuringTransfer,
+        MultiPaxos,
+        Storm(Leases),
+        &["lease-exclusivity"],
+        200,
+    ),
+    (
+        Mutant::LeaseFromReceipt,
+        MultiPaxos,
+        Storm(Leases),
+        &["lease-exclusivity"],
+        200,
+    ),
+    (
+        Mutant::LeaseIgnoredByVoters,
+        MultiPaxos,
+        Storm(Leases),
+        &["lease-exclusivity"],
+        200,
+    ),
+    (
+        Mutant::NoJointConfiguration,
+        Raft,
+        Storm(Churn),
+        &["joint-consensus"],
+        20,
+    ),
+    (
+        Mutant::NoJointConfiguration,
+        MultiPaxos,
+        Storm(Churn),
+        &["durable-quorum"],
+        80,
+    ),
+    (
+        Mutant::OwnConfigGovernsVotes,
+        Raft,
+        Storm(Everything),
+        QUIET,
+        80,
+    ),
+    (
+        Mutant::OwnConfigGovernsVotes,
+        MultiPaxos,
+        Storm(Everything),
+        QUIET,
+        80,
+    ),
+    (
+        Mutant::MembershipSurvivesSnapshot,
+        Raft,
+        Storm(Churn),
+        &["config-agreement"],
+        20,
+    ),
+    (
+        Mutant::MembershipSurvivesSnapshot,
+        MultiPaxos,
+        Storm(Churn),
+        &["config-agreement"],
+        20,
+    ),
+    (
+        Mutant::WipedNodeSameId,
+        Raft,
+        Storm(Churn),
+        &["monotonic"],
+        20,
+    ),
+    (
+        Mutant::WipedNodeSameId,
+        MultiPaxos,
+        Storm(Churn),
+        &["monotonic"],
+        20,
+    ),
+    (
+        Mutant::SyncRetried,
+        Raft,
+        Storm(Disk),
+        &["log-recovery"],
+        20,
+    ),
+    (
+        Mutant::SyncRetried,
+        MultiPaxos,
+        Storm(Disk),
+        &["log-recovery"],
+        20,
+    ),
+    (
+        Mutant::CorruptionTakenForTornTail,
+        Raft,
+        Storm(Everything),
+        &["log-recovery"],
+        20,
+    ),
+    (
+        Mutant::CorruptionTakenForTornTail,
+        MultiPaxos,
+        Storm(Everything),
+        &["log-recovery"],
+        20,
+    ),
+    (
+        Mutant::AppliedNotAtomic,
+        Raft,
+        Storm(Disk),
+        &["state-equality"],
+        20,
+    ),
+    (
+        Mutant::AppliedNotAtomic,
+        MultiPaxos,
+        Storm(Disk),
+        &["state-equality"],
+        20,
+    ),
+    (
+        Mutant::AcceptBelowPromise,
+        MultiPaxos,
+        Storm(Churn),
+        &["monotonic"],
+        60,
+    ),
+    (
+        Mutant::Phase1OneShort,
+        MultiPaxos,
+        Storm(Fixed),
+        &["agreement", "peer-progress"],
+        20,
+    ),
+    (
+        Mutant::SlotsPastOpenConfig,
+        MultiPaxos,
+        Storm(Churn),
+        &["one-config"],
+        20,
+    ),
 ];
 
+/// What finds a mutant, and in which seed, counted from one.
+fn hunt(
+    mutant: Option<Mutant>,
+    algorithm: Algorithm,
+    hunt: Hunt,
+    seeds: u64,
+) -> Option<(u64, &'static str)> {
+    activate(mutant);
+    let found = (0..seeds).find_map(|seed| {
+        let by = match hunt {
+            Storm(flavour) => run(algorithm, flavour, seed).err()?.invariant,
+            Cut(topology, ticks) => match measure(algorithm, topology, seed) {
+                Ok(recovery) if recovery.ticks.is_some_and(|took| took <= ticks) => return None,
+                Ok(_) => "liveness",
+                Err(failure) => failure.invariant,
+            },
+        };
+        Some((seed + 1, by))
+    });
+    activate(None);
+    found
+}
+
 #[test]
-#[ignore = "a search for the flavour that finds a mutant first"]
-fn hunt() {
-    let filter = std::env::var("ZOO").unwrap_or_default();
-    let seeds: u64 = std::env::var("SEEDS")
-        .ok()
-        .and_then(|s| s.parse().ok())
-        .unwrap_or(20);
-    let wanted: Vec<&str> = filter.split(',').filter(|w| !w.is_empty()).collect();
-    let engines = std::env::var("ENGINE").unwrap_or_default();
-    for mutant in Mutant::ALL {
-        let name = format!("{mutant:?}");
-        if !wanted.is_empty() && !wanted.iter().any(|w| *w == name) {
-            continue;
-        }
-        for algorithm in Algorithm::ALL {
-            if !engines.is_empty() && engines != algorithm.to_string() {
-                continue;
-            }
-            let mut line = String::new();
-            for flavour in FLAVOURS {
-                let begun = std::time::Instant::now();
-                activate(Some(mutant));
-                let found = (0..seeds).find_map(|seed| {
-                    run(algorithm, flavour, seed)
-                        .err()
-                        .map(|failure| (seed + 1, failure.invariant))
-                });
-                activate(None);
-                let took = begun.elapsed().as_millis();
-                match found {
-                    Some((seed, by)) => line += &format!(" {flavour}:{seed}:{by}({took}ms)"),
-                    None => line += &format!(" {flavour}:-({took}ms)"),
-                }
-            }
-            println!("{name} {algorithm}{line}");
-        }
+fn every_exhibit_is_found_and_nothing_else_is() {
+    let next = AtomicUsize::new(0);
+    let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    let escaped: Vec<String> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut escaped = Vec::new();
+                    while let Some(exhibit) = EXHIBITS.get(next.fetch_add(1, Ordering::Relaxed)) {
+                        escaped.extend(show(exhibit).err());
+                    }
+                    escaped
+                })
+            })
+            .collect();
+        workers
+            .into_iter()
+            .flat_map(|worker| worker.join().unwrap())
+            .collect()
+    });
+    assert!(escaped.is_empty(), "{}", escaped.join("\n"));
+}
+
+/// Looks for one mutant, and runs the same seeds without it.
+fn show(exhibit: &Exhibit) -> Result<(), String> {
+    let (mutant, algorithm, place, expected, within) = *exhibit;
+    let found = hunt(Some(mutant), algorithm, place, within);
+    println!("{mutant:?} {algorithm} {place:?}: {found:?} of {within}");
+    let (seeds, by) = found.ok_or_else(|| format!("{mutant:?} {algorithm} escaped"))?;
+    if !expected.contains(&by) {
+        return Err(format!(
+            "{mutant:?} {algorithm} was found by {by}, not {expected:?}"
+        ));
+    }
+    match hunt(None, algorithm, place, seeds) {
+        None => Ok(()),
+        Some((seed, by)) => Err(format!(
+            "{by} fails in {place:?} {algorithm}, seed {}",
+            seed - 1
+        )),
     }
 }

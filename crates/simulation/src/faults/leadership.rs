@@ -1,7 +1,9 @@
 //! Transfers of the leadership, and campaigns out of turn.
 
 use crate::choices::Stream;
+use crate::network::Quality;
 use crate::node::ShellEvent;
+use crate::time::{MS, TICK_US};
 use crate::words;
 use crate::world::World;
 
@@ -33,6 +35,48 @@ impl World {
             for _ in 0..hastily {
                 node.tell(env, ShellEvent::Campaign);
             }
+        }
+    }
+
+    /// Links become slow, or a node is after the leadership: it campaigns at every tick, so that it wins as soon as the
+    /// promises to the leader have ended. Mostly the leader is cut off then; what is under way still reaches it, late.
+    pub(super) fn usurp(&mut self) {
+        let Some((leader, _)) = self.leader() else {
+            return;
+        };
+        self.env.net.heal();
+        let usual = self.env.plan.network;
+        let choices = &mut self.env.choices;
+        if choices.often(Stream::Fault, 400) {
+            self.env.net.quality = Quality {
+                slow: choices.between(Stream::Fault, 200, 900),
+                slow_us: choices.between(Stream::Fault, 50, 250) * MS,
+                ..usual
+            };
+            words::fault(&mut self.env, None, "links get slow");
+            return;
+        }
+        self.env.net.quality = usual;
+        let ticks = choices.between(Stream::Fault, 20, 90);
+        let cut = choices.below(Stream::Fault, 5);
+        let slot = self.any_slot();
+        match cut {
+            0 => {}
+            1 => {
+                for other in (0..self.nodes.len()).filter(|other| *other != leader) {
+                    self.env.net.cut(leader, other);
+                }
+            }
+            _ => self.isolate(leader),
+        }
+        let World { env, nodes, .. } = self;
+        if let Some(node) = nodes.get_mut(slot) {
+            words::fault(env, Some(node.id), "is after the leadership");
+            let until = env.now + ticks * TICK_US;
+            if let Some(process) = node.process_mut() {
+                process.inbox.campaigns_until = until;
+            }
+            node.wake(env);
         }
     }
 }

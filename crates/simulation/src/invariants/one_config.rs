@@ -1,6 +1,6 @@
 //! A leader has at most one configuration that is not committed.
 
-use synod_consensus_core::{EntryKind, Write};
+use synod_consensus_core::{ConfigCommand, Entry, EntryKind, Membership, Write};
 use synod_types::{Ballot, Index, NodeId};
 
 use super::{Check, Invariant, Known};
@@ -8,12 +8,18 @@ use crate::Algorithm;
 
 pub(crate) const RULE: Invariant = Invariant {
     name: "one-config",
-    source: "Raft thesis §4.1, §4.3; Ongaro, bug in single-server membership changes (2015)",
+    source: "Raft thesis §4.1, §4.3; Reconfiguring a State Machine §3.1, with a window of one; \
+             Ongaro, bug in single-server membership changes (2015)",
+};
+
+pub(crate) const JOINT: Invariant = Invariant {
+    name: "joint-consensus",
+    source: "Raft thesis §4.3; Raft §6: the joint configuration needs majorities of both",
 };
 
 /// When a leader writes a configuration. A new leader may find two of them before it knows that the first is committed,
-/// so only those that it adds itself count. A Paxos leader may find several values of earlier ballots in its window of
-/// slots; which configurations count there is for `agreement` and `durable-quorum` to see.
+/// so only those that it adds itself count. A Paxos leader proposes nothing at all past a configuration that it has proposed,
+/// before that one is chosen.
 pub(super) fn check(
     algorithm: Algorithm,
     node: NodeId,
@@ -21,16 +27,41 @@ pub(super) fn check(
     write: &Write,
     leads: Option<(Ballot, Index)>,
 ) -> Check {
-    let (Write::Put(entry), Some((ballot, commit)), Algorithm::Raft) = (write, leads, algorithm)
-    else {
+    let (Write::Put(entry), Some((ballot, commit))) = (write, leads) else {
         return Ok(());
     };
-    if entry.kind != EntryKind::Config || entry.ballot != ballot {
+    let counts = match algorithm {
+        Algorithm::Raft => entry.kind == EntryKind::Config,
+        Algorithm::MultiPaxos => true,
+    };
+    if !counts || entry.ballot != ballot || entry.index <= commit {
         return Ok(());
     }
+    if algorithm == Algorithm::Raft {
+        check_step(node, known, entry)?;
+    }
     let open = known.shadow.entries.range(commit.next()..entry.index);
-    let open = open.filter(|(_, entry)| entry.kind == EntryKind::Config);
+    let open = open.filter(|(_, open)| match algorithm {
+        Algorithm::Raft => open.kind == EntryKind::Config,
+        Algorithm::MultiPaxos => open.kind == EntryKind::Config && open.ballot == ballot,
+    });
     RULE.ensure(open.count() == 0, || {
         format!("n{node} adds {entry:?} in {ballot} while another configuration is not committed")
+    })
+}
+
+/// From one set of voters to another only through a joint configuration: their majorities need not overlap.
+fn check_step(node: NodeId, known: &Known, entry: &Entry) -> Check {
+    let decode = |entry: &Entry| ConfigCommand::decode(entry.data.clone()).ok();
+    let before = known.shadow.entries.range(..entry.index).rev();
+    let mut before = before.filter(|(_, entry)| entry.kind == EntryKind::Config);
+    let before = before.find_map(|(_, entry)| Some(decode(entry)?.membership));
+    let before: Membership = before.unwrap_or_else(|| known.shadow.start.membership.clone());
+    let Some(next) = decode(entry).map(|command| command.membership) else {
+        return Ok(());
+    };
+    let joins = before.outgoing.is_empty() && next.outgoing == before.voters;
+    JOINT.ensure(next.voters == before.voters || joins, || {
+        format!("n{node} goes from {before:?} to {next:?} at once")
     })
 }

@@ -14,6 +14,8 @@ pub(crate) const RULE: Invariant = Invariant {
 
 /// So many equal distances in a row are no accident: of at least fifteen values each is drawn alike with one in fifteen.
 const MAX_EQUAL: u32 = 8;
+/// The shortest election timeout, in ticks. What comes sooner was asked for by the shell.
+const SHORTEST: u64 = 30;
 
 /// A node's campaigns.
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,7 +42,7 @@ impl Timeouts {
         if distance == 0 {
             return Ok(());
         }
-        known.equal = if distance == known.distance {
+        known.equal = if distance == known.distance && distance >= SHORTEST {
             known.equal + 1
         } else {
             0

@@ -16,6 +16,8 @@ pub(crate) struct Inbox {
     pub(crate) writes: Vec<WriteRequest>,
     pub(crate) reads: Vec<ReadRequest>,
     pub(crate) transfers: Vec<NodeId>,
+    /// Until then the node campaigns at every tick.
+    pub(crate) campaigns_until: Time,
     /// The log or the state machine is dead.
     pub(crate) failed: bool,
 }

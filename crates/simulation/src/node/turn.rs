@@ -45,6 +45,9 @@ impl Node {
         if tick > process.last_tick || tick >= process.core.deadline() {
             process.last_tick = tick;
             turn.step(env, Input::Tick);
+            if env.now < turn.process.inbox.campaigns_until {
+                turn.step(env, Input::Campaign);
+            }
             turn.expire(env)?;
         }
         turn.propose(env)?;
@@ -114,7 +117,9 @@ impl Process {
             || !self.reads.is_empty()
             || !self.readers.is_empty()
             || !self.views.is_empty();
-        if waits {
+        if now < self.inbox.campaigns_until {
+            clock.tick(now).plus(1)
+        } else if waits {
             clock.tick(now).plus(5)
         } else {
             Tick::MAX
