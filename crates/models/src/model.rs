@@ -44,6 +44,8 @@ pub struct Bounds {
     /// arrived, and nothing else that was sent ever will. The new leader wrote its no-op and crashed.
     /// A candidate that is its own voter got no vote at all.
     pub before: &'static [(usize, usize)],
+    /// Whether each of these leaders also wrote a proposal before it crashed.
+    pub proposals_before: bool,
     /// The shell.
     pub shell: Shell,
 }
@@ -81,6 +83,8 @@ pub struct CoreModel<C> {
     bounds: Bounds,
     tables: Mutex<Tables<C>>,
     core: PhantomData<C>,
+    #[cfg(feature = "mutants")]
+    mutant: Option<synod_consensus_core::mutants::Mutant>,
 }
 
 /// A state of the group: numbers that stand for values in the model's tables.
@@ -135,7 +139,17 @@ impl<C: Core> CoreModel<C> {
             bounds,
             tables: Mutex::default(),
             core: PhantomData,
+            #[cfg(feature = "mutants")]
+            mutant: None,
         }
+    }
+
+    /// The same with a rule of the core taken away.
+    #[cfg(feature = "mutants")]
+    #[must_use]
+    pub fn without(mut self, rule: synod_consensus_core::mutants::Mutant) -> Self {
+        self.mutant = Some(rule);
+        self
     }
 
     /// Walks through all states, on one thread.
@@ -191,6 +205,9 @@ impl<C: Core> CoreModel<C> {
             }
         }
         assert!(leads(&world) || candidate == voter, "two are a majority");
+        if self.bounds.proposals_before && leads(&world) {
+            world = after(world, Action::Propose(candidate));
+        }
         world = after(world, Action::Crash(candidate, u8::MAX));
         World {
             network: Arc::new([]),
@@ -209,6 +226,8 @@ impl<C: Core> CoreModel<C> {
                     | Body::PreVoteReply { .. }
                     | Body::Vote { .. }
                     | Body::VoteReply { .. }
+                    | Body::Prepare { .. }
+                    | Body::Promise { .. }
             );
             if is_vote && message.from == from && message.to == to {
                 let next = self.next_state(&world, Action::Deliver(*number));
@@ -307,6 +326,8 @@ impl<C: Core> CoreModel<C> {
         message: Option<synod_consensus_core::Message>,
     ) -> (Node<C>, Effects) {
         let Bounds { disks, shell, .. } = self.bounds;
+        #[cfg(feature = "mutants")]
+        synod_consensus_core::mutants::activate(self.mutant);
         let mut node = node.clone();
         let effects = match event {
             Event::Deliver(_) => message.map_or_else(Effects::default, |message| {

@@ -7,8 +7,8 @@ use std::{
 };
 
 use synod_consensus_core::{
-    Consensus, CoreConfig, Entry, HardState, Input, Membership, Message, Raft, Ready, Restored,
-    Role, SnapshotMeta, Write,
+    Consensus, CoreConfig, Entry, HardState, Input, Membership, Message, MultiPaxos, Raft, Ready,
+    Restored, Role, SnapshotMeta, Write,
 };
 use synod_types::{Ballot, Index, LogPosition, NodeId, Tick, WriteSeq};
 
@@ -24,6 +24,14 @@ pub trait Core: Consensus + Clone + Eq + Hash + Debug + Send + Sync + 'static {
 
 impl Core for Raft {
     const LEADER_COMPLETENESS: bool = true;
+
+    fn start(config: CoreConfig, restored: Restored) -> Self {
+        Self::new(config, restored, Tick::ZERO).expect("what was written can be restored")
+    }
+}
+
+impl Core for MultiPaxos {
+    const LEADER_COMPLETENESS: bool = false;
 
     fn start(config: CoreConfig, restored: Restored) -> Self {
         Self::new(config, restored, Tick::ZERO).expect("what was written can be restored")

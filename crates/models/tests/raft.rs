@@ -16,6 +16,7 @@ const TWO_TERMS: Bounds = Bounds {
     single_entries: false,
     promises: false,
     before: &[],
+    proposals_before: false,
     shell: Shell::Correct,
 };
 
