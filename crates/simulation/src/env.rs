@@ -65,7 +65,8 @@ impl Env {
             words::lost(self, &message);
         }
         self.counts.messages += 1;
-        let [first, second] = arrivals;
+        let late = self.net.lateness(&mut self.choices, from, to);
+        let [first, second] = arrivals.map(|delay| Some(delay? + late));
         if let Some(delay) = second {
             let message = Box::new(message.clone());
             self.after(delay, Event::Deliver { slot: to, message });

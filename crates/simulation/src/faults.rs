@@ -6,10 +6,12 @@ mod compaction;
 mod crash;
 mod cuts;
 mod disk;
+mod gaps;
 mod leadership;
 mod links;
 mod members;
 mod pause;
+mod stragglers;
 
 use crate::choices::Stream;
 use crate::event::Event;
@@ -44,6 +46,10 @@ pub(crate) enum FaultKind {
     Campaign,
     /// Links become slow, or a node campaigns at every tick for a while, mostly against a leader that is cut off.
     Usurp,
+    /// The leader is cut off or killed, while links lose and reorder much.
+    Behead,
+    /// Links of a node hold back what they carry; then the leader is cut off.
+    Straggle,
     /// A log is cut at once.
     Compaction,
     /// A disk becomes slow, or fast again.
@@ -115,6 +121,27 @@ impl FaultKind {
             ],
             Flavour::Partitions => vec![F::Cuts, F::Cuts, F::Links, F::Pause, F::Campaign],
             Flavour::Calm => Vec::new(),
+            Flavour::Gaps => vec![
+                F::Behead,
+                F::Behead,
+                F::Behead,
+                F::Behead,
+                F::Campaign,
+                F::Kill,
+                F::PowerLoss,
+                F::Compaction,
+            ],
+            Flavour::Stragglers => vec![
+                F::Straggle,
+                F::Straggle,
+                F::Straggle,
+                F::Straggle,
+                F::Clock,
+                F::Transfer,
+                F::Campaign,
+                F::Kill,
+                F::SlowDisk,
+            ],
         }
     }
 }
@@ -156,6 +183,8 @@ impl World {
             FaultKind::Transfer => self.transfer(),
             FaultKind::Campaign => self.campaign(),
             FaultKind::Usurp => self.usurp(),
+            FaultKind::Behead => return self.behead(),
+            FaultKind::Straggle => self.straggle(),
             FaultKind::Compaction => self.compact_one(),
             FaultKind::SlowDisk => self.change_disk_speed(),
             FaultKind::SyncFailure => self.fail_sync(),

@@ -20,11 +20,15 @@ pub enum Flavour {
     Partitions,
     /// None at all.
     Calm,
+    /// Leaders that end in the middle of replicating, on links that lose and reorder much.
+    Gaps,
+    /// Messages of one node that are held back for several election timeouts.
+    Stragglers,
 }
 
 impl Flavour {
     /// All kinds.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Everything,
         Self::Fixed,
         Self::Churn,
@@ -32,6 +36,8 @@ impl Flavour {
         Self::Disk,
         Self::Partitions,
         Self::Calm,
+        Self::Gaps,
+        Self::Stragglers,
     ];
 
     /// Its name on the command line.
@@ -45,6 +51,8 @@ impl Flavour {
             Self::Disk => "disk",
             Self::Partitions => "partitions",
             Self::Calm => "calm",
+            Self::Gaps => "gaps",
+            Self::Stragglers => "stragglers",
         }
     }
 }
@@ -57,7 +65,9 @@ impl fmt::Display for Flavour {
 
 /// Not the name of a flavour.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("no such flavour: {0}; there are everything, fixed, churn, leases, disk, partitions, calm")]
+#[error(
+    "no such flavour: {0}; there are everything, fixed, churn, leases, disk, partitions, calm, gaps, stragglers"
+)]
 pub struct UnknownFlavour(String);
 
 impl FromStr for Flavour {

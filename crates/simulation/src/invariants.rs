@@ -4,9 +4,11 @@
 //! nodes too) and everything that was ever committed. A rule that is broken ends the run.
 
 mod ack_durability;
+mod adoption;
 mod agreement;
 mod client_answers;
 mod config_agreement;
+mod config_in_log;
 mod durable_quorum;
 mod election_safety;
 mod exactly_once;
@@ -18,6 +20,8 @@ mod log_recovery;
 mod model;
 mod monotonic;
 mod one_config;
+mod own_acks;
+mod own_commit;
 mod own_term;
 mod peer_progress;
 mod positions;
@@ -57,7 +61,7 @@ pub struct Invariant {
 }
 
 /// All rules. What the cores assert about themselves is `core-assertion`.
-pub const INVARIANTS: [Invariant; 28] = [
+pub const INVARIANTS: [Invariant; 32] = [
     election_safety::RULE,
     log_matching::RULE,
     agreement::RULE,
@@ -74,6 +78,10 @@ pub const INVARIANTS: [Invariant; 28] = [
     own_term::RULE,
     peer_progress::RULE,
     config_agreement::RULE,
+    config_in_log::RULE,
+    own_commit::RULE,
+    own_acks::RULE,
+    adoption::RULE,
     pre_vote::RULE,
     timeouts::RULE,
     exactly_once::RULE,
@@ -143,6 +151,7 @@ pub(crate) struct Invariants {
     elections: election_safety::Elections,
     written: log_matching::Written,
     configs: config_agreement::Configs,
+    changes: own_commit::Changes,
     pre_votes: pre_vote::PreVotes,
     timeouts: timeouts::Timeouts,
     pub(crate) agreement: Agreement,
@@ -162,6 +171,8 @@ pub(crate) struct Known {
     pub(crate) shadow: DurableLog,
     positions: monotonic::Last,
     led: own_term::Led,
+    told: adoption::Told,
+    acks: own_acks::Acks,
     /// The membership as of the last turn: what commits in this one may have been decided by it.
     membership: Membership,
     /// Entries were handed out up to here since the start.
@@ -175,6 +186,7 @@ impl Invariants {
             elections: election_safety::Elections::default(),
             written: log_matching::Written::default(),
             configs: config_agreement::Configs::default(),
+            changes: own_commit::Changes::default(),
             pre_votes: pre_vote::PreVotes::default(),
             timeouts: timeouts::Timeouts::default(),
             agreement: Agreement::new(base),
@@ -260,12 +272,17 @@ impl Invariants {
         if self.agreement.last() >= status.commit {
             self.configs.check(node, status)?;
         }
+        config_in_log::check(self.algorithm, node, &known.shadow, status)?;
         let is_new = self.elections.check(node, status)?;
         if is_new {
             leader_completeness::check(self.algorithm, node, known, status, &self.agreement)?;
         }
+        if let Some(known) = self.nodes.get(&node) {
+            known.acks.check(node, status)?;
+        }
         let nodes = &self.nodes;
-        peer_progress::check(self.algorithm, node, status, |id| nodes.get(&id))?;
+        let chosen = self.agreement.last();
+        peer_progress::check(self.algorithm, node, status, chosen, |id| nodes.get(&id))?;
         Ok(is_new)
     }
 
@@ -282,6 +299,11 @@ impl Invariants {
                 .check(self.algorithm, node, &known.shadow, write)?;
             shell_contract::check_write(self.algorithm, node, &known.shadow, write)?;
             one_config::check(self.algorithm, node, known, write, leads)?;
+            self.changes
+                .check(self.algorithm, node, &known.shadow, write, leads)?;
+            known
+                .told
+                .check(self.algorithm, node, &known.shadow, write, leads)?;
             known.shadow.write(write);
         }
         Ok(())
@@ -323,6 +345,16 @@ impl Invariants {
         self.pre_votes
             .check(self.algorithm, known.disk.last(), message)?;
         ack_durability::check(&known.disk, message)
+    }
+
+    /// A message reaches a core.
+    pub(crate) fn on_received(&mut self, node: NodeId, message: &Message) {
+        self.known(node).acks.received(message);
+    }
+
+    /// A candidate takes a promise, or a part of one, in its ballot.
+    pub(crate) fn on_promised(&mut self, node: NodeId, ballot: Ballot, entries: &[Entry]) {
+        self.known(node).told.promised(ballot, entries);
     }
 
     /// A node hands out committed entries. Returns how many of them nobody has before.

@@ -96,6 +96,7 @@ impl World {
     fn quiet_down(&mut self) {
         let World { env, nodes, .. } = self;
         env.net.heal();
+        env.net.hasten();
         env.net.quality = Quality {
             jitter_us: 300,
             ..Quality::default()

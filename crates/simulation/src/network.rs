@@ -25,6 +25,14 @@ pub(crate) struct Quality {
 pub(crate) struct Network {
     /// For each sender, a bit for each receiver that it can't reach.
     cut: [u8; MAX_NODES],
+    /// For each sender, a bit for each receiver to whom its messages are held back.
+    late: [u8; MAX_NODES],
+    /// For so long, at most.
+    pub(crate) late_us: u64,
+    /// Whose links those are.
+    pub(crate) straggler: Option<usize>,
+    /// The leader that was cut off last while there was one.
+    pub(crate) aside: Option<usize>,
     pub(crate) quality: Quality,
 }
 
@@ -35,6 +43,10 @@ impl Network {
     pub(crate) fn new(quality: Quality) -> Self {
         Self {
             cut: [0; MAX_NODES],
+            late: [0; MAX_NODES],
+            late_us: 0,
+            straggler: None,
+            aside: None,
             quality,
         }
     }
@@ -65,6 +77,31 @@ impl Network {
 
     pub(crate) fn has_cuts(&self) -> bool {
         self.cut.iter().any(|row| *row != 0)
+    }
+
+    /// Most of what goes from one node to the other is held back from now on.
+    pub(crate) fn hold_back(&mut self, from: usize, to: usize) {
+        if let Some(row) = self.late.get_mut(from)
+            && from != to
+        {
+            *row |= 1 << to;
+        }
+    }
+
+    /// No link holds anything back any more; what it has is still on its way.
+    pub(crate) fn hasten(&mut self) {
+        self.late = [0; MAX_NODES];
+        self.straggler = None;
+    }
+
+    /// For how long this message is held back. Where none is, nothing is decided.
+    pub(crate) fn lateness(&self, choices: &mut Choices, from: usize, to: usize) -> Time {
+        let is_late = self.late.get(from).is_some_and(|row| row & (1 << to) != 0);
+        if is_late && choices.often(Stream::Network, 700) {
+            choices.below(Stream::Network, self.late_us + 1)
+        } else {
+            0
+        }
     }
 
     /// When the copies of a message arrive: none, one or two.

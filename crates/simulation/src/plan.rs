@@ -22,6 +22,8 @@ pub(crate) struct Plan {
     pub(crate) election_ticks: u64,
     pub(crate) heartbeat_ticks: u64,
     pub(crate) drift_percent: u64,
+    /// Whether every clock is as far off as it may be.
+    pub(crate) extreme_clocks: bool,
     pub(crate) pre_vote: bool,
     pub(crate) strict_reconfig: bool,
     pub(crate) small_windows: bool,
@@ -52,17 +54,24 @@ impl Plan {
     pub(crate) fn draw(choices: &mut Choices, flavour: Flavour, seed: u64) -> Self {
         let c = choices;
         const S: Stream = Stream::Setup;
+        let stragglers = flavour == Flavour::Stragglers;
         let fixed = matches!(
             flavour,
-            Flavour::Fixed | Flavour::Leases | Flavour::Partitions
+            Flavour::Fixed
+                | Flavour::Leases
+                | Flavour::Partitions
+                | Flavour::Gaps
+                | Flavour::Stragglers
         );
-        let voters = if fixed {
+        let voters = if stragglers {
+            c.one_of(S, [5, 3, 5, 5])
+        } else if fixed {
             c.one_of(S, [3, 3, 5, 4])
         } else {
             c.one_of(S, [3, 3, 3, 5, 4, 2, 1])
         };
         let bad_links = flavour != Flavour::Calm;
-        let leases = flavour == Flavour::Leases;
+        let leases = flavour == Flavour::Leases || stragglers;
         let hundred = |n: u64| if bad_links { n } else { 0 };
         let network = Quality {
             loss: hundred(c.one_of(S, [0, 0, 0, 10, 60])),
@@ -85,6 +94,7 @@ impl Plan {
             election_ticks: 30,
             heartbeat_ticks: 3,
             drift_percent: if leases { 20 } else { 5 },
+            extreme_clocks: stragglers,
             pre_vote: !c.often(S, if leases { 500 } else { 100 }),
             strict_reconfig: !c.often(S, 300),
             small_windows: c.often(S, 400),
@@ -123,6 +133,7 @@ impl Plan {
             election_ticks: 100,
             heartbeat_ticks: 10,
             drift_percent: 5,
+            extreme_clocks: false,
             pre_vote: true,
             strict_reconfig: true,
             small_windows: false,
@@ -179,6 +190,9 @@ impl Plan {
     pub(crate) fn clock_rate(&self, choices: &mut Choices, stream: Stream) -> u64 {
         // Half of the bound each way: no two differ by more than the bound.
         let half = self.drift_percent * 10 / 2 - 1;
+        if self.extreme_clocks {
+            return choices.one_of(stream, [1000 - half, 1000 + half]);
+        }
         choices.one_of(stream, [1000, 1000 - half, 1000 + half, 1000 - half / 2])
     }
 }

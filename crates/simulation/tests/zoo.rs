@@ -9,7 +9,7 @@ use synod_consensus_core::mutants::{Mutant, activate};
 use synod_simulation::{Algorithm, Flavour, Topology, measure, run};
 
 use Algorithm::{MultiPaxos, Raft};
-use Flavour::{Churn, Disk, Everything, Fixed, Leases, Partitions};
+use Flavour::{Churn, Disk, Everything, Fixed, Gaps, Leases, Partitions, Stragglers};
 use Hunt::{Cut, Storm};
 
 /// Where a mutant is looked for.
@@ -34,6 +34,13 @@ const EXHIBITS: &[Exhibit] = &[
         Storm(Partitions),
         QUIET,
         400,
+    ),
+    (
+        Mutant::StaleLeaderNotTold,
+        Raft,
+        Storm(Stragglers),
+        &["convergence"],
+        80,
     ),
     (
         Mutant::StaleLeaderNotTold,
@@ -113,7 +120,12 @@ const EXHIBITS: &[Exhibit] = &[
         Mutant::BallotBeforeRole,
         Raft,
         Storm(Everything),
-        &["election-safety", "shell-contract"],
+        &[
+            "election-safety",
+            "shell-contract",
+            "own-commit-first",
+            "own-acks",
+        ],
         120,
     ),
     (
@@ -150,6 +162,20 @@ const EXHIBITS: &[Exhibit] = &[
         Storm(Fixed),
         &["durable-quorum"],
         5,
+    ),
+    (
+        Mutant::StaleAck,
+        Raft,
+        Storm(Stragglers),
+        &["own-acks", "peer-progress"],
+        150,
+    ),
+    (
+        Mutant::StaleAck,
+        MultiPaxos,
+        Storm(Stragglers),
+        &["own-acks", "peer-progress"],
+        150,
     ),
     (
         Mutant::CommitLostOnStepDown,
@@ -231,6 +257,20 @@ const EXHIBITS: &[Exhibit] = &[
         60,
     ),
     (
+        Mutant::AnyHeartbeatConfirmsReads,
+        Raft,
+        Storm(Stragglers),
+        &["lease-exclusivity", "read-index"],
+        40,
+    ),
+    (
+        Mutant::AnyHeartbeatConfirmsReads,
+        MultiPaxos,
+        Storm(Stragglers),
+        &["lease-exclusivity", "read-index"],
+        40,
+    ),
+    (
         Mutant::LeaseDuringTransfer,
         Raft,
         Storm(Leases),
@@ -246,10 +286,24 @@ const EXHIBITS: &[Exhibit] = &[
     ),
     (
         Mutant::LeaseFromReceipt,
+        Raft,
+        Storm(Stragglers),
+        &["lease-exclusivity"],
+        40,
+    ),
+    (
+        Mutant::LeaseFromReceipt,
         MultiPaxos,
         Storm(Leases),
         &["lease-exclusivity"],
         200,
+    ),
+    (
+        Mutant::LeaseIgnoredByVoters,
+        Raft,
+        Storm(Stragglers),
+        &["lease-exclusivity"],
+        150,
     ),
     (
         Mutant::LeaseIgnoredByVoters,
@@ -273,6 +327,27 @@ const EXHIBITS: &[Exhibit] = &[
         80,
     ),
     (
+        Mutant::ChangeBeforeOwnCommit,
+        Raft,
+        Storm(Churn),
+        &["own-commit-first"],
+        40,
+    ),
+    (
+        Mutant::ChangeBeforeOwnCommit,
+        MultiPaxos,
+        Storm(Churn),
+        &["own-commit-first"],
+        40,
+    ),
+    (
+        Mutant::ConfigAtApply,
+        Raft,
+        Storm(Churn),
+        &["config-in-log"],
+        20,
+    ),
+    (
         Mutant::OwnConfigGovernsVotes,
         Raft,
         Storm(Everything),
@@ -355,6 +430,20 @@ const EXHIBITS: &[Exhibit] = &[
         Storm(Disk),
         &["state-equality"],
         20,
+    ),
+    (
+        Mutant::LowestBallotAdopted,
+        MultiPaxos,
+        Storm(Gaps),
+        &["adoption"],
+        120,
+    ),
+    (
+        Mutant::GapSkipped,
+        MultiPaxos,
+        Storm(Gaps),
+        &["adoption"],
+        120,
     ),
     (
         Mutant::AcceptBelowPromise,

@@ -13,6 +13,10 @@ impl World {
             return;
         };
         let to = self.any_slot();
+        self.transfer_to(from, to);
+    }
+
+    pub(super) fn transfer_to(&mut self, from: usize, to: usize) {
         let Some(to) = self.nodes.get(to).map(|node| node.id) else {
             return;
         };

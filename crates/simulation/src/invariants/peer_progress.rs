@@ -1,14 +1,15 @@
 //! What a leader takes for durable on a peer is.
 
 use synod_consensus_core::{Role, Status};
-use synod_types::NodeId;
+use synod_types::{Index, NodeId};
 
 use super::{Check, Invariant, Known};
 use crate::Algorithm;
+use crate::disk_model::{DurableLog, same_entry};
 
 pub(crate) const RULE: Invariant = Invariant {
     name: "peer-progress",
-    source: "Raft Figure 2: matchIndex is known to be replicated",
+    source: "Raft Figure 2: matchIndex is known to be replicated; Paxos Made Simple §2.2: a value counts once accepted",
 };
 
 /// After a leader's turn. A peer that has gone on to a later ballot may have replaced what it had.
@@ -16,11 +17,10 @@ pub(super) fn check<'a>(
     algorithm: Algorithm,
     node: NodeId,
     status: &Status,
+    chosen: Index,
     known: impl Fn(NodeId) -> Option<&'a Known>,
 ) -> Check {
-    // In Paxos a peer also counts with what it knows to be chosen, whatever its ballot: `durable-quorum` looks at that.
-    let counts = status.role == Role::Leader && algorithm == Algorithm::Raft;
-    let Some(own) = known(node).filter(|_| counts) else {
+    let Some(own) = known(node).filter(|_| status.role == Role::Leader) else {
         return Ok(());
     };
     for (id, peer) in &status.peers {
@@ -32,12 +32,37 @@ pub(super) fn check<'a>(
         if disk.hard_state.ballot > status.ballot || is_covered {
             continue;
         }
+        if algorithm == Algorithm::MultiPaxos {
+            check_values(node, *id, own, disk, (chosen, matched))?;
+            continue;
+        }
         let Some(expected) = own.shadow.ballot_at(matched) else {
             continue;
         };
         let found = disk.ballot_at(matched);
         RULE.ensure(found == Some(expected), || {
             format!("n{node} leads and has {matched} of {expected}; of n{id} it thinks the same, but there is {found:?}")
+        })?;
+    }
+    Ok(())
+}
+
+/// In Paxos a peer also counts with what it knows to be chosen, whatever its ballot, and the value is what counts.
+fn check_values(
+    node: NodeId,
+    peer: NodeId,
+    own: &Known,
+    disk: &DurableLog,
+    (chosen, matched): (Index, Index),
+) -> Check {
+    if matched <= chosen {
+        return Ok(());
+    }
+    for (slot, expected) in own.shadow.entries.range(chosen.next()..=matched) {
+        let found = disk.entries.get(slot);
+        let is_same = found.is_some_and(|found| same_entry(Algorithm::MultiPaxos, expected, found));
+        RULE.ensure(is_same || *slot <= disk.start.last.index, || {
+            format!("n{node} leads and proposes {expected:?}; of n{peer} it thinks that it has accepted that, but there is {found:?}")
         })?;
     }
     Ok(())

@@ -172,6 +172,8 @@ impl Turn<'_> {
                 continue;
             }
             words::received(env, &message);
+            env.checks.on_received(self.id, &message);
+            self.note_promise(env, &message);
             let result = self.process.core.step(self.tick, Input::Message(message));
             if let Err(reason) = result {
                 crate::invariants::SHELL_CONTRACT
@@ -182,6 +184,17 @@ impl Turn<'_> {
             }
         }
         Ok(())
+    }
+
+    /// What a candidate is told counts until it leads, and not what comes later.
+    fn note_promise(&self, env: &mut Env, message: &Message) {
+        let Body::Promise { entries, .. } = &message.body else {
+            return;
+        };
+        let status = self.process.core.status();
+        if status.role == Role::Candidate && status.ballot == message.ballot {
+            env.checks.on_promised(self.id, message.ballot, entries);
+        }
     }
 
     fn events(&mut self, env: &mut Env) -> Check {

@@ -1,0 +1,79 @@
+//! A leader counts what it was told in its own ballot.
+
+use std::collections::BTreeMap;
+
+use synod_consensus_core::{AppendOutcome, Body, Message, Role, Status};
+use synod_types::{Ballot, Index, NodeId};
+
+use super::{Check, Invariant};
+
+pub(crate) const RULE: Invariant = Invariant {
+    name: "own-acks",
+    source: "Raft Figure 2: nextIndex and matchIndex are reinitialized after election, replies of earlier terms are \
+             void; Paxos Made Simple §2.2: a proposal is chosen by those who accept that very proposal",
+};
+
+/// What peers have acknowledged to a node in the latest ballot in which any has.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Acks {
+    ballot: Ballot,
+    upto: BTreeMap<NodeId, Index>,
+}
+
+impl Acks {
+    /// A message reaches a node.
+    pub(super) fn received(&mut self, message: &Message) {
+        let upto = match &message.body {
+            Body::AppendReply {
+                outcome: AppendOutcome::Matched(upto),
+            }
+            | Body::Accepted { upto } => *upto,
+            // What an acceptor knows to be chosen needs no other acknowledgement.
+            Body::Promise { commit, .. } => *commit,
+            Body::AppendReply { .. }
+            | Body::PreVote { .. }
+            | Body::PreVoteReply { .. }
+            | Body::Vote { .. }
+            | Body::VoteReply { .. }
+            | Body::Append { .. }
+            | Body::Commit { .. }
+            | Body::Heartbeat { .. }
+            | Body::HeartbeatReply { .. }
+            | Body::Snapshot { .. }
+            | Body::TimeoutNow { .. }
+            | Body::Prepare { .. }
+            | Body::Nack
+            | Body::Accept { .. }
+            | Body::Gap { .. }
+            | Body::Forward { .. }
+            | Body::ForwardChange { .. }
+            | Body::ForwardRejected { .. }
+            | Body::ReadIndex { .. }
+            | Body::ReadIndexReply { .. } => return,
+        };
+        if message.ballot > self.ballot {
+            self.ballot = message.ballot;
+            self.upto.clear();
+        }
+        if message.ballot == self.ballot {
+            let known = self.upto.entry(message.from).or_default();
+            *known = upto.max(*known);
+        }
+    }
+
+    /// After a leader's turn.
+    pub(super) fn check(&self, node: NodeId, status: &Status) -> Check {
+        if status.role != Role::Leader {
+            return Ok(());
+        }
+        for (peer, progress) in &status.peers {
+            let known = self.upto.get(peer).filter(|_| self.ballot == status.ballot);
+            let upto = known.copied().unwrap_or_default();
+            let (ballot, matched) = (status.ballot, progress.matched);
+            RULE.ensure(matched <= upto, || {
+                format!("n{node} leads in {ballot} and counts n{peer} up to {matched}, which has acknowledged {upto} there")
+            })?;
+        }
+        Ok(())
+    }
+}
