@@ -151,6 +151,8 @@ impl<P: Protocol> Consensus for Core<P> {
         }
         // The rest of what is committed, if it was too much for one Ready.
         self.stirred = self.installing.is_none() && self.handed < P::settled(self);
+        // Only now: what is left behind must not depend on how often nothing was to do.
+        self.out.seq = self.storage.seq();
         Some(std::mem::take(&mut self.out))
     }
 
@@ -364,7 +366,6 @@ impl<P: Protocol> Core<P> {
             commit: self.commit,
         };
         self.out.writes = self.storage.take_writes(&self.log, hard_state);
-        self.out.seq = self.storage.seq();
         if self.storage.is_settled() {
             // Nothing to wait for.
             let out = &mut self.out;
@@ -400,7 +401,6 @@ impl<P: Protocol> Core<P> {
         self.out.messages_after_persist.clear();
         self.out.install = None;
         self.failed = true;
-        self.out.seq = self.storage.seq();
         self.out.role = Some(RoleChange {
             role: Role::Follower,
             leader: None,
