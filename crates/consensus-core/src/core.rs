@@ -110,7 +110,9 @@ impl<P: Protocol> Consensus for Core<P> {
                 let campaigns = matches!(self.part, Part::Candidate(_));
                 self.storage.persisted(seq);
                 P::own_vote_durable(self);
-                self.advance_commit();
+                if self.storage.durable() > commit {
+                    self.advance_commit();
+                }
                 self.stirred = was_stirred || campaigns || self.commit != commit;
             }
             Input::PersistFailed(_) if is_active(Mutant::FailedWriteIndexReused) => {
@@ -307,11 +309,11 @@ impl<P: Protocol> Core<P> {
                 transfers,
             } => return self.on_heartbeat(from, round, commit, transfers),
             Body::HeartbeatReply { round } => return self.on_heartbeat_reply(from, round),
-            Body::Snapshot { meta } => return self.on_snapshot(from, meta),
+            Body::Snapshot { meta } => return self.on_snapshot(from, *meta),
             Body::TimeoutNow { transfers } => return self.on_timeout_now(from, transfers),
             Body::Forward { token, proposals } => self.on_forward(from, ballot, token, proposals),
             Body::ForwardChange { token, change } => {
-                self.on_forward_change(from, ballot, token, change);
+                self.on_forward_change(from, ballot, token, *change);
             }
             Body::ForwardRejected { ids, reason } => self.on_forward_rejected(ids, reason),
             Body::ReadIndex { token, mode } => self.on_read_index(from, token, mode),
@@ -337,7 +339,7 @@ impl<P: Protocol> Core<P> {
             Body::Prepare { .. } | Body::Accept { .. } => self.send(from, Body::Nack),
             Body::Forward { token, proposals } => self.on_forward(from, ballot, token, proposals),
             Body::ForwardChange { token, change } => {
-                self.on_forward_change(from, ballot, token, change);
+                self.on_forward_change(from, ballot, token, *change);
             }
             Body::ReadIndex { token, .. } => {
                 let result = Err(self.not_leader());
@@ -366,7 +368,7 @@ impl<P: Protocol> Core<P> {
             commit: self.commit,
         };
         self.out.writes = self.storage.take_writes(&self.log, hard_state);
-        if self.storage.is_settled() {
+        if !self.out.messages_after_persist.is_empty() && self.storage.is_settled() {
             // Nothing to wait for.
             let out = &mut self.out;
             out.messages.append(&mut out.messages_after_persist);

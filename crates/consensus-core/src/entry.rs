@@ -1,13 +1,19 @@
 //! Entries of the log, and the configuration command that some of them hold.
 
+use std::{fmt, ops::Deref, sync::Arc};
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use synod_types::{Ballot, Index, LogPosition, NodeId, RequestId};
 
 use crate::{Membership, MembershipError};
 
-/// One entry of the replicated log.
+/// One entry of the replicated log. Log, disk, network and state machine share it: a clone is a count.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct Entry(Arc<EntryFields>);
+
+/// What an [`Entry`] consists of.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Entry {
+pub struct EntryFields {
     /// Its place.
     pub index: Index,
     /// The ballot under which it was proposed.
@@ -26,17 +32,50 @@ impl Entry {
 
     /// The entry's identity.
     #[must_use]
-    pub const fn position(&self) -> LogPosition {
+    pub fn position(&self) -> LogPosition {
         LogPosition {
             ballot: self.ballot,
             index: self.index,
         }
     }
 
+    /// The same value, proposed or accepted in `ballot`.
+    #[must_use]
+    pub fn with_ballot(&self, ballot: Ballot) -> Self {
+        if self.ballot == ballot {
+            return self.clone();
+        }
+        let fields = EntryFields {
+            ballot,
+            ..EntryFields::clone(self)
+        };
+        fields.into()
+    }
+
     /// What the limits in bytes count for this entry.
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
         self.data.len() as u64 + Self::OVERHEAD_BYTES
+    }
+}
+
+impl From<EntryFields> for Entry {
+    fn from(fields: EntryFields) -> Self {
+        Self(Arc::new(fields))
+    }
+}
+
+impl Deref for Entry {
+    type Target = EntryFields;
+
+    fn deref(&self) -> &EntryFields {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 

@@ -79,7 +79,7 @@ pub enum Body {
     /// The entries that the receiver needs are gone: fetch a snapshot from the sender.
     Snapshot {
         /// The least that the snapshot will hold.
-        meta: SnapshotMeta,
+        meta: Box<SnapshotMeta>,
     },
     /// Campaign at once (Raft thesis §3.10).
     TimeoutNow {
@@ -108,7 +108,7 @@ pub enum Body {
         /// The slot to ask for next; none where this is all.
         next: Option<Index>,
         /// What replaces slots from `from` on that the sender has compacted, where there are any.
-        snapshot: Option<SnapshotMeta>,
+        snapshot: Option<Box<SnapshotMeta>>,
     },
     /// A Multi-Paxos message came too late: its receiver has promised this message's ballot.
     Nack,
@@ -146,7 +146,7 @@ pub enum Body {
         /// Against duplicates.
         token: ForwardToken,
         /// The change.
-        change: MemberChange,
+        change: Box<MemberChange>,
     },
     /// Forwarded proposals or changes were not appended.
     ForwardRejected {

@@ -24,7 +24,7 @@ pub struct Ready {
     /// Reads without an answer; safe to try again.
     pub failed_reads: Vec<(ReadContext, Rejected)>,
     /// Fetch a snapshot and install it.
-    pub install: Option<Install>,
+    pub install: Option<Box<Install>>,
     /// Proposals that certainly were not appended.
     pub dropped: Vec<(RequestId, Rejected)>,
     /// The role, leader or ballot has changed. Stop serving lease reads before sending any message.

@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use synod_consensus_core::{
-    Algorithm, AppendOutcome, Body, Change, ConfigCommand, CoreConfig, Entry, EntryKind,
-    ForwardToken, Handover, Input, MemberChange, Membership, Message, Proposal, ReadContext,
-    ReadMode, Rejected, Restored, SnapshotMeta, TransferEpoch, Write,
+    Algorithm, AppendOutcome, Body, Change, ConfigCommand, CoreConfig, Entry, EntryFields,
+    EntryKind, ForwardToken, Handover, Input, MemberChange, Membership, Message, Proposal,
+    ReadContext, ReadMode, Rejected, Restored, SnapshotMeta, TransferEpoch, Write,
 };
 use synod_types::{Ballot, Index, LogPosition, NodeId, RequestId, Tick, WriteSeq};
 
@@ -105,13 +105,13 @@ impl Rng {
                     1 => (EntryKind::Config, Bytes::from_static(b"damaged")),
                     _ => (EntryKind::Normal, Bytes::from_static(b"data")),
                 };
-                Entry {
+                Entry::from(EntryFields {
                     index: at.index,
                     ballot: at.ballot,
                     id: RequestId::NONE,
                     kind,
                     data,
-                }
+                })
             })
             .collect()
     }
@@ -168,7 +168,9 @@ impl Rng {
             12 => Body::HeartbeatReply {
                 round: self.below(9),
             },
-            13 => Body::Snapshot { meta: self.meta() },
+            13 => Body::Snapshot {
+                meta: Box::new(self.meta()),
+            },
             14 => Body::TimeoutNow { transfers },
             15 => Body::Forward {
                 token,
@@ -198,7 +200,7 @@ impl Rng {
                     commit,
                     entries: self.entries(before),
                     next: (self.below(4) == 0).then(|| self.index()),
-                    snapshot: (self.below(8) == 0).then(|| self.meta()),
+                    snapshot: (self.below(8) == 0).then(|| Box::new(self.meta())),
                 }
             }
             3 => Body::Nack,

@@ -148,15 +148,10 @@ impl Node {
     fn write(&mut self, write: Write) {
         match write {
             Write::Put(entry) => {
-                let first = self.log.front().map_or(entry.index, |first| first.index);
-                let at = usize::try_from(entry.index.since(first)).expect("a small number");
-                match self.log.get_mut(at) {
-                    Some(old) => *old = entry,
-                    None => {
-                        assert_eq!(at, self.log.len(), "the network keeps the order");
-                        self.log.push_back(entry);
-                    }
-                }
+                let last = self.log.back();
+                let fits = last.is_none_or(|last| entry.index == last.index.next());
+                assert!(fits, "the network keeps the order, and the leader stays");
+                self.log.push_back(entry);
             }
             Write::TruncateFrom(from) => {
                 let kept = self.log.partition_point(|entry| entry.index < from);

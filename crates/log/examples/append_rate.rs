@@ -6,7 +6,7 @@ use std::{io::Write as _, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
-use synod_consensus_core::{Entry, EntryKind, Membership, SnapshotMeta, Write};
+use synod_consensus_core::{Entry, EntryFields, EntryKind, Membership, SnapshotMeta, Write};
 use synod_log::{CompletionSink, Log, LogConfig, LogFailure};
 use synod_runtime::clock;
 use synod_types::{Ballot, GroupId, Index, LogPosition, RequestId, WriteSeq};
@@ -67,13 +67,13 @@ fn open(dir: PathBuf) -> Result<(Log, Completions, usize), Error> {
 }
 
 fn entry(index: u64, data: &Bytes) -> Write {
-    Write::Put(Entry {
+    Write::Put(Entry::from(EntryFields {
         index: Index::new(index),
         ballot: Ballot::term(1),
         id: RequestId::NONE,
         kind: EntryKind::Normal,
         data: data.clone(),
-    })
+    }))
 }
 
 /// Keeps `window` appends of `bytes` each under way for two seconds.

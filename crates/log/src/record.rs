@@ -20,7 +20,7 @@
 //! says which entry it was.
 
 use bytes::{Bytes, BytesMut};
-use synod_consensus_core::{Entry, EntryKind, HardState, Membership, SnapshotMeta};
+use synod_consensus_core::{Entry, EntryFields, EntryKind, HardState, Membership, SnapshotMeta};
 use synod_types::{Ballot, GroupId, Index, LogPosition, NodeId, RequestId};
 
 /// Bytes of a record before its payload.
@@ -354,7 +354,7 @@ impl Record {
 }
 
 fn decode_entry(fields: &Fields, payload: &[u8]) -> Result<Entry, &'static str> {
-    Ok(Entry {
+    Ok(Entry::from(EntryFields {
         index: Index::new(fields.index),
         ballot: fields.ballot(),
         id: RequestId {
@@ -368,7 +368,7 @@ fn decode_entry(fields: &Fields, payload: &[u8]) -> Result<Entry, &'static str> 
             _ => return Err("unknown entry kind"),
         },
         data: Bytes::copy_from_slice(payload),
-    })
+    }))
 }
 
 fn decode_start(fields: &Fields, payload: &[u8]) -> Result<SnapshotMeta, &'static str> {
@@ -423,7 +423,7 @@ mod tests {
     };
 
     fn entry(data: &'static [u8]) -> Entry {
-        Entry {
+        Entry::from(EntryFields {
             index: Index::new(5),
             ballot: Ballot { round: 2, node: 1 },
             id: RequestId {
@@ -432,7 +432,7 @@ mod tests {
             },
             kind: EntryKind::Normal,
             data: Bytes::from_static(data),
-        }
+        })
     }
 
     fn meta() -> SnapshotMeta {

@@ -117,9 +117,9 @@ impl Ghost {
 
 /// What must be the same everywhere: in Paxos the value alone, which later ballots accept again.
 fn value<C: Core>(entry: &Entry) -> Entry {
-    let mut entry = entry.clone();
-    if !C::LEADER_COMPLETENESS {
-        entry.ballot = Ballot::ZERO;
+    if C::LEADER_COMPLETENESS {
+        entry.clone()
+    } else {
+        entry.with_ballot(Ballot::ZERO)
     }
-    entry
 }

@@ -5,8 +5,8 @@ mod paxos;
 mod rejection;
 
 use synod_consensus_core::{
-    AppendOutcome, Body, Entry, EntryKind, ForwardToken, MemberChange, Message, Proposal, ReadMode,
-    TransferEpoch,
+    AppendOutcome, Body, Entry, EntryFields, EntryKind, ForwardToken, MemberChange, Message,
+    Proposal, ReadMode, TransferEpoch,
 };
 use synod_proto::replica::v1 as wire;
 use synod_types::{Ballot, GroupId, Index, LogPosition, NodeId, RequestId};
@@ -246,7 +246,9 @@ fn body_from_wire(ballot: Ballot, body: WireBody) -> Result<Body, WireError> {
         },
         WireBody::HeartbeatReply(reply) => Body::HeartbeatReply { round: reply.round },
         WireBody::Snapshot(offer) => Body::Snapshot {
-            meta: meta_from_wire(offer.meta.ok_or(WireError::Missing("meta"))?)?,
+            meta: Box::new(meta_from_wire(
+                offer.meta.ok_or(WireError::Missing("meta"))?,
+            )?),
         },
         WireBody::TimeoutNow(now) => Body::TimeoutNow {
             transfers: TransferEpoch(now.transfers),
@@ -263,11 +265,11 @@ fn body_from_wire(ballot: Ballot, body: WireBody) -> Result<Body, WireError> {
             let changes = forward.changes.iter().map(change_from_wire);
             Body::ForwardChange {
                 token: token_from_wire(forward.token)?,
-                change: MemberChange {
+                change: Box::new(MemberChange {
                     id: id_from_wire(forward.id.ok_or(WireError::Missing("id"))?),
                     changes: changes.collect::<Result<_, _>>()?,
                     context: forward.context,
-                },
+                }),
             }
         }
         WireBody::ForwardRejected(rejected) => Body::ForwardRejected {
@@ -312,7 +314,7 @@ fn entries_to_wire(prev: LogPosition, entries: Vec<Entry>) -> Vec<wire::Entry> {
             .into(),
             origin: entry.id.node.get(),
             number: entry.id.seq,
-            data: entry.data,
+            data: entry.data.clone(),
         };
         before = position;
         wire
@@ -342,7 +344,7 @@ fn entries_from_wire(
             },
             index: Index::new(before.index.get().wrapping_add(entry.index_step)),
         };
-        Ok(Entry {
+        Ok(Entry::from(EntryFields {
             index: before.index,
             ballot: before.ballot,
             id: RequestId {
@@ -351,7 +353,7 @@ fn entries_from_wire(
             },
             kind,
             data: entry.data,
-        })
+        }))
     };
     entries.into_iter().map(convert).collect()
 }

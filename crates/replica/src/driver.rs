@@ -356,7 +356,7 @@ impl<S: StateMachine> Driver<S> {
                 metrics: self.metrics.clone(),
             };
             // Reports its end to the inbox. Aborted with the driver.
-            let task = task::spawn("synod-snapshot-fetch", fetch.run(install));
+            let task = task::spawn("synod-snapshot-fetch", fetch.run(*install));
             self.fetching = Some(task.abort_handle());
         }
         Ok(())

@@ -178,7 +178,9 @@ impl<P: Protocol> Core<P> {
             // Two leaders in one ballot: not a correct peer.
             return Err(Rejected::InvalidMessage);
         }
-        self.become_follower(self.ballot, Some(from));
+        if !matches!(self.part, Part::Follower) || self.leader != Some(from) {
+            self.become_follower(self.ballot, Some(from));
+        }
         self.election_deadline = self.now.plus(self.election_timeout);
         let known = if self.promise.ballot == self.ballot {
             self.promise.transfers

@@ -27,7 +27,7 @@ impl<P: Protocol> Core<P> {
         } else if self.installing.is_none() {
             // Nothing is handed out for applying until this is done, one way or the other.
             self.installing = Some(meta.last);
-            self.out.install = Some(Install { meta, from });
+            self.out.install = Some(Box::new(Install { meta, from }));
         }
         Ok(())
     }

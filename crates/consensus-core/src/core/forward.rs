@@ -119,6 +119,7 @@ impl<P: Protocol> Core<P> {
         }
         let leader = self.leader_to_ask()?;
         let token = self.forwarding.next_token();
+        let change = Box::new(change);
         self.send(leader, Body::ForwardChange { token, change });
         Ok(())
     }

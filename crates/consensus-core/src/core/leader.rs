@@ -93,7 +93,8 @@ impl<P: Protocol> Core<P> {
             PeerMode::Snapshot if peer.matched >= self.log.start().index => peer.replicate(),
             PeerMode::Snapshot | PeerMode::Replicate => {}
         }
-        if news {
+        // Who is not past the commit index can't move it.
+        if news && matched > self.commit {
             self.advance_commit();
         }
     }
@@ -269,7 +270,9 @@ impl<P: Protocol> Source<'_, P> {
     fn offer(&self, peer: &mut Peer) -> Body {
         peer.await_snapshot(self.now.plus(self.config.election_ticks));
         let meta = snapshot_meta(self.log, self.configs, self.applied);
-        Body::Snapshot { meta }
+        Body::Snapshot {
+            meta: Box::new(meta),
+        }
     }
 
     fn message(&self, to: NodeId, body: Body) -> Message {

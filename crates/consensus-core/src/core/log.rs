@@ -21,6 +21,8 @@ pub(super) struct Log {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Slot {
     entry: Entry,
+    /// The entry's; here for who looks for it among many.
+    ballot: Ballot,
     /// The running total of sizes, this entry included: makes limits in bytes a binary search.
     end_bytes: u64,
 }
@@ -43,9 +45,13 @@ impl Log {
 
     /// The last entry, or `start`.
     pub(super) fn last(&self) -> LogPosition {
-        self.slots
-            .back()
-            .map_or(self.start, |slot| slot.entry.position())
+        let Some(slot) = self.slots.back() else {
+            return self.start;
+        };
+        LogPosition {
+            ballot: slot.ballot,
+            index: self.end().prev(),
+        }
     }
 
     /// The position at `index`, from `start` to `last`.
@@ -53,7 +59,10 @@ impl Log {
         if index == self.start.index {
             return Some(self.start);
         }
-        self.slot(index).map(|slot| slot.entry.position())
+        self.slot(index).map(|slot| LogPosition {
+            ballot: slot.ballot,
+            index,
+        })
     }
 
     pub(super) fn ballot_at(&self, index: Index) -> Option<Ballot> {
@@ -66,16 +75,14 @@ impl Log {
     }
 
     pub(super) fn push(&mut self, entry: Entry) {
-        assert!(
-            entry.index == self.last().index.next(),
-            "entries are contiguous"
-        );
-        let end_bytes = self
-            .slots
-            .back()
-            .map_or(self.start_bytes, |slot| slot.end_bytes)
-            + entry.size_bytes();
-        self.slots.push_back(Slot { entry, end_bytes });
+        assert!(entry.index == self.end(), "entries are contiguous");
+        let before = self.slots.back();
+        let end_bytes = before.map_or(self.start_bytes, |slot| slot.end_bytes) + entry.size_bytes();
+        self.slots.push_back(Slot {
+            ballot: entry.ballot,
+            entry,
+            end_bytes,
+        });
     }
 
     /// The entry at `index`, after a gap or not.
@@ -93,6 +100,7 @@ impl Log {
             return;
         };
         let (before, after) = (slot.entry.size_bytes(), entry.size_bytes());
+        slot.ballot = entry.ballot;
         slot.entry = entry;
         if before == after {
             return;
@@ -112,6 +120,9 @@ impl Log {
 
     /// Takes an entry after a gap away.
     pub(super) fn take_after_gap(&mut self, index: Index) -> Option<Entry> {
+        if self.tail.is_empty() {
+            return None;
+        }
         let entry = self.tail.remove(&index)?;
         self.tail_bytes -= entry.size_bytes();
         Some(entry)
@@ -203,7 +214,7 @@ impl Log {
     pub(super) fn last_at_most(&self, limit: LogPosition) -> LogPosition {
         let count = self
             .slots
-            .partition_point(|slot| slot.entry.ballot <= limit.ballot);
+            .partition_point(|slot| slot.ballot <= limit.ballot);
         let index = self.start.index.plus(count as u64).min(limit.index);
         self.position_at(index).unwrap_or(LogPosition {
             ballot: limit.ballot,
@@ -214,6 +225,11 @@ impl Log {
     fn end_bytes(&self, index: Index) -> u64 {
         self.slot(index)
             .map_or(self.start_bytes, |slot| slot.end_bytes)
+    }
+
+    /// The index of the next entry.
+    fn end(&self) -> Index {
+        self.start.index.plus(self.slots.len() as u64 + 1)
     }
 
     fn slot(&self, index: Index) -> Option<&Slot> {

@@ -269,10 +269,7 @@ impl Protocol for PaxosRules {
         entries: impl Iterator<Item = &'a Entry>,
         commit: Index,
     ) -> Body {
-        let entries = entries.map(|entry| Entry {
-            ballot,
-            ..entry.clone()
-        });
+        let entries = entries.map(|entry| entry.with_ballot(ballot));
         Body::Accept {
             prev: prev.index,
             entries: entries.collect(),

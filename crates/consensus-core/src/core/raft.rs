@@ -10,8 +10,8 @@ use synod_types::{Ballot, Index, LogPosition, NodeId, RequestId, Tick};
 use super::{Core, Part, election::Votes, protocol::Protocol, restore::Loaded};
 use crate::mutants::{Mutant, is_active};
 use crate::{
-    AppendOutcome, Body, ConfigCommand, ConfigError, Entry, EntryKind, Handover, Membership,
-    Rejected, Restored, SnapshotMeta, Write,
+    AppendOutcome, Body, ConfigCommand, ConfigError, Entry, EntryFields, EntryKind, Handover,
+    Membership, Rejected, Restored, SnapshotMeta, Write,
 };
 
 /// A Raft core: one member's part in one group.
@@ -136,13 +136,14 @@ impl Protocol for RaftRules {
         data: Bytes,
         _from: Option<NodeId>,
     ) {
-        core.log.push(Entry {
+        let entry = EntryFields {
             index: core.log.last().index.next(),
             ballot: core.ballot,
             id,
             kind,
             data,
-        });
+        };
+        core.log.push(entry.into());
     }
 
     fn queued_bytes(_core: &Core<Self>) -> u64 {

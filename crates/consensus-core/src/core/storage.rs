@@ -144,10 +144,9 @@ impl Storage {
         let last = log.last().index;
         let vote_changed =
             (hard_state.ballot, hard_state.vote) != (self.written.ballot, self.written.vote);
-        let entries = log.range(self.unwritten, last);
-        let changed = self.replace.is_some()
+        let changed = self.unwritten <= last
+            || self.replace.is_some()
             || self.truncate.is_some()
-            || entries.len() > 0
             || !self.rewrite.is_empty();
         let noted = self.note_commit && hard_state.commit > self.written.commit;
         if !changed && !vote_changed && !noted {
@@ -155,6 +154,7 @@ impl Storage {
             return Vec::new();
         }
         self.note_commit = false;
+        let entries = log.range(self.unwritten, last);
         let mut writes = Vec::with_capacity(entries.len() + self.rewrite.len() + 2);
         writes.extend(self.replace.take());
         writes.extend(self.truncate.take().map(Write::TruncateFrom));

@@ -725,7 +725,7 @@ impl World {
         }
         if let Some(install) = ready.install {
             assert!(node.install.is_none(), "one snapshot at a time");
-            node.install = Some(install);
+            node.install = Some(*install);
         }
         for read in &ready.reads {
             let asked_at = node.reads.remove(&read.ctx).expect("an answer to a read");

@@ -17,9 +17,9 @@
 
 use bytes::Bytes;
 use synod_consensus_core::{
-    Algorithm, AppendOutcome, Body, Change, ConfigCommand, Consensus, CoreConfig, Entry, EntryKind,
-    ForwardToken, Handover, Input, MemberChange, Membership, Message, Priority, Proposal,
-    ReadContext, ReadMode, Rejected, Restored, SnapshotMeta, TransferEpoch,
+    Algorithm, AppendOutcome, Body, Change, ConfigCommand, Consensus, CoreConfig, Entry,
+    EntryFields, EntryKind, ForwardToken, Handover, Input, MemberChange, Membership, Message,
+    Priority, Proposal, ReadContext, ReadMode, Rejected, Restored, SnapshotMeta, TransferEpoch,
 };
 use synod_types::{Ballot, Index, LogPosition, NodeId, RequestId, Tick, WriteSeq};
 
@@ -324,7 +324,7 @@ impl Player {
                 round: number(words[1]),
             },
             "snapshot" => Body::Snapshot {
-                meta: meta(words[1]),
+                meta: Box::new(meta(words[1])),
             },
             "timeout-now" => Body::TimeoutNow {
                 transfers: TransferEpoch(number(words[1])),
@@ -350,7 +350,7 @@ impl Player {
                 change.id.node = from;
                 Body::ForwardChange {
                     token: self.forward_token(),
-                    change,
+                    change: Box::new(change),
                 }
             }
             "forward-rejected" => Body::ForwardRejected {
@@ -408,7 +408,7 @@ fn paxos_body(words: &[&str]) -> Body {
                 commit: Index::new(number(option("commit").unwrap())),
                 entries,
                 next: option("next").map(|next| Index::new(number(next))),
-                snapshot: option("snapshot").map(meta),
+                snapshot: option("snapshot").map(|text| Box::new(meta(text))),
             }
         }
         "nack" => Body::Nack,
@@ -497,13 +497,13 @@ fn entry(text: &str) -> Entry {
     } else {
         (EntryKind::Normal, payload(data))
     };
-    Entry {
+    Entry::from(EntryFields {
         index: at.index,
         ballot: at.ballot,
         id: RequestId::NONE,
         kind,
         data,
-    }
+    })
 }
 
 fn meta(text: &str) -> SnapshotMeta {

@@ -79,7 +79,7 @@ impl Applier<'_> {
             EntryKind::Config => self.configure(entry)?,
             EntryKind::Normal => {
                 let index = entry.index;
-                let command = Command::decode(entry.data).map_err(|error| {
+                let command = Command::decode(entry.data.clone()).map_err(|error| {
                     ApplyError::caused_by(format!("entry {index} can't be decoded"), error)
                 })?;
                 let kind = command.command.ok_or_else(|| {
@@ -281,7 +281,7 @@ impl Applier<'_> {
         let damaged = |error: &dyn std::error::Error| {
             ApplyError::new(format!("configuration entry {index} is damaged: {error}"))
         };
-        let command = ConfigCommand::decode(entry.data).map_err(|error| damaged(&error))?;
+        let command = ConfigCommand::decode(entry.data.clone()).map_err(|error| damaged(&error))?;
         self.membership = Some(command.membership);
         let change = MemberChange::decode(command.context).map_err(|error| damaged(&error))?;
         let Some(change) = change.change else {

@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use rand::Rng;
-use synod_consensus_core::{Entry, EntryKind, HardState, Membership, SnapshotMeta, Write};
+use synod_consensus_core::{
+    Entry, EntryFields, EntryKind, HardState, Membership, SnapshotMeta, Write,
+};
 use synod_log::{
     Action, CoreConfig, GroupState, LogCore, LogFailure, Recovered, SimDisk, SyncMode,
 };
@@ -56,7 +58,7 @@ pub(crate) fn start(index: u64) -> SnapshotMeta {
 }
 
 pub(crate) fn entry(index: u64, round: u64, data: impl Into<Bytes>) -> Entry {
-    Entry {
+    Entry::from(EntryFields {
         index: Index::new(index),
         ballot: Ballot { round, node: 3 },
         id: RequestId {
@@ -69,7 +71,7 @@ pub(crate) fn entry(index: u64, round: u64, data: impl Into<Bytes>) -> Entry {
             _ => EntryKind::Config,
         },
         data: data.into(),
-    }
+    })
 }
 
 pub(crate) fn put(group: u64, index: u64, data: impl Into<Bytes>) -> (GroupId, Op) {

@@ -33,22 +33,24 @@ pub(super) fn to_wire(body: Body) -> WireBody {
             commit: commit.get(),
             entries: entries_to_wire(before(from), entries),
             next: next.map(Index::get),
-            snapshot: snapshot.as_ref().map(meta_to_wire),
+            snapshot: snapshot.as_deref().map(meta_to_wire),
         });
     }
     if let Body::Accept {
         prev,
-        mut entries,
+        entries,
         commit,
     } = body
     {
+        let ballot = entries.first().map_or(Ballot::ZERO, |first| first.ballot);
+        let mut entries = entries_to_wire(at(prev, ballot), entries);
         for entry in &mut entries {
-            entry.ballot = Ballot::ZERO;
+            // That of the message.
+            entry.node = 0;
         }
-        let base = at(prev, Ballot::ZERO);
         return WireBody::Accept(wire::Accept {
             prev: prev.get(),
-            entries: entries_to_wire(base, entries),
+            entries,
             commit: commit.get(),
         });
     }
@@ -79,18 +81,21 @@ pub(super) fn from_wire(ballot: Ballot, body: WireBody) -> Result<Body, WireErro
             commit: Index::new(promise.commit),
             entries: entries_from_wire(before(from), promise.entries)?,
             next: promise.next.map(Index::new),
-            snapshot: promise.snapshot.map(meta_from_wire).transpose()?,
+            snapshot: promise
+                .snapshot
+                .map(meta_from_wire)
+                .transpose()?
+                .map(Box::new),
         });
     }
-    if let WireBody::Accept(accept) = body {
+    if let WireBody::Accept(mut accept) = body {
         let prev = Index::new(accept.prev);
-        let mut entries = entries_from_wire(at(prev, Ballot::ZERO), accept.entries)?;
-        for entry in &mut entries {
-            entry.ballot = ballot;
+        for entry in &mut accept.entries {
+            entry.node = ballot.node;
         }
         return Ok(Body::Accept {
             prev,
-            entries,
+            entries: entries_from_wire(at(prev, ballot), accept.entries)?,
             commit: Index::new(accept.commit),
         });
     }

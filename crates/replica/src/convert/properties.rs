@@ -27,13 +27,13 @@ fn entry() -> impl Strategy<Value = Entry> {
     let data = vec(any::<u8>(), 0..40);
     (index(), ballot(), id, kind, data).prop_map(|(index, ballot, (node, seq), kind, data)| {
         let node = NodeId::new(node);
-        Entry {
+        Entry::from(EntryFields {
             index,
             ballot,
             id: RequestId { node, seq },
             kind,
             data: Bytes::from(data),
-        }
+        })
     })
 }
 
@@ -84,7 +84,7 @@ proptest! {
     fn what_is_sent_is_received(ballot in ballot(), mut body in body()) {
         // In an Accept every entry bears the message's ballot, which is therefore sent once.
         if let Body::Accept { entries, .. } = &mut body {
-            entries.iter_mut().for_each(|entry| entry.ballot = ballot);
+            entries.iter_mut().for_each(|entry| *entry = entry.with_ballot(ballot));
         }
         let (from, to) = (NodeId::new(1), NodeId::new(2));
         let message = Message { from, to, ballot, body };

@@ -12,7 +12,7 @@ fn position(round: u64, index: u64) -> LogPosition {
 }
 
 fn entry(round: u64, index: u64, kind: EntryKind, data: &'static [u8]) -> Entry {
-    Entry {
+    Entry::from(EntryFields {
         index: Index::new(index),
         ballot: Ballot::term(round),
         id: RequestId {
@@ -21,7 +21,7 @@ fn entry(round: u64, index: u64, kind: EntryKind, data: &'static [u8]) -> Entry 
         },
         kind,
         data: Bytes::from_static(data),
-    }
+    })
 }
 
 fn rejections() -> Vec<Rejected> {
@@ -78,7 +78,7 @@ fn bodies() -> Vec<Body> {
         seq: 12,
     };
     let node = NodeId::new(4);
-    let change = MemberChange {
+    let change = Box::new(MemberChange {
         id,
         changes: vec![
             Change::AddVoter(node),
@@ -88,7 +88,8 @@ fn bodies() -> Vec<Body> {
             Change::Remove(node),
         ],
         context: Bytes::from_static(b"context"),
-    };
+    });
+    let meta = Box::new(meta());
     let mut bodies = vec![
         Body::PreVote {
             last: LogPosition::ZERO,
@@ -131,7 +132,7 @@ fn bodies() -> Vec<Body> {
             transfers: TransferEpoch(2),
         },
         Body::HeartbeatReply { round: 7 },
-        Body::Snapshot { meta: meta() },
+        Body::Snapshot { meta },
         Body::TimeoutNow {
             transfers: TransferEpoch(1),
         },
@@ -172,10 +173,7 @@ fn bodies() -> Vec<Body> {
 /// Of the ballot that [`every_message_survives_the_wire`] uses.
 fn paxos_bodies() -> Vec<Body> {
     let ballot = Ballot { round: 9, node: 3 };
-    let accepted = |index| Entry {
-        ballot,
-        ..entry(9, index, EntryKind::Normal, b"value")
-    };
+    let accepted = |index| entry(9, index, EntryKind::Normal, b"value").with_ballot(ballot);
     let handover = Handover {
         by: Ballot { round: 8, node: 2 },
         transfers: TransferEpoch(4),
@@ -204,7 +202,7 @@ fn paxos_bodies() -> Vec<Body> {
             commit: Index::new(6),
             entries: vec![],
             next: None,
-            snapshot: Some(meta()),
+            snapshot: Some(Box::new(meta())),
         },
         Body::Nack,
         Body::Accept {

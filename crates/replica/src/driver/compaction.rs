@@ -150,7 +150,7 @@ impl Compactor {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use synod_consensus_core::{EntryKind, Membership};
+    use synod_consensus_core::{EntryFields, EntryKind, Membership};
     use synod_types::{Ballot, LogPosition, NodeId, RequestId};
 
     use super::*;
@@ -168,13 +168,13 @@ mod tests {
 
     fn commit(compactor: &mut Compactor, indexes: std::ops::RangeInclusive<u64>, bytes: usize) {
         for index in indexes {
-            compactor.committed(&[Entry {
+            compactor.committed(&[Entry::from(EntryFields {
                 index: Index::new(index),
                 ballot: Ballot::term(1),
                 id: RequestId::NONE,
                 kind: EntryKind::Normal,
                 data: Bytes::from(vec![0; bytes]),
-            }]);
+            })]);
         }
     }
 

@@ -299,7 +299,7 @@ impl Turn<'_> {
         if let Some(install) = ready.install {
             words::install(env, self.id, &install);
             env.counts.snapshots_begun += 1;
-            self.process.fetch = Some(Fetch::new(install));
+            self.process.fetch = Some(Fetch::new(*install));
             let (slot, epoch) = (self.slot, self.epoch);
             env.after(100, Event::Fetch { slot, epoch });
         }

@@ -43,7 +43,7 @@ impl Core<PaxosRules> {
             }
             entries.push(entry.clone());
         }
-        let snapshot = (slot <= start).then(|| self.snapshot_meta());
+        let snapshot = (slot <= start).then(|| Box::new(self.snapshot_meta()));
         let body = Body::Promise {
             from: slot,
             commit: self.commit,

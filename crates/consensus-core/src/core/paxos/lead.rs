@@ -12,7 +12,7 @@ use synod_types::{Index, NodeId, RequestId};
 use super::{Origin, PaxosRules, Protocol, Queued};
 use crate::core::{Core, Part};
 use crate::mutants::{Mutant, is_active};
-use crate::{ConfigCommand, Entry, EntryKind};
+use crate::{ConfigCommand, Entry, EntryFields, EntryKind};
 
 impl Core<PaxosRules> {
     /// Proposes again, in this ballot, what was adopted for each slot, and nothing in the gaps; then the
@@ -45,7 +45,7 @@ impl Core<PaxosRules> {
                 Some(entry) => Queued {
                     id: entry.id,
                     kind: entry.kind,
-                    data: entry.data,
+                    data: entry.data.clone(),
                     origin: Origin::Recovered,
                 },
                 None if is_active(Mutant::GapSkipped) => {
@@ -78,13 +78,14 @@ impl Core<PaxosRules> {
         self.log.take_after_gap(index);
         let recovered = value.origin == Origin::Recovered && value.kind == EntryKind::Config;
         let config = recovered.then(|| ConfigCommand::decode(value.data.clone()));
-        self.log.push(Entry {
+        let entry = EntryFields {
             index,
             ballot: self.ballot,
             id: value.id,
             kind: value.kind,
             data: value.data,
-        });
+        };
+        self.log.push(entry.into());
         if let Some(Ok(command)) = config {
             PaxosRules::config_appended(self, command.membership);
         }

@@ -43,7 +43,7 @@ pub(super) struct Chunk {
     pub(super) commit: Index,
     pub(super) entries: Vec<Entry>,
     pub(super) next: Option<Index>,
-    pub(super) snapshot: Option<SnapshotMeta>,
+    pub(super) snapshot: Option<Box<SnapshotMeta>>,
 }
 
 impl Phase1 {
@@ -146,7 +146,7 @@ impl Core<PaxosRules> {
             if self.installing.is_none() {
                 self.rules.resume = true;
                 self.installing = Some(meta.last);
-                self.out.install = Some(Install { meta, from });
+                self.out.install = Some(Box::new(Install { meta: *meta, from }));
             }
             return Ok(());
         }

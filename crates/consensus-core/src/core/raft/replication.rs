@@ -44,16 +44,20 @@ impl Core<RaftRules> {
             return Err(Rejected::InvalidMessage);
         }
         let mut configs = configs.into_iter();
+        let mut last = self.log.last().index;
         for entry in entries {
             let config = if entry.kind == EntryKind::Config {
                 configs.next()
             } else {
                 None
             };
-            if entry.index <= anchor.index || self.log.matches(entry.position()) {
-                continue;
+            if entry.index <= last {
+                if entry.index <= anchor.index || self.log.matches(entry.position()) {
+                    continue;
+                }
+                self.truncate_from(entry.index);
+                last = entry.index;
             }
-            self.truncate_from(entry.index);
             self.log.push(entry);
             if let Some(membership) = config
                 && !is_active(Mutant::ConfigAtApply)
@@ -94,9 +98,6 @@ impl Core<RaftRules> {
 
     /// Drops entries that a leader replaces. Never committed ones.
     fn truncate_from(&mut self, index: Index) {
-        if index > self.log.last().index {
-            return;
-        }
         assert!(index > self.commit, "committed entries never change");
         self.log.truncate_from(index);
         self.storage.truncate_from(index);
