@@ -31,7 +31,11 @@ struct Dev {
 
 impl Dev {
     fn start(program: &Path, folder: &Path, client: &Port, peer: &Port) -> Result<Self> {
-        let mut child = command(program, folder, client, peer, "1")
+        Self::spawn(&mut command(program, folder, client, peer, "1"))
+    }
+
+    fn spawn(command: &mut Command) -> Result<Self> {
+        let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
             .spawn()?;
@@ -153,6 +157,46 @@ fn the_first_five_minutes() -> Result<()> {
         let other = command(&program, &folder, &client, &peer, "3").output()?;
         ensure!(stderr(&other).contains("--nodes 1"), "{}", stderr(&other));
         let _dev = Dev::start(&program, &folder, &client, &peer)?;
+        let got = json(&program, &client, &["kv", "get", "greeting"])?;
+        assert_eq!(got[0]["value"], "hello");
+        Ok(())
+    })
+}
+
+#[test]
+fn the_engine_is_a_choice_that_the_data_keeps() -> Result<()> {
+    run(Share::Small, async |lab: &Lab| {
+        let program = program()?;
+        let (client, peer) = (Port::reserve()?, Port::reserve()?);
+        let folder = lab.folder().join("dev");
+        let dev = |engine: &[&str]| {
+            let mut command = command(&program, &folder, &client, &peer, "1");
+            command.args(engine);
+            command
+        };
+        let first = Dev::spawn(&mut dev(&["--engine", "multi-paxos"]))?;
+        json(&program, &client, &["kv", "put", "greeting", "hello"])?;
+        assert_eq!(
+            json(&program, &client, &["status"])?[0]["engine"],
+            "multi-paxos"
+        );
+        drop(first);
+
+        let other = dev(&["--engine", "raft"]).output()?;
+        assert_eq!(other.status.code(), Some(1));
+        for word in ["multi-paxos", "operations.md"] {
+            ensure!(stderr(&other).contains(word), "{word}: {}", stderr(&other));
+        }
+        let unknown = dev(&["--engine", "chain"]).output()?;
+        assert_eq!(unknown.status.code(), Some(2));
+        ensure!(stderr(&unknown).contains("raft"), "{}", stderr(&unknown));
+
+        // Without the flag, that of the data.
+        let _again = Dev::spawn(&mut dev(&[]))?;
+        assert_eq!(
+            json(&program, &client, &["status"])?[0]["engine"],
+            "multi-paxos"
+        );
         let got = json(&program, &client, &["kv", "get", "greeting"])?;
         assert_eq!(got[0]["value"], "hello");
         Ok(())
