@@ -7,6 +7,7 @@ mod crash;
 mod cuts;
 mod disk;
 mod gaps;
+mod laggards;
 mod leadership;
 mod links;
 mod members;
@@ -50,6 +51,8 @@ pub(crate) enum FaultKind {
     Behead,
     /// Links of a node hold back what they carry; then the leader is cut off.
     Straggle,
+    /// The leader's disk becomes slower than the others'; then somebody else gets the leadership.
+    Outrun,
     /// A log is cut at once.
     Compaction,
     /// A disk becomes slow, or fast again.
@@ -142,6 +145,17 @@ impl FaultKind {
                 F::Kill,
                 F::SlowDisk,
             ],
+            Flavour::Laggards => vec![
+                F::Outrun,
+                F::Outrun,
+                F::Outrun,
+                F::Outrun,
+                F::Links,
+                F::Cuts,
+                F::Campaign,
+                F::PowerLoss,
+                F::Compaction,
+            ],
         }
     }
 }
@@ -185,6 +199,7 @@ impl World {
             FaultKind::Usurp => self.usurp(),
             FaultKind::Behead => return self.behead(),
             FaultKind::Straggle => self.straggle(),
+            FaultKind::Outrun => self.outrun(),
             FaultKind::Compaction => self.compact_one(),
             FaultKind::SlowDisk => self.change_disk_speed(),
             FaultKind::SyncFailure => self.fail_sync(),

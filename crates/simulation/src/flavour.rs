@@ -24,11 +24,13 @@ pub enum Flavour {
     Gaps,
     /// Messages of one node that are held back for several election timeouts.
     Stragglers,
+    /// Leaders whose own disks are slower than the others', and that are replaced.
+    Laggards,
 }
 
 impl Flavour {
     /// All kinds.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Everything,
         Self::Fixed,
         Self::Churn,
@@ -38,6 +40,7 @@ impl Flavour {
         Self::Calm,
         Self::Gaps,
         Self::Stragglers,
+        Self::Laggards,
     ];
 
     /// Its name on the command line.
@@ -53,6 +56,7 @@ impl Flavour {
             Self::Calm => "calm",
             Self::Gaps => "gaps",
             Self::Stragglers => "stragglers",
+            Self::Laggards => "laggards",
         }
     }
 }
@@ -66,7 +70,7 @@ impl fmt::Display for Flavour {
 /// Not the name of a flavour.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "no such flavour: {0}; there are everything, fixed, churn, leases, disk, partitions, calm, gaps, stragglers"
+    "no such flavour: {0}; there are everything, fixed, churn, leases, disk, partitions, calm, gaps, stragglers, laggards"
 )]
 pub struct UnknownFlavour(String);
 

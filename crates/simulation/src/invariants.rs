@@ -9,11 +9,13 @@ mod agreement;
 mod client_answers;
 mod config_agreement;
 mod config_in_log;
+mod durable_claims;
 mod durable_quorum;
 mod election_safety;
 mod exactly_once;
 mod leader_completeness;
 mod lease_exclusivity;
+mod lease_promises;
 mod linearizability;
 mod log_matching;
 mod log_recovery;
@@ -61,7 +63,7 @@ pub struct Invariant {
 }
 
 /// All rules. What the cores assert about themselves is `core-assertion`.
-pub const INVARIANTS: [Invariant; 32] = [
+pub const INVARIANTS: [Invariant; 34] = [
     election_safety::RULE,
     log_matching::RULE,
     agreement::RULE,
@@ -72,7 +74,9 @@ pub const INVARIANTS: [Invariant; 32] = [
     monotonic::RULE,
     state_equality::RULE,
     ack_durability::RULE,
+    durable_claims::RULE,
     lease_exclusivity::RULE,
+    lease_promises::RULE,
     one_config::RULE,
     one_config::JOINT,
     own_term::RULE,
@@ -158,6 +162,7 @@ pub(crate) struct Invariants {
     pub(crate) once: ExactlyOnce,
     pub(crate) states: state_equality::States,
     pub(crate) leases: lease_exclusivity::Leases,
+    pub(crate) promises: lease_promises::Promises,
     pub(crate) real_time: RealTime,
     nodes: BTreeMap<NodeId, Known>,
 }
@@ -193,6 +198,7 @@ impl Invariants {
             once: ExactlyOnce::default(),
             states: state_equality::States::default(),
             leases: lease_exclusivity::Leases::default(),
+            promises: lease_promises::Promises::default(),
             real_time: RealTime::default(),
             nodes: BTreeMap::new(),
         }
@@ -266,6 +272,7 @@ impl Invariants {
     pub(crate) fn after_turn(&mut self, node: NodeId, status: &Status) -> Check<bool> {
         let known = self.nodes.entry(node).or_default();
         positions::check(node, status)?;
+        durable_claims::check(node, known, known.positions.commit(), status)?;
         monotonic::check(node, &mut known.positions, status)?;
         known.membership.clone_from(&status.membership);
         own_term::check(self.algorithm, node, &mut known.led, &known.shadow, status)?;
@@ -347,9 +354,12 @@ impl Invariants {
         ack_durability::check(&known.disk, message)
     }
 
-    /// A message reaches a core.
-    pub(crate) fn on_received(&mut self, node: NodeId, message: &Message) {
-        self.known(node).acks.received(message);
+    /// A message reaches a core, which won't help anybody else before `promise` if it is of a leader that it takes for one.
+    pub(crate) fn on_received(&mut self, node: NodeId, promise: Tick, message: &Message) {
+        let known = self.nodes.entry(node).or_default();
+        known.acks.received(message);
+        let ballot = known.positions.ballot();
+        self.promises.received(node, ballot, promise, message);
     }
 
     /// A candidate takes a promise, or a part of one, in its ballot.

@@ -62,6 +62,7 @@ impl Plan {
                 | Flavour::Partitions
                 | Flavour::Gaps
                 | Flavour::Stragglers
+                | Flavour::Laggards
         );
         let voters = if stragglers {
             c.one_of(S, [5, 3, 5, 5])

@@ -7,6 +7,7 @@
 use std::fmt;
 
 use synod_consensus_core::{Algorithm, Role};
+use synod_types::Ballot;
 
 use crate::choices::Choices;
 use crate::command::OpId;
@@ -37,23 +38,32 @@ pub enum Topology {
     DeafLeader,
     /// Five nodes; the leader is alone.
     LostLeader,
+    /// Five nodes; two are alone, and of the others only one reaches a majority. It leads no more, and one of those that it
+    /// needs is in a later ballot, in which it was not elected, and misses the last entries: who is refused must hear of
+    /// the ballot (Raft thesis §9.6).
+    EarlierHub,
 }
 
 impl Topology {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::PartialPartition,
         Self::Chain,
         Self::StaleHub,
         Self::LeaseBridge,
         Self::DeafLeader,
         Self::LostLeader,
+        Self::EarlierHub,
     ];
 
     const fn nodes(self) -> u64 {
         match self {
             Self::PartialPartition | Self::DeafLeader => 3,
-            Self::Chain | Self::StaleHub | Self::LeaseBridge | Self::LostLeader => 5,
+            Self::Chain
+            | Self::StaleHub
+            | Self::LeaseBridge
+            | Self::LostLeader
+            | Self::EarlierHub => 5,
         }
     }
 }
@@ -67,6 +77,7 @@ impl fmt::Display for Topology {
             Self::LeaseBridge => "bridge with lease",
             Self::DeafLeader => "deaf leader",
             Self::LostLeader => "leader alone",
+            Self::EarlierHub => "hub of an earlier ballot",
         })
     }
 }
@@ -124,6 +135,9 @@ impl World {
                 self.await_commit(election)?;
             }
         }
+        if topology == Topology::EarlierHub {
+            self.part_in_a_campaign(leader, election)?;
+        }
         self.cut_around(topology, leader);
         let leaders = self.env.counts.leaders;
         let ticks = self.await_commit(CUT_ELECTIONS * election)?;
@@ -144,6 +158,33 @@ impl World {
             ticks_after_heal,
             leaders: self.env.counts.leaders - leaders,
         })
+    }
+
+    /// A candidate is cut off before anybody hears of its ballot, and misses some entries; then nobody reaches anybody until
+    /// nobody leads.
+    fn part_in_a_campaign(&mut self, leader: usize, election: Time) -> Check {
+        let candidate = self.other(leader, 1);
+        let before = self.ballot_of(leader);
+        self.transfer_to(leader, candidate);
+        let asked = self.env.now;
+        self.run_until(asked + election, |world| {
+            world.ballot_of(candidate) > before
+        })?;
+        self.isolate(candidate);
+        for _ in 0..3 {
+            self.await_commit(4 * election)?;
+        }
+        for slot in 0..self.nodes.len() {
+            self.isolate(slot);
+        }
+        let alone = self.env.now;
+        self.run_until(alone + 4 * election, |world| world.leaders().is_empty())?;
+        Ok(())
+    }
+
+    fn ballot_of(&self, slot: usize) -> Option<Ballot> {
+        let process = self.nodes.get(slot)?.process()?;
+        Some(process.core.status().ballot)
     }
 
     /// Another node than this one.
@@ -170,6 +211,9 @@ impl World {
                 vec![(leader, *bridge), (*bridge, *c), (*bridge, *d), (*c, *d)]
             }
             (Topology::LostLeader, rest) => pairs(rest),
+            (Topology::EarlierHub, [candidate, friend, ..]) => {
+                vec![(leader, *candidate), (leader, *friend)]
+            }
             (Topology::DeafLeader, rest) => {
                 for other in rest {
                     self.env.net.cut(*other, leader);
@@ -180,7 +224,8 @@ impl World {
                 Topology::PartialPartition
                 | Topology::Chain
                 | Topology::StaleHub
-                | Topology::LeaseBridge,
+                | Topology::LeaseBridge
+                | Topology::EarlierHub,
                 _,
             ) => return,
         };

@@ -29,6 +29,7 @@ fn raft_in_every_topology() {
     works(Algorithm::Raft, Topology::LeaseBridge, 1_500, 4);
     works(Algorithm::Raft, Topology::DeafLeader, 800, 3);
     works(Algorithm::Raft, Topology::LostLeader, 800, 3);
+    works(Algorithm::Raft, Topology::EarlierHub, 800, 2);
 }
 
 #[test]

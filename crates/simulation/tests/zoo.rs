@@ -9,7 +9,7 @@ use synod_consensus_core::mutants::{Mutant, activate};
 use synod_simulation::{Algorithm, Flavour, Topology, measure, run};
 
 use Algorithm::{MultiPaxos, Raft};
-use Flavour::{Churn, Disk, Everything, Fixed, Gaps, Leases, Partitions, Stragglers};
+use Flavour::{Churn, Disk, Everything, Fixed, Gaps, Laggards, Leases, Partitions, Stragglers};
 use Hunt::{Cut, Storm};
 
 /// Where a mutant is looked for.
@@ -26,14 +26,22 @@ type Exhibit = (Mutant, Algorithm, Hunt, &'static [&'static str], u64);
 
 const QUIET: &[&str] = &["liveness"];
 const ACK: &[&str] = &["ack-durability"];
+const LEASE: &[&str] = &["lease-promises", "lease-exclusivity"];
 
 const EXHIBITS: &[Exhibit] = &[
     (
         Mutant::PreVoteWithoutCatchUp,
         Raft,
-        Storm(Partitions),
+        Cut(Topology::EarlierHub, 600),
         QUIET,
-        400,
+        2,
+    ),
+    (
+        Mutant::PreVoteWithoutCatchUp,
+        MultiPaxos,
+        Cut(Topology::EarlierHub, 600),
+        QUIET,
+        5,
     ),
     (
         Mutant::StaleLeaderNotTold,
@@ -180,16 +188,16 @@ const EXHIBITS: &[Exhibit] = &[
     (
         Mutant::CommitLostOnStepDown,
         Raft,
-        Storm(Fixed),
+        Storm(Laggards),
         &["positions", "monotonic", "peer-progress"],
-        400,
+        20,
     ),
     (
         Mutant::CommitLostOnStepDown,
         MultiPaxos,
-        Storm(Churn),
+        Storm(Laggards),
         &["positions", "monotonic", "peer-progress"],
-        400,
+        20,
     ),
     (Mutant::AckAheadOfDurability, Raft, Storm(Fixed), ACK, 5),
     (
@@ -203,8 +211,15 @@ const EXHIBITS: &[Exhibit] = &[
         Mutant::CompletionOfReplacedWrite,
         Raft,
         Storm(Partitions),
-        &["positions"],
+        &["positions", "durable-claims"],
         40,
+    ),
+    (
+        Mutant::CompletionOfReplacedWrite,
+        MultiPaxos,
+        Storm(Fixed),
+        &["durable-claims"],
+        20,
     ),
     (
         Mutant::CompletionsOutOfOrder,
@@ -260,14 +275,14 @@ const EXHIBITS: &[Exhibit] = &[
         Mutant::AnyHeartbeatConfirmsReads,
         Raft,
         Storm(Stragglers),
-        &["lease-exclusivity", "read-index"],
+        LEASE,
         40,
     ),
     (
         Mutant::AnyHeartbeatConfirmsReads,
         MultiPaxos,
         Storm(Stragglers),
-        &["lease-exclusivity", "read-index"],
+        LEASE,
         40,
     ),
     (
@@ -284,19 +299,27 @@ const EXHIBITS: &[Exhibit] = &[
         &["lease-exclusivity"],
         200,
     ),
-    (
-        Mutant::LeaseFromReceipt,
-        Raft,
-        Storm(Stragglers),
-        &["lease-exclusivity"],
-        40,
-    ),
+    (Mutant::LeaseFromReceipt, Raft, Storm(Stragglers), LEASE, 40),
     (
         Mutant::LeaseFromReceipt,
         MultiPaxos,
         Storm(Leases),
-        &["lease-exclusivity"],
-        200,
+        LEASE,
+        40,
+    ),
+    (
+        Mutant::LeaseWithoutDriftBound,
+        Raft,
+        Storm(Leases),
+        LEASE,
+        20,
+    ),
+    (
+        Mutant::LeaseWithoutDriftBound,
+        MultiPaxos,
+        Storm(Leases),
+        LEASE,
+        20,
     ),
     (
         Mutant::LeaseIgnoredByVoters,
@@ -323,7 +346,7 @@ const EXHIBITS: &[Exhibit] = &[
         Mutant::NoJointConfiguration,
         MultiPaxos,
         Storm(Churn),
-        &["durable-quorum"],
+        &["durable-quorum", "lease-promises"],
         80,
     ),
     (

@@ -16,7 +16,7 @@ impl World {
         self.transfer_to(from, to);
     }
 
-    pub(super) fn transfer_to(&mut self, from: usize, to: usize) {
+    pub(crate) fn transfer_to(&mut self, from: usize, to: usize) {
         let Some(to) = self.nodes.get(to).map(|node| node.id) else {
             return;
         };

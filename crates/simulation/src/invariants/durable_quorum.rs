@@ -41,7 +41,7 @@ pub(super) fn check<'a>(
 }
 
 /// Counted here: the code under test is not asked what a majority is.
-fn has_quorum(membership: &Membership, holds: impl Fn(NodeId) -> bool) -> bool {
+pub(super) fn has_quorum(membership: &Membership, holds: impl Fn(NodeId) -> bool) -> bool {
     let majority = |voters: &BTreeSet<NodeId>| {
         voters.is_empty() || 2 * voters.iter().filter(|id| holds(**id)).count() > voters.len()
     };

@@ -19,6 +19,18 @@ pub(crate) struct Last {
     durable: HardState,
 }
 
+impl Last {
+    /// The ballot after the last turn.
+    pub(super) fn ballot(&self) -> Ballot {
+        self.ballot
+    }
+
+    /// The commit index after the last turn.
+    pub(super) fn commit(&self) -> Index {
+        self.commit
+    }
+}
+
 /// After a turn.
 pub(super) fn check(node: NodeId, last: &mut Last, status: &Status) -> Check {
     RULE.ensure(

@@ -87,6 +87,8 @@ impl Node {
             }),
         };
         env.checks.leases.check(env.now, id, lease)?;
+        let promises = &mut env.checks.promises;
+        promises.check(env.now, id, clock, &status.membership, &lease)?;
         let wanted = process
             .core
             .deadline()
@@ -172,7 +174,8 @@ impl Turn<'_> {
                 continue;
             }
             words::received(env, &message);
-            env.checks.on_received(self.id, &message);
+            let promise = self.tick.plus(env.plan.election_ticks);
+            env.checks.on_received(self.id, promise, &message);
             self.note_promise(env, &message);
             let result = self.process.core.step(self.tick, Input::Message(message));
             if let Err(reason) = result {

@@ -1,0 +1,28 @@
+//! What a core takes for durable is on its disk as its log has it now.
+
+use synod_consensus_core::Status;
+use synod_types::{Index, NodeId};
+
+use super::{Check, Invariant, Known};
+
+pub(crate) const RULE: Invariant = Invariant {
+    name: "durable-claims",
+    source: "Paxos Made Simple §2.5: an acceptor records what it accepts before it says so, and a leader counts itself \
+             as any other; raft-rs, asynchronous appends: a completion counts for the write that it is of",
+};
+
+/// After a turn, when everything was handed out. Up to `commit`, the commit index of the turn before, nothing is counted
+/// any more. Ballots are compared in Multi-Paxos, too: an acceptor has accepted a value in the ballot in which it wrote it.
+pub(super) fn check(node: NodeId, known: &Known, commit: Index, status: &Status) -> Check {
+    let (disk, log) = (&known.disk, &known.shadow);
+    let start = commit.max(disk.start.last.index).max(disk.installed);
+    let claimed = log.entries.range(start.next()..);
+    for (index, entry) in claimed.take_while(|(index, _)| **index <= status.durable) {
+        let found = disk.entries.get(index);
+        RULE.ensure(found == Some(entry), || {
+            let durable = status.durable;
+            format!("n{node} takes its log for durable up to {durable}; it holds {entry:?}, and the disk {found:?}")
+        })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,98 @@
+//! A leader's lease is over before so many of those whom it rests on may help somebody else that these could win.
+//!
+//! `lease-exclusivity` sees the damage, for which there must be a candidate in the right moment. This rule compares the
+//! clocks themselves, at every turn of a leader.
+
+use std::collections::BTreeMap;
+
+use synod_consensus_core::{Body, Membership, Message};
+use synod_types::{Ballot, NodeId, Tick};
+
+use super::durable_quorum::has_quorum;
+use super::{Check, Invariant, Lease};
+use crate::time::{Clock, Time};
+
+pub(crate) const RULE: Invariant = Invariant {
+    name: "lease-promises",
+    source: "Gray and Cheriton, Leases §2, §5: a lease ends for its holder before it ends for those who gave it, \
+             as far as clocks may differ; Raft thesis §6.4.1",
+};
+
+/// What voters have promised, each by its own clock.
+#[derive(Default)]
+pub(crate) struct Promises {
+    clocks: BTreeMap<NodeId, Clock>,
+    until: BTreeMap<NodeId, Tick>,
+}
+
+impl Promises {
+    /// A message reaches a node that was in this ballot. If a leader sends it, then the node helps nobody else before
+    /// `until`, and not after a restart either, since it is silent then.
+    pub(super) fn received(
+        &mut self,
+        node: NodeId,
+        ballot: Ballot,
+        until: Tick,
+        message: &Message,
+    ) {
+        let leads = match &message.body {
+            Body::Heartbeat { .. }
+            | Body::Append { .. }
+            | Body::Accept { .. }
+            | Body::Commit { .. }
+            | Body::Snapshot { .. } => message.ballot >= ballot,
+            Body::PreVote { .. }
+            | Body::PreVoteReply { .. }
+            | Body::Vote { .. }
+            | Body::VoteReply { .. }
+            | Body::AppendReply { .. }
+            | Body::HeartbeatReply { .. }
+            | Body::TimeoutNow { .. }
+            | Body::Prepare { .. }
+            | Body::Promise { .. }
+            | Body::Nack
+            | Body::Accepted { .. }
+            | Body::Gap { .. }
+            | Body::Forward { .. }
+            | Body::ForwardChange { .. }
+            | Body::ForwardRejected { .. }
+            | Body::ReadIndex { .. }
+            | Body::ReadIndexReply { .. } => false,
+        };
+        if leads {
+            let known = self.until.entry(node).or_default();
+            *known = until.max(*known);
+        }
+    }
+
+    /// A node has done something, or its clock has changed. By the configuration that a leader goes by, and in true time:
+    /// when its lease ends, those who are free must not be a quorum.
+    pub(crate) fn check(
+        &mut self,
+        now: Time,
+        node: NodeId,
+        clock: Clock,
+        membership: &Membership,
+        lease: &Lease,
+    ) -> Check {
+        self.clocks.insert(node, clock);
+        let Some(until) = lease.until.filter(|until| lease.leads && *until > now) else {
+            return Ok(());
+        };
+        // Of itself a leader knows: its lease ends when it steps down.
+        let is_free = |id| id != node && self.free_at(id, now) < until;
+        RULE.ensure(!has_quorum(membership, is_free), || {
+            let others = membership.members().into_iter().filter(|id| *id != node);
+            let free: Vec<(NodeId, Time)> = others.map(|id| (id, self.free_at(id, now))).collect();
+            let ballot = lease.ballot;
+            format!("n{node} has a lease in {ballot} up to {until}, but others may help somebody else from {free:?} on")
+        })
+    }
+
+    /// From when on, in true time, a node may help anybody; never earlier than now.
+    fn free_at(&self, node: NodeId, now: Time) -> Time {
+        let until = self.until.get(&node).copied().unwrap_or_default();
+        let clock = self.clocks.get(&node);
+        clock.map_or(now, |clock| clock.time_of(until, now).unwrap_or(Time::MAX))
+    }
+}
