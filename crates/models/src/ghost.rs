@@ -1,8 +1,11 @@
 //! What the world remembers of the past, to judge the present by.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
 
-use synod_consensus_core::{Entry, EntryKind};
+use synod_consensus_core::{ConfigCommand, Entry, EntryKind, Membership, SnapshotMeta};
 use synod_types::{Ballot, Index, NodeId};
 
 use crate::node::{Core, Effects, Node};
@@ -17,6 +20,12 @@ pub(crate) struct Ghost {
     pub(crate) violations: Violations,
     /// A proposal was committed after a node had crashed.
     pub(crate) committed_after_crash: bool,
+    /// What was committed when each read was asked for.
+    pub(crate) asked: BTreeMap<u8, Index>,
+    /// A read was answered.
+    pub(crate) read: bool,
+    /// A snapshot was installed.
+    pub(crate) installed: bool,
 }
 
 /// An entry and its first commit.
@@ -40,8 +49,12 @@ impl Violations {
     pub const COMPLETENESS: Self = Self(4);
     /// A core failed one of its own assertions.
     pub const PANIC: Self = Self(8);
+    /// A read may miss what was committed when it was asked for.
+    pub const READ: Self = Self(16);
+    /// A snapshot holds what wasn't committed, or another membership than that of its last entry.
+    pub const SNAPSHOT: Self = Self(32);
     /// A core asked for what makes no sense here.
-    pub const SENSELESS: Self = Self(16);
+    pub const SENSELESS: Self = Self(64);
 
     pub(crate) fn add(&mut self, other: Self) {
         self.0 |= other.0;
@@ -63,6 +76,8 @@ impl fmt::Display for Violations {
             (Self::ELECTION, "election safety"),
             (Self::COMPLETENESS, "leader completeness"),
             (Self::PANIC, "an assertion of the core"),
+            (Self::READ, "linearizable reads"),
+            (Self::SNAPSHOT, "snapshots"),
             (Self::SENSELESS, "a senseless request of the core"),
         ];
         let broken = names.iter().filter(|(rule, _)| self.has(*rule));
@@ -87,15 +102,33 @@ impl Ghost {
                 self.violations.add(Violations::AGREEMENT);
             }
         }
-        if let Some((ballot, log)) = &effects.led {
-            if *self.leaders.entry(*ballot).or_insert(node) != node {
+        if let Some(led) = &effects.led {
+            if *self.leaders.entry(led.ballot).or_insert(node) != node {
                 self.violations.add(Violations::ELECTION);
             }
-            let must_have = |committed: &&Committed| committed.ballot < *ballot;
+            let must_have = |c: &&Committed| c.ballot < led.ballot && c.entry.index > led.start;
             let mut committed = self.committed.values().filter(must_have);
-            let has = |c: &Committed| log.get(&c.entry.index) == Some(&c.entry);
+            let has = |c: &Committed| led.log.get(&c.entry.index) == Some(&c.entry);
             if C::LEADER_COMPLETENESS && !committed.all(has) {
                 self.violations.add(Violations::COMPLETENESS);
+            }
+        }
+        if let Some((meta, goes_by)) = &effects.installed {
+            self.installed = true;
+            let is_right = *goes_by == meta.membership && self.knows::<C>(meta);
+            if !is_right {
+                self.violations.add(Violations::SNAPSHOT);
+            }
+        }
+        for read in &effects.reads {
+            self.read = true;
+            let number = u8::try_from(read.ctx.0).expect("few reads");
+            if self
+                .asked
+                .get(&number)
+                .is_none_or(|asked| read.index < *asked)
+            {
+                self.violations.add(Violations::READ);
             }
         }
         if effects.senseless {
@@ -103,14 +136,51 @@ impl Ghost {
         }
     }
 
-    /// Whether a majority has each committed entry on its disk.
-    pub(crate) fn is_durable<C: Core>(&self, nodes: &[&Node<C>]) -> bool {
+    /// A read is asked for: it must not miss what is committed.
+    pub(crate) fn ask(&mut self, number: u8) {
+        let last = self.committed.keys().next_back().copied();
+        self.asked.insert(number, last.unwrap_or_default());
+    }
+
+    /// Whether this is what the committed entries lead to. The first membership is in no entry.
+    fn knows<C: Core>(&self, meta: &SnapshotMeta) -> bool {
+        let last = self.committed.get(&meta.last.index);
+        last.is_some_and(|last| !C::LEADER_COMPLETENESS || last.entry.position() == meta.last)
+            && self
+                .membership_at(meta.last.index)
+                .is_none_or(|(_, is)| is == meta.membership)
+    }
+
+    /// The latest committed membership as of `index`, and where it stands.
+    fn membership_at(&self, index: Index) -> Option<(Index, Membership)> {
+        let entries = self.committed.range(..=index).rev().map(|(_, c)| &c.entry);
+        let mut configs = entries.filter(|entry| entry.kind == EntryKind::Config);
+        let entry = configs.next()?;
+        let command = ConfigCommand::decode(entry.data.clone());
+        Some((entry.index, command.expect("a configuration").membership))
+    }
+
+    /// Whether a quorum has each committed entry on its disk, in the log or applied; of the membership
+    /// that was committed last. What came before that is part of the same logs; what comes after a joint one
+    /// may be committed by its successor, which stands in the leader's log by then.
+    pub(crate) fn is_durable<C: Core>(&self, nodes: &[&Node<C>], first: &Membership) -> bool {
+        let latest = self.membership_at(Index::MAX);
+        let (since, membership) = latest
+            .as_ref()
+            .map_or((Index::MAX, first), |(since, latest)| (*since, latest));
         self.committed.iter().all(|(index, committed)| {
-            let has = |node: &&&Node<C>| {
-                let durable = node.durable(*index);
-                durable.is_some_and(|durable| value::<C>(durable) == committed.entry)
+            let has = |voter: &&NodeId| {
+                let at = usize::try_from(voter.get() - 1).expect("one of three");
+                let durable = nodes[at].durable(*index);
+                *index <= nodes[at].durably_applied()
+                    || durable.is_some_and(|durable| value::<C>(durable) == committed.entry)
             };
-            nodes.iter().filter(has).count() > nodes.len() / 2
+            // Counted here and not by the code under test.
+            let is_majority = |voters: &BTreeSet<NodeId>| {
+                let holders = voters.iter().filter(has).count();
+                voters.is_empty() || holders > voters.len() / 2
+            };
+            is_majority(&membership.voters) && (*index > since || is_majority(&membership.outgoing))
         })
     }
 }

@@ -14,11 +14,14 @@
 //! are interned, and a state of the whole group is a few numbers. `docs/models.md` has the bounds and the
 //! sizes of the models in `tests/`.
 
+mod bounds;
 mod ghost;
 mod model;
 mod node;
+mod start;
 mod tables;
 
+pub use bounds::{Bounds, Step, Traffic};
 pub use ghost::Violations;
-pub use model::{Action, Bounds, CoreModel, Report, Traffic, World};
+pub use model::{Action, CoreModel, Report, World};
 pub use node::{Core, Disks, Shell};

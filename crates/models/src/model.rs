@@ -9,78 +9,22 @@ use std::{
 
 use bytes::Bytes;
 use stateright::{Checker as _, HasDiscoveries, Model, Property};
-use synod_consensus_core::{Body, CoreConfig, EntryKind, Input, Proposal};
+use synod_consensus_core::{
+    CoreConfig, EntryKind, Input, MemberChange, Membership, Proposal, ReadContext, ReadMode,
+};
 use synod_types::{NodeId, RequestId};
 
 use crate::{
+    bounds::{Bounds, NODES},
     ghost::{Ghost, Violations},
-    node::{Core, Disks, Effects, Node, Shell},
+    node::{Core, Effects, Node, Setting},
     tables::{Event, Outcome, Tables},
 };
-
-/// Nodes of the group.
-const NODES: usize = 3;
-
-/// How far a run may go.
-#[derive(Clone, Copy, Debug)]
-pub struct Bounds {
-    /// How often each node's next deadline may come: election timeouts, or heartbeats of a leader.
-    pub ticks: [u8; NODES],
-    /// How often any of them may come.
-    pub all_ticks: u8,
-    /// Proposals, each at a node that leads.
-    pub proposals: u8,
-    /// Crashes, each with a restart.
-    pub crashes: u8,
-    /// The disks.
-    pub disks: Disks,
-    /// What the network ever delivers.
-    pub traffic: Traffic,
-    /// Entries in a message, at most one instead of all that fit.
-    pub single_entries: bool,
-    /// Pre-vote, and promises not to vote (with them, leases).
-    pub promises: bool,
-    /// Elections that came before, as candidate and voter: of each only the votes between these two
-    /// arrived, and nothing else that was sent ever will. The new leader wrote its no-op and crashed.
-    /// A candidate that is its own voter got no vote at all.
-    pub before: &'static [(usize, usize)],
-    /// Whether each of these leaders also wrote a proposal before it crashed.
-    pub proposals_before: bool,
-    /// The shell.
-    pub shell: Shell,
-}
-
-/// What the network delivers at all. What it never does is lost in every run, which cores must bear: the
-/// states get fewer, and none is added.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Traffic {
-    /// Everything.
-    All,
-    /// All but heartbeats and their answers.
-    NoHeartbeats,
-    /// Only what elects leaders, and replicates and acknowledges entries: no heartbeats, and no word about
-    /// commits but that in appends.
-    Essential,
-}
-
-impl Traffic {
-    fn delivers(self, body: &Body) -> bool {
-        match self {
-            Self::All => true,
-            Self::NoHeartbeats => !is_heartbeat(body),
-            Self::Essential => !is_heartbeat(body) && !matches!(body, Body::Commit { .. }),
-        }
-    }
-}
-
-fn is_heartbeat(body: &Body) -> bool {
-    matches!(body, Body::Heartbeat { .. } | Body::HeartbeatReply { .. })
-}
 
 /// The model of a group of `C`.
 #[derive(Debug)]
 pub struct CoreModel<C> {
-    bounds: Bounds,
+    pub(crate) bounds: Bounds,
     tables: Mutex<Tables<C>>,
     core: PhantomData<C>,
     #[cfg(feature = "mutants")]
@@ -90,13 +34,15 @@ pub struct CoreModel<C> {
 /// A state of the group: numbers that stand for values in the model's tables.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct World {
-    nodes: [u32; NODES],
+    pub(crate) nodes: [u32; NODES],
     /// All that was ever sent, ascending.
-    network: Arc<[u32]>,
-    ghost: u32,
-    ticks: [u8; NODES],
-    proposals: u8,
-    crashes: u8,
+    pub(crate) network: Arc<[u32]>,
+    pub(crate) ghost: u32,
+    pub(crate) ticks: [u8; NODES],
+    pub(crate) proposals: u8,
+    pub(crate) changes: u8,
+    pub(crate) reads: u8,
+    pub(crate) crashes: u8,
 }
 
 /// One thing that can happen.
@@ -108,6 +54,12 @@ pub enum Action {
     Tick(usize),
     /// The next proposal is made at this node.
     Propose(usize),
+    /// The membership change is made at this node.
+    Change(usize),
+    /// The next read is asked for at this node.
+    Read(usize),
+    /// The snapshot that this node waits for has arrived.
+    Install(usize),
     /// The oldest writes under way reach this node's disk.
     Persist(usize),
     /// This node crashes and starts again, with so many writes of the oldest batch on its disk.
@@ -187,56 +139,6 @@ impl<C: Core> CoreModel<C> {
         }
     }
 
-    /// The world after an election that nobody but these two noticed.
-    fn elect(&self, world: &World, candidate: usize, voter: usize) -> World {
-        let after = |world: World, action| self.next_state(&world, action).unwrap_or(world);
-        let mut world = world.clone();
-        let leads = |world: &World| self.tables().nodes.get(world.nodes[candidate]).leads();
-        // The voter may have voted in the first ballot that the candidate tries.
-        let tries = if candidate == voter { 1 } else { 2 };
-        for _ in 0..tries {
-            if leads(&world) {
-                break;
-            }
-            world = after(world, Action::Tick(candidate));
-            // Pre-votes, then votes.
-            for (from, to) in [(candidate, voter), (voter, candidate)].repeat(2) {
-                world = self.exchange_votes(world, id(from), id(to));
-            }
-        }
-        assert!(leads(&world) || candidate == voter, "two are a majority");
-        if self.bounds.proposals_before && leads(&world) {
-            world = after(world, Action::Propose(candidate));
-        }
-        world = after(world, Action::Crash(candidate, u8::MAX));
-        World {
-            network: Arc::new([]),
-            ticks: [0; NODES],
-            crashes: 0,
-            ..world
-        }
-    }
-
-    fn exchange_votes(&self, mut world: World, from: NodeId, to: NodeId) -> World {
-        for number in Arc::clone(&world.network).iter() {
-            let message = Arc::clone(self.tables().messages.get(*number));
-            let is_vote = matches!(
-                message.body,
-                Body::PreVote { .. }
-                    | Body::PreVoteReply { .. }
-                    | Body::Vote { .. }
-                    | Body::VoteReply { .. }
-                    | Body::Prepare { .. }
-                    | Body::Promise { .. }
-            );
-            if is_vote && message.from == from && message.to == to {
-                let next = self.next_state(&world, Action::Deliver(*number));
-                world = next.unwrap_or(world);
-            }
-        }
-        world
-    }
-
     fn describe(&self, path: &[(World, Option<Action>)]) -> Vec<String> {
         let tables = self.tables();
         let lines = path.iter().map(|(world, action)| match action {
@@ -250,7 +152,7 @@ impl<C: Core> CoreModel<C> {
         lines.collect()
     }
 
-    fn tables(&self) -> MutexGuard<'_, Tables<C>> {
+    pub(crate) fn tables(&self) -> MutexGuard<'_, Tables<C>> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -260,6 +162,21 @@ impl<C: Core> CoreModel<C> {
 
     fn violations(&self, world: &World) -> Violations {
         self.tables().ghosts.get(world.ghost).violations
+    }
+
+    fn membership(&self) -> Membership {
+        Membership::of((1..=self.bounds.voters).map(NodeId::new))
+    }
+
+    fn setting(&self) -> Setting {
+        let bounds = &self.bounds;
+        Setting {
+            disks: bounds.disks,
+            compacts: bounds.compacts,
+            installs: bounds.compacts || !bounds.change.is_empty(),
+            reads: bounds.reads > 0,
+            shell: bounds.shell,
+        }
     }
 
     fn config(&self, node: usize) -> CoreConfig {
@@ -282,7 +199,13 @@ impl<C: Core> CoreModel<C> {
         let node = Arc::clone(tables.nodes.get(state));
         let message = match event {
             Event::Deliver(message) => Some(tables.messages.get(message).as_ref().clone()),
-            Event::Propose(_) | Event::Tick | Event::Persist | Event::Crash(_) => None,
+            Event::Propose(_)
+            | Event::Change
+            | Event::Read(_)
+            | Event::Tick
+            | Event::Persist
+            | Event::Install
+            | Event::Crash(_) => None,
         };
         let run = AssertUnwindSafe(|| self.run(at, &node, event, message));
         let outcome = match catch_unwind(run) {
@@ -297,12 +220,10 @@ impl<C: Core> CoreModel<C> {
                 let mut sent: Vec<u32> = sent.map(|m| tables.messages.number(m)).collect();
                 sent.sort_unstable();
                 sent.dedup();
-                let is_news =
-                    !effects.committed.is_empty() || effects.led.is_some() || effects.senseless;
                 Outcome {
                     node,
                     sent,
-                    news: is_news.then(|| Arc::new(effects)),
+                    news: effects.is_news().then(|| Arc::new(effects)),
                     panicked: false,
                 }
             }
@@ -325,20 +246,32 @@ impl<C: Core> CoreModel<C> {
         event: Event,
         message: Option<synod_consensus_core::Message>,
     ) -> (Node<C>, Effects) {
-        let Bounds { disks, shell, .. } = self.bounds;
+        let setting = self.setting();
         #[cfg(feature = "mutants")]
         synod_consensus_core::mutants::activate(self.mutant);
         let mut node = node.clone();
         let effects = match event {
             Event::Deliver(_) => message.map_or_else(Effects::default, |message| {
-                node.step(Input::Message(message), disks, shell)
+                node.step(Input::Message(message), setting)
             }),
-            Event::Propose(number) => node.step(Input::Propose(proposal(number)), disks, shell),
-            Event::Tick => node.tick(disks, shell),
-            Event::Persist => node.persist(disks, shell),
+            Event::Propose(number) => node.step(Input::Propose(proposal(number)), setting),
+            Event::Change => {
+                let change = MemberChange {
+                    id: request(0),
+                    changes: self.bounds.change.to_vec(),
+                    context: Bytes::new(),
+                };
+                node.step(Input::ChangeMembers(change), setting)
+            }
+            Event::Read(number) => {
+                let (ctx, mode) = (ReadContext(number.into()), ReadMode::Index);
+                node.step(Input::Read { ctx, mode }, setting)
+            }
+            Event::Tick => node.tick(setting),
+            Event::Persist => node.persist(setting),
+            Event::Install => node.install(setting),
             Event::Crash(torn) => {
-                let (config, nodes) = (self.config(at), NODES as u64);
-                node = node.crash(config, nodes, usize::from(torn), shell);
+                node = node.crash(self.config(at), usize::from(torn), setting.shell);
                 Effects::default()
             }
         };
@@ -346,17 +279,20 @@ impl<C: Core> CoreModel<C> {
     }
 }
 
-fn id(node: usize) -> NodeId {
+pub(crate) fn id(node: usize) -> NodeId {
     NodeId::new(node as u64 + 1)
 }
 
-fn proposal(number: u8) -> Proposal {
-    let id = RequestId {
+fn request(number: u8) -> RequestId {
+    RequestId {
         node: NodeId::new(9),
         seq: u64::from(number),
-    };
+    }
+}
+
+fn proposal(number: u8) -> Proposal {
     Proposal {
-        id,
+        id: request(number),
         data: Bytes::new(),
     }
 }
@@ -368,7 +304,7 @@ impl<C: Core> Model for CoreModel<C> {
     fn init_states(&self) -> Vec<World> {
         let mut tables = self.tables();
         let nodes = std::array::from_fn(|node| {
-            let node = Node::new(self.config(node), NODES as u64);
+            let node = Node::new(self.config(node), self.membership());
             tables.nodes.number(node)
         });
         let mut world = World {
@@ -377,11 +313,16 @@ impl<C: Core> Model for CoreModel<C> {
             ghost: tables.ghosts.number(Ghost::default()),
             ticks: [0; NODES],
             proposals: 0,
+            changes: 0,
+            reads: 0,
             crashes: 0,
         };
         drop(tables);
         for (candidate, voter) in self.bounds.before {
             world = self.elect(&world, *candidate, *voter);
+        }
+        for step in self.bounds.start {
+            world = self.begin(&world, *step);
         }
         vec![world]
     }
@@ -406,6 +347,15 @@ impl<C: Core> Model for CoreModel<C> {
             }
             if world.proposals < self.bounds.proposals && node.leads() {
                 actions.push(Action::Propose(at));
+            }
+            if world.changes == 0 && !self.bounds.change.is_empty() && node.leads() {
+                actions.push(Action::Change(at));
+            }
+            if world.reads < self.bounds.reads && node.leads() {
+                actions.push(Action::Read(at));
+            }
+            if node.is_installing() {
+                actions.push(Action::Install(at));
             }
             if node.has_pending() {
                 actions.push(Action::Persist(at));
@@ -434,6 +384,18 @@ impl<C: Core> Model for CoreModel<C> {
                 world.proposals += 1;
                 (at, Event::Propose(world.proposals))
             }
+            Action::Change(at) => {
+                world.changes += 1;
+                (at, Event::Change)
+            }
+            Action::Read(at) => {
+                world.reads += 1;
+                let mut ghost = tables.ghosts.get(world.ghost).as_ref().clone();
+                ghost.ask(world.reads);
+                world.ghost = tables.ghosts.number(ghost);
+                (at, Event::Read(world.reads))
+            }
+            Action::Install(at) => (at, Event::Install),
             Action::Persist(at) => (at, Event::Persist),
             Action::Crash(at, torn) => {
                 world.crashes += 1;
@@ -441,6 +403,10 @@ impl<C: Core> Model for CoreModel<C> {
             }
         };
         let outcome = self.outcome(&mut tables, at, world.nodes[at], event);
+        let is_refused = outcome.node == last.nodes[at] && outcome.sent.is_empty();
+        if is_refused && matches!(event, Event::Change | Event::Read(_)) {
+            return None;
+        }
         world.nodes[at] = outcome.node;
         if outcome
             .sent
@@ -467,7 +433,7 @@ impl<C: Core> Model for CoreModel<C> {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        vec![
+        let mut properties = vec![
             Property::always("agreement by slot", |model: &Self, world: &World| {
                 !model.violations(world).has(Violations::AGREEMENT)
             }),
@@ -492,7 +458,8 @@ impl<C: Core> Model for CoreModel<C> {
                 |model: &Self, world: &World| {
                     let tables = model.tables();
                     let nodes = world.nodes.map(|node| tables.nodes.get(node).as_ref());
-                    tables.ghosts.get(world.ghost).is_durable(&nodes)
+                    let ghost = tables.ghosts.get(world.ghost);
+                    ghost.is_durable(&nodes, &model.membership())
                 },
             ),
             Property::sometimes("a leader emerges", |model: &Self, world: &World| {
@@ -510,7 +477,37 @@ impl<C: Core> Model for CoreModel<C> {
                 "a proposal is committed after a crash",
                 |model: &Self, world: &World| model.ghost(world).committed_after_crash,
             ),
-        ]
+        ];
+        let bounds = &self.bounds;
+        if !bounds.change.is_empty() {
+            let name = "the membership changes";
+            properties.push(Property::sometimes(name, |model: &Self, world: &World| {
+                let ghost = model.ghost(world);
+                let mut committed = ghost.committed.values();
+                committed.any(|committed| committed.entry.kind == EntryKind::Config)
+            }));
+        }
+        if bounds.compacts {
+            let name = "a snapshot has what was committed";
+            properties.push(Property::always(name, |model: &Self, world: &World| {
+                !model.violations(world).has(Violations::SNAPSHOT)
+            }));
+            let name = "a snapshot is installed";
+            properties.push(Property::sometimes(name, |model: &Self, world: &World| {
+                model.ghost(world).installed
+            }));
+        }
+        if bounds.reads > 0 {
+            let name = "a read misses nothing";
+            properties.push(Property::always(name, |model: &Self, world: &World| {
+                !model.violations(world).has(Violations::READ)
+            }));
+            let name = "a read is answered";
+            properties.push(Property::sometimes(name, |model: &Self, world: &World| {
+                model.ghost(world).read
+            }));
+        }
+        properties
     }
 }
 

@@ -7,10 +7,10 @@ use std::{
 };
 
 use synod_consensus_core::{
-    Consensus, CoreConfig, Entry, HardState, Input, Membership, Message, MultiPaxos, Raft, Ready,
-    Restored, Role, SnapshotMeta, Write,
+    ConfigCommand, Consensus, CoreConfig, Entry, EntryKind, HardState, Input, Membership, Message,
+    MultiPaxos, Raft, ReadState, Ready, Restored, Role, SnapshotMeta, Write,
 };
-use synod_types::{Ballot, Index, LogPosition, NodeId, Tick, WriteSeq};
+use synod_types::{Ballot, Index, Tick, WriteSeq};
 
 /// A core that can be modelled.
 pub trait Core: Consensus + Clone + Eq + Hash + Debug + Send + Sync + 'static {
@@ -60,6 +60,19 @@ pub enum Shell {
     ReportsTooEarly,
 }
 
+/// How nodes are run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Setting {
+    pub(crate) disks: Disks,
+    /// Whether the log forgets at once what was applied.
+    pub(crate) compacts: bool,
+    /// Whether anything may need a snapshot.
+    pub(crate) installs: bool,
+    /// Whether anybody reads.
+    pub(crate) reads: bool,
+    pub(crate) shell: Shell,
+}
+
 /// A node's whole state.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Node<C> {
@@ -69,6 +82,10 @@ pub(crate) struct Node<C> {
     pending: VecDeque<Batch>,
     /// Messages that wait for them.
     waiting: VecDeque<(WriteSeq, Message)>,
+    /// What the state machine stands at. It is durable when the log forgets it, and when it was installed.
+    applied: SnapshotMeta,
+    /// A snapshot on its way from a peer.
+    installing: Option<SnapshotMeta>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -80,7 +97,11 @@ struct Batch {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Disk {
     hard_state: HardState,
+    /// Before the first entry.
+    start: SnapshotMeta,
     entries: BTreeMap<Index, Entry>,
+    /// The state machine.
+    applied: SnapshotMeta,
 }
 
 /// What a node let the world know.
@@ -91,9 +112,33 @@ pub(crate) struct Effects {
     /// The node's ballot then.
     pub(crate) ballot: Ballot,
     /// The ballot in which it began to lead, and its log then.
-    pub(crate) led: Option<(Ballot, BTreeMap<Index, Entry>)>,
-    /// Writes of the core that no shell could carry out.
+    pub(crate) led: Option<Led>,
+    /// A snapshot that was installed, and the membership by which the core goes then.
+    pub(crate) installed: Option<(SnapshotMeta, Membership)>,
+    /// Reads that may be served.
+    pub(crate) reads: Vec<ReadState>,
+    /// The core asked for what makes no sense here.
     pub(crate) senseless: bool,
+}
+
+/// The begin of a leadership.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Led {
+    pub(crate) ballot: Ballot,
+    /// Up to here the log is forgotten.
+    pub(crate) start: Index,
+    pub(crate) log: BTreeMap<Index, Entry>,
+}
+
+impl Effects {
+    /// Whether they matter to the ghost.
+    pub(crate) fn is_news(&self) -> bool {
+        !self.committed.is_empty()
+            || self.led.is_some()
+            || self.installed.is_some()
+            || !self.reads.is_empty()
+            || self.senseless
+    }
 }
 
 impl Disk {
@@ -105,39 +150,66 @@ impl Disk {
             Write::TruncateFrom(index) => {
                 self.entries.split_off(&index);
             }
-            Write::Reset(_) | Write::Advance(_) => unreachable!("nothing is compacted here"),
+            Write::Reset(start) => {
+                self.entries.clear();
+                self.start = start;
+            }
+            Write::Advance(start) => self.forget(start),
             Write::HardState(state) => self.hard_state = state,
         }
+    }
+
+    /// The log begins after `start` from now on.
+    fn forget(&mut self, start: SnapshotMeta) {
+        self.entries = self.entries.split_off(&start.last.index.next());
+        self.start = start;
     }
 }
 
 impl<C: Core> Node<C> {
-    pub(crate) fn new(config: CoreConfig, nodes: u64) -> Self {
-        Self::restart(config, Disk::default(), nodes)
+    /// A node of a new group with this membership; a node that isn't in it waits to be added.
+    pub(crate) fn new(config: CoreConfig, membership: Membership) -> Self {
+        let mut start = SnapshotMeta::default();
+        if membership.contains(config.id) {
+            start.membership = membership;
+        }
+        let disk = Disk {
+            start: start.clone(),
+            applied: start,
+            ..Disk::default()
+        };
+        Self::restart(config, disk)
     }
 
-    fn restart(config: CoreConfig, disk: Disk, nodes: u64) -> Self {
-        let start = SnapshotMeta {
-            last: LogPosition::ZERO,
-            membership: Membership::of((1..=nodes).map(NodeId::new)),
-        };
+    fn restart(config: CoreConfig, disk: Disk) -> Self {
         let restored = Restored {
             hard_state: disk.hard_state,
-            start: start.clone(),
+            start: disk.start.clone(),
             entries: disk.entries.values().cloned().collect(),
-            applied: start,
+            applied: disk.applied.clone(),
         };
         Self {
             core: C::start(config, restored),
+            applied: disk.applied.clone(),
             disk,
             pending: VecDeque::new(),
             waiting: VecDeque::new(),
+            installing: None,
         }
     }
 
-    /// The entry that is durable at `index`.
+    /// The entry that is durable at `index` in the log.
     pub(crate) fn durable(&self, index: Index) -> Option<&Entry> {
         self.disk.entries.get(&index)
+    }
+
+    /// Up to where the state machine is durable.
+    pub(crate) fn durably_applied(&self) -> Index {
+        self.disk.applied.last.index
+    }
+
+    pub(crate) fn is_installing(&self) -> bool {
+        self.installing.is_some()
     }
 
     pub(crate) fn leads(&self) -> bool {
@@ -156,28 +228,43 @@ impl<C: Core> Node<C> {
     }
 
     /// Takes an input and does what follows from it; a refusal changes nothing that matters.
-    pub(crate) fn step(&mut self, input: Input, disks: Disks, shell: Shell) -> Effects {
+    pub(crate) fn step(&mut self, input: Input, setting: Setting) -> Effects {
         // A time in the past counts as the latest one seen: the clock stands still.
-        self.step_at(Tick::ZERO, input, disks, shell)
+        self.step_at(Tick::ZERO, input, setting)
     }
 
     /// Time passes until something is due.
-    pub(crate) fn tick(&mut self, disks: Disks, shell: Shell) -> Effects {
-        self.step_at(self.core.deadline(), Input::Tick, disks, shell)
+    pub(crate) fn tick(&mut self, setting: Setting) -> Effects {
+        self.step_at(self.core.deadline(), Input::Tick, setting)
     }
 
-    fn step_at(&mut self, now: Tick, input: Input, disks: Disks, shell: Shell) -> Effects {
+    fn step_at(&mut self, now: Tick, input: Input, setting: Setting) -> Effects {
         let mut effects = Effects::default();
         let _ = self.core.step(now, input);
-        self.drain(disks, shell, &mut effects);
+        self.drain(setting, &mut effects);
         effects
     }
 
     /// The oldest batch has reached the disk.
-    pub(crate) fn persist(&mut self, disks: Disks, shell: Shell) -> Effects {
+    pub(crate) fn persist(&mut self, setting: Setting) -> Effects {
         let mut effects = Effects::default();
         self.persist_batch(&mut effects);
-        self.drain(disks, shell, &mut effects);
+        self.drain(setting, &mut effects);
+        effects
+    }
+
+    /// The snapshot on its way has arrived, and is the state machine from now on, durably.
+    pub(crate) fn install(&mut self, setting: Setting) -> Effects {
+        let mut effects = Effects::default();
+        if let Some(meta) = self.installing.take() {
+            let input = Input::SnapshotInstalled(meta.clone());
+            if self.core.step(Tick::ZERO, input).is_ok() {
+                self.applied = meta.clone();
+                self.disk.applied = meta.clone();
+                effects.installed = Some((meta, self.core.status().membership));
+            }
+            self.drain(setting, &mut effects);
+        }
         effects
     }
 
@@ -203,7 +290,7 @@ impl<C: Core> Node<C> {
     }
 
     /// Only the disk survives, with the first `torn` writes of the oldest batch.
-    pub(crate) fn crash(&self, config: CoreConfig, nodes: u64, torn: usize, shell: Shell) -> Self {
+    pub(crate) fn crash(&self, config: CoreConfig, torn: usize, shell: Shell) -> Self {
         let mut disk = self.disk.clone();
         let writes = self.pending.front().into_iter().flat_map(|b| &b.writes);
         for write in writes.take(torn) {
@@ -212,22 +299,42 @@ impl<C: Core> Node<C> {
         if shell == Shell::ForgetsVote {
             disk.hard_state.vote = None;
         }
-        Self::restart(config, disk, nodes)
+        Self::restart(config, disk)
     }
 
     /// Everything that there is to do, in the order that the core's documentation asks for.
-    fn drain(&mut self, disks: Disks, shell: Shell, effects: &mut Effects) {
-        while let Some(ready) = self.core.ready() {
-            self.act(ready, shell, effects);
-            if disks == Disks::Instant {
-                while self.has_pending() {
-                    self.persist_batch(effects);
+    fn drain(&mut self, setting: Setting, effects: &mut Effects) {
+        loop {
+            while let Some(ready) = self.core.ready() {
+                self.act(ready, setting, effects);
+                if setting.disks == Disks::Instant {
+                    while self.has_pending() {
+                        self.persist_batch(effects);
+                    }
                 }
+            }
+            if !setting.compacts || !self.compact() {
+                break;
             }
         }
     }
 
-    fn act(&mut self, ready: Ready, shell: Shell, effects: &mut Effects) {
+    /// Forgets what was applied, once no write of it is under way. False where there is nothing to forget.
+    fn compact(&mut self) -> bool {
+        let last = self.applied.last.index;
+        if self.has_pending() || last <= self.disk.start.last.index {
+            return false;
+        }
+        self.disk.applied = self.applied.clone();
+        self.disk.forget(self.applied.clone());
+        let _ = self.core.step(Tick::ZERO, Input::Compact(last));
+        true
+    }
+
+    fn act(&mut self, ready: Ready, setting: Setting, effects: &mut Effects) {
+        let shell = setting.shell;
+        effects.senseless |= (ready.install.is_some() && !setting.installs)
+            || (!ready.failed_reads.is_empty() && !setting.reads);
         effects.sent.extend(ready.messages);
         let leads_since = ready.role.filter(|role| role.role == Role::Leader);
         if !ready.writes.is_empty() {
@@ -237,7 +344,12 @@ impl<C: Core> Node<C> {
             });
         }
         if let Some(role) = leads_since {
-            effects.led = Some((role.ballot, self.written()));
+            let log = self.written();
+            effects.led = Some(Led {
+                ballot: role.ballot,
+                start: log.start.last.index,
+                log: log.entries,
+            });
         }
         if shell == Shell::SendsBeforePersistence {
             effects.sent.extend(ready.messages_after_persist);
@@ -249,15 +361,27 @@ impl<C: Core> Node<C> {
         if shell == Shell::ReportsTooEarly && self.has_pending() {
             self.report(ready.seq, effects);
         }
-        let last = ready.committed.last().map(|entry| entry.index);
-        if last.is_some() {
-            effects.ballot = self.core.status().ballot;
+        if let Some(install) = ready.install {
+            self.installing = Some(install.meta.clone());
         }
-        effects.committed.extend(ready.committed);
-        if let Some(last) = last {
+        self.apply(&ready.committed);
+        if !ready.committed.is_empty() {
+            effects.ballot = self.core.status().ballot;
+            let last = self.applied.last.index;
             let _ = self.core.step(Tick::ZERO, Input::Applied(last));
         }
-        effects.senseless |= ready.install.is_some() || !ready.failed_reads.is_empty();
+        effects.committed.extend(ready.committed);
+        effects.reads.extend(ready.reads);
+    }
+
+    fn apply(&mut self, committed: &[Entry]) {
+        for entry in committed {
+            self.applied.last = entry.position();
+            if entry.kind == EntryKind::Config {
+                let command = ConfigCommand::decode(entry.data.clone());
+                self.applied.membership = command.expect("a configuration").membership;
+            }
+        }
     }
 
     /// Keeps a message until `seq` is durable. The network is a set, so are the messages for it.
@@ -277,11 +401,11 @@ impl<C: Core> Node<C> {
     }
 
     /// The log with all that is under way.
-    fn written(&self) -> BTreeMap<Index, Entry> {
+    fn written(&self) -> Disk {
         let mut disk = self.disk.clone();
         for write in self.pending.iter().flat_map(|batch| &batch.writes) {
             disk.write(write.clone());
         }
-        disk.entries
+        disk
     }
 }

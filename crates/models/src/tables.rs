@@ -51,8 +51,11 @@ impl<T: Eq + Hash> Interned<T> {
 pub(crate) enum Event {
     Deliver(u32),
     Propose(u8),
+    Change,
+    Read(u8),
     Tick,
     Persist,
+    Install,
     Crash(u8),
 }
 

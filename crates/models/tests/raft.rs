@@ -2,14 +2,20 @@
 
 #![expect(clippy::print_stdout, reason = "a test says how much it has seen")]
 
-use synod_consensus_core::Raft;
-use synod_models::{Bounds, CoreModel, Disks, Report, Shell, Traffic};
+use synod_consensus_core::{Change, Raft};
+use synod_models::{Bounds, CoreModel, Disks, Report, Shell, Step, Traffic};
+use synod_types::NodeId;
 
 /// Two nodes may campaign once each, in the same term or one after the other.
 const TWO_TERMS: Bounds = Bounds {
     ticks: [1, 1, 0],
     all_ticks: 2,
+    voters: 3,
+    start: &[],
     proposals: 0,
+    change: &[],
+    reads: 0,
+    compacts: false,
     crashes: 0,
     disks: Disks::Instant,
     traffic: Traffic::Essential,
@@ -25,6 +31,33 @@ const ONE_TERM: Bounds = Bounds {
     all_ticks: 1,
     ..TWO_TERMS
 };
+
+/// The first node leads, and the second has its first entry. What else was sent is lost.
+const LED: &[Step] = &[Step::Tick(0), Step::Settle(&[0, 1]), Step::Lose];
+
+/// So it is here, and what was sent to the third may still arrive.
+const ONE_BEHIND: &[Step] = &[Step::Tick(0), Step::Settle(&[0, 1])];
+
+/// Two nodes have added the third, which hasn't heard of it.
+const THIRD_ADDED: &[Step] = &[
+    Step::Tick(0),
+    Step::Settle(&[0, 1]),
+    Step::Change(0),
+    Step::Settle(&[0, 1]),
+];
+
+/// One of the others may campaign, too.
+const ONE_MORE: Bounds = Bounds {
+    ticks: [0, 1, 1],
+    ..ONE_TERM
+};
+
+const THIRD_JOINS: &[Change] = &[Change::AddVoter(NodeId::new(3))];
+
+const ALL_BUT_ONE_LEAVE: &[Change] = &[
+    Change::Remove(NodeId::new(2)),
+    Change::Remove(NodeId::new(3)),
+];
 
 fn check(bounds: Bounds) -> Report {
     let report = CoreModel::<Raft>::new(bounds).check();
@@ -130,6 +163,67 @@ fn pre_votes_and_promises() {
         ..TWO_TERMS
     };
     holds(bounds, &[NO_CRASH]);
+}
+
+/// Two voters get a third, and one of those two campaigns meanwhile.
+#[test]
+fn a_voter_joins() {
+    let bounds = Bounds {
+        voters: 2,
+        start: LED,
+        change: THIRD_JOINS,
+        ..ONE_MORE
+    };
+    holds(bounds, &[NO_PROPOSAL, NO_CRASH]);
+}
+
+/// The third voter begins with a snapshot, since the entry that added it is compacted.
+#[test]
+fn a_voter_joins_by_snapshot() {
+    let bounds = Bounds {
+        voters: 2,
+        start: THIRD_ADDED,
+        change: THIRD_JOINS,
+        compacts: true,
+        ..ONE_MORE
+    };
+    holds(bounds, &[NO_PROPOSAL, NO_CRASH]);
+}
+
+/// Three voters become one, while another still campaigns.
+#[test]
+fn voters_leave() {
+    let bounds = Bounds {
+        start: LED,
+        change: ALL_BUT_ONE_LEAVE,
+        ..ONE_MORE
+    };
+    holds(bounds, &[NO_PROPOSAL, NO_CRASH]);
+}
+
+/// Nodes forget at once what they have applied: who is behind gets a snapshot, from either of two leaders.
+#[test]
+fn a_snapshot_for_who_is_behind() {
+    let bounds = Bounds {
+        start: ONE_BEHIND,
+        proposals: 1,
+        compacts: true,
+        ..ONE_MORE
+    };
+    holds(bounds, &[NO_CRASH]);
+}
+
+/// A read by read index, at a leader or at its successor, which doesn't know at first what is committed.
+#[test]
+fn reads_of_two_leaders() {
+    let bounds = Bounds {
+        ticks: [0, 1, 0],
+        start: LED,
+        reads: 1,
+        traffic: Traffic::NoCommits,
+        ..ONE_MORE
+    };
+    holds(bounds, &[NO_PROPOSAL, NO_CRASH]);
 }
 
 #[test]
