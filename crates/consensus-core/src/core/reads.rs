@@ -1,7 +1,7 @@
 //! Heartbeats, and what rests on them: the leader's certainty to lead, read indexes and leases
 //! (Raft thesis §6.2, §6.4).
 
-use synod_types::{Index, LogPosition, NodeId, Tick};
+use synod_types::{Ballot, Index, LogPosition, NodeId, Tick};
 
 use super::{Core, Leading, Part, Protocol};
 use crate::mutants::{Mutant, is_active};
@@ -98,7 +98,14 @@ impl<P: Protocol> Core<P> {
         self.heard_leader(from, Some(transfers))?;
         P::learn_commit(self, commit);
         P::note_commit(self);
-        self.send(from, Body::HeartbeatReply { round });
+        let body = Body::HeartbeatReply { round };
+        if self.storage.durable_vote().0 > Ballot::ZERO {
+            self.send(from, body);
+        } else {
+            // The first ballot of a new group: a node that forgot it would not be silent after a restart, and a lease
+            // may rest on this answer.
+            self.send_durable(from, body);
+        }
         Ok(())
     }
 
