@@ -74,7 +74,70 @@ fn a_member_of_the_other_engine() -> Result<()> {
     })
 }
 
-/// The way that `docs/operations.md` gives to another engine: `etcdctl make-mirror` into a new cluster, and over to it.
+/// The way that `docs/operations.md` gives to another engine: a snapshot, and a new cluster that begins with it.
+#[test]
+fn a_snapshot_begins_a_cluster_of_the_other_engine() -> Result<()> {
+    run(Share::Whole, async |lab| {
+        for (from, to) in [
+            (Server::SYNOD, Server::PAXOS),
+            (Server::PAXOS, Server::SYNOD),
+        ] {
+            restore(lab, from, to)
+                .await
+                .with_context(|| format!("{from:?} to {to:?}"))?;
+        }
+        Ok(())
+    })
+}
+
+async fn restore(lab: &Lab, from: Server, to: Server) -> Result<()> {
+    let label = |side: &str| format!("{side}-{from:?}").replace(['(', ')'], "-");
+    let mut old = Cluster::prepare(lab, from, Topology::of(1), &label("saved")).await?;
+    old.launch_and_wait(lab, 0).await?;
+    let mut writer = old.client(0).await?;
+    for number in 0..300 {
+        let key = format!("k{number:03}");
+        writer.put(key, number.to_string(), None).await?;
+    }
+    writer.delete("k007", None).await?;
+    let file = lab.folder().join(label("snapshot"));
+    let place = file.to_str().context("a readable path")?;
+    old.etcdctl(0)?.ok(&["snapshot", "save", place]).await?;
+    // Fields: revisions and versions, too.
+    let all = ["get", "", "--prefix", "--write-out=fields"];
+    let keys = |text: String| -> String {
+        let identity = ["\"ClusterID\"", "\"MemberID\"", "\"RaftTerm\""];
+        let lines = text.lines();
+        let kept = lines.filter(|line| !identity.iter().any(|name| line.starts_with(name)));
+        kept.collect::<Vec<_>>().join("\n")
+    };
+    let before = keys(old.etcdctl(0)?.ok(&all).await?);
+    old.stop(0).await?;
+
+    let mut new = Cluster::prepare(lab, to, Topology::of(3), &label("restored")).await?;
+    for index in 0..3 {
+        let flag = format!("--restore-snapshot={place}");
+        new.node(index).spec.flags.push(flag);
+        new.launch(lab, index)?;
+    }
+    for index in 0..3 {
+        new.node_ready(index).await?;
+        let after = keys(new.etcdctl(index)?.ok(&all).await?);
+        ensure!(before == after, "{before}\nbecame\n{after}");
+    }
+    new.client(1).await?.put("k007", "again", None).await?;
+    // The flag may stand: nothing is restored twice.
+    new.stop(0).await?;
+    new.launch_and_wait(lab, 0).await?;
+    let again = new.client(0).await?.get("k007", None).await?;
+    ensure!(again.count() == 1, "what was written since is gone");
+    for index in 0..3 {
+        new.stop(index).await?;
+    }
+    Ok(())
+}
+
+/// Without a pause of the old cluster: `etcdctl make-mirror` into a new one, and over to it.
 #[test]
 fn keys_move_to_the_other_engine() -> Result<()> {
     run(Share::Whole, async |lab| {

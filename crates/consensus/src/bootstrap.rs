@@ -13,6 +13,7 @@ use synod_rpc::ChannelConfig;
 use synod_runtime::{clock, random};
 use synod_types::{Ballot, ClusterId, Index, LogPosition, NodeId};
 
+use crate::backup::BackupId;
 use crate::config::{ClusterState, Config};
 use crate::data_dir::Meta;
 use crate::identity::{cluster_id, initial_member_id};
@@ -106,21 +107,24 @@ pub(crate) struct Beginning {
     pub(crate) hard_state: HardState,
 }
 
-/// Finds out with whom this node begins.
+/// Finds out with whom this node begins; a new cluster may begin with a backup.
 ///
 /// # Errors
 /// [`BootstrapError`] says what to do.
-pub(crate) async fn begin(config: &Config) -> Result<Beginning, BootstrapError> {
+pub(crate) async fn begin(
+    config: &Config,
+    restored: Option<BackupId>,
+) -> Result<Beginning, BootstrapError> {
     match config.initial_cluster_state {
-        ClusterState::New => found(config).await,
+        ClusterState::New => found(config, restored).await,
         ClusterState::Existing => join(config).await,
     }
 }
 
 /// A new cluster: everybody derives the same ids and the same first snapshot.
-async fn found(config: &Config) -> Result<Beginning, BootstrapError> {
+async fn found(config: &Config, restored: Option<BackupId>) -> Result<Beginning, BootstrapError> {
     let token = &config.initial_cluster_token;
-    let cluster = cluster_id(&config.initial_cluster, token);
+    let cluster = cluster_id(&config.initial_cluster, token, restored);
     let me = initial_member_id(&config.initial_advertise_peer_urls, token);
     refuse_if_lost(config, cluster, me).await?;
     let members = config.initial_cluster.iter().map(|(name, urls)| Member {
@@ -141,7 +145,7 @@ async fn found(config: &Config) -> Result<Beginning, BootstrapError> {
         membership: Membership::of(ids),
     };
     Ok(Beginning {
-        meta: new_meta(config, cluster, me, None).bootstrapped(token),
+        meta: new_meta(config, cluster, me, None).bootstrapped(token, restored),
         roster,
         start,
         hard_state: HardState {

@@ -65,6 +65,8 @@ pub struct Config {
     pub election_timeout: Duration,
     /// The consensus algorithm, the same on all members. `None`: what the data directory says, Raft for a new one.
     pub engine: Option<Algorithm>,
+    /// The backup that a new cluster begins with, the same on all members; none.
+    pub restore_snapshot: Option<PathBuf>,
     /// Whether a campaign asks first whether it could win; true.
     pub pre_vote: bool,
     /// Whether changes of members that would lose the quorum are refused; true.
@@ -261,6 +263,7 @@ impl Config {
             heartbeat: Duration::from_millis(100),
             election_timeout: Duration::from_secs(1),
             engine: None,
+            restore_snapshot: None,
             pre_vote: true,
             strict_reconfig_check: true,
             max_learners: 1,
@@ -415,6 +418,11 @@ impl Config {
             "log-level" => self.log.level = log_level(text).map_err(bad)?,
             "log-format" => self.log.json = Some(log_format(text).map_err(bad)?),
             "engine" => self.engine = Some(engine(text).map_err(bad)?),
+            "restore-snapshot" => {
+                self.restore_snapshot = Some(text)
+                    .filter(|text| !text.is_empty())
+                    .map(PathBuf::from);
+            }
             "linearizable-read" => self.linearizable_read = read_mode(text).map_err(bad)?,
             "io-threads" => self.io_threads = value::number(text, 0).map_err(bad)?,
             "cache-bytes" => self.cache_bytes = whole(1 << 20)?,
@@ -464,6 +472,13 @@ impl Config {
         let contradiction = |text: String| Err(ConfigError::Contradiction(text));
         if self.listen_client_urls.is_empty() && self.listeners.client.is_empty() {
             return contradiction("--listen-client-urls names no URL".to_owned());
+        }
+        if self.restore_snapshot.is_some() && self.initial_cluster_state == ClusterState::Existing {
+            return contradiction(
+                "--restore-snapshot makes a new cluster, and --initial-cluster-state is existing: a member that joins gets \
+                 the data from the others; leave one of the two out"
+                    .to_owned(),
+            );
         }
         if self.listen_peer_urls.len() != 1 && self.listeners.peer.is_none() {
             return contradiction(format!(

@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 use synod_consensus_core::Algorithm;
 use synod_types::{ClusterId, NodeId};
 
+use crate::backup::BackupId;
+
 /// The newest format that this release reads.
 pub(crate) const FORMAT: u32 = 2;
 /// The format without an engine's name, which is Raft's: so that releases that know no other still read it.
@@ -44,6 +46,9 @@ pub(crate) struct Meta {
     /// Whose log it is. The algorithms can't read each other's.
     #[serde(default = "raft", with = "engine")]
     pub(crate) engine: Algorithm,
+    /// The backup that it was made from, if it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) restored: Option<BackupId>,
     /// The release that created it.
     pub(crate) created_by: String,
 }
@@ -79,14 +84,16 @@ impl Meta {
             name: name.to_owned(),
             token: String::new(),
             origin: Origin::Join,
+            restored: None,
             created_by: format!("synod {}", crate::version::SYNOD_VERSION),
         }
     }
 
-    /// The same, made with the cluster of this token.
-    pub(crate) fn bootstrapped(mut self, token: &str) -> Self {
+    /// The same, made with the cluster of this token, and of this backup.
+    pub(crate) fn bootstrapped(mut self, token: &str, restored: Option<BackupId>) -> Self {
         token.clone_into(&mut self.token);
         self.origin = Origin::Bootstrap;
+        self.restored = restored;
         self
     }
 
@@ -157,14 +164,19 @@ pub enum DataDirError {
     },
     #[error(
         "data directory {path} was made by --engine {found}, and --engine {asked} was asked for: the log of one algorithm \
-         means nothing to the other; start it with --engine {found}, or copy the keys into a new cluster that runs \
-         {asked} (docs/operations.md, \"Change the engine\")"
+         means nothing to the other; start it with --engine {found}, or begin a new cluster that runs {asked} with a \
+         snapshot of this one (docs/operations.md, \"Change the engine\")"
     )]
     OtherEngine {
         path: PathBuf,
         found: Algorithm,
         asked: Algorithm,
     },
+    #[error(
+        "data directory {path} has data already, which is not that of the snapshot {snapshot}: a snapshot is restored \
+         into an empty directory only; name one with --data-dir, or start without --restore-snapshot"
+    )]
+    NotRestored { path: PathBuf, snapshot: PathBuf },
 }
 
 /// An open data directory, locked against other processes until it is dropped.
@@ -438,7 +450,7 @@ mod tests {
 
     fn meta() -> Meta {
         let engine = Algorithm::MultiPaxos;
-        Meta::new(ClusterId::new(0xc1), NodeId::new(0xa1), 7, "n", engine).bootstrapped("t")
+        Meta::new(ClusterId::new(0xc1), NodeId::new(0xa1), 7, "n", engine).bootstrapped("t", None)
     }
 
     fn create(path: &Path) {

@@ -3,6 +3,7 @@
 use sha2::{Digest as _, Sha256};
 use synod_types::{ClusterId, NodeId};
 
+use crate::backup::BackupId;
 use crate::config::InitialCluster;
 
 /// The id of an initial member: of its peer URLs and the cluster's token.
@@ -30,8 +31,12 @@ pub(crate) fn added_member_id(peer_urls: &[String], cluster: ClusterId, nonce: u
     NodeId::new(nonzero(hash))
 }
 
-/// The id of the cluster that these members make.
-pub(crate) fn cluster_id(cluster: &InitialCluster, token: &str) -> ClusterId {
+/// The id of the cluster that these members make, of nothing or of a backup.
+pub(crate) fn cluster_id(
+    cluster: &InitialCluster,
+    token: &str,
+    restored: Option<BackupId>,
+) -> ClusterId {
     let mut members: Vec<u64> = cluster
         .values()
         .map(|urls| initial_member_id(urls, token).get())
@@ -41,6 +46,10 @@ pub(crate) fn cluster_id(cluster: &InitialCluster, token: &str) -> ClusterId {
     hash.update(b"synod cluster\0");
     for member in members {
         field(&mut hash, &member.to_be_bytes());
+    }
+    if let Some(backup) = restored {
+        hash.update(b"restored\0");
+        field(&mut hash, backup.as_bytes());
     }
     ClusterId::new(nonzero(hash))
 }
@@ -80,9 +89,15 @@ mod tests {
         let b = urls(&["http://b:1"]);
         let named = InitialCluster::from([("x".into(), a.clone()), ("y".into(), b.clone())]);
         let renamed = InitialCluster::from([("z".into(), a.clone()), ("a".into(), b)]);
-        assert_eq!(cluster_id(&named, "t"), cluster_id(&renamed, "t"));
-        assert_ne!(cluster_id(&named, "t"), cluster_id(&named, "u"));
-        let cluster = cluster_id(&named, "t");
+        let cluster = cluster_id(&named, "t", None);
+        assert_eq!(cluster, cluster_id(&renamed, "t", None));
+        assert_ne!(cluster, cluster_id(&named, "u", None));
+        let backup = |byte| Some(BackupId::of([byte; 32]));
+        assert_ne!(cluster, cluster_id(&named, "t", backup(1)));
+        assert_ne!(
+            cluster_id(&named, "t", backup(1)),
+            cluster_id(&named, "t", backup(2))
+        );
         assert_ne!(
             added_member_id(&a, cluster, 1),
             added_member_id(&a, cluster, 2)

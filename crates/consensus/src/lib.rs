@@ -12,6 +12,7 @@
 //! [`Node`] is one member, in a process of its own ([`run`]) or embedded in another.
 
 mod background;
+mod backup;
 mod bootstrap;
 mod config;
 mod convert;
@@ -30,6 +31,7 @@ mod state;
 mod version;
 mod watch;
 
+pub use backup::BackupError;
 pub use bootstrap::BootstrapError;
 pub use config::{
     AutoCompaction, ClusterState, Config, ConfigError, Durability, InitialCluster, Launch,

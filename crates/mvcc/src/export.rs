@@ -1,12 +1,13 @@
 //! The whole content as a stream that can be resumed, and back into an empty engine.
 //!
 //! A chunk is a sequence of rows: space, length of the key, length of the value, key, value. A resume token is the
-//! space and the key of the last row.
+//! space and the key of the last row. Zeros are no row: no key of the first space is empty.
 
 use std::ops::Bound;
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use prost::encoding::decode_varint;
 use synod_engine::{Batch, Direction, Engine, Space};
 
 use crate::codec::{Cursor, put_varint};
@@ -125,5 +126,29 @@ impl Importer {
 fn row(cursor: &mut Cursor) -> Option<(Space, Bytes, Bytes)> {
     let space = Space::from_number(cursor.u8()?)?;
     let (key, value) = (cursor.length()?, cursor.length()?);
+    if key == 0 && space.number() == 0 {
+        return None;
+    }
     Some((space, cursor.take(key)?, cursor.take(value)?))
+}
+
+/// How many bytes at the beginning of `stream` are whole rows. The rest is the beginning of a row, or none.
+#[must_use]
+pub fn whole_rows(stream: &[u8]) -> usize {
+    let mut rest = stream;
+    while let Some(after) = after_row(rest) {
+        rest = after;
+    }
+    stream.len() - rest.len()
+}
+
+fn after_row(stream: &[u8]) -> Option<&[u8]> {
+    let (number, mut rest) = stream.split_first()?;
+    Space::from_number(*number)?;
+    let mut length = || usize::try_from(decode_varint(&mut rest).ok()?).ok();
+    let (key, value) = (length()?, length()?);
+    if key == 0 && *number == 0 {
+        return None;
+    }
+    rest.get(key.checked_add(value)?..)
 }

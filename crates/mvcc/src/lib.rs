@@ -41,7 +41,7 @@ mod view;
 pub use compaction::{CompactionStep, Compactor};
 pub use error::MvccError;
 pub use event::{Event, EventBatch, EventKind, EventsPage};
-pub use export::{Importer, export};
+pub use export::{Importer, export, whole_rows};
 pub use hash::{KvHash, StoreHash};
 pub use query::{
     Compare, CompareOp, CompareTarget, RangeQuery, RangeResult, RevisionBounds, SortOrder,

@@ -83,6 +83,7 @@ flags! {
 
     // Our own.
     "engine" Value Used;
+    "restore-snapshot" Value Used;
     "linearizable-read" Value Used;
     "io-threads" Value Used;
     "cache-bytes" Value Used;
@@ -186,6 +187,10 @@ pub(super) fn meaning(flag: &str) -> Option<&'static str> {
         "engine" => {
             "the consensus algorithm, the same on all members: raft or multi-paxos; by default what the data directory \
              was made with, raft for a new one"
+        }
+        "restore-snapshot" => {
+            "begin a new cluster with what this file holds, which `etcdctl snapshot save` wrote; the same file on all \
+             members, whose data directories are empty"
         }
         "linearizable-read" => {
             "how a linearizable read is confirmed: read-index (default) or lease"

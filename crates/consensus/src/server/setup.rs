@@ -12,8 +12,10 @@ use synod_rpc::{BindError, Listener};
 use synod_runtime::executor::ExecutorError;
 use synod_runtime::metrics::MetricsError;
 use synod_runtime::random;
+use synod_runtime::task::spawn_blocking;
 use synod_types::GroupId;
 
+use crate::backup::{Backup, BackupError};
 use crate::bootstrap::{self, Beginning, BootstrapError};
 use crate::config::{Config, ConfigError, Durability, LinearizableRead, authority};
 use crate::data_dir::{DataDir, DataDirError, Found, Meta, Origin};
@@ -38,6 +40,9 @@ pub enum StartError {
     /// The data directory.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
+    /// The backup to begin with.
+    #[error(transparent)]
+    Backup(#[from] BackupError),
     /// The cluster.
     #[error(transparent)]
     Bootstrap(#[from] BootstrapError),
@@ -132,12 +137,15 @@ impl Opened {
     /// [`StartError`] says what to do.
     pub(super) async fn open(config: &Config) -> Result<Self, StartError> {
         let (data_dir, found) = DataDir::open(&config.data_dir, config.wal_dir.as_deref())?;
+        let backup = config.restore_snapshot.as_deref().map(Backup::open);
+        let backup = backup.transpose()?;
         let meta = match found {
             Found::Member(meta) => {
                 refuse_other_engine(config, &data_dir, &meta)?;
+                refuse_other_backup(config, &data_dir, &meta, backup.as_ref())?;
                 meta
             }
-            Found::Empty => create_data(config, &data_dir).await?,
+            Found::Empty => create_data(config, &data_dir, backup).await?,
         };
         let state = OpenState::open(MachineConfig {
             dir: data_dir.engine(),
@@ -167,20 +175,28 @@ impl Opened {
 }
 
 /// Makes the data of a node that has none.
-async fn create_data(config: &Config, data_dir: &DataDir) -> Result<Meta, StartError> {
+async fn create_data(
+    config: &Config,
+    data_dir: &DataDir,
+    backup: Option<Backup>,
+) -> Result<Meta, StartError> {
+    let restored = backup.as_ref().map(Backup::id);
     let Beginning {
         meta,
         roster,
         start,
         hard_state,
-    } = bootstrap::begin(config).await?;
+    } = bootstrap::begin(config, restored).await?;
     data_dir.begin_creation()?;
     let machine = MachineConfig {
         dir: data_dir.engine(),
         cache_bytes: config.cache_bytes,
         member: meta.member(),
     };
-    create(&machine, &roster, &start)?;
+    let first = (roster.clone(), start.clone());
+    // A large backup takes its time.
+    let made = spawn_blocking(move || create(&machine, &first.0, &first.1, backup));
+    made.await.map_err(io::Error::other)??;
     // Nobody waits for completions yet.
     let (log, _) = Log::open(log_config(config, data_dir), Completions::new())?;
     log.bootstrap(GROUP, start, hard_state)?;
@@ -192,6 +208,7 @@ async fn create_data(config: &Config, data_dir: &DataDir) -> Result<Meta, StartE
         member_id = %meta.member(),
         engine = %meta.engine,
         members = roster.members().count(),
+        restored = restored.map(tracing::field::display),
         data_dir = %data_dir.path().display(),
         "created the data directory"
     );
@@ -214,6 +231,24 @@ fn refuse_other_engine(
     }
 }
 
+/// The restore has its effect once. On later starts the flag may stand, as long as it names the same backup.
+fn refuse_other_backup(
+    config: &Config,
+    data_dir: &DataDir,
+    meta: &Meta,
+    backup: Option<&Backup>,
+) -> Result<(), DataDirError> {
+    match (backup, &config.restore_snapshot) {
+        (Some(backup), Some(snapshot)) if meta.restored != Some(backup.id()) => {
+            Err(DataDirError::NotRestored {
+                path: data_dir.path().to_owned(),
+                snapshot: snapshot.clone(),
+            })
+        }
+        (Some(_) | None, _) => Ok(()),
+    }
+}
+
 /// Flags that describe another cluster than the data: a wrong directory, most likely. A member that joined was told by
 /// its cluster who it is, and flags that were not given contradict nothing.
 fn refuse_other_cluster(
@@ -226,7 +261,7 @@ fn refuse_other_cluster(
         return Ok(());
     }
     let token = &config.initial_cluster_token;
-    let expected = cluster_id(&config.initial_cluster, token);
+    let expected = cluster_id(&config.initial_cluster, token, meta.restored);
     if expected == meta.cluster() {
         return Ok(());
     }

@@ -1,7 +1,6 @@
-//! A backup as a stream: etcd's framing around the rows of the engine.
+//! A [backup](crate::backup) as a stream, in etcd's framing.
 //!
-//! Clients write the bytes into a file and check that its size is a multiple of 512 plus a SHA-256 at the end; what is
-//! inside is ours.
+//! Clients write the bytes into a file and check its size and its digest.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,20 +14,17 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
+use crate::backup::{ALIGN_BYTES, MAGIC};
 use crate::error::Error;
 use crate::shared::Shared;
 use crate::version;
 
 /// What one response carries, as in etcd.
 const CHUNK_BYTES: usize = 32 << 10;
-/// The file without its digest is a multiple of this.
-const ALIGN_BYTES: usize = 512;
 /// How much of the engine is read at a time.
 const READ_BYTES: usize = 256 << 10;
 /// Responses that wait for a slow client.
 const QUEUED_CHUNKS: usize = 8;
-/// How a file begins, so that a restore knows what it has.
-const MAGIC: &[u8] = b"SYNOD SNAPSHOT 1\n";
 
 /// What a client receives.
 pub(super) type SnapshotStream =

@@ -20,6 +20,7 @@ use super::outcome::Outcome;
 use super::roster::Roster;
 use super::snapshot::{EngineSink, StoreSnapshot};
 use super::view::View;
+use crate::backup::{Backup, BackupError};
 use crate::lease::{KEEPER_ROW, Keeper, Leases};
 use crate::metrics::Metrics;
 use crate::watch::WatchHandle;
@@ -52,6 +53,9 @@ pub enum MachineError {
     /// The store's.
     #[error(transparent)]
     Store(#[from] MvccError),
+    /// The backup to begin with.
+    #[error(transparent)]
+    Backup(#[from] BackupError),
     /// The membership's row.
     #[error("the stored membership is damaged: {0}; restore the data directory from a backup")]
     Membership(String),
@@ -91,19 +95,29 @@ pub(crate) struct Machine {
     retired: Option<Arc<dyn Engine>>,
 }
 
-/// Makes the state of a new node: members and position, and nothing else.
+/// Makes the state of a new node: members and position, and what a backup holds: keys with their history, and leases.
 ///
 /// # Errors
-/// The file system's and the engine's.
+/// The file system's and the engine's, or a backup that can't be used.
 pub(crate) fn create(
     config: &MachineConfig,
     roster: &Roster,
     start: &SnapshotMeta,
+    backup: Option<Backup>,
 ) -> Result<(), MachineError> {
     let generations = Generations::create(&config.dir).map_err(io_error(&config.dir))?;
     let engine = open_engine(&generations.path(), config.cache_bytes)?;
+    if let Some(backup) = backup {
+        backup.import(Arc::clone(&engine))?;
+    }
     let mut store = MvccStore::open(engine, MvccConfig::default())?;
+    let before = Roster::load(&store.view())?;
     let mut txn = store.begin();
+    // Another cluster's members, and who kept the time of its leases.
+    for member in before.members() {
+        txn.member_delete(NodeId::new(member.id));
+    }
+    txn.meta_delete(KEEPER_ROW);
     roster.store(&mut txn);
     txn.finish();
     store.commit(Applied {

@@ -29,6 +29,7 @@ mod lease;
 mod limits;
 mod members;
 mod refusals;
+mod restore;
 mod single;
 mod support;
 mod three;

@@ -1,0 +1,274 @@
+//! A new cluster that begins with a backup of another one.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use etcd_client::{Client, EventType, GetOptions, PutOptions, WatchOptions};
+use synod_consensus::{Algorithm, Config, Node};
+
+use crate::support::{Cluster, SOON, again, client, config, configs, eventually, status};
+
+/// What `etcdctl snapshot save` does.
+async fn save(client: &Client, to: &Path) {
+    let mut stream = client.maintenance_client().snapshot().await.unwrap();
+    let mut file = Vec::new();
+    while let Some(response) = stream.message().await.unwrap() {
+        file.extend_from_slice(response.blob());
+    }
+    fs::write(to, file).unwrap();
+}
+
+/// Keys with a history, one of them of a lease that is answered.
+async fn fill(client: &Client) -> i64 {
+    let mut kv = client.kv_client();
+    for number in 0..50 {
+        let key = format!("k{number:02}");
+        kv.put(key, format!("v{number}"), None).await.unwrap();
+    }
+    // Larger than what a restore reads at a time.
+    kv.put("large", vec![7; 1_400_000], None).await.unwrap();
+    kv.put("large2", vec![8; 1_400_000], None).await.unwrap();
+    kv.put("k01", "again", None).await.unwrap();
+    kv.delete("k02", None).await.unwrap();
+    let lease = client.lease_client().grant(600, None).await.unwrap().id();
+    let options = PutOptions::new().with_lease(lease);
+    kv.put("mine", "leased", Some(options)).await.unwrap();
+    lease
+}
+
+/// All keys and how they came to be, and the store's revision.
+async fn content(client: &Client) -> (Vec<String>, i64) {
+    let all = GetOptions::new().with_all_keys();
+    let got = client.kv_client().get("", Some(all)).await.unwrap();
+    let show = |kv: &etcd_client::KeyValue| {
+        format!(
+            "{} created {} modified {} version {} lease {} {:?}",
+            kv.key_str().unwrap(),
+            kv.create_revision(),
+            kv.mod_revision(),
+            kv.version(),
+            kv.lease(),
+            kv.value(),
+        )
+    };
+    let revision = got.header().unwrap().revision();
+    (got.kvs().iter().map(show).collect(), revision)
+}
+
+async fn backup_of(engine: Algorithm, dir: &Path) -> (PathBuf, Vec<String>, i64, i64) {
+    let old = Cluster::of(engine, 3).await;
+    let client = old.client(0).await;
+    let lease = fill(&client).await;
+    let file = dir.join(format!("{engine}.db"));
+    save(&client, &file).await;
+    let (keys, revision) = content(&client).await;
+    old.stop().await;
+    (file, keys, revision, lease)
+}
+
+async fn goes_on_with_another_engine(from: Algorithm) {
+    let to = match from {
+        Algorithm::Raft => Algorithm::MultiPaxos,
+        Algorithm::MultiPaxos => Algorithm::Raft,
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let (file, keys, revision, lease) = backup_of(from, dir.path()).await;
+    let new = Cluster::start_with(3, |config| {
+        config.engine = Some(to);
+        config.restore_snapshot = Some(file.clone());
+    })
+    .await;
+    let client = new.client(0).await;
+    assert_eq!(content(&client).await, (keys, revision));
+
+    // The history, too: reads and watches of old revisions.
+    let past = GetOptions::new().with_revision(revision - 3);
+    let past = client.kv_client().get("k02", Some(past)).await.unwrap();
+    assert_eq!(past.count(), 1, "it was deleted later");
+    let options = WatchOptions::new().with_start_revision(revision - 1);
+    let mut events = client
+        .watch_client()
+        .watch("k02", Some(options))
+        .await
+        .unwrap();
+    let deleted = tokio::time::timeout(SOON, async {
+        loop {
+            // The first answer says that the watch was made.
+            let answer = events.message().await.unwrap().unwrap();
+            if let Some(event) = answer.events().first() {
+                return event.event_type();
+            }
+        }
+    });
+    assert_eq!(deleted.await.unwrap(), EventType::Delete);
+
+    // Writes go on from there, on all members alike, and leases work.
+    let put = client.kv_client().put("new", "1", None).await.unwrap();
+    assert_eq!(put.header().unwrap().revision(), revision + 1);
+    let left = client.lease_client().time_to_live(lease, None).await;
+    let left = left.unwrap().ttl();
+    assert!((1..=600).contains(&left), "{left}");
+    client.lease_client().revoke(lease).await.unwrap();
+    assert_eq!(
+        client.kv_client().get("mine", None).await.unwrap().count(),
+        0
+    );
+    let mut hashes = Vec::new();
+    for node in 0..3 {
+        let client = new.client(node).await;
+        client.kv_client().get("new", None).await.unwrap();
+        let hash = client.maintenance_client().hash_kv(revision + 1).await;
+        hashes.push(hash.unwrap().hash());
+    }
+    assert!(hashes.iter().all(|hash| *hash == hashes[0]), "{hashes:?}");
+    let members = client.cluster_client().member_list().await.unwrap();
+    assert_eq!(members.members().len(), 3, "none of the old ones");
+    new.stop().await;
+}
+
+on_both!(goes_on_with_another_engine);
+
+async fn refused(config: Config) -> String {
+    match Node::start(config).await {
+        Err(error) => error.to_string(),
+        Ok(node) => {
+            node.shutdown().await;
+            panic!("it started");
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_flag_may_stand_but_restores_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, ..) = backup_of(Algorithm::Raft, dir.path()).await;
+    let mut first = config("n1", dir.path());
+    first.restore_snapshot = Some(file.clone());
+    let mut same = again(&first);
+    same.restore_snapshot = Some(file.clone());
+    same.initial_cluster_given = true;
+    let (mut without, mut other) = (again(&first), again(&first));
+    without.initial_cluster_given = true;
+
+    let node = Node::start(first).await.unwrap();
+    node.ready(SOON).await.unwrap();
+    client(&node).await.put("k", "later", None).await.unwrap();
+    let later = dir.path().join("later.db");
+    save(&client(&node).await, &later).await;
+    node.shutdown().await;
+
+    for config in [same, without] {
+        let node = Node::start(config).await.unwrap();
+        node.ready(SOON).await.unwrap();
+        let got = client(&node).await.get("k", None).await.unwrap();
+        assert_eq!(got.count(), 1, "what was written since is kept");
+        node.shutdown().await;
+    }
+    other.restore_snapshot = Some(later);
+    let text = refused(other).await;
+    assert!(text.contains("has data already"), "{text}");
+    assert!(text.contains("--restore-snapshot"), "{text}");
+}
+
+/// The cluster's id depends on the backup: who began with something else is not one of them.
+#[tokio::test]
+async fn members_of_different_backups_do_not_meet() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, keys, ..) = backup_of(Algorithm::Raft, dir.path()).await;
+    let mut configs = configs(3, dir.path());
+    for config in configs.iter_mut().take(2) {
+        config.restore_snapshot = Some(file.clone());
+    }
+    let starts = configs.into_iter().map(Node::start);
+    let nodes = futures::future::try_join_all(starts).await.unwrap();
+    for node in &nodes[..2] {
+        node.ready(SOON).await.unwrap();
+    }
+    assert_eq!(content(&client(&nodes[0]).await).await.0, keys);
+    let ids = [&nodes[0], &nodes[1], &nodes[2]].map(async |node| {
+        let client = client(node).await;
+        eventually("an answer without a quorum", || async {
+            let serializable = GetOptions::new().with_serializable();
+            let got = client.kv_client().get("k", Some(serializable)).await.ok()?;
+            Some(got.header()?.cluster_id())
+        })
+        .await
+    });
+    let ids = futures::future::join_all(ids).await;
+    assert!(ids[0] == ids[1] && ids[0] != ids[2], "{ids:?}");
+    let alone = nodes[2].ready(Duration::from_secs(2)).await;
+    assert!(alone.is_err(), "it is ready without a cluster");
+    for node in nodes {
+        node.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_backup_is_refused_and_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, keys, ..) = backup_of(Algorithm::Raft, dir.path()).await;
+    let good = fs::read(&file).unwrap();
+    let mut flipped = good.clone();
+    flipped[100_000] ^= 1;
+    let mut bbolt = vec![0; 4096];
+    bbolt[16..20].copy_from_slice(&0xed0c_daed_u32.to_le_bytes());
+    let cases: [(&str, &[u8], &str); 6] = [
+        ("shorter", &good[..good.len() - 512], "SHA-256"),
+        ("cut", &good[..good.len() - 100], "not a whole file"),
+        ("flipped", &flipped, "SHA-256"),
+        ("bbolt", &bbolt, "make-mirror"),
+        ("text", b"hello", "not a snapshot"),
+        ("empty", b"", "not a snapshot"),
+    ];
+    let base = config("n1", dir.path());
+    let data = base.data_dir.clone();
+    for (name, content, wanted) in cases {
+        let bad = dir.path().join(name);
+        fs::write(&bad, content).unwrap();
+        let mut config = config("n1", dir.path());
+        config.restore_snapshot = Some(bad);
+        let text = refused(config).await;
+        assert!(text.contains(wanted), "{name}: {text}");
+        assert!(!data.join("meta.json").exists(), "{name}");
+    }
+    let mut missing = config("n1", dir.path());
+    missing.restore_snapshot = Some(dir.path().join("nowhere"));
+    assert!(refused(missing).await.contains("nowhere"));
+    let mut joins = config("n1", dir.path());
+    joins.restore_snapshot = Some(file.clone());
+    joins.initial_cluster_state = synod_consensus::ClusterState::Existing;
+    assert!(refused(joins).await.contains("makes a new cluster"));
+
+    // What was left of these attempts is in nobody's way.
+    let mut right = config("n1", dir.path());
+    right.restore_snapshot = Some(file);
+    let node = Node::start(right).await.unwrap();
+    node.ready(SOON).await.unwrap();
+    assert_eq!(content(&client(&node).await).await.0, keys);
+    node.shutdown().await;
+}
+
+/// A backup of a compacted store restores as compacted.
+#[tokio::test]
+async fn what_was_compacted_stays_compacted() {
+    let dir = tempfile::tempdir().unwrap();
+    let old = Cluster::start(1).await;
+    let source = old.client(0).await;
+    fill(&source).await;
+    let revision = content(&source).await.1;
+    source
+        .kv_client()
+        .compact(revision - 1, None)
+        .await
+        .unwrap();
+    let file = dir.path().join("compacted.db");
+    save(&source, &file).await;
+    old.stop().await;
+    let new = Cluster::start_with(1, |config| config.restore_snapshot = Some(file.clone())).await;
+    let past = GetOptions::new().with_revision(revision - 2);
+    let answer = new.client(0).await.kv_client().get("k00", Some(past)).await;
+    let (code, text) = status(answer);
+    assert_eq!(code, tonic::Code::OutOfRange, "{text}");
+    new.stop().await;
+}
