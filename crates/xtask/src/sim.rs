@@ -14,7 +14,7 @@ pub(crate) struct Sim {
     /// raft or multi-paxos
     #[arg(long, default_value = "raft")]
     engine: Algorithm,
-    /// Which faults: everything, fixed, churn, leases, disk, partitions, calm
+    /// Which faults: everything, fixed, churn, leases, disk, partitions, gaps, stragglers, laggards, calm
     #[arg(long, default_value = "everything")]
     flavour: Flavour,
     /// The run
