@@ -13,6 +13,7 @@ mod durable_claims;
 mod durable_quorum;
 mod election_safety;
 mod exactly_once;
+mod kept_promises;
 mod leader_completeness;
 mod lease_exclusivity;
 mod lease_promises;
@@ -44,6 +45,7 @@ use synod_types::{Ballot, Index, LogPosition, NodeId, RequestId, Tick};
 pub(crate) use self::agreement::Agreement;
 pub(crate) use self::client_answers::{check_read, check_write};
 pub(crate) use self::exactly_once::ExactlyOnce;
+pub(crate) use self::kept_promises::is_forbidden;
 pub(crate) use self::lease_exclusivity::Lease;
 pub(crate) use self::linearizability::{History, Seen, check as check_history};
 pub(crate) use self::log_recovery::{LogAction, RULE as LOG_RECOVERY, Recovered};
@@ -63,7 +65,7 @@ pub struct Invariant {
 }
 
 /// All rules. What the cores assert about themselves is `core-assertion`.
-pub const INVARIANTS: [Invariant; 34] = [
+pub const INVARIANTS: [Invariant; 35] = [
     election_safety::RULE,
     log_matching::RULE,
     agreement::RULE,
@@ -77,6 +79,7 @@ pub const INVARIANTS: [Invariant; 34] = [
     durable_claims::RULE,
     lease_exclusivity::RULE,
     lease_promises::RULE,
+    kept_promises::RULE,
     one_config::RULE,
     one_config::JOINT,
     own_term::RULE,
@@ -360,6 +363,17 @@ impl Invariants {
         known.acks.received(message);
         let ballot = known.positions.ballot();
         self.promises.received(node, ballot, promise, message);
+    }
+
+    /// A candidate's request reached a core, which was in the first ballot and now is in the second.
+    pub(crate) fn on_asked(
+        &self,
+        node: NodeId,
+        now: Tick,
+        ballots: (Ballot, Ballot),
+        candidate: NodeId,
+    ) -> Check {
+        self.promises.kept.check(node, now, ballots, candidate)
     }
 
     /// A candidate takes a promise, or a part of one, in its ballot.

@@ -290,14 +290,14 @@ const EXHIBITS: &[Exhibit] = &[
         Raft,
         Storm(Leases),
         &["lease-exclusivity"],
-        200,
+        500,
     ),
     (
         Mutant::LeaseDuringTransfer,
         MultiPaxos,
         Storm(Leases),
         &["lease-exclusivity"],
-        200,
+        500,
     ),
     (Mutant::LeaseFromReceipt, Raft, Storm(Stragglers), LEASE, 40),
     (
@@ -324,16 +324,16 @@ const EXHIBITS: &[Exhibit] = &[
     (
         Mutant::LeaseIgnoredByVoters,
         Raft,
-        Storm(Stragglers),
-        &["lease-exclusivity"],
-        150,
+        Storm(Leases),
+        &["kept-promises"],
+        60,
     ),
     (
         Mutant::LeaseIgnoredByVoters,
         MultiPaxos,
         Storm(Leases),
-        &["lease-exclusivity"],
-        200,
+        &["kept-promises"],
+        60,
     ),
     (
         Mutant::NoJointConfiguration,

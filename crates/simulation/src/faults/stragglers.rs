@@ -7,8 +7,9 @@ use crate::words;
 use crate::world::World;
 
 impl World {
-    /// First a node's links hold back what they carry; then the leader is cut off, alone or with that node, while somebody is
-    /// after the leadership; then all can talk again, and the old leader may get it back.
+    /// First a node's links hold back what they carry. Then the leadership is handed over and back; or the leader is cut off,
+    /// alone or with that node, while somebody is after the leadership, and then all can talk again, and the old leader may
+    /// get it back.
     pub(super) fn straggle(&mut self) {
         let Some((leader, _)) = self.leader() else {
             return;
@@ -21,6 +22,15 @@ impl World {
         let slot = self.any_slot();
         let chance = self.env.choices.often(Stream::Fault, 500);
         if !self.env.net.has_cuts() {
+            if let Some(old) = self.env.net.aside.take().filter(|old| *old != leader) {
+                self.transfer_to(leader, old);
+                return;
+            }
+            if self.env.choices.often(Stream::Fault, 300) {
+                self.env.net.aside = Some(leader);
+                self.transfer_to(leader, slot);
+                return;
+            }
             words::fault(&mut self.env, None, "the leader is cut off");
             self.set_aside(leader, if chance { straggler } else { leader });
             self.env.net.aside = Some(leader);

@@ -9,6 +9,7 @@ use synod_consensus_core::{Body, Membership, Message};
 use synod_types::{Ballot, NodeId, Tick};
 
 use super::durable_quorum::has_quorum;
+use super::kept_promises::Kept;
 use super::{Check, Invariant, Lease};
 use crate::time::{Clock, Time};
 
@@ -23,6 +24,7 @@ pub(crate) const RULE: Invariant = Invariant {
 pub(crate) struct Promises {
     clocks: BTreeMap<NodeId, Clock>,
     until: BTreeMap<NodeId, Tick>,
+    pub(super) kept: Kept,
 }
 
 impl Promises {
@@ -62,6 +64,7 @@ impl Promises {
         if leads {
             let known = self.until.entry(node).or_default();
             *known = until.max(*known);
+            self.kept.heard(node, message, until);
         }
     }
 

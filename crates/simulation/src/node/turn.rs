@@ -9,7 +9,7 @@ use synod_types::Tick;
 use super::{End, Node, NodeState, Process, ShellEvent};
 use crate::env::Env;
 use crate::event::Event;
-use crate::invariants::{Check, Lease};
+use crate::invariants::{Check, Lease, is_forbidden};
 use crate::snapshot::Fetch;
 use crate::time::Time;
 use crate::words;
@@ -177,7 +177,14 @@ impl Turn<'_> {
             let promise = self.tick.plus(env.plan.election_ticks);
             env.checks.on_received(self.id, promise, &message);
             self.note_promise(env, &message);
+            let candidate = message.from;
+            let before = is_forbidden(&message).then(|| self.process.core.status().ballot);
             let result = self.process.core.step(self.tick, Input::Message(message));
+            if let Some(before) = before {
+                let ballots = (before, self.process.core.status().ballot);
+                env.checks
+                    .on_asked(self.id, self.tick, ballots, candidate)?;
+            }
             if let Err(reason) = result {
                 crate::invariants::SHELL_CONTRACT
                     .ensure(reason != Rejected::InvalidMessage, || {
