@@ -137,15 +137,13 @@ impl Opened {
     /// [`StartError`] says what to do.
     pub(super) async fn open(config: &Config) -> Result<Self, StartError> {
         let (data_dir, found) = DataDir::open(&config.data_dir, config.wal_dir.as_deref())?;
-        let backup = config.restore_snapshot.as_deref().map(Backup::open);
-        let backup = backup.transpose()?;
         let meta = match found {
             Found::Member(meta) => {
                 refuse_other_engine(config, &data_dir, &meta)?;
-                refuse_other_backup(config, &data_dir, &meta, backup.as_ref())?;
+                refuse_other_backup(config, &data_dir, &meta)?;
                 meta
             }
-            Found::Empty => create_data(config, &data_dir, backup).await?,
+            Found::Empty => create_data(config, &data_dir).await?,
         };
         let state = OpenState::open(MachineConfig {
             dir: data_dir.engine(),
@@ -175,11 +173,9 @@ impl Opened {
 }
 
 /// Makes the data of a node that has none.
-async fn create_data(
-    config: &Config,
-    data_dir: &DataDir,
-    backup: Option<Backup>,
-) -> Result<Meta, StartError> {
+async fn create_data(config: &Config, data_dir: &DataDir) -> Result<Meta, StartError> {
+    let backup = config.restore_snapshot.as_deref().map(Backup::open);
+    let backup = backup.transpose()?;
     let restored = backup.as_ref().map(Backup::id);
     let Beginning {
         meta,
@@ -231,21 +227,32 @@ fn refuse_other_engine(
     }
 }
 
-/// The restore has its effect once. On later starts the flag may stand, as long as it names the same backup.
-fn refuse_other_backup(
-    config: &Config,
-    data_dir: &DataDir,
-    meta: &Meta,
-    backup: Option<&Backup>,
-) -> Result<(), DataDirError> {
-    match (backup, &config.restore_snapshot) {
-        (Some(backup), Some(snapshot)) if meta.restored != Some(backup.id()) => {
-            Err(DataDirError::NotRestored {
-                path: data_dir.path().to_owned(),
-                snapshot: snapshot.clone(),
-            })
+/// The restore has its effect once. On later starts the flag may stand, as long as it names the same backup, or nothing
+/// any more.
+fn refuse_other_backup(config: &Config, data_dir: &DataDir, meta: &Meta) -> Result<(), StartError> {
+    let Some(snapshot) = &config.restore_snapshot else {
+        return Ok(());
+    };
+    match (meta.restored, Backup::open(snapshot)) {
+        (Some(restored), Ok(backup)) if restored == backup.id() => Ok(()),
+        (Some(restored), Err(BackupError::Io { source, .. }))
+            if source.kind() == io::ErrorKind::NotFound =>
+        {
+            tracing::warn!(
+                snapshot = %snapshot.display(),
+                %restored,
+                "--restore-snapshot names no file any more, and isn't needed: the data was restored before"
+            );
+            Ok(())
         }
-        (Some(_) | None, _) => Ok(()),
+        (Some(_) | None, Err(BackupError::Io { source, path })) => {
+            Err(BackupError::Io { source, path }.into())
+        }
+        (Some(_) | None, Ok(_) | Err(_)) => Err(DataDirError::NotRestored {
+            path: data_dir.path().to_owned(),
+            snapshot: snapshot.clone(),
+        }
+        .into()),
     }
 }
 

@@ -169,6 +169,23 @@ async fn refused(config: Config) -> String {
     }
 }
 
+/// A start with a snapshot on data that was there before must not look as if it had been restored.
+#[tokio::test]
+async fn data_of_its_own_is_not_restored_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = config("n1", dir.path());
+    let (mut restores, mut missing) = (again(&first), again(&first));
+    let node = Node::start(first).await.unwrap();
+    node.ready(SOON).await.unwrap();
+    let file = dir.path().join("own.db");
+    save(&client(&node).await, &file).await;
+    node.shutdown().await;
+    restores.restore_snapshot = Some(file);
+    assert!(refused(restores).await.contains("has data already"));
+    missing.restore_snapshot = Some(dir.path().join("nowhere"));
+    assert!(refused(missing).await.contains("nowhere"));
+}
+
 #[tokio::test]
 async fn the_flag_may_stand_but_restores_once() {
     let dir = tempfile::tempdir().unwrap();
@@ -178,6 +195,8 @@ async fn the_flag_may_stand_but_restores_once() {
     let mut same = again(&first);
     same.restore_snapshot = Some(file.clone());
     same.initial_cluster_given = true;
+    let mut gone = again(&first);
+    gone.restore_snapshot = Some(dir.path().join("removed since"));
     let (mut without, mut other) = (again(&first), again(&first));
     without.initial_cluster_given = true;
 
@@ -188,7 +207,7 @@ async fn the_flag_may_stand_but_restores_once() {
     save(&client(&node).await, &later).await;
     node.shutdown().await;
 
-    for config in [same, without] {
+    for config in [same, gone, without] {
         let node = Node::start(config).await.unwrap();
         node.ready(SOON).await.unwrap();
         let got = client(&node).await.get("k", None).await.unwrap();
