@@ -4,7 +4,7 @@
 //! durable, then seal this one, then go on in the next, which begins with a checkpoint of all groups; write;
 //! sync; only then report success and give back segments that nobody needs.
 
-use std::{io, sync::Arc};
+use std::{io, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use synod_consensus_core::mutants::{Mutant, is_active};
@@ -246,6 +246,16 @@ impl LogCore {
     #[must_use]
     pub const fn is_marked(&self) -> bool {
         self.marked
+    }
+
+    /// The file and the bytes in it of the mark that the log ends with, if it does: for tests that damage a log. Who damages
+    /// both the mark and the write before it leaves what an interrupted write leaves.
+    #[must_use]
+    pub fn mark_place(&self) -> Option<(String, Range<u64>)> {
+        let end = self.batch.end();
+        let name = segment_name(self.active.sequence);
+        self.marked
+            .then(|| (name, end.saturating_sub(record_bytes(0))..end))
     }
 
     /// The file to prepare, with [`make_spare`], before the present segment is full; none where one is at hand

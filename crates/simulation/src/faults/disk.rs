@@ -1,7 +1,10 @@
 //! What disks do: slowness, failed syncs, bit rot, writes to the wrong place.
 //!
 //! Damage behind the log's back is done to a minority of the voters only, and only where the log has said that
-//! everything is durable: damage to the very last write can't be told from an interrupted one by any log.
+//! everything is durable, and not to the mark that says so: damage to the very last write can't be told from an
+//! interrupted one by any log.
+
+use std::ops::Range;
 
 use crate::choices::Stream;
 use crate::event::Event;
@@ -92,12 +95,13 @@ impl World {
         let Some(node) = nodes.get_mut(slot) else {
             return Ok(());
         };
-        let marked = node
-            .process_mut()
-            .is_some_and(|process| process.log.core.mark().is_ok());
-        if !marked {
+        let mark = node.process_mut().and_then(|process| {
+            process.log.core.mark().ok()?;
+            process.log.core.mark_place()
+        });
+        let Some((marked, mark)) = mark else {
             return Ok(());
-        }
+        };
         node.end(env, End::Kill)?;
         let disk = node.disk.clone();
         let segments = synod_log::Disk::list(&disk).unwrap_or_default();
@@ -117,6 +121,9 @@ impl World {
             if used > HEADER_BYTES + 64 {
                 let untouched = contents.clone();
                 change(self, &mut contents, used);
+                if name == marked {
+                    spare(&mut contents, &untouched, &mark);
+                }
                 if contents != untouched {
                     disk.put_contents(&name, contents);
                     self.env.counts.damages += 1;
@@ -129,5 +136,14 @@ impl World {
         }
         self.env.after(50 * MS, Event::Start { slot });
         Ok(())
+    }
+}
+
+/// The bytes of this place as they were.
+fn spare(contents: &mut [u8], untouched: &[u8], place: &Range<u64>) {
+    let index = |offset| usize::try_from(offset).unwrap_or(usize::MAX);
+    let place = index(place.start)..index(place.end);
+    if let (Some(spared), Some(bytes)) = (contents.get_mut(place.clone()), untouched.get(place)) {
+        spared.copy_from_slice(bytes);
     }
 }
