@@ -20,6 +20,8 @@ use synod_mvcc::{Importer, MvccError, whole_rows};
 
 /// How a file begins, so that a restore knows what it has.
 pub(crate) const MAGIC: &[u8] = b"SYNOD SNAPSHOT 1\n";
+/// So begin those of every version.
+const FAMILY: &[u8] = b"SYNOD SNAPSHOT ";
 /// The file without its digest is a multiple of this.
 pub(crate) const ALIGN_BYTES: usize = 512;
 const DIGEST_BYTES: usize = 32;
@@ -50,6 +52,14 @@ pub enum BackupError {
         /// Which.
         path: PathBuf,
     },
+    /// Of a format that is not known yet.
+    #[error(
+        "the snapshot {path} was saved by a newer release, whose format this one doesn't read: restore it with that release"
+    )]
+    Newer {
+        /// Which.
+        path: PathBuf,
+    },
     /// Something else.
     #[error(
         "{path} is not a snapshot of this service: name a file that `etcdctl snapshot save` wrote, with --restore-snapshot"
@@ -67,7 +77,9 @@ pub enum BackupError {
         why: String,
     },
     /// The store's.
-    #[error("can't restore the snapshot {path}: {source}")]
+    #[error(
+        "can't restore the snapshot {path}: {source}; mend that and start again, nothing of it was kept"
+    )]
     Store {
         /// Which.
         path: PathBuf,
@@ -143,6 +155,9 @@ impl Backup {
         beginning.read_to_end(&mut head).map_err(failed)?;
         let path = path.to_owned();
         if !head.starts_with(MAGIC) {
+            if head.starts_with(FAMILY) {
+                return Err(BackupError::Newer { path });
+            }
             let (at, magic) = BBOLT_MAGIC;
             return Err(match head.get(at..at + magic.len()) {
                 Some(found) if found == magic => BackupError::StockEtcd { path },

@@ -90,3 +90,25 @@ impl Traffic {
 fn is_heartbeat(body: &Body) -> bool {
     matches!(body, Body::Heartbeat { .. } | Body::HeartbeatReply { .. })
 }
+
+impl Bounds {
+    /// Three nodes, of which two may campaign once each, in the same ballot or one after the other; nothing else happens.
+    pub const TWO_ELECTIONS: Self = Self {
+        ticks: [1, 1, 0],
+        all_ticks: 2,
+        voters: 3,
+        start: &[],
+        proposals: 0,
+        change: &[],
+        reads: 0,
+        compacts: false,
+        crashes: 0,
+        disks: Disks::Instant,
+        traffic: Traffic::Essential,
+        single_entries: false,
+        promises: false,
+        before: &[],
+        proposals_before: false,
+        shell: Shell::Correct,
+    };
+}

@@ -8,24 +8,7 @@ use synod_types::NodeId;
 
 /// Two proposers with a ballot each, three acceptors. A new leader proposes a no-op, so that there is a slot
 /// to agree on even without a proposal.
-const TWO_BALLOTS: Bounds = Bounds {
-    ticks: [1, 1, 0],
-    all_ticks: 2,
-    voters: 3,
-    start: &[],
-    proposals: 0,
-    change: &[],
-    reads: 0,
-    compacts: false,
-    crashes: 0,
-    disks: Disks::Instant,
-    traffic: Traffic::Essential,
-    single_entries: false,
-    promises: false,
-    before: &[],
-    proposals_before: false,
-    shell: Shell::Correct,
-};
+const TWO_BALLOTS: Bounds = Bounds::TWO_ELECTIONS;
 
 const ONE_BALLOT: Bounds = Bounds {
     ticks: [1, 0, 0],

@@ -7,24 +7,7 @@ use synod_models::{Bounds, CoreModel, Disks, Report, Shell, Step, Traffic};
 use synod_types::NodeId;
 
 /// Two nodes may campaign once each, in the same term or one after the other.
-const TWO_TERMS: Bounds = Bounds {
-    ticks: [1, 1, 0],
-    all_ticks: 2,
-    voters: 3,
-    start: &[],
-    proposals: 0,
-    change: &[],
-    reads: 0,
-    compacts: false,
-    crashes: 0,
-    disks: Disks::Instant,
-    traffic: Traffic::Essential,
-    single_entries: false,
-    promises: false,
-    before: &[],
-    proposals_before: false,
-    shell: Shell::Correct,
-};
+const TWO_TERMS: Bounds = Bounds::TWO_ELECTIONS;
 
 const ONE_TERM: Bounds = Bounds {
     ticks: [1, 0, 0],

@@ -6,24 +6,7 @@ use synod_consensus_core::{Change, MultiPaxos, Raft, mutants::Mutant};
 use synod_models::{Bounds, Core, CoreModel, Disks, Shell, Step, Traffic};
 use synod_types::NodeId;
 
-const TWO: Bounds = Bounds {
-    ticks: [1, 1, 0],
-    all_ticks: 2,
-    voters: 3,
-    start: &[],
-    proposals: 0,
-    change: &[],
-    reads: 0,
-    compacts: false,
-    crashes: 0,
-    disks: Disks::Instant,
-    traffic: Traffic::Essential,
-    single_entries: false,
-    promises: false,
-    before: &[],
-    proposals_before: false,
-    shell: Shell::Correct,
-};
+const TWO: Bounds = Bounds::TWO_ELECTIONS;
 
 fn finds<C: Core>(mutant: Mutant, bounds: Bounds, property: &str) {
     let report = CoreModel::<C>::new(bounds).without(mutant).check();

@@ -4,17 +4,7 @@ use std::fs;
 
 use synod_consensus::Node;
 
-use crate::support::{SOON, again, client, config};
-
-async fn refused(config: synod_consensus::Config) -> String {
-    match Node::start(config).await {
-        Err(error) => error.to_string(),
-        Ok(node) => {
-            node.shutdown().await;
-            panic!("it started");
-        }
-    }
-}
+use crate::support::{SOON, again, client, config, refused};
 
 #[tokio::test]
 async fn a_data_directory_of_another_cluster_is_refused() {

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use etcd_client::{Client, EventType, GetOptions, PutOptions, WatchOptions};
-use synod_consensus::{Algorithm, Config, Node};
+use synod_consensus::{Algorithm, Node};
 
-use crate::support::{Cluster, SOON, again, client, config, configs, eventually, status};
+use crate::support::{Cluster, SOON, again, client, config, configs, eventually, refused, status};
 
 /// What `etcdctl snapshot save` does.
 async fn save(client: &Client, to: &Path) {
@@ -159,16 +159,6 @@ async fn goes_on_with_another_engine(from: Algorithm) {
 
 on_both!(goes_on_with_another_engine);
 
-async fn refused(config: Config) -> String {
-    match Node::start(config).await {
-        Err(error) => error.to_string(),
-        Ok(node) => {
-            node.shutdown().await;
-            panic!("it started");
-        }
-    }
-}
-
 /// A start with a snapshot on data that was there before must not look as if it had been restored.
 #[tokio::test]
 async fn data_of_its_own_is_not_restored_over() {
@@ -262,7 +252,8 @@ async fn what_is_no_backup_is_refused_and_leaves_nothing() {
     flipped[100_000] ^= 1;
     let mut bbolt = vec![0; 4096];
     bbolt[16..20].copy_from_slice(&0xed0c_daed_u32.to_le_bytes());
-    let cases: [(&str, &[u8], &str); 6] = [
+    let cases: [(&str, &[u8], &str); 7] = [
+        ("newer", b"SYNOD SNAPSHOT 2\n", "newer release"),
         ("shorter", &good[..good.len() - 512], "SHA-256"),
         ("cut", &good[..good.len() - 100], "not a whole file"),
         ("flipped", &flipped, "SHA-256"),

@@ -133,6 +133,17 @@ pub(crate) async fn client(node: &Node) -> Client {
     Client::connect(node.client_urls(), None).await.unwrap()
 }
 
+/// Why it does not start.
+pub(crate) async fn refused(config: Config) -> String {
+    match Node::start(config).await {
+        Err(error) => error.to_string(),
+        Ok(node) => {
+            node.shutdown().await;
+            panic!("it started");
+        }
+    }
+}
+
 /// Tries until it works.
 pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
     what: &str,
