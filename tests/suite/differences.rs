@@ -35,6 +35,13 @@ pub(crate) const LEASE_AFTER_FAIL_OVER: Difference = Difference {
     why: "A lease that outlives its time by fail-overs keeps dead owners' locks.",
 };
 
+pub(crate) const CHANGE_AFTER_CHANGE: Difference = Difference {
+    what: "A change of members that reaches the leader before it has applied the one before",
+    etcd: "dropped, and never answered (`ignoring conf change` in the leader's log)",
+    synod: "made after it, and answered",
+    why: "A request without an answer may have happened or not, and its caller has to find out.",
+};
+
 pub(crate) const SIGTERM_STATUS: Difference = Difference {
     what: "Exit status after SIGTERM",
     etcd: "killed by signal 15 (it raises the signal again)",
@@ -56,11 +63,12 @@ pub(crate) const REFLECTION: Difference = Difference {
     why: "grpcurl and its like work without our proto files.",
 };
 
-const ALL: [&Difference; 5] = [
+const ALL: [&Difference; 6] = [
     &LATER_SERVICES,
     &REFLECTION,
     &MESSAGE_LIMIT,
     &LEASE_AFTER_FAIL_OVER,
+    &CHANGE_AFTER_CHANGE,
     &SIGTERM_STATUS,
 ];
 

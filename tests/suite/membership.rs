@@ -6,15 +6,16 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use etcd_client::{GetOptions, PutOptions};
 use synod_testkit::{Cluster, Etcdctl, Lab, Server, Topology, until};
-use tokio::time::{Instant, sleep};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::chaos::{Workload, same_hashes, seed, settled};
-use crate::differences::{LEASE_AFTER_FAIL_OVER, SIGTERM_STATUS};
+use crate::differences::{CHANGE_AFTER_CHANGE, LEASE_AFTER_FAIL_OVER, SIGTERM_STATUS};
 
 const SOON: Duration = Duration::from_secs(60);
 
 on_all!(Whole => learner_to_voter, removed_member, strict_reconfiguration, restart_of_all);
-on_all!(Whole => rolling_restart, lease_across_leaders);
+on_all!(Whole => rolling_restart, lease_across_leaders, changes_at_once);
 
 /// The id that `etcdctl member add` printed; ids are padded to 16 digits there.
 fn added_id(said: &str) -> Result<String> {
@@ -113,7 +114,7 @@ async fn learner_to_voter(lab: &Lab, server: Server) -> Result<()> {
     })
     .await?;
     cluster.kill(others[1])?;
-    let alone = tokio::time::timeout(Duration::from_secs(3), writer.put("two", "v", None)).await;
+    let alone = timeout(Duration::from_secs(3), writer.put("two", "v", None)).await;
     ensure!(!matches!(alone, Ok(Ok(_))), "two of four wrote: {alone:?}");
     for index in others {
         cluster.launch(lab, index)?;
@@ -155,6 +156,44 @@ async fn removed_member(lab: &Lab, server: Server) -> Result<()> {
     let (_, said) = cluster.launch_and_fail(lab, leader).await?;
     ensure!(said.contains("removed"), "{said}");
     same_hashes(&cluster).await
+}
+
+/// Changes that meet are made one after the other, and each is answered.
+async fn changes_at_once(lab: &Lab, server: Server) -> Result<()> {
+    const CHANGES: u16 = 12;
+    let cluster = Cluster::start(lab, server, Topology::of(3)).await?;
+    let etcdctl = Etcdctl::new(&cluster.endpoints())?;
+    let new = [
+        "member",
+        "add",
+        "n4",
+        "--learner",
+        "--peer-urls=http://127.0.0.1:1",
+    ];
+    let id = u64::from_str_radix(&added_id(&when_healthy(&etcdctl, &new).await?)?, 16)?;
+    let url = |number: u16| format!("http://127.0.0.1:{}", number + 2);
+    let mut changes = JoinSet::new();
+    for number in 0..CHANGES {
+        let mut client = cluster.client(usize::from(number) % 3).await?;
+        let url = url(number);
+        changes.spawn(async move { timeout(SOON / 4, client.member_update(id, [url])).await });
+    }
+    let mut answered = 0;
+    while let Some(ended) = changes.join_next().await {
+        match ended? {
+            Ok(answer) => {
+                answer?;
+                answered += 1;
+            }
+            Err(silence) => CHANGE_AFTER_CHANGE.expect(server, Ok(()), Err(silence))?,
+        }
+    }
+    ensure!(answered > 0, "no change was answered");
+    let list = cluster.client(0).await?.member_list().await?;
+    let learner = list.members().iter().find(|member| member.id() == id);
+    let said = learner.context("the learner")?.peer_urls();
+    ensure!((0..CHANGES).any(|number| said == [url(number)]), "{said:?}");
+    Ok(())
 }
 
 /// With a member down, changes that could cost the majority are refused.

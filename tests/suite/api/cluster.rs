@@ -3,10 +3,28 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use etcd_client::MemberAddOptions;
+use etcd_client::{Client, Error, MemberAddOptions};
 use synod_testkit::{Refused, refused, until};
+use tokio::time::timeout;
 
 use super::Case;
+use crate::differences::CHANGE_AFTER_CHANGE;
+
+/// How long stock etcd may be silent about a change of members before it counts as dropped.
+const DROPPED_AFTER: Duration = Duration::from_secs(5);
+
+/// Asks for a change of members, and asks stock etcd again if it drops the change; ours must answer.
+async fn change<T>(
+    case: &Case,
+    call: impl AsyncFn(Client) -> Result<T, Error>,
+) -> Result<T, Error> {
+    for _ in 1..CHANGE_AFTER_CHANGE.expect(case.server, 5, 1) {
+        if let Ok(answer) = timeout(DROPPED_AFTER, call(case.client.clone())).await {
+            return answer;
+        }
+    }
+    call(case.client.clone()).await
+}
 
 pub(crate) async fn members(case: Case) -> Result<()> {
     let mut client = case.client.clone();
@@ -39,16 +57,15 @@ pub(crate) async fn members(case: Case) -> Result<()> {
 pub(crate) async fn refusals(case: Case) -> Result<()> {
     let mut client = case.client.clone();
     let not_found = Refused::with("NotFound", "etcdserver: member not found");
-    assert_eq!(refused(client.member_remove(77).await)?, not_found);
+    let removal = change(&case, async |mut client| client.member_remove(77).await).await;
+    assert_eq!(refused(removal)?, not_found);
     assert_eq!(refused(client.member_promote(77).await)?, not_found);
-    assert_eq!(
-        refused(
-            client
-                .member_update(77, ["http://127.0.0.1:1".to_owned()])
-                .await
-        )?,
-        not_found
-    );
+    let nowhere = || ["http://127.0.0.1:1".to_owned()];
+    let update = change(&case, async |mut client| {
+        client.member_update(77, nowhere()).await
+    })
+    .await;
+    assert_eq!(refused(update)?, not_found);
     let learner = || Some(MemberAddOptions::new().with_is_learner());
     for bad in [
         "http://127.0.0.1",
@@ -69,8 +86,12 @@ pub(crate) async fn refusals(case: Case) -> Result<()> {
         list.members()[0].id(),
         list.members()[0].peer_urls()[0].clone(),
     );
+    let again = change(&case, async |mut client| {
+        client.member_add([url.clone()], learner()).await
+    })
+    .await;
     assert_eq!(
-        refused(client.member_add([url], learner()).await)?,
+        refused(again)?,
         Refused::with("FailedPrecondition", "etcdserver: Peer URLs already exists")
     );
     assert_eq!(
@@ -88,7 +109,10 @@ pub(crate) async fn learners(case: Case) -> Result<()> {
     let mut client = case.client.clone();
     let before = client.member_list().await?.members().len();
     let learner = || Some(MemberAddOptions::new().with_is_learner());
-    let added = client.member_add(["http://127.0.0.1:1"], learner()).await?;
+    let added = change(&case, async |mut client| {
+        client.member_add(["http://127.0.0.1:1"], learner()).await
+    })
+    .await?;
     let member = added.member().context("the new member")?;
     ensure!(
         member.is_learner() && member.name().is_empty(),
@@ -111,9 +135,12 @@ pub(crate) async fn learners(case: Case) -> Result<()> {
         )
     );
     let id = member.id();
-    client
-        .member_update(id, ["http://127.0.0.1:3".to_owned()])
-        .await?;
+    change(&case, async |mut client| {
+        client
+            .member_update(id, ["http://127.0.0.1:3".to_owned()])
+            .await
+    })
+    .await?;
     let list = client.member_list().await?;
     let updated = list
         .members()
@@ -121,7 +148,7 @@ pub(crate) async fn learners(case: Case) -> Result<()> {
         .find(|member| member.id() == id)
         .context("it is there")?;
     assert_eq!(updated.peer_urls(), ["http://127.0.0.1:3"]);
-    let removed = client.member_remove(id).await?;
+    let removed = change(&case, async |mut client| client.member_remove(id).await).await?;
     assert_eq!(removed.members().len(), before);
     // The id of a removed member is never used again.
     until(
@@ -130,8 +157,9 @@ pub(crate) async fn learners(case: Case) -> Result<()> {
         async || Ok((client.member_list().await?.members().len() == before).then_some(())),
     )
     .await?;
+    let once_more = change(&case, async |mut client| client.member_remove(id).await).await;
     assert_eq!(
-        refused(client.member_remove(id).await)?,
+        refused(once_more)?,
         Refused::with("NotFound", "etcdserver: member not found")
     );
     Ok(())
