@@ -75,6 +75,18 @@ pub struct HardState {
     pub commit: Index,
 }
 
+impl HardState {
+    /// What a node begins with that has nothing but the state at `start`.
+    #[must_use]
+    pub fn at(start: &SnapshotMeta) -> Self {
+        Self {
+            ballot: start.last.ballot,
+            vote: None,
+            commit: start.last.index,
+        }
+    }
+}
+
 /// A read that may be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ReadState {

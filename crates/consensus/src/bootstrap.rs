@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use synod_consensus_core::{Algorithm, HardState, Membership, SnapshotMeta};
+use synod_consensus_core::{Algorithm, Membership, SnapshotMeta};
 use synod_proto::etcd::etcdserverpb::cluster_client::ClusterClient;
 use synod_proto::etcd::etcdserverpb::{Member, MemberListRequest};
 use synod_rpc::ChannelConfig;
@@ -104,7 +104,6 @@ pub(crate) struct Beginning {
     pub(crate) roster: Roster,
     /// Position and membership before the first entry.
     pub(crate) start: SnapshotMeta,
-    pub(crate) hard_state: HardState,
 }
 
 /// Finds out with whom this node begins; a new cluster may begin with a backup.
@@ -148,11 +147,6 @@ async fn found(config: &Config, restored: Option<BackupId>) -> Result<Beginning,
         meta: new_meta(config, cluster, me, None).bootstrapped(token, restored),
         roster,
         start,
-        hard_state: HardState {
-            ballot: first.ballot,
-            vote: None,
-            commit: first.index,
-        },
     })
 }
 
@@ -225,7 +219,6 @@ async fn join(config: &Config) -> Result<Beginning, BootstrapError> {
         meta: new_meta(config, answer.cluster, id, answer.engine),
         roster: Roster::of(answer.members),
         start: SnapshotMeta::default(),
-        hard_state: HardState::default(),
     })
 }
 

@@ -9,7 +9,8 @@
 //! fdatasync. [`LogCore`] is the same log without thread and clock, over any [`Disk`], for simulation.
 //!
 //! Modules, in reading order: `record` and `segment` are the format; `batch` encodes; `ledger` knows what is
-//! still needed; `replay` and `recovery` read; `core` writes; `log` is the thread; `disk` is below it all.
+//! still needed; `replay` and `recovery` read; `core` writes; `log` is the thread; `disk` is below it all. `restart` makes of what was
+//! read what a consensus core starts from.
 
 mod batch;
 mod core;
@@ -21,6 +22,7 @@ mod metrics;
 mod record;
 mod recovery;
 mod replay;
+mod restart;
 mod segment;
 
 pub use core::{
@@ -33,3 +35,4 @@ pub use error::{LogError, LogFailure, OpenError};
 pub use log::{CompletionSink, Log, LogConfig};
 pub use metrics::{Metrics, MetricsSnapshot, SYNC_BUCKETS_US};
 pub use replay::{GroupState, Recovered, TornTail};
+pub use restart::{InitialMembers, Restart, RestartError, first_writes};

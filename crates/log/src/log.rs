@@ -4,7 +4,7 @@ use std::{fmt, path::PathBuf, sync::Arc, thread::JoinHandle};
 
 use crossbeam_channel::{Sender, bounded};
 use parking_lot::{Condvar, Mutex};
-use synod_consensus_core::{HardState, SnapshotMeta, Write};
+use synod_consensus_core::{SnapshotMeta, Write};
 use synod_runtime::{random, task};
 use synod_types::{GroupId, WriteSeq};
 
@@ -15,6 +15,7 @@ use crate::{
     metrics::{Metrics, MetricsSnapshot},
     record::RECORD_HEADER_BYTES,
     replay::Recovered,
+    restart::first_writes,
 };
 
 mod spares;
@@ -224,19 +225,14 @@ impl Log {
         self.request(Job::Forget { group })
     }
 
-    /// Records the initial state of a new group, and waits until it is durable.
+    /// Records the initial state of a new group, [`first_writes`], and waits until it is durable.
     ///
     /// # Errors
     /// [`LogError::GroupExists`] where there is something of the group already; [`LogError::Failed`], where
     /// the outcome is unknown.
-    pub fn bootstrap(
-        &self,
-        group: GroupId,
-        start: SnapshotMeta,
-        hard_state: HardState,
-    ) -> Result<(), LogError> {
+    pub fn bootstrap(&self, group: GroupId, start: SnapshotMeta) -> Result<(), LogError> {
         let (done, outcome) = bounded(1);
-        let writes = vec![Write::Reset(start), Write::HardState(hard_state)];
+        let writes = first_writes(start).to_vec();
         self.request(Job::Bootstrap {
             group,
             writes,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
 use synod_consensus_core::{Entry, EntryKind, SnapshotMeta};
+use synod_log::InitialMembers;
 use synod_runtime::clock;
 use synod_types::{Index, NodeId};
 use tokio::sync::oneshot;
@@ -14,7 +15,6 @@ use crate::error::{Fault, with_causes};
 use crate::metrics::{Metrics, Stage};
 use crate::pending::Waiter;
 use crate::persist::PersistSignal;
-use crate::recovery::InitialMembers;
 use crate::shared::Shared;
 use crate::state_machine::{ApplyError, SnapshotSource, StateMachine};
 

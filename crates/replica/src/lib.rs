@@ -62,4 +62,5 @@ pub use replica::{Parts, Replica, StartError};
 pub use state_machine::{
     ApplyError, Persister, SnapshotChunk, SnapshotSink, SnapshotSource, StateMachine,
 };
+pub use synod_log::RestartError;
 pub use transport::book::PeerBook;

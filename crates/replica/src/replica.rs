@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use synod_consensus_core::{Consensus, Message};
-use synod_log::{GroupState, Log};
+use synod_log::{GroupState, InitialMembers, Log, Restart};
 use synod_proto::replica::v1::peer_server::PeerServer;
 use synod_rpc::{Listener, Running, Server, ServerConfig};
 use synod_runtime::executor::{Executor, ExecutorError};
@@ -33,7 +33,7 @@ use crate::pending::Pending;
 use crate::persist::{self, PersistSignal};
 use crate::published::Published;
 use crate::readers::Readers;
-use crate::recovery::{InitialMembers, RecoveryError, restore};
+use crate::recovery::{RecoveryError, restore};
 use crate::shared::{ApplySample, Load, Shared};
 use crate::snapshot::{Hooks, SnapshotServer};
 use crate::state_machine::{ApplyError, Persister, StateMachine};
@@ -285,7 +285,9 @@ fn begin<S: StateMachine>(
         persister.persist()?;
     }
     let bootstrap = config.bootstrap.clone();
-    let (restored, initial) = restore(log, config.group, recovered, applied, bootstrap)?;
+    let Restart {
+        restored, initial, ..
+    } = restore(log, config.group, recovered, applied, bootstrap)?;
     let (start, applied) = (restored.start.last.index, restored.applied.last.index);
     let now = clock.tick_at(clock::now());
     let core = config

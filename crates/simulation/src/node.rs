@@ -17,10 +17,8 @@ mod turn;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use synod_consensus_core::{
-    Consensus, CoreConfig, Entry, Membership, Message, RoleChange, SnapshotMeta,
-};
-use synod_log::SimDisk;
+use synod_consensus_core::{Consensus, CoreConfig, Entry, Message, RoleChange, SnapshotMeta};
+use synod_log::{InitialMembers, SimDisk};
 use synod_mvcc::View;
 use synod_types::{Index, NodeId, Tick, WriteSeq};
 
@@ -92,7 +90,7 @@ pub(crate) struct Process {
     pub(crate) fetch: Option<Fetch>,
     flushing: bool,
     /// The membership before the first configuration entry.
-    initial: Membership,
+    pub(crate) initial: InitialMembers,
     last_tick: Tick,
     wake_at: Time,
     turn_due: bool,

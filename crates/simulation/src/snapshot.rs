@@ -141,7 +141,7 @@ impl World {
                     process.views.remove(0);
                 }
                 let view = OpenView {
-                    meta: process.complete(process.machine.applied().clone()),
+                    meta: process.initial.complete(process.machine.applied().clone()),
                     view: process.machine.view(),
                     to,
                     used_at: now,

@@ -8,6 +8,7 @@ mod core;
 mod document;
 mod large;
 mod load;
+mod servers;
 mod usage;
 
 use std::{
@@ -23,7 +24,7 @@ use clap::Subcommand;
 pub(crate) enum Bench {
     /// Stock etcd beside ours with Raft and with Multi-Paxos: throughput, latency, CPU an operation, memory
     Etcd(comparison::Options),
-    /// A large data directory: memory, restart, pauses while it is compacted
+    /// A large data directory with each engine: memory, restart, pauses while it is compacted
     Large(large::Options),
     /// The consensus cores without I/O, beside the crates raft and omnipaxos: CPU an entry
     Core,

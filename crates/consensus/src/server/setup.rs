@@ -181,7 +181,6 @@ async fn create_data(config: &Config, data_dir: &DataDir) -> Result<Meta, StartE
         meta,
         roster,
         start,
-        hard_state,
     } = bootstrap::begin(config, restored).await?;
     data_dir.begin_creation()?;
     let machine = MachineConfig {
@@ -195,7 +194,7 @@ async fn create_data(config: &Config, data_dir: &DataDir) -> Result<Meta, StartE
     made.await.map_err(io::Error::other)??;
     // Nobody waits for completions yet.
     let (log, _) = Log::open(log_config(config, data_dir), Completions::new())?;
-    log.bootstrap(GROUP, start, hard_state)?;
+    log.bootstrap(GROUP, start)?;
     log.close()?;
     drop(log);
     data_dir.finish_creation(&meta)?;

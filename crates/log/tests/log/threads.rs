@@ -7,9 +7,10 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
-use synod_consensus_core::{HardState, Write};
+use synod_consensus_core::Write;
 use synod_log::{
     CompletionSink, Disk, DiskFile, Log, LogConfig, LogError, LogFailure, OpenError, SimDisk,
+    first_writes,
 };
 use synod_types::{GroupId, WriteSeq};
 
@@ -248,12 +249,12 @@ fn a_real_directory_survives_restarts_and_is_locked_meanwhile() {
     let group = GroupId::new(1);
     let (log, recovered) = open().unwrap();
     assert!(recovered.created && recovered.groups.is_empty());
-    let state = HardState::default();
-    log.bootstrap(group, start(0), state).unwrap();
-    let again = log.bootstrap(group, start(0), state);
+    log.bootstrap(group, start(0)).unwrap();
+    let again = log.bootstrap(group, start(0));
     assert!(matches!(again, Err(LogError::GroupExists { .. })));
-    model.apply(group, &Op::Write(Write::Reset(start(0))));
-    model.apply(group, &Op::Write(Write::HardState(state)));
+    for write in first_writes(start(0)) {
+        model.apply(group, &Op::Write(write));
+    }
     assert!(matches!(open(), Err(OpenError::Locked { .. })));
 
     let mut log = log;

@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 
 use synod_consensus_core::{Entry, SnapshotMeta};
+use synod_log::InitialMembers;
 use synod_types::Index;
 
 use crate::config::Compaction;
-use crate::recovery::InitialMembers;
 
 /// Entries or bytes between two marks of the running total.
 const MARK_ENTRIES: u64 = 128;

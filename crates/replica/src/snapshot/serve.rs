@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures::Stream;
 use parking_lot::Mutex;
 use synod_consensus_core::SnapshotMeta;
+use synod_log::InitialMembers;
 use synod_proto::replica::v1 as wire;
 use synod_runtime::{clock, task};
 use synod_types::{Index, LogPosition, NodeId};
@@ -18,7 +19,6 @@ use tonic::Status;
 use crate::config::Snapshots;
 use crate::convert::{meta_to_wire, position_from_wire};
 use crate::metrics::Metrics;
-use crate::recovery::InitialMembers;
 use crate::state_machine::{ApplyError, SnapshotSource};
 
 /// Chunks read ahead of a follower.

@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use synod_consensus_core::{
-    Algorithm, CoreConfig, HardState, Membership, ReadMode, Role, SnapshotMeta,
-};
+use synod_consensus_core::{Algorithm, CoreConfig, Membership, ReadMode, Role, SnapshotMeta};
 use synod_log::{GroupState, Log, LogConfig, Metrics as LogMetrics, SimDisk};
 use synod_replica::{
     Completions, Fault, Metrics, Parts, PeerBook, ProposeError, ReadError, Replica, ReplicaConfig,
@@ -284,8 +282,7 @@ async fn an_engine_that_is_ahead_of_its_log_is_right(algorithm: Algorithm) {
             membership: Membership::of([node(1)]),
             ..SnapshotMeta::default()
         };
-        log.bootstrap(GROUP, start.clone(), HardState::default())
-            .unwrap();
+        log.bootstrap(GROUP, start.clone()).unwrap();
         Some(GroupState {
             start: Some(start),
             ..GroupState::default()

@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 use synod_consensus_core::{Input, SnapshotMeta};
 use synod_types::Index;
 
-use super::Process;
 use super::turn::Turn;
 use crate::env::Env;
 use crate::event::Event;
@@ -82,16 +81,6 @@ impl Compactor {
         let release = release.filter(|meta| meta.last.index > self.released)?;
         self.released = release.last.index;
         Some(release)
-    }
-}
-
-impl Process {
-    /// Fills in the membership where the state machine has seen none.
-    pub(crate) fn complete(&self, mut meta: SnapshotMeta) -> SnapshotMeta {
-        if meta.membership.members().is_empty() {
-            meta.membership = self.initial.clone();
-        }
-        meta
     }
 }
 

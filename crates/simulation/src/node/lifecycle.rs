@@ -3,16 +3,17 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use synod_consensus_core::{Membership, RoleChange, SnapshotMeta};
+use synod_consensus_core::{HardState, Membership, RoleChange, SnapshotMeta};
 use synod_engine::Engine as _;
 use synod_log::{
-    CoreConfig as LogConfig, Crash, LogCore, MIN_SEGMENT_BYTES, OpenError, SimDisk, SyncMode,
+    CoreConfig as LogConfig, Crash, LogCore, MIN_SEGMENT_BYTES, OpenError, Restart, SimDisk,
+    SyncMode,
 };
 use synod_types::{LogPosition, NodeId, Tick, WriteSeq};
 
 use super::log_thread::{GROUP, LogThread};
 use super::reads::Reads;
-use super::restore::{first_hard_state, restore};
+use super::restore::restore;
 use super::{Compactor, Inbox, Node, NodeState, Process, Published};
 use crate::choices::{Stream, mix};
 use crate::disk_model::DurableLog;
@@ -82,7 +83,7 @@ impl Node {
         env.checks.born(
             id,
             DurableLog {
-                hard_state: first_hard_state(&bootstrap),
+                hard_state: HardState::at(&bootstrap),
                 start: bootstrap,
                 ..DurableLog::default()
             },
@@ -137,7 +138,9 @@ impl Node {
         }
         self.under_way.clear();
         let applied = machine.applied().clone();
-        let (restored, initial) = restore(&mut log, group, applied, &self.bootstrap)?;
+        let Restart {
+            restored, initial, ..
+        } = restore(&mut log, group, applied, &self.bootstrap)?;
         self.epoch += 1;
         self.config.seed = mix(mix(env.plan.seed ^ self.id.get()) ^ self.epoch);
         let start = restored.start.last.index;

@@ -219,7 +219,7 @@ impl Turn<'_> {
                     self.step(env, Input::SnapshotSent { to, ok });
                 }
                 ShellEvent::Flushed(meta) => {
-                    let meta = self.process.complete(meta);
+                    let meta = self.process.initial.complete(meta);
                     self.process.compactor.flushed(meta);
                 }
                 ShellEvent::Campaign => self.step(env, Input::Campaign),

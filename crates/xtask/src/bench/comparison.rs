@@ -3,10 +3,15 @@
 use std::{fmt::Write as _, path::Path, time::Duration};
 
 use anyhow::Result;
-use clap::{Args, ValueEnum};
-use synod_testkit::{Cluster, Engine, Lab, Server, Share, Topology, peers, run_within};
+use clap::Args;
+use synod_testkit::{Cluster, Lab, Server, Share, Topology, peers, run_within};
 
-use super::{document, load, load::Figures, usage};
+use super::{
+    document, load,
+    load::Figures,
+    servers::{Engines, column_name},
+    usage,
+};
 
 /// How long the whole comparison may take.
 const DEADLINE: Duration = Duration::from_secs(3 * 3600);
@@ -22,9 +27,8 @@ pub(crate) struct Options {
     /// Cluster sizes
     #[arg(long, value_delimiter = ',', default_values_t = [1, 3])]
     nodes: Vec<usize>,
-    /// Which engines of ours are measured beside stock etcd
-    #[arg(long, value_delimiter = ',', value_enum, default_values_t = [Algorithm::Raft, Algorithm::MultiPaxos])]
-    engines: Vec<Algorithm>,
+    #[command(flatten)]
+    engines: Engines,
     /// Only workloads whose name begins so
     #[arg(long, default_value = "")]
     only: String,
@@ -33,36 +37,10 @@ pub(crate) struct Options {
     print: bool,
 }
 
-/// A consensus algorithm of ours.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Algorithm {
-    Raft,
-    MultiPaxos,
-}
-
-impl Algorithm {
-    fn server(self) -> Server {
-        Server::Synod(match self {
-            Self::Raft => Engine::Raft,
-            Self::MultiPaxos => Engine::MultiPaxos,
-        })
-    }
-}
-
 /// One server of the comparison, with its turns.
 struct Column {
     server: Server,
     turns: Vec<Turn>,
-}
-
-impl Column {
-    fn name(&self) -> &'static str {
-        match self.server {
-            Server::Etcd => "etcd",
-            Server::Synod(Engine::Raft) => "Raft",
-            Server::Synod(Engine::MultiPaxos) => "Multi-Paxos",
-        }
-    }
 }
 
 /// Name, and the words for `synod bench`.
@@ -125,9 +103,8 @@ pub(super) fn run(options: &Options, generator: &Path, output: &Path) -> Result<
         versions.version,
     );
     for &nodes in &options.nodes {
-        let ours = options.engines.iter().map(|engine| engine.server());
         let mut columns: Vec<Column> = std::iter::once(Server::Etcd)
-            .chain(ours)
+            .chain(options.engines.servers())
             .map(|server| Column {
                 server,
                 turns: Vec::new(),
@@ -257,7 +234,7 @@ fn table(text: &mut String, options: &Options, nodes: usize, columns: &[Column])
     text.push_str("| workload |");
     for unit in ["/s", "p50 / p99 ms", "CPU us"] {
         for column in columns {
-            write!(text, " {} {unit} |", column.name())?;
+            write!(text, " {} {unit} |", column_name(column.server))?;
         }
     }
     text.push_str("\n|---|");
@@ -281,7 +258,7 @@ fn table(text: &mut String, options: &Options, nodes: usize, columns: &[Column])
     let most = |turns: &[Turn]| turns.iter().map(|turn| turn.peak_memory).max().unwrap_or(0) >> 20;
     let memory: Vec<String> = columns
         .iter()
-        .map(|column| format!("{} {} MiB", column.name(), most(&column.turns)))
+        .map(|column| format!("{} {} MiB", column_name(column.server), most(&column.turns)))
         .collect();
     writeln!(text, "\nPeak memory of a member: {}.", memory.join(", "))?;
     Ok(())

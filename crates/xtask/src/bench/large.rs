@@ -2,7 +2,6 @@
 //! whether anybody notices a compaction.
 
 use std::{
-    fmt::Write as _,
     path::Path,
     time::{Duration, Instant},
 };
@@ -12,7 +11,11 @@ use clap::Args;
 use etcd_client::CompactionOptions;
 use synod_testkit::{Cluster, Lab, Server, Share, Topology, connect, run_within};
 
-use super::{document, load, usage};
+use super::{
+    document, load,
+    servers::{Engines, column_name},
+    usage,
+};
 
 /// How long the whole measurement may take.
 const DEADLINE: Duration = Duration::from_secs(2 * 3600);
@@ -27,6 +30,8 @@ pub(crate) struct Options {
     /// How long a put/get stream runs before and while the history is compacted, in seconds
     #[arg(long, default_value_t = 20)]
     seconds: u32,
+    #[command(flatten)]
+    engines: Engines,
     /// Print the figures and leave docs/benchmarks.md as it is
     #[arg(long)]
     print: bool,
@@ -37,11 +42,15 @@ pub(crate) struct Options {
 /// # Errors
 /// A server or a load failed.
 pub(super) fn run(options: &Options, generator: &Path, output: &Path) -> Result<()> {
-    let mut text = String::new();
-    run_within(Share::Whole, DEADLINE, async |lab: &Lab| {
-        text = measure(options, generator, lab).await?;
-        Ok(())
-    })?;
+    let mut columns = Vec::new();
+    // A lab each: the data of one is gone before the next begins.
+    for server in options.engines.servers() {
+        run_within(Share::Whole, DEADLINE, async |lab: &Lab| {
+            columns.push((server, measure(options, generator, lab, server).await?));
+            Ok(())
+        })?;
+    }
+    let text = table(&columns);
     if options.print {
         print(&text);
         return Ok(());
@@ -64,11 +73,39 @@ fn words(words: &[&str], keys: u32) -> Vec<String> {
         .collect()
 }
 
-async fn measure(options: &Options, generator: &Path, lab: &Lab) -> Result<String> {
+/// What is measured, and its figure.
+type Row = (String, String);
+
+/// A column for each server; all have the same rows.
+fn table(columns: &[(Server, Vec<Row>)]) -> String {
+    let mut lines = vec![String::from("| what |"), String::from("|---|")];
+    for (place, (server, rows)) in columns.iter().enumerate() {
+        lines[0] += &format!(" {} |", column_name(*server));
+        lines[1] += "--:|";
+        for (number, (what, figure)) in rows.iter().enumerate() {
+            if place == 0 {
+                lines.push(format!("| {what} |"));
+            }
+            lines[number + 2] += &format!(" {figure} |");
+        }
+    }
+    format!(
+        "Measured on {}; one member, one engine after the other.\n\n{}\n",
+        document::machine(),
+        lines.join("\n")
+    )
+}
+
+async fn measure(
+    options: &Options,
+    generator: &Path,
+    lab: &Lab,
+    server: Server,
+) -> Result<Vec<Row>> {
     let keys = options.gib * (1 << 20);
     let seconds = options.seconds.to_string();
     let topology = Topology::of(1).flag("--quota-backend-bytes=68719476736");
-    let mut cluster = Cluster::start(lab, Server::SYNOD, topology).await?;
+    let mut cluster = Cluster::start(lab, server, topology).await?;
     let endpoints = cluster.endpoints();
     let filled = load::start(
         generator,
@@ -97,61 +134,46 @@ async fn measure(options: &Options, generator: &Path, lab: &Lab) -> Result<Strin
     let (put_during, get_during) =
         pair(generator, &endpoints, &run("put"), &get(), Some(&endpoints)).await?;
 
-    let mut text = format!("Measured on {}.\n\n", document::machine());
-    let mib = |bytes: u64| bytes >> 20;
-    text.push_str("| what | figure |\n|---|--:|\n");
-    writeln!(text, "| data: keys x value | {keys} x 1 KiB |")?;
-    writeln!(
-        text,
-        "| written at | {:.0} puts/s |",
-        filled.operations_per_second
-    )?;
-    writeln!(
-        text,
-        "| data directory | {} MiB |",
-        mib(folder_bytes(&cluster.nodes()[0].spec.data_dir)?)
-    )?;
-    writeln!(
-        text,
-        "| peak memory while it was written | {} MiB |",
-        mib(after_fill)
-    )?;
-    writeln!(
-        text,
-        "| restart until the first write was acknowledged | {:.2} s |",
-        restart.as_secs_f64()
-    )?;
-    writeln!(
-        text,
-        "| memory after the restart | {} MiB |",
-        mib(after_restart)
-    )?;
-    writeln!(
-        text,
-        "| peak memory at the end | {} MiB |",
-        mib(usage::peak_memory(&mut cluster)?)
-    )?;
-    for (name, figures) in [
-        ("put, 8 clients, before", &put_before),
-        ("get, 8 clients, before", &get_before),
+    let mib = |bytes: u64| format!("{} MiB", bytes >> 20);
+    let mut rows: Vec<Row> = vec![
+        ("data: keys x value".into(), format!("{keys} x 1 KiB")),
         (
-            "put, 8 clients, while the history is compacted",
-            &put_during,
+            "written at".into(),
+            format!("{:.0} puts/s", filled.operations_per_second),
         ),
         (
-            "get, 8 clients, while the history is compacted",
-            &get_during,
+            "data directory".into(),
+            mib(folder_bytes(&cluster.nodes()[0].spec.data_dir)?),
         ),
+        ("peak memory while it was written".into(), mib(after_fill)),
+        (
+            "restart until the first write was acknowledged".into(),
+            format!("{:.2} s", restart.as_secs_f64()),
+        ),
+        ("memory after the restart".into(), mib(after_restart)),
+        (
+            "peak memory at the end".into(),
+            mib(usage::peak_memory(&mut cluster)?),
+        ),
+    ];
+    let during = "while the history is compacted";
+    for (kind, when, figures) in [
+        ("put", "before", &put_before),
+        ("get", "before", &get_before),
+        ("put", during, &put_during),
+        ("get", during, &get_during),
     ] {
-        writeln!(
-            text,
-            "| {name}: rate; p99; longest | {:.0}/s; {:.2} ms; {:.1} ms |",
-            figures.operations_per_second,
-            Duration::from_micros(figures.p99_us).as_secs_f64() * 1e3,
-            Duration::from_micros(figures.max_us).as_secs_f64() * 1e3,
-        )?;
+        rows.push((
+            format!("{kind}, 8 clients, {when}: rate; p99; longest"),
+            format!(
+                "{:.0}/s; {:.2} ms; {:.1} ms",
+                figures.operations_per_second,
+                Duration::from_micros(figures.p99_us).as_secs_f64() * 1e3,
+                Duration::from_micros(figures.max_us).as_secs_f64() * 1e3,
+            ),
+        ));
     }
-    Ok(text)
+    Ok(rows)
 }
 
 /// A stream of puts and one of gets at the same time, with a compaction to the newest revision in between.
