@@ -99,6 +99,27 @@ pub struct SnapshotMeta {
     pub membership: Membership,
 }
 
+/// The members before the first `Config` entry, which no state machine knows from its entries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InitialMembers(Membership);
+
+impl InitialMembers {
+    /// These members.
+    #[must_use]
+    pub fn of(members: Membership) -> Self {
+        Self(members)
+    }
+
+    /// Fills in the membership where the state machine has seen none.
+    #[must_use]
+    pub fn complete(&self, mut meta: SnapshotMeta) -> SnapshotMeta {
+        if meta.membership.members().is_empty() {
+            meta.membership = self.0.clone();
+        }
+        meta
+    }
+}
+
 /// The data of an [`EntryKind::Config`] entry: the whole membership after it, so that none has to be
 /// computed from a history that may have been compacted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]

@@ -117,7 +117,9 @@ pub use self::core::{paxos::MultiPaxos, raft::Raft};
 pub use algorithm::{Algorithm, UnknownAlgorithm};
 pub use config::{ConfigError, CoreConfig, Priority, Restored};
 pub use consensus::Consensus;
-pub use entry::{ConfigCommand, DecodeError, Entry, EntryFields, EntryKind, SnapshotMeta};
+pub use entry::{
+    ConfigCommand, DecodeError, Entry, EntryFields, EntryKind, InitialMembers, SnapshotMeta,
+};
 pub use input::{Change, Input, MemberChange, Proposal, ReadContext, ReadMode};
 pub use membership::{Membership, MembershipError};
 pub use message::{AppendOutcome, Body, ForwardToken, Handover, Message, TransferEpoch};

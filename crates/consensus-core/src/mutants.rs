@@ -89,12 +89,16 @@ pub enum Mutant {
     Phase1OneShort,
     /// P5: slots after a configuration are proposed before it is chosen.
     SlotsPastOpenConfig,
+    /// S1: the driver sends at once what vouches for writes that aren't durable yet.
+    AckNotHeldBack,
+    /// S2: a read joins a round that is under way.
+    ReadJoinsOlderRound,
 }
 
 #[cfg(feature = "mutants")]
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 41] = [
+    pub const ALL: [Self; 43] = [
         Self::PreVoteWithoutCatchUp,
         Self::StaleLeaderNotTold,
         Self::LeaderWithoutStepDown,
@@ -136,6 +140,8 @@ impl Mutant {
         Self::AcceptBelowPromise,
         Self::Phase1OneShort,
         Self::SlotsPastOpenConfig,
+        Self::AckNotHeldBack,
+        Self::ReadJoinsOlderRound,
     ];
 }
 

@@ -35,4 +35,4 @@ pub use error::{LogError, LogFailure, OpenError};
 pub use log::{CompletionSink, Log, LogConfig};
 pub use metrics::{Metrics, MetricsSnapshot, SYNC_BUCKETS_US};
 pub use replay::{GroupState, Recovered, TornTail};
-pub use restart::{InitialMembers, Restart, RestartError, first_writes};
+pub use restart::{Restart, RestartError, first_writes};

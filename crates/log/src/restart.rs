@@ -1,6 +1,6 @@
 //! From what the disk kept to what a core starts from: log and state machine are checked against each other.
 
-use synod_consensus_core::{HardState, Membership, Restored, SnapshotMeta, Write};
+use synod_consensus_core::{HardState, InitialMembers, Restored, SnapshotMeta, Write};
 use synod_types::LogPosition;
 
 use crate::replay::GroupState;
@@ -28,27 +28,6 @@ pub enum RestartError {
         /// The state machine's position.
         applied: LogPosition,
     },
-}
-
-/// The members before the first `Config` entry, which no state machine knows from its entries.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InitialMembers(Membership);
-
-impl InitialMembers {
-    /// These members.
-    #[must_use]
-    pub fn of(members: Membership) -> Self {
-        Self(members)
-    }
-
-    /// Fills in the membership where the state machine has seen none.
-    #[must_use]
-    pub fn complete(&self, mut meta: SnapshotMeta) -> SnapshotMeta {
-        if meta.membership.members().is_empty() {
-            meta.membership = self.0.clone();
-        }
-        meta
-    }
 }
 
 /// What a group goes on from.
@@ -87,7 +66,7 @@ impl Restart {
             let applied = applied.last;
             return Err(RestartError::LogLost { applied });
         }
-        let initial = InitialMembers(start.membership.clone());
+        let initial = InitialMembers::of(start.membership.clone());
         let applied = initial.complete(applied);
         let first = if is_new {
             HardState::at(&start)
@@ -116,6 +95,7 @@ pub fn first_writes(start: SnapshotMeta) -> [Write; 2] {
 
 #[cfg(test)]
 mod tests {
+    use synod_consensus_core::Membership;
     use synod_types::{Ballot, Index, NodeId};
 
     use super::*;

@@ -5,8 +5,7 @@ use std::mem;
 use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
-use synod_consensus_core::{Entry, EntryKind, SnapshotMeta};
-use synod_log::InitialMembers;
+use synod_consensus_core::{Entry, EntryKind, InitialMembers, SnapshotMeta};
 use synod_runtime::clock;
 use synod_types::{Index, NodeId};
 use tokio::sync::oneshot;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use synod_consensus_core::{Algorithm, CoreConfig, Membership};
+use synod_replica_core::Bounds;
 use synod_types::{ClusterId, GroupId};
 
 /// One group's replica in this process.
@@ -99,6 +100,16 @@ pub struct Compaction {
     pub persist_bytes: u64,
     /// The engine is flushed when anything was applied and so much time passed. Default 30 s.
     pub persist_interval: Duration,
+}
+
+impl Compaction {
+    pub(crate) fn bounds(&self) -> Bounds {
+        Bounds {
+            max_entries: self.max_entries,
+            max_bytes: self.max_bytes,
+            keep_entries: self.keep_entries,
+        }
+    }
 }
 
 impl Default for Compaction {

@@ -1,44 +1,39 @@
 //! One group's driver: the task that owns the core.
 //!
-//! It takes whatever has gathered in its inbox, steps the core with all of it, and then does what the core says. The order
-//! in [`Driver::carry_out`] is what safety rests on:
-//! 1. publish commit index and lease, before anything that reveals them leaves;
-//! 2. hand the writes to the log;
-//! 3. queue the messages that need no disk for the peers (they leave while the log syncs);
-//! 4. hold back the messages that vouch for the writes, until the log says that they are durable;
-//! 5. hand committed entries to the apply thread;
-//! 6. answer reads, dropped proposals, role changes.
+//! It takes whatever has gathered in its inbox, steps the core with all of it, and then does what the core says, in the
+//! order of `synod_replica_core::drain`, on which safety rests.
 
-mod compaction;
-mod outgoing;
 mod proposals;
 mod reads;
+mod shell;
 mod stages;
 mod transfers;
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use synod_consensus_core::{Body, Consensus, Input, Message, Ready, Role, RoleChange, Write};
+use synod_consensus_core::{Consensus, Input, RoleChange};
 use synod_log::Log;
+use synod_replica_core::{
+    Compactor, Outbox, ReadRounds, Shell as _, brings_entries, drain, persisted,
+};
 use synod_runtime::clock;
-use synod_runtime::task::{self, AbortHandle};
-use synod_types::{GroupId, NodeId, Tick, WriteSeq};
+use synod_runtime::task::AbortHandle;
+use synod_types::{GroupId, NodeId, Tick};
 
-pub(crate) use self::compaction::Compactor;
 use self::proposals::Held;
-use self::reads::Reads;
+use self::shell::Unwritten;
 use self::stages::Sampler;
 use self::transfers::Transfers;
 use crate::apply::ApplyQueue;
 use crate::clock::TickClock;
-use crate::config::Snapshots;
+use crate::config::{Compaction, Snapshots};
 use crate::error::Fault;
 use crate::inbox::{Event, Gathered};
 use crate::metrics::Metrics;
+use crate::readers::Reader;
 use crate::shared::Shared;
-use crate::snapshot::{Fetch, SnapshotServer};
+use crate::snapshot::SnapshotServer;
 use crate::state_machine::StateMachine;
 use crate::transport::Transport;
 
@@ -63,6 +58,7 @@ pub(crate) struct Parts<S: StateMachine> {
     pub(crate) snapshots: Arc<SnapshotServer>,
     pub(crate) snapshot_config: Snapshots,
     pub(crate) compactor: Compactor,
+    pub(crate) compaction: Compaction,
     pub(crate) metrics: Metrics,
     /// Where the numbers of this node's requests begin: random, so that none is used twice (see `RequestId`).
     pub(crate) first_request: u64,
@@ -80,18 +76,17 @@ pub(crate) struct Driver<S: StateMachine> {
     snapshots: Arc<SnapshotServer>,
     snapshot_config: Snapshots,
     compactor: Compactor,
+    compaction: Compaction,
     metrics: Metrics,
+    heartbeat: Duration,
     role: RoleChange,
     held: Held<S::Output>,
-    reads: Reads,
+    reads: ReadRounds<Reader>,
     transfers: Transfers,
     sampler: Sampler,
     next_request: u64,
-    /// Messages that wait for the log, oldest first. Bounded by the core: one acknowledgement a Ready.
-    unsent: VecDeque<(WriteSeq, Vec<Message>)>,
-    persisted: WriteSeq,
-    /// Writes that the log had no room for, oldest first: they go before any others.
-    unwritten: VecDeque<(WriteSeq, Vec<Write>)>,
+    outbox: Outbox,
+    unwritten: Unwritten,
     fetching: Option<AbortHandle>,
     last_tick: Tick,
     status_at: Option<Instant>,
@@ -126,16 +121,17 @@ impl<S: StateMachine> Driver<S> {
             snapshots: parts.snapshots,
             snapshot_config: parts.snapshot_config,
             compactor: parts.compactor,
+            compaction: parts.compaction,
             metrics: parts.metrics,
+            heartbeat: parts.heartbeat,
             role,
             held: Held::default(),
-            reads: Reads::new(parts.heartbeat),
+            reads: ReadRounds::default(),
             transfers: Transfers::default(),
             sampler: Sampler::default(),
             next_request: parts.first_request,
-            unsent: VecDeque::new(),
-            persisted: WriteSeq::ZERO,
-            unwritten: VecDeque::new(),
+            outbox: Outbox::default(),
+            unwritten: Unwritten::new(),
             fetching: None,
             last_tick: Tick::ZERO,
             status_at: None,
@@ -202,14 +198,16 @@ impl<S: StateMachine> Driver<S> {
         if gathered.stop {
             return Turn::Stop;
         }
-        self.completions(gathered);
+        if let Err(fault) = self.completions(gathered) {
+            return Turn::Fail(fault);
+        }
         self.messages(gathered);
         for event in gathered.events.drain(..) {
             self.event(event);
         }
         self.held
             .take(&mut gathered.proposals, &mut gathered.changes);
-        self.reads.take(&mut gathered.reads);
+        self.take_reads(&mut gathered.reads);
         self.transfers.take(&mut gathered.transfers);
         let tick = self.tick();
         if tick > self.last_tick || tick >= self.core.deadline() {
@@ -238,25 +236,16 @@ impl<S: StateMachine> Driver<S> {
         self.clock.tick_at(self.now)
     }
 
-    /// Steps an input whose refusal needs no answer: it had no effect.
-    fn step(&mut self, input: Input) {
-        let tick = self.tick();
-        if let Err(rejected) = self.core.step(tick, input) {
-            tracing::debug!(group = %self.group, %rejected, "the core refused an input");
-        }
-    }
-
     /// What the log and the apply thread have done.
-    fn completions(&mut self, gathered: &mut Gathered<S::Output>) {
+    fn completions(&mut self, gathered: &mut Gathered<S::Output>) -> Result<(), Fault> {
         if let Some(seq) = gathered.persisted.take() {
-            self.persisted = self.persisted.max(seq);
-            self.step(Input::Persisted(seq));
             self.sampler.persisted(seq, self.now, &self.metrics);
-            self.send_durable();
+            persisted(self, seq)?;
         }
         if let Some(index) = gathered.applied.take() {
             self.step(Input::Applied(index));
         }
+        Ok(())
     }
 
     fn messages(&mut self, gathered: &mut Gathered<S::Output>) {
@@ -308,81 +297,15 @@ impl<S: StateMachine> Driver<S> {
 
     /// Does all that the core wants done.
     fn drain(&mut self) -> Result<(), Fault> {
-        self.write(None)?;
-        while let Some(ready) = self.core.ready() {
-            self.carry_out(ready)?;
-        }
-        // The lease moves with heartbeats, which may leave nothing else to do.
-        self.publish_lease();
-        Ok(())
-    }
-
-    /// The order that the module's documentation gives.
-    fn carry_out(&mut self, ready: Ready) -> Result<(), Fault> {
-        self.publish_lease();
-        let commit = self.core.commit();
-        self.shared.published.set_commit(commit);
-        self.sampler.written(&ready.writes, ready.seq);
-        if !ready.writes.is_empty() {
-            self.write(Some((ready.seq, ready.writes)))?;
-        }
-        for message in ready.messages {
-            self.send(message);
-        }
-        if !ready.messages_after_persist.is_empty() {
-            self.unsent
-                .push_back((ready.seq, ready.messages_after_persist));
-            self.send_durable();
-        }
-        if !ready.committed.is_empty() {
-            self.metrics.committed(commit);
-            self.compactor.committed(&ready.committed);
-            self.sampler
-                .committed(commit, self.now, &self.shared, &self.metrics);
-            self.queue.push_entries(ready.committed);
-        }
-        if let Some(role) = ready.role {
-            self.role_changed(role);
-        }
-        self.answer_reads(ready.reads, ready.failed_reads);
-        self.dropped(ready.dropped);
-        if let Some(install) = ready.install {
-            let fetch = Fetch {
-                group: self.group,
-                config: self.snapshot_config.clone(),
-                transport: Arc::clone(&self.transport),
-                queue: Arc::clone(&self.queue),
-                shared: Arc::clone(&self.shared),
-                metrics: self.metrics.clone(),
-            };
-            // Reports its end to the inbox. Aborted with the driver.
-            let task = task::spawn("synod-snapshot-fetch", fetch.run(*install));
-            self.fetching = Some(task.abort_handle());
-        }
-        Ok(())
-    }
-
-    fn publish_lease(&self) {
-        self.shared.published.set_lease(self.core.lease_until());
-    }
-
-    fn role_changed(&mut self, role: RoleChange) {
-        let changed = self.role.leader != role.leader;
-        self.role = role;
-        self.status_due = true;
-        let leads = role.role == Role::Leader;
-        self.metrics.leadership(role.leader, leads, changed);
-        self.transfers.leader_is(role.leader);
-        if changed {
-            tracing::info!(group = %self.group, leader = ?role.leader, ballot = %role.ballot, "leader changed");
-            self.sampler.forget();
-        }
+        self.write_queued()?;
+        drain(self)
     }
 
     fn compact(&mut self) {
         let applied = self.shared.published.applied();
         let pinned = || self.snapshots.oldest();
-        if let Some(index) = self.compactor.due(applied, pinned) {
+        let bounds = self.compaction.bounds();
+        if let Some(index) = self.compactor.due(&bounds, applied, pinned) {
             // The core only forgets what it knows to be applied.
             self.step(Input::Applied(applied));
             self.step(Input::Compact(index));
@@ -405,34 +328,6 @@ impl<S: StateMachine> Driver<S> {
             self.metrics.pending(self.shared.load.proposals());
             self.shared.published.set_status(self.core.status());
         }
-    }
-}
-
-/// Whether a follower would get more to apply by it. What a candidate is told of slots is not refused: without a leader the
-/// backlog only shrinks.
-fn brings_entries(body: &Body) -> bool {
-    match body {
-        Body::Append { entries, .. } | Body::Accept { entries, .. } => !entries.is_empty(),
-        Body::PreVote { .. }
-        | Body::PreVoteReply { .. }
-        | Body::Vote { .. }
-        | Body::VoteReply { .. }
-        | Body::AppendReply { .. }
-        | Body::Commit { .. }
-        | Body::Heartbeat { .. }
-        | Body::HeartbeatReply { .. }
-        | Body::Snapshot { .. }
-        | Body::TimeoutNow { .. }
-        | Body::Prepare { .. }
-        | Body::Promise { .. }
-        | Body::Nack
-        | Body::Accepted { .. }
-        | Body::Gap { .. }
-        | Body::Forward { .. }
-        | Body::ForwardChange { .. }
-        | Body::ForwardRejected { .. }
-        | Body::ReadIndex { .. }
-        | Body::ReadIndexReply { .. } => false,
     }
 }
 

@@ -10,9 +10,10 @@ use std::thread;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use synod_consensus_core::{Consensus, Message};
-use synod_log::{GroupState, InitialMembers, Log, Restart};
+use synod_consensus_core::{Consensus, InitialMembers, Message};
+use synod_log::{GroupState, Log, Restart};
 use synod_proto::replica::v1::peer_server::PeerServer;
+use synod_replica_core::Compactor;
 use synod_rpc::{Listener, Running, Server, ServerConfig};
 use synod_runtime::executor::{Executor, ExecutorError};
 use synod_runtime::task::JoinHandle;
@@ -24,7 +25,7 @@ use crate::apply::{Applier, ApplyQueue, Control};
 use crate::clock::TickClock;
 use crate::completions::{Completions, LogListener};
 use crate::config::ReplicaConfig;
-use crate::driver::{Compactor, Driver, Parts as DriverParts};
+use crate::driver::{Driver, Parts as DriverParts};
 use crate::error::{Fault, with_causes};
 use crate::handle::ReplicaHandle;
 use crate::inbox::{Event, Inbox};
@@ -162,12 +163,8 @@ impl<O: Send + 'static> Replica<O> {
             shared: Arc::clone(&shared),
             snapshots: Arc::clone(&snapshots),
             snapshot_config: config.snapshots.clone(),
-            compactor: Compactor::new(
-                config.compaction.clone(),
-                initial.clone(),
-                begun.start,
-                applied,
-            ),
+            compactor: Compactor::new(initial.clone(), begun.start, applied),
+            compaction: config.compaction.clone(),
             metrics: metrics.clone(),
             // Half of the range is left for counting.
             first_request: random::u64() >> 1,

@@ -6,6 +6,7 @@
 
 mod applier;
 mod compactor;
+mod hands;
 mod inbox;
 mod lifecycle;
 mod log_thread;
@@ -17,18 +18,20 @@ mod turn;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use synod_consensus_core::{Consensus, CoreConfig, Entry, Message, RoleChange, SnapshotMeta};
-use synod_log::{InitialMembers, SimDisk};
+use synod_consensus_core::{
+    Consensus, CoreConfig, Entry, InitialMembers, Message, RoleChange, SnapshotMeta,
+};
+use synod_log::SimDisk;
 use synod_mvcc::View;
-use synod_types::{Index, NodeId, Tick, WriteSeq};
+use synod_replica_core::{Compactor, Outbox, ReadRounds};
+use synod_types::{Index, NodeId, Tick};
 
 pub(crate) use self::applier::Flush;
-pub(crate) use self::compactor::Compactor;
 pub(crate) use self::inbox::{Inbox, Proposed, ReadKind, ReadRequest, ShellEvent, WriteRequest};
 pub(crate) use self::lifecycle::{End, Start};
 use self::log_thread::LogThread;
 use self::proposals::Waiter;
-use self::reads::{Reader, Reads};
+use self::reads::Reader;
 use crate::engine::SimEngine;
 use crate::env::Env;
 use crate::event::Event;
@@ -80,12 +83,13 @@ pub(crate) struct Process {
     held: VecDeque<WriteRequest>,
     pending: BTreeMap<u64, Waiter>,
     next_request: u64,
-    reads: Reads,
+    reads: ReadRounds<ReadRequest>,
     readers: BTreeMap<Index, Vec<Reader>>,
-    unsent: VecDeque<(WriteSeq, Vec<Message>)>,
-    persisted: WriteSeq,
+    outbox: Outbox,
     pub(crate) published: Published,
     pub(crate) compactor: Compactor,
+    /// An operator wants the log cut with the next turn.
+    cut_now: bool,
     pub(crate) views: Vec<OpenView>,
     pub(crate) fetch: Option<Fetch>,
     flushing: bool,

@@ -489,6 +489,22 @@ const EXHIBITS: &[Exhibit] = &[
         &["one-config"],
         20,
     ),
+    (Mutant::AckNotHeldBack, Raft, Storm(Fixed), ACK, 5),
+    (Mutant::AckNotHeldBack, MultiPaxos, Storm(Fixed), ACK, 5),
+    (
+        Mutant::ReadJoinsOlderRound,
+        Raft,
+        Storm(Fixed),
+        &["read-index"],
+        60,
+    ),
+    (
+        Mutant::ReadJoinsOlderRound,
+        MultiPaxos,
+        Storm(Fixed),
+        &["read-index"],
+        60,
+    ),
 ];
 
 /// What finds a mutant, and in which seed, counted from one.

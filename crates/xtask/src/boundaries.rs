@@ -15,7 +15,7 @@ const LAYERS: [&[&str]; 7] = [
         "synod-protoc",
     ],
     &["synod-consensus-core", "synod-engine", "synod-rpc"],
-    &["synod-log", "synod-mvcc"],
+    &["synod-log", "synod-mvcc", "synod-replica-core"],
     &["synod-replica", "synod-simulation"],
     // The services: they know each other by their contracts only.
     &["synod-consensus"],

@@ -176,10 +176,11 @@ fn what_gathers_during_a_sync_shares_the_next_one_and_completes_in_order() {
     expected.extend((2..=50).map(|seq| Report::Persisted(1 + seq % 3, seq)));
     expected.push(Report::Persisted(9, 51));
     assert_eq!(seen, expected);
-    // The sync that was under way, and one for all the others.
-    assert_eq!(
-        (disk.disk.writes(), disk.disk.syncs()),
-        (writes + 1, syncs + 2)
+    // The sync that was under way, and one for all the others; then a mark, if the log was idle for long enough meanwhile.
+    let (written, synced) = (disk.disk.writes() - writes, disk.disk.syncs() - syncs);
+    assert!(
+        matches!((written, synced), (1, 2) | (2, 3)),
+        "{written} writes, {synced} syncs"
     );
     assert_eq!(log.metrics().pending_bytes, 0);
 }

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use synod_consensus_core::{Input, MemberChange, Proposal, Rejected, Role};
+use synod_replica_core::is_transient;
 use synod_types::RequestId;
 
 use super::Driver;
@@ -74,29 +75,6 @@ impl<O> Held<O> {
             self.earliest = None;
             self.reason = None;
         }
-    }
-}
-
-/// Refusals that pass by themselves: the proposal certainly was not appended, and may be made again.
-pub(super) fn is_transient(rejected: Rejected) -> bool {
-    match rejected {
-        Rejected::NoLeader
-        | Rejected::NotLeader { .. }
-        | Rejected::Overloaded
-        | Rejected::LeaderNotReady
-        | Rejected::Transferring
-        | Rejected::TimedOut => true,
-        Rejected::TooLarge
-        | Rejected::ConfigChangeInFlight
-        | Rejected::LearnerNotReady
-        | Rejected::UnhealthyQuorum
-        | Rejected::InvalidChange(_)
-        | Rejected::InvalidTransfer { .. }
-        | Rejected::LeaseExpired
-        | Rejected::CannotCampaign
-        | Rejected::Removed
-        | Rejected::InvalidMessage
-        | Rejected::Failed => false,
     }
 }
 
@@ -235,25 +213,23 @@ impl<S: StateMachine> Driver<S> {
         self.shared.pending.add(seq, std::iter::once(waiter));
     }
 
-    /// The core says that these certainly were not appended, and never will be.
-    pub(super) fn dropped(&mut self, dropped: Vec<(RequestId, Rejected)>) {
-        for (id, reason) in dropped {
-            // Only this node's own waiters are here, but the answer came over the wire.
-            let waiter = (id.node == self.node)
-                .then(|| self.shared.pending.remove(id.seq))
-                .flatten();
-            let Some(waiter) = waiter else {
-                continue;
-            };
-            if !is_transient(reason) {
-                self.shared.load.release_proposal(waiter.bytes);
-                self.metrics.proposal_failed();
-                waiter.answer(Err(ProposeError::Rejected(reason)));
-                continue;
-            }
-            self.held.reason = Some(reason);
-            self.hold_again(waiter, reason);
+    /// The core says that this certainly was not appended, and never will be.
+    pub(super) fn dropped_request(&mut self, id: RequestId, reason: Rejected) {
+        // Only this node's own waiters are here, but the answer came over the wire.
+        let waiter = (id.node == self.node)
+            .then(|| self.shared.pending.remove(id.seq))
+            .flatten();
+        let Some(waiter) = waiter else {
+            return;
+        };
+        if !is_transient(reason) {
+            self.shared.load.release_proposal(waiter.bytes);
+            self.metrics.proposal_failed();
+            waiter.answer(Err(ProposeError::Rejected(reason)));
+            return;
         }
+        self.held.reason = Some(reason);
+        self.hold_again(waiter, reason);
     }
 
     fn hold_again(&mut self, waiter: Waiter<S::Output>, reason: Rejected) {

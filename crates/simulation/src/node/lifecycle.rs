@@ -9,12 +9,12 @@ use synod_log::{
     CoreConfig as LogConfig, Crash, LogCore, MIN_SEGMENT_BYTES, OpenError, Restart, SimDisk,
     SyncMode,
 };
-use synod_types::{LogPosition, NodeId, Tick, WriteSeq};
+use synod_replica_core::{Compactor, Outbox, ReadRounds};
+use synod_types::{LogPosition, NodeId, Tick};
 
 use super::log_thread::{GROUP, LogThread};
-use super::reads::Reads;
 use super::restore::restore;
-use super::{Compactor, Inbox, Node, NodeState, Process, Published};
+use super::{Inbox, Node, NodeState, Process, Published};
 use crate::choices::{Stream, mix};
 use crate::disk_model::DurableLog;
 use crate::engine::SimEngine;
@@ -143,7 +143,7 @@ impl Node {
         } = restore(&mut log, group, applied, &self.bootstrap)?;
         self.epoch += 1;
         self.config.seed = mix(mix(env.plan.seed ^ self.id.get()) ^ self.epoch);
-        let start = restored.start.last.index;
+        let (start, applied) = (restored.start.last.index, restored.applied.last.index);
         let algorithm = env.checks.algorithm;
         let core = algorithm.start(self.config.clone(), restored, self.now(env));
         let core = core
@@ -175,12 +175,12 @@ impl Node {
             pending: BTreeMap::new(),
             // As random numbers would be: no two processes use the same.
             next_request: self.epoch << 32,
-            reads: Reads::default(),
+            reads: ReadRounds::default(),
             readers: BTreeMap::new(),
-            unsent: VecDeque::new(),
-            persisted: WriteSeq::ZERO,
+            outbox: Outbox::default(),
             published: Published::default(),
-            compactor: Compactor::new(start),
+            compactor: Compactor::new(initial.clone(), start, applied),
+            cut_now: false,
             views: Vec::new(),
             fetch: None,
             flushing: false,

@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use synod_consensus_core::mutants::{Mutant, is_active};
 use synod_consensus_core::{Input, MemberChange, Proposal, Rejected, Role};
+use synod_replica_core::is_transient;
 use synod_types::RequestId;
 
 use super::inbox::{Proposed, WriteRequest};
@@ -32,29 +33,6 @@ impl WriteRequest {
             Proposed::Command(command) => Some(command.op),
             Proposed::Members(_) => None,
         }
-    }
-}
-
-/// Refusals that pass by themselves: the proposal certainly was not appended, and may be made again.
-pub(super) fn is_transient(rejected: Rejected) -> bool {
-    match rejected {
-        Rejected::NoLeader
-        | Rejected::NotLeader { .. }
-        | Rejected::Overloaded
-        | Rejected::LeaderNotReady
-        | Rejected::Transferring
-        | Rejected::TimedOut => true,
-        Rejected::TooLarge
-        | Rejected::ConfigChangeInFlight
-        | Rejected::LearnerNotReady
-        | Rejected::UnhealthyQuorum
-        | Rejected::InvalidChange(_)
-        | Rejected::InvalidTransfer { .. }
-        | Rejected::LeaseExpired
-        | Rejected::CannotCampaign
-        | Rejected::Removed
-        | Rejected::InvalidMessage
-        | Rejected::Failed => false,
     }
 }
 

@@ -1,13 +1,11 @@
 //! Reads: those that wait at the same time share a round, lost ones are asked again, and each is served when the state
 //! machine has what it needs.
 
-use std::collections::BTreeMap;
-
-use synod_consensus_core::{Input, ReadContext, ReadMode, ReadState, Rejected, Role};
+use synod_consensus_core::{ReadContext, ReadMode, ReadState, Rejected, Role};
+use synod_replica_core::Moment;
 use synod_types::Index;
 
 use super::inbox::{ReadKind, ReadRequest};
-use super::proposals::is_transient;
 use super::turn::Turn;
 use super::{Node, Process};
 use crate::command::OpId;
@@ -16,20 +14,21 @@ use crate::event::Answer;
 use crate::invariants::{Check, SHELL_CONTRACT};
 use crate::time::{TICK_US, Time};
 
-/// Rounds under way at once; later reads wait for the next.
-const MAX_ROUNDS: usize = 32;
+impl synod_replica_core::Reader for ReadRequest {
+    type Time = Time;
 
-#[derive(Default)]
-pub(super) struct Reads {
-    index: Vec<ReadRequest>,
-    lease: Vec<ReadRequest>,
-    rounds: BTreeMap<u64, Round>,
-    next: u64,
+    fn deadline(&self) -> Time {
+        self.deadline
+    }
 }
 
-struct Round {
-    readers: Vec<ReadRequest>,
-    issued: Time,
+impl ReadRequest {
+    pub(super) fn mode(&self) -> ReadMode {
+        match self.kind {
+            ReadKind::Lease => ReadMode::Lease,
+            ReadKind::Linearizable | ReadKind::Serializable => ReadMode::Index,
+        }
+    }
 }
 
 /// A confirmed read that only waits for the apply thread.
@@ -37,21 +36,6 @@ struct Round {
 pub(super) struct Reader {
     op: OpId,
     deadline: Time,
-}
-
-impl Reads {
-    pub(super) fn take(&mut self, reads: Vec<ReadRequest>) {
-        for read in reads {
-            match read.kind {
-                ReadKind::Lease => self.lease.push(read),
-                ReadKind::Linearizable | ReadKind::Serializable => self.index.push(read),
-            }
-        }
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.index.is_empty() && self.lease.is_empty() && self.rounds.is_empty()
-    }
 }
 
 impl Node {
@@ -140,56 +124,23 @@ impl Process {
 impl Turn<'_> {
     /// Starts rounds for what waits. Returns how many.
     pub(super) fn issue_reads(&mut self, env: &mut Env) -> Check<usize> {
-        if self.process.role.leader.is_none() {
-            return Ok(0);
-        }
-        let lease = std::mem::take(&mut self.process.reads.lease);
-        let mut issued = self.issue(env, ReadMode::Lease, lease);
-        let index = std::mem::take(&mut self.process.reads.index);
-        issued += self.issue(env, ReadMode::Index, index);
+        let at = self.moment(env);
+        let process = &mut *self.process;
+        let has_leader = process.role.leader.is_some();
+        let mut refused = Vec::new();
+        let issued = process
+            .reads
+            .issue(process.core.as_mut(), has_leader, &at, &mut refused);
+        refuse(env, refused);
         Ok(issued)
     }
 
-    fn issue(&mut self, env: &mut Env, mode: ReadMode, readers: Vec<ReadRequest>) -> usize {
-        if readers.is_empty() {
-            return 0;
-        }
-        if self.process.reads.rounds.len() >= MAX_ROUNDS {
-            self.process.reads.index.extend(readers);
-            return 0;
-        }
-        let ctx = self.process.reads.next;
-        self.process.reads.next += 1;
-        let input = Input::Read {
-            ctx: ReadContext(ctx),
-            mode,
-        };
-        match self.process.core.step(self.tick, input) {
-            Ok(()) => {
-                let issued = env.now;
-                self.process
-                    .reads
-                    .rounds
-                    .insert(ctx, Round { readers, issued });
-                1
-            }
-            Err(Rejected::LeaseExpired) => self.issue(env, ReadMode::Index, readers),
-            Err(reason) => {
-                self.refused(env, readers, reason);
-                0
-            }
-        }
-    }
-
-    /// Reads change nothing: they are asked again until their deadline, where that may help.
-    fn refused(&mut self, env: &mut Env, readers: Vec<ReadRequest>, reason: Rejected) {
-        if is_transient(reason) || reason == Rejected::LeaseExpired {
-            // With the next tick.
-            self.process.reads.index.extend(readers);
-        } else {
-            for read in readers {
-                env.answer(read.op, Answer::Refused);
-            }
+    fn moment(&self, env: &Env) -> Moment<Time> {
+        Moment {
+            tick: self.tick,
+            now: env.now,
+            lost_at: env.now + env.plan.heartbeat_ticks * 3 * TICK_US,
+            retry_at: env.now + TICK_US,
         }
     }
 
@@ -200,44 +151,26 @@ impl Turn<'_> {
         failed: Vec<(ReadContext, Rejected)>,
     ) -> Check {
         for ReadState { ctx, index } in confirmed {
-            let Some(round) = self.process.reads.rounds.remove(&ctx.0) else {
-                continue;
-            };
-            for read in round.readers {
+            for read in self.process.reads.confirmed(ctx) {
                 env.checks.on_read(self.id, index, read.floor)?;
                 self.process.wait(env, index, Reader::of(&read))?;
             }
         }
+        let at = self.moment(env);
+        let mut refused = Vec::new();
         for (ctx, reason) in failed {
-            if let Some(round) = self.process.reads.rounds.remove(&ctx.0) {
-                self.refused(env, round.readers, reason);
-            }
+            self.process.reads.failed(ctx, reason, &at, &mut refused);
         }
+        refuse(env, refused);
         Ok(())
     }
 
     /// Once a tick: asks again where an answer got lost, and gives up on what is late.
     pub(super) fn expire_reads(&mut self, env: &mut Env) {
         let now = env.now;
-        let patience = env.plan.heartbeat_ticks * 3 * TICK_US;
-        let reads = &mut self.process.reads;
-        if self.process.role.role != Role::Leader {
-            // A leader's own rounds ride on its heartbeats and can't get lost.
-            let lost = reads
-                .rounds
-                .extract_if(.., |_, round| now >= round.issued + patience);
-            let lost: Vec<ReadRequest> = lost.flat_map(|(_, round)| round.readers).collect();
-            reads.index.extend(lost);
-        }
-        let rounds = reads.rounds.values_mut().map(|round| &mut round.readers);
-        let mut late = Vec::new();
-        for readers in rounds.chain([&mut reads.index, &mut reads.lease]) {
-            late.extend(
-                readers
-                    .extract_if(.., |read| read.deadline <= now)
-                    .map(|read| read.op),
-            );
-        }
+        let leads = self.process.role.role == Role::Leader;
+        let late = self.process.reads.expire(now, leads);
+        let mut late: Vec<OpId> = late.into_iter().map(|read| read.op).collect();
         for readers in self.process.readers.values_mut() {
             late.extend(
                 readers
@@ -251,5 +184,11 @@ impl Turn<'_> {
         for op in late {
             env.answer(op, Answer::Refused);
         }
+    }
+}
+
+fn refuse(env: &mut Env, refused: Vec<(ReadRequest, Rejected)>) {
+    for (read, _) in refused {
+        env.answer(read.op, Answer::Refused);
     }
 }

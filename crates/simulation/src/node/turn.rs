@@ -1,16 +1,15 @@
 //! The driver's turn, in the order of `synod_replica::driver`: what the log and the apply thread have done, messages,
 //! other events, time, proposals, reads, then everything that the core wants done, and at last compaction.
 
-use synod_consensus_core::{
-    Body, ConfigCommand, EntryKind, Input, Message, Ready, Rejected, Role, Write,
-};
+use synod_consensus_core::{Body, Input, Message, Rejected, Role, Write};
+use synod_replica_core::{brings_entries, drain, persisted};
 use synod_types::Tick;
 
+use super::hands::Hands;
 use super::{End, Node, NodeState, Process, ShellEvent};
 use crate::env::Env;
 use crate::event::Event;
 use crate::invariants::{Check, Lease, is_forbidden};
-use crate::snapshot::Fetch;
 use crate::time::Time;
 use crate::words;
 
@@ -40,8 +39,9 @@ impl Node {
         turn.events(env)?;
         let process = &mut *turn.process;
         process.held.extend(process.inbox.writes.drain(..));
-        let reads = std::mem::take(&mut process.inbox.reads);
-        process.reads.take(reads);
+        for read in process.inbox.reads.drain(..) {
+            process.reads.add(read.mode(), read);
+        }
         if tick > process.last_tick || tick >= process.core.deadline() {
             process.last_tick = tick;
             turn.step(env, Input::Tick);
@@ -151,9 +151,7 @@ impl Turn<'_> {
 
     fn completions(&mut self, env: &mut Env) -> Check {
         if let Some(seq) = self.process.inbox.persisted.take() {
-            self.process.persisted = self.process.persisted.max(seq);
-            self.step(env, Input::Persisted(seq));
-            self.send_durable(env)?;
+            persisted(&mut Hands { turn: self, env }, seq)?;
         }
         if let Some(index) = self.process.inbox.applied.take() {
             self.step(env, Input::Applied(index));
@@ -167,10 +165,10 @@ impl Turn<'_> {
             if message.to != self.id {
                 continue;
             }
-            let carries_entries =
-                matches!(&message.body, Body::Append { entries, .. } if !entries.is_empty());
             // The apply thread is behind: to the leader they got lost.
-            if carries_entries && self.process.queue.len() > env.plan.max_apply_backlog {
+            if brings_entries(&message.body)
+                && self.process.queue.len() > env.plan.max_apply_backlog
+            {
                 continue;
             }
             words::received(env, &message);
@@ -218,14 +216,11 @@ impl Turn<'_> {
                 ShellEvent::SnapshotSent { to, ok } => {
                     self.step(env, Input::SnapshotSent { to, ok });
                 }
-                ShellEvent::Flushed(meta) => {
-                    let meta = self.process.initial.complete(meta);
-                    self.process.compactor.flushed(meta);
-                }
+                ShellEvent::Flushed(meta) => self.process.compactor.persisted(meta),
                 ShellEvent::Campaign => self.step(env, Input::Campaign),
                 ShellEvent::WriteFailed(seq) => self.step(env, Input::PersistFailed(seq)),
                 ShellEvent::Unreachable(node) => self.step(env, Input::Unreachable(node)),
-                ShellEvent::Compact => self.process.compactor.force(),
+                ShellEvent::Compact => self.process.cut_now = true,
             }
         }
         Ok(())
@@ -253,70 +248,10 @@ impl Turn<'_> {
 
     /// Does all that the core wants done.
     fn drain(&mut self, env: &mut Env) -> Check {
-        while let Some(ready) = self.process.core.ready() {
-            self.carry_out(env, ready)?;
-        }
-        // The lease moves with heartbeats, which may leave nothing else to do.
-        self.process.published.lease = self.process.core.lease_until();
-        Ok(())
+        drain(&mut Hands { turn: self, env })
     }
 
-    /// In the order of `Driver::carry_out`.
-    fn carry_out(&mut self, env: &mut Env, ready: Ready) -> Check {
-        self.process.published.lease = self.process.core.lease_until();
-        let commit = self.process.core.commit();
-        self.process.published.commit = self.process.published.commit.max(commit);
-        if !ready.writes.is_empty() {
-            let status = self.process.core.status();
-            let leads = (status.role == Role::Leader).then_some((status.ballot, commit));
-            env.checks.on_writes(self.id, &ready.writes, leads)?;
-            self.count_writes(env, &ready.writes);
-            self.append(env, ready.seq, ready.writes);
-        }
-        for message in ready.messages {
-            self.send(env, message)?;
-        }
-        if !ready.messages_after_persist.is_empty() {
-            self.process
-                .unsent
-                .push_back((ready.seq, ready.messages_after_persist));
-            self.send_durable(env)?;
-        }
-        if !ready.committed.is_empty() {
-            let status = self.process.core.status();
-            let new = env
-                .checks
-                .on_committed(self.id, &status, &ready.committed)?;
-            env.counts.commits += new;
-            for entry in &ready.committed {
-                words::committed(env, self.id, entry, &status);
-                if new > 0 && entry.kind == EntryKind::Config {
-                    env.counts.config_changes += 1;
-                    if let Ok(command) = ConfigCommand::decode(entry.data.clone()) {
-                        env.committed_members = command.membership;
-                    }
-                }
-            }
-            self.process.queue.extend(ready.committed);
-            self.process.start_applying(env, self.slot, self.epoch);
-        }
-        if let Some(role) = ready.role {
-            words::role(env, self.id, &role);
-            self.process.role = role;
-        }
-        self.answer_reads(env, ready.reads, ready.failed_reads)?;
-        self.dropped(env, ready.dropped)?;
-        if let Some(install) = ready.install {
-            words::install(env, self.id, &install);
-            env.counts.snapshots_begun += 1;
-            self.process.fetch = Some(Fetch::new(*install));
-            let (slot, epoch) = (self.slot, self.epoch);
-            env.after(100, Event::Fetch { slot, epoch });
-        }
-        Ok(())
-    }
-
-    fn count_writes(&self, env: &mut Env, writes: &[Write]) {
+    pub(super) fn count_writes(&self, env: &mut Env, writes: &[Write]) {
         for write in writes {
             words::write(env, self.id, write);
             match write {
@@ -324,27 +259,5 @@ impl Turn<'_> {
                 Write::Put(_) | Write::Reset(_) | Write::Advance(_) | Write::HardState(_) => {}
             }
         }
-    }
-
-    pub(super) fn send(&mut self, env: &mut Env, message: Message) -> Check {
-        env.checks.on_send(self.tick, &message)?;
-        env.send(self.slot, message);
-        Ok(())
-    }
-
-    /// Sends what waited for the writes that are durable now.
-    fn send_durable(&mut self, env: &mut Env) -> Check {
-        while self
-            .process
-            .unsent
-            .front()
-            .is_some_and(|(seq, _)| *seq <= self.process.persisted)
-        {
-            let held = self.process.unsent.pop_front();
-            for message in held.into_iter().flat_map(|(_, held)| held) {
-                self.send(env, message)?;
-            }
-        }
-        Ok(())
     }
 }

@@ -2,11 +2,8 @@
 
 use std::collections::VecDeque;
 
-use synod_consensus_core::{Entry, SnapshotMeta};
-use synod_log::InitialMembers;
+use synod_consensus_core::{Entry, InitialMembers, SnapshotMeta};
 use synod_types::Index;
-
-use crate::config::Compaction;
 
 /// Entries or bytes between two marks of the running total.
 const MARK_ENTRIES: u64 = 128;
@@ -16,9 +13,20 @@ const PINNED_FACTOR: u64 = 4;
 /// Flushes of the engine that are remembered until the log may be cut there.
 const MAX_FLUSHES: usize = 16;
 
+/// How much the core keeps in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Applied entries before the oldest are forgotten.
+    pub max_entries: u64,
+    /// Their bytes before the oldest are forgotten.
+    pub max_bytes: u64,
+    /// Entries kept for slow peers at each cut (fewer when they exceed half of `max_bytes`).
+    pub keep_entries: u64,
+}
+
 /// Decides how far the core's memory and the log on disk are cut.
-pub(crate) struct Compactor {
-    config: Compaction,
+#[derive(Clone, Debug)]
+pub struct Compactor {
     initial: InitialMembers,
     /// The core has forgotten the entries up to here.
     compacted: Index,
@@ -34,14 +42,9 @@ pub(crate) struct Compactor {
 
 impl Compactor {
     /// `start` is the position before the core's first entry, `applied` the last one applied.
-    pub(crate) fn new(
-        config: Compaction,
-        initial: InitialMembers,
-        start: Index,
-        applied: Index,
-    ) -> Self {
+    #[must_use]
+    pub fn new(initial: InitialMembers, start: Index, applied: Index) -> Self {
         Self {
-            config,
             initial,
             compacted: start,
             compacted_bytes: 0,
@@ -53,7 +56,8 @@ impl Compactor {
         }
     }
 
-    pub(super) fn committed(&mut self, entries: &[Entry]) {
+    /// These come next; the apply thread will have them.
+    pub fn committed(&mut self, entries: &[Entry]) {
         let Some(last) = entries.last() else {
             return;
         };
@@ -66,7 +70,7 @@ impl Compactor {
     }
 
     /// The log begins after a snapshot now.
-    pub(super) fn installed(&mut self, index: Index) {
+    pub fn installed(&mut self, index: Index) {
         self.marks.clear();
         self.compacted = self.compacted.max(index);
         self.compacted_bytes = self.total;
@@ -76,7 +80,7 @@ impl Compactor {
     }
 
     /// The engine is durable up to here.
-    pub(super) fn persisted(&mut self, meta: SnapshotMeta) {
+    pub fn persisted(&mut self, meta: SnapshotMeta) {
         let meta = self.initial.complete(meta);
         if self
             .flushed
@@ -91,20 +95,21 @@ impl Compactor {
         self.flushed.push_back(meta);
     }
 
-    /// Up to where the core shall forget entries, if it is time. `pinned` is asked only then.
-    pub(super) fn due(
+    /// Up to where the core shall forget entries, if it is time. `pinned` is where the oldest open view of the state is, which
+    /// a peer that copies it will go on from; it is asked for only then.
+    pub fn due(
         &mut self,
+        bounds: &Bounds,
         applied: Index,
         pinned: impl Fn() -> Option<Index>,
     ) -> Option<Index> {
         let entries = applied.since(self.compacted);
         let bytes = self.total - self.compacted_bytes;
-        let config = &self.config;
-        if entries <= config.max_entries && bytes <= config.max_bytes {
+        if entries <= bounds.max_entries && bytes <= bounds.max_bytes {
             return None;
         }
-        let keep_from = applied.minus(config.keep_entries);
-        let half = self.total.saturating_sub(config.max_bytes / 2);
+        let keep_from = applied.minus(bounds.keep_entries);
+        let half = self.total.saturating_sub(bounds.max_bytes / 2);
         // Where only half of the bytes are kept; the exact index lies between two marks.
         let heavy = self.marks.partition_point(|(_, bytes)| *bytes <= half);
         let heavy = heavy
@@ -112,8 +117,8 @@ impl Compactor {
             .and_then(|at| self.marks.get(at))
             .map(|(index, _)| *index);
         let mut target = keep_from.max(heavy.unwrap_or_default()).min(applied);
-        let far = entries > config.max_entries.saturating_mul(PINNED_FACTOR)
-            || bytes > config.max_bytes.saturating_mul(PINNED_FACTOR);
+        let far = entries > bounds.max_entries.saturating_mul(PINNED_FACTOR)
+            || bytes > bounds.max_bytes.saturating_mul(PINNED_FACTOR);
         if !far && let Some(oldest) = pinned() {
             target = target.min(oldest);
         }
@@ -132,7 +137,7 @@ impl Compactor {
 
     /// Up to where the log may forget entries: the engine holds them durably, and the core needs none of them for slow
     /// peers after a restart either.
-    pub(super) fn releasable(&mut self) -> Option<SnapshotMeta> {
+    pub fn releasable(&mut self) -> Option<SnapshotMeta> {
         let mut release = None;
         while self
             .flushed
@@ -155,15 +160,17 @@ mod tests {
 
     use super::*;
 
-    fn compactor(max_entries: u64, max_bytes: u64, keep_entries: u64) -> Compactor {
-        let config = Compaction {
+    fn compactor() -> Compactor {
+        let initial = InitialMembers::of(Membership::of([NodeId::new(1)]));
+        Compactor::new(initial, Index::ZERO, Index::ZERO)
+    }
+
+    fn bounds(max_entries: u64, max_bytes: u64, keep_entries: u64) -> Bounds {
+        Bounds {
             max_entries,
             max_bytes,
             keep_entries,
-            ..Compaction::default()
-        };
-        let initial = InitialMembers::of(Membership::of([NodeId::new(1)]));
-        Compactor::new(config, initial, Index::ZERO, Index::ZERO)
+        }
     }
 
     fn commit(compactor: &mut Compactor, indexes: std::ops::RangeInclusive<u64>, bytes: usize) {
@@ -178,8 +185,10 @@ mod tests {
         }
     }
 
-    fn due(compactor: &mut Compactor, applied: u64) -> Option<u64> {
-        compactor.due(Index::new(applied), || None).map(Index::get)
+    fn due(compactor: &mut Compactor, bounds: &Bounds, applied: u64) -> Option<u64> {
+        compactor
+            .due(bounds, Index::new(applied), || None)
+            .map(Index::get)
     }
 
     fn flushed(index: u64) -> SnapshotMeta {
@@ -195,48 +204,55 @@ mod tests {
 
     #[test]
     fn entries_are_kept_for_slow_peers_up_to_the_bounds() {
-        let mut compactor = compactor(1_000, u64::MAX, 400);
+        let bounds = bounds(1_000, u64::MAX, 400);
+        let mut compactor = compactor();
         commit(&mut compactor, 1..=2_000, 10);
-        assert_eq!(due(&mut compactor, 1_000), None);
-        assert_eq!(due(&mut compactor, 1_001), Some(601));
-        assert_eq!(due(&mut compactor, 1_001), None);
-        assert_eq!(due(&mut compactor, 2_000), Some(1_600));
+        assert_eq!(due(&mut compactor, &bounds, 1_000), None);
+        assert_eq!(due(&mut compactor, &bounds, 1_001), Some(601));
+        assert_eq!(due(&mut compactor, &bounds, 1_001), None);
+        assert_eq!(due(&mut compactor, &bounds, 2_000), Some(1_600));
     }
 
     #[test]
     fn large_entries_are_kept_up_to_half_of_the_bytes() {
-        let mut compactor = compactor(u64::MAX / 8, 10 << 20, 5_000);
+        let bounds = bounds(u64::MAX / 8, 10 << 20, 5_000);
+        let mut compactor = compactor();
         commit(&mut compactor, 1..=100, 100 << 10);
-        assert_eq!(due(&mut compactor, 100), None);
+        assert_eq!(due(&mut compactor, &bounds, 100), None);
         commit(&mut compactor, 101..=110, 100 << 10);
-        let cut = due(&mut compactor, 110).unwrap();
+        let cut = due(&mut compactor, &bounds, 110).unwrap();
         assert!((55..=60).contains(&cut), "{cut}");
         // What counts from now on is what is left.
-        assert_eq!(due(&mut compactor, 110), None);
+        assert_eq!(due(&mut compactor, &bounds, 110), None);
     }
 
     #[test]
     fn a_snapshot_view_holds_the_cut_back_up_to_a_point() {
-        let mut compactor = compactor(1_000, u64::MAX / 8, 100);
+        let bounds = bounds(1_000, u64::MAX / 8, 100);
+        let mut compactor = compactor();
         commit(&mut compactor, 1..=9_000, 10);
         let pin = || Some(Index::new(700));
-        assert_eq!(compactor.due(Index::new(1_500), pin), Some(Index::new(700)));
-        assert_eq!(compactor.due(Index::new(4_700), pin), None);
         assert_eq!(
-            compactor.due(Index::new(4_701), pin),
+            compactor.due(&bounds, Index::new(1_500), pin),
+            Some(Index::new(700))
+        );
+        assert_eq!(compactor.due(&bounds, Index::new(4_700), pin), None);
+        assert_eq!(
+            compactor.due(&bounds, Index::new(4_701), pin),
             Some(Index::new(4_601))
         );
     }
 
     #[test]
     fn the_log_is_released_at_a_flush_that_the_core_has_forgotten() {
-        let mut compactor = compactor(1_000, u64::MAX, 400);
+        let bounds = bounds(1_000, u64::MAX, 400);
+        let mut compactor = compactor();
         commit(&mut compactor, 1..=3_000, 10);
         compactor.persisted(flushed(500));
         compactor.persisted(flushed(900));
         compactor.persisted(flushed(2_500));
         assert_eq!(compactor.releasable(), None);
-        assert_eq!(due(&mut compactor, 1_500), Some(1_100));
+        assert_eq!(due(&mut compactor, &bounds, 1_500), Some(1_100));
         let released = compactor.releasable().unwrap();
         assert_eq!(released.last, flushed(900).last);
         assert_eq!(
@@ -249,11 +265,12 @@ mod tests {
 
     #[test]
     fn an_installed_snapshot_starts_anew() {
-        let mut compactor = compactor(1_000, u64::MAX, 400);
+        let bounds = bounds(1_000, u64::MAX, 400);
+        let mut compactor = compactor();
         commit(&mut compactor, 1..=900, 10);
         compactor.persisted(flushed(800));
         compactor.installed(Index::new(5_000));
-        assert_eq!(due(&mut compactor, 5_900), None);
+        assert_eq!(due(&mut compactor, &bounds, 5_900), None);
         assert_eq!(
             compactor.releasable(),
             None,
