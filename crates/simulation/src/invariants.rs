@@ -34,6 +34,7 @@ mod real_time;
 mod shell_contract;
 mod state_equality;
 mod timeouts;
+mod transfer_lease;
 
 use std::collections::BTreeMap;
 
@@ -51,6 +52,7 @@ pub(crate) use self::linearizability::{History, Seen, check as check_history};
 pub(crate) use self::log_recovery::{LogAction, RULE as LOG_RECOVERY, Recovered};
 pub(crate) use self::real_time::RealTime;
 pub(crate) use self::shell_contract::RULE as SHELL_CONTRACT;
+pub(crate) use self::transfer_lease::check as check_transfer;
 use crate::Algorithm;
 use crate::command::Applied;
 use crate::disk_model::DurableLog;
@@ -65,7 +67,7 @@ pub struct Invariant {
 }
 
 /// All rules. What the cores assert about themselves is `core-assertion`.
-pub const INVARIANTS: [Invariant; 35] = [
+pub const INVARIANTS: [Invariant; 36] = [
     election_safety::RULE,
     log_matching::RULE,
     agreement::RULE,
@@ -80,6 +82,7 @@ pub const INVARIANTS: [Invariant; 35] = [
     lease_exclusivity::RULE,
     lease_promises::RULE,
     kept_promises::RULE,
+    transfer_lease::RULE,
     one_config::RULE,
     one_config::JOINT,
     own_term::RULE,

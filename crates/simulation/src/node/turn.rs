@@ -9,7 +9,7 @@ use super::hands::Hands;
 use super::{End, Node, NodeState, Process, ShellEvent};
 use crate::env::Env;
 use crate::event::Event;
-use crate::invariants::{Check, Lease, is_forbidden};
+use crate::invariants::{Check, Lease, check_transfer, is_forbidden};
 use crate::time::Time;
 use crate::words;
 
@@ -78,6 +78,7 @@ impl Node {
                     .number("commit", status.commit.get());
             }
         }
+        check_transfer(id, &status, process.published.lease)?;
         let lease = Lease {
             ballot: status.ballot,
             leads: status.role == Role::Leader,
