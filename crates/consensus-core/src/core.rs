@@ -367,7 +367,9 @@ impl<P: Protocol> Core<P> {
             vote: self.vote,
             commit: self.commit,
         };
-        self.out.writes = self.storage.take_writes(&self.log, hard_state);
+        if self.storage.has_writes(&self.log, &hard_state) {
+            self.out.writes = self.storage.take_writes(&self.log, hard_state);
+        }
         if !self.out.messages_after_persist.is_empty() && self.storage.is_settled() {
             // Nothing to wait for.
             let out = &mut self.out;
