@@ -163,7 +163,7 @@ impl<P: Protocol> Consensus for Core<P> {
             Part::Leader(leading) => Some(leading),
             Part::Follower | Part::PreCandidate(_) | Part::Candidate(_) => None,
         };
-        let peers = leading.into_iter().flat_map(|l| &l.peers);
+        let peers = leading.into_iter().flat_map(|l| l.peers.iter());
         Status {
             id: self.config.id,
             role: self.role(),
@@ -176,7 +176,7 @@ impl<P: Protocol> Consensus for Core<P> {
             durable: self.storage.durable(),
             membership: self.configs.decided().clone(),
             membership_index: self.configs.current_index(),
-            peers: peers.map(|(node, peer)| (*node, peer.status())).collect(),
+            peers: peers.map(|(node, peer)| (node, peer.status())).collect(),
             lease_until: self.lease_until(),
             transferee: leading.and_then(|l| l.transfer).map(|t| t.to),
             removed: self.removed,
