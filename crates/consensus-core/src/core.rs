@@ -36,8 +36,8 @@ use self::{
 };
 use crate::mutants::{Mutant, is_active};
 use crate::{
-    Body, Consensus, CoreConfig, HardState, Input, Message, Ready, Rejected, Role, RoleChange,
-    Status,
+    Body, Consensus, CoreConfig, Entry, HardState, Input, Message, Ready, Rejected, Role,
+    RoleChange, Status,
 };
 
 /// One member's part in one group.
@@ -76,6 +76,8 @@ pub struct Core<P: Protocol> {
     /// Something came since the last Ready that may lead to another one.
     stirred: bool,
     out: Ready,
+    /// Always empty. The room of the last append that came in, for the entries that it commits.
+    spare: Vec<Entry>,
 }
 
 /// The role, with what only it needs.
@@ -380,6 +382,7 @@ impl<P: Protocol> Core<P> {
             let from = self.handed.next();
             let end = self.log.batch_end(from, self.config.max_committed_bytes);
             let end = end.min(settled);
+            self.out.committed = std::mem::take(&mut self.spare);
             self.out
                 .committed
                 .extend(self.log.range(from, end).cloned());
