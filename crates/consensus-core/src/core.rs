@@ -142,22 +142,7 @@ impl<P: Protocol> Consensus for Core<P> {
         if !std::mem::take(&mut self.stirred) {
             return None;
         }
-        if !self.failed {
-            self.start_read_round();
-            self.hand_over();
-            self.replicate();
-            self.resign();
-            self.flush_forwards();
-            self.collect();
-        }
-        if self.out.is_empty() {
-            return None;
-        }
-        // The rest of what is committed, if it was too much for one Ready.
-        self.stirred = self.installing.is_none() && self.handed < P::settled(self);
-        // Only now: what is left behind must not depend on how often nothing was to do.
-        self.out.seq = self.storage.seq();
-        Some(std::mem::take(&mut self.out))
+        self.next_ready()
     }
 
     fn status(&self) -> Status {
@@ -224,6 +209,27 @@ impl<P: Protocol> Core<P> {
         }
     }
 
+    /// Out of line, since most calls of [`Consensus::ready`] find that nothing has happened.
+    #[inline(never)]
+    fn next_ready(&mut self) -> Option<Ready> {
+        if !self.failed {
+            self.start_read_round();
+            self.hand_over();
+            self.replicate();
+            self.resign();
+            self.flush_forwards();
+            self.collect();
+        }
+        if self.out.is_empty() {
+            return None;
+        }
+        // The rest of what is committed, if it was too much for one Ready.
+        self.stirred = self.installing.is_none() && self.handed < P::settled(self);
+        // Only now: what is left behind must not depend on how often nothing was to do.
+        self.out.seq = self.storage.seq();
+        Some(std::mem::take(&mut self.out))
+    }
+
     fn tick(&mut self) {
         self.expire_reads();
         if matches!(self.part, Part::Leader(_)) {
@@ -234,42 +240,37 @@ impl<P: Protocol> Core<P> {
     }
 
     fn on_message(&mut self, message: Message) -> Result<(), Rejected> {
-        let Message {
-            from,
-            to,
-            ballot,
-            body,
-        } = message;
-        if to != self.config.id
+        let (from, ballot, body) = (message.from, message.ballot, &message.body);
+        if message.to != self.config.id
             || from == self.config.id
             || !from.is_some()
             || ballot.round == u64::MAX
-            || !P::admits(from, ballot, &body)
+            || !P::admits(from, ballot, body)
         {
             return Err(Rejected::InvalidMessage);
         }
         // These two may bear a ballot that nobody has yet.
-        if let Body::PreVote { last } = body {
+        if let Body::PreVote { last } = *body {
             self.on_pre_vote(from, ballot, last);
             return Ok(());
         }
-        if let Body::PreVoteReply { granted } = body {
+        if let Body::PreVoteReply { granted } = *body {
             self.on_pre_vote_reply(from, ballot, granted);
             return Ok(());
         }
         if ballot < self.ballot {
             let is_ack = matches!(body, Body::AppendReply { .. } | Body::Accepted { .. });
             if is_ack && is_active(Mutant::StaleAck) {
-                return self.on_current(from, body);
+                return self.on_current(from, message.body);
             }
             if matches!(body, Body::Accept { .. }) && is_active(Mutant::AcceptBelowPromise) {
                 self.ballot = ballot;
-                return self.on_current(from, body);
+                return self.on_current(from, message.body);
             }
-            self.on_stale(from, ballot, body);
+            self.on_stale(from, ballot, message.body);
             return Ok(());
         }
-        if let Some(handover) = P::candidacy(ballot, &body)
+        if let Some(handover) = P::candidacy(ballot, body)
             && self.refuses_to_vote(handover)
             && !is_active(Mutant::LeaseIgnoredByVoters)
         {
@@ -283,7 +284,7 @@ impl<P: Protocol> Core<P> {
                 self.become_follower(ballot, None);
             }
         }
-        self.on_current(from, body)
+        self.on_current(from, message.body)
     }
 
     /// A message of the current ballot.
