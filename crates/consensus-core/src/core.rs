@@ -36,8 +36,8 @@ use self::{
 };
 use crate::mutants::{Mutant, is_active};
 use crate::{
-    Body, Consensus, CoreConfig, HardState, Input, Message, Ready, Rejected, Role, RoleChange,
-    Status,
+    Body, Consensus, CoreConfig, Entry, HardState, Input, Message, Ready, Rejected, Role,
+    RoleChange, Status,
 };
 
 /// One member's part in one group.
@@ -76,6 +76,8 @@ pub struct Core<P: Protocol> {
     /// Something came since the last Ready that may lead to another one.
     stirred: bool,
     out: Ready,
+    /// Always empty. The room of the last append that came in, for the entries that it commits.
+    spare: Vec<Entry>,
 }
 
 /// The role, with what only it needs.
@@ -140,22 +142,7 @@ impl<P: Protocol> Consensus for Core<P> {
         if !std::mem::take(&mut self.stirred) {
             return None;
         }
-        if !self.failed {
-            self.start_read_round();
-            self.hand_over();
-            self.replicate();
-            self.resign();
-            self.flush_forwards();
-            self.collect();
-        }
-        if self.out.is_empty() {
-            return None;
-        }
-        // The rest of what is committed, if it was too much for one Ready.
-        self.stirred = self.installing.is_none() && self.handed < P::settled(self);
-        // Only now: what is left behind must not depend on how often nothing was to do.
-        self.out.seq = self.storage.seq();
-        Some(std::mem::take(&mut self.out))
+        self.next_ready()
     }
 
     fn status(&self) -> Status {
@@ -163,7 +150,7 @@ impl<P: Protocol> Consensus for Core<P> {
             Part::Leader(leading) => Some(leading),
             Part::Follower | Part::PreCandidate(_) | Part::Candidate(_) => None,
         };
-        let peers = leading.into_iter().flat_map(|l| &l.peers);
+        let peers = leading.into_iter().flat_map(|l| l.peers.iter());
         Status {
             id: self.config.id,
             role: self.role(),
@@ -176,7 +163,7 @@ impl<P: Protocol> Consensus for Core<P> {
             durable: self.storage.durable(),
             membership: self.configs.decided().clone(),
             membership_index: self.configs.current_index(),
-            peers: peers.map(|(node, peer)| (*node, peer.status())).collect(),
+            peers: peers.map(|(node, peer)| (node, peer.status())).collect(),
             lease_until: self.lease_until(),
             transferee: leading.and_then(|l| l.transfer).map(|t| t.to),
             removed: self.removed,
@@ -222,6 +209,27 @@ impl<P: Protocol> Core<P> {
         }
     }
 
+    /// Out of line, since most calls of [`Consensus::ready`] find that nothing has happened.
+    #[inline(never)]
+    fn next_ready(&mut self) -> Option<Ready> {
+        if !self.failed {
+            self.start_read_round();
+            self.hand_over();
+            self.replicate();
+            self.resign();
+            self.flush_forwards();
+            self.collect();
+        }
+        if self.out.is_empty() {
+            return None;
+        }
+        // The rest of what is committed, if it was too much for one Ready.
+        self.stirred = self.installing.is_none() && self.handed < P::settled(self);
+        // Only now: what is left behind must not depend on how often nothing was to do.
+        self.out.seq = self.storage.seq();
+        Some(std::mem::take(&mut self.out))
+    }
+
     fn tick(&mut self) {
         self.expire_reads();
         if matches!(self.part, Part::Leader(_)) {
@@ -232,42 +240,37 @@ impl<P: Protocol> Core<P> {
     }
 
     fn on_message(&mut self, message: Message) -> Result<(), Rejected> {
-        let Message {
-            from,
-            to,
-            ballot,
-            body,
-        } = message;
-        if to != self.config.id
+        let (from, ballot, body) = (message.from, message.ballot, &message.body);
+        if message.to != self.config.id
             || from == self.config.id
             || !from.is_some()
             || ballot.round == u64::MAX
-            || !P::admits(from, ballot, &body)
+            || !P::admits(from, ballot, body)
         {
             return Err(Rejected::InvalidMessage);
         }
         // These two may bear a ballot that nobody has yet.
-        if let Body::PreVote { last } = body {
+        if let Body::PreVote { last } = *body {
             self.on_pre_vote(from, ballot, last);
             return Ok(());
         }
-        if let Body::PreVoteReply { granted } = body {
+        if let Body::PreVoteReply { granted } = *body {
             self.on_pre_vote_reply(from, ballot, granted);
             return Ok(());
         }
         if ballot < self.ballot {
             let is_ack = matches!(body, Body::AppendReply { .. } | Body::Accepted { .. });
             if is_ack && is_active(Mutant::StaleAck) {
-                return self.on_current(from, body);
+                return self.on_current(from, message.body);
             }
             if matches!(body, Body::Accept { .. }) && is_active(Mutant::AcceptBelowPromise) {
                 self.ballot = ballot;
-                return self.on_current(from, body);
+                return self.on_current(from, message.body);
             }
-            self.on_stale(from, ballot, body);
+            self.on_stale(from, ballot, message.body);
             return Ok(());
         }
-        if let Some(handover) = P::candidacy(ballot, &body)
+        if let Some(handover) = P::candidacy(ballot, body)
             && self.refuses_to_vote(handover)
             && !is_active(Mutant::LeaseIgnoredByVoters)
         {
@@ -281,7 +284,7 @@ impl<P: Protocol> Core<P> {
                 self.become_follower(ballot, None);
             }
         }
-        self.on_current(from, body)
+        self.on_current(from, message.body)
     }
 
     /// A message of the current ballot.
@@ -367,7 +370,9 @@ impl<P: Protocol> Core<P> {
             vote: self.vote,
             commit: self.commit,
         };
-        self.out.writes = self.storage.take_writes(&self.log, hard_state);
+        if self.storage.has_writes(&self.log, &hard_state) {
+            self.out.writes = self.storage.take_writes(&self.log, hard_state);
+        }
         if !self.out.messages_after_persist.is_empty() && self.storage.is_settled() {
             // Nothing to wait for.
             let out = &mut self.out;
@@ -378,6 +383,7 @@ impl<P: Protocol> Core<P> {
             let from = self.handed.next();
             let end = self.log.batch_end(from, self.config.max_committed_bytes);
             let end = end.min(settled);
+            self.out.committed = std::mem::take(&mut self.spare);
             self.out
                 .committed
                 .extend(self.log.range(from, end).cloned());

@@ -71,10 +71,14 @@ impl<P: Protocol> Core<P> {
             now: self.now,
             round: leading.round,
         };
-        for (node, peer) in &mut leading.peers {
-            source.feed(*node, peer, &mut self.out.messages);
+        let mut some_removed = false;
+        for (node, peer) in leading.peers.iter_mut() {
+            source.feed(node, peer, &mut self.out.messages);
+            some_removed |= peer.removed_at.is_some();
         }
-        self.forget_removed_peers();
+        if some_removed {
+            self.forget_removed_peers();
+        }
     }
 
     /// A peer holds everything up to `matched`, durably.
@@ -83,7 +87,7 @@ impl<P: Protocol> Core<P> {
         let Part::Leader(leading) = &mut self.part else {
             return;
         };
-        let Some(peer) = leading.peers.get_mut(&from) else {
+        let Some(peer) = leading.peers.get_mut(from) else {
             return;
         };
         peer.heard_at = now;
@@ -105,7 +109,7 @@ impl<P: Protocol> Core<P> {
         let Part::Leader(leading) = &mut self.part else {
             return;
         };
-        let Some(peer) = leading.peers.get_mut(&from) else {
+        let Some(peer) = leading.peers.get_mut(from) else {
             return;
         };
         peer.heard_at = now;
@@ -130,7 +134,7 @@ impl<P: Protocol> Core<P> {
             if node == id {
                 durable.get()
             } else {
-                leading.peers.get(&node).map_or(0, |p| p.matched.get())
+                leading.peers.get(node).map_or(0, |p| p.matched.get())
             }
         }));
         if quorum > self.commit && P::may_commit(self, quorum) {
@@ -144,7 +148,7 @@ impl<P: Protocol> Core<P> {
 
     pub(super) fn on_unreachable(&mut self, node: NodeId) {
         if let Part::Leader(leading) = &mut self.part
-            && let Some(peer) = leading.peers.get_mut(&node)
+            && let Some(peer) = leading.peers.get_mut(node)
             && peer.mode != PeerMode::Snapshot
         {
             peer.probe_from(peer.matched.next());
@@ -154,7 +158,7 @@ impl<P: Protocol> Core<P> {
     pub(super) fn on_snapshot_sent(&mut self, to: NodeId, ok: bool) {
         let patience = if ok { self.config.election_ticks } else { 0 };
         if let Part::Leader(leading) = &mut self.part
-            && let Some(peer) = leading.peers.get_mut(&to)
+            && let Some(peer) = leading.peers.get_mut(to)
         {
             peer.offer_at = self.now.plus(patience);
         }
@@ -165,7 +169,7 @@ impl<P: Protocol> Core<P> {
         let Part::Leader(leading) = &mut self.part else {
             return;
         };
-        let Some(peer) = leading.peers.get_mut(&node) else {
+        let Some(peer) = leading.peers.get_mut(node) else {
             return;
         };
         // A heartbeat sent after the probe was answered, and the probe wasn't.
@@ -267,6 +271,7 @@ impl<P: Protocol> Source<'_, P> {
     }
 
     /// The peer needs entries that are gone: it shall fetch the state as of what is applied here.
+    #[cold]
     fn offer(&self, peer: &mut Peer) -> Body {
         peer.await_snapshot(self.now.plus(self.config.election_ticks));
         let meta = snapshot_meta(self.log, self.configs, self.applied);

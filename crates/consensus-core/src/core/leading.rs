@@ -1,6 +1,6 @@
 //! What a leader has besides its log.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use synod_types::{Index, NodeId, Tick};
 
@@ -14,7 +14,7 @@ use crate::TransferEpoch;
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Leading {
     /// The other members, and removed ones for a while.
-    pub(super) peers: BTreeMap<NodeId, Peer>,
+    pub(super) peers: Peers,
     /// The no-op of this ballot. Nothing is known to be up to date before it is committed.
     pub(super) first_own: Index,
     pub(super) next_heartbeat: Tick,
@@ -37,6 +37,10 @@ pub(super) struct Leading {
     pub(super) resigning: bool,
 }
 
+/// Peers by ascending id. In a vector, since there are few of them, and all are looked at for each Ready.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Peers(Vec<(NodeId, Peer)>);
+
 /// A leadership transfer under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Transfer {
@@ -51,7 +55,7 @@ pub(super) struct Transfer {
 impl Leading {
     pub(super) fn new(first_own: Index, now: Tick) -> Self {
         Self {
-            peers: BTreeMap::new(),
+            peers: Peers::default(),
             first_own,
             next_heartbeat: now,
             round: 0,
@@ -64,5 +68,40 @@ impl Leading {
             read_rounds: VecDeque::new(),
             resigning: false,
         }
+    }
+}
+
+impl Peers {
+    pub(super) fn get(&self, node: NodeId) -> Option<&Peer> {
+        self.iter()
+            .find(|(id, _)| *id == node)
+            .map(|(_, peer)| peer)
+    }
+
+    pub(super) fn get_mut(&mut self, node: NodeId) -> Option<&mut Peer> {
+        self.iter_mut()
+            .find(|(id, _)| *id == node)
+            .map(|(_, peer)| peer)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (NodeId, &Peer)> {
+        self.0.iter().map(|(node, peer)| (*node, peer))
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (NodeId, &mut Peer)> {
+        self.0.iter_mut().map(|(node, peer)| (*node, peer))
+    }
+
+    /// The peer of this id, which is `new` where there was none.
+    pub(super) fn get_or_insert(&mut self, node: NodeId, new: Peer) -> &mut Peer {
+        let at = self.0.partition_point(|(id, _)| *id < node);
+        if self.0.get(at).is_none_or(|(id, _)| *id != node) {
+            self.0.insert(at, (node, new));
+        }
+        &mut self.0[at].1
+    }
+
+    pub(super) fn retain(&mut self, mut keep: impl FnMut(&mut Peer) -> bool) {
+        self.0.retain_mut(|(_, peer)| keep(peer));
     }
 }

@@ -197,7 +197,7 @@ impl<P: Protocol> Core<P> {
     fn is_healthy(&self, leading: &Leading, node: NodeId) -> bool {
         leading
             .peers
-            .get(&node)
+            .get(node)
             .is_some_and(|peer| self.now.since(peer.heard_at) < self.config.election_ticks)
     }
 
@@ -205,7 +205,7 @@ impl<P: Protocol> Core<P> {
     fn is_caught_up(&self, leading: &Leading, node: NodeId) -> bool {
         let last = self.log.last().index.get();
         self.is_healthy(leading, node)
-            && leading.peers.get(&node).is_some_and(|peer| {
+            && leading.peers.get(node).is_some_and(|peer| {
                 peer.mode != PeerMode::Snapshot
                     && peer.matched.get().saturating_mul(10) >= last.saturating_mul(9)
             })
@@ -220,16 +220,13 @@ impl<P: Protocol> Core<P> {
             return;
         };
         for node in members.iter().filter(|node| **node != self.config.id) {
-            let now = self.now;
-            let peer = leading
-                .peers
-                .entry(*node)
-                .or_insert_with(|| Peer::new(next, now));
+            let new = Peer::new(next, self.now);
+            let peer = leading.peers.get_or_insert(*node, new);
             peer.removed_at = None;
             peer.forget_at = None;
         }
-        for (node, peer) in &mut leading.peers {
-            if !members.contains(node) && peer.removed_at.is_none() {
+        for (node, peer) in leading.peers.iter_mut() {
+            if !members.contains(&node) && peer.removed_at.is_none() {
                 peer.removed_at = Some(farewell);
             }
         }
@@ -245,12 +242,9 @@ impl<P: Protocol> Core<P> {
         let Part::Leader(leading) = &mut self.part else {
             return;
         };
-        if leading.peers.values().all(|p| p.removed_at.is_none()) {
-            return;
-        }
         let (commit, now) = (self.commit, self.now);
         let patience = self.config.election_ticks;
-        leading.peers.retain(|_, peer| {
+        leading.peers.retain(|peer| {
             let Some(removed_at) = peer.removed_at else {
                 return true;
             };

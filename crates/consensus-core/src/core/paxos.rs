@@ -183,6 +183,7 @@ impl Protocol for PaxosRules {
         core.end_phase1();
     }
 
+    #[inline]
     fn on_message(core: &mut Core<Self>, from: NodeId, body: Body) -> Result<(), Rejected> {
         match body {
             Body::Prepare { from: slot, .. } => core.on_prepare(from, slot),

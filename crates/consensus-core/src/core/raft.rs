@@ -95,6 +95,7 @@ impl Protocol for RaftRules {
         core.count_own_vote();
     }
 
+    #[inline]
     fn on_message(core: &mut Core<Self>, from: NodeId, body: Body) -> Result<(), Rejected> {
         match body {
             Body::Vote { last, .. } => core.on_vote(from, last),

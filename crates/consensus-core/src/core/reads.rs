@@ -60,7 +60,7 @@ impl<P: Protocol> Core<P> {
             if node == self.config.id {
                 return self.now.get();
             }
-            leading.peers.get(&node).map_or(0, |p| p.heard_at.get())
+            leading.peers.get(node).map_or(0, |p| p.heard_at.get())
         });
         self.now.since(Tick::new(heard_at)) >= self.config.election_ticks
     }
@@ -81,7 +81,7 @@ impl<P: Protocol> Core<P> {
             commit,
             transfers: leading.transfers,
         };
-        let nodes: Vec<NodeId> = leading.peers.keys().copied().collect();
+        let nodes: Vec<NodeId> = leading.peers.iter().map(|(node, _)| node).collect();
         for node in nodes {
             self.send(node, body.clone());
         }
@@ -117,7 +117,7 @@ impl<P: Protocol> Core<P> {
         if round > leading.round {
             return Err(Rejected::InvalidMessage);
         }
-        let Some(peer) = leading.peers.get_mut(&from) else {
+        let Some(peer) = leading.peers.get_mut(from) else {
             return Ok(());
         };
         peer.heard_at = now;
@@ -148,7 +148,7 @@ impl<P: Protocol> Core<P> {
             if node == id {
                 leading.round
             } else {
-                leading.peers.get(&node).map_or(0, |p| p.acked_round)
+                leading.peers.get(node).map_or(0, |p| p.acked_round)
             }
         });
         while let Some((round, sent_at)) = leading.rounds.front().copied()

@@ -71,6 +71,7 @@ impl<P: Protocol> Core<P> {
             },
             stirred: true,
             out: Ready::default(),
+            spare: Vec::new(),
             config,
         };
         let start = core.log.start().index;

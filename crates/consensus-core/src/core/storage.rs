@@ -135,39 +135,30 @@ impl Storage {
         }
     }
 
-    /// The writes to hand out now, none if there are none.
-    pub(super) fn take_writes(&mut self, log: &Log, hard_state: HardState) -> Vec<Write> {
-        let mut hard_state = hard_state;
+    /// Whether there is something to write.
+    pub(super) fn has_writes(&self, log: &Log, hard_state: &HardState) -> bool {
+        let vote_changed =
+            (hard_state.ballot, hard_state.vote) != (self.written.ballot, self.written.vote);
+        // A new commit index alone is hardly worth a write: it is found out again after a restart.
+        let noted = self.note_commit && hard_state.commit > self.written.commit;
+        self.unwritten <= log.last().index || vote_changed || noted || self.is_rearranged()
+    }
+
+    fn is_rearranged(&self) -> bool {
+        self.replace.is_some() || self.truncate.is_some() || !self.rewrite.is_empty()
+    }
+
+    /// The writes to hand out now.
+    pub(super) fn take_writes(&mut self, log: &Log, mut hard_state: HardState) -> Vec<Write> {
         if is_active(Mutant::TermAndVoteApart) && hard_state.ballot > self.written.ballot {
             hard_state.vote = None;
         }
-        let last = log.last().index;
-        let vote_changed =
-            (hard_state.ballot, hard_state.vote) != (self.written.ballot, self.written.vote);
-        let changed = self.unwritten <= last
-            || self.replace.is_some()
-            || self.truncate.is_some()
-            || !self.rewrite.is_empty();
-        let noted = self.note_commit && hard_state.commit > self.written.commit;
-        if !changed && !vote_changed && !noted {
-            // A new commit index alone is hardly worth a write: it is found out again after a restart.
-            return Vec::new();
-        }
         self.note_commit = false;
+        let last = log.last().index;
         let entries = log.range(self.unwritten, last);
-        let mut writes = Vec::with_capacity(entries.len() + self.rewrite.len() + 2);
-        writes.extend(self.replace.take());
-        writes.extend(self.truncate.take().map(Write::TruncateFrom));
-        if !self.rewrite.is_empty() {
-            let unwritten = self.unwritten..=last;
-            let rewritten = std::mem::take(&mut self.rewrite).into_iter();
-            let rewritten = rewritten.filter(|index| !unwritten.contains(index));
-            writes.extend(
-                rewritten
-                    .filter_map(|index| log.entry(index))
-                    .cloned()
-                    .map(Write::Put),
-            );
+        let mut writes = Vec::with_capacity(entries.len() + 1);
+        if self.is_rearranged() {
+            self.rearrange(log, &mut writes);
         }
         writes.extend(entries.cloned().map(Write::Put));
         // Last, so that the commit index never points past the entries. A crash in between leaves entries
@@ -184,6 +175,18 @@ impl Storage {
             vote: (hard_state.ballot, hard_state.vote),
         });
         writes
+    }
+
+    /// Writes what changes the log before the unwritten entries. Rare: another leader, a gap or a snapshot.
+    #[cold]
+    fn rearrange(&mut self, log: &Log, writes: &mut Vec<Write>) {
+        writes.extend(self.replace.take());
+        writes.extend(self.truncate.take().map(Write::TruncateFrom));
+        let unwritten = self.unwritten..=log.last().index;
+        let rewritten = std::mem::take(&mut self.rewrite).into_iter();
+        let rewritten = rewritten.filter(|index| !unwritten.contains(index));
+        let rewritten = rewritten.filter_map(|index| log.entry(index)).cloned();
+        writes.extend(rewritten.map(Write::Put));
     }
 
     /// Everything up to and including `seq` is durable.

@@ -40,7 +40,7 @@ impl<P: Protocol> Core<P> {
             && (!transfer.told || transfer.retell)
             && leading
                 .peers
-                .get(&transfer.to)
+                .get(transfer.to)
                 .is_some_and(|peer| peer.matched == last)
         {
             transfer.told = true;
@@ -84,7 +84,7 @@ impl<P: Protocol> Core<P> {
             .iter()
             .filter(|(node, _)| voters.contains(node))
             .max_by_key(|(_, peer)| peer.matched)
-            .map(|(node, _)| *node);
+            .map(|(node, _)| node);
         if let Some(heir) = heir {
             self.send(heir, Body::TimeoutNow { transfers });
         }

@@ -63,18 +63,19 @@ impl Core<PaxosRules> {
         &mut self,
         from: NodeId,
         prev: Index,
-        entries: Vec<Entry>,
+        mut entries: Vec<Entry>,
         commit: Index,
     ) -> Result<(), Rejected> {
         self.check_run(prev, &entries)?;
         self.heard_leader(from, None)?;
         let is_question = entries.is_empty();
-        for entry in entries {
+        for entry in entries.drain(..) {
             // What is chosen is as good as accepted.
             if entry.index > self.commit && !self.accept(entry) {
                 break;
             }
         }
+        self.spare = entries;
         self.log.close_gap();
         let held = self.held();
         self.set_commit(commit.min(held));

@@ -33,7 +33,7 @@ impl Core<PaxosRules> {
         self.lead(last.next());
         if let Part::Leader(leading) = &mut self.part {
             for (node, matched) in matched {
-                if let Some(peer) = leading.peers.get_mut(&node) {
+                if let Some(peer) = leading.peers.get_mut(node) {
                     peer.acknowledge(matched.min(commit));
                     peer.replicate();
                 }

@@ -3,6 +3,7 @@
 //! An acknowledgement claims durability, so it leaves after persistence, also where the entries were here
 //! before: they may still be on their way to the disk. Refusals claim nothing and leave at once.
 
+use bytes::Bytes;
 use synod_types::{Index, LogPosition, NodeId};
 
 use super::{Protocol, RaftRules};
@@ -15,10 +16,10 @@ impl Core<RaftRules> {
         &mut self,
         from: NodeId,
         prev: LogPosition,
-        entries: Vec<Entry>,
+        mut entries: Vec<Entry>,
         commit: Index,
     ) -> Result<(), Rejected> {
-        let configs = self.check_entries(prev, &entries)?;
+        self.check_entries(prev, &entries)?;
         self.heard_leader(from, None)?;
         let sent_last = prev.index.plus(entries.len() as u64);
         // What is committed is equal on the leader, and may be compacted here: only look at the rest.
@@ -43,14 +44,8 @@ impl Core<RaftRules> {
         if fresh.next().is_some_and(|e| e.ballot < anchor.ballot) {
             return Err(Rejected::InvalidMessage);
         }
-        let mut configs = configs.into_iter();
         let mut last = self.log.last().index;
-        for entry in entries {
-            let config = if entry.kind == EntryKind::Config {
-                configs.next()
-            } else {
-                None
-            };
+        for entry in entries.drain(..) {
             if entry.index <= last {
                 if entry.index <= anchor.index || self.log.matches(entry.position()) {
                     continue;
@@ -58,27 +53,24 @@ impl Core<RaftRules> {
                 self.truncate_from(entry.index);
                 last = entry.index;
             }
+            let config = (entry.kind == EntryKind::Config).then(|| entry.data.clone());
             self.log.push(entry);
-            if let Some(membership) = config
+            if let Some(data) = config
                 && !is_active(Mutant::ConfigAtApply)
             {
-                RaftRules::config_appended(self, membership);
+                RaftRules::config_appended(self, membership_in(data)?);
             }
         }
+        self.spare = entries;
         let matched = sent_last.max(anchor.index);
         self.set_commit(commit.min(matched));
         RaftRules::acknowledge(self, from, matched);
         Ok(())
     }
 
-    /// The memberships in these entries, which follow `prev` as a leader's must.
-    fn check_entries(
-        &self,
-        prev: LogPosition,
-        entries: &[Entry],
-    ) -> Result<Vec<Membership>, Rejected> {
+    /// Whether these follow `prev` as a leader's entries must.
+    fn check_entries(&self, prev: LogPosition, entries: &[Entry]) -> Result<(), Rejected> {
         let mut before = prev;
-        let mut configs = Vec::new();
         for entry in entries {
             if entry.index != before.index.next()
                 || entry.ballot < before.ballot
@@ -87,13 +79,11 @@ impl Core<RaftRules> {
                 return Err(Rejected::InvalidMessage);
             }
             if entry.kind == EntryKind::Config {
-                let command = ConfigCommand::decode(entry.data.clone())
-                    .map_err(|_| Rejected::InvalidMessage)?;
-                configs.push(command.membership);
+                membership_in(entry.data.clone())?;
             }
             before = entry.position();
         }
-        Ok(configs)
+        Ok(())
     }
 
     /// Drops entries that a leader replaces. Never committed ones.
@@ -124,4 +114,10 @@ impl Core<RaftRules> {
         }
         Ok(())
     }
+}
+
+/// What a configuration entry sets.
+fn membership_in(data: Bytes) -> Result<Membership, Rejected> {
+    let command = ConfigCommand::decode(data).map_err(|_| Rejected::InvalidMessage)?;
+    Ok(command.membership)
 }
