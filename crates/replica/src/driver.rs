@@ -9,6 +9,7 @@ mod shell;
 mod stages;
 mod transfers;
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -94,13 +95,6 @@ pub(crate) struct Driver<S: StateMachine> {
     now: Instant,
 }
 
-/// The driver's verdict after each turn.
-enum Turn {
-    GoOn,
-    Stop,
-    Fail(Fault),
-}
-
 impl<S: StateMachine> Driver<S> {
     pub(crate) fn new(parts: Parts<S>) -> Self {
         let status = parts.core.status();
@@ -154,9 +148,9 @@ impl<S: StateMachine> Driver<S> {
             }
             self.shared.inbox.take(&mut gathered);
             match self.turn(&mut gathered) {
-                Turn::GoOn => {}
-                Turn::Stop => return,
-                Turn::Fail(fault) => {
+                Ok(ControlFlow::Continue(())) => {}
+                Ok(ControlFlow::Break(())) => return,
+                Err(fault) => {
                     tracing::error!(group = %self.group, %fault, "replica stops");
                     self.shared.published.set_lease(None);
                     self.shared.published.set_fault(fault);
@@ -190,17 +184,16 @@ impl<S: StateMachine> Driver<S> {
         other.map_or(core, |other| other.min(core))
     }
 
-    fn turn(&mut self, gathered: &mut Gathered<S::Output>) -> Turn {
+    /// Breaks where the driver was told to stop.
+    fn turn(&mut self, gathered: &mut Gathered<S::Output>) -> Result<ControlFlow<()>, Fault> {
         self.now = clock::now();
         if let Some(fault) = gathered.fault.take() {
-            return Turn::Fail(fault);
+            return Err(fault);
         }
         if gathered.stop {
-            return Turn::Stop;
+            return Ok(ControlFlow::Break(()));
         }
-        if let Err(fault) = self.completions(gathered) {
-            return Turn::Fail(fault);
-        }
+        self.completions(gathered)?;
         self.messages(gathered);
         for event in gathered.events.drain(..) {
             self.event(event);
@@ -218,18 +211,14 @@ impl<S: StateMachine> Driver<S> {
         self.propose();
         self.issue_reads();
         self.start_transfers();
-        if let Err(fault) = self.drain() {
-            return Turn::Fail(fault);
-        }
+        self.drain()?;
         // A change of role may have made room for what is held.
-        if self.propose() + self.issue_reads() > 0
-            && let Err(fault) = self.drain()
-        {
-            return Turn::Fail(fault);
+        if self.propose() + self.issue_reads() > 0 {
+            self.drain()?;
         }
         self.compact();
         self.publish_status();
-        Turn::GoOn
+        Ok(ControlFlow::Continue(()))
     }
 
     fn tick(&self) -> Tick {

@@ -1,8 +1,9 @@
 //! One node: what survives a crash, and the process that a crash ends.
 //!
 //! The process is the shell of `synod-replica` in one thread: the same parts (driver, log thread, apply thread, flushing,
-//! snapshot transfer), the same order of actions, but each part's work is an event of the simulation. The driver's turn
-//! is in `turn`, the log thread in `log_thread`, the apply thread in `applier`.
+//! snapshot transfer), but each part's work is an event of the simulation. What its driver decides is the same code,
+//! `synod-replica-core`. The driver's turn is in `turn`, what it does in `hands`, the log thread in `log_thread`, the apply
+//! thread in `applier`.
 
 mod applier;
 mod compactor;
