@@ -189,7 +189,7 @@ impl Shared {
         loop {
             match self.replica.propose(data.clone(), deadline).await {
                 Ok(outcome) => return self.applied(outcome),
-                Err(error) if is_transient(&error, deadline) => clock::sleep(RETRY).await,
+                Err(error) if is_worth_another_try(&error, deadline) => clock::sleep(RETRY).await,
                 Err(error) => return Err(error.into()),
             }
         }
@@ -211,7 +211,7 @@ impl Shared {
                 .change_members(changes.clone(), context.clone(), deadline);
             match changing.await {
                 Ok(outcome) => return self.applied(outcome),
-                Err(error) if is_transient(&error, deadline) => clock::sleep(RETRY).await,
+                Err(error) if is_worth_another_try(&error, deadline) => clock::sleep(RETRY).await,
                 Err(error) => return Err(error.into()),
             }
         }
@@ -308,8 +308,10 @@ impl Shared {
     }
 }
 
-/// Whether a proposal certainly was not appended, and would be if it were made again.
-fn is_transient(error: &ProposeError, deadline: Instant) -> bool {
+/// Whether a proposal certainly was not appended, and would be if it were made again in time. The replica has waited already for
+/// what it takes to pass by itself (`synod_replica_core::is_transient`), and said so where it gave up: room is not waited for
+/// twice. What it never waits for is another change of members.
+fn is_worth_another_try(error: &ProposeError, deadline: Instant) -> bool {
     let ProposeError::Rejected(rejected) = error else {
         return false;
     };
