@@ -27,6 +27,8 @@ const DEFAULT_MAX_REQUEST_BYTES: usize = 1_572_864;
 const DEFAULT_MAX_TXN_OPS: usize = 128;
 /// The smallest period the core can count: its tick.
 const TICK_MS: u64 = 10;
+/// The largest `--max-request-bytes`: a request of that size still fits into an entry of the log and a message to a peer.
+pub(crate) const MAX_REQUEST_BYTES: usize = 32 << 20;
 /// etcd's limit on an election timeout.
 const MAX_ELECTION_MS: u64 = 50_000;
 
@@ -484,6 +486,13 @@ impl Config {
             return contradiction(format!(
                 "--listen-peer-urls must name one URL (0.0.0.0 listens on all addresses), not {}",
                 self.listen_peer_urls.len()
+            ));
+        }
+        if self.max_request_bytes > MAX_REQUEST_BYTES {
+            return contradiction(format!(
+                "--max-request-bytes {} is over {MAX_REQUEST_BYTES}, the largest request that the log and the peers take: \
+                 split large values over several keys",
+                self.max_request_bytes
             ));
         }
         if self.election_timeout < 5 * self.heartbeat {

@@ -21,6 +21,9 @@ pub enum Error {
     LeaseProvided,
     #[error("etcdserver: too many operations in txn request")]
     TooManyOps,
+    /// Ours alone: stock etcd knows no limit but protobuf's.
+    #[error("etcdserver: transactions are nested too deep, at most {max_depth} levels are allowed")]
+    TxnTooDeep { max_depth: usize },
     #[error("etcdserver: duplicate key given in txn request")]
     DuplicateKey,
     #[error("etcdserver: invalid sort option")]
@@ -31,6 +34,9 @@ pub enum Error {
     MemberBadUrls,
     #[error("etcdserver: wrong downgrade target version format")]
     WrongDowngradeVersion,
+    /// A command that no member could decode from its log. It has no effect.
+    #[error("etcdserver: request can't be decoded")]
+    Undecodable,
     /// A number outside its enumeration, where etcd would do nothing sensible.
     #[error("etcdserver: unknown {what}")]
     UnknownEnum { what: &'static str },
@@ -83,6 +89,9 @@ pub enum Error {
     TooManyRequests,
     #[error("etcdserver: server stopped")]
     Stopped,
+    /// The member had stopped before the request came: certainly not done. Clients know etcd's text only.
+    #[error("etcdserver: server stopped")]
+    NotRunning,
     /// The outcome is unknown: it may have happened, or may still happen.
     #[error("etcdserver: request timed out")]
     Timeout,
@@ -135,6 +144,8 @@ impl Error {
             | Self::ValueProvided
             | Self::LeaseProvided
             | Self::TooManyOps
+            | Self::TxnTooDeep { .. }
+            | Self::Undecodable
             | Self::DuplicateKey
             | Self::InvalidSortOption
             | Self::RequestTooLarge
@@ -160,6 +171,7 @@ impl Error {
             | Self::NoLeader
             | Self::LeaderChanged
             | Self::Stopped
+            | Self::NotRunning
             | Self::Timeout
             | Self::TimeoutWaitApplied => Code::Unavailable,
             Self::Corrupt => Code::DataLoss,
@@ -176,6 +188,7 @@ impl Error {
             Self::NoLeader
             | Self::NotLeader
             | Self::LeaderChanged
+            | Self::NotRunning
             | Self::TooManyRequests
             | Self::TimeoutWaitApplied
             | Self::TimeoutLeaderTransfer
@@ -201,6 +214,8 @@ impl Error {
             | Self::ValueProvided
             | Self::LeaseProvided
             | Self::TooManyOps
+            | Self::TxnTooDeep { .. }
+            | Self::Undecodable
             | Self::DuplicateKey
             | Self::InvalidSortOption
             | Self::RequestTooLarge
@@ -231,7 +246,8 @@ impl From<ProposeError> for Error {
             ProposeError::TooBusy => Self::TooManyRequests,
             ProposeError::TooLarge { .. } => Self::RequestTooLarge,
             ProposeError::Timeout => Self::Timeout,
-            ProposeError::Stopped | ProposeError::NotRunning => Self::Stopped,
+            ProposeError::Stopped => Self::Stopped,
+            ProposeError::NotRunning => Self::NotRunning,
             other => Self::Internal(other.to_string()),
         }
     }
@@ -320,6 +336,16 @@ mod tests {
                 Error::TooManyOps,
                 Code::InvalidArgument,
                 "etcdserver: too many operations in txn request",
+            ),
+            (
+                Error::TxnTooDeep { max_depth: 16 },
+                Code::InvalidArgument,
+                "etcdserver: transactions are nested too deep, at most 16 levels are allowed",
+            ),
+            (
+                Error::Undecodable,
+                Code::InvalidArgument,
+                "etcdserver: request can't be decoded",
             ),
             (
                 Error::DuplicateKey,

@@ -1,6 +1,7 @@
 //! What all services of a node share: the way to propose and to read, limits, and the state that was published last.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,7 @@ use synod_proto::etcd::etcdserverpb::{AlarmType, ResponseHeader};
 use synod_replica::{Leadership, PeerBook, ProposeError, ReplicaHandle};
 use synod_runtime::clock;
 use synod_types::{ClusterId, NodeId};
+use tokio::sync::Semaphore;
 use tonic::metadata::MetadataMap;
 
 use crate::error::Error;
@@ -21,6 +23,9 @@ use crate::state::{Outcome, Reply, View};
 
 /// The pause before a proposal that was refused for a moment is made again.
 const RETRY: Duration = Duration::from_millis(20);
+
+/// Backups that are sent at once; more are refused.
+const MAX_BACKUPS: usize = 8;
 
 /// Limits and choices that the services need, out of the configuration.
 #[derive(Clone, Debug)]
@@ -62,9 +67,11 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) replica: ReplicaHandle<Outcome>,
     pub(crate) peers: PeerBook,
-    pub(crate) view: std::sync::Arc<View>,
+    pub(crate) view: Arc<View>,
     pub(crate) metrics: Metrics,
     pub(crate) scans: ScanPool,
+    /// Places for backups that are being sent.
+    pub(crate) backups: Arc<Semaphore>,
     /// The term and the leader as of the last change of role, without a lock.
     term: AtomicU64,
     leader: AtomicU64,
@@ -88,7 +95,7 @@ pub(crate) struct Parts {
     pub(crate) settings: Settings,
     pub(crate) replica: ReplicaHandle<Outcome>,
     pub(crate) peers: PeerBook,
-    pub(crate) view: std::sync::Arc<View>,
+    pub(crate) view: Arc<View>,
     pub(crate) metrics: Metrics,
 }
 
@@ -103,6 +110,7 @@ impl Shared {
             view: parts.view,
             metrics: parts.metrics,
             scans: ScanPool::new(),
+            backups: Arc::new(Semaphore::new(MAX_BACKUPS)),
             term: AtomicU64::new(0),
             leader: AtomicU64::new(0),
             leads: AtomicBool::new(false),
@@ -186,6 +194,10 @@ impl Shared {
             .encode(&mut data)
             .map_err(|error| Error::Internal(error.to_string()))?;
         let data = data.freeze();
+        // What can't be read back must not reach the log: every member would meet it there.
+        if Command::decode(data.clone()).is_err() {
+            return Err(Error::Undecodable);
+        }
         loop {
             match self.replica.propose(data.clone(), deadline).await {
                 Ok(outcome) => return self.applied(outcome),

@@ -221,6 +221,10 @@ fn mistakes_are_named_with_what_to_do() {
             vec!["--election-timeout 300", "five times"],
         ),
         (
+            vec!["--max-request-bytes=33554433"],
+            vec!["--max-request-bytes 33554433", "over 33554432"],
+        ),
+        (
             vec!["--initial-cluster=a=http://a:1"],
             vec!["\"default\"", "a"],
         ),

@@ -13,8 +13,9 @@ use synod_proto::etcd::etcdserverpb::{
 
 use crate::error::Error;
 
-/// How deep transactions may be nested: a decoded request is recursive, and so are we.
-const MAX_DEPTH: usize = 64;
+/// Levels of transactions inside a transaction. Far below protobuf's limit of 100 nested messages, since a level takes two
+/// of them and the log wraps a request once more.
+const MAX_DEPTH: usize = 16;
 
 /// # Errors
 /// An empty key, or a sort that does not exist.
@@ -77,7 +78,7 @@ pub(crate) fn check_delete(request: &DeleteRangeRequest) -> Result<(), Error> {
 }
 
 /// # Errors
-/// Too many operations, an empty one, or keys that are written twice.
+/// Too many operations or levels, an empty operation, or keys that are written twice.
 pub(crate) fn check_txn(request: &TxnRequest, max_ops: usize) -> Result<(), Error> {
     check_ops(request, max_ops, 0)?;
     // Overlaps last, so that their cost is bounded by the number of operations.
@@ -92,8 +93,13 @@ fn check_ops(request: &TxnRequest, max_ops: usize, depth: usize) -> Result<(), E
         .len()
         .max(request.success.len())
         .max(request.failure.len());
-    if longest > max_ops || depth > MAX_DEPTH {
+    if longest > max_ops {
         return Err(Error::TooManyOps);
+    }
+    if depth > MAX_DEPTH {
+        return Err(Error::TxnTooDeep {
+            max_depth: MAX_DEPTH,
+        });
     }
     for compare in &request.compare {
         check_compare(compare)?;
@@ -228,6 +234,9 @@ impl Intervals {
 
 #[cfg(test)]
 mod tests {
+    use prost::Message as _;
+    use synod_proto::consensus::v1::{Command, command};
+
     use super::*;
 
     fn put(key: &str) -> RequestOp {
@@ -337,11 +346,27 @@ mod tests {
             check_txn(&txn(vec![], vec![put("")]), 9),
             Err(Error::EmptyKey)
         );
-        let mut deep = txn(vec![], vec![]);
-        for _ in 0..200 {
-            deep = txn(vec![op(Request::RequestTxn(deep))], vec![]);
+    }
+
+    #[test]
+    fn the_depth_is_limited_well_below_what_can_be_decoded() {
+        let deep = |levels| {
+            (0..levels).fold(txn(vec![put("leaf")], vec![]), |child, _| {
+                txn(vec![op(Request::RequestTxn(child))], vec![])
+            })
+        };
+        let too_deep = Err(Error::TxnTooDeep {
+            max_depth: MAX_DEPTH,
+        });
+        assert_eq!(check_txn(&deep(MAX_DEPTH), 10_000), Ok(()));
+        for levels in [MAX_DEPTH + 1, 49, 50, 200] {
+            assert_eq!(check_txn(&deep(levels), 10_000), too_deep, "{levels}");
         }
-        assert_eq!(check_txn(&deep, 10_000), Err(Error::TooManyOps));
+        // What passes can be read back from the log.
+        let command = Command {
+            command: Some(command::Command::Txn(deep(MAX_DEPTH))),
+        };
+        assert!(Command::decode(Bytes::from(command.encode_to_vec())).is_ok());
     }
 
     #[test]

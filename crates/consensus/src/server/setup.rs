@@ -25,6 +25,8 @@ use crate::state::{MachineConfig, MachineError, OpenState, create};
 
 /// The consensus service has one group.
 const GROUP: GroupId = GroupId::new(1);
+/// What an entry may be larger than the request in it.
+const ENTRY_OVERHEAD_BYTES: u64 = 1 << 20;
 /// Serving threads, if their number is not configured.
 const MAX_IO_THREADS: usize = 8;
 
@@ -317,7 +319,7 @@ pub(super) fn replica_config(config: &Config, meta: &Meta) -> ReplicaConfig {
     core.pre_vote = config.pre_vote;
     core.strict_reconfig = config.strict_reconfig_check;
     // A request's limit is ours to enforce; the core's must not be tighter.
-    let largest = config.max_request_bytes as u64 + (1 << 20);
+    let largest = config.max_request_bytes as u64 + ENTRY_OVERHEAD_BYTES;
     core.max_entry_bytes = core.max_entry_bytes.max(largest);
     // The log holds the first snapshot's membership.
     let mut replica = ReplicaConfig::new(meta.cluster(), GROUP, core, None);
@@ -357,4 +359,22 @@ pub(super) fn io_threads(configured: usize) -> NonZeroUsize {
     NonZeroUsize::new(configured)
         .or(NonZeroUsize::new(automatic))
         .unwrap_or(NonZeroUsize::MIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use synod_log::MAX_ENTRY_BYTES;
+    use synod_replica::TransportConfig;
+
+    use super::*;
+    use crate::config::MAX_REQUEST_BYTES;
+
+    #[test]
+    fn the_largest_request_fits_into_the_log_and_into_a_message() {
+        let largest = MAX_REQUEST_BYTES as u64 + ENTRY_OVERHEAD_BYTES;
+        assert!(largest <= MAX_ENTRY_BYTES);
+        assert!(
+            largest + ENTRY_OVERHEAD_BYTES <= TransportConfig::default().max_receive_bytes as u64
+        );
+    }
 }

@@ -69,7 +69,7 @@ impl Applier<'_> {
     /// Applies one entry.
     ///
     /// # Errors
-    /// The store failed, or the entry is not one that this release understands.
+    /// The store failed, or the entry holds a command of a newer release.
     pub(super) fn apply(&mut self, entry: Entry) -> Result<Outcome, ApplyError> {
         // Told to whoever asked; no state may come of it, since members may have accepted the same entry in different
         // ballots (Multi-Paxos).
@@ -79,15 +79,11 @@ impl Applier<'_> {
             EntryKind::Config => self.configure(entry)?,
             EntryKind::Normal => {
                 let index = entry.index;
-                let command = Command::decode(entry.data.clone()).map_err(|error| {
-                    ApplyError::caused_by(format!("entry {index} can't be decoded"), error)
-                })?;
-                let kind = command.command.ok_or_else(|| {
-                    ApplyError::new(format!(
-                        "entry {index} holds a command of a newer release: start that release on this member"
-                    ))
-                })?;
-                match self.command(term, kind) {
+                let applied = match decode(&entry)? {
+                    Ok(kind) => self.command(term, kind),
+                    Err(error) => Err(Failure::Refused(error)),
+                };
+                match applied {
                     Ok(reply) => Ok(reply),
                     Err(Failure::Refused(error)) => Err(error),
                     Err(Failure::Fatal(error)) => {
@@ -297,5 +293,76 @@ impl Applier<'_> {
             Err(Failure::Refused(error)) => Ok(Err(error)),
             Err(Failure::Fatal(error)) => Err(damaged(&error)),
         }
+    }
+}
+
+/// The command of an entry. Bytes that are no command at all are refused, alike on every member, and have no effect: a member
+/// that stopped at them would stop there again after each restart.
+///
+/// # Errors
+/// A command of a newer release, which this one must not skip: the other members may apply it.
+fn decode(entry: &Entry) -> Result<Result<Kind, Error>, ApplyError> {
+    let index = entry.index;
+    match Command::decode(entry.data.clone()) {
+        Ok(Command {
+            command: Some(kind),
+        }) => Ok(Ok(kind)),
+        Ok(Command { command: None }) if !entry.data.is_empty() => Err(ApplyError::new(format!(
+            "entry {index} holds a command of a newer release: start that release on this member"
+        ))),
+        Ok(Command { command: None }) | Err(_) => {
+            tracing::error!(%index, bytes = entry.data.len(), "an entry can't be decoded and has no effect");
+            Ok(Err(Error::Undecodable))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use synod_consensus_core::EntryFields;
+    use synod_proto::etcd::etcdserverpb::{RequestOp, request_op::Request};
+    use synod_types::{Ballot, Index, RequestId};
+
+    use super::*;
+
+    fn entry(data: Vec<u8>) -> Entry {
+        EntryFields {
+            index: Index::new(7),
+            ballot: Ballot::ZERO,
+            id: RequestId::NONE,
+            kind: EntryKind::Normal,
+            data: Bytes::from(data),
+        }
+        .into()
+    }
+
+    /// What an earlier release let into the log.
+    fn too_deep() -> Vec<u8> {
+        let deep = (0..60).fold(TxnRequest::default(), |child, _| TxnRequest {
+            success: vec![RequestOp {
+                request: Some(Request::RequestTxn(child)),
+            }],
+            ..TxnRequest::default()
+        });
+        let command = Command {
+            command: Some(Kind::Txn(deep)),
+        };
+        command.encode_to_vec()
+    }
+
+    #[test]
+    fn what_is_no_command_is_refused_and_stops_no_member() {
+        for data in [too_deep(), vec![], vec![0xff; 20], vec![0x0a, 0x7f]] {
+            let refused = decode(&entry(data.clone())).unwrap();
+            assert_eq!(refused, Err(Error::Undecodable), "{data:?}");
+        }
+    }
+
+    #[test]
+    fn a_command_of_a_newer_release_is_never_skipped() {
+        // Field 100 with an empty message.
+        let error = decode(&entry(vec![0xa2, 0x06, 0x00])).unwrap_err();
+        assert!(error.to_string().contains("newer release"), "{error}");
     }
 }

@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use etcd_client::{AlarmAction, AlarmType, Txn, TxnOp};
+use synod_consensus::Node;
+use synod_runtime::clock;
 use tonic::Code;
 
-use crate::support::{Cluster, eventually, status};
+use crate::support::{Cluster, SOON, again, client, config, eventually, status};
 
 #[tokio::test]
 async fn requests_that_are_too_large_are_refused_by_name() {
@@ -124,5 +126,76 @@ async fn the_history_is_compacted_as_configured() {
         }
     })
     .await;
+    cluster.stop().await;
+}
+
+/// A put below `levels` transactions.
+fn nested(levels: usize) -> Txn {
+    (0..levels).fold(
+        Txn::new().and_then(vec![TxnOp::put("leaf", "v", None)]),
+        |child, _| Txn::new().and_then(vec![TxnOp::txn(child)]),
+    )
+}
+
+#[tokio::test]
+async fn deeply_nested_transactions_are_refused_and_stop_no_member() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config("a", dir.path());
+    let next = again(&config);
+    let node = Node::start(config).await.unwrap();
+    node.ready(SOON).await.unwrap();
+    let mut first = client(&node).await;
+    first.txn(nested(16)).await.unwrap();
+    for levels in [17, 31, 32, 33, 48, 49, 50, 60] {
+        let (code, text) = status(first.txn(nested(levels)).await);
+        // Beyond 100 messages gRPC's decoding refuses first.
+        let expected = [Code::InvalidArgument, Code::Internal];
+        assert!(expected.contains(&code), "{levels}: {code:?} {text}");
+        first.put("after", "v", None).await.unwrap();
+    }
+    node.shutdown().await;
+    let node = Node::start(next).await.unwrap();
+    node.ready(SOON).await.unwrap();
+    let got = client(&node).await.get("leaf", None).await.unwrap();
+    assert_eq!(got.count(), 1);
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn backups_that_nobody_reads_hold_up_no_read_and_are_bounded() {
+    let cluster = Cluster::start(1).await;
+    let mut writer = cluster.client(0).await;
+    for n in 0..100 {
+        let value = vec![7_u8; 100_000];
+        writer.put(format!("k{n}"), value, None).await.unwrap();
+    }
+    // A connection each: what is not read fills it.
+    let mut unread = Vec::new();
+    for _ in 0..8 {
+        let mut client = cluster.client(0).await;
+        let backup = client.snapshot().await.unwrap();
+        unread.push((client, backup));
+    }
+    let mut reader = cluster.client(0).await;
+    let hash = clock::timeout(SOON, reader.hash()).await;
+    hash.expect("a long read waits for a backup").unwrap();
+    let refused = match reader.snapshot().await {
+        Ok(mut stream) => stream.message().await.map(|_| ()),
+        Err(error) => Err(error),
+    };
+    assert_eq!(status(refused).0, Code::ResourceExhausted);
+    let (_client, mut backup) = unread.pop().unwrap();
+    let mut bytes = 0;
+    while let Some(response) = backup.message().await.unwrap() {
+        bytes += response.blob().len();
+    }
+    assert!(bytes > 10_000_000, "{bytes}");
+    // Its place is free again.
+    eventually("a place for a backup", || async {
+        let mut stream = reader.clone().snapshot().await.ok()?;
+        stream.message().await.ok()?.map(|_| ())
+    })
+    .await;
+    drop(unread);
     cluster.stop().await;
 }
