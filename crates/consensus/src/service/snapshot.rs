@@ -42,7 +42,7 @@ pub(super) type SnapshotStream =
 /// # Errors
 /// Too many backups are being sent.
 pub(super) fn stream(shared: &Arc<Shared>) -> Result<SnapshotStream, Error> {
-    let place = shared.backups.clone().try_acquire_owned();
+    let place = Arc::clone(&shared.backups).try_acquire_owned();
     let place = place.map_err(|_| Error::TooManyRequests)?;
     let (chunks, receiver) = mpsc::channel(QUEUED_CHUNKS);
     let (failed, failure) = oneshot::channel();

@@ -155,6 +155,8 @@ impl<S: StateMachine> Fetch<S> {
                     .as_ref()
                     .is_some_and(|progress| progress.meta == meta);
                 if !same {
+                    // The old sink goes first: both would write into the same place.
+                    *progress = None;
                     *progress = Some(self.begin(install, meta).await?);
                 }
             }

@@ -39,6 +39,7 @@ pub(crate) struct SnapshotServer {
     hooks: Hooks,
     initial: InitialMembers,
     metrics: Metrics,
+    /// At most one at a position: that is how a stream finds its own.
     views: Mutex<Vec<View>>,
 }
 
@@ -125,14 +126,7 @@ impl SnapshotServer {
 
     /// The view that a transfer was begun with, if it is still open.
     fn take_up(&self, position: LogPosition, to: NodeId) -> Option<Source> {
-        let mut views = self.views.lock();
-        let view = views
-            .iter_mut()
-            .find(|view| view.source.meta.last == position)?;
-        view.streams += 1;
-        view.used_at = clock::now();
-        view.unfinished.insert(to);
-        Some(view.source.clone())
+        join(&mut self.views.lock(), position, to)
     }
 
     async fn open_view(&self, to: NodeId) -> Result<Source, Status> {
@@ -142,6 +136,10 @@ impl SnapshotServer {
         let meta = self.initial.complete(source.meta().clone());
         let source = Source { source, meta };
         let mut views = self.views.lock();
+        // Nothing was applied since another follower, or an earlier attempt of this one, opened the same view.
+        if let Some(source) = join(&mut views, source.meta.last, to) {
+            return Ok(source);
+        }
         if views.len() >= self.config.max_open {
             let idle = views
                 .iter()
@@ -179,6 +177,17 @@ impl SnapshotServer {
         self.metrics.snapshot_sent(to);
         (self.hooks.sent)(to, true);
     }
+}
+
+/// One more stream of the view at `position`, if it is open.
+fn join(views: &mut [View], position: LogPosition, to: NodeId) -> Option<Source> {
+    let view = views
+        .iter_mut()
+        .find(|view| view.source.meta.last == position)?;
+    view.streams += 1;
+    view.used_at = clock::now();
+    view.unfinished.insert(to);
+    Some(view.source.clone())
 }
 
 /// Counts a stream out, however it ends.
@@ -242,3 +251,6 @@ async fn send(
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
