@@ -27,7 +27,8 @@ const DEFAULT_MAX_REQUEST_BYTES: usize = 1_572_864;
 const DEFAULT_MAX_TXN_OPS: usize = 128;
 /// The smallest period the core can count: its tick.
 const TICK_MS: u64 = 10;
-/// The largest `--max-request-bytes`: a request of that size still fits into an entry of the log and a message to a peer.
+/// The largest `--max-request-bytes`: such a request still fits into an entry of the log and into a
+/// message to a peer.
 pub(crate) const MAX_REQUEST_BYTES: usize = 32 << 20;
 /// etcd's limit on an election timeout.
 const MAX_ELECTION_MS: u64 = 50_000;

@@ -92,6 +92,9 @@ pub enum Error {
     /// The member had stopped before the request came: certainly not done. Clients know etcd's text only.
     #[error("etcdserver: server stopped")]
     NotRunning,
+    /// A backup whose client did not read it for too long.
+    #[error("etcdserver: the backup ended since its client stopped reading it: save it again")]
+    BackupStalled,
     /// The outcome is unknown: it may have happened, or may still happen.
     #[error("etcdserver: request timed out")]
     Timeout,
@@ -176,6 +179,7 @@ impl Error {
             | Self::TimeoutWaitApplied => Code::Unavailable,
             Self::Corrupt => Code::DataLoss,
             Self::Unimplemented(_) | Self::RangeStreamUnsupported(_) => Code::Unimplemented,
+            Self::BackupStalled => Code::DeadlineExceeded,
             // etcd has no code of its own for these.
             Self::TimeoutLeaderTransfer | Self::Internal(_) => Code::Unknown,
         }
@@ -190,6 +194,7 @@ impl Error {
             | Self::LeaderChanged
             | Self::NotRunning
             | Self::TooManyRequests
+            | Self::BackupStalled
             | Self::TimeoutWaitApplied
             | Self::TimeoutLeaderTransfer
             | Self::Unhealthy
@@ -502,6 +507,16 @@ mod tests {
                 "etcdserver: server stopped",
             ),
             (
+                Error::NotRunning,
+                Code::Unavailable,
+                "etcdserver: server stopped",
+            ),
+            (
+                Error::BackupStalled,
+                Code::DeadlineExceeded,
+                "etcdserver: the backup ended since its client stopped reading it: save it again",
+            ),
+            (
                 Error::Timeout,
                 Code::Unavailable,
                 "etcdserver: request timed out",
@@ -556,6 +571,7 @@ mod tests {
             ),
             (ProposeError::Timeout, Advice::Unknown),
             (ProposeError::Stopped, Advice::Unknown),
+            (ProposeError::NotRunning, Advice::Retry),
             (
                 ProposeError::TooLarge { bytes: 2, limit: 1 },
                 Advice::Invalid,

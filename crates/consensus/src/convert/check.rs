@@ -13,8 +13,8 @@ use synod_proto::etcd::etcdserverpb::{
 
 use crate::error::Error;
 
-/// Levels of transactions inside a transaction. Far below protobuf's limit of 100 nested messages, since a level takes two
-/// of them and the log wraps a request once more.
+/// Levels of transactions inside a transaction. Protobuf decodes at most 100 nested messages: a level
+/// takes two of them, and the log wraps the request in one more.
 const MAX_DEPTH: usize = 16;
 
 /// # Errors

@@ -36,8 +36,8 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(60);
 pub(super) type SnapshotStream =
     Pin<Box<dyn Stream<Item = Result<SnapshotResponse, Status>> + Send>>;
 
-/// Starts to send a consistent view of the whole store. Each piece takes its own turn among the long reads, so that a
-/// client that does not read holds none.
+/// Starts to send a consistent view of the whole store. Each piece takes its own turn among the long
+/// reads, so that a client that does not read holds none.
 ///
 /// # Errors
 /// Too many backups are being sent.
@@ -101,8 +101,8 @@ async fn send(
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) => Err(Error::Stopped),
         Err(_) => {
-            tracing::warn!("a client read nothing of its backup for too long: it is ended");
-            Err(Error::Timeout)
+            tracing::warn!("a backup ended since its client stopped reading it");
+            Err(Error::BackupStalled)
         }
     }
 }
@@ -212,7 +212,10 @@ mod tests {
         let brief = Duration::from_millis(1);
         let response = SnapshotResponse::default;
         assert_eq!(send(&chunks, response(), brief).await, Ok(()));
-        assert_eq!(send(&chunks, response(), brief).await, Err(Error::Timeout));
+        assert_eq!(
+            send(&chunks, response(), brief).await,
+            Err(Error::BackupStalled)
+        );
         drop(receiver);
         assert_eq!(
             send(&chunks, response(), SEND_TIMEOUT).await,

@@ -296,8 +296,8 @@ impl Applier<'_> {
     }
 }
 
-/// The command of an entry. Bytes that are no command at all are refused, alike on every member, and have no effect: a member
-/// that stopped at them would stop there again after each restart.
+/// The command of an entry. Bytes that are no command at all are refused by every member and have no
+/// effect: a member that stopped at them would stop there again after each restart.
 ///
 /// # Errors
 /// A command of a newer release, which this one must not skip: the other members may apply it.
@@ -311,7 +311,8 @@ fn decode(entry: &Entry) -> Result<Result<Kind, Error>, ApplyError> {
             "entry {index} holds a command of a newer release: start that release on this member"
         ))),
         Ok(Command { command: None }) | Err(_) => {
-            tracing::error!(%index, bytes = entry.data.len(), "an entry can't be decoded and has no effect");
+            let bytes = entry.data.len();
+            tracing::error!(%index, bytes, "an entry can't be decoded and has no effect");
             Ok(Err(Error::Undecodable))
         }
     }

@@ -85,16 +85,24 @@ impl SnapshotServer {
 
     /// Closes views that nobody used for long.
     pub(crate) fn expire(&self, now: Instant) {
-        let mut given_up = BTreeSet::new();
-        self.views.lock().retain(|view| {
+        let mut closed = Vec::new();
+        let mut views = self.views.lock();
+        views.retain_mut(|view| {
             let idle = now.saturating_duration_since(view.used_at) >= self.config.idle_timeout;
             let expired = view.streams == 0 && idle;
             if expired {
-                given_up.extend(view.unfinished.iter().copied());
+                closed.push(std::mem::take(&mut view.unfinished));
             }
             !expired
         });
-        for node in given_up {
+        let given_up = given_up(closed, &views);
+        drop(views);
+        self.tell_given_up(given_up);
+    }
+
+    /// The core offers them a snapshot again.
+    fn tell_given_up(&self, nodes: BTreeSet<NodeId>) {
+        for node in nodes {
             (self.hooks.sent)(node, false);
         }
     }
@@ -140,6 +148,7 @@ impl SnapshotServer {
         if let Some(source) = join(&mut views, source.meta.last, to) {
             return Ok(source);
         }
+        let mut evicted = None;
         if views.len() >= self.config.max_open {
             let idle = views
                 .iter()
@@ -147,7 +156,7 @@ impl SnapshotServer {
                 .filter(|(_, view)| view.streams == 0);
             let oldest = idle.min_by_key(|(_, view)| view.used_at).map(|(at, _)| at);
             let full = || Status::resource_exhausted("too many snapshots are being sent");
-            views.swap_remove(oldest.ok_or_else(full)?);
+            evicted = Some(views.swap_remove(oldest.ok_or_else(full)?).unfinished);
         }
         views.push(View {
             source: source.clone(),
@@ -155,6 +164,9 @@ impl SnapshotServer {
             streams: 1,
             unfinished: BTreeSet::from([to]),
         });
+        let given_up = given_up(evicted, &views);
+        drop(views);
+        self.tell_given_up(given_up);
         tracing::info!(peer = %to, position = %source.meta.last, "sending a snapshot");
         Ok(source)
     }
@@ -188,6 +200,13 @@ fn join(views: &mut [View], position: LogPosition, to: NodeId) -> Option<Source>
     view.used_at = clock::now();
     view.unfinished.insert(to);
     Some(view.source.clone())
+}
+
+/// Those who were left unfinished by the views that were `closed`, and are served by no other.
+fn given_up(closed: impl IntoIterator<Item = BTreeSet<NodeId>>, open: &[View]) -> BTreeSet<NodeId> {
+    let is_served = |node: &NodeId| open.iter().any(|view| view.unfinished.contains(node));
+    let left = closed.into_iter().flatten();
+    left.filter(|node| !is_served(node)).collect()
 }
 
 /// Counts a stream out, however it ends.

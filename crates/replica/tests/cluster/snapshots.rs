@@ -9,6 +9,7 @@ use crate::harness::{Cluster, eventually};
 
 on_both! {
     a_lagging_follower_gets_a_snapshot_that_survives_a_broken_transfer,
+    a_transfer_whose_view_is_gone_begins_again_without_its_old_sink,
     a_new_member_gets_a_snapshot_and_then_the_log_and_a_restart_keeps_both,
     the_log_on_disk_is_released_after_flushes_and_a_restart_needs_no_more,
 }
@@ -66,6 +67,35 @@ async fn a_lagging_follower_gets_a_snapshot_that_survives_a_broken_transfer(algo
     );
     assert_eq!(snapshots, disk.installs.load(Ordering::Relaxed));
     assert_eq!(disk.get("before").unwrap(), "1");
+    cluster.stop_all().await;
+}
+
+async fn a_transfer_whose_view_is_gone_begins_again_without_its_old_sink(algorithm: Algorithm) {
+    let mut cluster = Cluster::start_with(algorithm, 3, |config| {
+        tight(config);
+        // A broken transfer finds its view closed.
+        config.snapshots.idle_timeout = Duration::ZERO;
+    });
+    let leader = cluster.leader().await;
+    let lagging = cluster.follower().await;
+    cluster.stop(lagging).await;
+    fill(&cluster, leader, "k").await;
+    let leader_disk = cluster.disk(leader);
+    leader_disk.fail_read_at.store(5, Ordering::Relaxed);
+    cluster.restart(lagging);
+    // The next view is at a later position.
+    fill(&cluster, leader, "during").await;
+    let disk = cluster.disk(lagging);
+    eventually("the follower has everything", || {
+        disk.get("k199").is_some() && disk.get("during199").is_some()
+    })
+    .await;
+    cluster.converge().await;
+    let sinks = disk.sinks.load(Ordering::Relaxed);
+    assert!(
+        sinks > disk.installs.load(Ordering::Relaxed),
+        "no transfer began again"
+    );
     cluster.stop_all().await;
 }
 

@@ -44,6 +44,8 @@ pub(crate) struct Disk {
     pub(crate) chunks_resumed: AtomicUsize,
     pub(crate) snapshots: AtomicUsize,
     pub(crate) sinks: AtomicUsize,
+    /// Sinks that are alive: a machine has room for one.
+    sinks_alive: AtomicUsize,
     pub(crate) installs: AtomicUsize,
 }
 
@@ -160,7 +162,10 @@ impl StateMachine for Toy {
 
     fn begin_install(&mut self, meta: SnapshotMeta) -> Result<Sink, ApplyError> {
         self.disk.sinks.fetch_add(1, Ordering::Relaxed);
+        let alive = self.disk.sinks_alive.fetch_add(1, Ordering::Relaxed);
+        assert_eq!(alive, 0, "the sink before is still there");
         Ok(Sink {
+            _alive: Alive(Arc::clone(&self.disk)),
             state: State {
                 meta,
                 ..State::default()
@@ -240,7 +245,17 @@ impl SnapshotSource for Source {
     }
 }
 
+/// Counts a sink out.
+struct Alive(Arc<Disk>);
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.sinks_alive.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 pub(crate) struct Sink {
+    _alive: Alive,
     state: State,
     has_header: bool,
 }

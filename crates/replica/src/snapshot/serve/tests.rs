@@ -140,7 +140,7 @@ async fn any_number_of_followers_is_served_at_one_position() {
 async fn a_full_house_is_refused_until_a_view_is_idle() {
     let bench = Bench::new();
     let mut streams = Vec::new();
-    for index in 1..=bench.server.config.max_open as u64 {
+    for index in (1..).take(bench.server.config.max_open) {
         bench.applied.store(index, Ordering::Relaxed);
         streams.push(bench.pull(2).await.unwrap());
     }
@@ -150,6 +150,27 @@ async fn a_full_house_is_refused_until_a_view_is_idle() {
     drop(streams);
     bench.until_idle().await;
     assert!(bench.pull(3).await.is_ok());
+}
+
+#[tokio::test]
+async fn who_loses_its_view_to_another_is_offered_a_snapshot_again() {
+    let bench = Bench::new();
+    let max_open = bench.server.config.max_open;
+    // Nodes 2, 3, ... have a view each; node 2 has begun again at the newest.
+    for (index, node) in (1..).zip(2..).take(max_open) {
+        bench.applied.store(index, Ordering::Relaxed);
+        drop(bench.pull(node).await.unwrap());
+        bench.until_idle().await;
+    }
+    drop(bench.pull(2).await.unwrap());
+    bench.until_idle().await;
+    for index in [100, 101] {
+        bench.applied.store(index, Ordering::Relaxed);
+        drop(bench.pull(50).await.unwrap());
+        bench.until_idle().await;
+    }
+    assert_eq!(bench.streams().len(), max_open);
+    assert_eq!(*bench.told.lock(), [(NodeId::new(3), false)]);
 }
 
 #[tokio::test]
