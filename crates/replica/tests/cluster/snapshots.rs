@@ -3,9 +3,10 @@ use std::time::Duration;
 
 use synod_consensus_core::Algorithm;
 use synod_replica::ReplicaConfig;
+use synod_runtime::clock;
 use synod_types::NodeId;
 
-use crate::harness::{Cluster, eventually};
+use crate::harness::{Cluster, eventually, soon};
 
 on_both! {
     a_lagging_follower_gets_a_snapshot_that_survives_a_broken_transfer,
@@ -73,29 +74,44 @@ async fn a_lagging_follower_gets_a_snapshot_that_survives_a_broken_transfer(algo
 async fn a_transfer_whose_view_is_gone_begins_again_without_its_old_sink(algorithm: Algorithm) {
     let mut cluster = Cluster::start_with(algorithm, 3, |config| {
         tight(config);
-        // A broken transfer finds its view closed.
+        // A broken transfer finds its view closed: views end with the leader's next tick, long before
+        // the follower asks again.
         config.snapshots.idle_timeout = Duration::ZERO;
+        config.transport.backoff_min = Duration::from_secs(1);
     });
     let leader = cluster.leader().await;
     let lagging = cluster.follower().await;
     cluster.stop(lagging).await;
     fill(&cluster, leader, "k").await;
-    let leader_disk = cluster.disk(leader);
-    leader_disk.fail_read_at.store(5, Ordering::Relaxed);
     cluster.restart(lagging);
-    // The next view is at a later position.
-    fill(&cluster, leader, "during").await;
     let disk = cluster.disk(lagging);
-    eventually("the follower has everything", || {
-        disk.get("k199").is_some() && disk.get("during199").is_some()
-    })
-    .await;
+    let others: Vec<_> = cluster.nodes.keys().copied().collect();
+    let others = others.into_iter().filter(|node| *node != lagging);
+    let others: Vec<_> = others.map(|node| cluster.disk(node)).collect();
+    // Writes go on meanwhile, so that the next view is at a later position.
+    let begun_again =
+        || disk.sinks.load(Ordering::Relaxed) >= disk.installs.load(Ordering::Relaxed) + 2;
+    let deadline = soon();
+    let mut number = 0;
+    while !begun_again() {
+        assert!(clock::now() < deadline, "no transfer began again");
+        for other in &others {
+            // Again five chunks on, once the last fault was met.
+            if other.fail_read_at.load(Ordering::Relaxed) == 0 {
+                let read = other.chunks_read.load(Ordering::Relaxed);
+                other.fail_read_at.store(read + 5, Ordering::Relaxed);
+            }
+        }
+        let key = format!("during{}", number % 50);
+        cluster.put(leader, &key, "a value of some length").await;
+        number += 1;
+    }
+    for other in &others {
+        other.fail_read_at.store(0, Ordering::Relaxed);
+    }
+    cluster.put(leader, "last", "1").await;
+    eventually("the follower has everything", || disk.get("last").is_some()).await;
     cluster.converge().await;
-    let sinks = disk.sinks.load(Ordering::Relaxed);
-    assert!(
-        sinks > disk.installs.load(Ordering::Relaxed),
-        "no transfer began again"
-    );
     cluster.stop_all().await;
 }
 
@@ -104,8 +120,6 @@ async fn a_new_member_gets_a_snapshot_and_then_the_log_and_a_restart_keeps_both(
 ) {
     use bytes::Bytes;
     use synod_consensus_core::Change;
-
-    use crate::harness::soon;
 
     let mut cluster = Cluster::start_with(algorithm, 1, tight);
     let leader = cluster.leader().await;
