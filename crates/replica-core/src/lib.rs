@@ -5,17 +5,19 @@
 //! simulation share, so that a rule of the shell that is wrong is wrong in both, and a seed can show it. It never sends,
 //! writes, waits, or asks for the time.
 //!
-//! Modules, in reading order: `shell` is the order, `messages` what it needs to know of them; `reads`, `proposals` and
-//! `compaction` are decisions that a driver asks for.
+//! Modules, in reading order: `shell` is the order, `messages` what it needs to know of them; `reads`, `proposals`,
+//! `compaction` and `stall` are decisions that a driver asks for.
 
 mod compaction;
 mod messages;
 mod proposals;
 mod reads;
 mod shell;
+mod stall;
 
 pub use compaction::{Bounds, Compactor};
 pub use messages::{brings_entries, requests};
 pub use proposals::is_transient;
 pub use reads::{Moment, ReadRounds, Reader};
 pub use shell::{Outbox, Shell, drain, persisted};
+pub use stall::LogProgress;

@@ -18,6 +18,11 @@ pub trait Reader {
 
     /// When it gives up.
     fn deadline(&self) -> Self::Time;
+
+    /// Whether it gave up already: nobody waits for its answer any more.
+    fn is_abandoned(&self) -> bool {
+        false
+    }
 }
 
 /// When a driver's turn takes place.
@@ -27,7 +32,7 @@ pub struct Moment<T> {
     pub tick: Tick,
     /// For the shell.
     pub now: T,
-    /// An answer from a leader elsewhere to what is asked now and isn't here then is taken for lost.
+    /// Deadline after which a read that is forwarded now is considered lost.
     pub lost_at: T,
     /// After a refusal now, no new round before.
     pub retry_at: T,
@@ -206,7 +211,7 @@ impl<R: Reader> ReadRounds<R> {
         }
     }
 
-    /// Once a tick: asks again where an answer got lost, and returns those who gave up.
+    /// Once a tick: asks again where an answer got lost, and returns those who gave up or are late.
     pub fn expire(&mut self, now: R::Time, leads: bool) -> Vec<R> {
         if !leads {
             // A leader's own rounds ride on its heartbeats and can't get lost.
@@ -217,7 +222,9 @@ impl<R: Reader> ReadRounds<R> {
         let mut late = Vec::new();
         let rounds = self.rounds.values_mut().map(|round| &mut round.readers);
         for readers in rounds.chain([&mut self.index, &mut self.lease]) {
-            late.extend(readers.extract_if(.., |reader| reader.deadline() <= now));
+            late.extend(readers.extract_if(.., |reader| {
+                reader.deadline() <= now || reader.is_abandoned()
+            }));
         }
         late
     }

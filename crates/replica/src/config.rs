@@ -59,12 +59,14 @@ impl ReplicaConfig {
 /// Bounds of the queues before the core.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Proposals in the house (waiting for a leader, for a quorum or to be applied). Default 65,536.
+    /// Proposals that wait for a leader, for a quorum or to be applied. Default 65,536.
     pub max_pending_proposals: usize,
     /// Their bytes. Default 256 MiB.
     pub max_pending_proposal_bytes: usize,
     /// The largest payload. Default 16 MiB.
     pub max_proposal_bytes: usize,
+    /// A leader whose log makes no progress for so long hands the leadership over. Default 5 s.
+    pub log_stall_timeout: Duration,
     /// Reads that wait for a confirmation. Default 65,536.
     pub max_pending_reads: usize,
     /// Committed entries that wait for the apply thread; beyond it new proposals and peers' entries are refused. Default
@@ -80,6 +82,7 @@ impl Default for Limits {
             max_pending_proposals: 65_536,
             max_pending_proposal_bytes: 256 << 20,
             max_proposal_bytes: 16 << 20,
+            log_stall_timeout: Duration::from_secs(5),
             max_pending_reads: 65_536,
             max_apply_backlog_entries: 50_000,
             max_apply_backlog_bytes: 256 << 20,

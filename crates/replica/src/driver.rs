@@ -13,10 +13,10 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use synod_consensus_core::{Consensus, Input, RoleChange};
+use synod_consensus_core::{Consensus, Input, Role, RoleChange};
 use synod_log::Log;
 use synod_replica_core::{
-    Compactor, Outbox, ReadRounds, Shell as _, brings_entries, drain, persisted,
+    Compactor, LogProgress, Outbox, ReadRounds, Shell as _, brings_entries, drain, persisted,
 };
 use synod_runtime::clock;
 use synod_runtime::task::AbortHandle;
@@ -51,6 +51,7 @@ pub(crate) struct Parts<S: StateMachine> {
     pub(crate) group: GroupId,
     pub(crate) core: Box<dyn Consensus>,
     pub(crate) heartbeat: Duration,
+    pub(crate) log_stall_timeout: Duration,
     pub(crate) clock: TickClock,
     pub(crate) log: Log,
     pub(crate) transport: Arc<Transport>,
@@ -88,6 +89,10 @@ pub(crate) struct Driver<S: StateMachine> {
     next_request: u64,
     outbox: Outbox,
     unwritten: Unwritten,
+    log_progress: LogProgress<Instant>,
+    log_stall_timeout: Duration,
+    /// No other hand-over because of a stalled log before this.
+    transferring_until: Option<Instant>,
     fetching: Option<AbortHandle>,
     last_tick: Tick,
     status_at: Option<Instant>,
@@ -126,6 +131,9 @@ impl<S: StateMachine> Driver<S> {
             next_request: parts.first_request,
             outbox: Outbox::default(),
             unwritten: Unwritten::new(),
+            log_progress: LogProgress::default(),
+            log_stall_timeout: parts.log_stall_timeout,
+            transferring_until: None,
             fetching: None,
             last_tick: Tick::ZERO,
             status_at: None,
@@ -207,6 +215,7 @@ impl<S: StateMachine> Driver<S> {
             self.last_tick = tick;
             self.step(Input::Tick);
             self.expire();
+            self.leave_if_stalled();
         }
         self.propose();
         self.issue_reads();
@@ -229,6 +238,7 @@ impl<S: StateMachine> Driver<S> {
     fn completions(&mut self, gathered: &mut Gathered<S::Output>) -> Result<(), Fault> {
         if let Some(seq) = gathered.persisted.take() {
             self.sampler.persisted(seq, self.now, &self.metrics);
+            self.log_progress.persisted(seq, self.now);
             persisted(self, seq)?;
         }
         if let Some(index) = gathered.applied.take() {
@@ -244,17 +254,46 @@ impl<S: StateMachine> Driver<S> {
         }
         let overloaded = self.is_overloaded();
         for message in gathered.messages.drain(..) {
-            // The apply thread is behind: entries are refused until it has caught up. To the leader they got lost.
+            // Entries are refused until this node has caught up. To the leader they got lost.
             if !(overloaded && brings_entries(&message.body)) {
                 self.step(Input::Message(message));
             }
         }
     }
 
+    /// Whether the apply thread or the log is so far behind that this node takes no more entries.
     fn is_overloaded(&self) -> bool {
         let (entries, bytes) = self.queue.backlog();
         let limits = &self.shared.limits;
-        entries > limits.max_apply_backlog_entries || bytes > limits.max_apply_backlog_bytes
+        entries > limits.max_apply_backlog_entries
+            || bytes > limits.max_apply_backlog_bytes
+            || !self.unwritten.is_empty()
+            || !self.log.has_room()
+    }
+
+    /// A leader whose disk hangs could go on through its followers until its log has no room, and then refuse all
+    /// writes. It hands over to one of them instead, and tries again each timeout while that doesn't help.
+    fn leave_if_stalled(&mut self) {
+        let Some(limit) = self.now.checked_sub(self.log_stall_timeout) else {
+            return;
+        };
+        if self.role.role != Role::Leader || !self.log_progress.is_stalled(limit) {
+            return;
+        }
+        let to = self.heir();
+        if !to.is_some()
+            || self
+                .transferring_until
+                .is_some_and(|until| until > self.now)
+        {
+            return;
+        }
+        self.transferring_until = Some(self.now + self.log_stall_timeout);
+        tracing::error!(
+            group = %self.group, %to, stalled_for = ?self.log_stall_timeout,
+            "the log's disk makes no progress; handing the leadership over"
+        );
+        self.step(Input::Transfer { to });
     }
 
     fn event(&mut self, event: Event) {

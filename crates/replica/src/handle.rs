@@ -11,7 +11,7 @@ use synod_types::{Index, NodeId};
 use tokio::sync::{oneshot, watch};
 
 use crate::error::{Fault, ProposeError, ReadError, TransferError};
-use crate::inbox::{ChangeRequest, ProposalRequest, ReadRequest, TransferRequest};
+use crate::inbox::{ChangeRequest, ProposalRequest, ReadReply, ReadRequest, TransferRequest};
 use crate::published::Leadership;
 use crate::shared::Shared;
 
@@ -106,14 +106,15 @@ impl<O: Send + 'static> ReplicaHandle<O> {
     /// Resolves once this node has applied everything that was acknowledged anywhere before the call, so that
     /// reading the local state afterwards is linearizable. Returns the index that had to be reached.
     ///
-    /// `ReadMode::Lease` costs no round trip on a leader that holds a lease, and no thread hop either; elsewhere it
-    /// falls back to a confirmed read. Where this node is the only voter, both modes cost nothing. Reads that wait at the same time share one round.
+    /// `ReadMode::Lease` costs no round trip on a leader that holds a lease, and no thread hop either;
+    /// elsewhere it falls back to a confirmed read. Where this node is the only voter, both modes cost
+    /// nothing. Reads that wait at the same time share one round.
     ///
     /// # Errors
     /// Every error is safe to retry.
     ///
     /// # Cancel safety
-    /// Safe to drop.
+    /// Safe to drop: the read leaves the queue, and frees its place, with the driver's next tick.
     pub async fn read(&self, mode: ReadMode, deadline: Instant) -> Result<Index, ReadError> {
         let published = &self.shared.published;
         let known = match mode {
@@ -123,8 +124,8 @@ impl<O: Send + 'static> ReplicaHandle<O> {
         if let Some(index) = known {
             return self.wait_applied(index, deadline).await;
         }
-        let _permit = self.shared.load.admit_read(&self.shared.limits)?;
-        let (reply, outcome) = oneshot::channel();
+        let permit = self.shared.load.admit_read(&self.shared.limits)?;
+        let (reply, outcome) = ReadReply::new(permit);
         let request = ReadRequest {
             mode,
             reply,
@@ -139,7 +140,8 @@ impl<O: Send + 'static> ReplicaHandle<O> {
     /// Resolves once this node has applied `index`.
     ///
     /// # Errors
-    /// [`ReadError::Timeout`] (up to about 100 ms after `deadline`) or [`ReadError::Stopped`].
+    /// [`ReadError::TooBusy`], [`ReadError::Timeout`] (up to about 100 ms after `deadline`) or
+    /// [`ReadError::Stopped`].
     ///
     /// # Cancel safety
     /// Safe to drop.
@@ -147,7 +149,8 @@ impl<O: Send + 'static> ReplicaHandle<O> {
         if self.applied() >= index {
             return Ok(index);
         }
-        let (reply, outcome) = oneshot::channel();
+        let permit = self.shared.load.admit_read(&self.shared.limits)?;
+        let (reply, outcome) = ReadReply::new(permit);
         self.shared.readers.wait(index, deadline, reply);
         outcome.await.unwrap_or(Err(ReadError::Stopped))
     }

@@ -10,12 +10,40 @@ use synod_types::{Index, NodeId, WriteSeq};
 use tokio::sync::{Notify, oneshot};
 
 use crate::error::{Fault, ProposeError, ReadError, TransferError};
+use crate::shared::ReadPermit;
 
 /// Bytes of peer messages that may wait for the driver; more are dropped, which Raft takes for a lossy network.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 64 << 20;
 
 pub(crate) type ProposalReply<O> = oneshot::Sender<Result<O, ProposeError>>;
-pub(crate) type ReadReply = oneshot::Sender<Result<Index, ReadError>>;
+
+/// Where a read's answer goes, with the read's place among the pending ones.
+pub(crate) struct ReadReply {
+    sender: oneshot::Sender<Result<Index, ReadError>>,
+    _permit: ReadPermit,
+}
+
+impl ReadReply {
+    /// The reply, and where its answer arrives.
+    pub(crate) fn new(permit: ReadPermit) -> (Self, oneshot::Receiver<Result<Index, ReadError>>) {
+        let (sender, answer) = oneshot::channel();
+        let reply = Self {
+            sender,
+            _permit: permit,
+        };
+        (reply, answer)
+    }
+
+    /// Answers. A caller that gave up needs no answer.
+    pub(crate) fn send(self, result: Result<Index, ReadError>) {
+        let _gone = self.sender.send(result);
+    }
+
+    /// Whether the caller gave up.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.sender.is_closed()
+    }
+}
 
 pub(crate) struct ProposalRequest<O> {
     pub(crate) data: Bytes,

@@ -84,16 +84,15 @@ impl Readers {
         }
     }
 
-    /// Answers those whose deadline passed; returns when to come again.
+    /// Answers those whose deadline passed and drops those that gave up; returns when to come again.
     pub(crate) fn expire(&self, now: Instant) -> Option<Instant> {
         let mut state = self.state.lock();
-        if state.earliest.is_none_or(|at| at > now) {
-            return state.earliest;
-        }
         let mut late = Vec::new();
         let mut earliest: Option<Instant> = None;
         state.waiting.retain(|_, readers| {
-            late.extend(readers.extract_if(.., |reader| reader.deadline <= now));
+            late.extend(readers.extract_if(.., |reader| {
+                reader.deadline <= now || reader.reply.is_abandoned()
+            }));
             for reader in readers.iter() {
                 earliest = Some(earliest.map_or(reader.deadline, |at| at.min(reader.deadline)));
             }
@@ -122,10 +121,9 @@ impl Readers {
     }
 }
 
-/// Readers that gave up are no concern.
 fn answer(readers: impl IntoIterator<Item = Reader>, result: &Result<Index, ReadError>) {
     for reader in readers {
-        let _gone = reader.reply.send(result.clone());
+        reader.reply.send(result.clone());
     }
 }
 
@@ -138,11 +136,14 @@ mod tests {
     use tokio::sync::oneshot::error::TryRecvError;
 
     use super::*;
+    use crate::config::Limits;
+    use crate::shared::Load;
 
     type Answer = oneshot::Receiver<Result<Index, ReadError>>;
 
     fn wait(readers: &Readers, index: u64, deadline: Instant) -> Answer {
-        let (reply, answer) = oneshot::channel();
+        let permit = Load::default().admit_read(&Limits::default()).unwrap();
+        let (reply, answer) = ReadReply::new(permit);
         readers.wait(Index::new(index), deadline, reply);
         answer
     }
@@ -168,6 +169,34 @@ mod tests {
             wait(&readers, 1, late).try_recv().unwrap(),
             Err(ReadError::Stopped)
         );
+    }
+
+    #[test]
+    fn those_that_gave_up_leave_and_free_their_places() {
+        let readers = Readers::new(Index::ZERO);
+        let load = Load::default();
+        let limits = Limits {
+            max_pending_reads: 2,
+            ..Limits::default()
+        };
+        let now = clock::now();
+        let later = now + Duration::from_secs(60);
+        let wait = || {
+            let (reply, answer) = ReadReply::new(load.admit_read(&limits)?);
+            readers.wait(Index::new(3), later, reply);
+            Ok::<_, ReadError>(answer)
+        };
+        let first = wait().unwrap();
+        let _second = wait().unwrap();
+        assert_eq!(wait().unwrap_err(), ReadError::TooBusy);
+        drop(first);
+        assert_eq!(
+            wait().unwrap_err(),
+            ReadError::TooBusy,
+            "it is still queued"
+        );
+        readers.expire(now);
+        wait().unwrap();
     }
 
     #[test]

@@ -156,6 +156,7 @@ impl<O: Send + 'static> Replica<O> {
             group: config.group,
             core: begun.core,
             heartbeat: crate::clock::TICK.saturating_mul(heartbeat_ticks),
+            log_stall_timeout: config.limits.log_stall_timeout,
             clock,
             log,
             transport: Arc::clone(&transport),

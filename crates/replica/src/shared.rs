@@ -1,5 +1,6 @@
 //! What the handles, the driver and the apply thread of one group share.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
@@ -23,12 +24,12 @@ pub(crate) struct Shared<O> {
     pub(crate) limits: Limits,
 }
 
-/// Admission: how much is in the house.
+/// How many requests are pending, against the limits.
 #[derive(Debug, Default)]
 pub(crate) struct Load {
     proposals: AtomicUsize,
     proposal_bytes: AtomicUsize,
-    reads: AtomicUsize,
+    reads: Arc<AtomicUsize>,
 }
 
 impl Load {
@@ -48,8 +49,10 @@ impl Load {
         self.proposal_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    pub(crate) fn admit_read(&self, limits: &Limits) -> Result<ReadPermit<'_>, ReadError> {
-        let permit = ReadPermit(&self.reads);
+    /// Counts a read in, unless there are too many. The permit stays with the read until it is answered or
+    /// dropped: a caller that gives up doesn't make room while its read is still queued.
+    pub(crate) fn admit_read(&self, limits: &Limits) -> Result<ReadPermit, ReadError> {
+        let permit = ReadPermit(Arc::clone(&self.reads));
         if self.reads.fetch_add(1, Ordering::Relaxed) >= limits.max_pending_reads {
             return Err(ReadError::TooBusy);
         }
@@ -90,9 +93,9 @@ impl ApplySample {
 }
 
 /// A read that was counted in; dropping it counts it out.
-pub(crate) struct ReadPermit<'a>(&'a AtomicUsize);
+pub(crate) struct ReadPermit(Arc<AtomicUsize>);
 
-impl Drop for ReadPermit<'_> {
+impl Drop for ReadPermit {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 use super::{Disk, DiskFile};
 
@@ -38,7 +38,33 @@ impl fmt::Debug for Crash<'_> {
 
 /// A simulated directory. Clones are the same directory.
 #[derive(Clone, Debug, Default)]
-pub struct SimDisk(Arc<Mutex<State>>);
+pub struct SimDisk {
+    state: Arc<Mutex<State>>,
+    gate: Arc<Gate>,
+}
+
+/// Where syncs wait while the disk hangs.
+#[derive(Debug, Default)]
+struct Gate {
+    state: Mutex<GateState>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct GateState {
+    shut: bool,
+    waiting: usize,
+}
+
+impl Gate {
+    fn pass(&self) {
+        let mut state = self.state.lock();
+        state.waiting += 1;
+        self.changed.notify_all();
+        self.changed.wait_while(&mut state, |state| state.shut);
+        state.waiting -= 1;
+    }
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -93,13 +119,13 @@ impl SimDisk {
 
     /// Limits the bytes of all files together.
     pub fn set_room(&self, bytes: Option<u64>) {
-        self.0.lock().room_bytes = bytes;
+        self.state.lock().room_bytes = bytes;
     }
 
     /// Makes the operation with this number, see [`SimDisk::operations`], and all after it fail until
     /// [`SimDisk::crash`]. If it is a write, its first `kept_bytes` bytes are done.
     pub fn stop_at(&self, operation: u64, kept_bytes: usize) {
-        self.0.lock().stop = Some(Stop {
+        self.state.lock().stop = Some(Stop {
             operation,
             kept_bytes,
         });
@@ -108,13 +134,26 @@ impl SimDisk {
     /// Makes one sync of a file fail, after this many more that succeed. The data stays readable, and later
     /// syncs succeed without making it durable, as on Linux.
     pub fn fail_sync_after(&self, syncs: u64) {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         state.fail_sync = Some(state.syncs + syncs);
+    }
+
+    /// Makes every sync of a file wait, as on a disk that hangs, or lets them go on.
+    pub fn hang(&self, hangs: bool) {
+        self.gate.state.lock().shut = hangs;
+        self.gate.changed.notify_all();
+    }
+
+    /// Waits until a sync hangs.
+    pub fn wait_until_hanging(&self) {
+        let mut gate = self.gate.state.lock();
+        let changed = &self.gate.changed;
+        changed.wait_while(&mut gate, |gate| gate.waiting == 0);
     }
 
     /// Ends the process that uses the disk, and takes all faults away.
     pub fn crash(&self, crash: Crash<'_>) {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         state.epoch += 1;
         state.stop = None;
         state.fail_sync = None;
@@ -126,25 +165,25 @@ impl SimDisk {
     /// How many operations that change the disk there were: writes, creations, renames, removals, syncs.
     #[must_use]
     pub fn operations(&self) -> u64 {
-        self.0.lock().operations
+        self.state.lock().operations
     }
 
     /// How many writes to files there were.
     #[must_use]
     pub fn writes(&self) -> u64 {
-        self.0.lock().writes
+        self.state.lock().writes
     }
 
     /// How many syncs of files there were, failed ones included.
     #[must_use]
     pub fn syncs(&self) -> u64 {
-        self.0.lock().syncs
+        self.state.lock().syncs
     }
 
     /// The content of a file, empty where there is none.
     #[must_use]
     pub fn contents(&self, name: &str) -> Vec<u8> {
-        let state = self.0.lock();
+        let state = self.state.lock();
         let file = state.names.get(name).and_then(|file| state.files.get(file));
         file.map(|file| file.cached.clone()).unwrap_or_default()
     }
@@ -152,7 +191,7 @@ impl SimDisk {
     /// Replaces, or makes, a file with this content, durably and past all faults: bit rot, truncation, or a
     /// file from elsewhere.
     pub fn put_contents(&self, name: &str, contents: Vec<u8>) {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         let id = state.next_file;
         state.next_file += 1;
         let file = SimFile {
@@ -167,7 +206,7 @@ impl SimDisk {
 
     /// Removes a file, durably and past all faults.
     pub fn remove_file(&self, name: &str) {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         state.names.remove(name);
         state.durable_names.remove(name);
     }
@@ -291,11 +330,11 @@ impl Disk for SimDisk {
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
-        Ok(self.0.lock().names.keys().cloned().collect())
+        Ok(self.state.lock().names.keys().cloned().collect())
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
-        let state = self.0.lock();
+        let state = self.state.lock();
         Ok(Box::new(SimHandle {
             disk: self.clone(),
             file: state.file(name)?,
@@ -304,7 +343,7 @@ impl Disk for SimDisk {
     }
 
     fn create(&self, name: &str, len: u64) -> io::Result<Box<dyn DiskFile>> {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         state.operate()?;
         let used: usize = state
             .names
@@ -336,7 +375,7 @@ impl Disk for SimDisk {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         state.operate()?;
         let file = state.file(from)?;
         state.change_name(NameChange::Rename {
@@ -348,7 +387,7 @@ impl Disk for SimDisk {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         state.operate()?;
         state.file(name)?;
         state.change_name(NameChange::Unlink(name.to_owned()));
@@ -356,7 +395,7 @@ impl Disk for SimDisk {
     }
 
     fn sync_dir(&self) -> io::Result<()> {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         state.operate()?;
         state.unsynced_names.clear();
         state.durable_names = state.names.clone();
@@ -376,7 +415,7 @@ impl SimHandle {
         &self,
         run: impl FnOnce(&mut State, &mut SimFile) -> io::Result<T>,
     ) -> io::Result<T> {
-        let mut state = self.disk.0.lock();
+        let mut state = self.disk.state.lock();
         if state.epoch != self.epoch {
             return Err(io::Error::other(
                 "the process that opened the file has ended",
@@ -429,6 +468,7 @@ impl DiskFile for SimHandle {
     }
 
     fn sync(&self) -> io::Result<()> {
+        self.disk.gate.pass();
         self.with(|state, file| {
             state.operate()?;
             let number = state.syncs;

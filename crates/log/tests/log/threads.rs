@@ -1,16 +1,12 @@
 //! The log with its threads: completions, back-pressure, failure, closing.
 
-use std::{
-    io::{self, IoSlice},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 use synod_consensus_core::Write;
 use synod_log::{
-    CompletionSink, Disk, DiskFile, Log, LogConfig, LogError, LogFailure, OpenError, SimDisk,
-    first_writes,
+    CompletionSink, Log, LogConfig, LogError, LogFailure, OpenError, SimDisk, first_writes,
 };
 use synod_types::{GroupId, WriteSeq};
 
@@ -52,90 +48,6 @@ impl CompletionSink for Reports {
     }
 }
 
-/// A disk whose syncs wait while the gate is shut.
-#[derive(Clone, Default)]
-struct GatedDisk {
-    disk: SimDisk,
-    gate: Arc<Gate>,
-}
-
-#[derive(Default)]
-struct Gate {
-    state: Mutex<GateState>,
-    changed: Condvar,
-}
-
-#[derive(Default)]
-struct GateState {
-    shut: bool,
-    waiting: usize,
-}
-
-impl Gate {
-    fn set(&self, shut: bool) {
-        self.state.lock().shut = shut;
-        self.changed.notify_all();
-    }
-
-    fn pass(&self) {
-        let mut state = self.state.lock();
-        state.waiting += 1;
-        self.changed.notify_all();
-        self.changed.wait_while(&mut state, |state| state.shut);
-        state.waiting -= 1;
-    }
-
-    fn wait_for_one(&self) {
-        let mut state = self.state.lock();
-        self.changed
-            .wait_while(&mut state, |state| state.waiting == 0);
-    }
-}
-
-impl Disk for GatedDisk {
-    fn describe(&self) -> String {
-        self.disk.describe()
-    }
-    fn list(&self) -> io::Result<Vec<String>> {
-        self.disk.list()
-    }
-    fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
-        let file = self.disk.open(name)?;
-        Ok(Box::new(GatedFile(file, Arc::clone(&self.gate))))
-    }
-    fn create(&self, name: &str, len: u64) -> io::Result<Box<dyn DiskFile>> {
-        let file = self.disk.create(name, len)?;
-        Ok(Box::new(GatedFile(file, Arc::clone(&self.gate))))
-    }
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.disk.rename(from, to)
-    }
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.disk.remove(name)
-    }
-    fn sync_dir(&self) -> io::Result<()> {
-        self.disk.sync_dir()
-    }
-}
-
-struct GatedFile(Box<dyn DiskFile>, Arc<Gate>);
-
-impl DiskFile for GatedFile {
-    fn size(&self) -> io::Result<u64> {
-        self.0.size()
-    }
-    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
-        self.0.read_at(offset, buf)
-    }
-    fn write_at(&self, offset: u64, parts: &mut [IoSlice<'_>]) -> io::Result<()> {
-        self.0.write_at(offset, parts)
-    }
-    fn sync(&self) -> io::Result<()> {
-        self.1.pass();
-        self.0.sync()
-    }
-}
-
 fn small(dir: std::path::PathBuf) -> LogConfig {
     LogConfig {
         segment_bytes: SEGMENT_BYTES,
@@ -144,8 +56,8 @@ fn small(dir: std::path::PathBuf) -> LogConfig {
     }
 }
 
-fn gated() -> (GatedDisk, Log, Arc<Reports>) {
-    let disk = GatedDisk::default();
+fn on_sim_disk() -> (SimDisk, Log, Arc<Reports>) {
+    let disk = SimDisk::new();
     let reports = Arc::new(Reports::default());
     let sink: Arc<dyn CompletionSink> = Arc::<Reports>::clone(&reports);
     let shared = Arc::new(disk.clone());
@@ -160,24 +72,24 @@ fn append(log: &Log, group: u64, seq: u64, data: impl Into<Bytes>) -> Result<(),
 
 #[test]
 fn what_gathers_during_a_sync_shares_the_next_one_and_completes_in_order() {
-    let (disk, log, reports) = gated();
-    disk.gate.set(true);
+    let (disk, log, reports) = on_sim_disk();
+    disk.hang(true);
     append(&log, 1, 1, "first").unwrap();
-    disk.gate.wait_for_one();
+    disk.wait_until_hanging();
     for seq in 2..=50 {
         append(&log, 1 + seq % 3, seq, "more").unwrap();
     }
     log.append(GroupId::new(9), WriteSeq::new(51), Vec::new())
         .unwrap();
-    let (writes, syncs) = (disk.disk.writes(), disk.disk.syncs());
-    disk.gate.set(false);
+    let (writes, syncs) = (disk.writes(), disk.syncs());
+    disk.hang(false);
     let seen = reports.wait_for(51);
     let mut expected = vec![Report::Persisted(1, 1)];
     expected.extend((2..=50).map(|seq| Report::Persisted(1 + seq % 3, seq)));
     expected.push(Report::Persisted(9, 51));
     assert_eq!(seen, expected);
     // The sync that was under way, and one for all the others; then a mark, if the log was idle for long enough meanwhile.
-    let (written, synced) = (disk.disk.writes() - writes, disk.disk.syncs() - syncs);
+    let (written, synced) = (disk.writes() - writes, disk.syncs() - syncs);
     assert!(
         matches!((written, synced), (1, 2) | (2, 3)),
         "{written} writes, {synced} syncs"
@@ -187,8 +99,8 @@ fn what_gathers_during_a_sync_shares_the_next_one_and_completes_in_order() {
 
 #[test]
 fn a_full_queue_hands_the_writes_back() {
-    let (disk, log, reports) = gated();
-    disk.gate.set(true);
+    let (disk, log, reports) = on_sim_disk();
+    disk.hang(true);
     append(&log, 1, 1, vec![0; 6000]).unwrap();
     append(&log, 1, 2, vec![0; 6000]).unwrap();
     assert!(!log.has_room());
@@ -202,7 +114,7 @@ fn a_full_queue_hands_the_writes_back() {
         panic!("{refused}");
     };
     assert_eq!(writes, [Write::Put(entry(3, 1, "three"))]);
-    disk.gate.set(false);
+    disk.hang(false);
     reports.wait_for(2);
     assert!(log.has_room());
     append(&log, 1, 3, "three").unwrap();
@@ -211,15 +123,15 @@ fn a_full_queue_hands_the_writes_back() {
 
 #[test]
 fn after_a_failed_sync_nothing_is_acknowledged() {
-    let (disk, log, reports) = gated();
+    let (disk, log, reports) = on_sim_disk();
     append(&log, 1, 1, "one").unwrap();
     reports.wait_for(1);
-    disk.disk.fail_sync_after(0);
-    disk.gate.set(true);
+    disk.fail_sync_after(0);
+    disk.hang(true);
     append(&log, 1, 2, "two").unwrap();
-    disk.gate.wait_for_one();
+    disk.wait_until_hanging();
     append(&log, 1, 3, "three").unwrap();
-    disk.gate.set(false);
+    disk.hang(false);
     let seen = reports.wait_for(2);
     assert_eq!(seen[0], Report::Persisted(1, 1));
     assert!(
@@ -284,16 +196,16 @@ fn a_real_directory_survives_restarts_and_is_locked_meanwhile() {
 
 #[test]
 fn an_orderly_stop_protects_the_last_write_against_being_taken_for_torn() {
-    let (disk, log, reports) = gated();
+    let (disk, log, reports) = on_sim_disk();
     append(&log, 1, 1, vec![7; 100]).unwrap();
     reports.wait_for(1);
     drop(log);
     let name = "0000000000000001.seg";
-    let mut contents = disk.disk.contents(name);
+    let mut contents = disk.contents(name);
     contents[HEADER_BYTES + 90] ^= 1;
-    disk.disk.put_contents(name, contents);
+    disk.put_contents(name, contents);
     assert!(matches!(
-        crate::model::open(&disk.disk),
+        crate::model::open(&disk),
         Err(OpenError::Corrupt { .. })
     ));
 }

@@ -20,6 +20,10 @@ impl synod_replica_core::Reader for Reader {
     fn deadline(&self) -> Instant {
         self.deadline
     }
+
+    fn is_abandoned(&self) -> bool {
+        self.reply.is_abandoned()
+    }
 }
 
 impl<S: StateMachine> Driver<S> {
@@ -59,7 +63,7 @@ impl<S: StateMachine> Driver<S> {
             self.metrics.read_failed();
         }
         for (reader, reason) in refused {
-            let _gone = reader.reply.send(Err(ReadError::Rejected(reason)));
+            reader.reply.send(Err(ReadError::Rejected(reason)));
         }
     }
 
@@ -97,7 +101,7 @@ impl<S: StateMachine> Driver<S> {
             ReadError::Timeout
         };
         for reader in late {
-            let _gone = reader.reply.send(Err(error.clone()));
+            reader.reply.send(Err(error.clone()));
         }
     }
 }

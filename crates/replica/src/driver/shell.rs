@@ -46,6 +46,7 @@ impl<S: StateMachine> Shell for Driver<S> {
 
     fn write(&mut self, seq: WriteSeq, writes: Vec<Write>) -> Result<(), Fault> {
         self.sampler.written(&writes, seq);
+        self.log_progress.written(seq, self.now);
         self.unwritten.push_back((seq, writes));
         self.write_queued()
     }
@@ -119,7 +120,8 @@ impl<S: StateMachine> Shell for Driver<S> {
     }
 }
 
-/// Writes that the log had no room for, oldest first: they go before any others.
+/// Writes that the log had no room for, oldest first: they go before any others. While there are any the node takes no
+/// entries, so that only ballots and a last burst of proposals gather here.
 pub(super) type Unwritten = VecDeque<(WriteSeq, Vec<Write>)>;
 
 impl<S: StateMachine> Driver<S> {

@@ -73,7 +73,7 @@ impl<S: StateMachine> Driver<S> {
     }
 
     /// The voter whose log is longest; no node where there is none.
-    fn heir(&self) -> NodeId {
+    pub(super) fn heir(&self) -> NodeId {
         let status = self.core.status();
         let voters = status
             .peers

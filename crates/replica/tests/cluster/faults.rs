@@ -13,7 +13,7 @@ use synod_runtime::metrics::Registry;
 use synod_runtime::{clock, task};
 use synod_types::{Ballot, ClusterId, Index, LogPosition};
 
-use crate::harness::{Cluster, GROUP, eventually, node, soon};
+use crate::harness::{Cluster, GROUP, PATIENCE, SIM_DISK_PENDING_BYTES, eventually, node, soon};
 use crate::toy::{Disk, Output, State};
 
 on_both! {
@@ -27,6 +27,75 @@ on_both! {
     an_engine_that_is_ahead_of_its_log_is_right,
     what_is_too_large_or_too_much_is_refused_for_certain,
     an_idle_replica_stops_promptly_and_answers_nobody_afterwards,
+    a_leader_whose_disk_hangs_hands_over,
+    a_node_whose_disk_hangs_takes_no_more_entries_than_its_log_has_room_for,
+}
+
+async fn a_leader_whose_disk_hangs_hands_over(algorithm: Algorithm) {
+    let mut cluster = Cluster::start_on_sim_disks(algorithm, 3, |config| {
+        config.limits.log_stall_timeout = Duration::from_millis(300);
+    });
+    let leader = cluster.leader().await;
+    let hanging = cluster.hang_log(leader);
+    // It goes on through its followers, which is why nobody would depose it.
+    cluster.put(leader, "a", "1").await;
+    let follower = cluster.nodes.keys().find(|id| **id != leader).copied();
+    let mut role = cluster.handle(follower.unwrap()).watch_role();
+    let elsewhere = role.wait_for(|now| now.leader.is_some_and(|now| now != leader));
+    clock::timeout(PATIENCE, elsewhere).await.unwrap().unwrap();
+    let new_leader = role.borrow().leader.unwrap();
+    cluster.put(new_leader, "a", "2").await;
+    drop(hanging);
+    cluster.put(new_leader, "a", "3").await;
+    cluster.converge().await;
+    assert_eq!(cluster.disk(leader).get("a").unwrap(), "3");
+    cluster.stop_all().await;
+}
+
+async fn a_node_whose_disk_hangs_takes_no_more_entries_than_its_log_has_room_for(
+    algorithm: Algorithm,
+) {
+    let mut cluster = Cluster::start_on_sim_disks(algorithm, 3, |config| {
+        // Nobody hands over, and nobody takes over on a slow machine.
+        config.limits.log_stall_timeout = PATIENCE;
+        config.core.election_ticks = 1_000;
+    });
+    cluster.handle(node(1)).campaign();
+    let leader = cluster.leader().await;
+    let follower = cluster.follower().await;
+    let value = "v".repeat(900);
+    let last = |node| cluster.handle(node).status().last.index.get();
+    let room = SIM_DISK_PENDING_BYTES / 900;
+    // A few more are on their way when the room ends.
+    let most = cluster.handle(leader).commit().get() + 2 * room;
+
+    // A follower: the others go on without it.
+    let hanging = cluster.hang_log(follower);
+    for number in 0..10 * room {
+        cluster.put(leader, &format!("k{number}"), &value).await;
+    }
+    assert!(last(follower) < most, "{} entries", last(follower));
+    drop(hanging);
+    cluster.put(leader, "a", "1").await;
+    cluster.converge().await;
+
+    // A leader: it refuses, for certain.
+    let most = cluster.handle(leader).commit().get() + 2 * room;
+    let hanging = cluster.hang_log(leader);
+    let handle = cluster.handle(leader);
+    let refused = loop {
+        let data = Bytes::from(format!("k={value}"));
+        let deadline = clock::now() + Duration::from_millis(300);
+        match handle.propose(data, deadline).await {
+            Ok(_) => assert!(last(leader) < most, "{} entries", last(leader)),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refused, ProposeError::TooBusy);
+    drop(hanging);
+    cluster.put(leader, "a", "2").await;
+    cluster.converge().await;
+    cluster.stop_all().await;
 }
 
 async fn no_acknowledged_write_is_lost_when_leaders_stop(algorithm: Algorithm) {

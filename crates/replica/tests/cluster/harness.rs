@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use synod_consensus_core::{Algorithm, CoreConfig, Membership, Role};
-use synod_log::{Log, LogConfig};
+use synod_log::{Log, LogConfig, SimDisk};
 use synod_replica::{
     Completions, Metrics, Parts, PeerBook, Replica, ReplicaConfig, ReplicaHandle, TransportConfig,
 };
@@ -44,6 +44,8 @@ pub(crate) struct Node {
     pub(crate) book: PeerBook,
     pub(crate) address: String,
     pub(crate) registry: Registry,
+    /// Where the log is kept instead of in `directory`.
+    pub(crate) sim_disk: Option<SimDisk>,
     running: Option<(Replica<Output>, Log)>,
     directory: TempDir,
 }
@@ -84,7 +86,21 @@ pub(crate) struct Cluster {
     pub(crate) nodes: BTreeMap<NodeId, Node>,
     initial: Membership,
     tweak: Tweak,
+    /// The logs are kept on disks that can hang, with little room in the queue before them.
+    sim_disks: bool,
 }
+
+/// A disk that hangs until this is dropped, also where a test fails.
+pub(crate) struct Hanging(SimDisk);
+
+impl Drop for Hanging {
+    fn drop(&mut self) {
+        self.0.hang(false);
+    }
+}
+
+/// What may wait for a simulated disk.
+pub(crate) const SIM_DISK_PENDING_BYTES: u64 = 20_000;
 
 impl Cluster {
     /// `size` nodes, numbered from 1, all running.
@@ -93,6 +109,15 @@ impl Cluster {
     }
 
     pub(crate) fn start_with(algorithm: Algorithm, size: u64, tweak: Tweak) -> Self {
+        Self::start_on(algorithm, size, tweak, false)
+    }
+
+    /// The same with logs on disks that can hang.
+    pub(crate) fn start_on_sim_disks(algorithm: Algorithm, size: u64, tweak: Tweak) -> Self {
+        Self::start_on(algorithm, size, tweak, true)
+    }
+
+    fn start_on(algorithm: Algorithm, size: u64, tweak: Tweak, sim_disks: bool) -> Self {
         let ids: Vec<NodeId> = (1..=size).map(node).collect();
         let mut cluster = Self {
             id: ClusterId::new(0xc1),
@@ -100,6 +125,7 @@ impl Cluster {
             nodes: BTreeMap::new(),
             initial: Membership::of(ids.iter().copied()),
             tweak,
+            sim_disks,
         };
         let bound: Vec<_> = ids
             .iter()
@@ -122,6 +148,7 @@ impl Cluster {
             book: PeerBook::new(),
             address,
             registry: Registry::new(),
+            sim_disk: self.sim_disks.then(SimDisk::new),
             running: None,
             directory: tempfile::tempdir().unwrap(),
         };
@@ -163,8 +190,18 @@ impl Cluster {
         let node = self.nodes.get_mut(&id).unwrap();
         let completions = Completions::new();
         let sink = Arc::clone(&completions);
-        let (log, mut recovered) =
-            Log::open(LogConfig::new(node.directory.path().join("log")), sink).unwrap();
+        let log_config = LogConfig::new(node.directory.path().join("log"));
+        let opened = match &node.sim_disk {
+            None => Log::open(log_config, sink),
+            Some(disk) => {
+                let log_config = LogConfig {
+                    max_pending_bytes: SIM_DISK_PENDING_BYTES,
+                    ..log_config
+                };
+                Log::open_on(Arc::new(disk.clone()), &log_config, Arc::default(), sink)
+            }
+        };
+        let (log, mut recovered) = opened.unwrap();
         node.registry = Registry::new();
         let parts = Parts {
             log: log.clone(),
@@ -258,6 +295,13 @@ impl Cluster {
                     .set(other.id, vec![format!("http://{}", other.address)]);
             }
         }
+    }
+
+    /// Makes the disk of a node's log hang.
+    pub(crate) fn hang_log(&self, id: NodeId) -> Hanging {
+        let disk = self.nodes[&id].sim_disk.clone().unwrap();
+        disk.hang(true);
+        Hanging(disk)
     }
 
     pub(crate) async fn stop(&mut self, id: NodeId) {
