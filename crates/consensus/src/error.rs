@@ -3,9 +3,13 @@
 //! Go clients match on the message string, so each variant's text is etcd's, to the letter. What an error tells a
 //! caller to do is in [`Error::advice`]: "certainly not done" and "outcome unknown" are different.
 
+use std::collections::HashMap;
+
 use synod_consensus_core::{ChangeError, Rejected};
+use synod_proto::status::{ERROR_DOMAIN, NOT_DONE, OUTCOME_UNKNOWN};
 use synod_replica::{ProposeError, ReadError};
 use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
 
 /// A request that failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -196,12 +200,12 @@ impl Error {
             | Self::TooManyRequests
             | Self::BackupStalled
             | Self::TimeoutWaitApplied
-            | Self::TimeoutLeaderTransfer
             | Self::Unhealthy
             | Self::LearnerNotReady
             | Self::LearnerUnsupported
             | Self::NotEnoughStarted => Advice::Retry,
-            Self::Timeout | Self::Stopped => Advice::Unknown,
+            // After a timeout the leadership may still move.
+            Self::Timeout | Self::Stopped | Self::TimeoutLeaderTransfer => Advice::Unknown,
             Self::KeyNotFound
             | Self::Compacted
             | Self::FutureRevision
@@ -238,8 +242,18 @@ impl Error {
 }
 
 impl From<Error> for Status {
+    /// etcd's code and text. Where a client must know whether the request may have been done, the details hold a
+    /// `google.rpc.ErrorInfo` that says so: codes alone don't.
     fn from(error: Error) -> Self {
-        Self::new(error.code(), error.to_string())
+        let reason = match error.advice() {
+            Advice::Retry => NOT_DONE,
+            Advice::Unknown => OUTCOME_UNKNOWN,
+            Advice::Conflict | Advice::Invalid | Advice::Corrupt | Advice::Internal => {
+                return Self::new(error.code(), error.to_string());
+            }
+        };
+        let details = ErrorDetails::with_error_info(reason, ERROR_DOMAIN, HashMap::new());
+        Self::with_error_details(error.code(), error.to_string(), details)
     }
 }
 
@@ -578,6 +592,23 @@ mod tests {
             ),
         ] {
             assert_eq!(Error::from(error.clone()).advice(), advice, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_status_says_whether_the_request_may_have_been_done() {
+        for (error, reason) in [
+            (Error::NoLeader, Some(NOT_DONE)),
+            (Error::NotRunning, Some(NOT_DONE)),
+            (Error::TooManyRequests, Some(NOT_DONE)),
+            (Error::Stopped, Some(OUTCOME_UNKNOWN)),
+            (Error::Timeout, Some(OUTCOME_UNKNOWN)),
+            (Error::TimeoutLeaderTransfer, Some(OUTCOME_UNKNOWN)),
+            (Error::EmptyKey, None),
+        ] {
+            let info = Status::from(error.clone()).get_details_error_info();
+            assert_eq!(info.as_ref().map(|info| &*info.reason), reason, "{error:?}");
+            assert!(info.is_none_or(|info| info.domain == ERROR_DOMAIN));
         }
     }
 }

@@ -171,7 +171,11 @@ impl Node {
             _data_dir: data_dir,
         };
         node.spawn_background(&config);
-        node.serve(&config, &registry, ports.client, ports.http)?;
+        if let Err(error) = node.serve(&config, &registry, ports.client, ports.http) {
+            // Its threads run already, and hold the data directory.
+            node.shutdown().await;
+            return Err(error);
+        }
         node.announce(&config);
         Ok(node)
     }

@@ -13,6 +13,16 @@
 mod codec;
 mod generated;
 
+/// What the `google.rpc.ErrorInfo` in the details of a failed call says.
+pub mod status {
+    /// The domain of our errors.
+    pub const ERROR_DOMAIN: &str = "synod";
+    /// The request certainly was not done: it is safe to make it again.
+    pub const NOT_DONE: &str = "NOT_DONE";
+    /// The request may have been done, or may still be: read before repeating what is not idempotent.
+    pub const OUTCOME_UNKNOWN: &str = "OUTCOME_UNKNOWN";
+}
+
 /// The etcd v3 API: same packages, services, methods and numbers as etcd's own.
 pub mod etcd {
     pub use crate::generated::{authpb, etcdserverpb, mvccpb, v3electionpb, v3lockpb};

@@ -185,13 +185,14 @@ impl<O: Send + 'static> Replica<O> {
             initial,
             metrics,
         };
-        let threads = start_threads(applier, persister, &persist, &shared)?;
-        completions.register(config.group, Arc::clone(&port) as Arc<dyn LogListener>);
-        transport.register(config.group, port);
+        // What can fail comes first, so that nothing is left running.
         let server = match listener {
             Some(listener) => Some(serve(&transport, config.routes, listener, &executor)?),
             None => None,
         };
+        let threads = start_threads(applier, persister, &persist, &shared)?;
+        completions.register(config.group, Arc::clone(&port) as Arc<dyn LogListener>);
+        transport.register(config.group, port);
         executor.spawn_on(0, "synod-peers", transport::run(Arc::clone(&transport)));
         let driver = executor.spawn_on(0, "synod-driver", driver.run());
         Ok(Self {

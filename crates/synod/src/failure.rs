@@ -1,8 +1,10 @@
 //! What a failed command prints, and the exit code it ends with.
 
-use std::{fmt, io::Write as _, process::ExitCode};
+use std::{error::Error as _, fmt, io::Write as _, process::ExitCode};
 
-use tonic::Code;
+use synod_proto::status::{ERROR_DOMAIN, NOT_DONE};
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
 
 /// The key that a command needs does not exist.
 #[derive(Debug)]
@@ -32,7 +34,7 @@ impl fmt::Display for UnknownOutcome {
 
 impl std::error::Error for UnknownOutcome {}
 
-/// Marks the error of a write as "outcome unknown" where the request may have reached the cluster.
+/// Marks the error of a write as "outcome unknown" where the request may have been done.
 pub(crate) fn of_write(error: etcd_client::Error) -> anyhow::Error {
     if may_have_happened(&error) {
         UnknownOutcome(error).into()
@@ -45,14 +47,28 @@ fn may_have_happened(error: &etcd_client::Error) -> bool {
     let etcd_client::Error::GRpcStatus(status) = error else {
         return false;
     };
-    let is_lost = matches!(
+    // Synod's servers say it; codes alone don't.
+    let info = status.get_details_error_info();
+    if let Some(info) = info.filter(|info| info.domain == ERROR_DOMAIN) {
+        return info.reason != NOT_DONE;
+    }
+    let may_be_lost = matches!(
         status.code(),
-        Code::DeadlineExceeded | Code::Cancelled | Code::Unknown
+        Code::DeadlineExceeded | Code::Cancelled | Code::Unknown | Code::Unavailable
     );
-    // A refused connection certainly carried nothing; a lost one may have.
-    let text = status.message();
-    let was_refused = text.contains("tcp connect error") || text.contains("no leader");
-    is_lost || (status.code() == Code::Unavailable && !was_refused)
+    may_be_lost && !was_never_sent(status)
+}
+
+/// Whether no connection could be made.
+fn was_never_sent(status: &Status) -> bool {
+    let mut source = status.source();
+    while let Some(cause) = source {
+        if cause.is::<tonic::ConnectError>() {
+            return true;
+        }
+        source = cause.source();
+    }
+    false
 }
 
 /// Prints the error with what to do next, and gives the exit code.
@@ -136,17 +152,46 @@ fn hint(text: &str, code: u8) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
+    use synod_proto::status::OUTCOME_UNKNOWN;
+    use tonic_types::ErrorDetails;
+
     use super::*;
-    use tonic::Status;
+
+    fn is_unknown(status: Status) -> bool {
+        of_write(etcd_client::Error::GRpcStatus(status)).is::<UnknownOutcome>()
+    }
 
     #[test]
-    fn a_lost_answer_to_a_write_is_unknown_and_a_refused_connection_is_not() {
-        let lost = etcd_client::Error::GRpcStatus(Status::unavailable("connection reset"));
-        assert!(of_write(lost).is::<UnknownOutcome>());
-        let refused = etcd_client::Error::GRpcStatus(Status::unavailable("tcp connect error"));
-        assert!(!of_write(refused).is::<UnknownOutcome>());
-        let invalid =
-            etcd_client::Error::GRpcStatus(Status::invalid_argument("key is not provided"));
-        assert!(!of_write(invalid).is::<UnknownOutcome>());
+    fn a_synod_server_says_whether_a_write_may_have_been_done() {
+        let status = |reason: &str, domain: &str| {
+            let details = ErrorDetails::with_error_info(reason, domain, HashMap::new());
+            Status::with_error_details(Code::Unavailable, "etcdserver: server stopped", details)
+        };
+        assert!(is_unknown(status(OUTCOME_UNKNOWN, ERROR_DOMAIN)));
+        assert!(!is_unknown(status(NOT_DONE, ERROR_DOMAIN)));
+        assert!(is_unknown(status(NOT_DONE, "elsewhere")));
+    }
+
+    #[test]
+    fn without_details_whatever_may_have_been_sent_is_unknown() {
+        assert!(is_unknown(Status::unavailable("connection reset")));
+        // The text decides nothing.
+        assert!(is_unknown(Status::unavailable("tcp connect error")));
+        assert!(!is_unknown(Status::invalid_argument("key is not provided")));
+    }
+
+    #[tokio::test]
+    async fn a_refused_connection_certainly_carried_nothing() {
+        // Bound and closed again: nobody listens there.
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        drop(socket);
+        let mut client = etcd_client::Client::connect([address.to_string()], None)
+            .await
+            .unwrap();
+        let error = client.put("k", "v", None).await.unwrap_err();
+        assert!(!of_write(error).is::<UnknownOutcome>());
     }
 }
