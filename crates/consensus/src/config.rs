@@ -23,6 +23,11 @@ use flags::{Effect, Flag, Given};
 const DEFAULT_QUOTA_BYTES: u64 = 2 << 30;
 /// etcd's default limit on a request, in bytes.
 const DEFAULT_MAX_REQUEST_BYTES: usize = 1_572_864;
+/// A share of the memory that a small machine has.
+const DEFAULT_RESPONSE_BUDGET_BYTES: usize = 256 << 20;
+/// So many requests of the largest size fit at least into the budget of responses: a value can be read wherever it could
+/// be written, and a stream of a range has room.
+const LEAST_BUDGET_REQUESTS: usize = 8;
 /// etcd's default limit on the operations of each list of a transaction.
 const DEFAULT_MAX_TXN_OPS: usize = 128;
 /// The smallest period the core can count: its tick.
@@ -84,6 +89,9 @@ pub struct Config {
     pub quota_bytes: u64,
     /// The largest request; 1.5 MiB.
     pub max_request_bytes: usize,
+    /// Memory for large responses, in the making and on their way out, in bytes; 256 MiB. The largest response takes three
+    /// eighths of it.
+    pub response_budget_bytes: usize,
     /// The most operations in each list of a transaction; 128.
     pub max_txn_ops: usize,
     /// The most concurrent streams of one HTTP/2 connection; no limit.
@@ -274,6 +282,7 @@ impl Config {
             snapshot_catchup_entries: 5_000,
             quota_bytes: DEFAULT_QUOTA_BYTES,
             max_request_bytes: DEFAULT_MAX_REQUEST_BYTES,
+            response_budget_bytes: DEFAULT_RESPONSE_BUDGET_BYTES,
             max_txn_ops: DEFAULT_MAX_TXN_OPS,
             max_concurrent_streams: None,
             auto_compaction: AutoCompaction::Off,
@@ -404,6 +413,9 @@ impl Config {
             "snapshot-catchup-entries" => self.snapshot_catchup_entries = whole(1)?,
             "quota-backend-bytes" => self.quota_bytes = quota(text).map_err(bad)?,
             "max-request-bytes" => self.max_request_bytes = value::number(text, 1).map_err(bad)?,
+            "response-budget-bytes" => {
+                self.response_budget_bytes = value::number(text, 1).map_err(bad)?;
+            }
             "max-txn-ops" => self.max_txn_ops = value::number(text, 1).map_err(bad)?,
             "max-concurrent-streams" => {
                 self.max_concurrent_streams =
@@ -494,6 +506,13 @@ impl Config {
                 "--max-request-bytes {} is over {MAX_REQUEST_BYTES}, the largest request that the log and the peers take: \
                  split large values over several keys",
                 self.max_request_bytes
+            ));
+        }
+        let least_budget = LEAST_BUDGET_REQUESTS * self.max_request_bytes;
+        if self.response_budget_bytes < least_budget {
+            return contradiction(format!(
+                "--response-budget-bytes {} must be at least {LEAST_BUDGET_REQUESTS} times --max-request-bytes: {least_budget}",
+                self.response_budget_bytes
             ));
         }
         if self.election_timeout < 5 * self.heartbeat {

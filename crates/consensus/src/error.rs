@@ -91,6 +91,21 @@ pub enum Error {
     LeaderChanged,
     #[error("etcdserver: too many requests")]
     TooManyRequests,
+    /// Ours alone: no client would get such a response, however long it waits.
+    #[error(
+        "etcdserver: the response of {bytes} bytes is larger than {largest}: read it in pages (limit) or with RangeStream"
+    )]
+    ResponseTooLarge { bytes: usize, largest: usize },
+    /// Ours alone: the response found no room in time.
+    #[error(
+        "etcdserver: too many large responses are on their way: try again, or read in pages (limit) or with RangeStream"
+    )]
+    ResponsesBusy,
+    /// Ours alone: a command is answered by all members alike, within the same memory.
+    #[error(
+        "etcdserver: the response of the write is larger than {largest} bytes: let it return fewer pairs"
+    )]
+    ReplyTooLarge { largest: usize },
     #[error("etcdserver: server stopped")]
     Stopped,
     /// The member had stopped before the request came: certainly not done. Clients know etcd's text only.
@@ -161,7 +176,11 @@ impl Error {
             | Self::InvalidDowngradeTarget
             | Self::UnknownEnum { .. } => Code::InvalidArgument,
             Self::Compacted | Self::FutureRevision | Self::LeaseTtlTooLarge => Code::OutOfRange,
-            Self::NoSpace | Self::TooManyRequests => Code::ResourceExhausted,
+            Self::NoSpace
+            | Self::TooManyRequests
+            | Self::ResponseTooLarge { .. }
+            | Self::ResponsesBusy
+            | Self::ReplyTooLarge { .. } => Code::ResourceExhausted,
             Self::LeaseNotFound | Self::MemberNotFound => Code::NotFound,
             Self::LeaseExists
             | Self::MemberExists
@@ -198,6 +217,7 @@ impl Error {
             | Self::LeaderChanged
             | Self::NotRunning
             | Self::TooManyRequests
+            | Self::ResponsesBusy
             | Self::BackupStalled
             | Self::TimeoutWaitApplied
             | Self::Unhealthy
@@ -231,6 +251,8 @@ impl Error {
             | Self::MemberBadUrls
             | Self::WrongDowngradeVersion
             | Self::InvalidDowngradeTarget
+            | Self::ResponseTooLarge { .. }
+            | Self::ReplyTooLarge { .. }
             | Self::LeaseTtlTooLarge
             | Self::UnknownEnum { .. }
             | Self::Unimplemented(_)
@@ -514,6 +536,24 @@ mod tests {
                 Error::TooManyRequests,
                 Code::ResourceExhausted,
                 "etcdserver: too many requests",
+            ),
+            (
+                Error::ResponseTooLarge {
+                    bytes: 9,
+                    largest: 8,
+                },
+                Code::ResourceExhausted,
+                "etcdserver: the response of 9 bytes is larger than 8: read it in pages (limit) or with RangeStream",
+            ),
+            (
+                Error::ResponsesBusy,
+                Code::ResourceExhausted,
+                "etcdserver: too many large responses are on their way: try again, or read in pages (limit) or with RangeStream",
+            ),
+            (
+                Error::ReplyTooLarge { largest: 8 },
+                Code::ResourceExhausted,
+                "etcdserver: the response of the write is larger than 8 bytes: let it return fewer pairs",
             ),
             (
                 Error::Stopped,

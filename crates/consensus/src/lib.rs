@@ -14,6 +14,7 @@
 mod background;
 mod backup;
 mod bootstrap;
+mod budget;
 mod config;
 mod convert;
 mod data_dir;

@@ -22,6 +22,7 @@ use tonic::service::Routes;
 
 use crate::background;
 use crate::bootstrap;
+use crate::budget::{BudgetMetrics, ResponseBudget};
 use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::http;
@@ -153,6 +154,10 @@ impl Node {
             peers,
             view,
             metrics,
+            responses: ResponseBudget::new(
+                config.response_budget_bytes,
+                BudgetMetrics::new(&registry)?,
+            ),
         }));
         cluster_service.open(&shared);
         let mut node = Self {

@@ -2,6 +2,7 @@
 
 pub(crate) mod cluster;
 pub(crate) mod kv;
+mod large_read;
 pub(crate) mod lease;
 pub(crate) mod maintenance;
 mod snapshot;

@@ -16,6 +16,7 @@ use synod_types::{ClusterId, NodeId};
 use tokio::sync::Semaphore;
 use tonic::metadata::MetadataMap;
 
+use crate::budget::ResponseBudget;
 use crate::error::Error;
 use crate::metrics::{Metrics, Sample};
 use crate::scans::ScanPool;
@@ -70,6 +71,7 @@ pub(crate) struct Shared {
     pub(crate) view: Arc<View>,
     pub(crate) metrics: Metrics,
     pub(crate) scans: ScanPool,
+    pub(crate) responses: ResponseBudget,
     /// Places for backups that are being sent.
     pub(crate) backups: Arc<Semaphore>,
     /// The term and the leader as of the last change of role, without a lock.
@@ -97,6 +99,7 @@ pub(crate) struct Parts {
     pub(crate) peers: PeerBook,
     pub(crate) view: Arc<View>,
     pub(crate) metrics: Metrics,
+    pub(crate) responses: ResponseBudget,
 }
 
 impl Shared {
@@ -110,6 +113,7 @@ impl Shared {
             view: parts.view,
             metrics: parts.metrics,
             scans: ScanPool::new(),
+            responses: parts.responses,
             backups: Arc::new(Semaphore::new(MAX_BACKUPS)),
             term: AtomicU64::new(0),
             leader: AtomicU64::new(0),

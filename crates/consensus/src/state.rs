@@ -16,5 +16,8 @@ pub(crate) use compaction::{SweepSignal, Sweeper};
 pub(crate) use machine::{Listeners, MachineConfig, MachineError, OpenState, create};
 pub(crate) use outcome::{Outcome, Reply};
 pub(crate) use roster::Roster;
-pub(crate) use txn::{is_read_only, is_serializable, put_bytes, put_cost, run_read_only};
+pub(crate) use txn::{
+    MAX_REPLY_BYTES, delete_reads_much, is_read_only, is_serializable, put_bytes, put_cost,
+    read_only_txn_bytes, run_read_only, txn_reads_much,
+};
 pub(crate) use view::View;

@@ -143,33 +143,66 @@ impl<'a> Reading<'a> {
     }
 
     fn gather(&self, query: &RangeQuery, time: Time) -> Result<Gathered, MvccError> {
-        let direction = scan_direction(query, time);
-        let limit = pushed_limit(query, direction);
-        let mut gathered = Gathered {
-            kvs: Vec::with_capacity(limit.min(1024)),
-            scanned: 0,
-            hit_limit: false,
-        };
+        let mut kvs = Vec::with_capacity(query.limit.min(1024));
         let mut bytes = 0;
-        for row in self.records(&query.range, time, direction) {
-            let (_, record) = row?;
-            gathered.scanned += 1;
-            let Some(record) = selected(query, record)? else {
-                continue;
-            };
+        let (scanned, hit_limit) = self.each_selected(query, time, |record| {
             bytes += record.len();
             if bytes > query.max_bytes {
                 return Err(MvccError::ResultTooLarge {
                     max_bytes: query.max_bytes,
                 });
             }
-            gathered.kvs.push(record);
-            if gathered.kvs.len() == limit {
-                gathered.hit_limit = true;
-                break;
+            kvs.push(record);
+            Ok(())
+        })?;
+        Ok(Gathered {
+            kvs,
+            scanned,
+            hit_limit,
+        })
+    }
+
+    /// Bytes of the records that answering a query gathers, before they are sorted and cut.
+    pub(crate) fn bytes(&self, query: &RangeQuery) -> Result<u64, MvccError> {
+        let time = self.time(query.revision)?;
+        let mut bytes = 0;
+        if query.range.is_empty() || query.count_only {
+            return Ok(bytes);
+        }
+        if let KeyRange::One(key) = &query.range {
+            let kvs = gather_one(query, self.get(key, time)?)?.kvs;
+            return Ok(kvs.iter().map(|record| record.len() as u64).sum());
+        }
+        self.each_selected(query, time, |record| {
+            bytes += record.len() as u64;
+            Ok(())
+        })?;
+        Ok(bytes)
+    }
+
+    /// Hands the records that a query is about to `each`, as far as its limit allows. Returns how many rows were
+    /// looked at, and whether the limit ended it.
+    fn each_selected(
+        &self,
+        query: &RangeQuery,
+        time: Time,
+        mut each: impl FnMut(Bytes) -> Result<(), MvccError>,
+    ) -> Result<(u64, bool), MvccError> {
+        let direction = scan_direction(query, time);
+        let limit = pushed_limit(query, direction);
+        let (mut scanned, mut found) = (0, 0);
+        for row in self.records(&query.range, time, direction) {
+            let (_, record) = row?;
+            scanned += 1;
+            if let Some(record) = selected(query, record)? {
+                each(record)?;
+                found += 1;
+                if found == limit {
+                    return Ok((scanned, true));
+                }
             }
         }
-        Ok(gathered)
+        Ok((scanned, false))
     }
 
     /// Keys within `range`.

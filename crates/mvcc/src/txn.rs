@@ -228,21 +228,28 @@ impl<'a> WriteTxn<'a> {
         Ok(prev_kv)
     }
 
-    /// Deletes the keys within `range`. Where none exists, nothing changes, not even the revision.
+    /// Deletes the keys within `range`. Where none exists, nothing changes, not even the revision. With `max_prev_bytes`
+    /// their records are returned.
     ///
     /// # Errors
-    /// Of the engine.
+    /// [`MvccError::ResultTooLarge`] where the records have more than `max_prev_bytes`: drop the transaction then. Or of
+    /// the engine.
     pub fn delete_range(
         &mut self,
         range: &KeyRange,
-        with_prev_kvs: bool,
+        max_prev_bytes: Option<usize>,
     ) -> Result<Deleted, MvccError> {
         let rows = self.reading().all(range)?;
         let mut deleted = Deleted::default();
+        let mut prev_bytes = 0;
         for (key, record) in rows {
             // Rows of a scan share large buffers; these are kept.
             let record = Bytes::copy_from_slice(&record);
-            if with_prev_kvs {
+            if let Some(max_bytes) = max_prev_bytes {
+                prev_bytes += record.len();
+                if prev_bytes > max_bytes {
+                    return Err(MvccError::ResultTooLarge { max_bytes });
+                }
                 deleted.prev_kvs.push(record.clone());
             }
             deleted.count += 1;
@@ -421,7 +428,7 @@ impl<'a> WriteTxn<'a> {
         }
         let mut deleted = 0;
         for key in self.keys_of_lease(id)? {
-            deleted += self.delete_range(&KeyRange::One(key), false)?.count;
+            deleted += self.delete_range(&KeyRange::One(key), None)?.count;
         }
         self.set(Space::Leases, lease_row(id), None, false);
         Ok(deleted)

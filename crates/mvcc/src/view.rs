@@ -211,6 +211,14 @@ impl View {
         self.reading().range(query)
     }
 
+    /// Bytes of the records that [`View::range`] gathers to answer a query. Reads them, but keeps none.
+    ///
+    /// # Errors
+    /// As [`View::range`], except [`MvccError::ResultTooLarge`].
+    pub fn range_bytes(&self, query: &RangeQuery) -> Result<u64, MvccError> {
+        self.reading().bytes(query)
+    }
+
     /// Whether a condition holds.
     ///
     /// # Errors

@@ -170,11 +170,11 @@ fn one_transaction_may_change_a_key_more_than_once() {
     txn.put(&put("a", "1")).unwrap();
     txn.finish();
     let mut txn = store.begin();
-    txn.delete_range(&one, false).unwrap();
+    txn.delete_range(&one, None).unwrap();
     txn.put(&put("a", "2")).unwrap();
     txn.put(&put("a", "3")).unwrap();
     txn.put(&put("b", "3")).unwrap();
-    txn.delete_range(&KeyRange::One(Bytes::from_static(b"b")), false)
+    txn.delete_range(&KeyRange::One(Bytes::from_static(b"b")), None)
         .unwrap();
     txn.finish();
     let events = store.commit(applied(1)).unwrap();

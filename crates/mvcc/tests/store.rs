@@ -46,7 +46,7 @@ fn put(store: &mut MvccStore, number: usize, value: &str) {
 
 fn delete(store: &mut MvccStore, range: &KeyRange) -> u64 {
     let mut txn = store.begin();
-    let deleted = txn.delete_range(range, false).unwrap();
+    let deleted = txn.delete_range(range, None).unwrap();
     txn.finish();
     deleted.count
 }

@@ -139,7 +139,7 @@ impl Harness {
                     assert_eq!(txn.put(&put).unwrap(), model.put(key, value, lease.get()));
                 }
                 Change::Delete(range) => {
-                    let deleted = txn.delete_range(range, true).unwrap();
+                    let deleted = txn.delete_range(range, Some(usize::MAX)).unwrap();
                     let expected = model.delete(range);
                     assert_eq!(deleted.count, expected.len() as u64);
                     assert_eq!(deleted.prev_kvs, expected);

@@ -1,22 +1,24 @@
-//! The prost codec with buffers that fit small unary messages.
+//! The prost codec with buffers that fit the messages.
 
 use std::marker::PhantomData;
 
 use prost::Message;
-use tonic::codec::BufferSettings;
-use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
+use tonic::Status;
+use tonic::codec::{BufferSettings, EncodeBuf};
+use tonic_prost::{ProstCodec, ProstDecoder};
 
 /// The first allocation of a call for what it receives; it grows to the message's size.
 pub const DECODE_BUFFER_BYTES: usize = 512;
 
-/// The first allocation of a call for what it sends; it grows to the message's size.
+/// The first allocation of a call for what it sends; a larger message gets what it needs at once.
 pub const ENCODE_BUFFER_BYTES: usize = 512;
 
 /// How much of a stream's output is gathered before it is handed to HTTP/2.
 const YIELD_BYTES: usize = 32 * 1024;
 
-/// tonic's prost codec, except that a call does not start with two buffers of 8 KiB each: most of our
-/// messages are a few hundred bytes.
+/// tonic's prost codec, except that a call does not start with two buffers of 8 KiB each (most of our
+/// messages are a few hundred bytes), and that a large message is encoded into one buffer of its size instead of
+/// one that is doubled, and copied, again and again.
 #[derive(Debug, Clone, Copy)]
 pub struct Codec<T, U>(PhantomData<(T, U)>);
 
@@ -33,14 +35,33 @@ where
 {
     type Encode = T;
     type Decode = U;
-    type Encoder = ProstEncoder<T>;
+    type Encoder = Encoder<T>;
     type Decoder = ProstDecoder<U>;
 
     fn encoder(&mut self) -> Self::Encoder {
-        ProstCodec::<T, U>::raw_encoder(BufferSettings::new(ENCODE_BUFFER_BYTES, YIELD_BYTES))
+        Encoder(PhantomData)
     }
 
     fn decoder(&mut self) -> Self::Decoder {
         ProstCodec::<T, U>::raw_decoder(BufferSettings::new(DECODE_BUFFER_BYTES, YIELD_BYTES))
+    }
+}
+
+/// Encodes into a buffer that has the message's size.
+#[derive(Debug, Clone, Copy)]
+pub struct Encoder<T>(PhantomData<T>);
+
+impl<T: Message> tonic::codec::Encoder for Encoder<T> {
+    type Item = T;
+    type Error = Status;
+
+    fn encode(&mut self, item: T, buf: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buf.reserve(item.encoded_len());
+        item.encode(buf)
+            .map_err(|error| Status::internal(error.to_string()))
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        BufferSettings::new(ENCODE_BUFFER_BYTES, YIELD_BYTES)
     }
 }

@@ -15,6 +15,7 @@
 mod channel;
 mod config;
 mod health;
+mod hold;
 mod listener;
 mod metrics;
 mod server;
@@ -23,6 +24,7 @@ mod trace;
 pub use channel::{ChannelConfig, ChannelError};
 pub use config::ServerConfig;
 pub use health::Health;
+pub use hold::Hold;
 pub use listener::{BindError, Listener};
 pub use metrics::RpcMetrics;
 pub use server::{Drained, GrpcFuture, GrpcService, Running, Server, StartError};

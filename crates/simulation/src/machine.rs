@@ -265,7 +265,7 @@ fn run(txn: &mut WriteTxn<'_>, entry: &Entry) -> Result<WriteOutcome, MachineErr
         }
         Write::Delete(key) => {
             let range = KeyRange::One(Bytes::copy_from_slice(&[key]));
-            WriteOutcome::Deleted(txn.delete_range(&range, false)?.count)
+            WriteOutcome::Deleted(txn.delete_range(&range, None)?.count)
         }
         Write::Cas { key, expect, new } => {
             let found = txn.get(&[key])?;

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: release binaries, real peers on the same machine, figures in docs/benchmarks.md.
+//! `cargo xtask bench`: binaries of the profile `dist`, real peers on the same machine, figures in docs/benchmarks.md.
 //!
 //! The same load generator (`synod bench`) drives stock etcd and ours, with each engine, with the same flags, turn by
 //! turn, so that what the machine does meanwhile touches all.
@@ -30,7 +30,7 @@ pub(crate) enum Bench {
     Core,
 }
 
-/// Builds the release binaries, then measures in a process that knows them.
+/// Builds the binaries, then measures in a process that knows them.
 ///
 /// # Errors
 /// A build, a server or a load failed.
@@ -74,13 +74,13 @@ fn generator() -> Result<PathBuf> {
 fn build_and_run_again(root: &Path) -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let build = Command::new(cargo)
-        .args(["build", "--release", "--message-format=json"])
+        .args(["build", "--profile", "dist", "--message-format=json"])
         .args(["--package", "synod", "--package", "synod-consensus"])
         .current_dir(root)
         .stderr(Stdio::inherit())
         .output()
         .context("run cargo build")?;
-    ensure!(build.status.success(), "the release build failed");
+    ensure!(build.status.success(), "the build failed");
     let server = String::from_utf8_lossy(&build.stdout)
         .lines()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())

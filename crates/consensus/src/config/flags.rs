@@ -87,6 +87,7 @@ flags! {
     "linearizable-read" Value Used;
     "io-threads" Value Used;
     "cache-bytes" Value Used;
+    "response-budget-bytes" Value Used;
 
     "cert-file" Value Tls;
     "key-file" Value Tls;
@@ -197,6 +198,9 @@ pub(super) fn meaning(flag: &str) -> Option<&'static str> {
         }
         "io-threads" => "threads that serve connections; 0 (default): by the number of processors",
         "cache-bytes" => "the engine's block cache in bytes; 67108864 by default",
+        "response-budget-bytes" => {
+            "memory for large responses, until they have left, in bytes; 268435456 by default"
+        }
         _ => return None,
     })
 }
@@ -345,7 +349,13 @@ mod tests {
 
     #[test]
     fn our_own_flags_have_our_own_variables() {
-        for flag in ["engine", "linearizable-read", "io-threads", "cache-bytes"] {
+        for flag in [
+            "engine",
+            "linearizable-read",
+            "io-threads",
+            "cache-bytes",
+            "response-budget-bytes",
+        ] {
             assert!(find(flag).is_some(), "{flag}");
         }
         assert_eq!(

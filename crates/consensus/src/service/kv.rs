@@ -4,8 +4,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use futures::Stream;
-use synod_mvcc::{MvccError, RangeQuery, RangeResult, RangeStream};
+use prost::Message as _;
+use synod_mvcc::{MvccError, RangeQuery, RangeResult, RangeStream, View};
 use synod_proto::consensus::v1::{Command, command};
 use synod_proto::etcd::etcdserverpb as pb;
 use synod_runtime::task;
@@ -13,20 +15,25 @@ use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
+use super::large_read::{self, LargeRead as _, RangeRead, TxnRead};
 use crate::background::raise_no_space;
+use crate::budget::Place;
 use crate::convert::{
     check_delete, check_put, check_range, check_range_stream, check_txn, range_query,
 };
 use crate::error::Error;
 use crate::shared::{Applied, Caller, Shared};
-use crate::state::{Reply, is_read_only, is_serializable, put_bytes, put_cost, run_read_only};
+use crate::state::{
+    MAX_REPLY_BYTES, Reply, delete_reads_much, is_read_only, is_serializable, put_bytes, put_cost,
+    run_read_only, txn_reads_much,
+};
 
 /// A range of up to so many keys is answered on the serving thread: it takes some tens of microseconds.
 const INLINE_KEYS: usize = 128;
 /// And if it has no more bytes than this.
 const INLINE_BYTES: usize = 256 << 10;
 /// Responses of a range stream that wait for a slow client.
-const QUEUED_CHUNKS: usize = 4;
+const QUEUED_CHUNKS: usize = 1;
 
 /// The KV service of the client port.
 #[derive(Clone)]
@@ -45,39 +52,39 @@ impl KvService {
         &self,
         request: &pb::RangeRequest,
         deadline: Instant,
-    ) -> Result<pb::RangeResponse, Error> {
+    ) -> Result<Response<pb::RangeResponse>, Error> {
         if !request.serializable {
             self.shared.linearize(deadline).await?;
         }
         self.shared.metrics.ranges.inc();
         let query = range_query(request);
-        let result = match self.range_here(request, &query)? {
-            Some(result) => result,
-            None => self.range_elsewhere(query).await?,
+        let view = self.shared.view.reader().view();
+        let (result, place) = match self.small_range(&view, request, &query)? {
+            Some(done) => done,
+            None => large_read::run(&self.shared, RangeRead { view, query }, deadline).await?,
         };
-        Ok(pb::RangeResponse {
+        Ok(place.response(pb::RangeResponse {
             header: Some(self.shared.header(result.revision.get())),
             kvs: result.kvs,
             more: result.more,
             count: i64::try_from(result.count).unwrap_or(i64::MAX),
-        })
+        }))
     }
 
-    /// Answers on the serving thread if that is quick. Whether a range without a small limit is short is found out by
-    /// trying.
-    fn range_here(
+    /// Answers on the serving thread if that is quick and the response is small. Whether a range without a small limit is
+    /// short is found out by trying.
+    fn small_range(
         &self,
+        view: &View,
         request: &pb::RangeRequest,
         query: &RangeQuery,
-    ) -> Result<Option<RangeResult>, Error> {
-        let view = self.shared.view.reader().view();
-        if request.range_end.is_empty() || is_short(request) && query.count_only {
-            return Ok(Some(view.range(query)?));
-        }
-        if !is_short(request) {
+    ) -> Result<Option<(RangeResult, Place)>, Error> {
+        let is_single = request.range_end.is_empty();
+        if !is_single && !is_short(request) {
             return Ok(None);
         }
-        let cut = query.limit == 0 || query.limit > INLINE_KEYS;
+        let cut =
+            !is_single && !query.count_only && (query.limit == 0 || query.limit > INLINE_KEYS);
         let mut quick = query.clone();
         quick.max_bytes = INLINE_BYTES;
         if cut {
@@ -85,22 +92,20 @@ impl KvService {
         }
         match view.range(&quick) {
             Ok(result) if cut && result.more => Ok(None),
-            Ok(result) => Ok(Some(result)),
+            Ok(result) => {
+                let place = self.shared.responses.small(RangeRead::size(&result));
+                Ok(place.map(|place| (result, place)))
+            }
             Err(MvccError::ResultTooLarge { .. }) => Ok(None),
             Err(error) => Err(error.into()),
         }
-    }
-
-    async fn range_elsewhere(&self, query: RangeQuery) -> Result<RangeResult, Error> {
-        let view = Arc::clone(&self.shared.view);
-        self.shared.scans.run(move || view.range(&query)).await
     }
 
     async fn put(
         &self,
         request: pb::PutRequest,
         deadline: Instant,
-    ) -> Result<pb::PutResponse, Error> {
+    ) -> Result<Response<pb::PutResponse>, Error> {
         check_put(&request)?;
         self.require_space(put_cost(&request)).await?;
         let applied = self
@@ -109,36 +114,46 @@ impl KvService {
         let Reply::Put { prev_kv } = applied.reply else {
             return Err(unexpected(&applied.reply));
         };
-        Ok(pb::PutResponse {
+        let place = self.place_for_reply(prev_kv.as_ref().map_or(0, Bytes::len));
+        Ok(place.response(pb::PutResponse {
             header: Some(applied.header),
             prev_kv,
-        })
+        }))
     }
 
     async fn delete(
         &self,
         request: pb::DeleteRangeRequest,
         deadline: Instant,
-    ) -> Result<pb::DeleteRangeResponse, Error> {
+    ) -> Result<Response<pb::DeleteRangeResponse>, Error> {
         check_delete(&request)?;
+        let mut place = match delete_reads_much(&request) {
+            true => Some(self.place_for_large_reply(deadline).await?),
+            false => None,
+        };
         let applied = self
             .propose(command::Command::DeleteRange(request), deadline)
             .await?;
         let Reply::Deleted { count, prev_kvs } = applied.reply else {
             return Err(unexpected(&applied.reply));
         };
-        Ok(pb::DeleteRangeResponse {
+        let bytes = prev_kvs.iter().map(Bytes::len).sum();
+        if let Some(place) = &mut place {
+            place.shrink(bytes);
+        }
+        let place = place.unwrap_or_else(|| self.place_for_reply(bytes));
+        Ok(place.response(pb::DeleteRangeResponse {
             header: Some(applied.header),
             deleted: count,
             prev_kvs,
-        })
+        }))
     }
 
     async fn txn(
         &self,
         request: pb::TxnRequest,
         deadline: Instant,
-    ) -> Result<pb::TxnResponse, Error> {
+    ) -> Result<Response<pb::TxnResponse>, Error> {
         check_txn(&request, self.shared.settings.max_txn_ops)?;
         if is_read_only(&request) {
             return self.read_only_txn(request, deadline).await;
@@ -147,6 +162,10 @@ impl KvService {
         if cost > 0 {
             self.require_space(cost).await?;
         }
+        let mut place = match txn_reads_much(&request) {
+            true => Some(self.place_for_large_reply(deadline).await?),
+            false => None,
+        };
         let applied = self
             .propose(command::Command::Txn(request), deadline)
             .await?;
@@ -159,30 +178,66 @@ impl KvService {
             revision,
             ..applied.header
         });
-        Ok(*response)
+        let bytes = response.encoded_len();
+        if let Some(place) = &mut place {
+            place.shrink(bytes);
+        }
+        let place = place.unwrap_or_else(|| self.place_for_reply(bytes));
+        Ok(place.response(*response))
+    }
+
+    /// A place for what a write returns, taken before it is proposed: once it is done it must be answered.
+    async fn place_for_large_reply(&self, deadline: Instant) -> Result<Place, Error> {
+        let budget = &self.shared.responses;
+        budget
+            .large(MAX_REPLY_BYTES.min(budget.largest()), deadline)
+            .await
+    }
+
+    /// A place for what a write has returned, of a single key or a few. If there is no room it is not counted: the
+    /// write is done, and the number of pending writes bounds what they return.
+    fn place_for_reply(&self, bytes: usize) -> Place {
+        self.shared.responses.small(bytes).unwrap_or_default()
     }
 
     async fn read_only_txn(
         &self,
         request: pb::TxnRequest,
         deadline: Instant,
-    ) -> Result<pb::TxnResponse, Error> {
+    ) -> Result<Response<pb::TxnResponse>, Error> {
         if !is_serializable(&request) {
             self.shared.linearize(deadline).await?;
         }
         let view = self.shared.view.reader().view();
-        let mut response = match is_short_txn(&request) {
-            true => run_read_only(&view, &request)?,
-            false => {
-                self.shared
-                    .scans
-                    .run(move || run_read_only(&view, &request))
-                    .await?
+        let (mut response, place) = match self.small_read_only_txn(&view, &request)? {
+            Some(done) => done,
+            None => {
+                let request = Arc::new(request);
+                large_read::run(&self.shared, TxnRead { view, request }, deadline).await?
             }
         };
         let revision = response.header.map_or(0, |header| header.revision);
         response.header = Some(self.shared.header(revision));
-        Ok(response)
+        Ok(place.response(response))
+    }
+
+    /// As [`KvService::small_range`].
+    fn small_read_only_txn(
+        &self,
+        view: &View,
+        request: &pb::TxnRequest,
+    ) -> Result<Option<(pb::TxnResponse, Place)>, Error> {
+        if !is_short_txn(request) {
+            return Ok(None);
+        }
+        match run_read_only(view, request, INLINE_BYTES) {
+            Ok(response) => {
+                let place = self.shared.responses.small(TxnRead::size(&response));
+                Ok(place.map(|place| (response, place)))
+            }
+            Err(MvccError::ResultTooLarge { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn compact(
@@ -240,9 +295,7 @@ impl pb::kv_server::Kv for KvService {
         let caller = caller_of(request.get_ref());
         let deadline = self.shared.admit(request.metadata(), caller)?;
         check_range(request.get_ref())?;
-        Ok(Response::new(
-            self.range(request.get_ref(), deadline).await?,
-        ))
+        Ok(self.range(request.get_ref(), deadline).await?)
     }
 
     async fn range_stream(
@@ -258,6 +311,11 @@ impl pb::kv_server::Kv for KvService {
         }
         self.shared.metrics.ranges.inc();
         let chunk_bytes = self.shared.settings.max_request_bytes;
+        // The chunks in the queue, and one each being read and sent.
+        let budget = &self.shared.responses;
+        let place = budget
+            .large((QUEUED_CHUNKS + 2) * chunk_bytes, deadline)
+            .await?;
         let reader = self.shared.view.reader();
         let stream = reader
             .range_stream(range_query(&request), chunk_bytes)
@@ -266,7 +324,7 @@ impl pb::kv_server::Kv for KvService {
         let sending = send_chunks(Arc::clone(&self.shared), stream, chunks);
         // Ends with the range or with the client, whose going away drops the receiver.
         task::spawn("range-stream", sending);
-        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+        Ok(place.response(Box::pin(ReceiverStream::new(receiver))))
     }
 
     async fn put(
@@ -274,9 +332,7 @@ impl pb::kv_server::Kv for KvService {
         request: Request<pb::PutRequest>,
     ) -> Result<Response<pb::PutResponse>, Status> {
         let deadline = self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
-        Ok(Response::new(
-            self.put(request.into_inner(), deadline).await?,
-        ))
+        Ok(self.put(request.into_inner(), deadline).await?)
     }
 
     async fn delete_range(
@@ -284,9 +340,7 @@ impl pb::kv_server::Kv for KvService {
         request: Request<pb::DeleteRangeRequest>,
     ) -> Result<Response<pb::DeleteRangeResponse>, Status> {
         let deadline = self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
-        Ok(Response::new(
-            self.delete(request.into_inner(), deadline).await?,
-        ))
+        Ok(self.delete(request.into_inner(), deadline).await?)
     }
 
     async fn txn(
@@ -294,9 +348,7 @@ impl pb::kv_server::Kv for KvService {
         request: Request<pb::TxnRequest>,
     ) -> Result<Response<pb::TxnResponse>, Status> {
         let deadline = self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
-        Ok(Response::new(
-            self.txn(request.into_inner(), deadline).await?,
-        ))
+        Ok(self.txn(request.into_inner(), deadline).await?)
     }
 
     async fn compact(

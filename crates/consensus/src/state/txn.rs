@@ -1,8 +1,9 @@
 //! Transactions, as etcd runs them: all conditions and checks see the state before the transaction, ranges inside see
 //! what was written before them.
 
+use bytes::Bytes;
 use synod_mvcc::{
-    Compare, KeyRange, LeaseId, MvccError, Put, RangeQuery, RangeResult, View, WriteTxn,
+    Compare, KeyRange, LeaseId, MvccError, Put, RangeQuery, RangeResult, Revision, View, WriteTxn,
 };
 use synod_proto::etcd::etcdserverpb::{
     DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse, RangeRequest, RangeResponse,
@@ -15,13 +16,19 @@ use crate::convert::{compare, key_range, range_query};
 use crate::error::Error;
 use crate::lease::Leases;
 
+/// The most bytes of pairs that a write returns. It is answered on the apply thread of every member, from one entry after
+/// the other: a member that would refuse less or more would have another state.
+pub(crate) const MAX_REPLY_BYTES: usize = 32 << 20;
+/// Up to so many single keys, a write's reads are small.
+const FEW_READS: usize = 16;
+
 /// What conditions, checks and ranges read.
 trait Reading {
     fn holds(&self, compare: &Compare) -> Result<bool, MvccError>;
     fn answer(&self, query: &RangeQuery) -> Result<RangeResult, MvccError>;
     fn has_key(&self, key: &[u8]) -> Result<bool, MvccError>;
-    fn current(&self) -> i64;
-    fn oldest(&self) -> i64;
+    fn current(&self) -> Revision;
+    fn oldest(&self) -> Revision;
 }
 
 impl Reading for View {
@@ -37,12 +44,12 @@ impl Reading for View {
         Ok(self.get(key)?.is_some())
     }
 
-    fn current(&self) -> i64 {
-        self.revision().get()
+    fn current(&self) -> Revision {
+        self.revision()
     }
 
-    fn oldest(&self) -> i64 {
-        self.compacted().get()
+    fn oldest(&self) -> Revision {
+        self.compacted()
     }
 }
 
@@ -59,12 +66,12 @@ impl Reading for WriteTxn<'_> {
         Ok(self.get(key)?.is_some())
     }
 
-    fn current(&self) -> i64 {
-        self.revision().get()
+    fn current(&self) -> Revision {
+        self.revision()
     }
 
-    fn oldest(&self) -> i64 {
-        self.compacted().get()
+    fn oldest(&self) -> Revision {
+        self.compacted()
     }
 }
 
@@ -139,13 +146,14 @@ fn check(
 }
 
 /// Inside a transaction a negative revision is compacted, not the current one.
-fn check_revision(state: &impl Reading, revision: i64) -> Result<(), Error> {
+fn check_revision(state: &impl Reading, revision: i64) -> Result<(), MvccError> {
+    let (current, compacted) = (state.current(), state.oldest());
     if revision == 0 {
         Ok(())
-    } else if revision > state.current() {
-        Err(Error::FutureRevision)
-    } else if revision < state.oldest().max(0) {
-        Err(Error::Compacted)
+    } else if revision > current.get() {
+        Err(MvccError::FutureRevision { current })
+    } else if revision < compacted.get().max(0) {
+        Err(MvccError::Compacted { compacted })
     } else {
         Ok(())
     }
@@ -163,27 +171,48 @@ pub(super) fn run(
     let mut choices = Vec::with_capacity(1);
     choose(txn, request, &mut choices)?;
     check(txn, leases, request, &mut Path::new(&choices))?;
-    let mut response = execute(txn, request, &mut Path::new(&choices))?;
+    let mut room = Room(MAX_REPLY_BYTES);
+    let mut response = execute(txn, request, &mut Path::new(&choices), &mut room)?;
     response.header = Some(header(txn.revision().get()));
     Ok(response)
+}
+
+/// How many bytes of pairs a response may still hold.
+struct Room(usize);
+
+impl Room {
+    /// Takes what `pairs` need.
+    fn take<'a>(&mut self, pairs: impl IntoIterator<Item = &'a Bytes>) -> Result<(), MvccError> {
+        let bytes = pairs.into_iter().map(Bytes::len).sum();
+        let left = self.0.checked_sub(bytes);
+        self.0 = left.ok_or(MvccError::ResultTooLarge { max_bytes: self.0 })?;
+        Ok(())
+    }
 }
 
 fn execute(
     txn: &mut WriteTxn<'_>,
     request: &TxnRequest,
     path: &mut Path<'_>,
+    room: &mut Room,
 ) -> Result<TxnResponse, Failure> {
     let (succeeded, ops) = path.branch(request);
     let mut responses = Vec::with_capacity(ops.len());
     for op in ops {
         let response = match &op.request {
-            Some(Request::RequestRange(range)) => Some(Response::ResponseRange(read(txn, range)?)),
-            Some(Request::RequestPut(request)) => Some(Response::ResponsePut(put(txn, request)?)),
-            Some(Request::RequestDeleteRange(request)) => {
-                Some(Response::ResponseDeleteRange(delete_range(txn, request)?))
+            Some(Request::RequestRange(range)) => {
+                Some(Response::ResponseRange(read(txn, range, room)?))
             }
+            Some(Request::RequestPut(request)) => {
+                let response = put(txn, request)?;
+                room.take(&response.prev_kv)?;
+                Some(Response::ResponsePut(response))
+            }
+            Some(Request::RequestDeleteRange(request)) => Some(Response::ResponseDeleteRange(
+                delete_within(txn, request, room)?,
+            )),
             Some(Request::RequestTxn(child)) => {
-                let mut response = execute(txn, child, path)?;
+                let mut response = execute(txn, child, path, room)?;
                 response.header = Some(ResponseHeader::default());
                 Some(Response::ResponseTxn(response))
             }
@@ -201,8 +230,43 @@ fn execute(
 /// Runs a transaction that only reads, on one view. The caller has checked that it does.
 ///
 /// # Errors
+/// The revisions', [`MvccError::ResultTooLarge`] where the pairs have more than `max_bytes`, or the engine's.
+pub(crate) fn run_read_only(
+    view: &View,
+    request: &TxnRequest,
+    max_bytes: usize,
+) -> Result<TxnResponse, MvccError> {
+    let (succeeded, ranges) = ranges_of_read_only(view, request)?;
+    let mut room = Room(max_bytes);
+    let responses = ranges
+        .map(|range| {
+            let response = Some(Response::ResponseRange(read(view, range, &mut room)?));
+            Ok(ResponseOp { response })
+        })
+        .collect::<Result<_, MvccError>>()?;
+    Ok(TxnResponse {
+        header: Some(header(view.revision().get())),
+        succeeded,
+        responses,
+    })
+}
+
+/// Bytes of the pairs that [`run_read_only`] gathers. Reads them, but keeps none.
+///
+/// # Errors
 /// The revisions', or the engine's.
-pub(crate) fn run_read_only(view: &View, request: &TxnRequest) -> Result<TxnResponse, Error> {
+pub(crate) fn read_only_txn_bytes(view: &View, request: &TxnRequest) -> Result<u64, MvccError> {
+    let (_, ranges) = ranges_of_read_only(view, request)?;
+    ranges
+        .map(|range| view.range_bytes(&range_query(range)))
+        .sum()
+}
+
+/// The branch that is taken, and its ranges.
+fn ranges_of_read_only<'r>(
+    view: &View,
+    request: &'r TxnRequest,
+) -> Result<(bool, impl Iterator<Item = &'r RangeRequest> + use<'r>), MvccError> {
     let mut choices = Vec::with_capacity(1);
     choose(view, request, &mut choices)?;
     let (succeeded, ops) = Path::new(&choices).branch(request);
@@ -215,21 +279,19 @@ pub(crate) fn run_read_only(view: &View, request: &TxnRequest) -> Result<TxnResp
     for range in ranges() {
         check_revision(view, range.revision)?;
     }
-    let responses = ranges()
-        .map(|range| {
-            let response = Some(Response::ResponseRange(read(view, range)?));
-            Ok(ResponseOp { response })
-        })
-        .collect::<Result<_, MvccError>>()?;
-    Ok(TxnResponse {
-        header: Some(header(view.revision().get())),
-        succeeded,
-        responses,
-    })
+    Ok((succeeded, ranges()))
 }
 
-fn read(state: &impl Reading, request: &RangeRequest) -> Result<RangeResponse, MvccError> {
-    let result = state.answer(&range_query(request))?;
+fn read(
+    state: &impl Reading,
+    request: &RangeRequest,
+    room: &mut Room,
+) -> Result<RangeResponse, MvccError> {
+    let result = state.answer(&RangeQuery {
+        max_bytes: room.0,
+        ..range_query(request)
+    })?;
+    room.take(&result.kvs)?;
     Ok(RangeResponse {
         header: Some(header(result.revision.get())),
         kvs: result.kvs,
@@ -256,16 +318,27 @@ pub(super) fn put(txn: &mut WriteTxn<'_>, request: &PutRequest) -> Result<PutRes
     })
 }
 
-/// A delete, inside a transaction or alone.
+/// A delete.
 ///
 /// # Errors
-/// The engine's.
+/// [`MvccError::ResultTooLarge`] where the deleted pairs are asked for and are more than [`MAX_REPLY_BYTES`], or the
+/// engine's.
 pub(super) fn delete_range(
     txn: &mut WriteTxn<'_>,
     request: &DeleteRangeRequest,
 ) -> Result<DeleteRangeResponse, MvccError> {
+    delete_within(txn, request, &mut Room(MAX_REPLY_BYTES))
+}
+
+fn delete_within(
+    txn: &mut WriteTxn<'_>,
+    request: &DeleteRangeRequest,
+    room: &mut Room,
+) -> Result<DeleteRangeResponse, MvccError> {
     let range: KeyRange = key_range(&request.key, &request.range_end);
-    let deleted = txn.delete_range(&range, request.prev_kv)?;
+    let max_prev_bytes = request.prev_kv.then_some(room.0);
+    let deleted = txn.delete_range(&range, max_prev_bytes)?;
+    room.take(&deleted.prev_kvs)?;
     Ok(DeleteRangeResponse {
         header: Some(header(txn.revision().get())),
         deleted: i64::try_from(deleted.count).unwrap_or(i64::MAX),
@@ -296,6 +369,34 @@ pub(crate) fn is_serializable(request: &TxnRequest) -> bool {
 fn all_ops(request: &TxnRequest, test: impl Fn(&Option<Request>) -> bool) -> bool {
     let ops = request.success.iter().chain(&request.failure);
     ops.map(|op| &op.request).all(test)
+}
+
+/// Whether a delete may return much.
+pub(crate) fn delete_reads_much(request: &DeleteRangeRequest) -> bool {
+    request.prev_kv && !request.range_end.is_empty()
+}
+
+/// Whether a transaction may return much: a range of keys, or many single ones.
+pub(crate) fn txn_reads_much(request: &TxnRequest) -> bool {
+    single_reads(request).is_none_or(|reads| reads > FEW_READS)
+}
+
+/// How many single keys it may return; nothing where it may return a range of them.
+fn single_reads(request: &TxnRequest) -> Option<usize> {
+    let mut reads = 0;
+    for op in request.success.iter().chain(&request.failure) {
+        reads += match &op.request {
+            Some(Request::RequestRange(range)) if range.count_only => 0,
+            Some(Request::RequestRange(range)) if range.range_end.is_empty() => 1,
+            Some(Request::RequestRange(_)) => return None,
+            Some(Request::RequestPut(put)) => usize::from(put.prev_kv),
+            Some(Request::RequestDeleteRange(delete)) if delete_reads_much(delete) => return None,
+            Some(Request::RequestDeleteRange(delete)) => usize::from(delete.prev_kv),
+            Some(Request::RequestTxn(child)) => single_reads(child)?,
+            None => 0,
+        };
+    }
+    Some(reads)
 }
 
 /// Whether any branch at any depth puts something.

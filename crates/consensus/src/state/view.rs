@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use synod_mvcc::{LeaseId, MvccError, MvccReader, RangeQuery, RangeResult, Revision};
+use synod_mvcc::{LeaseId, MvccError, MvccReader, Revision};
 use synod_proto::etcd::etcdserverpb::AlarmType;
 use synod_types::NodeId;
 
 use super::roster::Roster;
+use super::txn::MAX_REPLY_BYTES;
 use crate::error::Error;
 
 /// The state as of the last applied batch. Readers of keys see the same or a later batch than readers of the roster.
@@ -123,14 +124,6 @@ impl View {
         self.reader.disk_bytes()
     }
 
-    /// Answers a range query.
-    ///
-    /// # Errors
-    /// The revision's, or the engine's.
-    pub(crate) fn range(&self, query: &RangeQuery) -> Result<RangeResult, Error> {
-        Ok(self.reader.view().range(query)?)
-    }
-
     /// The checksum at a revision; zero is the current one. Reads everything.
     ///
     /// # Errors
@@ -180,7 +173,11 @@ impl From<MvccError> for Error {
             MvccError::Compacted { .. } => Self::Compacted,
             MvccError::FutureRevision { .. } => Self::FutureRevision,
             MvccError::KeyNotFound => Self::KeyNotFound,
-            MvccError::KeyLength { .. } | MvccError::ResultTooLarge { .. } => Self::RequestTooLarge,
+            MvccError::KeyLength { .. } => Self::RequestTooLarge,
+            // Reads within a budget look at this error before it gets here; what remains are writes.
+            MvccError::ResultTooLarge { .. } => Self::ReplyTooLarge {
+                largest: MAX_REPLY_BYTES,
+            },
             MvccError::LeaseNotFound { .. } => Self::LeaseNotFound,
             MvccError::LeaseExists { .. } => Self::LeaseExists,
             MvccError::Corrupt { .. } => Self::Corrupt,

@@ -82,7 +82,7 @@ impl Store {
                     txn.put(&put).unwrap();
                 }
                 EventKind::Delete => {
-                    txn.delete_range(&KeyRange::One(key), false).unwrap();
+                    txn.delete_range(&KeyRange::One(key), None).unwrap();
                 }
             }
         }

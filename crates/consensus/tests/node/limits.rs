@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use etcd_client::{AlarmAction, AlarmType, Txn, TxnOp};
+use etcd_client::{AlarmAction, AlarmType, DeleteOptions, GetOptions, Txn, TxnOp};
 use synod_consensus::Node;
+use synod_proto::etcd::etcdserverpb as pb;
 use synod_runtime::clock;
 use tonic::Code;
 
@@ -83,7 +84,7 @@ async fn a_full_quota_stops_writes_until_there_is_space_again() {
     assert_eq!(status(client.txn(txn).await).0, Code::ResourceExhausted);
 
     // Deleting and compacting are allowed, and free space; the alarm goes by itself.
-    let options = etcd_client::DeleteOptions::new().with_prefix();
+    let options = DeleteOptions::new().with_prefix();
     let revision = client
         .delete("k", Some(options))
         .await
@@ -119,7 +120,7 @@ async fn the_history_is_compacted_as_configured() {
     eventually("the past to be compacted", || {
         let mut client = client.clone();
         async move {
-            let options = etcd_client::GetOptions::new().with_revision(5);
+            let options = GetOptions::new().with_revision(5);
             client.get("k", Some(options)).await.err().map(|error| {
                 assert!(error.to_string().contains("compacted"), "{error}");
             })
@@ -198,4 +199,123 @@ async fn backups_that_nobody_reads_hold_up_no_read_and_are_bounded() {
     .await;
     drop(unread);
     cluster.stop().await;
+}
+
+#[tokio::test]
+async fn large_responses_share_a_budget_and_small_requests_go_on() {
+    // Room for one stream of a range, or for a range of 4.5 MiB.
+    let cluster = Cluster::start_with(1, |config| {
+        config.response_budget_bytes = 8 * config.max_request_bytes;
+    })
+    .await;
+    let mut client = cluster.client(0).await;
+    for n in 0..40 {
+        let key = format!("k{n:02}");
+        client.put(key, vec![7_u8; 256 << 10], None).await.unwrap();
+    }
+    let all = || GetOptions::new().with_prefix();
+    let (code, text) = status(client.get("k", Some(all())).await);
+    assert_eq!(code, Code::ResourceExhausted);
+    assert!(
+        text.contains("is larger than") && text.contains("RangeStream"),
+        "{text}"
+    );
+    let txn = Txn::new().and_then(vec![TxnOp::get("k", Some(all()))]);
+    assert_eq!(status(client.txn(txn).await).0, Code::ResourceExhausted);
+    // Nobody reads this one.
+    let mut streaming = raw_kv(&cluster).await;
+    let request = pb::RangeRequest {
+        key: "k".into(),
+        range_end: "l".into(),
+        ..Default::default()
+    };
+    let mut waiting = raw_kv(&cluster).await;
+    let limited = |timeout: Duration| {
+        let mut request = tonic::Request::new(pb::RangeRequest {
+            // More than is tried without being measured.
+            limit: 17,
+            ..request.clone()
+        });
+        request.set_timeout(timeout);
+        request
+    };
+    let half = waiting.range(limited(SOON)).await.unwrap();
+    assert_eq!(half.into_inner().kvs.len(), 17);
+    let unread = streaming.range_stream(request.clone()).await.unwrap();
+    let refused = waiting.range(limited(Duration::from_millis(300))).await;
+    let refused = refused.unwrap_err();
+    // Either side may notice first that the time is over.
+    let codes = [
+        Code::ResourceExhausted,
+        Code::DeadlineExceeded,
+        Code::Cancelled,
+    ];
+    assert!(codes.contains(&refused.code()), "{refused}");
+    // A write that returns much waits too, before anything is done.
+    let mut delete = tonic::Request::new(pb::DeleteRangeRequest {
+        key: "k".into(),
+        range_end: "l".into(),
+        prev_kv: true,
+    });
+    delete.set_timeout(Duration::from_millis(300));
+    waiting.delete_range(delete).await.unwrap_err();
+    // Small requests go on.
+    client.put("small", "v", None).await.unwrap();
+    let small = client.get("k00", None).await.unwrap();
+    assert_eq!(small.kvs()[0].value().len(), 256 << 10);
+    let count = GetOptions::new().with_prefix().with_count_only();
+    assert_eq!(client.get("k", Some(count)).await.unwrap().count(), 40);
+
+    let late = waiting.range(limited(SOON));
+    let (late, ()) = tokio::join!(late, async { drop((unread, streaming)) });
+    assert_eq!(late.unwrap().into_inner().kvs.len(), 17);
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_write_returns_is_bounded_and_a_refused_one_has_no_effect() {
+    let cluster = Cluster::start(1).await;
+    let mut client = cluster.client(0).await;
+    for n in 0..34 {
+        let key = format!("k{n:02}");
+        client.put(key, vec![7_u8; 1 << 20], None).await.unwrap();
+    }
+    let revision = |response: Option<&etcd_client::ResponseHeader>| response.unwrap().revision();
+    let before = revision(client.get("k00", None).await.unwrap().header());
+    let all = || DeleteOptions::new().with_prefix().with_prev_key();
+    let everything = GetOptions::new().with_prefix();
+    let txn = Txn::new().and_then(vec![
+        TxnOp::put("x", "v", None),
+        TxnOp::get("k", Some(everything)),
+    ]);
+    let delete = Txn::new().and_then(vec![
+        TxnOp::put("x", "v", None),
+        TxnOp::delete("k", Some(all())),
+    ]);
+    for refused in [
+        status(client.delete("k", Some(all())).await),
+        status(client.txn(txn).await),
+        status(client.txn(delete).await),
+    ] {
+        assert_eq!(refused.0, Code::ResourceExhausted, "{refused:?}");
+        assert!(refused.1.contains("return fewer pairs"), "{refused:?}");
+    }
+    let after = client.get("x", None).await.unwrap();
+    assert_eq!((after.count(), revision(after.header())), (0, before));
+    // Without the pairs it is no matter of size.
+    let options = DeleteOptions::new().with_prefix();
+    assert_eq!(
+        client.delete("k", Some(options)).await.unwrap().deleted(),
+        34
+    );
+    cluster.stop().await;
+}
+
+/// The contract itself: etcd-client has no streams of ranges.
+async fn raw_kv(cluster: &Cluster) -> pb::kv_client::KvClient<tonic::transport::Channel> {
+    let url = cluster.nodes[0].client_urls()[0].clone();
+    pb::kv_client::KvClient::connect(url)
+        .await
+        .unwrap()
+        .max_decoding_message_size(usize::MAX)
 }

@@ -10,6 +10,7 @@ use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 use tonic::{Code, Status, body::Body};
 
+use crate::hold::Hold;
 use crate::metrics::Call;
 
 /// Ends the call's account when the status has passed, or when the client went away and this is
@@ -18,11 +19,16 @@ use crate::metrics::Call;
 pub(super) struct ResponseBody {
     body: Body,
     call: Option<Call>,
+    hold: Option<Hold>,
 }
 
 impl ResponseBody {
     pub(super) fn plain(body: Body) -> Self {
-        Self { body, call: None }
+        Self {
+            body,
+            call: None,
+            hold: None,
+        }
     }
 
     /// `headers` may hold the status already (a response without messages).
@@ -32,7 +38,16 @@ impl ResponseBody {
             call.set_code(code);
         }
         let call = status.is_none().then_some(call);
-        Self { body, call }
+        Self {
+            body,
+            call,
+            hold: None,
+        }
+    }
+
+    /// `hold` is kept until the last byte has left.
+    pub(super) fn holding(self, hold: Option<Hold>) -> Self {
+        Self { hold, ..self }
     }
 }
 
@@ -50,7 +65,10 @@ impl http_body::Body for ResponseBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        let mut frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        if let Some(hold) = &self.hold {
+            frame = frame.map(|frame| frame.map(|frame| frame.map_data(|data| hold.attach(data))));
+        }
         if let Some(Ok(frame)) = &frame
             && let Some(trailers) = frame.trailers_ref()
             && let Some(mut call) = self.call.take()

@@ -17,6 +17,7 @@ use tracing::Instrument as _;
 
 use super::body::ResponseBody;
 use crate::{
+    hold::Hold,
     metrics::{Call, ServiceMetrics},
     trace,
 };
@@ -152,11 +153,13 @@ impl Future for Answer {
             Ok(response) => response,
             Err(never) => match never {},
         };
-        let (parts, body) = response.into_parts();
+        let (mut parts, body) = response.into_parts();
+        let hold = parts.extensions.remove::<Hold>();
         let body = match self.call.take() {
             Some(call) => ResponseBody::counted(body, call, &parts.headers),
             None => ResponseBody::plain(body),
         };
+        let body = body.holding(hold);
         Poll::Ready(Ok(Response::from_parts(parts, body)))
     }
 }
