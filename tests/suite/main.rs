@@ -12,3 +12,4 @@ mod contract;
 mod differences;
 mod engines;
 mod membership;
+mod memory;

@@ -24,6 +24,7 @@ mod recovery;
 mod replay;
 mod restart;
 mod segment;
+mod segment_buffer;
 
 pub use core::{
     Action, CoreConfig, LogCore, MAX_ENTRY_BYTES, MAX_SEGMENT_BYTES, MIN_SEGMENT_BYTES,

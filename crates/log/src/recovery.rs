@@ -16,6 +16,7 @@ use crate::{
     record::{BatchId, Header, Parsed, Record, RecordCodec, SegmentId, record_bytes},
     replay::{Replay, TornTail},
     segment::{FORMAT_VERSION, HeaderFault, SEGMENT_HEADER_BYTES, SegmentHeader, segment_name},
+    segment_buffer::SegmentBuffer,
 };
 
 /// An open segment.
@@ -105,7 +106,7 @@ struct Reader<'a> {
     highest_batch: u64,
     last_batch: Option<LastBatch>,
     /// The segment at hand.
-    bytes: Vec<u8>,
+    bytes: SegmentBuffer,
 }
 
 impl<'a> Reader<'a> {
@@ -120,7 +121,7 @@ impl<'a> Reader<'a> {
             },
             highest_batch: 0,
             last_batch: None,
-            bytes: Vec::new(),
+            bytes: SegmentBuffer::default(),
         }
     }
 
@@ -173,9 +174,11 @@ impl<'a> Reader<'a> {
         let file = self.disk.open(&name).map_err(failed)?;
         let size = file.size().map_err(failed)?;
         let too_large = |_| failed(io::ErrorKind::FileTooLarge.into());
-        self.bytes
-            .resize(usize::try_from(size).map_err(too_large)?, 0);
-        file.read_at(0, &mut self.bytes).map_err(failed)?;
+        // The one before goes first.
+        self.bytes = SegmentBuffer::default();
+        self.bytes =
+            SegmentBuffer::new(usize::try_from(size).map_err(too_large)?).map_err(failed)?;
+        file.read_at(0, self.bytes.as_mut_slice()).map_err(failed)?;
         let header = self.check_header(sequence, &name)?;
         if header.capacity != size {
             let reason = format!(

@@ -1,0 +1,86 @@
+//! Memory stays within its limits, whatever clients ask for.
+
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+use etcd_client::GetOptions;
+use synod_testkit::{Cluster, Lab, Server, Share, Topology};
+
+const MIB: usize = 1 << 20;
+
+/// The peak of a process's resident memory since it was last reset, in bytes. Source: proc(5), `VmHWM`.
+fn peak_bytes(pid: u32) -> Result<usize> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|line| line.split_whitespace().next());
+    Ok(kib.context("no VmHWM")?.parse::<usize>()? * 1024)
+}
+
+/// Source: proc(5), `clear_refs`.
+fn reset_peak(pid: u32) -> Result<()> {
+    Ok(fs::write(format!("/proc/{pid}/clear_refs"), "5")?)
+}
+
+#[test]
+fn sixteen_large_ranges_at_once_take_no_more_than_the_budget() -> Result<()> {
+    synod_testkit::run(Share::Whole, large_ranges)
+}
+
+async fn large_ranges(lab: &Lab) -> Result<()> {
+    let budget = 64 * MIB;
+    let flag = format!("--response-budget-bytes={budget}");
+    let mut cluster = Cluster::start(lab, Server::SYNOD, Topology::of(1).flag(&flag)).await?;
+    let mut client = cluster.client(0).await?;
+    for number in 0..60 {
+        let key = format!("k{number:02}");
+        client.put(key, vec![7_u8; MIB], None).await?;
+    }
+    let pid = cluster.node(0).process()?.pid();
+    reset_peak(pid)?;
+    let before = peak_bytes(pid)?;
+    let mut ranges = Vec::new();
+    for _ in 0..16 {
+        let client = cluster.client(0).await?;
+        let mut client = client.kv_client().max_decoding_message_size(usize::MAX);
+        ranges.push(async move {
+            let options = GetOptions::new().with_prefix().with_limit(20);
+            let answer = client.get("k", Some(options)).await;
+            answer.map(|answer| answer.kvs().len())
+        });
+    }
+    let (mut done, mut refused) = (0, 0);
+    for answer in at_once(ranges).await {
+        match answer {
+            Ok(20) => done += 1,
+            Ok(count) => anyhow::bail!("{count} pairs instead of 20"),
+            Err(error) => {
+                let text = error.to_string();
+                ensure!(text.contains("too many large responses"), "{text}");
+                refused += 1;
+            }
+        }
+    }
+    let grown = peak_bytes(pid)?.saturating_sub(before);
+    crate::support::note(&format!(
+        "{done} done, {refused} refused, {} MiB more at the peak",
+        grown / MIB
+    ));
+    ensure!(done > 0, "no range was answered");
+    // The budget, and what the engine and its cache take for reading.
+    let most = budget + 96 * MIB;
+    ensure!(grown < most, "{} MiB more at the peak", grown / MIB);
+    Ok(())
+}
+
+/// Runs all of them at the same time.
+async fn at_once<F>(futures: Vec<F>) -> Vec<F::Output>
+where
+    F: Future + Send + 'static,
+    F::Output: Send + 'static,
+{
+    let mut tasks = tokio::task::JoinSet::new();
+    for future in futures {
+        tasks.spawn(future);
+    }
+    tasks.join_all().await
+}
