@@ -146,16 +146,45 @@ async fn alarm(shared: &Shared, action: AlarmAction, member: NodeId) -> Result<(
     propose(shared, command).await
 }
 
+/// Decides the version once, and raises the feature level to what all members have. One that can't be asked has nothing:
+/// the level never falls again.
 async fn decide_version(shared: &Shared) -> Result<(), Error> {
-    if shared.view.roster().version().is_some() {
+    let (decided, level) = {
+        let roster = shared.view.roster();
+        (roster.version().is_some(), roster.feature_level())
+    };
+    let common = common_feature_level(shared);
+    if decided && common <= level {
         return Ok(());
     }
-    let version = version::ETCD_CLUSTER_VERSION.to_owned();
-    propose(
-        shared,
-        command::Command::SetClusterVersion(SetClusterVersion { version }),
-    )
-    .await
+    let command = SetClusterVersion {
+        version: version::ETCD_CLUSTER_VERSION.to_owned(),
+        feature_level: common.max(level),
+    };
+    propose(shared, command::Command::SetClusterVersion(command)).await?;
+    tracing::info!(
+        version = version::ETCD_CLUSTER_VERSION,
+        feature_level = common.max(level),
+        "decided what all members have"
+    );
+    Ok(())
+}
+
+/// The highest feature level that all members have, also those that were added but have not been heard of.
+fn common_feature_level(shared: &Shared) -> u32 {
+    let status = shared.replica.status();
+    let roster = shared.view.roster();
+    let named = roster.members().map(|member| NodeId::new(member.id));
+    let in_core = status
+        .membership
+        .voters
+        .iter()
+        .chain(&status.membership.learners);
+    let others = named
+        .chain(in_core.copied())
+        .filter(|id| *id != shared.member)
+        .map(|id| shared.peers.feature_level(id).unwrap_or(0));
+    others.fold(shared.settings.feature_level, u32::min)
 }
 
 /// The core takes a new member before the roster has looked at it. One that the roster refused, for a peer URL that

@@ -19,6 +19,8 @@ pub(crate) use value::{authority, check_url};
 
 use flags::{Effect, Flag, Given};
 
+use crate::version::FEATURE_LEVEL;
+
 /// etcd's default quota, in bytes of live data.
 const DEFAULT_QUOTA_BYTES: u64 = 2 << 30;
 /// etcd's default limit on a request, in bytes.
@@ -92,6 +94,9 @@ pub struct Config {
     /// Memory for large responses, in the making and on their way out, in bytes; 256 MiB. The largest response takes three
     /// eighths of it.
     pub response_budget_bytes: usize,
+    /// The highest feature level that this member lets the cluster use; the release's. A lower one keeps the way back to an
+    /// earlier release open while a cluster is upgraded.
+    pub feature_level: u32,
     /// The most operations in each list of a transaction; 128.
     pub max_txn_ops: usize,
     /// The most concurrent streams of one HTTP/2 connection; no limit.
@@ -283,6 +288,7 @@ impl Config {
             quota_bytes: DEFAULT_QUOTA_BYTES,
             max_request_bytes: DEFAULT_MAX_REQUEST_BYTES,
             response_budget_bytes: DEFAULT_RESPONSE_BUDGET_BYTES,
+            feature_level: FEATURE_LEVEL,
             max_txn_ops: DEFAULT_MAX_TXN_OPS,
             max_concurrent_streams: None,
             auto_compaction: AutoCompaction::Off,
@@ -413,6 +419,7 @@ impl Config {
             "snapshot-catchup-entries" => self.snapshot_catchup_entries = whole(1)?,
             "quota-backend-bytes" => self.quota_bytes = quota(text).map_err(bad)?,
             "max-request-bytes" => self.max_request_bytes = value::number(text, 1).map_err(bad)?,
+            "feature-level" => self.feature_level = value::number(text, 0).map_err(bad)?,
             "response-budget-bytes" => {
                 self.response_budget_bytes = value::number(text, 1).map_err(bad)?;
             }
@@ -506,6 +513,12 @@ impl Config {
                 "--max-request-bytes {} is over {MAX_REQUEST_BYTES}, the largest request that the log and the peers take: \
                  split large values over several keys",
                 self.max_request_bytes
+            ));
+        }
+        if self.feature_level > FEATURE_LEVEL {
+            return contradiction(format!(
+                "--feature-level {} is over {FEATURE_LEVEL}, which this release has",
+                self.feature_level
             ));
         }
         let least_budget = LEAST_BUDGET_REQUESTS * self.max_request_bytes;

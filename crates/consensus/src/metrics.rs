@@ -43,6 +43,7 @@ struct Gauges {
     resident: IntGauge,
     open_files: IntGauge,
     cluster_version: IntGaugeVec,
+    feature_level: IntGauge,
 }
 
 /// What the gauges show.
@@ -56,6 +57,7 @@ pub(crate) struct Sample {
     pub(crate) compacted: i64,
     pub(crate) keys: u64,
     pub(crate) cluster_version: Option<String>,
+    pub(crate) feature_level: u32,
 }
 
 impl Metrics {
@@ -178,6 +180,10 @@ impl Gauges {
                 "1 for the version that all members have.",
                 &["cluster_version"],
             )?,
+            feature_level: gauge(
+                "synod_cluster_feature_level",
+                "The feature level that all members have and that the cluster uses.",
+            )?,
         })
     }
 
@@ -189,6 +195,7 @@ impl Gauges {
         self.revision.set(sample.revision);
         self.compacted.set(sample.compacted);
         self.keys.set(clamp(sample.keys));
+        self.feature_level.set(i64::from(sample.feature_level));
         if let Some(bytes) = resident_bytes() {
             self.resident.set(clamp(bytes));
         }

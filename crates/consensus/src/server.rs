@@ -216,6 +216,12 @@ impl Node {
         self.shared.settings.engine
     }
 
+    /// The feature level that the cluster uses, as far as this member has applied its log.
+    #[must_use]
+    pub fn feature_level(&self) -> u32 {
+        self.shared.view.roster().feature_level()
+    }
+
     /// Whether this node leads, as far as it knows.
     #[must_use]
     pub fn is_leader(&self) -> bool {

@@ -43,6 +43,8 @@ pub(crate) struct Settings {
     pub(crate) election_timeout: Duration,
     pub(crate) min_lease_ttl: i64,
     pub(crate) read_mode: ReadMode,
+    /// The highest feature level that this member lets the cluster use.
+    pub(crate) feature_level: u32,
 }
 
 /// Who may ask.
@@ -309,6 +311,7 @@ impl Shared {
             compacted: self.view.compacted(),
             keys: sizes.keys,
             cluster_version: self.view.roster().version().map(str::to_owned),
+            feature_level: self.view.roster().feature_level(),
         }
     }
 

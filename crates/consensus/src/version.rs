@@ -6,6 +6,18 @@ pub(crate) const ETCD_VERSION: &str = "3.7.0";
 pub(crate) const ETCD_CLUSTER_VERSION: &str = "3.7.0";
 /// The storage schema version, as etcd shows it in `/version` and `endpoint status`.
 pub(crate) const ETCD_STORAGE_VERSION: &str = "3.7.0";
+/// The highest feature level of this release.
+///
+/// Whatever changes what an entry does, or brings a command that earlier releases don't know, gets a level of its own:
+/// entries may rely on it once all members have it (`SetClusterVersion`). A level is never changed or reused.
+///
+/// | level | since | what it adds |
+/// |---|---|---|
+/// | 0 | 0.1.0 | |
+/// | 1 | 0.2.0 | a write that returns more than `MAX_REPLY_BYTES` is refused ([`BOUNDED_REPLIES`]) |
+pub(crate) const FEATURE_LEVEL: u32 = BOUNDED_REPLIES;
+/// What a write returns is bounded.
+pub(crate) const BOUNDED_REPLIES: u32 = 1;
 /// Synod's own version.
 pub(crate) const SYNOD_VERSION: &str = env!("CARGO_PKG_VERSION");
 

@@ -15,6 +15,8 @@ pub struct ReplicaConfig {
     pub group: GroupId,
     /// What the group runs, the same on every member and from its first entry on. Peers of another are refused. Default Raft.
     pub algorithm: Algorithm,
+    /// The highest feature level that this node has, for its peers to know. The service says what its levels mean. Default 0.
+    pub feature_level: u32,
     /// The core's settings; `core.id` is this node.
     pub core: CoreConfig,
     /// The initial members of a new cluster, identical on all of them; `None` on a node that joins an existing
@@ -45,6 +47,7 @@ impl ReplicaConfig {
             cluster,
             group,
             algorithm: Algorithm::default(),
+            feature_level: 0,
             core,
             bootstrap,
             limits: Limits::default(),

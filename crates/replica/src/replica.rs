@@ -128,6 +128,7 @@ impl<O: Send + 'static> Replica<O> {
             cluster: config.cluster,
             node: config.core.id,
             algorithm: config.algorithm,
+            feature_level: config.feature_level,
         };
         let transport = Transport::new(
             identity,

@@ -88,6 +88,7 @@ flags! {
     "io-threads" Value Used;
     "cache-bytes" Value Used;
     "response-budget-bytes" Value Used;
+    "feature-level" Value Used;
 
     "cert-file" Value Tls;
     "key-file" Value Tls;
@@ -198,6 +199,9 @@ pub(super) fn meaning(flag: &str) -> Option<&'static str> {
         }
         "io-threads" => "threads that serve connections; 0 (default): by the number of processors",
         "cache-bytes" => "the engine's block cache in bytes; 67108864 by default",
+        "feature-level" => {
+            "the highest feature level that this member lets the cluster use; the release's by default"
+        }
         "response-budget-bytes" => {
             "memory for large responses, until they have left, in bytes; 268435456 by default"
         }
@@ -355,6 +359,7 @@ mod tests {
             "io-threads",
             "cache-bytes",
             "response-budget-bytes",
+            "feature-level",
         ] {
             assert!(find(flag).is_some(), "{flag}");
         }

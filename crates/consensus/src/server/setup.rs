@@ -151,6 +151,7 @@ impl Opened {
             dir: data_dir.engine(),
             cache_bytes: config.cache_bytes,
             member: meta.member(),
+            feature_level: config.feature_level,
         })?;
         refuse_other_cluster(config, &data_dir, &meta, &state)?;
         let completions = Completions::new();
@@ -189,6 +190,7 @@ async fn create_data(config: &Config, data_dir: &DataDir) -> Result<Meta, StartE
         dir: data_dir.engine(),
         cache_bytes: config.cache_bytes,
         member: meta.member(),
+        feature_level: config.feature_level,
     };
     let first = (roster.clone(), start.clone());
     // A large backup takes its time.
@@ -324,6 +326,7 @@ pub(super) fn replica_config(config: &Config, meta: &Meta) -> ReplicaConfig {
     // The log holds the first snapshot's membership.
     let mut replica = ReplicaConfig::new(meta.cluster(), GROUP, core, None);
     replica.algorithm = meta.engine;
+    replica.feature_level = config.feature_level;
     replica.compaction.max_entries = config.snapshot_count;
     replica.compaction.keep_entries = config.snapshot_catchup_entries;
     let largest = usize::try_from(largest).unwrap_or(usize::MAX);
@@ -348,6 +351,7 @@ pub(super) fn settings(config: &Config, meta: &Meta) -> Settings {
             LinearizableRead::ReadIndex => ReadMode::Index,
             LinearizableRead::Lease => ReadMode::Lease,
         },
+        feature_level: config.feature_level,
     }
 }
 

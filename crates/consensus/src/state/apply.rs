@@ -19,6 +19,7 @@ use super::txn;
 use crate::error::Error;
 use crate::lease::{KEEPER_ROW, Leases};
 use crate::metrics::Metrics;
+use crate::version::BOUNDED_REPLIES;
 
 /// Why a command has no reply.
 #[derive(Debug)]
@@ -63,6 +64,8 @@ pub(super) struct Applier<'a> {
     pub(super) membership: Option<Membership>,
     /// Whether the roster is to be published.
     pub(super) roster_changed: bool,
+    /// What this member has.
+    pub(super) feature_level: u32,
 }
 
 impl Applier<'_> {
@@ -80,7 +83,10 @@ impl Applier<'_> {
             EntryKind::Normal => {
                 let index = entry.index;
                 let applied = match decode(&entry)? {
-                    Ok(kind) => self.command(term, kind),
+                    Ok(kind) => {
+                        self.check_level(&entry, &kind)?;
+                        self.command(term, kind)
+                    }
                     Err(error) => Err(Failure::Refused(error)),
                 };
                 match applied {
@@ -155,9 +161,33 @@ impl Applier<'_> {
                 self.members(|roster, txn| roster.update_peer_urls(id, request.peer_urls, txn))
             }
             Kind::SetClusterVersion(request) => self.members(|roster, txn| {
-                roster.set_version(request.version, txn);
+                roster.set_version(request.version, request.feature_level, txn);
                 Ok(())
             }),
+        }
+    }
+
+    /// The entries to come may rely on more than this release has. A leader asks all members first, so that this happens
+    /// only on one that went back to an earlier release at that moment.
+    fn check_level(&self, entry: &Entry, kind: &Kind) -> Result<(), ApplyError> {
+        let Kind::SetClusterVersion(request) = kind else {
+            return Ok(());
+        };
+        let (index, raised, ours) = (entry.index, request.feature_level, self.feature_level);
+        if raised <= ours {
+            return Ok(());
+        }
+        Err(ApplyError::new(format!(
+            "entry {index} raises the cluster's feature level to {raised}, and this member has level {ours}: start a newer \
+             release on it"
+        )))
+    }
+
+    /// The most bytes that a write returns.
+    fn max_reply_bytes(&self) -> usize {
+        match self.roster.feature_level() >= BOUNDED_REPLIES {
+            true => txn::MAX_REPLY_BYTES,
+            false => usize::MAX,
         }
     }
 
@@ -200,8 +230,9 @@ impl Applier<'_> {
     }
 
     fn delete_range(&mut self, request: &DeleteRangeRequest) -> Result<Reply, Failure> {
+        let max_bytes = self.max_reply_bytes();
         let mut txn = self.store.begin();
-        let response = txn::delete_range(&mut txn, request)?;
+        let response = txn::delete_range(&mut txn, request, max_bytes)?;
         txn.finish();
         self.metrics.deletes.inc();
         Ok(Reply::Deleted {
@@ -211,8 +242,9 @@ impl Applier<'_> {
     }
 
     fn txn(&mut self, request: &TxnRequest) -> Result<Reply, Failure> {
+        let max_bytes = self.max_reply_bytes();
         let mut txn = self.store.begin();
-        let response = txn::run(&mut txn, self.leases, request)?;
+        let response = txn::run(&mut txn, self.leases, request, max_bytes)?;
         txn.finish();
         self.metrics.txns.inc();
         Ok(Reply::Txn(Box::new(response)))

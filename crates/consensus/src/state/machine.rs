@@ -34,6 +34,8 @@ pub(crate) struct MachineConfig {
     pub(crate) cache_bytes: u64,
     /// This member.
     pub(crate) member: NodeId,
+    /// The highest feature level that it has.
+    pub(crate) feature_level: u32,
 }
 
 /// Stored state that can't be used.
@@ -59,6 +61,17 @@ pub enum MachineError {
     /// The membership's row.
     #[error("the stored membership is damaged: {0}; restore the data directory from a backup")]
     Membership(String),
+    /// The cluster has moved on.
+    #[error(
+        "the cluster uses feature level {required}, and this member has level {ours}: start a newer release, or without a \
+         lower --feature-level"
+    )]
+    NewerLevel {
+        /// What the entries of the log rely on.
+        required: u32,
+        /// What this member has.
+        ours: u32,
+    },
 }
 
 /// What the machine tells about what it did.
@@ -143,6 +156,7 @@ impl OpenState {
             membership: decode(view.membership()?)?,
         };
         let roster = Roster::load(&view)?;
+        check_level(&config, &roster)?;
         Ok(Self {
             config,
             generations,
@@ -214,6 +228,7 @@ impl Machine {
     /// The transport dials whom the roster names.
     fn tell_peers(&self) {
         let peers = &self.listeners.peers;
+        peers.require_feature_level(self.roster.feature_level());
         for member in self.roster.members() {
             let id = NodeId::new(member.id);
             if id != self.config.member {
@@ -266,6 +281,7 @@ impl StateMachine for Machine {
             metrics: &self.listeners.metrics,
             membership: None,
             roster_changed: false,
+            feature_level: self.config.feature_level,
         };
         for entry in entries {
             outputs.push(applier.apply(entry)?);
@@ -337,6 +353,8 @@ impl StateMachine for Machine {
         let broken = |error| ApplyError::caused_by("an installed snapshot can't be used", error);
         let old = self.store.replace_engine(engine).map_err(broken)?;
         self.roster = Roster::load(&self.store.view()).map_err(broken)?;
+        check_level(&self.config, &self.roster)
+            .map_err(|error| ApplyError::new(error.to_string()))?;
         let view = self.store.view();
         let keeper = load_keeper(&view).map_err(broken)?;
         self.leases.reload(view.leases().map_err(broken)?, keeper);
@@ -384,6 +402,15 @@ fn open_engine(dir: &Path, cache_bytes: u64) -> Result<Arc<dyn Engine>, EngineEr
         ..DiskConfig::new(dir)
     };
     Ok(Arc::new(DiskEngine::open(config)?))
+}
+
+/// The log's entries rely on no more than this member has.
+fn check_level(config: &MachineConfig, roster: &Roster) -> Result<(), MachineError> {
+    let (required, ours) = (roster.feature_level(), config.feature_level);
+    match required <= ours {
+        true => Ok(()),
+        false => Err(MachineError::NewerLevel { required, ours }),
+    }
 }
 
 fn load_keeper(view: &synod_mvcc::View) -> Result<Keeper, MvccError> {

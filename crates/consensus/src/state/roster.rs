@@ -24,6 +24,7 @@ pub(crate) struct Roster {
     removed: BTreeSet<NodeId>,
     alarms: BTreeSet<(i32, NodeId)>,
     version: Option<String>,
+    feature_level: u32,
 }
 
 impl Roster {
@@ -61,6 +62,7 @@ impl Roster {
                 .map(|alarm| (alarm.alarm, NodeId::new(alarm.member_id)))
                 .collect();
             roster.version = Some(record.version).filter(|version| !version.is_empty());
+            roster.feature_level = record.feature_level;
         }
         Ok(roster)
     }
@@ -78,6 +80,7 @@ impl Roster {
             removed: self.removed.iter().map(|id| id.get()).collect(),
             alarms: self.alarms(AlarmType::None),
             version: self.version.clone().unwrap_or_default(),
+            feature_level: self.feature_level,
         };
         txn.meta_put(CLUSTER_ROW, Bytes::from(record.encode_to_vec()));
     }
@@ -100,6 +103,11 @@ impl Roster {
     /// The etcd version that all members have, once decided.
     pub(crate) fn version(&self) -> Option<&str> {
         self.version.as_deref()
+    }
+
+    /// The feature level that entries rely on: all members have it.
+    pub(crate) fn feature_level(&self) -> u32 {
+        self.feature_level
     }
 
     /// The alarms of one type, or all of them for [`AlarmType::None`].
@@ -234,9 +242,15 @@ impl Roster {
         gone.into_iter().map(wire).collect()
     }
 
-    /// Decides the cluster's version.
-    pub(crate) fn set_version(&mut self, version: String, txn: &mut WriteTxn<'_>) {
+    /// Decides the cluster's version, and what entries after this one may rely on. The level never falls.
+    pub(crate) fn set_version(
+        &mut self,
+        version: String,
+        feature_level: u32,
+        txn: &mut WriteTxn<'_>,
+    ) {
         self.version = Some(version);
+        self.feature_level = self.feature_level.max(feature_level);
         self.store_record(txn);
     }
 
@@ -304,11 +318,13 @@ mod tests {
         );
         roster.remove(NodeId::new(3), &mut txn).unwrap();
         roster.raise(AlarmType::Nospace, NodeId::new(1), &mut txn);
-        roster.set_version("3.7.0".into(), &mut txn);
+        roster.set_version("3.7.0".into(), 3, &mut txn);
+        roster.set_version("3.7.0".into(), 2, &mut txn);
         txn.finish();
         store.commit(Applied::default()).unwrap();
         let loaded = Roster::load(&store.view()).unwrap();
         assert_eq!(loaded, roster);
+        assert_eq!(loaded.feature_level(), 3);
         assert!(loaded.removed.contains(&NodeId::new(3)));
         assert_eq!(loaded.member(NodeId::new(2)).unwrap().name, "b");
     }

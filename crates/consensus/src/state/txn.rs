@@ -167,11 +167,12 @@ pub(super) fn run(
     txn: &mut WriteTxn<'_>,
     leases: &Leases,
     request: &TxnRequest,
+    max_bytes: usize,
 ) -> Result<TxnResponse, Failure> {
     let mut choices = Vec::with_capacity(1);
     choose(txn, request, &mut choices)?;
     check(txn, leases, request, &mut Path::new(&choices))?;
-    let mut room = Room(MAX_REPLY_BYTES);
+    let mut room = Room(max_bytes);
     let mut response = execute(txn, request, &mut Path::new(&choices), &mut room)?;
     response.header = Some(header(txn.revision().get()));
     Ok(response)
@@ -321,13 +322,13 @@ pub(super) fn put(txn: &mut WriteTxn<'_>, request: &PutRequest) -> Result<PutRes
 /// A delete.
 ///
 /// # Errors
-/// [`MvccError::ResultTooLarge`] where the deleted pairs are asked for and are more than [`MAX_REPLY_BYTES`], or the
-/// engine's.
+/// [`MvccError::ResultTooLarge`] where the deleted pairs are asked for and are more than `max_bytes`, or the engine's.
 pub(super) fn delete_range(
     txn: &mut WriteTxn<'_>,
     request: &DeleteRangeRequest,
+    max_bytes: usize,
 ) -> Result<DeleteRangeResponse, MvccError> {
-    delete_within(txn, request, &mut Room(MAX_REPLY_BYTES))
+    delete_within(txn, request, &mut Room(max_bytes))
 }
 
 fn delete_within(

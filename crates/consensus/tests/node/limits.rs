@@ -8,7 +8,7 @@ use synod_proto::etcd::etcdserverpb as pb;
 use synod_runtime::clock;
 use tonic::Code;
 
-use crate::support::{Cluster, SOON, again, client, config, eventually, status};
+use crate::support::{Cluster, SOON, again, client, config, eventually, raw_kv, status};
 
 #[tokio::test]
 async fn requests_that_are_too_large_are_refused_by_name() {
@@ -223,13 +223,13 @@ async fn large_responses_share_a_budget_and_small_requests_go_on() {
     let txn = Txn::new().and_then(vec![TxnOp::get("k", Some(all()))]);
     assert_eq!(status(client.txn(txn).await).0, Code::ResourceExhausted);
     // Nobody reads this one.
-    let mut streaming = raw_kv(&cluster).await;
+    let mut streaming = raw_kv(&cluster.nodes[0]).await;
     let request = pb::RangeRequest {
         key: "k".into(),
         range_end: "l".into(),
         ..Default::default()
     };
-    let mut waiting = raw_kv(&cluster).await;
+    let mut waiting = raw_kv(&cluster.nodes[0]).await;
     let limited = |timeout: Duration| {
         let mut request = tonic::Request::new(pb::RangeRequest {
             // More than is tried without being measured.
@@ -280,6 +280,10 @@ async fn what_a_write_returns_is_bounded_and_a_refused_one_has_no_effect() {
         let key = format!("k{n:02}");
         client.put(key, vec![7_u8; 1 << 20], None).await.unwrap();
     }
+    eventually("the feature level that bounds them", || async {
+        (cluster.nodes[0].feature_level() >= 1).then_some(())
+    })
+    .await;
     let revision = |response: Option<&etcd_client::ResponseHeader>| response.unwrap().revision();
     let before = revision(client.get("k00", None).await.unwrap().header());
     let all = || DeleteOptions::new().with_prefix().with_prev_key();
@@ -309,13 +313,4 @@ async fn what_a_write_returns_is_bounded_and_a_refused_one_has_no_effect() {
         34
     );
     cluster.stop().await;
-}
-
-/// The contract itself: etcd-client has no streams of ranges.
-async fn raw_kv(cluster: &Cluster) -> pb::kv_client::KvClient<tonic::transport::Channel> {
-    let url = cluster.nodes[0].client_urls()[0].clone();
-    pb::kv_client::KvClient::connect(url)
-        .await
-        .unwrap()
-        .max_decoding_message_size(usize::MAX)
 }

@@ -33,4 +33,5 @@ mod restore;
 mod single;
 mod support;
 mod three;
+mod upgrade;
 mod watch;

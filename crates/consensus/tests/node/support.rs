@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use etcd_client::Client;
 use synod_consensus::{Algorithm, Config, InitialCluster, Node};
+use synod_proto::etcd::etcdserverpb::kv_client::KvClient;
 use synod_rpc::Listener;
 use synod_runtime::clock;
 use tempfile::TempDir;
+use tonic::transport::Channel;
 
 /// How long anything may take that should happen soon.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
@@ -47,6 +49,7 @@ pub(crate) fn again(config: &Config) -> Config {
     next.initial_cluster_state = config.initial_cluster_state;
     next.heartbeat = config.heartbeat;
     next.election_timeout = config.election_timeout;
+    next.feature_level = config.feature_level;
     next
 }
 
@@ -131,6 +134,13 @@ impl Cluster {
 
 pub(crate) async fn client(node: &Node) -> Client {
     Client::connect(node.client_urls(), None).await.unwrap()
+}
+
+/// The contract itself: etcd-client has no streams of ranges, and a limit on what it receives.
+pub(crate) async fn raw_kv(node: &Node) -> KvClient<Channel> {
+    let url = node.client_urls()[0].clone();
+    let client = KvClient::connect(url).await.unwrap();
+    client.max_decoding_message_size(usize::MAX)
 }
 
 /// Why it does not start.

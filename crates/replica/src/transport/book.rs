@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use parking_lot::Mutex;
 use synod_types::NodeId;
@@ -12,7 +13,10 @@ use tokio::sync::watch;
 #[derive(Clone, Debug)]
 pub struct PeerBook {
     book: Arc<watch::Sender<Book>>,
-    connected: Arc<Mutex<BTreeSet<NodeId>>>,
+    /// The nodes with an open stream, and the feature level that each has.
+    connected: Arc<Mutex<BTreeMap<NodeId, u32>>>,
+    /// What a peer must have.
+    required_level: Arc<AtomicU32>,
 }
 
 /// One state of the book.
@@ -35,6 +39,7 @@ impl PeerBook {
         Self {
             book: Arc::new(watch::Sender::new(Book::default())),
             connected: Arc::default(),
+            required_level: Arc::default(),
         }
     }
 
@@ -80,11 +85,26 @@ impl PeerBook {
     /// Whether a stream to this node is open right now.
     #[must_use]
     pub fn is_connected(&self, node: NodeId) -> bool {
-        self.connected.lock().contains(&node)
+        self.connected.lock().contains_key(&node)
     }
 
-    pub(crate) fn connected(&self, node: NodeId) {
-        self.connected.lock().insert(node);
+    /// The highest feature level that a node has, while a stream to it is open.
+    #[must_use]
+    pub fn feature_level(&self, node: NodeId) -> Option<u32> {
+        self.connected.lock().get(&node).copied()
+    }
+
+    /// From now on nodes that don't have this feature level are refused: they would not understand the log.
+    pub fn require_feature_level(&self, level: u32) {
+        self.required_level.store(level, Ordering::Relaxed);
+    }
+
+    pub(crate) fn required_feature_level(&self) -> u32 {
+        self.required_level.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn connected(&self, node: NodeId, feature_level: u32) {
+        self.connected.lock().insert(node, feature_level);
     }
 
     pub(crate) fn disconnected(&self, node: NodeId) {

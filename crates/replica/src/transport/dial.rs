@@ -14,7 +14,7 @@ use tonic::Code;
 
 use super::Transport;
 use super::book::Book;
-use super::handshake::Refused;
+use super::handshake::{Introduced, Refused};
 use super::peer::{Link, Peer};
 
 /// How one attempt ended.
@@ -172,22 +172,24 @@ impl Transport {
             Ok(Err(status)) => return Attempt::Failed(status.to_string()),
             Err(_) => return Attempt::Failed("no answer to the introduction in time".to_owned()),
         };
-        match self.identity.check(hello.as_ref()) {
-            Ok(from) if from == node => {}
-            Ok(from) => {
+        let required = self.book.required_feature_level();
+        let introduced = match self.identity.check(hello.as_ref(), required) {
+            Ok(introduced) if introduced.node == node => introduced,
+            Ok(Introduced { node: found, .. }) => {
                 let refused = Refused::Unexpected {
-                    node: from,
+                    node: found,
                     expected: node,
                 };
                 return Attempt::Refused(refused.to_string());
             }
             Err(refused) => return Attempt::Refused(refused.to_string()),
-        }
+        };
         if !peer.open(&link) {
             return Attempt::Failed("a newer stream to the same node exists".to_owned());
         }
         tracing::info!(peer = %node, url, "peer connected");
-        self.receive(&peer, &link, inbound).await;
+        let level = introduced.feature_level;
+        self.receive(&peer, &link, level, inbound).await;
         Attempt::Lived
     }
 }

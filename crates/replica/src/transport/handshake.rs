@@ -17,6 +17,16 @@ pub(crate) struct Identity {
     pub(crate) node: NodeId,
     /// All groups of a process run the same.
     pub(crate) algorithm: Algorithm,
+    /// The highest feature level that it has.
+    pub(crate) feature_level: u32,
+}
+
+/// A peer that was welcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Introduced {
+    pub(crate) node: NodeId,
+    /// The highest feature level that it has.
+    pub(crate) feature_level: u32,
 }
 
 /// Why a peer is refused. Trying again helps only after somebody changed the configuration.
@@ -65,12 +75,30 @@ pub(crate) enum Refused {
         theirs: String,
         ours: Algorithm,
     },
+    #[error(
+        "node {from} has feature level {theirs}, and its cluster uses level {required}: start a newer release there"
+    )]
+    TooOld {
+        from: NodeId,
+        theirs: u32,
+        required: u32,
+    },
+    #[error(
+        "the cluster of node {from} uses feature level {required}, and this node has level {ours}: start a newer release \
+         here"
+    )]
+    TooNew {
+        from: NodeId,
+        ours: u32,
+        required: u32,
+    },
     #[error("too many peers")]
     TooMany,
 }
 
 impl Identity {
-    pub(crate) fn hello(&self, to: NodeId, groups: Vec<u64>) -> Hello {
+    /// `required_level` is the feature level that the cluster uses.
+    pub(crate) fn hello(&self, to: NodeId, groups: Vec<u64>, required_level: u32) -> Hello {
         Hello {
             cluster: self.cluster.get(),
             from: self.node.get(),
@@ -79,6 +107,8 @@ impl Identity {
             min_version: MIN_VERSION,
             groups,
             algorithm: self.algorithm_to_wire(),
+            feature_level: self.feature_level,
+            cluster_feature_level: required_level,
         }
     }
 
@@ -109,8 +139,13 @@ impl Identity {
         }
     }
 
-    /// Checks what both sides check. Returns the peer.
-    pub(crate) fn check(&self, hello: Option<&Hello>) -> Result<NodeId, Refused> {
+    /// Checks what both sides check. `required_level` is the feature level that the cluster uses, as far as this
+    /// node knows. Returns the peer.
+    pub(crate) fn check(
+        &self,
+        hello: Option<&Hello>,
+        required_level: u32,
+    ) -> Result<Introduced, Refused> {
         let hello = hello.ok_or(Refused::NoHello)?;
         let from = NodeId::new(hello.from);
         let theirs = ClusterId::new(hello.cluster);
@@ -131,7 +166,27 @@ impl Identity {
             return Err(Refused::Version { from, min, max });
         }
         self.check_algorithm(from, hello.algorithm)?;
-        Ok(from)
+        let (theirs, ours) = (hello.feature_level, self.feature_level);
+        if theirs < required_level {
+            let required = required_level;
+            return Err(Refused::TooOld {
+                from,
+                theirs,
+                required,
+            });
+        }
+        if ours < hello.cluster_feature_level {
+            let required = hello.cluster_feature_level;
+            return Err(Refused::TooNew {
+                from,
+                ours,
+                required,
+            });
+        }
+        Ok(Introduced {
+            node: from,
+            feature_level: theirs,
+        })
     }
 }
 
@@ -143,6 +198,11 @@ mod tests {
         cluster: ClusterId::new(7),
         node: NodeId::new(2),
         algorithm: Algorithm::Raft,
+        feature_level: 2,
+    };
+    const THEM: Introduced = Introduced {
+        node: NodeId::new(1),
+        feature_level: 2,
     };
 
     fn hello() -> Hello {
@@ -150,17 +210,17 @@ mod tests {
             node: NodeId::new(1),
             ..OURS
         };
-        theirs.hello(OURS.node, vec![1])
+        theirs.hello(OURS.node, vec![1], 0)
     }
 
     #[test]
     fn a_member_is_welcome_and_strangers_learn_why_not() {
-        assert_eq!(OURS.check(Some(&hello())), Ok(NodeId::new(1)));
-        assert_eq!(OURS.check(None), Err(Refused::NoHello));
+        assert_eq!(OURS.check(Some(&hello()), 0), Ok(THEM));
+        assert_eq!(OURS.check(None, 0), Err(Refused::NoHello));
         let refused = |change: fn(&mut Hello)| {
             let mut hello = hello();
             change(&mut hello);
-            OURS.check(Some(&hello)).unwrap_err().to_string()
+            OURS.check(Some(&hello), 0).unwrap_err().to_string()
         };
         assert!(
             refused(|hello| hello.cluster = 8)
@@ -181,7 +241,7 @@ mod tests {
             algorithm: Algorithm::MultiPaxos,
             ..OURS
         };
-        let refused = paxos.check(Some(&hello())).unwrap_err().to_string();
+        let refused = paxos.check(Some(&hello()), 0).unwrap_err().to_string();
         assert!(
             refused.contains("node 1 runs raft, this one multi-paxos"),
             "{refused}"
@@ -190,8 +250,8 @@ mod tests {
             algorithm: paxos.algorithm_to_wire(),
             ..hello()
         };
-        assert_eq!(paxos.check(Some(&theirs)), Ok(NodeId::new(1)));
-        let refused = OURS.check(Some(&theirs)).unwrap_err().to_string();
+        assert_eq!(paxos.check(Some(&theirs), 0), Ok(THEM));
+        let refused = OURS.check(Some(&theirs), 0).unwrap_err().to_string();
         assert!(
             refused.contains("node 1 runs multi-paxos, this one raft"),
             "{refused}"
@@ -200,8 +260,30 @@ mod tests {
             algorithm: 7,
             ..hello()
         };
-        let refused = OURS.check(Some(&unknown)).unwrap_err().to_string();
+        let refused = OURS.check(Some(&unknown), 0).unwrap_err().to_string();
         assert!(refused.contains("algorithm 7"), "{refused}");
+    }
+
+    #[test]
+    fn who_lacks_what_the_cluster_uses_is_refused_on_either_side() {
+        assert_eq!(OURS.check(Some(&hello()), 2), Ok(THEM));
+        let refused = OURS.check(Some(&hello()), 3).unwrap_err().to_string();
+        assert!(
+            refused.contains("node 1 has feature level 2, and its cluster uses level 3"),
+            "{refused}"
+        );
+        let newer = |feature_level, cluster_feature_level| Hello {
+            feature_level,
+            cluster_feature_level,
+            ..hello()
+        };
+        // A newer release is welcome while the cluster does without what it adds.
+        assert!(OURS.check(Some(&newer(3, 2)), 2).is_ok());
+        let refused = OURS.check(Some(&newer(3, 3)), 2).unwrap_err().to_string();
+        assert!(
+            refused.contains("uses feature level 3, and this node has level 2"),
+            "{refused}"
+        );
     }
 
     #[test]
@@ -210,6 +292,6 @@ mod tests {
             version: 9,
             ..hello()
         };
-        assert_eq!(OURS.check(Some(&newer)), Ok(NodeId::new(1)));
+        assert_eq!(OURS.check(Some(&newer), 0), Ok(THEM));
     }
 }

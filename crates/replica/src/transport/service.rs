@@ -13,7 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Transport;
-use super::handshake::Refused;
+use super::handshake::{Introduced, Refused};
 use super::peer::{Link, Outbound, Peer};
 use crate::convert::{message_bytes, message_from_wire};
 
@@ -30,16 +30,19 @@ impl PeerService {
         Self { transport }
     }
 
-    fn accept(&self, hello: Option<&wire::Hello>) -> Result<Arc<Peer>, Refused> {
+    fn accept(&self, hello: Option<&wire::Hello>) -> Result<(Arc<Peer>, Introduced), Refused> {
         let transport = &self.transport;
-        let from = transport.identity.check(hello)?;
+        let required = transport.book.required_feature_level();
+        let introduced = transport.identity.check(hello, required)?;
+        let from = introduced.node;
         if from > transport.identity.node {
             return Err(Refused::Direction { from });
         }
         if transport.book.is_removed(from) {
             return Err(Refused::Removed { from });
         }
-        transport.peer(from).ok_or(Refused::TooMany)
+        let peer = transport.peer(from).ok_or(Refused::TooMany)?;
+        Ok((peer, introduced))
     }
 
     fn refuse(&self, refused: &Refused) -> Status {
@@ -82,7 +85,7 @@ impl PeerApi for PeerService {
         let first = clock::timeout(transport.config.connect_timeout, inbound.message()).await;
         let first = first.map_err(|_| Status::deadline_exceeded("no introduction in time"))??;
         let hello = first.and_then(|envelope| envelope.hello);
-        let peer = self
+        let (peer, introduced) = self
             .accept(hello.as_ref())
             .map_err(|refused| self.refuse(&refused))?;
         let link = peer.link();
@@ -94,7 +97,8 @@ impl PeerApi for PeerService {
         let transport = Arc::clone(transport);
         // Ends with its stream, or when the link is closed; nobody waits for it.
         task::spawn("synod-peer-in", async move {
-            transport.receive(&peer, &link, inbound).await;
+            let level = introduced.feature_level;
+            transport.receive(&peer, &link, level, inbound).await;
         });
         Ok(Response::new(Box::pin(outbound.map(Ok))))
     }
@@ -119,7 +123,11 @@ impl Transport {
         Outbound::new(
             Arc::clone(peer),
             link.clone(),
-            self.identity.hello(peer.node, self.group_ids()),
+            self.identity.hello(
+                peer.node,
+                self.group_ids(),
+                self.book.required_feature_level(),
+            ),
             self.config.max_envelope_bytes,
             self.metrics.sent_bytes(peer.node),
         )
@@ -130,9 +138,10 @@ impl Transport {
         &self,
         peer: &Arc<Peer>,
         link: &Link,
+        feature_level: u32,
         mut inbound: Streaming<wire::Envelope>,
     ) {
-        let mut ending = Ending::new(self, peer, link);
+        let mut ending = Ending::new(self, peer, link, feature_level);
         let received_bytes = self.metrics.received_bytes(peer.node);
         let ping_interval = self.config.ping_interval;
         let mut pings = tokio::time::interval_at(Instant::now() + ping_interval, ping_interval);
@@ -225,9 +234,9 @@ struct Ending<'a> {
 }
 
 impl<'a> Ending<'a> {
-    fn new(transport: &'a Transport, peer: &'a Peer, link: &'a Link) -> Self {
+    fn new(transport: &'a Transport, peer: &'a Peer, link: &'a Link, feature_level: u32) -> Self {
         transport.metrics.peer_connected(peer.node);
-        transport.book.connected(peer.node);
+        transport.book.connected(peer.node, feature_level);
         Self {
             transport,
             peer,

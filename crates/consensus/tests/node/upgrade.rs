@@ -1,0 +1,154 @@
+//! Releases that meet: in one cluster, one after the other on the same data, and too late.
+
+use std::time::Duration;
+
+use etcd_client::MemberAddOptions;
+use synod_consensus::{Algorithm, Node};
+use synod_proto::etcd::etcdserverpb as pb;
+use synod_runtime::clock;
+
+use crate::support::{SOON, again, client, config, configs, eventually, raw_kv, refused};
+
+/// The release before the first feature level.
+const OLD: u32 = 0;
+/// The level from which on what a write returns is bounded.
+const BOUNDED_REPLIES: u32 = 1;
+
+/// A write that returns more than the bound.
+fn large_reply() -> pb::TxnRequest {
+    use pb::request_op::Request;
+    let put = Request::RequestPut(pb::PutRequest {
+        key: "done".into(),
+        ..Default::default()
+    });
+    let range = Request::RequestRange(pb::RangeRequest {
+        key: "k".into(),
+        range_end: "l".into(),
+        ..Default::default()
+    });
+    let ops = [put, range].map(|request| pb::RequestOp {
+        request: Some(request),
+    });
+    pb::TxnRequest {
+        success: ops.to_vec(),
+        ..Default::default()
+    }
+}
+
+async fn all_use(nodes: &[Node], level: u32) {
+    eventually("the feature level everywhere", || async {
+        let reached = nodes.iter().all(|node| node.feature_level() == level);
+        reached.then_some(())
+    })
+    .await;
+}
+
+async fn rolling_upgrade(engine: Algorithm) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut first = configs(3, dir.path());
+    for config in &mut first {
+        config.engine = Some(engine);
+        config.feature_level = OLD;
+    }
+    let next: Vec<_> = first.iter().map(again).collect();
+    let starts = first.into_iter().map(Node::start);
+    let mut nodes = futures::future::try_join_all(starts).await.unwrap();
+    nodes[0].ready(SOON).await.unwrap();
+    for number in 0..34 {
+        let key = format!("k{number:02}");
+        let mut client = client(&nodes[0]).await;
+        client.put(key, vec![7_u8; 1 << 20], None).await.unwrap();
+    }
+    for (at, mut config) in next.into_iter().enumerate() {
+        // As long as any member is of the old release, entries mean what they meant there.
+        let answer = raw_kv(&nodes[at]).await.txn(large_reply()).await.unwrap();
+        assert!(answer.into_inner().succeeded, "member {at}");
+        assert!(nodes.iter().all(|node| node.feature_level() == OLD));
+        config.feature_level = BOUNDED_REPLIES;
+        nodes.remove(at).shutdown().await;
+        nodes.insert(at, Node::start(config).await.unwrap());
+        nodes[at].ready(SOON).await.unwrap();
+    }
+    all_use(&nodes, BOUNDED_REPLIES).await;
+    let error = raw_kv(&nodes[0])
+        .await
+        .txn(large_reply())
+        .await
+        .unwrap_err();
+    assert!(error.message().contains("return fewer pairs"), "{error}");
+    // All members have the same, whichever release applied it.
+    let mut hashes = Vec::new();
+    for node in &nodes {
+        node.ready(SOON).await.unwrap();
+        hashes.push(client(node).await.hash_kv(0).await.unwrap().hash());
+    }
+    assert!(hashes.iter().all(|hash| *hash == hashes[0]), "{hashes:?}");
+    for node in nodes {
+        node.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn a_rolling_upgrade_changes_what_entries_mean_when_all_have_it_raft() {
+    rolling_upgrade(Algorithm::Raft).await;
+}
+
+#[tokio::test]
+async fn a_rolling_upgrade_changes_what_entries_mean_when_all_have_it_multi_paxos() {
+    rolling_upgrade(Algorithm::MultiPaxos).await;
+}
+
+#[tokio::test]
+async fn a_member_that_goes_back_to_an_old_release_is_refused_and_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = configs(3, dir.path());
+    let next = [again(&first[2]), again(&first[2])];
+    let starts = first.into_iter().map(Node::start);
+    let mut nodes = futures::future::try_join_all(starts).await.unwrap();
+    all_use(&nodes, BOUNDED_REPLIES).await;
+    nodes.pop().unwrap().shutdown().await;
+    let [mut old, new] = next;
+    old.feature_level = OLD;
+    let why = refused(old).await;
+    assert!(
+        why.contains("uses feature level 1, and this member has level 0"),
+        "{why}"
+    );
+    let node = Node::start(new).await.unwrap();
+    node.ready(SOON).await.unwrap();
+    nodes.push(node);
+    for node in nodes {
+        node.shutdown().await;
+    }
+}
+
+#[tokio::test]
+async fn the_level_waits_for_members_that_were_added_and_never_heard_of() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut first = config("a", dir.path());
+    first.feature_level = OLD;
+    let mut next = again(&first);
+    next.feature_level = BOUNDED_REPLIES;
+    let node = Node::start(first).await.unwrap();
+    node.ready(SOON).await.unwrap();
+    // Nobody is there: it stays a learner.
+    let options = MemberAddOptions::new().with_is_learner();
+    let adding = client(&node)
+        .await
+        .member_add(["http://127.0.0.1:1"], Some(options))
+        .await;
+    let learner = adding.unwrap().member().unwrap().id();
+    node.shutdown().await;
+
+    let node = Node::start(next).await.unwrap();
+    node.ready(SOON).await.unwrap();
+    // Nothing tells that the leader has looked and left it. It looks twice a second.
+    let enough = clock::now() + Duration::from_millis(1_500);
+    while clock::now() < enough {
+        assert_eq!(node.feature_level(), OLD);
+        clock::sleep(Duration::from_millis(20)).await;
+    }
+    client(&node).await.member_remove(learner).await.unwrap();
+    all_use(std::slice::from_ref(&node), BOUNDED_REPLIES).await;
+    node.shutdown().await;
+}
