@@ -46,6 +46,7 @@ fn conforms<E: Engine + 'static, P>(cases: u32, open: impl Fn() -> (E, P)) {
     with(scans_respect_bounds_and_direction);
     with(the_last_change_of_a_row_wins);
     with(keys_have_a_length);
+    with(keys_that_no_row_can_have_are_asked_for);
     with(batches_are_never_seen_in_part);
     let mut runner = TestRunner::new(ProptestConfig::with_cases(cases));
     runner
@@ -197,6 +198,34 @@ fn keys_have_a_length(engine: &Arc<dyn Engine>) {
         rows(&*engine.snapshot(), all(), Direction::Forward).len(),
         1
     );
+}
+
+fn keys_that_no_row_can_have_are_asked_for(engine: &Arc<dyn Engine>) {
+    let longest = Bytes::from(vec![b'k'; MAX_KEY_BYTES]);
+    let long = |tail: u8| {
+        let mut key = longest.to_vec();
+        key.extend([tail; 9]);
+        Bytes::from(key)
+    };
+    let mut batch = Batch::new();
+    for key in [bytes("a"), longest.clone(), bytes("z")] {
+        batch.put(Space::Latest, key, bytes("v"));
+    }
+    engine.write(batch).unwrap();
+    let snapshot = engine.snapshot();
+    assert_eq!(snapshot.get(Space::Latest, &long(0)).unwrap(), None);
+    let keys = |low, high| {
+        let rows = rows(&*snapshot, (low, high), Direction::Forward);
+        let lengths = rows.iter().map(|(key, _)| key.len());
+        lengths.collect::<Vec<_>>()
+    };
+    for bound in [Bound::Included, Bound::Excluded] {
+        assert_eq!(keys(bound(long(0)), Bound::Unbounded), [1], "only z");
+        assert_eq!(keys(Bound::Unbounded, bound(long(0))), [1, MAX_KEY_BYTES]);
+        assert_eq!(keys(bound(long(0)), bound(long(1))), [0; 0]);
+        let from_longest = Bound::Included(longest.clone());
+        assert_eq!(keys(from_longest, bound(long(1))), [MAX_KEY_BYTES]);
+    }
 }
 
 /// Readers check that all rows of a batch have the same value while flushes go on.

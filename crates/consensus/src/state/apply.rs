@@ -311,7 +311,11 @@ impl Applier<'_> {
         };
         let command = ConfigCommand::decode(entry.data.clone()).map_err(|error| damaged(&error))?;
         self.membership = Some(command.membership);
-        let change = MemberChange::decode(command.context).map_err(|error| damaged(&error))?;
+        let Ok(change) = MemberChange::decode(command.context) else {
+            // Whatever peer let it in: the core has made the change on all members, and the roster on none.
+            tracing::error!(%index, "the context of a change of membership can't be decoded and has no effect");
+            return Ok(Err(Error::Undecodable));
+        };
         let Some(change) = change.change else {
             return Ok(Ok(Reply::Members(self.roster.list())));
         };

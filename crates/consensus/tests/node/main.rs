@@ -24,6 +24,7 @@ macro_rules! on_both {
     )+};
 }
 
+mod fuzz;
 mod http;
 mod lease;
 mod limits;

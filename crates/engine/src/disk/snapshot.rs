@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use parking_lot::Mutex;
 
 use super::{Shared, convert};
 use crate::memory::is_inverted;
-use crate::{Direction, EngineError, KeyBounds, Row, Rows, Snapshot, Space};
+use crate::{Direction, EngineError, KeyBounds, MAX_KEY_BYTES, Row, Rows, Snapshot, Space};
 
 /// Which sequence numbers are being read at, and how often.
 #[derive(Default)]
@@ -69,6 +70,10 @@ impl fmt::Debug for DiskSnapshot {
 
 impl Snapshot for DiskSnapshot {
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        if key.len() > MAX_KEY_BYTES {
+            // No row has it, and fjall panics at it.
+            return Ok(None);
+        }
         match self.snapshot.get(&self.shared.spaces[space.index()], key) {
             Ok(value) => Ok(value.map(Bytes::from)),
             Err(error) => Err(convert(&self.shared.dir, error)),
@@ -76,6 +81,10 @@ impl Snapshot for DiskSnapshot {
     }
 
     fn scan(&self, space: Space, bounds: KeyBounds, direction: Direction) -> Rows<'_> {
+        if is_inverted(&bounds) {
+            return Box::new(std::iter::empty());
+        }
+        let bounds = shortened(bounds);
         if is_inverted(&bounds) {
             return Box::new(std::iter::empty());
         }
@@ -89,6 +98,28 @@ impl Snapshot for DiskSnapshot {
             failed: false,
         })
     }
+}
+
+/// Bounds that have the same rows between them and are no longer than a row's key: fjall panics at longer ones. A row is
+/// never longer than the beginning of such a bound, and therefore on the same side of both.
+fn shortened((low, high): KeyBounds) -> KeyBounds {
+    let beginning = |bound: &Bytes| {
+        let is_long = bound.len() > MAX_KEY_BYTES;
+        is_long.then(|| bound.slice(..MAX_KEY_BYTES))
+    };
+    let low = match &low {
+        Bound::Included(bound) | Bound::Excluded(bound) => {
+            beginning(bound).map_or(low, Bound::Excluded)
+        }
+        Bound::Unbounded => low,
+    };
+    let high = match &high {
+        Bound::Included(bound) | Bound::Excluded(bound) => {
+            beginning(bound).map_or(high, Bound::Included)
+        }
+        Bound::Unbounded => high,
+    };
+    (low, high)
 }
 
 struct Scan<'a> {
