@@ -152,3 +152,66 @@ async fn the_level_waits_for_members_that_were_added_and_never_heard_of() {
     all_use(std::slice::from_ref(&node), BOUNDED_REPLIES).await;
     node.shutdown().await;
 }
+
+/// Starts this release on the data that another one left.
+async fn reads_data_of(release: &str, engine: Algorithm) {
+    let dir = tempfile::tempdir().unwrap();
+    let name = format!("{release}-{engine}");
+    let archive = format!(
+        "{}/tests/fixtures/{name}.tar.gz",
+        env!("CARGO_MANIFEST_DIR")
+    );
+    let archive = std::fs::File::open(archive).unwrap();
+    let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(archive));
+    archive.unpack(dir.path()).unwrap();
+    let mut config = config("fixture", dir.path());
+    config.data_dir = dir.path().join(&name);
+    let next = again(&config);
+    let node = Node::start(config).await.unwrap();
+    node.ready(SOON).await.unwrap();
+    assert_eq!(node.engine(), engine);
+    let mut client = client(&node).await;
+    let reader = client.clone();
+    let value = async |key: &str, revision: i64| {
+        let options = etcd_client::GetOptions::new().with_revision(revision);
+        let mut client = reader.clone();
+        let got = client.get(key, Some(options)).await.unwrap();
+        got.kvs()
+            .first()
+            .map(|kv| kv.value_str().unwrap().to_owned())
+    };
+    assert_eq!(value("key-1", 0).await.as_deref(), Some("value-1-b"));
+    assert_eq!(value("key-15", 0).await.as_deref(), Some("value-15-a"));
+    assert_eq!(value("txn", 0).await.as_deref(), Some("yes"));
+    assert_eq!(value("key-20", 0).await, None);
+    let now = client.get("txn", None).await.unwrap();
+    let last = now.kvs()[0].mod_revision();
+    // The transaction, the deletion, and the first of the second round of puts.
+    assert_eq!(
+        value("key-20", last - 2).await.as_deref(),
+        Some("value-20-a")
+    );
+    assert_eq!(
+        value("key-1", last - 12).await.as_deref(),
+        Some("value-1-a")
+    );
+    client.put("new", "1", None).await.unwrap();
+    all_use(std::slice::from_ref(&node), BOUNDED_REPLIES).await;
+    node.shutdown().await;
+
+    let node = Node::start(next).await.unwrap();
+    node.ready(SOON).await.unwrap();
+    let mut client = crate::support::client(&node).await;
+    assert_eq!(client.get("new", None).await.unwrap().count(), 1);
+    node.shutdown().await;
+}
+
+#[tokio::test]
+async fn the_data_of_release_0_1_0_is_read_raft() {
+    reads_data_of("0.1.0", Algorithm::Raft).await;
+}
+
+#[tokio::test]
+async fn the_data_of_release_0_1_0_is_read_multi_paxos() {
+    reads_data_of("0.1.0", Algorithm::MultiPaxos).await;
+}
