@@ -234,7 +234,7 @@ impl DataDir {
         self.path.join("engine")
     }
 
-    /// Where snapshots of peers are received.
+    /// Nothing is in it: snapshots are received in the engine's directory. Release 0.1.0 expects it.
     pub(crate) fn snapshots(&self) -> PathBuf {
         self.path.join("snapshots")
     }

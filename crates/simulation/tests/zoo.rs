@@ -3,6 +3,9 @@
 #![cfg(feature = "mutants")]
 #![expect(clippy::print_stdout, reason = "a test that reports what happened")]
 
+#[path = "zoo/table.rs"]
+mod table;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use synod_consensus_core::mutants::{Mutant, activate};
@@ -534,15 +537,18 @@ fn hunt(
 fn every_exhibit_is_found_and_nothing_else_is() {
     let next = AtomicUsize::new(0);
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
-    let escaped: Vec<String> = std::thread::scope(|scope| {
+    let mut shown: Vec<(usize, Result<Found, String>)> = std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads)
             .map(|_| {
                 scope.spawn(|| {
-                    let mut escaped = Vec::new();
-                    while let Some(exhibit) = EXHIBITS.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        escaped.extend(show(exhibit).err());
+                    let mut shown = Vec::new();
+                    loop {
+                        let at = next.fetch_add(1, Ordering::Relaxed);
+                        let Some(exhibit) = EXHIBITS.get(at) else {
+                            return shown;
+                        };
+                        shown.push((at, show(exhibit)));
                     }
-                    escaped
                 })
             })
             .collect();
@@ -551,11 +557,25 @@ fn every_exhibit_is_found_and_nothing_else_is() {
             .flat_map(|worker| worker.join().unwrap())
             .collect()
     });
+    shown.sort_by_key(|(at, _)| *at);
+    let escaped: Vec<&str> = shown
+        .iter()
+        .filter_map(|(_, shown)| shown.as_ref().err().map(String::as_str))
+        .collect();
     assert!(escaped.is_empty(), "{}", escaped.join("\n"));
+    let found: Vec<Found> = shown.into_iter().filter_map(|(_, shown)| shown.ok()).collect();
+    table::check(EXHIBITS, &found);
+}
+
+/// By which rule a mutant was found, and in how many seeds.
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    seeds: u64,
+    by: &'static str,
 }
 
 /// Looks for one mutant, and runs the same seeds without it.
-fn show(exhibit: &Exhibit) -> Result<(), String> {
+fn show(exhibit: &Exhibit) -> Result<Found, String> {
     let (mutant, algorithm, place, expected, within) = *exhibit;
     let found = hunt(Some(mutant), algorithm, place, within);
     println!("{mutant:?} {algorithm} {place:?}: {found:?} of {within}");
@@ -566,7 +586,7 @@ fn show(exhibit: &Exhibit) -> Result<(), String> {
         ));
     }
     match hunt(None, algorithm, place, seeds) {
-        None => Ok(()),
+        None => Ok(Found { seeds, by }),
         Some((seed, by)) => Err(format!(
             "{by} fails in {place:?} {algorithm}, seed {}",
             seed - 1

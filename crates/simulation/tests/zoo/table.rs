@@ -1,0 +1,119 @@
+//! The table of docs/bug-zoo.md: written from what the test has found, the mutants' own documentation, and the places in the
+//! code that ask for them. `SYNOD_BLESS=1` rewrites it.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::{Exhibit, Found, Hunt};
+
+const BEGIN: &str = "<!-- begin: written by crates/simulation/tests/zoo.rs -->\n";
+const END: &str = "<!-- end -->\n";
+/// The crates that ask for mutants, and how the table calls them; the core's paths stand for themselves.
+const CRATES: [(&str, &str); 4] = [
+    ("consensus-core", ""),
+    ("log", "log: "),
+    ("replica-core", "replica-core: "),
+    ("simulation", "simulation: "),
+];
+
+fn crates() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Number and description of each mutant, from its documentation.
+fn descriptions() -> BTreeMap<String, (String, String)> {
+    let source = fs::read_to_string(crates().join("consensus-core/src/mutants.rs")).unwrap();
+    let lines: Vec<&str> = source.lines().map(str::trim).collect();
+    let documented = lines.windows(2).filter_map(|pair| {
+        let (number, text) = pair[0].strip_prefix("/// ")?.split_once(": ")?;
+        let name = pair[1].strip_suffix(',')?;
+        let text = text.trim_end_matches('.').to_owned();
+        Some((name.to_owned(), (number.to_owned(), text)))
+    });
+    documented.collect()
+}
+
+/// The Rust files below `dir`, by path.
+fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
+    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let mut entries: Vec<PathBuf> = entries.collect();
+    entries.sort();
+    for path in entries {
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// The files that ask for each mutant.
+fn places() -> BTreeMap<String, Vec<String>> {
+    let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (name, label) in CRATES {
+        let root = crates().join(name).join("src");
+        let mut files = Vec::new();
+        sources(&root, &mut files);
+        for file in files {
+            let path = file.strip_prefix(&root).unwrap().display().to_string();
+            if path == "mutants.rs" {
+                continue;
+            }
+            let source = fs::read_to_string(&file).unwrap();
+            let mut rest = source.as_str();
+            while let Some((_, after)) = rest.split_once("Mutant::") {
+                rest = after;
+                let end = after.find(|letter: char| !letter.is_alphanumeric());
+                let mutant = &after[..end.unwrap_or(after.len())];
+                let list = places.entry(mutant.to_owned()).or_default();
+                let place = format!("{label}{path}");
+                if !list.contains(&place) {
+                    list.push(place);
+                }
+            }
+        }
+    }
+    places
+}
+
+fn table(exhibits: &[Exhibit], found: &[Found]) -> String {
+    let (descriptions, places) = (descriptions(), places());
+    let mut table = String::from(
+        "| | Mutant | Where | Engine | Found by | Seeds | At most | Place |\n|---|---|---|---|---|---|---|---|\n",
+    );
+    for ((mutant, algorithm, hunt, _, within), found) in exhibits.iter().zip(found) {
+        let name = format!("{mutant:?}");
+        let (number, text) = &descriptions[&name];
+        let places = places[&name].join(", ");
+        let place = match hunt {
+            Hunt::Storm(flavour) => flavour.to_string(),
+            Hunt::Cut(topology, _) => format!("cut: {topology}"),
+        };
+        let (by, seeds) = (found.by, found.seeds);
+        writeln!(
+            table,
+            "| {number} | `{name}`: {text} | {places} | {algorithm} | `{by}` | {seeds} | {within} | {place} |"
+        )
+        .unwrap();
+    }
+    table
+}
+
+/// The document tells what was found.
+pub(super) fn check(exhibits: &[Exhibit], found: &[Found]) {
+    let file = crates().join("../docs/bug-zoo.md");
+    let text = fs::read_to_string(&file).unwrap();
+    let (before, rest) = text.split_once(BEGIN).expect("docs/bug-zoo.md has no table");
+    let (shown, after) = rest.split_once(END).expect("the table has no end");
+    let table = table(exhibits, found);
+    if std::env::var_os("SYNOD_BLESS").is_some() {
+        fs::write(&file, format!("{before}{BEGIN}{table}{END}{after}")).unwrap();
+        return;
+    }
+    assert!(
+        shown == table,
+        "docs/bug-zoo.md tells something else than was found: run this test with SYNOD_BLESS=1"
+    );
+}
