@@ -1,9 +1,10 @@
 //! Compiles every .proto file below /proto.
 //!
-//! Two descriptor sets come out of it. The true one is written to a file, for reflection and for the
-//! test of wire identity. Code is generated from a patched copy, in which message fields that the
-//! server passes through in encoded form are declared as `bytes`: both have the same wire type, so no
-//! peer can tell, and a value is not decoded and encoded again between the disk and the socket.
+//! Two descriptor sets come out of it. The true one is written to a file, for reflection and for
+//! the test of wire identity. Code is generated from a patched copy, in which message fields that
+//! the server passes through in encoded form are declared as `bytes`: both have the same wire type,
+//! so no peer can tell, and a value is not decoded and encoded again between the disk and the
+//! socket.
 
 use std::{
     env,
@@ -101,8 +102,8 @@ fn patched(mut descriptors: FileDescriptorSet) -> Result<FileDescriptorSet, Stri
     Ok(descriptors)
 }
 
-/// Turns a message field into a `bytes` field of the same number. A single field becomes `optional`,
-/// since an absent message and an empty one differ.
+/// Turns a message field into a `bytes` field of the same number. A single field becomes
+/// `optional`, since an absent message and an empty one differ.
 fn make_bytes(message: &mut DescriptorProto, name: &str) -> Result<(), String> {
     let oneof = i32::try_from(message.oneof_decl.len()).map_err(|error| error.to_string())?;
     let field = message

@@ -1,7 +1,8 @@
 //! The etcd v3 API in its details, through the `etcd-client` crate and by hand-made messages.
 //!
 //! Every case runs on a fresh node; and all of them, one after the other, on three nodes through a
-//! follower, for each engine. So a case counts revisions from where it began and keeps to its own prefix.
+//! follower, for each engine. So a case counts revisions from where it began and keeps to its own
+//! prefix.
 
 mod cluster;
 mod flags;
@@ -199,7 +200,8 @@ fn three_nodes_multi_paxos() -> Result<()> {
     on_one_cluster(Server::PAXOS, 3)
 }
 
-/// With Raft every case has a node to itself; what the cases say about the API is the same for both engines.
+/// With Raft every case has a node to itself; what the cases say about the API is the same for both
+/// engines.
 #[test]
 fn one_node_multi_paxos() -> Result<()> {
     on_one_cluster(Server::PAXOS, 1)

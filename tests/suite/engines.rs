@@ -40,7 +40,8 @@ fn another_engine_on_an_existing_directory() -> Result<()> {
     })
 }
 
-/// Two members make the cluster; the third, by mistake, runs the other engine. Both sides say so, and the two go on.
+/// Two members make the cluster; the third, by mistake, runs the other engine. Both sides say so,
+/// and the two go on.
 #[test]
 fn a_member_of_the_other_engine() -> Result<()> {
     run(Share::Whole, async |lab| {
@@ -74,7 +75,8 @@ fn a_member_of_the_other_engine() -> Result<()> {
     })
 }
 
-/// The way that `docs/operations.md` gives to another engine: a snapshot, and a new cluster that begins with it.
+/// The way that `docs/operations.md` gives to another engine: a snapshot, and a new cluster that
+/// begins with it.
 #[test]
 fn a_snapshot_begins_a_cluster_of_the_other_engine() -> Result<()> {
     run(Share::Whole, async |lab| {

@@ -158,8 +158,8 @@ async fn removed_member(lab: &Lab, server: Server) -> Result<()> {
     same_hashes(&cluster).await
 }
 
-/// Changes that meet are made one after the other, and each is answered. An update of URLs is none that the voters have to
-/// agree on first, so it would not show it.
+/// Changes that meet are made one after the other, and each is answered. An update of URLs is none
+/// that the voters have to agree on first, so it would not show it.
 async fn changes_at_once(lab: &Lab, server: Server) -> Result<()> {
     const REMOVALS: usize = 12;
     let cluster = Cluster::start(lab, server, Topology::of(3)).await?;

@@ -8,7 +8,8 @@ use synod_testkit::{Cluster, Lab, Server, Share, Topology};
 
 const MIB: usize = 1 << 20;
 
-/// The peak of a process's resident memory since it was last reset, in bytes. Source: proc(5), `VmHWM`.
+/// The peak of a process's resident memory since it was last reset, in bytes. Source: proc(5),
+/// `VmHWM`.
 fn peak_bytes(pid: u32) -> Result<usize> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));

@@ -12,8 +12,9 @@ pub(crate) fn note(text: &str) {
     println!("{text}");
 }
 
-/// Makes a test of each function for stock etcd and for our server: `share => name, name;`. For what has to do with flags,
-/// clients and the API alone: whatever touches consensus is [`on_all`]'s.
+/// Makes a test of each function for stock etcd and for our server: `share => name, name;`. For
+/// what has to do with flags, clients and the API alone: whatever touches consensus is
+/// [`on_all`]'s.
 macro_rules! on_both {
     ($share:ident => $($name:ident),+ $(,)?) => {$(
         mod $name {
@@ -34,7 +35,8 @@ macro_rules! on_both {
     )+};
 }
 
-/// Makes a test of each function for stock etcd and for each engine of our server: `share => name, name;`.
+/// Makes a test of each function for stock etcd and for each engine of our server: `share => name,
+/// name;`.
 macro_rules! on_all {
     ($share:ident => $($name:ident),+ $(,)?) => {$(
         mod $name {

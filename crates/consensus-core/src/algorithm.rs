@@ -6,14 +6,15 @@ use synod_types::Tick;
 
 use crate::{ConfigError, Consensus, CoreConfig, MultiPaxos, Raft, Restored};
 
-/// The algorithms behind [`Consensus`](crate::Consensus). All members of a group run the same one, from its
-/// first entry on: what one wrote to the disk means something else to the other.
+/// The algorithms behind [`Consensus`](crate::Consensus). All members of a group run the same one,
+/// from its first entry on: what one wrote to the disk means something else to the other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Algorithm {
     /// A leader with the longest log replicates it as it is.
     #[default]
     Raft,
-    /// A leader with a quorum's promises finds out slot by slot what may be chosen, and goes on from there.
+    /// A leader with a quorum's promises finds out slot by slot what may be chosen, and goes on
+    /// from there.
     MultiPaxos,
 }
 

@@ -10,9 +10,9 @@ use crate::{DecodeError, Entry, HardState, MembershipError, SnapshotMeta};
 pub struct CoreConfig {
     /// This node.
     pub id: NodeId,
-    /// How long a follower waits for its leader before it campaigns, at least; up to twice as long, drawn
-    /// anew each time. Also for how long it denies its vote to others. Default 100 (1 s); at least three
-    /// heartbeats.
+    /// How long a follower waits for its leader before it campaigns, at least; up to twice as long,
+    /// drawn anew each time. Also for how long it denies its vote to others. Default 100 (1 s); at
+    /// least three heartbeats.
     pub election_ticks: u64,
     /// Between heartbeats. Default 10 (100 ms); at least 1.
     pub heartbeat_ticks: u64,
@@ -22,8 +22,8 @@ pub struct CoreConfig {
     pub max_inflight_bytes: u64,
     /// Payload of an append, in bytes. Default 1 MiB; one entry always fits.
     pub max_append_bytes: u64,
-    /// Proposals that a leader has not committed yet, in bytes; more are [`Rejected::Overloaded`]. Default
-    /// 64 MiB; one batch always fits.
+    /// Proposals that a leader has not committed yet, in bytes; more are [`Rejected::Overloaded`].
+    /// Default 64 MiB; one batch always fits.
     ///
     /// [`Rejected::Overloaded`]: crate::Rejected::Overloaded
     pub max_uncommitted_bytes: u64,
@@ -35,15 +35,15 @@ pub struct CoreConfig {
     pub max_pending_reads: usize,
     /// Ask whether an election can be won before raising the term. Default true.
     pub pre_vote: bool,
-    /// A leader without answers from a quorum steps down, and followers who hear a leader refuse to vote.
-    /// Without it there are no leases. Default true.
+    /// A leader without answers from a quorum steps down, and followers who hear a leader refuse to
+    /// vote. Without it there are no leases. Default true.
     pub check_quorum: bool,
     /// Refuse membership changes after which too few of the voters answer. Default true.
     pub strict_reconfig: bool,
     /// Whether this node would rather lead than others.
     pub priority: Priority,
-    /// How much faster or slower than another node's a clock may run, in percent. A lease is shorter by
-    /// this much. Default 5; below 50.
+    /// How much faster or slower than another node's a clock may run, in percent. A lease is
+    /// shorter by this much. Default 5; below 50.
     pub max_clock_drift_percent: u64,
     /// Of the random number generator: different on each node and at each start.
     pub seed: u64,
@@ -121,15 +121,15 @@ impl CoreConfig {
 pub struct Restored {
     /// The last [`Write::HardState`](crate::Write::HardState), or the default.
     pub hard_state: HardState,
-    /// The position before the first entry, and the membership there. For a new group position zero and
-    /// the initial membership; for a node that waits to be added the default.
+    /// The position before the first entry, and the membership there. For a new group position zero
+    /// and the initial membership; for a node that waits to be added the default.
     pub start: SnapshotMeta,
     /// The entries after it, in ascending order. Contiguous; of Multi-Paxos only up to
     /// `hard_state.commit`, with gaps allowed after it.
     pub entries: Vec<Entry>,
-    /// What the state machine has durably applied. May be past the entries, after a crash between the
-    /// installation of a snapshot and its [`Write::Reset`](crate::Write::Reset); the core then writes that
-    /// again.
+    /// What the state machine has durably applied. May be past the entries, after a crash between
+    /// the installation of a snapshot and its [`Write::Reset`](crate::Write::Reset); the core then
+    /// writes that again.
     pub applied: SnapshotMeta,
 }
 

@@ -8,16 +8,17 @@ use crate::{Input, Ready, Rejected, Status};
 ///
 /// The [crate documentation](crate) says what the shell must do, in order.
 pub trait Consensus: Send {
-    /// Takes one input. `now` is the node's monotonic clock, read after the input arrived: leases depend
-    /// on it. A `now` that lies in the past counts as the latest one seen.
+    /// Takes one input. `now` is the node's monotonic clock, read after the input arrived: leases
+    /// depend on it. A `now` that lies in the past counts as the latest one seen.
     ///
     /// # Errors
     ///
-    /// [`Rejected`] means that nothing was done: a refused proposal was certainly not appended, and never
-    /// will be. Of a refused message at most the ballot was taken up.
+    /// [`Rejected`] means that nothing was done: a refused proposal was certainly not appended, and
+    /// never will be. Of a refused message at most the ballot was taken up.
     fn step(&mut self, now: Tick, input: Input) -> Result<(), Rejected>;
 
-    /// What there is to do since the last call, or `None`. Call it until `None` after one or many steps.
+    /// What there is to do since the last call, or `None`. Call it until `None` after one or many
+    /// steps.
     fn ready(&mut self) -> Option<Ready>;
 
     /// A full picture, for operators and tests; allocates. Hot paths use the accessors below.
@@ -29,7 +30,8 @@ pub trait Consensus: Send {
     /// The highest index known to be committed.
     fn commit(&self) -> Index;
 
-    /// Until when (exclusive) this node may serve reads at [`Consensus::commit`] without asking anyone:
-    /// `None` unless it is a leader with a running lease and an entry of its own ballot committed.
+    /// Until when (exclusive) this node may serve reads at [`Consensus::commit`] without asking
+    /// anyone: `None` unless it is a leader with a running lease and an entry of its own ballot
+    /// committed.
     fn lease_until(&self) -> Option<Tick>;
 }

@@ -1,8 +1,8 @@
 //! What the algorithms share: a member's part in a group whose log is led by one of them.
 //!
-//! An algorithm is a [`Protocol`]: how a leader is elected and how entries get from it to the others. The
-//! rest is the same code for all: time, roles, promises and leases, reads, flow control, forwarding,
-//! transfers, snapshots, and who is a member.
+//! An algorithm is a [`Protocol`]: how a leader is elected and how entries get from it to the
+//! others. The rest is the same code for all: time, roles, promises and leases, reads, flow
+//! control, forwarding, transfers, snapshots, and who is a member.
 
 mod broken;
 mod election;
@@ -325,8 +325,8 @@ impl<P: Protocol> Core<P> {
         Ok(())
     }
 
-    /// A message of an earlier ballot. Its sender learns of ours where it matters; an old leader that
-    /// nobody told would stay one until it misses its quorum.
+    /// A message of an earlier ballot. Its sender learns of ours where it matters; an old leader
+    /// that nobody told would stay one until it misses its quorum.
     fn on_stale(&mut self, from: NodeId, ballot: Ballot, body: Body) {
         match body {
             Body::Append { .. }
@@ -400,8 +400,8 @@ impl<P: Protocol> Core<P> {
         }
     }
 
-    /// After a failed write nobody knows what the disk holds: nothing may be said or done any more. The
-    /// last Ready tells the shell so.
+    /// After a failed write nobody knows what the disk holds: nothing may be said or done any more.
+    /// The last Ready tells the shell so.
     fn fail(&mut self) {
         self.out.messages.clear();
         self.become_follower(self.ballot, None);

@@ -7,7 +7,8 @@ use synod_types::{Ballot, Index, LogPosition, NodeId, RequestId};
 
 use crate::{Membership, MembershipError};
 
-/// One entry of the replicated log. Log, disk, network and state machine share it: a clone is a count.
+/// One entry of the replicated log. Log, disk, network and state machine share it: a clone is a
+/// count.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Entry(Arc<EntryFields>);
 
@@ -120,8 +121,8 @@ impl InitialMembers {
     }
 }
 
-/// The data of an [`EntryKind::Config`] entry: the whole membership after it, so that none has to be
-/// computed from a history that may have been compacted.
+/// The data of an [`EntryKind::Config`] entry: the whole membership after it, so that none has to
+/// be computed from a history that may have been compacted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ConfigCommand {
     /// The membership from this entry on.
@@ -151,7 +152,8 @@ pub enum DecodeError {
 }
 
 impl ConfigCommand {
-    /// The encoded form: the [`Membership`], then the context's length (u32, little-endian) and bytes.
+    /// The encoded form: the [`Membership`], then the context's length (u32, little-endian) and
+    /// bytes.
     #[must_use]
     pub fn encode(&self) -> Bytes {
         let mut out = BytesMut::new();
@@ -188,8 +190,9 @@ impl Membership {
     /// The version of the encoded form, its first byte.
     const VERSION: u8 = 1;
 
-    /// Appends the encoded form: a version byte, then voters, outgoing, learners and learners_next, each as
-    /// a count (u32, little-endian) and as many node ids (u64, little-endian) in ascending order.
+    /// Appends the encoded form: a version byte, then voters, outgoing, learners and learners_next,
+    /// each as a count (u32, little-endian) and as many node ids (u64, little-endian) in ascending
+    /// order.
     pub fn encode(&self, out: &mut BytesMut) {
         out.put_u8(Self::VERSION);
         for set in [

@@ -8,7 +8,8 @@ use crate::{Message, SnapshotMeta};
 /// One event for [`Consensus::step`](crate::Consensus::step).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Input {
-    /// Time has passed. Needed at [`Consensus::deadline`](crate::Consensus::deadline), harmless at any time.
+    /// Time has passed. Needed at [`Consensus::deadline`](crate::Consensus::deadline), harmless at
+    /// any time.
     Tick,
     /// A message from a peer. The shell has checked that it comes from where it says.
     Message(Message),
@@ -34,8 +35,8 @@ pub enum Input {
     Campaign,
     /// Everything up to and including this write sequence number is durable.
     Persisted(WriteSeq),
-    /// This write, or an earlier one, failed. The core stops for good: after a failed fsync nobody knows
-    /// what the disk holds.
+    /// This write, or an earlier one, failed. The core stops for good: after a failed fsync nobody
+    /// knows what the disk holds.
     PersistFailed(WriteSeq),
     /// The state machine has applied everything up to here.
     Applied(Index),
@@ -50,7 +51,8 @@ pub enum Input {
         /// Whether it got everything.
         ok: bool,
     },
-    /// Forget entries up to here; they are in the state machine's durable state. Clamped to what is applied.
+    /// Forget entries up to here; they are in the state machine's durable state. Clamped to what is
+    /// applied.
     Compact(Index),
     /// The connection to this peer broke, or messages to it were dropped.
     Unreachable(NodeId),
@@ -79,8 +81,8 @@ pub struct MemberChange {
 /// One node's change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Change {
-    /// Add a voter at once. Refused where the voters that answer now could not commit without it, as in
-    /// a cluster of one: add a learner there and promote it.
+    /// Add a voter at once. Refused where the voters that answer now could not commit without it,
+    /// as in a cluster of one: add a learner there and promote it.
     AddVoter(NodeId),
     /// Add a member that gets the log and has no vote.
     AddLearner(NodeId),

@@ -7,8 +7,8 @@ use synod_types::NodeId;
 use crate::mutants::{Mutant, is_active};
 use crate::{Change, ChangeError};
 
-/// The members of a group. While it changes there are two sets of voters, and everything needs a majority
-/// of both (joint consensus; Raft thesis §4.3).
+/// The members of a group. While it changes there are two sets of voters, and everything needs a
+/// majority of both (joint consensus; Raft thesis §4.3).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Membership {
     /// The voters; of a joint configuration the incoming ones.
@@ -88,8 +88,8 @@ impl Membership {
         all
     }
 
-    /// The highest value that a quorum has reached: of a majority of the voters and, while joint, also of
-    /// the outgoing ones. Zero where there are no voters.
+    /// The highest value that a quorum has reached: of a majority of the voters and, while joint,
+    /// also of the outgoing ones. Zero where there are no voters.
     #[must_use]
     pub fn quorum_value(&self, value_of: impl Fn(NodeId) -> u64) -> u64 {
         if self.voters.is_empty() {
@@ -108,14 +108,15 @@ impl Membership {
         self.quorum_value(|node| u64::from(holds(node))) == 1
     }
 
-    /// Whether no quorum is possible without those for whom `holds` is true: an election is lost when these
-    /// have refused.
+    /// Whether no quorum is possible without those for whom `holds` is true: an election is lost
+    /// when these have refused.
     #[must_use]
     pub fn is_blocked_by(&self, holds: impl Fn(NodeId) -> bool) -> bool {
         !self.is_quorum(|node| !holds(node))
     }
 
-    /// Whether the sets fit together. An empty membership does: that of a node that waits to be added.
+    /// Whether the sets fit together. An empty membership does: that of a node that waits to be
+    /// added.
     ///
     /// # Errors
     ///

@@ -34,8 +34,8 @@ pub enum Body {
     Vote {
         /// The sender's last entry (Raft §5.4.1).
         last: LogPosition,
-        /// The [`Body::TimeoutNow`] that caused this, where one did: it overrides the promise given to
-        /// that leader.
+        /// The [`Body::TimeoutNow`] that caused this, where one did: it overrides the promise given
+        /// to that leader.
         transfer: Option<TransferEpoch>,
     },
     /// The answer. A grant is sent when it is durable.
@@ -86,14 +86,14 @@ pub enum Body {
         /// The leader's transfers so far that came to nothing.
         transfers: TransferEpoch,
     },
-    /// Multi-Paxos, phase 1a: promise to accept nothing below this message's ballot, and say what you have
-    /// accepted from a slot on ("Paxos Made Simple" §2.2, for all slots at once as in §3). Sent when the
-    /// sender's own promise is durable. Sent again for the next chunk of the answer.
+    /// Multi-Paxos, phase 1a: promise to accept nothing below this message's ballot, and say what
+    /// you have accepted from a slot on ("Paxos Made Simple" §2.2, for all slots at once as in §3).
+    /// Sent when the sender's own promise is durable. Sent again for the next chunk of the answer.
     Prepare {
         /// The first slot asked for.
         from: Index,
-        /// The [`Body::TimeoutNow`] that caused this, where one did: it overrides the promise given to
-        /// that leader.
+        /// The [`Body::TimeoutNow`] that caused this, where one did: it overrides the promise given
+        /// to that leader.
         transfer: Option<Handover>,
     },
     /// Phase 1b, in chunks. Sent when the promise is durable.
@@ -102,8 +102,8 @@ pub enum Body {
         from: Index,
         /// Slots up to here are chosen; the entries say with which value.
         commit: Index,
-        /// What was accepted, by ascending slot, each with the ballot in which it was. Gaps mean nothing
-        /// accepted there.
+        /// What was accepted, by ascending slot, each with the ballot in which it was. Gaps mean
+        /// nothing accepted there.
         entries: Vec<Entry>,
         /// The slot to ask for next; none where this is all.
         next: Option<Index>,
@@ -112,8 +112,8 @@ pub enum Body {
     },
     /// A Multi-Paxos message came too late: its receiver has promised this message's ballot.
     Nack,
-    /// Multi-Paxos, phase 2a for a run of slots: accept these under this message's ballot, which each entry
-    /// bears, also one that was chosen under an earlier ballot.
+    /// Multi-Paxos, phase 2a for a run of slots: accept these under this message's ballot, which
+    /// each entry bears, also one that was chosen under an earlier ballot.
     Accept {
         /// The slot before the first of `entries`: what the leader believes that the receiver has.
         prev: Index,
@@ -122,12 +122,14 @@ pub enum Body {
         /// Slots up to here are chosen; not clamped to what the receiver has.
         commit: Index,
     },
-    /// Phase 2b: everything up to here is durable here, accepted under this message's ballot or chosen.
+    /// Phase 2b: everything up to here is durable here, accepted under this message's ballot or
+    /// chosen.
     Accepted {
         /// The last slot of that prefix.
         upto: Index,
     },
-    /// The answer to an empty [`Body::Accept`] whose `prev` isn't reached yet. Claims nothing durable.
+    /// The answer to an empty [`Body::Accept`] whose `prev` isn't reached yet. Claims nothing
+    /// durable.
     Gap {
         /// As asked.
         prev: Index,
@@ -180,14 +182,15 @@ pub enum AppendOutcome {
     Rejected {
         /// The index of the entry before.
         at: Index,
-        /// The receiver's last entry, not past `at`, of a ballot not above the one sent: the logs can
-        /// agree at most up to here (a hint by term; Raft §5.3, last paragraph).
+        /// The receiver's last entry, not past `at`, of a ballot not above the one sent: the logs
+        /// can agree at most up to here (a hint by term; Raft §5.3, last paragraph).
         hint: LogPosition,
     },
 }
 
-/// How many leadership transfers a leader has given up in its ballot. A [`Body::TimeoutNow`] that is
-/// older than a heartbeat which the receiver has answered is void: that heartbeat may have renewed a lease.
+/// How many leadership transfers a leader has given up in its ballot. A [`Body::TimeoutNow`] that
+/// is older than a heartbeat which the receiver has answered is void: that heartbeat may have
+/// renewed a lease.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TransferEpoch(pub u64);
 

@@ -1,8 +1,9 @@
 //! The bug zoo: each rule of the algorithms that is easily got wrong, and what is left when it is.
 //!
-//! A mutant takes one rule away. With the feature `mutants` one of them can be made active in a thread, and the
-//! simulation must find it (docs/bug-zoo.md says by which invariant and in how many runs). Without the feature, as in
-//! every build that anybody uses, [`is_active`] is a constant and the compiler drops the broken branches.
+//! A mutant takes one rule away. With the feature `mutants` one of them can be made active in a
+//! thread, and the simulation must find it (docs/bug-zoo.md says by which invariant and in how many
+//! runs). Without the feature, as in every build that anybody uses, [`is_active`] is a constant and
+//! the compiler drops the broken branches.
 
 /// A rule that is broken. The numbers are those of docs/bug-zoo.md.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -61,7 +62,8 @@ pub enum Mutant {
     LeaseWithoutDriftBound,
     /// 22: votes and promises are given in spite of the promise on which a lease rests.
     LeaseIgnoredByVoters,
-    /// 23: the voters change without a joint configuration (Raft), or a majority of the old ones (Paxos).
+    /// 23: the voters change without a joint configuration (Raft), or a majority of the old ones
+    /// (Paxos).
     NoJointConfiguration,
     /// 23: a leader changes the membership before it has committed an entry of its own.
     ChangeBeforeOwnCommit,

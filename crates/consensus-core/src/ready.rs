@@ -13,11 +13,11 @@ pub struct Ready {
     pub writes: Vec<Write>,
     /// To send now.
     pub messages: Vec<Message>,
-    /// To send once `seq` is durable, and not before. Where `writes` is empty, `seq` is that of an earlier
-    /// Ready that still waits for its [`Input::Persisted`](crate::Input::Persisted).
+    /// To send once `seq` is durable, and not before. Where `writes` is empty, `seq` is that of an
+    /// earlier Ready that still waits for its [`Input::Persisted`](crate::Input::Persisted).
     pub messages_after_persist: Vec<Message>,
-    /// Newly committed entries, contiguous, each handed out once since the start. They may be committed by
-    /// a quorum of others before the local copy is durable.
+    /// Newly committed entries, contiguous, each handed out once since the start. They may be
+    /// committed by a quorum of others before the local copy is durable.
     pub committed: Vec<Entry>,
     /// Reads that may be served as soon as the state machine has applied the index.
     pub reads: Vec<ReadState>,
@@ -50,15 +50,17 @@ impl Ready {
 /// One change of the log.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Write {
-    /// Store the entry at its index, in place of whatever is there, and leave all others. Raft truncates
-    /// first and leaves no gaps; Multi-Paxos overwrites and may leave gaps.
+    /// Store the entry at its index, in place of whatever is there, and leave all others. Raft
+    /// truncates first and leaves no gaps; Multi-Paxos overwrites and may leave gaps.
     Put(Entry),
     /// Forget the entries from this index on.
     TruncateFrom(Index),
-    /// Forget all entries: the log goes on after this snapshot, which the state machine has installed.
+    /// Forget all entries: the log goes on after this snapshot, which the state machine has
+    /// installed.
     Reset(SnapshotMeta),
-    /// Forget the entries up to this snapshot, which the state machine has installed, and keep those after
-    /// it (Multi-Paxos: an acceptor forgets nothing that it has accepted and that isn't chosen).
+    /// Forget the entries up to this snapshot, which the state machine has installed, and keep
+    /// those after it (Multi-Paxos: an acceptor forgets nothing that it has accepted and that isn't
+    /// chosen).
     Advance(SnapshotMeta),
     /// Replace the hard state.
     HardState(HardState),
@@ -99,8 +101,8 @@ pub struct ReadState {
 /// A snapshot to fetch.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Install {
-    /// The least that the snapshot will hold. The peer may serve a later one: report that one's metadata
-    /// in [`Input::SnapshotInstalled`](crate::Input::SnapshotInstalled).
+    /// The least that the snapshot will hold. The peer may serve a later one: report that one's
+    /// metadata in [`Input::SnapshotInstalled`](crate::Input::SnapshotInstalled).
     pub meta: SnapshotMeta,
     /// Who has it.
     pub from: NodeId,

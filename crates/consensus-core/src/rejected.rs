@@ -47,8 +47,8 @@ pub enum Rejected {
     /// Leadership is being handed over; try again.
     #[error("leadership is being transferred")]
     Transferring,
-    /// This node can't campaign now: it is no voter, installs a snapshot, or has promised a leader (or,
-    /// after a restart, may have promised one) not to.
+    /// This node can't campaign now: it is no voter, installs a snapshot, or has promised a leader
+    /// (or, after a restart, may have promised one) not to.
     #[error("campaigning is not allowed now")]
     CannotCampaign,
     /// A read got no answer in time; try again.

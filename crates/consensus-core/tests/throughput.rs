@@ -79,7 +79,8 @@ impl Cluster {
     }
 }
 
-/// What this thread has had of the processor, however busy the machine is; elsewhere than on Linux nothing.
+/// What this thread has had of the processor, however busy the machine is; elsewhere than on Linux
+/// nothing.
 fn cpu_ns() -> u64 {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     let first = text.split_whitespace().next();

@@ -1,5 +1,5 @@
-//! What a node does by itself: it publishes its name, promotes members that caught up, gives space back, compacts the
-//! history, and stops when it must not go on.
+//! What a node does by itself: it publishes its name, promotes members that caught up, gives space
+//! back, compacts the history, and stops when it must not go on.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -53,7 +53,8 @@ pub(crate) async fn follow_role(shared: Arc<Shared>) {
     }
 }
 
-/// Tells the cluster this member's name and client URLs, until it is told. Clients find members by it.
+/// Tells the cluster this member's name and client URLs, until it is told. Clients find members by
+/// it.
 pub(crate) async fn publish(shared: Arc<Shared>, stop: Shutdown) {
     let command = Command {
         command: Some(command::Command::Publish(Publish {
@@ -146,8 +147,8 @@ async fn alarm(shared: &Shared, action: AlarmAction, member: NodeId) -> Result<(
     propose(shared, command).await
 }
 
-/// Decides the version once, and raises the feature level to what all members have. One that can't be asked has nothing:
-/// the level never falls again.
+/// Decides the version once, and raises the feature level to what all members have. One that can't
+/// be asked has nothing: the level never falls again.
 async fn decide_version(shared: &Shared) -> Result<(), Error> {
     let (decided, level) = {
         let roster = shared.view.roster();
@@ -170,7 +171,8 @@ async fn decide_version(shared: &Shared) -> Result<(), Error> {
     Ok(())
 }
 
-/// The highest feature level that all members have, also those that were added but have not been heard of.
+/// The highest feature level that all members have, also those that were added but have not been
+/// heard of.
 fn common_feature_level(shared: &Shared) -> u32 {
     let status = shared.replica.status();
     let roster = shared.view.roster();
@@ -187,8 +189,8 @@ fn common_feature_level(shared: &Shared) -> u32 {
     others.fold(shared.settings.feature_level, u32::min)
 }
 
-/// The core takes a new member before the roster has looked at it. One that the roster refused, for a peer URL that
-/// another had meanwhile, is taken out again.
+/// The core takes a new member before the roster has looked at it. One that the roster refused, for
+/// a peer URL that another had meanwhile, is taken out again.
 async fn drop_unknown_members(shared: &Shared) -> Result<(), Error> {
     let status = shared.replica.status();
     if status.membership_index > shared.replica.applied() {
@@ -217,8 +219,8 @@ async fn drop_unknown_members(shared: &Shared) -> Result<(), Error> {
     Ok(())
 }
 
-/// Members that were added as voters join as learners. The leader promotes them once they have caught up; until then it
-/// refuses, and is asked again.
+/// Members that were added as voters join as learners. The leader promotes them once they have
+/// caught up; until then it refuses, and is asked again.
 async fn promote_joined_voters(shared: &Shared) -> Result<(), Error> {
     let status = shared.replica.status();
     let waiting: Vec<NodeId> = {
@@ -257,7 +259,8 @@ async fn propose(shared: &Shared, command: command::Command) -> Result<(), Error
     shared.propose(&command, deadline).await.map(drop)
 }
 
-/// Compacts the history as configured. Every member keeps the samples, only the leader acts on them.
+/// Compacts the history as configured. Every member keeps the samples, only the leader acts on
+/// them.
 pub(crate) async fn compact(shared: Arc<Shared>, mode: AutoCompaction, stop: Shutdown) {
     let mut plan = CompactionPlan::new(mode);
     let Some(pause) = plan.pause() else { return };

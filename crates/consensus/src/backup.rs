@@ -1,10 +1,12 @@
-//! A backup: the file that a client saves from the Snapshot stream, and from which a new cluster begins.
+//! A backup: the file that a client saves from the Snapshot stream, and from which a new cluster
+//! begins.
 //!
 //! ```text
 //! SYNOD SNAPSHOT 1\n | rows of the store | zeros up to a multiple of 512 | SHA-256 of all before
 //! ```
-//! Size and digest are those that etcd's clients check; what is inside is ours. The digest also is the backup's name:
-//! the id of a cluster that was restored depends on it, so that members restored from different files don't meet.
+//! Size and digest are those that etcd's clients check; what is inside is ours. The digest also is
+//! the backup's name: the id of a cluster that was restored depends on it, so that members restored
+//! from different files don't meet.
 
 use std::fmt;
 use std::fs::File;
@@ -190,7 +192,8 @@ impl Backup {
         self.id
     }
 
-    /// Writes its rows into an engine that is empty, durably; nothing before the whole file was checked.
+    /// Writes its rows into an engine that is empty, durably; nothing before the whole file was
+    /// checked.
     ///
     /// # Errors
     /// [`BackupError`]; remove the engine then.

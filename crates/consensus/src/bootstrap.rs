@@ -1,8 +1,10 @@
-//! How a node without data comes into a cluster: with the others as one of the first, or by joining them.
+//! How a node without data comes into a cluster: with the others as one of the first, or by joining
+//! them.
 //!
-//! The first members all begin with the same snapshot at index 1, term 1, which holds the membership. So a member that
-//! joins later, whose log is empty, always gets a snapshot of a peer first and with it the members. For Multi-Paxos that is
-//! slot 1, chosen in a ballot of nobody's: every member's own ballots, the first included, are above it.
+//! The first members all begin with the same snapshot at index 1, term 1, which holds the
+//! membership. So a member that joins later, whose log is empty, always gets a snapshot of a peer
+//! first and with it the members. For Multi-Paxos that is slot 1, chosen in a ballot of nobody's:
+//! every member's own ballots, the first included, are above it.
 
 use std::time::Duration;
 
@@ -161,8 +163,8 @@ fn new_meta(
     Meta::new(cluster, member, random::u64(), &config.name, engine)
 }
 
-/// A member that the others know as started has had data. It must not begin again under the same id: it may have voted
-/// for, or acknowledged, what it has forgotten.
+/// A member that the others know as started has had data. It must not begin again under the same
+/// id: it may have voted for, or acknowledged, what it has forgotten.
 async fn refuse_if_lost(
     config: &Config,
     cluster: ClusterId,
@@ -222,8 +224,8 @@ async fn join(config: &Config) -> Result<Beginning, BootstrapError> {
     })
 }
 
-/// Without a quorum nobody vouches for who the members are. But a peer that knows this one as started may well be without
-/// one *because* this member lost its data: then say that.
+/// Without a quorum nobody vouches for who the members are. But a peer that knows this one as
+/// started may well be without one *because* this member lost its data: then say that.
 async fn refuse_if_it_was_started(config: &Config) -> Result<(), BootstrapError> {
     for url in peer_urls(config) {
         let Ok(answer) = ask(&url, ASK_TIMEOUT, false).await else {
@@ -248,8 +250,8 @@ fn myself<'a>(config: &Config, members: &'a [Member]) -> Option<&'a Member> {
     })
 }
 
-/// Whether the other members say that this one is not among them any more. A member that is removed while it is away, or
-/// just before it hears of it, is told nothing by its log.
+/// Whether the other members say that this one is not among them any more. A member that is removed
+/// while it is away, or just before it hears of it, is told nothing by its log.
 pub(crate) async fn was_removed(cluster: ClusterId, me: NodeId, peer_urls: &[String]) -> bool {
     for url in peer_urls {
         let Ok(answer) = ask(url, ASK_TIMEOUT, true).await else {

@@ -1,8 +1,8 @@
 //! Memory for responses: in the making, and on their way out.
 //!
-//! A client that reads slowly keeps its response in memory, and a range can be as large as the keyspace: without a bound a
-//! few of them end the process. Large responses wait for room in their turn; small ones have a share of their own, so
-//! that they go on meanwhile.
+//! A client that reads slowly keeps its response in memory, and a range can be as large as the
+//! keyspace: without a bound a few of them end the process. Large responses wait for room in their
+//! turn; small ones have a share of their own, so that they go on meanwhile.
 
 use std::sync::Arc;
 use std::time::Instant;

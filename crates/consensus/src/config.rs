@@ -1,8 +1,9 @@
 //! The typed configuration, and the only reader of flags and environment.
 //!
-//! The command line is etcd's: charts, scripts and test drivers that start etcd start this server unchanged. Flags
-//! win over `ETCD_*` variables, and `SYNOD_*` for the flags that etcd does not have. A flag that has no effect here is accepted and named once in the log; one that
-//! would weaken security if it were ignored (TLS) is refused.
+//! The command line is etcd's: charts, scripts and test drivers that start etcd start this server
+//! unchanged. Flags win over `ETCD_*` variables, and `SYNOD_*` for the flags that etcd does not
+//! have. A flag that has no effect here is accepted and named once in the log; one that would
+//! weaken security if it were ignored (TLS) is refused.
 
 mod flags;
 mod value;
@@ -27,8 +28,8 @@ const DEFAULT_QUOTA_BYTES: u64 = 2 << 30;
 const DEFAULT_MAX_REQUEST_BYTES: usize = 1_572_864;
 /// A share of the memory that a small machine has.
 const DEFAULT_RESPONSE_BUDGET_BYTES: usize = 256 << 20;
-/// So many requests of the largest size fit at least into the budget of responses: a value can be read wherever it could
-/// be written, and a stream of a range has room.
+/// So many requests of the largest size fit at least into the budget of responses: a value can be
+/// read wherever it could be written, and a stream of a range has room.
 const LEAST_BUDGET_REQUESTS: usize = 8;
 /// etcd's default limit on the operations of each list of a transaction.
 const DEFAULT_MAX_TXN_OPS: usize = 128;
@@ -73,7 +74,8 @@ pub struct Config {
     pub heartbeat: Duration,
     /// Without a heartbeat for this long a follower campaigns; 1 s.
     pub election_timeout: Duration,
-    /// The consensus algorithm, the same on all members. `None`: what the data directory says, Raft for a new one.
+    /// The consensus algorithm, the same on all members. `None`: what the data directory says, Raft
+    /// for a new one.
     pub engine: Option<Algorithm>,
     /// The backup that a new cluster begins with, the same on all members; none.
     pub restore_snapshot: Option<PathBuf>,
@@ -91,11 +93,11 @@ pub struct Config {
     pub quota_bytes: u64,
     /// The largest request; 1.5 MiB.
     pub max_request_bytes: usize,
-    /// Memory for large responses, in the making and on their way out, in bytes; 256 MiB. The largest response takes three
-    /// eighths of it.
+    /// Memory for large responses, in the making and on their way out, in bytes; 256 MiB. The
+    /// largest response takes three eighths of it.
     pub response_budget_bytes: usize,
-    /// The highest feature level that this member lets the cluster use; the release's. A lower one keeps the way back to an
-    /// earlier release open while a cluster is upgraded.
+    /// The highest feature level that this member lets the cluster use; the release's. A lower one
+    /// keeps the way back to an earlier release open while a cluster is upgraded.
     pub feature_level: u32,
     /// The most operations in each list of a transaction; 128.
     pub max_txn_ops: usize,

@@ -1,5 +1,5 @@
-//! Wire to domain: requests of the etcd API as queries of the keyspace. What the request alone can tell to be wrong is
-//! in `check`.
+//! Wire to domain: requests of the etcd API as queries of the keyspace. What the request alone can
+//! tell to be wrong is in `check`.
 
 mod check;
 
@@ -44,7 +44,8 @@ pub(crate) fn key_range(key: &Bytes, range_end: &Bytes) -> KeyRange {
     KeyRange::from_wire(key.clone(), range_end.clone())
 }
 
-/// A checked condition. An operand that is missing, or of another kind than the target, is zero or empty.
+/// A checked condition. An operand that is missing, or of another kind than the target, is zero or
+/// empty.
 pub(crate) fn compare(wire: &pb::Compare) -> Compare {
     let operand = wire.target_union.as_ref();
     let number = |pick: fn(&TargetUnion) -> Option<i64>| operand.and_then(pick).unwrap_or(0);

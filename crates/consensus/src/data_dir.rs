@@ -1,8 +1,9 @@
 //! The data directory: `{log, engine, snapshots, meta.json}`, whose it is, and what is refused.
 //!
-//! A directory is created in three durable steps: the marker `CREATING`, then log and engine with the first
-//! state, then `meta.json` in place of the marker. A crash before the last step leaves a marker and nothing that
-//! was ever acknowledged, so the next start begins anew. A directory with data but neither file is damaged.
+//! A directory is created in three durable steps: the marker `CREATING`, then log and engine with
+//! the first state, then `meta.json` in place of the marker. A crash before the last step leaves a
+//! marker and nothing that was ever acknowledged, so the next start begins anew. A directory with
+//! data but neither file is damaged.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -17,7 +18,8 @@ use crate::backup::BackupId;
 
 /// The newest format that this release reads.
 pub(crate) const FORMAT: u32 = 2;
-/// The format without an engine's name, which is Raft's: so that releases that know no other still read it.
+/// The format without an engine's name, which is Raft's: so that releases that know no other still
+/// read it.
 const RAFT_FORMAT: u32 = 1;
 
 const META: &str = "meta.json";
@@ -234,7 +236,8 @@ impl DataDir {
         self.path.join("engine")
     }
 
-    /// Nothing is in it: snapshots are received in the engine's directory. Release 0.1.0 expects it.
+    /// Nothing is in it: snapshots are received in the engine's directory. Release 0.1.0 expects
+    /// it.
     pub(crate) fn snapshots(&self) -> PathBuf {
         self.path.join("snapshots")
     }
@@ -330,7 +333,8 @@ impl DataDir {
     }
 
     fn without_meta(&self) -> Result<Found, DataDirError> {
-        // The marker names the log's place, so that nothing is removed from a directory that this creation never had.
+        // The marker names the log's place, so that nothing is removed from a directory that this
+        // creation never had.
         let marker = fs::read_to_string(self.path.join(MARKER));
         if marker.is_ok_and(|text| text == self.marker_text()) {
             return Ok(Found::Empty);

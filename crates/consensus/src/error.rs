@@ -1,7 +1,8 @@
 //! Everything that a request can fail with, and the one map to gRPC's codes.
 //!
-//! Go clients match on the message string, so each variant's text is etcd's, to the letter. What an error tells a
-//! caller to do is in [`Error::advice`]: "certainly not done" and "outcome unknown" are different.
+//! Go clients match on the message string, so each variant's text is etcd's, to the letter. What an
+//! error tells a caller to do is in [`Error::advice`]: "certainly not done" and "outcome unknown"
+//! are different.
 
 use std::collections::HashMap;
 
@@ -108,7 +109,8 @@ pub enum Error {
     ReplyTooLarge { largest: usize },
     #[error("etcdserver: server stopped")]
     Stopped,
-    /// The member had stopped before the request came: certainly not done. Clients know etcd's text only.
+    /// The member had stopped before the request came: certainly not done. Clients know etcd's text
+    /// only.
     #[error("etcdserver: server stopped")]
     NotRunning,
     /// A backup whose client did not read it for too long.
@@ -264,8 +266,8 @@ impl Error {
 }
 
 impl From<Error> for Status {
-    /// etcd's code and text. Where a client must know whether the request may have been done, the details hold a
-    /// `google.rpc.ErrorInfo` that says so: codes alone don't.
+    /// etcd's code and text. Where a client must know whether the request may have been done, the
+    /// details hold a `google.rpc.ErrorInfo` that says so: codes alone don't.
     fn from(error: Error) -> Self {
         let reason = match error.advice() {
             Advice::Retry => NOT_DONE,

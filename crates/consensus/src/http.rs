@@ -1,5 +1,5 @@
-//! Health, version and metrics over HTTP, with etcd's paths and answers. On the client port, and on the ports of
-//! `--listen-metrics-urls` and `--listen-client-http-urls`.
+//! Health, version and metrics over HTTP, with etcd's paths and answers. On the client port, and on
+//! the ports of `--listen-metrics-urls` and `--listen-client-http-urls`.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

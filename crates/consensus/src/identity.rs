@@ -1,4 +1,5 @@
-//! Which cluster and which member: ids that every initial member derives alike, without talking to the others.
+//! Which cluster and which member: ids that every initial member derives alike, without talking to
+//! the others.
 
 use sha2::{Digest as _, Sha256};
 use synod_types::{ClusterId, NodeId};
@@ -19,7 +20,8 @@ pub(crate) fn initial_member_id(peer_urls: &[String], token: &str) -> NodeId {
     NodeId::new(nonzero(hash))
 }
 
-/// The id of a member that is added to a running cluster; `nonce` makes a member that comes back a new one.
+/// The id of a member that is added to a running cluster; `nonce` makes a member that comes back a
+/// new one.
 pub(crate) fn added_member_id(peer_urls: &[String], cluster: ClusterId, nonce: u64) -> NodeId {
     let mut hash = Sha256::new();
     hash.update(b"synod added member\0");

@@ -1,15 +1,17 @@
 //! Leases: keys that go away unless their owner stays in touch.
 //!
-//! Two halves. The [`LeaseTable`](table::LeaseTable) is replicated state: which leases exist, how long they last, what
-//! is left of those that were checkpointed. It changes only when entries are applied and is the same on every member.
-//! The [`Lessor`](lessor::Lessor) is the leader's clockwork: deadlines on a timing wheel, in local monotonic time.
-//! Nothing expires by itself: a leader first claims the leases' time by an entry, then proposes to revoke what ran out, and
-//! that counts only until the next leader's claim, because a later leader gave the leases new time. [`Leases`] holds both halves under one lock, so that a lease that is
-//! granted while a leader takes over is in exactly one of the two.
+//! Two halves. The [`LeaseTable`](table::LeaseTable) is replicated state: which leases exist, how
+//! long they last, what is left of those that were checkpointed. It changes only when entries are
+//! applied and is the same on every member. The [`Lessor`](lessor::Lessor) is the leader's
+//! clockwork: deadlines on a timing wheel, in local monotonic time. Nothing expires by itself: a
+//! leader first claims the leases' time by an entry, then proposes to revoke what ran out, and that
+//! counts only until the next leader's claim, because a later leader gave the leases new time.
+//! [`Leases`] holds both halves under one lock, so that a lease that is granted while a leader
+//! takes over is in exactly one of the two.
 //!
-//! Remaining time survives a change of leader: the leader checkpoints what is left of leases that have not been
-//! renewed for a while, and of all of them before it hands over on purpose. A renewal first takes such a checkpoint
-//! back, since otherwise the next leader would end the lease early.
+//! Remaining time survives a change of leader: the leader checkpoints what is left of leases that
+//! have not been renewed for a while, and of all of them before it hands over on purpose. A renewal
+//! first takes such a checkpoint back, since otherwise the next leader would end the lease early.
 
 mod forward;
 mod keeper;

@@ -1,6 +1,6 @@
-//! Every instrument of the service. The names are etcd's where it serves etcd's role, so that dashboards and alerts
-//! written for etcd keep working. gRPC's are in
-//! `synod-rpc`, those of proposals, leadership and peers in `synod-replica`.
+//! Every instrument of the service. The names are etcd's where it serves etcd's role, so that
+//! dashboards and alerts written for etcd keep working. gRPC's are in `synod-rpc`, those of
+//! proposals, leadership and peers in `synod-replica`.
 
 mod log;
 mod watch;

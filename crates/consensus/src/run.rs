@@ -33,8 +33,8 @@ pub enum RunError {
     Failed(String),
 }
 
-/// Runs a node until it is told to stop. `args` come without the program's name. Returns what is to be printed, for
-/// `--version` and `--help`.
+/// Runs a node until it is told to stop. `args` come without the program's name. Returns what is to
+/// be printed, for `--version` and `--help`.
 ///
 /// # Errors
 /// [`RunError`] says what to do.

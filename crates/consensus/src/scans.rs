@@ -1,4 +1,5 @@
-//! Long reads off the serving threads: a range over many keys or a hash would hold up every other request.
+//! Long reads off the serving threads: a range over many keys or a hash would hold up every other
+//! request.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

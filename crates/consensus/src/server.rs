@@ -48,7 +48,8 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// How long handing over the leadership may take when the node stops, in elections.
 const HAND_OVER_ELECTIONS: u32 = 2;
 
-/// Looks, a second apart, that find no leader before the other members are asked whether this one was removed.
+/// Looks, a second apart, that find no leader before the other members are asked whether this one
+/// was removed.
 const LOOKS_WITHOUT_LEADER: u32 = 3;
 
 /// Why a node should stop.
@@ -78,8 +79,8 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts a node: from its data if there is any, else as the configuration says. Returns once it serves; a leader
-    /// may not be elected yet.
+    /// Starts a node: from its data if there is any, else as the configuration says. Returns once
+    /// it serves; a leader may not be elected yet.
     ///
     /// # Errors
     /// [`StartError`] says what to do.
@@ -366,8 +367,8 @@ impl Node {
         Ok(())
     }
 
-    /// The services of the client port. Messages may be larger than requests, so that a request that is too large is
-    /// refused by name.
+    /// The services of the client port. Messages may be larger than requests, so that a request
+    /// that is too large is refused by name.
     fn client_server(
         &self,
         config: &Config,

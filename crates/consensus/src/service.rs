@@ -14,8 +14,8 @@ use tonic::metadata::MetadataValue;
 
 use crate::shared::Shared;
 
-/// The metadata of `Status`, and of `MemberList` on the peer port, with the name of the consensus algorithm. etcd's messages
-/// have no place for it.
+/// The metadata of `Status`, and of `MemberList` on the peer port, with the name of the consensus
+/// algorithm. etcd's messages have no place for it.
 pub const ENGINE_METADATA: &str = "synod-engine";
 
 /// A response that tells the algorithm beside what etcd's would.

@@ -1,4 +1,5 @@
-//! What all services of a node share: the way to propose and to read, limits, and the state that was published last.
+//! What all services of a node share: the way to propose and to read, limits, and the state that
+//! was published last.
 
 use std::fmt;
 use std::sync::Arc;
@@ -164,7 +165,8 @@ impl Shared {
     /// Whether the caller may ask this member at all, and until when it waits.
     ///
     /// # Errors
-    /// A learner was asked what only voters answer, or the caller insists on a leader and there is none.
+    /// A learner was asked what only voters answer, or the caller insists on a leader and there is
+    /// none.
     pub(crate) fn admit(&self, metadata: &MetadataMap, caller: Caller) -> Result<Instant, Error> {
         if caller == Caller::NeedsVoter && self.view.is_learner() {
             return Err(Error::LearnerUnsupported);
@@ -184,7 +186,8 @@ impl Shared {
     /// Replicates a command and waits until it is applied here.
     ///
     /// # Errors
-    /// The command's own failure, or why it was not replicated; [`Error::advice`] tells whether it may still happen.
+    /// The command's own failure, or why it was not replicated; [`Error::advice`] tells whether it
+    /// may still happen.
     pub(crate) async fn propose(
         &self,
         command: &Command,
@@ -327,8 +330,9 @@ impl Shared {
     }
 }
 
-/// Whether a proposal certainly was not appended, and would be if it were made again in time. The replica has waited already for
-/// what it takes to pass by itself (`synod_replica_core::is_transient`), and said so where it gave up: room is not waited for
+/// Whether a proposal certainly was not appended, and would be if it were made again in time. The
+/// replica has waited already for what it takes to pass by itself
+/// (`synod_replica_core::is_transient`), and said so where it gave up: room is not waited for
 /// twice. What it never waits for is another change of members.
 fn is_worth_another_try(error: &ProposeError, deadline: Instant) -> bool {
     let ProposeError::Rejected(rejected) = error else {

@@ -1,6 +1,8 @@
-//! The replicated state: keys, leases, members and alarms, changed by nothing but the entries of the log.
+//! The replicated state: keys, leases, members and alarms, changed by nothing but the entries of
+//! the log.
 //!
-//! [`Machine`] applies entries on the apply thread; [`View`] is what it publishes for everyone else.
+//! [`Machine`] applies entries on the apply thread; [`View`] is what it publishes for everyone
+//! else.
 
 mod apply;
 mod compaction;

@@ -8,8 +8,9 @@ pub(crate) const ETCD_CLUSTER_VERSION: &str = "3.7.0";
 pub(crate) const ETCD_STORAGE_VERSION: &str = "3.7.0";
 /// The highest feature level of this release.
 ///
-/// Whatever changes what an entry does, or brings a command that earlier releases don't know, gets a level of its own:
-/// entries may rely on it once all members have it (`SetClusterVersion`). A level is never changed or reused.
+/// Whatever changes what an entry does, or brings a command that earlier releases don't know, gets
+/// a level of its own: entries may rely on it once all members have it (`SetClusterVersion`). A
+/// level is never changed or reused.
 ///
 /// | level | since | what it adds |
 /// |---|---|---|

@@ -1,4 +1,5 @@
-//! Watching: every change of the keys that a client is interested in, once, in order, and without a gap.
+//! Watching: every change of the keys that a client is interested in, once, in order, and without a
+//! gap.
 //!
 //! ```text
 //! apply thread --Feed--> [inbox] --> hub thread --responses--> [queue of each stream] --> the stream's task
@@ -7,10 +8,11 @@
 //!                                      |     v
 //!                                     reader thread
 //! ```
-//! The [`Hub`](hub::Hub) decides who gets what and is deterministic; [`runner`] gives it its two threads; a
-//! [`StreamQueue`](queue::StreamQueue) is filled without ever waiting and emptied at the client's pace. Every queue is
-//! bounded ([`limits`]): a hub that lags reads the store's history instead, and so does a watcher whose client is
-//! slow, so nothing is lost and nobody waits for anybody.
+//! The [`Hub`](hub::Hub) decides who gets what and is deterministic; [`runner`] gives it its two
+//! threads; a [`StreamQueue`](queue::StreamQueue) is filled without ever waiting and emptied at the
+//! client's pace. Every queue is bounded ([`limits`]): a hub that lags reads the store's history
+//! instead, and so does a watcher whose client is slow, so nothing is lost and nobody waits for
+//! anybody.
 
 mod history;
 mod hub;

@@ -1,4 +1,5 @@
-//! The command line and the environment: what tools that start etcd pass must work, and mistakes must be named.
+//! The command line and the environment: what tools that start etcd pass must work, and mistakes
+//! must be named.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,

@@ -1,16 +1,18 @@
-//! What an entry costs in the consensus cores of three nodes, without I/O: ours beside the crates `raft`
-//! and `omnipaxos`, all driven in the same way.
+//! What an entry costs in the consensus cores of three nodes, without I/O: ours beside the crates
+//! `raft` and `omnipaxos`, all driven in the same way.
 //!
 //! - Three nodes in one thread, one of them the leader from the start; no time passes.
-//! - Each proposal has 100 bytes of its own, freshly allocated, as a request from a client would be.
-//! - A node is drained, its log is written to memory at once and reported as durable, and its messages go to
-//!   the others as they are, without encoding. This repeats until nobody has anything to say.
-//! - Every node applies every entry and checks it: right order, right content. A run ends when all three
-//!   have applied everything.
+//! - Each proposal has 100 bytes of its own, freshly allocated, as a request from a client would
+//!   be.
+//! - A node is drained, its log is written to memory at once and reported as durable, and its
+//!   messages go to the others as they are, without encoding. This repeats until nobody has
+//!   anything to say.
+//! - Every node applies every entry and checks it: right order, right content. A run ends when all
+//!   three have applied everything.
 //! - Logs are cut from time to time, so that memory stays bounded.
 //!
-//! Nothing here is tuned for one of them. Batches go in the way that each offers: `ProposeMany` for ours, one
-//! proposal message with many entries for `raft`, `batch_size` for `omnipaxos`.
+//! Nothing here is tuned for one of them. Batches go in the way that each offers: `ProposeMany` for
+//! ours, one proposal message with many entries for `raft`, `batch_size` for `omnipaxos`.
 
 #![expect(
     clippy::missing_panics_doc,

@@ -15,7 +15,8 @@ pub struct BatchOp {
     pub value: Option<Bytes>,
 }
 
-/// Changes that become visible and durable together, across spaces. Of two changes to one row the later wins.
+/// Changes that become visible and durable together, across spaces. Of two changes to one row the
+/// later wins.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
     ops: Vec<BatchOp>,
@@ -38,8 +39,8 @@ impl Batch {
         }
     }
 
-    /// Writes a row. The buffers are kept by the engine as they are, so they should not be slices of something
-    /// much larger.
+    /// Writes a row. The buffers are kept by the engine as they are, so they should not be slices
+    /// of something much larger.
     pub fn put(&mut self, space: Space, key: Bytes, value: Bytes) {
         self.bytes += key.len() + value.len();
         self.ops.push(BatchOp {

@@ -1,15 +1,18 @@
 //! The engine on disk: fjall, an LSM tree, one keyspace for each space.
 //!
 //! Differences from fjall's own way, each for a reason:
-//! - Snapshots are opened under the write lock. fjall publishes a sequence number at the end of a flush too, and
-//!   a snapshot opened in that moment would see part of a batch that is being applied.
-//! - Table compaction runs on a thread of ours ([`compaction`]). With one fjall worker a long compaction holds up
-//!   flushes; with two, the first spins while the second compacts.
-//! - Writes are slowed down smoothly ([`pacing`]) before fjall would stop them for 100 ms at a time.
+//! - Snapshots are opened under the write lock. fjall publishes a sequence number at the end of a
+//!   flush too, and a snapshot opened in that moment would see part of a batch that is being
+//!   applied.
+//! - Table compaction runs on a thread of ours ([`compaction`]). With one fjall worker a long
+//!   compaction holds up flushes; with two, the first spins while the second compacts.
+//! - Writes are slowed down smoothly ([`pacing`]) before fjall would stop them for 100 ms at a
+//!   time.
 //! - The journal is synced ahead of fjall ([`sync`]), which does it while it holds up all writes.
-//! - Tables are written to the disk while they grow ([`tables`]), not at once when they are complete.
-//! - Each batch carries a commit number and [`Engine::persist`] records it ([`marker`]), so that a journal which
-//!   lost durable batches is refused instead of being cut off silently.
+//! - Tables are written to the disk while they grow ([`tables`]), not at once when they are
+//!   complete.
+//! - Each batch carries a commit number and [`Engine::persist`] records it ([`marker`]), so that a
+//!   journal which lost durable batches is refused instead of being cut off silently.
 
 mod compaction;
 mod config;
@@ -134,7 +137,8 @@ impl DiskEngine {
         })
     }
 
-    /// Removes an engine's directory with everything in it. Missing is fine. The engine must not be open.
+    /// Removes an engine's directory with everything in it. Missing is fine. The engine must not be
+    /// open.
     ///
     /// # Errors
     /// [`EngineError::Foreign`] for a directory that is no engine's, [`EngineError::Io`].
@@ -186,7 +190,8 @@ impl Engine for DiskEngine {
     fn persist(&self) -> Result<(), EngineError> {
         self.shared.check_failed()?;
         let commits = self.shared.writer.lock().commits;
-        // Writes go on during the first of the two syncs; the second, under fjall's lock, has little left to do.
+        // Writes go on during the first of the two syncs; the second, under fjall's lock, has
+        // little left to do.
         let ahead = sync::sync_active(&self.shared.dir);
         let result = ahead
             .map_err(|error| format::io_error(&self.shared.dir, error))
@@ -308,11 +313,12 @@ fn journal_bytes(dir: &Path) -> u64 {
         .sum()
 }
 
-/// With less room than this the disk counts as full: a flush writes up to a write buffer at a time, and what it wrote
-/// is gone again when it fails.
+/// With less room than this the disk counts as full: a flush writes up to a write buffer at a time,
+/// and what it wrote is gone again when it fails.
 const FULL_BELOW_BYTES: u64 = 64 << 20;
 
-/// Why the engine's background work failed. It tells its callers only that it did; a full disk can still be seen.
+/// Why the engine's background work failed. It tells its callers only that it did; a full disk can
+/// still be seen.
 fn background_failure(dir: &Path) -> EngineError {
     let room = rustix::fs::statvfs(dir).map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
     match room {

@@ -28,8 +28,9 @@ pub type Rows<'a> = Box<dyn Iterator<Item = Result<Row, EngineError>> + Send + '
 
 /// An ordered store of rows in [`Space`]s.
 pub trait Engine: Send + Sync + fmt::Debug {
-    /// Applies a batch: all of it or nothing, also across a crash. Visible to snapshots taken after the return.
-    /// Not durable against power loss before [`Engine::persist`], but against the end of the process.
+    /// Applies a batch: all of it or nothing, also across a crash. Visible to snapshots taken after
+    /// the return. Not durable against power loss before [`Engine::persist`], but against the end
+    /// of the process.
     ///
     /// May wait some milliseconds when the disk can't follow.
     ///
@@ -37,12 +38,13 @@ pub trait Engine: Send + Sync + fmt::Debug {
     /// After an I/O error or corruption the engine refuses all further writes.
     fn write(&self, batch: Batch) -> Result<(), EngineError>;
 
-    /// Waits some milliseconds where the engine has no room for background work. To be called without locks before a
-    /// write that can wait, so that it isn't held back within [`Engine::write`], together with others.
+    /// Waits some milliseconds where the engine has no room for background work. To be called
+    /// without locks before a write that can wait, so that it isn't held back within
+    /// [`Engine::write`], together with others.
     fn wait_for_room(&self) {}
 
-    /// A consistent view of everything written so far. Cheap, but it keeps displaced rows alive: hold it for
-    /// seconds, not for hours.
+    /// A consistent view of everything written so far. Cheap, but it keeps displaced rows alive:
+    /// hold it for seconds, not for hours.
     fn snapshot(&self) -> Arc<dyn Snapshot>;
 
     /// Makes everything written so far safe against power loss.
@@ -60,7 +62,8 @@ pub trait Engine: Send + Sync + fmt::Debug {
 
 /// A consistent view of an engine.
 pub trait Snapshot: Send + Sync + fmt::Debug {
-    /// The row with this key. The value may share a larger buffer: copy it before keeping it for long.
+    /// The row with this key. The value may share a larger buffer: copy it before keeping it for
+    /// long.
     ///
     /// # Errors
     /// [`EngineError::Io`] or [`EngineError::Corrupt`].

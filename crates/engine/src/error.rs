@@ -3,8 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
-/// An engine's failure. Everything but [`EngineError::KeyLength`] and [`EngineError::Locked`] is final for the
-/// running process.
+/// An engine's failure. Everything but [`EngineError::KeyLength`] and [`EngineError::Locked`] is
+/// final for the running process.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// The disk or the file system failed.

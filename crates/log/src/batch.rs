@@ -6,7 +6,8 @@ use bytes::Bytes;
 
 use crate::record::{ALIGNMENT, BatchId, Fields, RECORD_HEADER_BYTES, RecordCodec, record_bytes};
 
-/// Payloads from this size on are written from where they are; smaller ones are gathered in one buffer.
+/// Payloads from this size on are written from where they are; smaller ones are gathered in one
+/// buffer.
 const BORROW_BYTES: usize = 16 * 1024;
 /// A buffer that grew past this for one large batch is given back.
 const KEEP_BYTES: usize = 4 << 20;

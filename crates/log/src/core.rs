@@ -1,8 +1,8 @@
 //! The log without threads and clocks: what to write where, over any [`Disk`].
 //!
-//! The order of every commit: encode the records; where the segment has no room left, make the next segment
-//! durable, then seal this one, then go on in the next, which begins with a checkpoint of all groups; write;
-//! sync; only then report success and give back segments that nobody needs.
+//! The order of every commit: encode the records; where the segment has no room left, make the next
+//! segment durable, then seal this one, then go on in the next, which begins with a checkpoint of
+//! all groups; write; sync; only then report success and give back segments that nobody needs.
 
 use std::{io, ops::Range, sync::Arc};
 
@@ -47,16 +47,17 @@ pub enum SyncMode {
     /// Each commit ends with an fdatasync: what was acknowledged survives a power loss.
     #[default]
     Data,
-    /// No commit does: what was acknowledged survives the end of the process, but not of the machine, after
-    /// which the log may even be refused as corrupt.
+    /// No commit does: what was acknowledged survives the end of the process, but not of the
+    /// machine, after which the log may even be refused as corrupt.
     None,
 }
 
 /// How a [`LogCore`] works.
 #[derive(Clone, Copy, Debug)]
 pub struct CoreConfig {
-    /// Size of a segment in bytes, a multiple of 4096 from [`MIN_SEGMENT_BYTES`] to [`MAX_SEGMENT_BYTES`].
-    /// Segments are larger where a single record, or the state of all groups, needs it.
+    /// Size of a segment in bytes, a multiple of 4096 from [`MIN_SEGMENT_BYTES`] to
+    /// [`MAX_SEGMENT_BYTES`]. Segments are larger where a single record, or the state of all
+    /// groups, needs it.
     pub segment_bytes: u64,
     /// How many segments that nobody needs are kept for later use; the others are removed.
     pub max_recycled_segments: usize,
@@ -69,7 +70,8 @@ pub struct CoreConfig {
 pub enum Action<'a> {
     /// What the consensus core asks for.
     Write(&'a Write),
-    /// Entries up to this position are not needed any more. Ignored where it is before an earlier one.
+    /// Entries up to this position are not needed any more. Ignored where it is before an earlier
+    /// one.
     Release(&'a SnapshotMeta),
     /// The group is gone.
     Forget,
@@ -90,8 +92,8 @@ pub struct LogCore {
     horizon: u64,
     spares: Vec<Spare>,
     next_spare: u64,
-    /// Whether the present segment may lack some of the state with which segments begin: after a restart,
-    /// since an interrupted write may have torn it.
+    /// Whether the present segment may lack some of the state with which segments begin: after a
+    /// restart, since an interrupted write may have torn it.
     checkpoint_due: bool,
     /// Whether the last batch is known to be durable by what follows it.
     marked: bool,
@@ -114,8 +116,8 @@ impl CoreConfig {
 }
 
 impl LogCore {
-    /// Opens the log on `disk`, or creates one there, with the random number `fresh_id` as its identity, if
-    /// there is none. An interrupted write at the end is cut off.
+    /// Opens the log on `disk`, or creates one there, with the random number `fresh_id` as its
+    /// identity, if there is none. An interrupted write at the end is cut off.
     ///
     /// # Errors
     /// [`OpenError`] says what was found and what to do.
@@ -189,8 +191,9 @@ impl LogCore {
         Ok((log, recovered))
     }
 
-    /// Records `actions` in their order and makes them durable, all in one write and one sync unless they go
-    /// over the end of a segment. After a crash on the way, the log holds the first of them up to some point.
+    /// Records `actions` in their order and makes them durable, all in one write and one sync
+    /// unless they go over the end of a segment. After a crash on the way, the log holds the first
+    /// of them up to some point.
     ///
     /// # Errors
     /// [`LogFailure`], and the same again for every later call: the log is dead.
@@ -248,8 +251,9 @@ impl LogCore {
         self.marked
     }
 
-    /// The file and the bytes in it of the mark that the log ends with, if it does: for tests that damage a log. Who damages
-    /// both the mark and the write before it leaves what an interrupted write leaves.
+    /// The file and the bytes in it of the mark that the log ends with, if it does: for tests that
+    /// damage a log. Who damages both the mark and the write before it leaves what an interrupted
+    /// write leaves.
     #[must_use]
     pub fn mark_place(&self) -> Option<(String, Range<u64>)> {
         let end = self.batch.end();
@@ -258,8 +262,8 @@ impl LogCore {
             .then(|| (name, end.saturating_sub(record_bytes(0))..end))
     }
 
-    /// The file to prepare, with [`make_spare`], before the present segment is full; none where one is at hand
-    /// or there is much room left. Without it, the log makes the file when it needs it.
+    /// The file to prepare, with [`make_spare`], before the present segment is full; none where one
+    /// is at hand or there is much room left. Without it, the log makes the file when it needs it.
     pub fn wants_spare(&mut self) -> Option<SpareRequest> {
         if !self.spares.is_empty() || self.batch.end() < self.active.capacity / 2 {
             return None;
@@ -481,9 +485,9 @@ impl LogCore {
     }
 }
 
-/// Makes durable what was read at the end of the log: the process that wrote it may have ended between write
-/// and sync, or because of a failed sync, after which the kernel takes pages for clean that never reached the
-/// disk. Writing the same bytes again makes them dirty.
+/// Makes durable what was read at the end of the log: the process that wrote it may have ended
+/// between write and sync, or because of a failed sync, after which the kernel takes pages for
+/// clean that never reached the disk. Writing the same bytes again makes them dirty.
 fn secure_end(disk: &dyn Disk, last: Option<&LastBatch>) -> Result<(), OpenError> {
     if let Some(last) = last {
         let name = segment_name(last.sequence);

@@ -1,7 +1,8 @@
 //! The log's view of a disk: one flat directory of preallocated files.
 //!
-//! Everything that the log does to storage goes through these two traits, so that the simulator and the tests
-//! can run the real log over a disk that tears writes, loses what was not synced, flips bits and runs full.
+//! Everything that the log does to storage goes through these two traits, so that the simulator and
+//! the tests can run the real log over a disk that tears writes, loses what was not synced, flips
+//! bits and runs full.
 
 use std::io::{self, IoSlice};
 
@@ -28,9 +29,9 @@ pub trait Disk: Send + Sync {
     /// It is missing or can't be opened.
     fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>>;
 
-    /// Creates a file of `len` zero bytes and reserves the room for it; replaces a file of that name. Leaves
-    /// no file behind where it fails. Neither the content nor the name is durable before the file's
-    /// [`DiskFile::sync`] and [`Disk::sync_dir`].
+    /// Creates a file of `len` zero bytes and reserves the room for it; replaces a file of that
+    /// name. Leaves no file behind where it fails. Neither the content nor the name is durable
+    /// before the file's [`DiskFile::sync`] and [`Disk::sync_dir`].
     ///
     /// # Errors
     /// [`io::ErrorKind::StorageFull`] where the room is lacking; others as the disk has them.
@@ -69,7 +70,8 @@ pub trait DiskFile: Send + Sync {
     /// [`io::ErrorKind::UnexpectedEof`] where the file ends before; others as the disk has them.
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()>;
 
-    /// Writes all of `parts`, one after the other, from `offset` on, in one operation where the disk can.
+    /// Writes all of `parts`, one after the other, from `offset` on, in one operation where the
+    /// disk can.
     ///
     /// # Errors
     /// Any part of the data may have been written then.

@@ -5,7 +5,8 @@ use std::{io, sync::Arc};
 use synod_consensus_core::Write;
 use synod_types::GroupId;
 
-/// Why a log can't be opened. Nothing was changed on disk, except that leftovers may have been removed.
+/// Why a log can't be opened. Nothing was changed on disk, except that leftovers may have been
+/// removed.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The configuration makes no sense.
@@ -110,8 +111,8 @@ impl OpenError {
     }
 }
 
-/// The disk failed under a running log. The log is dead from then on: what was not acknowledged may or may
-/// not be durable, and only a restart, which reads the disk again, can tell.
+/// The disk failed under a running log. The log is dead from then on: what was not acknowledged may
+/// or may not be durable, and only a restart, which reads the disk again, can tell.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum LogFailure {
     /// The disk has no room for the next segment.
@@ -126,8 +127,8 @@ pub enum LogFailure {
         /// With which file.
         file: String,
     },
-    /// A write, sync or rename failed. It is never tried again: the kernel may have dropped the data, and
-    /// would call the next sync a success.
+    /// A write, sync or rename failed. It is never tried again: the kernel may have dropped the
+    /// data, and would call the next sync a success.
     #[error(
         "log stopped: could not {operation} {dir}/{file}: {source}; check the disk, then restart"
     )]

@@ -31,8 +31,8 @@ struct Held {
     highest: BTreeMap<GroupId, Index>,
 }
 
-/// The state of all groups but their entries. The same records in the same order give the same ledger,
-/// whether they were just written or are read back.
+/// The state of all groups but their entries. The same records in the same order give the same
+/// ledger, whether they were just written or are read back.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     heads: BTreeMap<GroupId, Head>,

@@ -33,8 +33,8 @@ pub struct LogConfig {
     pub segment_bytes: u64,
     /// How many segments that nobody needs are kept for later use. Default 2.
     pub max_recycled_segments: usize,
-    /// How many bytes may wait for the disk before appends are refused; one append may go over it. Default
-    /// 64 MiB.
+    /// How many bytes may wait for the disk before appends are refused; one append may go over it.
+    /// Default 64 MiB.
     pub max_pending_bytes: u64,
     /// Whether to wait for the disk.
     pub sync: SyncMode,
@@ -54,17 +54,19 @@ impl LogConfig {
     }
 }
 
-/// Who learns what became of the appends. Called on the log's thread: must be quick, and must not close or
-/// drop the log.
+/// Who learns what became of the appends. Called on the log's thread: must be quick, and must not
+/// close or drop the log.
 pub trait CompletionSink: Send + Sync {
-    /// The append is durable, and so are all earlier ones of the group. In the order of the appends.
+    /// The append is durable, and so are all earlier ones of the group. In the order of the
+    /// appends.
     fn persisted(&self, group: GroupId, seq: WriteSeq);
 
     /// The log is dead: nothing that was not reported before will ever be. Called at most once.
     fn failed(&self, error: LogFailure);
 }
 
-/// A running log. Clones are handles of the same log; it closes when it is told to, or with the last handle.
+/// A running log. Clones are handles of the same log; it closes when it is told to, or with the
+/// last handle.
 #[derive(Clone)]
 pub struct Log {
     owner: Arc<Owner>,
@@ -172,12 +174,12 @@ impl Log {
         ))
     }
 
-    /// Queues writes of a group; the sink learns when they are durable. Never blocks. An append without
-    /// writes completes in its turn like any other.
+    /// Queues writes of a group; the sink learns when they are durable. Never blocks. An append
+    /// without writes completes in its turn like any other.
     ///
     /// # Errors
-    /// Nothing was queued. [`LogError::Full`] hands the writes back: append them again, before any others of
-    /// the group, after the next completion.
+    /// Nothing was queued. [`LogError::Full`] hands the writes back: append them again, before any
+    /// others of the group, after the next completion.
     pub fn append(
         &self,
         group: GroupId,
@@ -208,8 +210,8 @@ impl Log {
         shared.state.lock().pending_bytes < shared.max_pending_bytes
     }
 
-    /// Entries of the group up to `start.last` are not needed any more, since the state machine has them
-    /// durably; a restart begins after them. Segments that no group needs are given back.
+    /// Entries of the group up to `start.last` are not needed any more, since the state machine has
+    /// them durably; a restart begins after them. Segments that no group needs are given back.
     ///
     /// # Errors
     /// The log is closed or dead.
@@ -228,8 +230,8 @@ impl Log {
     /// Records the initial state of a new group, [`first_writes`], and waits until it is durable.
     ///
     /// # Errors
-    /// [`LogError::GroupExists`] where there is something of the group already; [`LogError::Failed`], where
-    /// the outcome is unknown.
+    /// [`LogError::GroupExists`] where there is something of the group already;
+    /// [`LogError::Failed`], where the outcome is unknown.
     pub fn bootstrap(&self, group: GroupId, start: SnapshotMeta) -> Result<(), LogError> {
         let (done, outcome) = bounded(1);
         let writes = first_writes(start).to_vec();
@@ -244,8 +246,8 @@ impl Log {
             .unwrap_or(Err(LogError::Failed(LogFailure::ThreadDied)))
     }
 
-    /// Writes what is queued, ends the thread, and unlocks the directory with the last handle. Must not be
-    /// called by the sink.
+    /// Writes what is queued, ends the thread, and unlocks the directory with the last handle. Must
+    /// not be called by the sink.
     ///
     /// # Errors
     /// The log died, now or before.
@@ -263,8 +265,8 @@ impl Log {
         self.owner.shared.metrics.snapshot()
     }
 
-    /// The group that keeps the oldest segment from being given back, as of the last release: the one to
-    /// release more of where the log takes too much room.
+    /// The group that keeps the oldest segment from being given back, as of the last release: the
+    /// one to release more of where the log takes too much room.
     #[must_use]
     pub fn pinned_by(&self) -> Option<GroupId> {
         self.owner.shared.state.lock().pinned_by

@@ -5,8 +5,8 @@ use std::{
     time::Duration,
 };
 
-/// Upper bounds of the sync duration buckets in microseconds; a last bucket takes the rest. From one
-/// millisecond on these are etcd's bounds of `etcd_disk_wal_fsync_duration_seconds`.
+/// Upper bounds of the sync duration buckets in microseconds; a last bucket takes the rest. From
+/// one millisecond on these are etcd's bounds of `etcd_disk_wal_fsync_duration_seconds`.
 pub const SYNC_BUCKETS_US: [u64; 20] = [
     15, 30, 60, 125, 250, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 64_000, 128_000,
     256_000, 512_000, 1_024_000, 2_048_000, 4_096_000, 8_192_000,
@@ -28,7 +28,8 @@ pub struct Metrics {
 /// The counters at one moment.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct MetricsSnapshot {
-    /// Syncs by duration: one count for each of [`SYNC_BUCKETS_US`], not cumulative, and one for the longer.
+    /// Syncs by duration: one count for each of [`SYNC_BUCKETS_US`], not cumulative, and one for
+    /// the longer.
     pub sync_buckets: [u64; SYNC_BUCKETS_US.len() + 1],
     /// Sum of all sync durations, microseconds.
     pub sync_total_us: u64,

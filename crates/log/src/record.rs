@@ -14,10 +14,10 @@
 //! 72 u64 request's number
 //! 80 payload, padded with zeros to a multiple of 8
 //! ```
-//! All numbers are little-endian. The segment's identity and the offset are part of the header's checksum
-//! without being stored, so that neither the stale records of a recycled segment nor a misdirected write can
-//! pass for records. The entry's identity is checked apart from its payload, so that a damaged payload still
-//! says which entry it was.
+//! All numbers are little-endian. The segment's identity and the offset are part of the header's
+//! checksum without being stored, so that neither the stale records of a recycled segment nor a
+//! misdirected write can pass for records. The entry's identity is checked apart from its payload,
+//! so that a damaged payload still says which entry it was.
 
 use bytes::{Bytes, BytesMut};
 use synod_consensus_core::{Entry, EntryFields, EntryKind, HardState, Membership, SnapshotMeta};
@@ -279,7 +279,8 @@ impl RecordCodec {
     pub(crate) fn parse_header(self, segment: &[u8], offset: u64) -> Option<(Header, &[u8])> {
         let rest = segment.get(usize::try_from(offset).ok()?..)?;
         let (bytes, body) = rest.split_first_chunk::<HEADER>()?;
-        // The cheap tests come first: the search for later records calls this for every eighth byte.
+        // The cheap tests come first: the search for later records calls this for every eighth
+        // byte.
         let kind = Kind::from_byte(bytes[24])?;
         if bytes[26..32] != [0; 6] || u32_at(bytes, 0) != self.checksum(offset, bytes) {
             return None;

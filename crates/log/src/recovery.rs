@@ -1,10 +1,11 @@
 //! Reading a log back: every whole record, and a verdict about where they end.
 //!
-//! A batch is synced before the next one is written. So where records end, what follows tells an interrupted
-//! write from damage: an intact record of a *later* batch proves that everything before it was durable once,
-//! and what can't be read now was damaged. Intact records of the *same* batch prove nothing, since a disk
-//! writes the pages of one batch in any order. The last batch of all has nothing after it; damage to it and
-//! an interrupted write look the same, which is why the log writes a mark when it falls idle or is closed.
+//! A batch is synced before the next one is written. So where records end, what follows tells an
+//! interrupted write from damage: an intact record of a *later* batch proves that everything before
+//! it was durable once, and what can't be read now was damaged. Intact records of the *same* batch
+//! prove nothing, since a disk writes the pages of one batch in any order. The last batch of all
+//! has nothing after it; damage to it and an interrupted write look the same, which is why the log
+//! writes a mark when it falls idle or is closed.
 
 use std::{collections::BTreeSet, io};
 
@@ -53,8 +54,8 @@ pub(crate) struct Found {
 /// Reads the log whose segments are `sequences`, of which there is at least one.
 pub(crate) fn recover(disk: &dyn Disk, sequences: &BTreeSet<u64>) -> Result<Found, OpenError> {
     let newest = sequences.last().copied().unwrap_or(0);
-    // Removals may have been undone by a crash one by one, so that there can be gaps before the horizon,
-    // which is only known in the end.
+    // Removals may have been undone by a crash one by one, so that there can be gaps before the
+    // horizon, which is only known in the end.
     let oldest = (0..=newest)
         .rev()
         .take_while(|sequence| sequences.contains(sequence))
@@ -275,8 +276,8 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Whether a record at `offset` goes on with the batch at hand, or begins a later one. Intact records of
-    /// an interrupted write that was cut off before do neither.
+    /// Whether a record at `offset` goes on with the batch at hand, or begins a later one. Intact
+    /// records of an interrupted write that was cut off before do neither.
     fn follows(&self, batch: BatchId, offset: u64) -> bool {
         batch == self.batch
             || (batch.number > self.batch.number && u64::from(batch.start) == offset)

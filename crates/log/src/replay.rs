@@ -23,10 +23,11 @@ pub struct Recovered {
 pub struct GroupState {
     /// The last one written.
     pub hard_state: Option<HardState>,
-    /// The position before the first entry, and the membership there; none where neither a reset, a release
-    /// nor a bootstrap was written.
+    /// The position before the first entry, and the membership there; none where neither a reset, a
+    /// release nor a bootstrap was written.
     pub start: Option<SnapshotMeta>,
-    /// The entries after it, in ascending order of index. Gaps are possible where the algorithm leaves them.
+    /// The entries after it, in ascending order of index. Gaps are possible where the algorithm
+    /// leaves them.
     pub entries: Vec<Entry>,
 }
 

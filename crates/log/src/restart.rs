@@ -1,4 +1,5 @@
-//! From what the disk kept to what a core starts from: log and state machine are checked against each other.
+//! From what the disk kept to what a core starts from: log and state machine are checked against
+//! each other.
 
 use synod_consensus_core::{HardState, InitialMembers, Restored, SnapshotMeta, Write};
 use synod_types::LogPosition;
@@ -37,14 +38,15 @@ pub struct Restart {
     pub restored: Restored,
     /// The members before the first `Config` entry.
     pub initial: InitialMembers,
-    /// Whether the log has nothing of the group: [`first_writes`] of `restored.start` must be durable before the core starts.
+    /// Whether the log has nothing of the group: [`first_writes`] of `restored.start` must be
+    /// durable before the core starts.
     pub is_new: bool,
 }
 
 impl Restart {
-    /// Takes what the log held of a group, if anything, and what its state machine has durably applied. A new group
-    /// begins at `bootstrap`, where its state machine must be: with its members, or with none on a node that waits to be
-    /// added.
+    /// Takes what the log held of a group, if anything, and what its state machine has durably
+    /// applied. A new group begins at `bootstrap`, where its state machine must be: with its
+    /// members, or with none on a node that waits to be added.
     ///
     /// # Errors
     /// They don't fit together: [`RestartError`] says what to do.
@@ -183,7 +185,8 @@ mod tests {
         );
     }
 
-    /// It is sent entries before the one that adds it, and a quorum of others commits them before its own copy is durable.
+    /// It is sent entries before the one that adds it, and a quorum of others commits them before
+    /// its own copy is durable.
     #[test]
     fn a_node_that_waits_to_be_added_may_be_ahead_of_its_log() {
         let nameless = meta(5, Membership::default());

@@ -7,8 +7,8 @@
 //! 16 u64 log id  24 u64 sequence         32 u64 capacity in bytes, header block included
 //! 60 u32 CRC32C over bytes 0..60
 //! ```
-//! Magic, version and checksum keep their places in all versions, so that a newer format is told apart from
-//! damage.
+//! Magic, version and checksum keep their places in all versions, so that a newer format is told
+//! apart from damage.
 
 use crate::record::SegmentId;
 
@@ -30,8 +30,8 @@ pub(crate) struct SegmentHeader {
     pub(crate) id: SegmentId,
     /// Size of the file in bytes.
     pub(crate) capacity: u64,
-    /// Whether the file was another segment before: what lies behind the last record may be anything then,
-    /// where it is zeros in a fresh file.
+    /// Whether the file was another segment before: what lies behind the last record may be
+    /// anything then, where it is zeros in a fresh file.
     pub(crate) recycled: bool,
 }
 

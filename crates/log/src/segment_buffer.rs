@@ -5,8 +5,9 @@ use std::ops::Deref;
 
 use memmap2::MmapMut;
 
-/// Zero bytes at first. They lie outside the heap, so that they go back to the system at once: an allocator keeps what it
-/// has been given, and nothing else that a small member holds is as large as a segment.
+/// Zero bytes at first. They lie outside the heap, so that they go back to the system at once: an
+/// allocator keeps what it has been given, and nothing else that a small member holds is as large
+/// as a segment.
 #[derive(Debug, Default)]
 pub(crate) struct SegmentBuffer(Option<MmapMut>);
 

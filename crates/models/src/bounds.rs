@@ -24,7 +24,8 @@ pub struct Bounds {
     pub change: &'static [Change],
     /// Reads by read index, each at a node that leads.
     pub reads: u8,
-    /// Whether each node forgets at once what it has applied, so that who is behind needs a snapshot.
+    /// Whether each node forgets at once what it has applied, so that who is behind needs a
+    /// snapshot.
     pub compacts: bool,
     /// Crashes, each with a restart.
     pub crashes: u8,
@@ -37,8 +38,8 @@ pub struct Bounds {
     /// Pre-vote, and promises not to vote (with them, leases).
     pub promises: bool,
     /// Elections that came before, as candidate and voter: of each only the votes between these two
-    /// arrived, and nothing else that was sent ever will. The new leader wrote its no-op and crashed.
-    /// A candidate that is its own voter got no vote at all.
+    /// arrived, and nothing else that was sent ever will. The new leader wrote its no-op and
+    /// crashed. A candidate that is its own voter got no vote at all.
     pub before: &'static [(usize, usize)],
     /// Whether each of these leaders also wrote a proposal before it crashed.
     pub proposals_before: bool,
@@ -61,8 +62,8 @@ pub enum Step {
     Lose,
 }
 
-/// What the network delivers at all. What it never does is lost in every run, which cores must bear: the
-/// states get fewer, and none is added.
+/// What the network delivers at all. What it never does is lost in every run, which cores must
+/// bear: the states get fewer, and none is added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Traffic {
     /// Everything.
@@ -71,8 +72,8 @@ pub enum Traffic {
     NoCommits,
     /// All but heartbeats and their answers.
     NoHeartbeats,
-    /// Only what elects leaders, and replicates and acknowledges entries: no heartbeats, and no word about
-    /// commits but that in appends.
+    /// Only what elects leaders, and replicates and acknowledges entries: no heartbeats, and no
+    /// word about commits but that in appends.
     Essential,
 }
 
@@ -92,7 +93,8 @@ fn is_heartbeat(body: &Body) -> bool {
 }
 
 impl Bounds {
-    /// Three nodes, of which two may campaign once each, in the same ballot or one after the other; nothing else happens.
+    /// Three nodes, of which two may campaign once each, in the same ballot or one after the other;
+    /// nothing else happens.
     pub const TWO_ELECTIONS: Self = Self {
         ticks: [1, 1, 0],
         all_ticks: 2,

@@ -160,9 +160,10 @@ impl Ghost {
         Some((entry.index, command.expect("a configuration").membership))
     }
 
-    /// Whether a quorum has each committed entry on its disk, in the log or applied; of the membership
-    /// that was committed last. What came before that is part of the same logs; what comes after a joint one
-    /// may be committed by its successor, which stands in the leader's log by then.
+    /// Whether a quorum has each committed entry on its disk, in the log or applied; of the
+    /// membership that was committed last. What came before that is part of the same logs; what
+    /// comes after a joint one may be committed by its successor, which stands in the leader's log
+    /// by then.
     pub(crate) fn is_durable<C: Core>(&self, nodes: &[&Node<C>], first: &Membership) -> bool {
         let latest = self.membership_at(Index::MAX);
         let (since, membership) = latest

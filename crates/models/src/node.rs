@@ -14,8 +14,8 @@ use synod_types::{Ballot, Index, Tick, WriteSeq};
 
 /// A core that can be modelled.
 pub trait Core: Consensus + Clone + Eq + Hash + Debug + Send + Sync + 'static {
-    /// Whether a leader has every committed entry in its log from the start, and entries keep their ballot
-    /// (Raft §5.4.3). Multi-Paxos collects them in phase 1.
+    /// Whether a leader has every committed entry in its log from the start, and entries keep their
+    /// ballot (Raft §5.4.3). Multi-Paxos collects them in phase 1.
     const LEADER_COMPLETENESS: bool;
 
     /// Starts it.
@@ -82,7 +82,8 @@ pub(crate) struct Node<C> {
     pending: VecDeque<Batch>,
     /// Messages that wait for them.
     waiting: VecDeque<(WriteSeq, Message)>,
-    /// What the state machine stands at. It is durable when the log forgets it, and when it was installed.
+    /// What the state machine stands at. It is durable when the log forgets it, and when it was
+    /// installed.
     applied: SnapshotMeta,
     /// A snapshot on its way from a peer.
     installing: Option<SnapshotMeta>,
@@ -220,7 +221,8 @@ impl<C: Core> Node<C> {
         !self.pending.is_empty()
     }
 
-    /// In how many places a crash can tear the oldest batch: after none of its writes, after one, ...
+    /// In how many places a crash can tear the oldest batch: after none of its writes, after one,
+    /// ...
     pub(crate) fn tears(&self) -> usize {
         self.pending
             .front()
@@ -319,7 +321,8 @@ impl<C: Core> Node<C> {
         }
     }
 
-    /// Forgets what was applied, once no write of it is under way. False where there is nothing to forget.
+    /// Forgets what was applied, once no write of it is under way. False where there is nothing to
+    /// forget.
     fn compact(&mut self) -> bool {
         let last = self.applied.last.index;
         if self.has_pending() || last <= self.disk.start.last.index {

@@ -6,8 +6,8 @@ use synod_consensus_core::{Change, MultiPaxos};
 use synod_models::{Bounds, CoreModel, Disks, Report, Shell, Step, Traffic};
 use synod_types::NodeId;
 
-/// Two proposers with a ballot each, three acceptors. A new leader proposes a no-op, so that there is a slot
-/// to agree on even without a proposal.
+/// Two proposers with a ballot each, three acceptors. A new leader proposes a no-op, so that there
+/// is a slot to agree on even without a proposal.
 const TWO_BALLOTS: Bounds = Bounds::TWO_ELECTIONS;
 
 const ONE_BALLOT: Bounds = Bounds {
@@ -28,7 +28,8 @@ const ALL_KNOW: &[Step] = &[
     Step::Lose,
 ];
 
-/// So does it here, and the second has its first entry; what was sent to the third may still arrive.
+/// So does it here, and the second has its first entry; what was sent to the third may still
+/// arrive.
 const ONE_BEHIND: &[Step] = &[Step::Tick(0), Step::Settle(&[0, 1])];
 
 /// Two nodes have added the third, which hasn't heard of it.
@@ -95,14 +96,15 @@ fn a_proposal_with_word_of_commits() {
     holds(bounds, &[NO_SECOND_LEADER, NO_CRASH]);
 }
 
-/// The synod: one slot that two ballots compete for, in every order of prepare, promise, accept and accepted.
+/// The synod: one slot that two ballots compete for, in every order of prepare, promise, accept and
+/// accepted.
 #[test]
 fn single_decree() {
     holds(TWO_BALLOTS, &[NO_PROPOSAL, NO_CRASH]);
 }
 
-/// Two values for one slot: two leaders have each accepted a proposal of their own, alone, and crashed. Two
-/// more ballots find one of them, or both, or none; whichever is chosen stays so.
+/// Two values for one slot: two leaders have each accepted a proposal of their own, alone, and
+/// crashed. Two more ballots find one of them, or both, or none; whichever is chosen stays so.
 #[test]
 fn two_values_for_a_slot() {
     let bounds = Bounds {
@@ -190,7 +192,8 @@ fn voters_leave() {
     holds(bounds, &[NO_PROPOSAL, NO_CRASH]);
 }
 
-/// Nodes forget at once what they have applied: who is behind gets a snapshot, from its leader or with a promise.
+/// Nodes forget at once what they have applied: who is behind gets a snapshot, from its leader or
+/// with a promise.
 #[test]
 fn a_snapshot_for_who_is_behind() {
     let bounds = Bounds {
@@ -203,8 +206,8 @@ fn a_snapshot_for_who_is_behind() {
     holds(bounds, &[NO_CRASH]);
 }
 
-/// A read by read index, at a leader or at its successor. All know the leader's first entry to be committed,
-/// or the states would be beyond what a test can wait for.
+/// A read by read index, at a leader or at its successor. All know the leader's first entry to be
+/// committed, or the states would be beyond what a test can wait for.
 #[test]
 fn reads_of_two_leaders() {
     let bounds = Bounds {

@@ -123,8 +123,9 @@ fn a_crash_between_any_two_writes() {
     holds(bounds, &[NO_SECOND_LEADER]);
 }
 
-/// Raft §5.4.2, figure 8: (a) and (b) have happened, with two logs that differ at their first index. Then (c),
-/// (d), (e) and everything else that two more elections can lead to, one entry in a message.
+/// Raft §5.4.2, figure 8: (a) and (b) have happened, with two logs that differ at their first
+/// index. Then (c), (d), (e) and everything else that two more elections can lead to, one entry in
+/// a message.
 #[test]
 fn figure_8() {
     let bounds = Bounds {
@@ -184,7 +185,8 @@ fn voters_leave() {
     holds(bounds, &[NO_PROPOSAL, NO_CRASH]);
 }
 
-/// Nodes forget at once what they have applied: who is behind gets a snapshot, from either of two leaders.
+/// Nodes forget at once what they have applied: who is behind gets a snapshot, from either of two
+/// leaders.
 #[test]
 fn a_snapshot_for_who_is_behind() {
     let bounds = Bounds {
@@ -196,7 +198,8 @@ fn a_snapshot_for_who_is_behind() {
     holds(bounds, &[NO_CRASH]);
 }
 
-/// A read by read index, at a leader or at its successor, which doesn't know at first what is committed.
+/// A read by read index, at a leader or at its successor, which doesn't know at first what is
+/// committed.
 #[test]
 fn reads_of_two_leaders() {
     let bounds = Bounds {

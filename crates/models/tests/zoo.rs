@@ -1,4 +1,5 @@
-//! The models find the bugs of the zoo that show in three nodes, two ballots and a crash, without clocks.
+//! The models find the bugs of the zoo that show in three nodes, two ballots and a crash, without
+//! clocks.
 
 #![expect(clippy::print_stdout, reason = "a test says what it has found")]
 
@@ -105,7 +106,8 @@ fn raft_votes_before_that_is_durable() {
     finds::<Raft>(Mutant::HelpBeforeDurable, SLOW_AND_A_CRASH, ELECTION);
 }
 
-/// The candidate has votes for a log that it lost. Another leader's entry is committed, and on its way here.
+/// The candidate has votes for a log that it lost. Another leader's entry is committed, and on its
+/// way here.
 #[test]
 fn raft_campaigns_before_that_is_durable() {
     let bounds = Bounds {
@@ -192,8 +194,8 @@ fn paxos_promises_before_that_is_durable() {
     finds::<MultiPaxos>(Mutant::HelpBeforeDurable, bounds, DURABILITY);
 }
 
-/// The two others are a majority without the candidate, so that it leads before its ballot is durable, and
-/// after a crash uses the ballot again, with another value.
+/// The two others are a majority without the candidate, so that it leads before its ballot is
+/// durable, and after a crash uses the ballot again, with another value.
 #[test]
 fn paxos_campaigns_before_that_is_durable() {
     finds::<MultiPaxos>(Mutant::CampaignBeforeDurable, TWO_VALUES_AGAIN, DURABILITY);

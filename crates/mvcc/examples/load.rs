@@ -1,4 +1,5 @@
-//! Loads a store on disk and reads from it: `load [keys] [value bytes] [batch]`. Prints rates, latencies, memory.
+//! Loads a store on disk and reads from it: `load [keys] [value bytes] [batch]`. Prints rates,
+//! latencies, memory.
 
 #![expect(clippy::print_stdout, reason = "its output is for a terminal")]
 

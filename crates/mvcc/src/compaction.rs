@@ -1,8 +1,9 @@
 //! Removes rows that no readable revision needs, in small steps.
 //!
-//! An event at or before the compacted revision means that what it displaced can't be read any more, so the displaced
-//! row goes, and the tombstone of a deletion with it. Both go in one batch: without the tombstone the displaced
-//! record would come back to life. Events at the compacted revision itself stay readable.
+//! An event at or before the compacted revision means that what it displaced can't be read any
+//! more, so the displaced row goes, and the tombstone of a deletion with it. Both go in one batch:
+//! without the tombstone the displaced record would come back to life. Events at the compacted
+//! revision itself stay readable.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -55,8 +56,9 @@ impl Compactor {
         Self { shared }
     }
 
-    /// Removes about `max_rows` rows, but not many at once; a few more where one revision changed many keys. Waits
-    /// while the engine is busy. Goes on after a restart where it was. One thread at a time.
+    /// Removes about `max_rows` rows, but not many at once; a few more where one revision changed
+    /// many keys. Waits while the engine is busy. Goes on after a restart where it was. One thread
+    /// at a time.
     ///
     /// # Errors
     /// Of the engine.
@@ -81,7 +83,8 @@ impl Compactor {
         let rows = sweep.batch.len();
         let mut core = self.shared.core.lock();
         if core.state.swept != from.swept || !Arc::ptr_eq(&core.engine, &engine) {
-            // Another thread was faster, or the engine was replaced: its rows are grouped differently.
+            // Another thread was faster, or the engine was replaced: its rows are grouped
+            // differently.
             return Ok(CompactionStep {
                 rows: 0,
                 is_done: false,
@@ -107,7 +110,8 @@ impl Compactor {
         })
     }
 
-    /// Makes all commits so far safe against power loss, as [`MvccStore::persist`](crate::MvccStore::persist).
+    /// Makes all commits so far safe against power loss, as
+    /// [`MvccStore::persist`](crate::MvccStore::persist).
     ///
     /// # Errors
     /// Of the engine.

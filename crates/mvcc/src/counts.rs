@@ -1,7 +1,8 @@
 //! How many keys there are, by bucket: counting a range costs time per bucket, not per key.
 //!
-//! A bucket holds the keys from its fence up to the next one; together they cover everything. Buckets lie in
-//! chunks that are copied on write, so each commit publishes its own counts to readers cheaply.
+//! A bucket holds the keys from its fence up to the next one; together they cover everything.
+//! Buckets lie in chunks that are copied on write, so each commit publishes its own counts to
+//! readers cheaply.
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Bound;
@@ -207,8 +208,8 @@ impl Counts {
         this.slots[first] = Slot { keys, generation };
     }
 
-    /// Splits the bucket that starts with the same key as `bucket` at `fences`: keys from each on, up to the next.
-    /// `rest` is how many stay before the first fence.
+    /// Splits the bucket that starts with the same key as `bucket` at `fences`: keys from each on,
+    /// up to the next. `rest` is how many stay before the first fence.
     pub(crate) fn split(&mut self, bucket: &Bucket, rest: u32, fences: &[(Bytes, u32)]) {
         let (chunk, slot) = self.locate(&bucket.start);
         let generation = self.take_generation();

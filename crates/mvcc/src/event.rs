@@ -26,7 +26,8 @@ pub struct Event {
     pub key: Bytes,
     /// Wire form of the new `mvccpb.KeyValue`; of a deletion: key and revision only.
     pub kv: Bytes,
-    /// Wire form of the displaced `mvccpb.KeyValue`. Nothing for a new key, and where it was compacted away.
+    /// Wire form of the displaced `mvccpb.KeyValue`. Nothing for a new key, and where it was
+    /// compacted away.
     pub prev_kv: Option<Bytes>,
     /// The lease that the key is attached to now.
     pub lease: LeaseId,
@@ -124,7 +125,8 @@ pub struct EventsPage {
 /// An event's price in memory beyond its records, roughly.
 const EVENT_OVERHEAD: usize = 256;
 
-/// The recent past, bounded by revisions and by bytes. Revisions in it follow each other without a gap.
+/// The recent past, bounded by revisions and by bytes. Revisions in it follow each other without a
+/// gap.
 pub(crate) struct Ring {
     recent: Mutex<Recent>,
     max_revisions: usize,
@@ -168,7 +170,8 @@ impl Ring {
         }
     }
 
-    /// The batches of `from..=to` up to `max_bytes`, at least one; nothing if `from` isn't covered any more.
+    /// The batches of `from..=to` up to `max_bytes`, at least one; nothing if `from` isn't covered
+    /// any more.
     pub(crate) fn read(
         &self,
         from: Revision,
@@ -195,7 +198,8 @@ impl Ring {
         Some(found)
     }
 
-    /// By how much the number of keys within `range` grew over `from..=to`; nothing if that isn't covered.
+    /// By how much the number of keys within `range` grew over `from..=to`; nothing if that isn't
+    /// covered.
     pub(crate) fn growth(&self, range: &KeyRange, from: Revision, to: Revision) -> Option<i64> {
         let batches = self.read(from, to, usize::MAX)?;
         let mut growth = 0;

@@ -1,7 +1,8 @@
 //! The whole content as a stream that can be resumed, and back into an empty engine.
 //!
-//! A chunk is a sequence of rows: space, length of the key, length of the value, key, value. A resume token is the
-//! space and the key of the last row. Zeros are no row: no key of the first space is empty.
+//! A chunk is a sequence of rows: space, length of the key, length of the value, key, value. A
+//! resume token is the space and the key of the last row. Zeros are no row: no key of the first
+//! space is empty.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -16,8 +17,9 @@ use crate::{MvccError, View};
 /// Rows that are written at once by an import.
 const IMPORT_BATCH_BYTES: usize = 1 << 20;
 
-/// The rows after `resume_after` (empty: from the start) up to about `max_bytes`, at least one; and where to go on,
-/// or nothing at the end. With the same view the same arguments give the same chunk.
+/// The rows after `resume_after` (empty: from the start) up to about `max_bytes`, at least one; and
+/// where to go on, or nothing at the end. With the same view the same arguments give the same
+/// chunk.
 ///
 /// # Errors
 /// [`MvccError::MalformedImport`] for a token that isn't one, or of the engine.
@@ -132,7 +134,8 @@ fn row(cursor: &mut Cursor) -> Option<(Space, Bytes, Bytes)> {
     Some((space, cursor.take(key)?, cursor.take(value)?))
 }
 
-/// How many bytes at the beginning of `stream` are whole rows. The rest is the beginning of a row, or none.
+/// How many bytes at the beginning of `stream` are whole rows. The rest is the beginning of a row,
+/// or none.
 #[must_use]
 pub fn whole_rows(stream: &[u8]) -> usize {
     let mut rest = stream;

@@ -1,4 +1,5 @@
-//! Checksums by which members compare themselves. They cover what can be read, not how it is stored.
+//! Checksums by which members compare themselves. They cover what can be read, not how it is
+//! stored.
 
 use std::ops::Bound;
 
@@ -40,8 +41,8 @@ impl Hasher {
 }
 
 impl View {
-    /// Checksum of all versions that can be read at `revision` or before; nothing or zero is the current one. Reads the
-    /// whole keyspace.
+    /// Checksum of all versions that can be read at `revision` or before; nothing or zero is the
+    /// current one. Reads the whole keyspace.
     ///
     /// # Errors
     /// [`MvccError::Compacted`], [`MvccError::FutureRevision`], or of the engine.
@@ -53,7 +54,8 @@ impl View {
         let compacted = self.compacted();
         let mut hasher = Hasher(0);
         let mut versions = Versions::new(self.source(), &KeyRange::all());
-        // Of the versions before the compacted revision the newest can still be read, unless it is a deletion.
+        // Of the versions before the compacted revision the newest can still be read, unless it is
+        // a deletion.
         let keep = |at: Revision, record: &Bytes| match (at > revision, at > compacted) {
             (true, _) => Keep::Skip,
             (false, true) => Keep::Take,
@@ -74,7 +76,8 @@ impl View {
         })
     }
 
-    /// Checksum of everything that members have in common: keyspace, leases, members, and the service's own rows.
+    /// Checksum of everything that members have in common: keyspace, leases, members, and the
+    /// service's own rows.
     ///
     /// # Errors
     /// Of the engine.

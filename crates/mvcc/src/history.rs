@@ -1,7 +1,8 @@
 //! Keys of `History` and `LeaseKeys` rows.
 //!
-//! A history key is the user key with each 0 byte followed by 255, then the terminator 0 1, then the inverted
-//! revision: keys keep their order, none is another's prefix, and a key's versions stand newest first.
+//! A history key is the user key with each 0 byte followed by 255, then the terminator 0 1, then
+//! the inverted revision: keys keep their order, none is another's prefix, and a key's versions
+//! stand newest first.
 
 use std::ops::Bound;
 

@@ -11,7 +11,8 @@ use synod_engine::{Batch, Space};
 pub(crate) struct Pending {
     /// The new value; nothing if the row goes.
     pub(crate) value: Option<Bytes>,
-    /// Whether the engine has the row. Kept for `Latest` only, where it decides how the number of keys changes.
+    /// Whether the engine has the row. Kept for `Latest` only, where it decides how the number of
+    /// keys changes.
     pub(crate) existed: bool,
 }
 

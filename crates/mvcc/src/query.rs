@@ -171,7 +171,8 @@ impl Compare {
         self.op.admits(ordering)
     }
 
-    /// Whether it holds where there is no key: a value has nothing to be compared with, the rest is zero.
+    /// Whether it holds where there is no key: a value has nothing to be compared with, the rest is
+    /// zero.
     pub(crate) fn holds_for_nothing(&self) -> bool {
         let ordering = match &self.target {
             CompareTarget::Version(version) => 0.cmp(version),

@@ -180,8 +180,8 @@ impl<'a> Reading<'a> {
         Ok(bytes)
     }
 
-    /// Hands the records that a query is about to `each`, as far as its limit allows. Returns how many rows were
-    /// looked at, and whether the limit ended it.
+    /// Hands the records that a query is about to `each`, as far as its limit allows. Returns how
+    /// many rows were looked at, and whether the limit ended it.
     fn each_selected(
         &self,
         query: &RangeQuery,
@@ -248,7 +248,8 @@ impl<'a> Reading<'a> {
         Ok(Some(count.saturating_add_signed(-growth)))
     }
 
-    /// By how much the keys within `range` grew over `from..=to`, from what is stored about these revisions.
+    /// By how much the keys within `range` grew over `from..=to`, from what is stored about these
+    /// revisions.
     fn stored_growth(
         &self,
         range: &KeyRange,
@@ -319,8 +320,8 @@ impl<'a> Reading<'a> {
             .collect()
     }
 
-    /// Records in key order from the start of `range` until `max_bytes` or `limit` are reached (zero: no limit), for
-    /// a stream; and whether the range was read to its end.
+    /// Records in key order from the start of `range` until `max_bytes` or `limit` are reached
+    /// (zero: no limit), for a stream; and whether the range was read to its end.
     pub(crate) fn chunk(
         &self,
         range: &KeyRange,
@@ -352,8 +353,8 @@ fn scan_direction(query: &RangeQuery, time: Time) -> Direction {
     }
 }
 
-/// After how many records a scan can stop; zero: it can't. Without an order the limit counts in key order even if a
-/// target is given: as etcd does, one more is fetched, then sorted, then cut.
+/// After how many records a scan can stop; zero: it can't. Without an order the limit counts in key
+/// order even if a target is given: as etcd does, one more is fetched, then sorted, then cut.
 fn pushed_limit(query: &RangeQuery, direction: Direction) -> usize {
     if query.limit == 0 || query.has_filters() {
         return 0;
@@ -436,7 +437,8 @@ impl Reading<'_> {
         }
     }
 
-    /// The record of `key` that was written at `revision` and displaced later, if it is still stored.
+    /// The record of `key` that was written at `revision` and displaced later, if it is still
+    /// stored.
     pub(crate) fn displaced(
         &self,
         key: &[u8],

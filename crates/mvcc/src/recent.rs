@@ -1,5 +1,5 @@
-//! The newest records of keys that were written lately: an overwrite needs the record that it displaces, and looking
-//! that up in the engine is the larger part of its cost.
+//! The newest records of keys that were written lately: an overwrite needs the record that it
+//! displaces, and looking that up in the engine is the larger part of its cost.
 
 use std::collections::HashMap;
 
@@ -8,8 +8,8 @@ use bytes::Bytes;
 /// A record's price in memory beyond its bytes, roughly.
 const RECORD_OVERHEAD: usize = 128;
 
-/// Committed records by key, in two generations: when the young one has half of the bytes, the old one goes. A
-/// record in the young generation hides one in the old.
+/// Committed records by key, in two generations: when the young one has half of the bytes, the old
+/// one goes. A record in the young generation hides one in the old.
 pub(crate) struct RecentRecords {
     young: HashMap<Bytes, Bytes>,
     old: HashMap<Bytes, Bytes>,
@@ -36,8 +36,8 @@ impl RecentRecords {
         self.young.get(key).or_else(|| self.old.get(key))
     }
 
-    /// Notes what was committed for a key: a record, or that there is none any more. The key may share the record's
-    /// buffer, but neither should be a slice of something larger.
+    /// Notes what was committed for a key: a record, or that there is none any more. The key may
+    /// share the record's buffer, but neither should be a slice of something larger.
     pub(crate) fn set(&mut self, key: &Bytes, record: Option<&Bytes>) {
         let Some(record) = record else {
             self.old.remove(key);

@@ -1,7 +1,7 @@
 //! Rows of `Revisions`: what each revision changed.
 //!
-//! A row holds consecutive revisions, from the one that is its key on, so that applying many small transactions
-//! at once costs one row. How revisions are grouped is each member's own affair.
+//! A row holds consecutive revisions, from the one that is its key on, so that applying many small
+//! transactions at once costs one row. How revisions are grouped is each member's own affair.
 
 use std::ops::Bound;
 

@@ -20,7 +20,8 @@ const STATE_BYTES: usize = 1 + 8 * 8;
 pub struct Applied {
     /// Position of the last applied entry.
     pub position: LogPosition,
-    /// The replication group's membership as of that entry, in its owner's encoding. Nothing: as before.
+    /// The replication group's membership as of that entry, in its owner's encoding. Nothing: as
+    /// before.
     pub membership: Option<Bytes>,
 }
 

@@ -31,7 +31,8 @@ pub struct MvccConfig {
     pub recent_bytes: usize,
     /// Bytes for the keys of recently counted buckets. 16 MiB.
     pub count_cache_bytes: usize,
-    /// Bytes for the records of keys that were written lately. 16 MiB; mostly shared with the above.
+    /// Bytes for the records of keys that were written lately. 16 MiB; mostly shared with the
+    /// above.
     pub recent_record_bytes: usize,
 }
 
@@ -212,8 +213,8 @@ impl MvccStore {
         WriteTxn::new(self)
     }
 
-    /// Commits all finished transactions together with the position of the last entry among them, and shows them to
-    /// readers. Answers what each revision changed.
+    /// Commits all finished transactions together with the position of the last entry among them,
+    /// and shows them to readers. Answers what each revision changed.
     ///
     /// # Errors
     /// Of the engine. The store accepts nothing more then.
@@ -265,8 +266,8 @@ impl MvccStore {
         Ok(std::mem::take(&mut self.pending.events))
     }
 
-    /// Brings the counts and recent records up to date with the pending changes. Answers the largest new key of each bucket that became
-    /// too large.
+    /// Brings the counts and recent records up to date with the pending changes. Answers the
+    /// largest new key of each bucket that became too large.
     fn count_changes(&mut self) -> Result<Vec<Bytes>, MvccError> {
         let mut grown: Vec<Bytes> = Vec::new();
         for (key, pending) in self.pending.overlay.space(Space::Latest) {
@@ -333,7 +334,8 @@ impl MvccStore {
         Ok(())
     }
 
-    /// Makes all commits so far safe against power loss. Answers the position up to which the log isn't needed.
+    /// Makes all commits so far safe against power loss. Answers the position up to which the log
+    /// isn't needed.
     ///
     /// # Errors
     /// Of the engine.
@@ -341,8 +343,9 @@ impl MvccStore {
         self.reader().compactor().persist()
     }
 
-    /// Continues on another engine, after a snapshot was installed there. Readers follow; pending transactions are
-    /// dropped. Answers the engine that was used before; it stays open while old views of it are.
+    /// Continues on another engine, after a snapshot was installed there. Readers follow; pending
+    /// transactions are dropped. Answers the engine that was used before; it stays open while old
+    /// views of it are.
     ///
     /// # Errors
     /// As [`MvccStore::open`]; nothing is changed then.

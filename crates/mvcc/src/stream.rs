@@ -51,7 +51,8 @@ impl RangeStream {
         })
     }
 
-    /// Whether a query can be streamed: not with an order other than by key, nor with bounds on revisions.
+    /// Whether a query can be streamed: not with an order other than by key, nor with bounds on
+    /// revisions.
     #[must_use]
     pub fn supports(query: &RangeQuery) -> bool {
         let by_key = query.target == crate::SortTarget::Key

@@ -161,7 +161,8 @@ impl<'a> WriteTxn<'a> {
     /// Stores a key. Answers with the displaced record in wire form.
     ///
     /// # Errors
-    /// [`MvccError::KeyLength`], [`MvccError::KeyNotFound`] for `ignore_*` on a missing key, or of the engine.
+    /// [`MvccError::KeyLength`], [`MvccError::KeyNotFound`] for `ignore_*` on a missing key, or of
+    /// the engine.
     pub fn put(&mut self, put: &Put) -> Result<Option<Bytes>, MvccError> {
         if put.key.is_empty() || put.key.len() > MAX_KEY_BYTES {
             return Err(MvccError::KeyLength {
@@ -228,12 +229,12 @@ impl<'a> WriteTxn<'a> {
         Ok(prev_kv)
     }
 
-    /// Deletes the keys within `range`. Where none exists, nothing changes, not even the revision. With `max_prev_bytes`
-    /// their records are returned.
+    /// Deletes the keys within `range`. Where none exists, nothing changes, not even the revision.
+    /// With `max_prev_bytes` their records are returned.
     ///
     /// # Errors
-    /// [`MvccError::ResultTooLarge`] where the records have more than `max_prev_bytes`: drop the transaction then. Or of
-    /// the engine.
+    /// [`MvccError::ResultTooLarge`] where the records have more than `max_prev_bytes`: drop the
+    /// transaction then. Or of the engine.
     pub fn delete_range(
         &mut self,
         range: &KeyRange,
@@ -311,7 +312,8 @@ impl<'a> WriteTxn<'a> {
             .transpose()
     }
 
-    /// Moves a displaced record to the history, unless it is this transaction's own: nobody ever saw that.
+    /// Moves a displaced record to the history, unless it is this transaction's own: nobody ever
+    /// saw that.
     fn displace(&mut self, key: &[u8], displaced: Option<Displaced>) {
         let Some(Displaced { record, fields }) = displaced else {
             return;
@@ -324,7 +326,8 @@ impl<'a> WriteTxn<'a> {
         }
     }
 
-    /// Adds a change; a second one to the same key replaces the first, but displaces what the first displaced.
+    /// Adds a change; a second one to the same key replaces the first, but displaces what the first
+    /// displaced.
     fn note(&mut self, mut change: Pending) -> Result<(), MvccError> {
         let main = self.main();
         let earlier = self.earlier(&change.key);
@@ -434,7 +437,8 @@ impl<'a> WriteTxn<'a> {
         Ok(deleted)
     }
 
-    /// Compacts: nothing before `revision` can be read any more. The rows go later, see [`Compactor`](crate::Compactor).
+    /// Compacts: nothing before `revision` can be read any more. The rows go later, see
+    /// [`Compactor`](crate::Compactor).
     ///
     /// # Errors
     /// [`MvccError::Compacted`] where that is done already, [`MvccError::FutureRevision`].

@@ -123,7 +123,8 @@ pub enum KeyRange {
 }
 
 impl KeyRange {
-    /// From etcd's pair of fields: without `range_end` one key, with `"\0"` everything from `key` on.
+    /// From etcd's pair of fields: without `range_end` one key, with `"\0"` everything from `key`
+    /// on.
     #[must_use]
     pub fn from_wire(key: Bytes, range_end: Bytes) -> Self {
         match &*range_end {

@@ -96,8 +96,8 @@ impl MvccReader {
         self.shared.view.load().revision
     }
 
-    /// Answers a query in chunks of about `chunk_bytes`. The stream stays at the revision at which it started but
-    /// holds no view between chunks, so a compaction can end it.
+    /// Answers a query in chunks of about `chunk_bytes`. The stream stays at the revision at which
+    /// it started but holds no view between chunks, so a compaction can end it.
     ///
     /// # Errors
     /// As [`View::range`].
@@ -136,8 +136,8 @@ impl MvccReader {
     }
 }
 
-/// The keyspace at one revision with its past back to the compacted one. Hold it for seconds, not for hours: it keeps
-/// displaced rows on disk.
+/// The keyspace at one revision with its past back to the compacted one. Hold it for seconds, not
+/// for hours: it keeps displaced rows on disk.
 #[derive(Clone)]
 pub struct View {
     pub(crate) inner: Arc<ViewInner>,
@@ -206,12 +206,14 @@ impl View {
     /// Answers a query.
     ///
     /// # Errors
-    /// [`MvccError::Compacted`], [`MvccError::FutureRevision`], [`MvccError::ResultTooLarge`], or of the engine.
+    /// [`MvccError::Compacted`], [`MvccError::FutureRevision`], [`MvccError::ResultTooLarge`], or
+    /// of the engine.
     pub fn range(&self, query: &RangeQuery) -> Result<RangeResult, MvccError> {
         self.reading().range(query)
     }
 
-    /// Bytes of the records that [`View::range`] gathers to answer a query. Reads them, but keeps none.
+    /// Bytes of the records that [`View::range`] gathers to answer a query. Reads them, but keeps
+    /// none.
     ///
     /// # Errors
     /// As [`View::range`], except [`MvccError::ResultTooLarge`].
@@ -227,9 +229,9 @@ impl View {
         self.reading().compare(compare)
     }
 
-    /// What happened in `from..=to` (to the view's revision at most) to the keys within `filter`, up to about
-    /// `max_bytes`; whole revisions only. Events at the compacted revision itself are still complete except for
-    /// displaced records.
+    /// What happened in `from..=to` (to the view's revision at most) to the keys within `filter`,
+    /// up to about `max_bytes`; whole revisions only. Events at the compacted revision itself are
+    /// still complete except for displaced records.
     ///
     /// # Errors
     /// [`MvccError::Compacted`] where `from` is before the compacted revision, or of the engine.

@@ -16,9 +16,9 @@ pub const ENCODE_BUFFER_BYTES: usize = 512;
 /// How much of a stream's output is gathered before it is handed to HTTP/2.
 const YIELD_BYTES: usize = 32 * 1024;
 
-/// tonic's prost codec, except that a call does not start with two buffers of 8 KiB each (most of our
-/// messages are a few hundred bytes), and that a large message is encoded into one buffer of its size instead of
-/// one that is doubled, and copied, again and again.
+/// tonic's prost codec, except that a call does not start with two buffers of 8 KiB each (most of
+/// our messages are a few hundred bytes), and that a large message is encoded into one buffer of
+/// its size instead of one that is doubled, and copied, again and again.
 #[derive(Debug, Clone, Copy)]
 pub struct Codec<T, U>(PhantomData<(T, U)>);
 

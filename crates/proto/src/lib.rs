@@ -3,10 +3,10 @@
 //!
 //! Two things differ from what prost generates usually, neither of them visible on the wire:
 //! - `bytes` fields are [`bytes::Bytes`], so that keys and values are shared, not copied;
-//! - some message fields are declared as `bytes` and hold an *encoded* message: `RangeResponse.kvs`,
-//!   `PutResponse.prev_kv`, `DeleteRangeResponse.prev_kvs` (each a [`etcd::mvccpb::KeyValue`]) and
-//!   `WatchResponse.events` (each a [`etcd::mvccpb::Event`]). A store that keeps values in wire form
-//!   passes them through as they are.
+//! - some message fields are declared as `bytes` and hold an *encoded* message:
+//!   `RangeResponse.kvs`, `PutResponse.prev_kv`, `DeleteRangeResponse.prev_kvs` (each a
+//!   [`etcd::mvccpb::KeyValue`]) and `WatchResponse.events` (each a [`etcd::mvccpb::Event`]). A
+//!   store that keeps values in wire form passes them through as they are.
 //!
 //! [`FILE_DESCRIPTOR_SET`] describes the services as they really are, for reflection.
 
@@ -19,7 +19,8 @@ pub mod status {
     pub const ERROR_DOMAIN: &str = "synod";
     /// The request certainly was not done: it is safe to make it again.
     pub const NOT_DONE: &str = "NOT_DONE";
-    /// The request may have been done, or may still be: read before repeating what is not idempotent.
+    /// The request may have been done, or may still be: read before repeating what is not
+    /// idempotent.
     pub const OUTCOME_UNKNOWN: &str = "OUTCOME_UNKNOWN";
 }
 

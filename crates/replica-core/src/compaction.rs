@@ -95,8 +95,9 @@ impl Compactor {
         self.flushed.push_back(meta);
     }
 
-    /// Up to where the core shall forget entries, if it is time. `pinned` is where the oldest open view of the state is, which
-    /// a peer that copies it will go on from; it is asked for only then.
+    /// Up to where the core shall forget entries, if it is time. `pinned` is where the oldest open
+    /// view of the state is, which a peer that copies it will go on from; it is asked for only
+    /// then.
     pub fn due(
         &mut self,
         bounds: &Bounds,
@@ -135,8 +136,8 @@ impl Compactor {
         Some(target)
     }
 
-    /// Up to where the log may forget entries: the engine holds them durably, and the core needs none of them for slow
-    /// peers after a restart either.
+    /// Up to where the log may forget entries: the engine holds them durably, and the core needs
+    /// none of them for slow peers after a restart either.
     pub fn releasable(&mut self) -> Option<SnapshotMeta> {
         let mut release = None;
         while self

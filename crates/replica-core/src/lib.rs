@@ -1,12 +1,13 @@
 //! What a replica's driver decides, without I/O.
 //!
-//! It owns the order in which a driver does what the consensus core says, the rounds of reads, which refusals pass by
-//! themselves, and how far log and core are cut. It guarantees nothing alone: it is what `synod-replica` and the
-//! simulation share, so that a rule of the shell that is wrong is wrong in both, and a seed can show it. It never sends,
-//! writes, waits, or asks for the time.
+//! It owns the order in which a driver does what the consensus core says, the rounds of reads,
+//! which refusals pass by themselves, and how far log and core are cut. It guarantees nothing
+//! alone: it is what `synod-replica` and the simulation share, so that a rule of the shell that is
+//! wrong is wrong in both, and a seed can show it. It never sends, writes, waits, or asks for the
+//! time.
 //!
-//! Modules, in reading order: `shell` is the order, `messages` what it needs to know of them; `reads`, `proposals`,
-//! `compaction` and `stall` are decisions that a driver asks for.
+//! Modules, in reading order: `shell` is the order, `messages` what it needs to know of them;
+//! `reads`, `proposals`, `compaction` and `stall` are decisions that a driver asks for.
 
 mod compaction;
 mod messages;

@@ -3,8 +3,8 @@
 use synod_consensus_core::Body;
 use synod_types::RequestId;
 
-/// Whether a follower would get more to apply by it. What a candidate is told of slots is not refused: without a leader the
-/// backlog only shrinks.
+/// Whether a follower would get more to apply by it. What a candidate is told of slots is not
+/// refused: without a leader the backlog only shrinks.
 #[must_use]
 pub fn brings_entries(body: &Body) -> bool {
     match body {

@@ -1,4 +1,5 @@
-//! Reads: those that wait at the same time share a round, several rounds may be under way, lost ones are issued again.
+//! Reads: those that wait at the same time share a round, several rounds may be under way, lost
+//! ones are issued again.
 
 use std::collections::BTreeMap;
 
@@ -71,8 +72,8 @@ impl<R: Reader> Default for ReadRounds<R> {
 }
 
 impl<R: Reader> ReadRounds<R> {
-    /// A new read. It takes part in rounds that begin after it, and in no other: the index of an earlier one may be older
-    /// than what was acknowledged before the read.
+    /// A new read. It takes part in rounds that begin after it, and in no other: the index of an
+    /// earlier one may be older than what was acknowledged before the read.
     pub fn add(&mut self, mode: ReadMode, reader: R) {
         if is_active(Mutant::ReadJoinsOlderRound)
             && let Some(mut round) = self.rounds.last_entry()
@@ -113,7 +114,8 @@ impl<R: Reader> ReadRounds<R> {
             .min()
     }
 
-    /// Starts rounds for what waits; those whom the core refuses for good go to `refused`. Returns how many rounds.
+    /// Starts rounds for what waits; those whom the core refuses for good go to `refused`. Returns
+    /// how many rounds.
     pub fn issue(
         &mut self,
         core: &mut dyn Consensus,
@@ -191,7 +193,7 @@ impl<R: Reader> ReadRounds<R> {
         }
     }
 
-    /// The core has confirmed a round: its readers, none where it was taken for lost.
+    /// The core has confirmed a round. Returns its readers; none if the round was given up as lost.
     pub fn confirmed(&mut self, ctx: ReadContext) -> Vec<R> {
         let round = self.rounds.remove(&ctx.0);
         round.map(|round| round.readers).unwrap_or_default()

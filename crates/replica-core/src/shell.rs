@@ -58,7 +58,8 @@ pub trait Shell {
     /// Role, leader or ballot have changed.
     fn role_changed(&mut self, role: RoleChange);
 
-    /// Reads that may be served at an index, and reads that the core gave up. Mostly both are empty.
+    /// Reads that may be served at an index, and reads that the core gave up. Mostly both are
+    /// empty.
     ///
     /// # Errors
     /// What ends the driver.

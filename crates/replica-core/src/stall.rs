@@ -6,8 +6,8 @@ use synod_types::WriteSeq;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogProgress<T> {
     written: WriteSeq,
-    /// When the log last made progress, or got the first write after it had done all; nothing while it has nothing to
-    /// do.
+    /// When the log last made progress, or got the first write after it had done all; nothing while
+    /// it has nothing to do.
     since: Option<T>,
 }
 

@@ -1,8 +1,9 @@
-//! Proposals a second through 1 or 3 replicas in this process, with real logs and real streams, and without a service
-//! around them: `cargo run --release -p synod-replica --example propose_rate [nodes [proposers [seconds [leader|follower [raft|multi-paxos]]]]]`.
+//! Proposals a second through 1 or 3 replicas in this process, with real logs and real streams, and
+//! without a service around them: `cargo run --release -p synod-replica --example propose_rate
+//! [nodes [proposers [seconds [leader|follower [raft|multi-paxos]]]]]`.
 //!
-//! Every proposer has one proposal of 128 bytes in flight. CPU is that of each group of threads, which shows where the
-//! time goes.
+//! Every proposer has one proposal of 128 bytes in flight. CPU is that of each group of threads,
+//! which shows where the time goes.
 #![allow(
     clippy::print_stdout,
     clippy::unwrap_used,

@@ -1,4 +1,5 @@
-//! The apply thread: owns the state machine, applies what is committed, answers whoever waits for it.
+//! The apply thread: owns the state machine, applies what is committed, answers whoever waits for
+//! it.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -17,8 +18,8 @@ use crate::persist::PersistSignal;
 use crate::shared::Shared;
 use crate::state_machine::{ApplyError, SnapshotSource, StateMachine};
 
-/// Entries in one call of [`StateMachine::apply`], hence in one write of the engine. Bounds how long the first of them
-/// waits for the last.
+/// Entries in one call of [`StateMachine::apply`], hence in one write of the engine. Bounds how
+/// long the first of them waits for the last.
 const MAX_BATCH_ENTRIES: usize = 1_024;
 /// Bytes in one call of [`StateMachine::apply`]; a single larger entry goes alone.
 const MAX_BATCH_BYTES: usize = 4 << 20;
@@ -49,8 +50,9 @@ struct QueueState<S: StateMachine> {
     stop: bool,
 }
 
-/// From the driver to the apply thread. Its bound ([`Limits::max_apply_backlog_entries`](crate::Limits) and bytes) is
-/// enforced where entries come in, not here: the driver must never wait, and what is committed is in memory anyway.
+/// From the driver to the apply thread. Its bound
+/// ([`Limits::max_apply_backlog_entries`](crate::Limits) and bytes) is enforced where entries come
+/// in, not here: the driver must never wait, and what is committed is in memory anyway.
 pub(crate) struct ApplyQueue<S: StateMachine> {
     state: Mutex<QueueState<S>>,
     arrived: Condvar,
@@ -156,7 +158,8 @@ struct Scratch<O> {
 }
 
 impl<S: StateMachine> Applier<S> {
-    /// Runs until the queue is stopped or the state machine fails; then nobody is answered any more.
+    /// Runs until the queue is stopped or the state machine fails; then nobody is answered any
+    /// more.
     pub(crate) fn run(mut self) {
         let mut scratch = Scratch {
             outputs: Vec::new(),

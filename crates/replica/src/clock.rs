@@ -19,13 +19,15 @@ impl TickClock {
         Self { base: clock::now() }
     }
 
-    /// The tick that contains `instant`. Rounded down: a lease counted from it ends early, never late.
+    /// The tick that contains `instant`. Rounded down: a lease counted from it ends early, never
+    /// late.
     pub(crate) fn tick_at(&self, instant: Instant) -> Tick {
         let ticks = instant.saturating_duration_since(self.base).as_micros() / TICK.as_micros();
         Tick::new(u64::try_from(ticks).unwrap_or(u64::MAX))
     }
 
-    /// When `tick` begins; a far tick is a day from the start, which only means a wake-up for nothing.
+    /// When `tick` begins; a far tick is a day from the start, which only means a wake-up for
+    /// nothing.
     pub(crate) fn instant_of(&self, tick: Tick) -> Instant {
         const DAY_TICKS: u64 = 24 * 3600 * 100;
         let ticks = u32::try_from(tick.get().min(DAY_TICKS)).unwrap_or(u32::MAX);

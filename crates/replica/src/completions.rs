@@ -9,7 +9,7 @@ use synod_types::{GroupId, WriteSeq};
 
 use crate::error::Fault;
 
-/// A driver's ear for the log.
+/// What the log calls when writes of a group are durable, or when it has failed.
 pub(crate) trait LogListener: Send + Sync {
     fn persisted(&self, seq: WriteSeq);
     fn failed(&self, fault: Fault);
@@ -21,7 +21,8 @@ struct State {
     failure: Option<Fault>,
 }
 
-/// What the process gives to `Log::open`: routes completions to the groups' replicas, which register when they start.
+/// What the process gives to `Log::open`: routes completions to the groups' replicas, which
+/// register when they start.
 #[derive(Default)]
 pub struct Completions {
     state: RwLock<State>,

@@ -13,14 +13,16 @@ pub struct ReplicaConfig {
     pub cluster: ClusterId,
     /// The group's id, the same on every member.
     pub group: GroupId,
-    /// What the group runs, the same on every member and from its first entry on. Peers of another are refused. Default Raft.
+    /// What the group runs, the same on every member and from its first entry on. Peers of another
+    /// are refused. Default Raft.
     pub algorithm: Algorithm,
-    /// The highest feature level that this node has, for its peers to know. The service says what its levels mean. Default 0.
+    /// The highest feature level that this node has, for its peers to know. The service says what
+    /// its levels mean. Default 0.
     pub feature_level: u32,
     /// The core's settings; `core.id` is this node.
     pub core: CoreConfig,
-    /// The initial members of a new cluster, identical on all of them; `None` on a node that joins an existing
-    /// cluster. Used only where log and state machine are empty.
+    /// The initial members of a new cluster, identical on all of them; `None` on a node that joins
+    /// an existing cluster. Used only where log and state machine are empty.
     pub bootstrap: Option<Membership>,
     /// Queue bounds.
     pub limits: Limits,
@@ -30,7 +32,8 @@ pub struct ReplicaConfig {
     pub snapshots: Snapshots,
     /// Peer streams.
     pub transport: TransportConfig,
-    /// Services of the owner that are served on the peer port beside the peer contract. None by default.
+    /// Services of the owner that are served on the peer port beside the peer contract. None by
+    /// default.
     pub routes: tonic::service::Routes,
 }
 
@@ -72,8 +75,8 @@ pub struct Limits {
     pub log_stall_timeout: Duration,
     /// Reads that wait for a confirmation. Default 65,536.
     pub max_pending_reads: usize,
-    /// Committed entries that wait for the apply thread; beyond it new proposals and peers' entries are refused. Default
-    /// 50,000.
+    /// Committed entries that wait for the apply thread; beyond it new proposals and peers' entries
+    /// are refused. Default 50,000.
     pub max_apply_backlog_entries: usize,
     /// Their bytes. Default 256 MiB.
     pub max_apply_backlog_bytes: usize,
@@ -100,9 +103,11 @@ pub struct Compaction {
     pub max_entries: u64,
     /// Bytes of entries in memory before the oldest are forgotten. Default 64 MiB.
     pub max_bytes: u64,
-    /// Entries kept for slow peers at each cut (fewer when they exceed half of `max_bytes`). Default 5,000.
+    /// Entries kept for slow peers at each cut (fewer when they exceed half of `max_bytes`).
+    /// Default 5,000.
     pub keep_entries: u64,
-    /// The engine is flushed when so many bytes of entries were applied since the last flush. Default 64 MiB.
+    /// The engine is flushed when so many bytes of entries were applied since the last flush.
+    /// Default 64 MiB.
     pub persist_bytes: u64,
     /// The engine is flushed when anything was applied and so much time passed. Default 30 s.
     pub persist_interval: Duration,
@@ -139,7 +144,8 @@ pub struct Snapshots {
     pub max_open: usize,
     /// A view that nobody reads from is closed after this. Default 60 s.
     pub idle_timeout: Duration,
-    /// A broken transfer is resumed so many times in a row without progress before it is given up. Default 8.
+    /// A broken transfer is resumed so many times in a row without progress before it is given up.
+    /// Default 8.
     pub max_attempts: u32,
 }
 
@@ -161,7 +167,8 @@ pub struct TransportConfig {
     pub max_queued_messages: usize,
     /// Bytes queued for one peer; more are dropped. Default 64 MiB.
     pub max_queued_bytes: usize,
-    /// An envelope is closed once it holds so many bytes. Default 1 MiB: what a heartbeat may have to wait behind.
+    /// An envelope is closed once it holds so many bytes. Default 1 MiB: what a heartbeat may have
+    /// to wait behind.
     pub max_envelope_bytes: usize,
     /// The largest envelope that is accepted. Default 64 MiB.
     pub max_receive_bytes: usize,

@@ -27,13 +27,15 @@ pub(crate) enum WireError {
     Membership,
 }
 
-/// The order in which a peer's queue sends: what is small and urgent does not wait behind what is large.
+/// The order in which a peer's queue sends: what is small and urgent does not wait behind what is
+/// large.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Lane {
     /// Elections, heartbeats, acknowledgements, reads.
     Urgent,
-    /// Entries on their way to followers or to the leader. Appends keep their order among themselves, empty ones too:
-    /// an append that overtakes the one before is refused and answered with a round trip.
+    /// Entries on their way to followers or to the leader. Appends keep their order among
+    /// themselves, empty ones too: an append that overtakes the one before is refused and answered
+    /// with a round trip.
     Bulk,
 }
 

@@ -1,7 +1,7 @@
 //! One group's driver: the task that owns the core.
 //!
-//! It takes whatever has gathered in its inbox, steps the core with all of it, and then does what the core says, in the
-//! order of `synod_replica_core::drain`, on which safety rests.
+//! It takes whatever has gathered in its inbox, steps the core with all of it, and then does what
+//! the core says, in the order of `synod_replica_core::drain`, on which safety rests.
 
 mod proposals;
 mod reads;
@@ -40,7 +40,8 @@ use crate::transport::Transport;
 
 /// The shortest sleep: what the runtime's timer can tell apart.
 const MIN_SLEEP: Duration = Duration::from_millis(1);
-/// The longest sleep: readers that wait for the apply thread come without waking the driver, and have deadlines too.
+/// The longest sleep: readers that wait for the apply thread come without waking the driver, and
+/// have deadlines too.
 const MAX_SLEEP: Duration = Duration::from_millis(100);
 /// How old a published status may be while there is work.
 const STATUS_INTERVAL: Duration = Duration::from_millis(50);
@@ -62,7 +63,8 @@ pub(crate) struct Parts<S: StateMachine> {
     pub(crate) compactor: Compactor,
     pub(crate) compaction: Compaction,
     pub(crate) metrics: Metrics,
-    /// Where the numbers of this node's requests begin: random, so that none is used twice (see `RequestId`).
+    /// Where the numbers of this node's requests begin: random, so that none is used twice (see
+    /// `RequestId`).
     pub(crate) first_request: u64,
 }
 
@@ -142,13 +144,14 @@ impl<S: StateMachine> Driver<S> {
         }
     }
 
-    /// Runs until it is told to stop, or something fails. Whoever waits then gets an answer: dropping the driver,
-    /// however it ends, closes everything.
+    /// Runs until it is told to stop, or something fails. Whoever waits then gets an answer:
+    /// dropping the driver, however it ends, closes everything.
     pub(crate) async fn run(mut self) {
         let mut gathered = Gathered::default();
         loop {
             let wake_at = self.wake_at();
-            // Biased: work first; the timer only matters where there is none, since every turn looks at the clock.
+            // Biased: work first; the timer only matters where there is none, since every turn
+            // looks at the clock.
             tokio::select! {
                 biased;
                 () = self.shared.inbox.arrived() => {}
@@ -165,7 +168,8 @@ impl<S: StateMachine> Driver<S> {
                     return;
                 }
             }
-            // The streams share this thread: they send what was queued and bring what came, before the next turn.
+            // The streams share this thread: they send what was queued and bring what came, before
+            // the next turn.
             tokio::task::yield_now().await;
         }
     }
@@ -271,8 +275,9 @@ impl<S: StateMachine> Driver<S> {
             || !self.log.has_room()
     }
 
-    /// A leader whose disk hangs could go on through its followers until its log has no room, and then refuse all
-    /// writes. It hands over to one of them instead, and tries again each timeout while that doesn't help.
+    /// A leader whose disk hangs could go on through its followers until its log has no room, and
+    /// then refuse all writes. It hands over to one of them instead, and tries again each timeout
+    /// while that doesn't help.
     fn leave_if_stalled(&mut self) {
         let Some(limit) = self.now.checked_sub(self.log_stall_timeout) else {
             return;

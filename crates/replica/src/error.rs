@@ -1,4 +1,5 @@
-//! Error families, one per operation. "Certainly not applied" and "outcome unknown" are different variants.
+//! Error families, one per operation. "Certainly not applied" and "outcome unknown" are different
+//! variants.
 
 use synod_consensus_core::Rejected;
 
@@ -15,8 +16,8 @@ pub enum ProposeError {
     /// Too many proposals are waiting here. Certainly not applied: retry after a pause.
     #[error("too many proposals are waiting")]
     TooBusy,
-    /// The payload is larger than [`Limits::max_proposal_bytes`](crate::Limits::max_proposal_bytes). Certainly
-    /// not applied.
+    /// The payload is larger than
+    /// [`Limits::max_proposal_bytes`](crate::Limits::max_proposal_bytes). Certainly not applied.
     #[error("proposal of {bytes} bytes is larger than the limit of {limit}")]
     TooLarge {
         /// The payload's size.
@@ -24,7 +25,8 @@ pub enum ProposeError {
         /// The limit.
         limit: usize,
     },
-    /// The deadline passed after the proposal was handed over. **Outcome unknown**: it may still be applied.
+    /// The deadline passed after the proposal was handed over. **Outcome unknown**: it may still be
+    /// applied.
     #[error("the deadline passed before the proposal was applied; its outcome is unknown")]
     Timeout,
     /// The replica stopped while the proposal was in flight. **Outcome unknown**.

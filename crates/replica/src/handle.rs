@@ -1,4 +1,5 @@
-//! What callers hold: proposals, membership changes, reads, status. Cheap to clone, usable from any thread.
+//! What callers hold: proposals, membership changes, reads, status. Cheap to clone, usable from any
+//! thread.
 
 use std::fmt;
 use std::sync::Arc;
@@ -41,8 +42,8 @@ impl<O: Send + 'static> ReplicaHandle<O> {
         Self { shared }
     }
 
-    /// Replicates `data` and returns what applying it **on this node** returned. On a follower it is
-    /// forwarded to the leader; without a leader it waits for one until `deadline`.
+    /// Replicates `data` and returns what applying it **on this node** returned. On a follower it
+    /// is forwarded to the leader; without a leader it waits for one until `deadline`.
     ///
     /// # Errors
     /// [`ProposeError::is_certain`] tells "certainly not applied" from "outcome unknown".
@@ -72,8 +73,9 @@ impl<O: Send + 'static> ReplicaHandle<O> {
         outcome.await.unwrap_or(Err(ProposeError::Stopped))
     }
 
-    /// Changes the membership: all `changes` in one step. `context` is handed to the state machine with the
-    /// resulting membership. Returns the output of the entry with the new (joint or final) configuration.
+    /// Changes the membership: all `changes` in one step. `context` is handed to the state machine
+    /// with the resulting membership. Returns the output of the entry with the new (joint or final)
+    /// configuration.
     ///
     /// # Errors
     /// As [`propose`](Self::propose).
@@ -103,12 +105,13 @@ impl<O: Send + 'static> ReplicaHandle<O> {
         outcome.await.unwrap_or(Err(ProposeError::Stopped))
     }
 
-    /// Resolves once this node has applied everything that was acknowledged anywhere before the call, so that
-    /// reading the local state afterwards is linearizable. Returns the index that had to be reached.
+    /// Resolves once this node has applied everything that was acknowledged anywhere before the
+    /// call, so that reading the local state afterwards is linearizable. Returns the index that had
+    /// to be reached.
     ///
-    /// `ReadMode::Lease` costs no round trip on a leader that holds a lease, and no thread hop either;
-    /// elsewhere it falls back to a confirmed read. Where this node is the only voter, both modes cost
-    /// nothing. Reads that wait at the same time share one round.
+    /// `ReadMode::Lease` costs no round trip on a leader that holds a lease, and no thread hop
+    /// either; elsewhere it falls back to a confirmed read. Where this node is the only voter, both
+    /// modes cost nothing. Reads that wait at the same time share one round.
     ///
     /// # Errors
     /// Every error is safe to retry.
@@ -155,8 +158,8 @@ impl<O: Send + 'static> ReplicaHandle<O> {
         outcome.await.unwrap_or(Err(ReadError::Stopped))
     }
 
-    /// Hands the leadership to `to`; [`NodeId::NONE`] lets the leader pick the most advanced voter. Resolves when
-    /// this node knows the new leader. Only the leader can do it.
+    /// Hands the leadership to `to`; [`NodeId::NONE`] lets the leader pick the most advanced voter.
+    /// Resolves when this node knows the new leader. Only the leader can do it.
     ///
     /// # Errors
     /// After a timeout the leadership may still move.
@@ -181,7 +184,8 @@ impl<O: Send + 'static> ReplicaHandle<O> {
         self.shared.inbox.campaign();
     }
 
-    /// The core's status as of its last heartbeat or change of role; positions are up to 100 ms old.
+    /// The core's status as of its last heartbeat or change of role; positions are up to 100 ms
+    /// old.
     #[must_use]
     pub fn status(&self) -> Arc<Status> {
         self.shared.published.status()

@@ -12,7 +12,8 @@ use tokio::sync::{Notify, oneshot};
 use crate::error::{Fault, ProposeError, ReadError, TransferError};
 use crate::shared::ReadPermit;
 
-/// Bytes of peer messages that may wait for the driver; more are dropped, which Raft takes for a lossy network.
+/// Bytes of peer messages that may wait for the driver; more are dropped, which Raft takes for a
+/// lossy network.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 64 << 20;
 
 pub(crate) type ProposalReply<O> = oneshot::Sender<Result<O, ProposeError>>;
@@ -90,8 +91,8 @@ pub(crate) enum Event {
     Campaign,
 }
 
-/// Everything that waited. The vectors are handed over whole; the driver returns the emptied ones, so that the
-/// steady state allocates nothing.
+/// Everything that waited. The vectors are handed over whole; the driver returns the emptied ones,
+/// so that the steady state allocates nothing.
 pub(crate) struct Gathered<O> {
     pub(crate) proposals: Vec<ProposalRequest<O>>,
     pub(crate) changes: Vec<ChangeRequest<O>>,
@@ -131,8 +132,8 @@ struct State<O> {
     closed: bool,
 }
 
-/// The driver's queue. Bounded by [`Load`](crate::shared::Load) (proposals and reads), [`MAX_MESSAGE_BYTES`], and by
-/// nature (completions overwrite each other).
+/// The driver's queue. Bounded by [`Load`](crate::shared::Load) (proposals and reads),
+/// [`MAX_MESSAGE_BYTES`], and by nature (completions overwrite each other).
 pub(crate) struct Inbox<O> {
     state: Mutex<State<O>>,
     arrived: Notify,
@@ -173,7 +174,8 @@ impl<O> Inbox<O> {
         })
     }
 
-    /// Hands over messages of a peer; `bytes` is their size. Returns `false` when they were dropped.
+    /// Hands over messages of a peer; `bytes` is their size. Returns `false` when they were
+    /// dropped.
     pub(crate) fn push_messages(&self, messages: Vec<Message>, bytes: usize) -> bool {
         self.push(messages, |gathered, messages| {
             if gathered.message_bytes > MAX_MESSAGE_BYTES {
@@ -190,8 +192,8 @@ impl<O> Inbox<O> {
         self.put(|gathered| gathered.persisted = gathered.persisted.max(Some(seq)));
     }
 
-    /// The apply thread got to `index`. Wakes the driver only where it matters soon: the core learns of ordinary
-    /// progress at its next wake-up.
+    /// The apply thread got to `index`. Wakes the driver only where it matters soon: the core
+    /// learns of ordinary progress at its next wake-up.
     pub(crate) fn applied(&self, index: Index, urgent: bool) {
         let mut state = self.state.lock();
         state.gathered.applied = state.gathered.applied.max(Some(index));

@@ -1,13 +1,15 @@
 //! Drives consensus groups: consensus core x log x peer transport x state machine.
 //!
-//! It owns the driver that steps the core, the thread that applies, the streams between peers, and the transfer of
-//! snapshots. It guarantees: an output is returned only for an entry that a quorum holds durably and that was applied here;
-//! a read resolves only when everything acknowledged before it is applied here; "certainly not applied" and "outcome
-//! unknown" are different errors; each queue is bounded. A failed write to the log, a failed flush or a failed state machine
-//! stop the replica for good ([`Fault`]). It never answers after that, never retries what may have been applied, and never
-//! decides anything that the core should.
+//! It owns the driver that steps the core, the thread that applies, the streams between peers, and
+//! the transfer of snapshots. It guarantees: an output is returned only for an entry that a quorum
+//! holds durably and that was applied here; a read resolves only when everything acknowledged
+//! before it is applied here; "certainly not applied" and "outcome unknown" are different errors;
+//! each queue is bounded. A failed write to the log, a failed flush or a failed state machine stop
+//! the replica for good ([`Fault`]). It never answers after that, never retries what may have been
+//! applied, and never decides anything that the core should.
 //!
-//! A service implements [`StateMachine`], opens the log with a [`Completions`] as its sink, and starts a replica:
+//! A service implements [`StateMachine`], opens the log with a [`Completions`] as its sink, and
+//! starts a replica:
 //!
 //! ```text
 //! let completions = Completions::new();
@@ -25,9 +27,10 @@
 //! replica.stop().await;                                // then log.close()
 //! ```
 //!
-//! Modules, in reading order: `state_machine` is what a service implements and `handle` what it calls; `inbox` gathers for
-//! the `driver`, whose documentation gives the order on which safety rests; `apply` and `persist` are the other two threads;
-//! `transport` and `convert` talk to peers; `snapshot` moves whole states; `recovery` and `replica` start it all.
+//! Modules, in reading order: `state_machine` is what a service implements and `handle` what it
+//! calls; `inbox` gathers for the `driver`, whose documentation gives the order on which safety
+//! rests; `apply` and `persist` are the other two threads; `transport` and `convert` talk to peers;
+//! `snapshot` moves whole states; `recovery` and `replica` start it all.
 
 mod apply;
 mod clock;

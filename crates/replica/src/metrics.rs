@@ -46,7 +46,8 @@ pub(crate) enum Stage {
     Proposed,
     /// Since it was proposed: the log's queue and one sync.
     Persisted,
-    /// Since it was proposed: the round trip to the fastest quorum, or the own disk where that is slower.
+    /// Since it was proposed: the round trip to the fastest quorum, or the own disk where that is
+    /// slower.
     Committed,
     /// Since it was committed: the apply thread's queue and the engine.
     Applied,

@@ -11,7 +11,8 @@ use synod_consensus_core::Change;
 use crate::error::ProposeError;
 use crate::inbox::ProposalReply;
 
-/// What a waiting proposal was, to propose it again where the core says that it certainly wasn't appended.
+/// What a waiting proposal was, to propose it again where the core says that it certainly wasn't
+/// appended.
 pub(crate) struct Waiter<O> {
     pub(crate) reply: ProposalReply<O>,
     pub(crate) deadline: Instant,
@@ -58,8 +59,8 @@ struct State<O> {
     earliest: Option<Instant>,
 }
 
-/// Waiters by the sequence number of their request. Filled by the driver before the proposal goes anywhere, emptied in
-/// bulk by the apply thread. Bounded by the admission of proposals.
+/// Waiters by the sequence number of their request. Filled by the driver before the proposal goes
+/// anywhere, emptied in bulk by the apply thread. Bounded by the admission of proposals.
 pub(crate) struct Pending<O> {
     state: Mutex<State<O>>,
 }

@@ -63,8 +63,8 @@ impl PersistSignal {
     }
 }
 
-/// The persist thread's loop: flushes when [`PersistSignal`] says so, once more at the end, and reports each result. Ends
-/// after a failure, or when it is stopped.
+/// The persist thread's loop: flushes when [`PersistSignal`] says so, once more at the end, and
+/// reports each result. Ends after a failure, or when it is stopped.
 pub(crate) fn run(
     signal: &PersistSignal,
     persister: &Arc<dyn Persister>,

@@ -48,8 +48,8 @@ impl Published {
         }
     }
 
-    /// Must happen before any message or answer that reveals `commit` leaves this node: a lease read that begins after an
-    /// acknowledgement was seen must see that commit.
+    /// Must happen before any message or answer that reveals `commit` leaves this node: a lease
+    /// read that begins after an acknowledgement was seen must see that commit.
     pub(crate) fn set_commit(&self, commit: Index) {
         self.commit.fetch_max(commit.get(), Ordering::SeqCst);
     }
@@ -82,16 +82,18 @@ impl Published {
         });
     }
 
-    /// The index that a linearizable read which begins now must reach, where this node holds a lease.
+    /// The index that a linearizable read which begins now must reach, where this node holds a
+    /// lease.
     pub(crate) fn lease_read(&self, now: Instant) -> Option<Index> {
-        // The commit index is read first: whatever was acknowledged before this call is in it, if this
-        // node was the only possible leader up to `now`, and the lease says so.
+        // The commit index is read first: whatever was acknowledged before this call is in it, if
+        // this node was the only possible leader up to `now`, and the lease says so.
         let commit = self.commit();
         let until = self.lease_until.load(Ordering::SeqCst);
         (self.clock.nanos_at(now) < until).then_some(commit)
     }
 
-    /// As [`lease_read`](Self::lease_read), where that rests on no clock: this node is the only voter.
+    /// As [`lease_read`](Self::lease_read), where that rests on no clock: this node is the only
+    /// voter.
     pub(crate) fn sole_voter_read(&self) -> Option<Index> {
         let commit = self.commit();
         let until = self.lease_until.load(Ordering::SeqCst);

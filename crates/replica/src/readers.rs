@@ -84,7 +84,8 @@ impl Readers {
         }
     }
 
-    /// Answers those whose deadline passed and drops those that gave up; returns when to come again.
+    /// Answers those whose deadline passed and drops those that gave up; returns when to come
+    /// again.
     pub(crate) fn expire(&self, now: Instant) -> Option<Instant> {
         let mut state = self.state.lock();
         let mut late = Vec::new();

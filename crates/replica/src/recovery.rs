@@ -18,7 +18,8 @@ pub enum RecoveryError {
     Log(#[from] LogError),
 }
 
-/// Builds what the core starts from. A new group is recorded in the log first, with its initial members.
+/// Builds what the core starts from. A new group is recorded in the log first, with its initial
+/// members.
 pub(crate) fn restore(
     log: &Log,
     group: GroupId,

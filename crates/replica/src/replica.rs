@@ -1,7 +1,7 @@
 //! Starting and stopping a replica: threads, runtime, and how the parts know each other.
 //!
-//! Threads: `synod-replica-0` runs the driver and all peer streams on one current-thread runtime; `synod-apply` owns the
-//! state machine; `synod-persist` flushes the engine. The log has its own.
+//! Threads: `synod-replica-0` runs the driver and all peer streams on one current-thread runtime;
+//! `synod-apply` owns the state machine; `synod-persist` flushes the engine. The log has its own.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -52,8 +52,8 @@ pub struct Parts {
     pub recovered: Option<GroupState>,
     /// The log's sink.
     pub completions: Arc<Completions>,
-    /// Where peers connect: bound by the service, so that a busy port is its error. `None` on a node that has no peers and
-    /// never will.
+    /// Where peers connect: bound by the service, so that a busy port is its error. `None` on a
+    /// node that has no peers and never will.
     pub listener: Option<Listener>,
     /// Where the peers are.
     pub peers: PeerBook,
@@ -222,9 +222,11 @@ impl<O: Send + 'static> Replica<O> {
         self.server.as_ref().map(Running::local_addr)
     }
 
-    /// Stops: no more answers, streams closed, threads ended, the engine flushed. The log stays open: it is the caller's.
+    /// Stops: no more answers, streams closed, threads ended, the engine flushed. The log stays
+    /// open: it is the caller's.
     ///
-    /// Hand over the leadership first ([`ReplicaHandle::transfer`]): the others wait an election timeout otherwise.
+    /// Hand over the leadership first ([`ReplicaHandle::transfer`]): the others wait an election
+    /// timeout otherwise.
     ///
     /// # Cancel safety
     /// Dropping the future stops without waiting.
@@ -277,9 +279,10 @@ fn begin<S: StateMachine>(
     (machine, persister): (&S, &dyn Persister),
     clock: TickClock,
 ) -> Result<Begun, StartError> {
-    // Entries may be applied before they are in the own log, and the engine's writes are not synced one by one. What
-    // the log lacks the core takes for an installed snapshot, and makes the log begin after it: so it must be
-    // durable first, or a power failure would leave a state that is older than the log.
+    // Entries may be applied before they are in the own log, and the engine's writes are not synced
+    // one by one. What the log lacks the core takes for an installed snapshot, and makes the log
+    // begin after it: so it must be durable first, or a power failure would leave a state that is
+    // older than the log.
     let applied = machine.applied();
     if applied.last.index > Index::ZERO {
         persister.persist()?;

@@ -49,8 +49,9 @@ impl Load {
         self.proposal_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Counts a read in, unless there are too many. The permit stays with the read until it is answered or
-    /// dropped: a caller that gives up doesn't make room while its read is still queued.
+    /// Counts a read in, unless there are too many. The permit stays with the read until it is
+    /// answered or dropped: a caller that gives up doesn't make room while its read is still
+    /// queued.
     pub(crate) fn admit_read(&self, limits: &Limits) -> Result<ReadPermit, ReadError> {
         let permit = ReadPermit(Arc::clone(&self.reads));
         if self.reads.fetch_add(1, Ordering::Relaxed) >= limits.max_pending_reads {

@@ -1,4 +1,5 @@
-//! Snapshots for peers that need entries which are gone: a leader serves chunks of open views, a follower pulls them.
+//! Snapshots for peers that need entries which are gone: a leader serves chunks of open views, a
+//! follower pulls them.
 
 mod fetch;
 mod serve;

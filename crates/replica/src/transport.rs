@@ -1,9 +1,10 @@
 //! Peer streams: one bidirectional gRPC stream a pair of nodes, for all groups of the process.
 //!
-//! The node with the lower id dials, again and again with a jittered back-off, and tries the addresses of the
-//! [`PeerBook`] in turn. Both sides introduce themselves first. What is queued for a peer goes out in one envelope,
-//! urgent messages first. Nothing is kept for a peer without a stream, and a full queue drops: the core takes both
-//! for a lossy network, and is told with `Unreachable`.
+//! The node with the lower id dials, again and again with a jittered back-off, and tries the
+//! addresses of the [`PeerBook`] in turn. Both sides introduce themselves first. What is queued for
+//! a peer goes out in one envelope, urgent messages first. Nothing is kept for a peer without a
+//! stream, and a full queue drops: the core takes both for a lossy network, and is told with
+//! `Unreachable`.
 
 pub(crate) mod book;
 mod dial;
@@ -92,7 +93,8 @@ impl Transport {
         self.identity.cluster
     }
 
-    /// Queues a message for its receiver, or hands it back: it certainly never leaves this node then.
+    /// Queues a message for its receiver, or hands it back: it certainly never leaves this node
+    /// then.
     pub(crate) fn send(&self, group: GroupId, message: Message) -> Option<(Unsent, Message)> {
         let to = message.to;
         let peer = self.peers.lock().get(&to).cloned();

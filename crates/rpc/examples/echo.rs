@@ -4,12 +4,12 @@
 //! A call carries about 150 bytes and is answered at once. The client is the same every time: one
 //! thread, two connections. CPU is that of the server's threads alone.
 //!
-//! On two shared cores, 64 calls outstanding, server CPU a call: ours 5.1 to 5.5 us (0.1 to 0.3 us of
-//! it the metrics), tonic on a current-thread runtime 6.3 to 6.6 us, tonic on two workers 10.6 to
-//! 11.9 us. Ours has no axum router, no boxed body and no date header on a call's way. What is left is
-//! flat: h2's frames and headers, the socket calls, and the allocator (with mimalloc 4.9 instead of
-//! 5.3 us in one comparison). With one call outstanding all of them take 17 us: a lone message's socket
-//! calls and wake-ups.
+//! On two shared cores, 64 calls outstanding, server CPU a call: ours 5.1 to 5.5 us (0.1 to 0.3 us
+//! of it the metrics), tonic on a current-thread runtime 6.3 to 6.6 us, tonic on two workers 10.6
+//! to 11.9 us. Ours has no axum router, no boxed body and no date header on a call's way. What is
+//! left is flat: h2's frames and headers, the socket calls, and the allocator (with mimalloc 4.9
+//! instead of 5.3 us in one comparison). With one call outstanding all of them take 17 us: a lone
+//! message's socket calls and wake-ups.
 #![allow(clippy::print_stdout, reason = "it prints its result")]
 
 use std::{

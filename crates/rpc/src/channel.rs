@@ -10,7 +10,8 @@ use tonic::transport::{Channel, Endpoint};
 pub struct ChannelConfig {
     /// How long a connection may take to be established. Default 2 s.
     pub connect_timeout: Duration,
-    /// How long the peer may be silent before it is pinged, also while nothing is called. Default 10 s.
+    /// How long the peer may be silent before it is pinged, also while nothing is called. Default
+    /// 10 s.
     pub keepalive_interval: Duration,
     /// How long the peer may take to answer a ping before the connection is given up. Default 5 s.
     pub keepalive_timeout: Duration,

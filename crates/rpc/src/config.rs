@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// Limits and timeouts of a [`Server`](crate::Server). The defaults suit a service that many clients
-/// call on long-lived connections.
+/// Limits and timeouts of a [`Server`](crate::Server). The defaults suit a service that many
+/// clients call on long-lived connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerConfig {
     /// Open connections a listener; more are closed at once. 1 or more; default 16,384.
@@ -11,7 +11,8 @@ pub struct ServerConfig {
     /// Calls in flight on one HTTP/2 connection; the client holds further ones back. 1 or more;
     /// default 16,384.
     pub max_concurrent_streams: u32,
-    /// Bytes of one call that a client may send ahead of the reader. 64 KiB to 2 GiB; default 1 MiB.
+    /// Bytes of one call that a client may send ahead of the reader. 64 KiB to 2 GiB; default 1
+    /// MiB.
     pub stream_window_bytes: u32,
     /// Bytes that a client may send ahead on one connection. 64 KiB to 2 GiB; default 8 MiB.
     pub connection_window_bytes: u32,

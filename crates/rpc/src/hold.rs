@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-/// Something that is dropped only when all bytes of a response are written to the socket, or the call is gone: a place in
-/// a budget, say. Put it into the response's extensions. HTTP/2 buffers a message until its receiver reads it, long after
-/// the service has returned.
+/// Something that is dropped only when all bytes of a response are written to the socket, or the
+/// call is gone: a place in a budget, say. Put it into the response's extensions. HTTP/2 buffers a
+/// message until its receiver reads it, long after the service has returned.
 #[derive(Clone)]
 pub struct Hold {
     _what: Arc<dyn Any + Send + Sync>,

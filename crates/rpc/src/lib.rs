@@ -1,16 +1,18 @@
 //! gRPC and HTTP servers and gRPC channels: the only crate that knows tonic's transport.
 //!
-//! A [`Server`] holds gRPC services and HTTP routes. It is started on one or several [`Listener`]s, and
-//! every port speaks gRPC, HTTP/2 and HTTP/1.1 at once. Connections are spread over the current-thread
-//! runtimes of an [`Executor`](synod_runtime::executor::Executor) and stay where they were put, so a
-//! call costs no cross-thread wake-up on its way in and out. A gRPC call passes no generic layer
-//! stack: a service is found by its name, called, and its response body counted on the way out.
+//! A [`Server`] holds gRPC services and HTTP routes. It is started on one or several [`Listener`]s,
+//! and every port speaks gRPC, HTTP/2 and HTTP/1.1 at once. Connections are spread over the
+//! current-thread runtimes of an [`Executor`](synod_runtime::executor::Executor) and stay where
+//! they were put, so a call costs no cross-thread wake-up on its way in and out. A gRPC call passes
+//! no generic layer stack: a service is found by its name, called, and its response body counted on
+//! the way out.
 //!
 //! What it guarantees: a dead or silent peer does not hold a connection for ever, the number of
 //! connections and of calls on one is bounded, and [`Running::drain`] lets calls in flight finish.
 //!
 //! What it never does: limit message sizes by itself. That is
-//! `XServer::new(..).max_decoding_message_size(..)` on the generated service (tonic's default is 4 MiB).
+//! `XServer::new(..).max_decoding_message_size(..)` on the generated service (tonic's default is 4
+//! MiB).
 
 mod channel;
 mod config;

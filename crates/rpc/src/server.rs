@@ -82,8 +82,8 @@ impl Server {
         }
     }
 
-    /// Adds a generated tonic service, for instance `KvServer::new(..)`. The first of two with one name
-    /// wins.
+    /// Adds a generated tonic service, for instance `KvServer::new(..)`. The first of two with one
+    /// name wins.
     #[must_use]
     pub fn add_service<S: GrpcService>(mut self, service: S) -> Self {
         self.services.push((S::NAME, handler(service)));
@@ -97,8 +97,8 @@ impl Server {
         self
     }
 
-    /// Adds services whose types aren't those that tonic generates (wrapped in layers, say). They go
-    /// through axum's router, uncounted, and cost a little more for each call.
+    /// Adds services whose types aren't those that tonic generates (wrapped in layers, say). They
+    /// go through axum's router, uncounted, and cost a little more for each call.
     #[must_use]
     pub fn routes(self, routes: tonic::service::Routes) -> Self {
         // tonic's fallback would collide with the one here; unknown services are answered anyway.

@@ -9,8 +9,8 @@ use synod_runtime::telemetry;
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
-/// The span of a call that comes in, a child of the caller's if it sent a `traceparent`. `None` while
-/// spans aren't exported, so that a call costs nothing then.
+/// The span of a call that comes in, a child of the caller's if it sent a `traceparent`. `None`
+/// while spans aren't exported, so that a call costs nothing then.
 pub(crate) fn server_span<B>(request: &Request<B>) -> Option<Span> {
     if !telemetry::is_exporting() {
         return None;
@@ -31,8 +31,8 @@ pub(crate) fn server_span<B>(request: &Request<B>) -> Option<Span> {
     Some(span)
 }
 
-/// Writes the current span's context into the metadata of an outgoing call. Does nothing while spans
-/// aren't exported.
+/// Writes the current span's context into the metadata of an outgoing call. Does nothing while
+/// spans aren't exported.
 pub fn inject<T>(request: &mut tonic::Request<T>) {
     if !telemetry::is_exporting() {
         return;

@@ -31,7 +31,8 @@ const LONG: Duration = Duration::from_secs(30);
 
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 
-/// `lock` echoes the name, except for the names `wait`, `fail` and `thread`, which do what they say.
+/// `lock` echoes the name, except for the names `wait`, `fail` and `thread`, which do what they
+/// say.
 #[derive(Debug, Clone)]
 struct Echo {
     entered: Arc<Semaphore>,
@@ -275,8 +276,8 @@ async fn drain_answers_calls_in_flight_and_refuses_new_ones() {
     tokio::time::timeout(LONG, closed).await.unwrap();
     assert!(!draining.is_finished());
     assert!(!waiting.is_finished());
-    // Until the client has heard of it, calls are still answered; then they find no server. One that
-    // meets the end of the old connection is cancelled by tonic's client.
+    // Until the client has heard of it, calls are still answered; then they find no server. One
+    // that meets the end of the old connection is cancelled by tonic's client.
     let refused = async {
         loop {
             match client.lock(request("late")).await {

@@ -1,7 +1,7 @@
 //! Monotonic and wall time, and waiting.
 //!
-//! Monotonic time follows tokio's clock: where tokio's time is paused (tests with `test-util`), so is
-//! [`now`]. Nothing but log lines and user-visible dates may depend on [`wall`].
+//! Monotonic time follows tokio's clock: where tokio's time is paused (tests with `test-util`), so
+//! is [`now`]. Nothing but log lines and user-visible dates may depend on [`wall`].
 
 use std::{
     future::Future,

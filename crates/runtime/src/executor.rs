@@ -1,8 +1,8 @@
 //! N current-thread tokio runtimes, each on a named thread of its own.
 //!
-//! Work that stays on one runtime needs no cross-thread wake-ups and no work stealing, which is worth
-//! about a factor of 1.5 to 2 for small unary calls (docs: reference/performance). The price is that
-//! the caller spreads the load: a connection lives where it was put.
+//! Work that stays on one runtime needs no cross-thread wake-ups and no work stealing, which is
+//! worth about a factor of 1.5 to 2 for small unary calls (docs: reference/performance). The price
+//! is that the caller spreads the load: a connection lives where it was put.
 
 use std::{
     future::Future,
@@ -50,8 +50,8 @@ pub enum Stopped {
     },
 }
 
-/// Cheap to clone: a handle to the threads. They stop with [`Executor::stop`], or when the last clone
-/// is dropped (which drops the tasks at once).
+/// Cheap to clone: a handle to the threads. They stop with [`Executor::stop`], or when the last
+/// clone is dropped (which drops the tasks at once).
 #[derive(Debug, Clone)]
 pub struct Executor {
     inner: Arc<Inner>,
@@ -141,8 +141,8 @@ impl Executor {
         self.inner.next.fetch_add(1, Ordering::Relaxed) % self.inner.workers.len()
     }
 
-    /// A handle to runtime `worker % threads()`, for what wants to spawn many tasks there. Such tasks
-    /// aren't waited for by [`Executor::stop`].
+    /// A handle to runtime `worker % threads()`, for what wants to spawn many tasks there. Such
+    /// tasks aren't waited for by [`Executor::stop`].
     #[must_use]
     pub fn handle(&self, worker: usize) -> runtime::Handle {
         self.inner.workers[worker % self.inner.workers.len()]

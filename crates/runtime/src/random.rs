@@ -19,8 +19,8 @@ pub fn seed() -> u64 {
     rand::rngs::OsRng.try_next_u64().unwrap_or_else(|_| u64())
 }
 
-/// A duration drawn uniformly from `[base / 2, base)`: back-off that spreads out clients which failed
-/// at the same moment. Zero stays zero.
+/// A duration drawn uniformly from `[base / 2, base)`: back-off that spreads out clients which
+/// failed at the same moment. Zero stays zero.
 #[must_use]
 pub fn jitter(base: Duration) -> Duration {
     base.mul_f64(rand::rng().random_range(0.5..1.0))

@@ -1,7 +1,8 @@
 //! Logs and traces of the process: one subscriber, installed once.
 //!
 //! Logs go to standard error as text (terminal) or JSON lines (pods). Spans are exported over OTLP
-//! only when an endpoint is configured; otherwise no trace layer exists and spans cost a level check.
+//! only when an endpoint is configured; otherwise no trace layer exists and spans cost a level
+//! check.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},

@@ -1,9 +1,10 @@
 //! Every random decision of a run, drawn from a seed, recorded, and replayed from a record.
 //!
-//! A decision is a number below a bound. Zero is always the harmless answer: no fault, the shortest delay, the usual
-//! setting. So a record in which parts are zeroed or cut off is a run with less going on, which is what shrinking needs
-//! (see [`crate::shrink`]). Decisions about different things come from different streams: taking away a fault does
-//! not change what the network or the clients do.
+//! A decision is a number below a bound. Zero is always the harmless answer: no fault, the shortest
+//! delay, the usual setting. So a record in which parts are zeroed or cut off is a run with less
+//! going on, which is what shrinking needs (see [`crate::shrink`]). Decisions about different
+//! things come from different streams: taking away a fault does not change what the network or the
+//! clients do.
 
 /// What a decision is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,4 +1,5 @@
-//! Clients: they write and read a few keys through any node, try again where that is safe, and remember what they saw.
+//! Clients: they write and read a few keys through any node, try again where that is safe, and
+//! remember what they saw.
 
 use std::collections::BTreeMap;
 

@@ -79,8 +79,8 @@ impl DurableLog {
     }
 }
 
-/// Whether two entries are the same. In Raft that includes the term; in Paxos a value may be chosen again under a higher
-/// ballot.
+/// Whether two entries are the same. In Raft that includes the term; in Paxos a value may be chosen
+/// again under a higher ballot.
 pub(crate) fn same_entry(algorithm: Algorithm, one: &Entry, other: &Entry) -> bool {
     let same_ballot = match algorithm {
         Algorithm::Raft => one.ballot == other.ballot,

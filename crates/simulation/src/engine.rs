@@ -1,7 +1,9 @@
-//! The engine of a simulated node: the real memory engine, and a model of what a crash leaves of it.
+//! The engine of a simulated node: the real memory engine, and a model of what a crash leaves of
+//! it.
 //!
-//! A batch is there as a whole or not at all, and those that are there are the first ones: what an engine with a journal
-//! promises ([`Engine::write`]). The end of the process loses nothing; a power loss may lose what was not flushed.
+//! A batch is there as a whole or not at all, and those that are there are the first ones: what an
+//! engine with a journal promises ([`Engine::write`]). The end of the process loses nothing; a
+//! power loss may lose what was not flushed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

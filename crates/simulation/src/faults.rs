@@ -1,5 +1,6 @@
-//! The fault menu. Each seed has a random subset of what its flavour allows; at random times one of them strikes. All stay
-//! within what a cluster can survive: what is lost for good, is lost on a minority only.
+//! The fault menu. Each seed has a random subset of what its flavour allows; at random times one of
+//! them strikes. All stay within what a cluster can survive: what is lost for good, is lost on a
+//! minority only.
 
 mod clock;
 mod compaction;
@@ -45,7 +46,8 @@ pub(crate) enum FaultKind {
     Transfer,
     /// A node campaigns out of turn.
     Campaign,
-    /// Links become slow, or a node campaigns at every tick for a while, mostly against a leader that is cut off.
+    /// Links become slow, or a node campaigns at every tick for a while, mostly against a leader
+    /// that is cut off.
     Usurp,
     /// The leader is cut off or killed, while links lose and reorder much.
     Behead,

@@ -1,7 +1,8 @@
 //! What must hold after every event, each rule in a file of its own, with its source.
 //!
-//! The simulated shells report what they do, and the rules compare. They know the true time, all disks (those of crashed
-//! nodes too) and everything that was ever committed. A rule that is broken ends the run.
+//! The simulated shells report what they do, and the rules compare. They know the true time, all
+//! disks (those of crashed nodes too) and everything that was ever committed. A rule that is broken
+//! ends the run.
 
 mod ack_durability;
 mod adoption;
@@ -235,13 +236,14 @@ impl Invariants {
         self.nodes.entry(node).or_default()
     }
 
-    /// A node's data is gone for good. What it had counts as if it were there: nobody of its name ever votes again, so no
-    /// quorum without the others that have it is possible.
+    /// A node's data is gone for good. What it had counts as if it were there: nobody of its name
+    /// ever votes again, so no quorum without the others that have it is possible.
     pub(crate) fn wiped(&mut self, node: NodeId) {
         self.leases.gone(node);
     }
 
-    /// A process ended: what it promised by its clock alone is void, since nobody acts on it any more.
+    /// A process ended: what it promised by its clock alone is void, since nobody acts on it any
+    /// more.
     pub(crate) fn stopped(&mut self, node: NodeId) {
         self.leases.gone(node);
     }
@@ -360,7 +362,8 @@ impl Invariants {
         ack_durability::check(&known.disk, message)
     }
 
-    /// A message reaches a core, which won't help anybody else before `promise` if it is of a leader that it takes for one.
+    /// A message reaches a core, which won't help anybody else before `promise` if it is of a
+    /// leader that it takes for one.
     pub(crate) fn on_received(&mut self, node: NodeId, promise: Tick, message: &Message) {
         let known = self.nodes.entry(node).or_default();
         known.acks.received(message);
@@ -368,7 +371,8 @@ impl Invariants {
         self.promises.received(node, ballot, promise, message);
     }
 
-    /// A candidate's request reached a core, which was in the first ballot and now is in the second.
+    /// A candidate's request reached a core, which was in the first ballot and now is in the
+    /// second.
     pub(crate) fn on_asked(
         &self,
         node: NodeId,

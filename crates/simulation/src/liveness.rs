@@ -1,5 +1,5 @@
-//! After the storm: faults end except for some that stay, on a minority; then the rest must have a leader and commit. At
-//! last everything is healed, and all members must have the same state.
+//! After the storm: faults end except for some that stay, on a minority; then the rest must have a
+//! leader and commit. At last everything is healed, and all members must have the same state.
 
 use synod_consensus_core::Role;
 use synod_types::NodeId;
@@ -55,7 +55,8 @@ impl World {
                 Ailment::Partial,
             ];
             let ailment = self.env.choices.one_of(Stream::Fault, all);
-            // Without pre-vote a node that hears nobody deposes every leader that hears it (Raft thesis §9.6).
+            // Without pre-vote a node that hears nobody deposes every leader that hears it (Raft
+            // thesis §9.6).
             let disturbs = matches!(ailment, Ailment::Isolated | Ailment::Partial);
             if disturbs && !self.env.plan.pre_vote {
                 Ailment::Down
@@ -163,7 +164,8 @@ impl World {
                 .iter()
                 .any(|op| world.env.checks.once.has_happened(*op))
         })?;
-        // A change that was asked for before may have made the ailing ones a part of every quorum since.
+        // A change that was asked for before may have made the ailing ones a part of every quorum
+        // since.
         LIVENESS.ensure(done || !self.survives_without(ailing), || {
             format!(
                 "no commit within {ELECTIONS_TO_COMMIT} election timeouts: {}",

@@ -237,7 +237,8 @@ fn value_of(record: &[u8]) -> Result<Value, MachineError> {
     Ok(value.map_or(0, u64::from_be_bytes))
 }
 
-/// The digest after an entry. Not of the ballot: in Paxos a value may be chosen again under a higher one.
+/// The digest after an entry. Not of the ballot: in Paxos a value may be chosen again under a
+/// higher one.
 pub(crate) fn digest_after(before: u64, entry: &Entry, applied: Applied) -> u64 {
     let mut digest = mix(before ^ entry.index.get());
     digest = mix(digest ^ entry.id.seq ^ entry.id.node.get().rotate_left(32));

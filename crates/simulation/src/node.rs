@@ -1,9 +1,9 @@
 //! One node: what survives a crash, and the process that a crash ends.
 //!
-//! The process is the shell of `synod-replica` in one thread: the same parts (driver, log thread, apply thread, flushing,
-//! snapshot transfer), but each part's work is an event of the simulation. What its driver decides is the same code,
-//! `synod-replica-core`. The driver's turn is in `turn`, what it does in `hands`, the log thread in `log_thread`, the apply
-//! thread in `applier`.
+//! The process is the shell of `synod-replica` in one thread: the same parts (driver, log thread,
+//! apply thread, flushing, snapshot transfer), but each part's work is an event of the simulation.
+//! What its driver decides is the same code, `synod-replica-core`. The driver's turn is in `turn`,
+//! what it does in `hands`, the log thread in `log_thread`, the apply thread in `applier`.
 
 mod applier;
 mod compactor;
@@ -135,7 +135,8 @@ impl Node {
         matches!(self.state, NodeState::Running(_))
     }
 
-    /// Whether the process that an event is for may act on it now. An event for a paused one waits with it.
+    /// Whether the process that an event is for may act on it now. An event for a paused one waits
+    /// with it.
     pub(crate) fn admit(&mut self, epoch: u64, event: Event) -> Option<Event> {
         if epoch != self.epoch {
             return None;

@@ -116,7 +116,8 @@ counts! {
     refused_logs,
     /// Nodes that lost their disk and came back as new ones.
     replacements,
-    /// Clusters that lost a member for good and then changed to members of whom it is half: nothing can save those.
+    /// Clusters that lost a member for good and then changed to members of whom it is half: nothing
+    /// can save those.
     wedged,
 }
 

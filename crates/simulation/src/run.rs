@@ -25,11 +25,13 @@ pub struct Options<'a> {
     pub algorithm: Algorithm,
     /// The kind of run.
     pub flavour: Flavour,
-    /// Where all decisions come from. The cores' own seeds come from here even when decisions are replayed.
+    /// Where all decisions come from. The cores' own seeds come from here even when decisions are
+    /// replayed.
     pub seed: u64,
     /// Whether to keep a trace.
     pub trace: Option<TraceFormat>,
-    /// Breaks the rule `canary` on purpose once so many entries are committed: to try out what becomes of a failure.
+    /// Breaks the rule `canary` on purpose once so many entries are committed: to try out what
+    /// becomes of a failure.
     pub canary: Option<u64>,
     /// Whether to keep the decisions.
     pub record: bool,

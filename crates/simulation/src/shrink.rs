@@ -1,7 +1,8 @@
-//! Making a failing run smaller: fewer decisions that are not the harmless one, and the same rule broken.
+//! Making a failing run smaller: fewer decisions that are not the harmless one, and the same rule
+//! broken.
 //!
-//! First whole streams are taken away, then the ends of streams, then parts of them, from large to small. Every candidate
-//! is a run of its own, so the effort is bounded by a number of runs.
+//! First whole streams are taken away, then the ends of streams, then parts of them, from large to
+//! small. Every candidate is a run of its own, so the effort is bounded by a number of runs.
 
 use crate::choices::{Record, Stream};
 use crate::report::Failure;

@@ -77,8 +77,8 @@ impl<E> Queue<E> {
     }
 }
 
-/// A node's monotonic clock: it starts anywhere and runs a little fast or slow. It goes on while the process is paused,
-/// which is how it jumps for the process.
+/// A node's monotonic clock: it starts anywhere and runs a little fast or slow. It goes on while
+/// the process is paused, which is how it jumps for the process.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
     base_true: Time,

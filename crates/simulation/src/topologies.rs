@@ -1,8 +1,8 @@
 //! Named cuts, and how long each algorithm takes to have a working leader again.
 //!
-//! No other faults: a group of production timing (election timeout 100 ticks of 10 ms, heartbeats every 10) elects a
-//! leader and works for a while; then links are cut around that leader, and the ticks count until something that was
-//! asked for after the cut is committed.
+//! No other faults: a group of production timing (election timeout 100 ticks of 10 ms, heartbeats
+//! every 10) elects a leader and works for a while; then links are cut around that leader, and the
+//! ticks count until something that was asked for after the cut is committed.
 
 use std::fmt;
 
@@ -23,24 +23,24 @@ use crate::world::World;
 /// A way in which links are cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Topology {
-    /// Three nodes; the leader and one follower don't reach each other, the third reaches both (Cloudflare, 2020-11-02:
-    /// "A Byzantine failure in the real world").
+    /// Three nodes; the leader and one follower don't reach each other, the third reaches both
+    /// (Cloudflare, 2020-11-02: "A Byzantine failure in the real world").
     PartialPartition,
     /// Five nodes in a row, the leader at its end: only the middle one reaches a majority.
     Chain,
-    /// Five nodes; the leader is gone, the others reach only one, and that one missed the last entries (Ng et al.,
-    /// Omni-Paxos, EuroSys 2023, §2: the constrained election scenario).
+    /// Five nodes; the leader is gone, the others reach only one, and that one missed the last
+    /// entries (Ng et al., Omni-Paxos, EuroSys 2023, §2: the constrained election scenario).
     StaleHub,
-    /// Five nodes; the leader reaches one only, and that one belongs to the majority that could elect another leader:
-    /// its promise to the old leader must end.
+    /// Five nodes; the leader reaches one only, and that one belongs to the majority that could
+    /// elect another leader: its promise to the old leader must end.
     LeaseBridge,
     /// Three nodes; the leader can send to all and hears nobody.
     DeafLeader,
     /// Five nodes; the leader is alone.
     LostLeader,
-    /// Five nodes; two are alone, and of the others only one reaches a majority. It leads no more, and one of those that it
-    /// needs is in a later ballot, in which it was not elected, and misses the last entries: who is refused must hear of
-    /// the ballot (Raft thesis §9.6).
+    /// Five nodes; two are alone, and of the others only one reaches a majority. It leads no more,
+    /// and one of those that it needs is in a later ballot, in which it was not elected, and misses
+    /// the last entries: who is refused must hear of the ballot (Raft thesis §9.6).
     EarlierHub,
 }
 
@@ -160,8 +160,8 @@ impl World {
         })
     }
 
-    /// A candidate is cut off before anybody hears of its ballot, and misses some entries; then nobody reaches anybody until
-    /// nobody leads.
+    /// A candidate is cut off before anybody hears of its ballot, and misses some entries; then
+    /// nobody reaches anybody until nobody leads.
     fn part_in_a_campaign(&mut self, leader: usize, election: Time) -> Check {
         let candidate = self.other(leader, 1);
         let before = self.ballot_of(leader);
@@ -206,7 +206,8 @@ impl World {
             (Topology::StaleHub, [hub, rest @ ..]) => {
                 rest.iter().map(|spoke| (*hub, *spoke)).collect()
             }
-            // The leader and its friend on one side, two on the other; the friend is cut off by the leader too.
+            // The leader and its friend on one side, two on the other; the friend is cut off by the
+            // leader too.
             (Topology::LeaseBridge, [_friend, bridge, c, d, ..]) => {
                 vec![(leader, *bridge), (*bridge, *c), (*bridge, *d), (*c, *d)]
             }

@@ -11,8 +11,8 @@ use crate::time::Time;
 pub enum TraceFormat {
     /// A line as people read it.
     Text,
-    /// A JSON object a line: `t` (true time in microseconds), `node`, `event`, and what belongs to the event; numbers
-    /// where they are numbers, else strings.
+    /// A JSON object a line: `t` (true time in microseconds), `node`, `event`, and what belongs to
+    /// the event; numbers where they are numbers, else strings.
     Ndjson,
 }
 

@@ -272,8 +272,8 @@ impl World {
         all
     }
 
-    /// Whether a member may be lost for good now: not while another one is, or while a change is under way that nobody
-    /// would have asked for, had they known.
+    /// Whether a member may be lost for good now: not while another one is, or while a change is
+    /// under way that nobody would have asked for, had they known.
     pub(crate) fn may_lose(&self, id: NodeId) -> bool {
         let quiet_since = self.env.change_asked_at + 2 * self.env.plan.patience_us + 800 * MS;
         let asked = self.env.change_asked_at > 0 && self.env.now < quiet_since;
@@ -287,7 +287,8 @@ impl World {
         self.gone.iter().any(|gone| members.contains(*gone)) || self.nodes.iter().any(useless)
     }
 
-    /// Whether every configuration that may be in force has a quorum among the nodes that may come back, without these.
+    /// Whether every configuration that may be in force has a quorum among the nodes that may come
+    /// back, without these.
     pub(crate) fn survives_without(&self, without: &[NodeId]) -> bool {
         let lives = |id: NodeId| {
             let node = self

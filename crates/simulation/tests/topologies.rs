@@ -10,7 +10,8 @@ fn recoveries(algorithm: Algorithm, topology: Topology) -> Vec<Recovery> {
         .collect()
 }
 
-/// Every run has a commit while the cut lasts, within so many ticks, and no more than so many leaders.
+/// Every run has a commit while the cut lasts, within so many ticks, and no more than so many
+/// leaders.
 fn works(algorithm: Algorithm, topology: Topology, ticks: u64, leaders: u64) {
     for recovery in recoveries(algorithm, topology) {
         let took = recovery.ticks.unwrap_or(u64::MAX);

@@ -1,4 +1,5 @@
-//! The bug zoo: each rule that is broken is found, by which invariant, and in how many seeds (docs/bug-zoo.md).
+//! The bug zoo: each rule that is broken is found, by which invariant, and in how many seeds
+//! (docs/bug-zoo.md).
 
 #![cfg(feature = "mutants")]
 #![expect(clippy::print_stdout, reason = "a test that reports what happened")]

@@ -1,8 +1,9 @@
 //! `synod bench`: closed-loop load on any etcd v3 endpoint.
 //!
-//! Every client keeps one request in flight. Latency is measured from the call to its answer and kept in
-//! a histogram; the warm-up is not counted. The load generator speaks plain tonic, without the balancing
-//! layers of a full client, so that on a small machine it takes as little as possible from the servers.
+//! Every client keeps one request in flight. Latency is measured from the call to its answer and
+//! kept in a histogram; the warm-up is not counted. The load generator speaks plain tonic, without
+//! the balancing layers of a full client, so that on a small machine it takes as little as possible
+//! from the servers.
 
 mod lease;
 mod load;
@@ -30,7 +31,8 @@ pub(crate) struct Shape {
     /// Requests in flight
     #[arg(long, global = true, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=10_000))]
     pub(crate) clients: u16,
-    /// Connections that the clients share, spread over the endpoints (0: one for every 8 clients, at least one an endpoint)
+    /// Connections that the clients share, spread over the endpoints (0: one for every 8 clients,
+    /// at least one an endpoint)
     #[arg(long, global = true, default_value_t = 0)]
     pub(crate) connections: u16,
     /// How long to measure, in seconds

@@ -1,4 +1,5 @@
-//! `synod`: the one command. It runs a development cluster, talks to any etcd v3 endpoint, and measures it.
+//! `synod`: the one command. It runs a development cluster, talks to any etcd v3 endpoint, and
+//! measures it.
 
 mod bench;
 mod cli;

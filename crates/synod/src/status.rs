@@ -69,7 +69,8 @@ async fn row(target: &Target, endpoint: &String) -> anyhow::Result<Vec<Value>> {
     ])
 }
 
-/// The consensus algorithm, which etcd's messages have no place for; none where the endpoint does not say, as stock etcd.
+/// The consensus algorithm, which etcd's messages have no place for; none where the endpoint does
+/// not say, as stock etcd.
 async fn engine(target: &Target, endpoint: &str) -> Option<String> {
     let config = ChannelConfig {
         connect_timeout: target.timeout,

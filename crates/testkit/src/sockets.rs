@@ -3,8 +3,9 @@
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 
-/// The process that connected from `from` to `to`, among `candidates`. Both ends count: a local port may be in use
-/// towards several destinations at once, and rows of closed connections have no owner.
+/// The process that connected from `from` to `to`, among `candidates`. Both ends count: a local
+/// port may be in use towards several destinations at once, and rows of closed connections have no
+/// owner.
 pub(crate) fn owner_of(from: SocketAddr, to: SocketAddr, candidates: &[u32]) -> Option<u32> {
     let (local, remote) = (row_address(from)?, row_address(to)?);
     let table = fs::read_to_string("/proc/net/tcp").ok()?;

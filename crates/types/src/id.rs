@@ -43,7 +43,8 @@ macro_rules! id {
 }
 
 id! {
-    /// A cluster: members of different clusters refuse each other. Printed in hexadecimal, as etcd does.
+    /// A cluster: members of different clusters refuse each other. Printed in hexadecimal, as etcd
+    /// does.
     ClusterId
 }
 id! {

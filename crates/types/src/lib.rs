@@ -1,5 +1,5 @@
-//! Identifiers and positions shared by every crate of Synod. No I/O and no dependencies, so that the
-//! deterministic cores can use them.
+//! Identifiers and positions shared by every crate of Synod. No I/O and no dependencies, so that
+//! the deterministic cores can use them.
 //!
 //! Each quantity is a newtype with a private field: an index can't be added to a term by accident.
 

@@ -90,7 +90,8 @@ position! {
     WriteSeq
 }
 
-/// A leadership period. Raft's term is `round` with `node` zero; Multi-Paxos orders by round, then node.
+/// A leadership period. Raft's term is `round` with `node` zero; Multi-Paxos orders by round, then
+/// node.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct Ballot {
     /// Raft's term, Paxos's round.

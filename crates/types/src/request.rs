@@ -4,8 +4,9 @@ use std::fmt;
 
 use crate::NodeId;
 
-/// Names one proposal across the cluster, so that the node where it was made recognises the entry when it
-/// applies it. Unique as long as a node starts its sequence at a fresh random number each time.
+/// Names one proposal across the cluster, so that the node where it was made recognises the entry
+/// when it applies it. Unique as long as a node starts its sequence at a fresh random number each
+/// time.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct RequestId {
     /// The node where the proposal was made; [`NodeId::NONE`] for entries of the core itself.

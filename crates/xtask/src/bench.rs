@@ -1,7 +1,8 @@
-//! `cargo xtask bench`: binaries of the profile `dist`, real peers on the same machine, figures in docs/benchmarks.md.
+//! `cargo xtask bench`: binaries of the profile `dist`, real peers on the same machine, figures in
+//! docs/benchmarks.md.
 //!
-//! The same load generator (`synod bench`) drives stock etcd and ours, with each engine, with the same flags, turn by
-//! turn, so that what the machine does meanwhile touches all.
+//! The same load generator (`synod bench`) drives stock etcd and ours, with each engine, with the
+//! same flags, turn by turn, so that what the machine does meanwhile touches all.
 
 mod comparison;
 mod core;
@@ -22,7 +23,8 @@ use clap::Subcommand;
 /// What `cargo xtask bench` measures.
 #[derive(Subcommand, Debug)]
 pub(crate) enum Bench {
-    /// Stock etcd beside ours with Raft and with Multi-Paxos: throughput, latency, CPU an operation, memory
+    /// Stock etcd beside ours with Raft and with Multi-Paxos: throughput, latency, CPU an
+    /// operation, memory
     Etcd(comparison::Options),
     /// A large data directory with each engine: memory, restart, pauses while it is compacted
     Large(large::Options),
@@ -70,7 +72,8 @@ fn generator() -> Result<PathBuf> {
     Ok(generator)
 }
 
-/// The test kit finds the server by an environment variable, which a process must have from its start.
+/// The test kit finds the server by an environment variable, which a process must have from its
+/// start.
 fn build_and_run_again(root: &Path) -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let build = Command::new(cargo)

@@ -41,8 +41,8 @@ pub(crate) fn test(args: &[String]) -> Result<ExitCode> {
     Ok(code(if status.success() { zoo } else { status }))
 }
 
-/// The rules that the models and the simulation must find broken: a build of its own, since they are behind
-/// a feature.
+/// The rules that the models and the simulation must find broken: a build of its own, since they
+/// are behind a feature.
 fn bug_zoo() -> Result<ExitStatus> {
     cargo()
         .args(["test", "-p", "synod-models", "-p", "synod-simulation"])

@@ -14,7 +14,8 @@ pub(crate) struct Sim {
     /// raft or multi-paxos
     #[arg(long, default_value = "raft")]
     engine: Algorithm,
-    /// Which faults: everything, fixed, churn, leases, disk, partitions, gaps, stragglers, laggards, calm
+    /// Which faults: everything, fixed, churn, leases, disk, partitions, gaps, stragglers,
+    /// laggards, calm
     #[arg(long, default_value = "everything")]
     flavour: Flavour,
     /// The run
@@ -23,10 +24,12 @@ pub(crate) struct Sim {
     /// Print what happens, one line an event
     #[arg(long)]
     trace: Option<Format>,
-    /// Print how long each algorithm takes to have a working leader again after named cuts, for docs/simulation.md
+    /// Print how long each algorithm takes to have a working leader again after named cuts, for
+    /// docs/simulation.md
     #[arg(long)]
     topologies: bool,
-    /// Where the run fails, look for a smaller one that fails in the same way, with at most this many runs
+    /// Where the run fails, look for a smaller one that fails in the same way, with at most this
+    /// many runs
     #[arg(long, value_name = "RUNS")]
     shrink: Option<usize>,
 }

@@ -13,7 +13,8 @@ use crate::differences::CHANGE_AFTER_CHANGE;
 /// How long stock etcd may be silent about a change of members before it counts as dropped.
 const DROPPED_AFTER: Duration = Duration::from_secs(5);
 
-/// Asks for a change of members, and asks stock etcd again if it drops the change; ours must answer.
+/// Asks for a change of members, and asks stock etcd again if it drops the change; ours must
+/// answer.
 async fn change<T>(
     case: &Case,
     call: impl AsyncFn(Client) -> Result<T, Error>,

@@ -1,8 +1,8 @@
 //! Transcripts of `etcdctl` sessions, replayed against a server.
 //!
-//! `$ words` is a command, `< text` its stdin, then follow the lines that it prints; `! text` is the
-//! last line on stderr of a command that fails. `{name}` stands for any text on its first use and
-//! for the same text afterwards, in commands too; `{_}` for any text. `#` begins a comment.
+//! `$ words` is a command, `< text` its stdin, then follow the lines that it prints; `! text` is
+//! the last line on stderr of a command that fails. `{name}` stands for any text on its first use
+//! and for the same text afterwards, in commands too; `{_}` for any text. `#` begins a comment.
 
 use std::collections::HashMap;
 

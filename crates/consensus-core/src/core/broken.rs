@@ -16,7 +16,8 @@ impl<P: Protocol> Core<P> {
         }
     }
 
-    /// The configurations that were committed after `before`, on a node that didn't take them when they came.
+    /// The configurations that were committed after `before`, on a node that didn't take them when
+    /// they came.
     pub(super) fn adopt_committed_configs(&mut self, before: Index) {
         let known = self.configs.current_index();
         let entries = self.log.range(before.next(), self.commit);

@@ -1,5 +1,5 @@
-//! What elections have in common: timeouts, the question before a campaign, and the promise not to help
-//! another candidate (Raft thesis §4.2.3, §6.4.1, §9.6).
+//! What elections have in common: timeouts, the question before a campaign, and the promise not to
+//! help another candidate (Raft thesis §4.2.3, §6.4.1, §9.6).
 
 use std::collections::BTreeMap;
 
@@ -12,8 +12,8 @@ use crate::{Body, EntryKind, Handover, Priority, Rejected, TransferEpoch};
 /// Answers to a campaign.
 pub(super) type Votes = BTreeMap<NodeId, bool>;
 
-/// Who hears from a leader promises it not to help another one for an election timeout. Leases rest on it,
-/// so it holds whatever happens to the ballot meanwhile.
+/// Who hears from a leader promises it not to help another one for an election timeout. Leases rest
+/// on it, so it holds whatever happens to the ballot meanwhile.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Promise {
     /// When it ends.
@@ -70,8 +70,8 @@ impl<P: Protocol> Core<P> {
         P::next_ballot(self.ballot, self.config.id)
     }
 
-    /// Draws the election timeout anew and starts it: once for each campaign, or two nodes that drew the
-    /// same could split the vote for ever.
+    /// Draws the election timeout anew and starts it: once for each campaign, or two nodes that
+    /// drew the same could split the vote for ever.
     pub(super) fn draw_timeout(&mut self) {
         if is_active(Mutant::TimeoutDrawnOnce) && self.election_timeout > 0 {
             self.election_deadline = self.now.plus(self.election_timeout);
@@ -168,7 +168,8 @@ impl<P: Protocol> Core<P> {
         }
     }
 
-    /// A message of the current ballot's leader: follow it, wait for it, and promise it our abstention.
+    /// A message of the current ballot's leader: follow it, wait for it, and promise it our
+    /// abstention.
     pub(super) fn heard_leader(
         &mut self,
         from: NodeId,
@@ -195,8 +196,8 @@ impl<P: Protocol> Core<P> {
         Ok(())
     }
 
-    /// Whether a promise forbids to help a candidate. A leader that hands over says so (`handover`), which
-    /// releases from the promise to it; unless it has taken that back.
+    /// Whether a promise forbids to help a candidate. A leader that hands over says so
+    /// (`handover`), which releases from the promise to it; unless it has taken that back.
     pub(super) fn refuses_to_vote(&self, handover: Option<Handover>) -> bool {
         if !self.config.check_quorum {
             return false;
@@ -224,8 +225,8 @@ impl<P: Protocol> Core<P> {
         })
     }
 
-    /// Answers without changing anything. A refusal bears our ballot: a candidate that is behind catches
-    /// up by it, or nodes with a newer ballot and an older log would refuse it for ever.
+    /// Answers without changing anything. A refusal bears our ballot: a candidate that is behind
+    /// catches up by it, or nodes with a newer ballot and an older log would refuse it for ever.
     pub(super) fn on_pre_vote(&mut self, from: NodeId, ballot: Ballot, last: LogPosition) {
         let may_lead = P::may_lead(self, last) || is_active(Mutant::PreVoteOnLivenessOnly);
         let granted = ballot > self.ballot && may_lead && !self.refuses_to_vote(None);

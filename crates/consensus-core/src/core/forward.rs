@@ -1,7 +1,7 @@
 //! What followers pass on to their leader, and what comes back.
 //!
-//! A proposal is passed on once. Where the core says that it was dropped, no leader ever takes it; else
-//! its fate shows when (and if) its entry is applied.
+//! A proposal is passed on once. Where the core says that it was dropped, no leader ever takes it;
+//! else its fate shows when (and if) its entry is applied.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -22,8 +22,8 @@ pub(super) struct Forwarding {
     unsent_lease: Vec<ReadContext>,
     /// Sent, in order of their deadlines.
     asked: VecDeque<Asked>,
-    /// The last token used; begins at a random number, so that no answer to a question from before a
-    /// restart fits one from after it.
+    /// The last token used; begins at a random number, so that no answer to a question from before
+    /// a restart fits one from after it.
     token: ForwardToken,
 }
 
@@ -50,7 +50,8 @@ impl Seen {
         self.numbers.clear();
     }
 
-    /// Whether a message to the leader of `ballot` was certainly not seen before; from now on it was.
+    /// Whether a message to the leader of `ballot` was certainly not seen before; from now on it
+    /// was.
     fn admit(&mut self, from: NodeId, ballot: Ballot, token: ForwardToken) -> bool {
         if ballot != self.led {
             // From before a restart, or from an earlier time as leader: nobody knows any more.

@@ -1,5 +1,5 @@
-//! What leaders have in common: whom to send what, and what is committed (Raft §5.3; thesis §10.2.1 for the
-//! parallel disk write).
+//! What leaders have in common: whom to send what, and what is committed (Raft §5.3; thesis §10.2.1
+//! for the parallel disk write).
 
 use synod_types::{Ballot, Index, LogPosition, NodeId, Tick};
 
@@ -54,8 +54,8 @@ impl<P: Protocol> Core<P> {
         Ok(())
     }
 
-    /// Sends what the peers can take now. Called once for each Ready, so that many proposals become one
-    /// append, and the commit index rides on it.
+    /// Sends what the peers can take now. Called once for each Ready, so that many proposals become
+    /// one append, and the commit index rides on it.
     pub(super) fn replicate(&mut self) {
         let Part::Leader(leading) = &mut self.part else {
             return;

@@ -37,7 +37,8 @@ pub(super) struct Leading {
     pub(super) resigning: bool,
 }
 
-/// Peers by ascending id. In a vector, since there are few of them, and all are looked at for each Ready.
+/// Peers by ascending id. In a vector, since there are few of them, and all are looked at for each
+/// Ready.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Peers(Vec<(NodeId, Peer)>);
 

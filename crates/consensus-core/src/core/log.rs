@@ -209,8 +209,8 @@ impl Log {
         self.start.index.plus(count as u64).max(from)
     }
 
-    /// The last entry, not past `limit.index`, of a ballot not above `limit.ballot`: two logs can agree at
-    /// most up to there, since ballots never fall along a log.
+    /// The last entry, not past `limit.index`, of a ballot not above `limit.ballot`: two logs can
+    /// agree at most up to there, since ballots never fall along a log.
     pub(super) fn last_at_most(&self, limit: LogPosition) -> LogPosition {
         let count = self
             .slots

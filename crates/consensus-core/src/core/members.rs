@@ -1,8 +1,8 @@
 //! Membership: which configuration is in effect, and changes of it (Raft thesis §4.3).
 //!
-//! In Raft a configuration takes effect when it is appended, committed or not, on leaders and followers alike; a
-//! truncation takes it back. Votes are counted by the candidate's configuration: a voter answers whoever
-//! asks, since it may not have the entry that made it a voter.
+//! In Raft a configuration takes effect when it is appended, committed or not, on leaders and
+//! followers alike; a truncation takes it back. Votes are counted by the candidate's configuration:
+//! a voter answers whoever asks, since it may not have the entry that made it a voter.
 
 use std::collections::VecDeque;
 
@@ -12,8 +12,8 @@ use super::{Core, Leading, Part, Protocol, peer::Peer};
 use crate::mutants::{Mutant, is_active};
 use crate::{Change, ConfigCommand, EntryKind, MemberChange, Membership, PeerMode, Rejected};
 
-/// The configurations in the log, each with its index. The first is the one at or before the log's start;
-/// there is always one.
+/// The configurations in the log, each with its index. The first is the one at or before the log's
+/// start; there is always one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Configs {
     first: (Index, Membership),
@@ -122,8 +122,9 @@ impl Configs {
         }
     }
 
-    /// Whether the commits after `from` up to `to` end with `node` outside, having had it inside. A node
-    /// that reads an old log sees many configurations without it, before it was added: that is no removal.
+    /// Whether the commits after `from` up to `to` end with `node` outside, having had it inside. A
+    /// node that reads an old log sees many configurations without it, before it was added: that is
+    /// no removal.
     pub(super) fn removes(&self, node: NodeId, from: Index, to: Index) -> Option<bool> {
         if self.later.is_empty() {
             return None;

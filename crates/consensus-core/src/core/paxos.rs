@@ -1,9 +1,10 @@
-//! Multi-Paxos (Lamport: "The Part-Time Parliament", 1998; "Paxos Made Simple", 2001), reconfigured as in
-//! "Reconfiguring a state machine" (Lamport, Malkhi, Zhou, 2010) with a window of one around configurations.
+//! Multi-Paxos (Lamport: "The Part-Time Parliament", 1998; "Paxos Made Simple", 2001), reconfigured
+//! as in "Reconfiguring a state machine" (Lamport, Malkhi, Zhou, 2010) with a window of one around
+//! configurations.
 //!
-//! Slots are log indexes. The log of an acceptor is what it has accepted, slot by slot, each with its
-//! ballot; up to `commit` the values are chosen. A leader's log is chosen up to `commit` and of its own
-//! ballot after it.
+//! Slots are log indexes. The log of an acceptor is what it has accepted, slot by slot, each with
+//! its ballot; up to `commit` the values are chosen. A leader's log is chosen up to `commit` and of
+//! its own ballot after it.
 
 mod accept;
 mod lead;
@@ -66,7 +67,8 @@ enum Origin {
 impl Protocol for PaxosRules {
     type Campaign = Phase1;
 
-    /// To find out whether the first configuration in its log was chosen, a node needs the one before.
+    /// To find out whether the first configuration in its log was chosen, a node needs the one
+    /// before.
     const JOINS_BY_SNAPSHOT: bool = true;
 
     fn load(restored: Restored) -> Result<Loaded, ConfigError> {
@@ -150,8 +152,8 @@ impl Protocol for PaxosRules {
         }
     }
 
-    /// A node that has accepted a configuration with a vote for it may be the only voter left that is alive,
-    /// and need to find out that it was chosen.
+    /// A node that has accepted a configuration with a vote for it may be the only voter left that
+    /// is alive, and need to find out that it was chosen.
     fn may_vote(core: &Core<Self>) -> bool {
         let id = core.config.id;
         let accepted = core.log.from(core.commit.next());
@@ -313,9 +315,9 @@ impl Protocol for PaxosRules {
         core.slots_chosen(before);
     }
 
-    /// A configuration is handed out when the slot after it is chosen, too: by then a majority of the new
-    /// voters has durably learned that the configuration is chosen (nothing is proposed in later slots
-    /// before), and the old ones may be switched off.
+    /// A configuration is handed out when the slot after it is chosen, too: by then a majority of
+    /// the new voters has durably learned that the configuration is chosen (nothing is proposed in
+    /// later slots before), and the old ones may be switched off.
     fn settled(core: &Core<Self>) -> Index {
         if core.configs.current_index() == core.commit {
             core.commit.prev()

@@ -26,8 +26,8 @@ pub(super) struct Peer {
     pub(super) matched_at_heartbeat: Index,
     /// When to offer the snapshot again.
     pub(super) offer_at: Tick,
-    /// Set when a configuration without it was appended: it gets the log up to that entry and the news of
-    /// its commit, so that it learns of its removal.
+    /// Set when a configuration without it was appended: it gets the log up to that entry and the
+    /// news of its commit, so that it learns of its removal.
     pub(super) removed_at: Option<Index>,
     /// When to give that up.
     pub(super) forget_at: Option<Tick>,

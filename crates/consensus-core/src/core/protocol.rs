@@ -33,8 +33,8 @@ pub trait Protocol: Sized + Clone + Debug + Default + PartialEq + Eq + Hash + Se
     /// Whether a correct peer may say this.
     fn admits(from: NodeId, ballot: Ballot, body: &Body) -> bool;
 
-    /// Of a message that asks for this node's help to become the leader: who told the candidate to, if
-    /// somebody did.
+    /// Of a message that asks for this node's help to become the leader: who told the candidate to,
+    /// if somebody did.
     fn candidacy(ballot: Ballot, body: &Body) -> Option<Option<Handover>>;
 
     /// Whether this node is a voter, or may be one without knowing it yet.

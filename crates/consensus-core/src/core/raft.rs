@@ -68,8 +68,9 @@ impl Protocol for RaftRules {
         }))
     }
 
-    /// A node whose latest configuration has no vote for it campaigns as long as that isn't committed: it
-    /// may be the only one that has the entry, and nobody with an older log can win (thesis §4.2.2).
+    /// A node whose latest configuration has no vote for it campaigns as long as that isn't
+    /// committed: it may be the only one that has the entry, and nobody with an older log can win
+    /// (thesis §4.2.2).
     fn may_vote(core: &Core<Self>) -> bool {
         let id = core.config.id;
         core.membership().is_voter(id) || core.configs.at(core.commit).is_voter(id)
@@ -249,8 +250,9 @@ impl Core<RaftRules> {
         let Part::Leader(leading) = &mut self.part else {
             return;
         };
-        // The end of a joint configuration follows by itself once its begin is committed. A new leader
-        // that finds one has committed an entry of its own here: its commit index grows by no other way.
+        // The end of a joint configuration follows by itself once its begin is committed. A new
+        // leader that finds one has committed an entry of its own here: its commit index grows by
+        // no other way.
         if self.configs.current_index() > self.commit {
             return;
         }
@@ -268,7 +270,8 @@ impl Core<RaftRules> {
             );
             RaftRules::config_appended(self, command.membership);
         } else if !self.configs.current().voters.contains(&self.config.id) {
-            // A leader that is no longer a voter leads until that is committed (Raft thesis §4.2.2).
+            // A leader that is no longer a voter leads until that is committed (Raft thesis
+            // §4.2.2).
             leading.resigning = true;
         }
     }

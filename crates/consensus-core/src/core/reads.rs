@@ -102,8 +102,8 @@ impl<P: Protocol> Core<P> {
         if self.storage.durable_vote().0 > Ballot::ZERO {
             self.send(from, body);
         } else {
-            // The first ballot of a new group: a node that forgot it would not be silent after a restart, and a lease
-            // may rest on this answer.
+            // The first ballot of a new group: a node that forgot it would not be silent after a
+            // restart, and a lease may rest on this answer.
             self.send_durable(from, body);
         }
         Ok(())
@@ -138,7 +138,8 @@ impl<P: Protocol> Core<P> {
         Ok(())
     }
 
-    /// Settles the rounds that a quorum has answered: they prove that this node led when they were sent.
+    /// Settles the rounds that a quorum has answered: they prove that this node led when they were
+    /// sent.
     fn confirm_rounds(&mut self) {
         let id = self.config.id;
         let Part::Leader(leading) = &mut self.part else {
@@ -178,8 +179,9 @@ impl<P: Protocol> Core<P> {
         let Part::Leader(leading) = &self.part else {
             return None;
         };
-        // While another node is told to campaign the promises don't hold. Outside the voters, a voter's
-        // restart may elect another leader at once. And before an own commit, ours isn't the latest.
+        // While another node is told to campaign the promises don't hold. Outside the voters, a
+        // voter's restart may elect another leader at once. And before an own commit, ours isn't
+        // the latest.
         if !self.config.check_quorum
             || (leading.transfer.is_some() && !is_active(Mutant::LeaseDuringTransfer))
             || !self.membership().voters.contains(&self.config.id)
@@ -246,8 +248,8 @@ impl<P: Protocol> Core<P> {
         Ok(())
     }
 
-    /// Starts a round for the reads that came since the last Ready. A round is the leader's own name for
-    /// them: contexts may repeat, rounds don't.
+    /// Starts a round for the reads that came since the last Ready. A round is the leader's own
+    /// name for them: contexts may repeat, rounds don't.
     pub(super) fn start_read_round(&mut self) {
         let Part::Leader(leading) = &mut self.part else {
             return;

@@ -11,12 +11,14 @@ use crate::{ConfigError, CoreConfig, HardState, Ready, Restored, Role, RoleChang
 impl<P: Protocol> Core<P> {
     /// Starts a core.
     ///
-    /// A group of one elects itself at the first tick. Any other node that has a past neither votes nor
-    /// campaigns for an election timeout: it may have promised a leader not to, and a lease may rest on it.
+    /// A group of one elects itself at the first tick. Any other node that has a past neither votes
+    /// nor campaigns for an election timeout: it may have promised a leader not to, and a lease may
+    /// rest on it.
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] where a setting is out of range, or what was restored is damaged or incomplete.
+    /// [`ConfigError`] where a setting is out of range, or what was restored is damaged or
+    /// incomplete.
     pub fn new(config: CoreConfig, restored: Restored, now: Tick) -> Result<Self, ConfigError> {
         config.validate()?;
         let mut rng = Rng::new(config.seed);

@@ -1,10 +1,10 @@
 //! What the log on disk holds, and what is on its way there.
 //!
-//! Entries in memory are written later, in batches that may be outstanding together. A batch makes its
-//! entries durable only as long as no later write has replaced them: each truncation lowers what the
-//! outstanding batches vouch for. So the completion of an old write of an entry never counts for a newer
-//! write of the same index, even where ballot and index are equal again (the ABA problem of asynchronous
-//! appends).
+//! Entries in memory are written later, in batches that may be outstanding together. A batch makes
+//! its entries durable only as long as no later write has replaced them: each truncation lowers
+//! what the outstanding batches vouch for. So the completion of an old write of an entry never
+//! counts for a newer write of the same index, even where ballot and index are equal again (the ABA
+//! problem of asynchronous appends).
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -161,8 +161,9 @@ impl Storage {
             self.rearrange(log, &mut writes);
         }
         writes.extend(entries.cloned().map(Write::Put));
-        // Last, so that the commit index never points past the entries. A crash in between leaves entries
-        // of a ballot above the hard state's, without a vote in it: `Core::new` takes the entries' ballot.
+        // Last, so that the commit index never points past the entries. A crash in between leaves
+        // entries of a ballot above the hard state's, without a vote in it: `Core::new` takes the
+        // entries' ballot.
         if hard_state != self.written {
             writes.push(Write::HardState(hard_state));
         }
@@ -177,7 +178,8 @@ impl Storage {
         writes
     }
 
-    /// Writes what changes the log before the unwritten entries. Rare: another leader, a gap or a snapshot.
+    /// Writes what changes the log before the unwritten entries. Rare: another leader, a gap or a
+    /// snapshot.
     #[cold]
     fn rearrange(&mut self, log: &Log, writes: &mut Vec<Write>) {
         writes.extend(self.replace.take());

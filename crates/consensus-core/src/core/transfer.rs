@@ -50,8 +50,8 @@ impl<P: Protocol> Core<P> {
         }
     }
 
-    /// Takes proposals again. The other node, if it was told to, may campaign yet: whoever hears the new
-    /// number won't vote for it, and only answers to that number renew the lease.
+    /// Takes proposals again. The other node, if it was told to, may campaign yet: whoever hears
+    /// the new number won't vote for it, and only answers to that number renew the lease.
     pub(super) fn abort_transfer(&mut self) {
         let Part::Leader(leading) = &mut self.part else {
             return;
@@ -69,7 +69,8 @@ impl<P: Protocol> Core<P> {
         self.broadcast_heartbeat();
     }
 
-    /// Leaves the lead to the voter with the longest log, after a change that took this node's vote.
+    /// Leaves the lead to the voter with the longest log, after a change that took this node's
+    /// vote.
     pub(super) fn resign(&mut self) {
         let Part::Leader(leading) = &self.part else {
             return;

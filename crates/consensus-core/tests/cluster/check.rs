@@ -53,7 +53,8 @@ impl Oracle {
         if node.algorithm == Algorithm::MultiPaxos {
             return true;
         }
-        // Leader completeness (Raft §5.4.3): by log matching, the last committed entry stands for all.
+        // Leader completeness (Raft §5.4.3): by log matching, the last committed entry stands for
+        // all.
         assert!(status.last.index >= commit_before, "an incomplete leader");
         if let Some(last) = self.committed.last() {
             assert!(
@@ -110,7 +111,8 @@ impl Oracle {
         }
     }
 
-    /// A ballot has one value for a slot (P2c), and nothing is proposed after a configuration that isn't chosen.
+    /// A ballot has one value for a slot (P2c), and nothing is proposed after a configuration that
+    /// isn't chosen.
     fn on_accept(&mut self, node: &Node, entry: &Entry, is_leader: bool) {
         let now = (Ballot::ZERO, entry.id, entry.data.clone());
         let seen = self

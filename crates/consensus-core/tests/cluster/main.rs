@@ -1,7 +1,9 @@
-//! A cluster of cores in one thread: seeded faults, every invariant after every event, then liveness.
+//! A cluster of cores in one thread: seeded faults, every invariant after every event, then
+//! liveness.
 //!
 //! One seed is one run. To look at a failing one: `SYNOD_ALGORITHM=multi-paxos SYNOD_FLAVOUR=churn
-//! SYNOD_SEED=17 cargo test -p synod-consensus-core --test cluster one_seed -- --nocapture --ignored`.
+//! SYNOD_SEED=17 cargo test -p synod-consensus-core --test cluster one_seed -- --nocapture
+//! --ignored`.
 
 #![expect(
     clippy::unwrap_used,

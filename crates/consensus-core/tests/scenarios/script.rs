@@ -1,5 +1,6 @@
-//! Inputs as text. A ballot is a term, or `round.node` in Multi-Paxos. Positions are `ballot/index`, entries
-//! `ballot/index=data`, where data may be `noop`, a membership in braces, or `word*n` for n bytes.
+//! Inputs as text. A ballot is a term, or `round.node` in Multi-Paxos. Positions are
+//! `ballot/index`, entries `ballot/index=data`, where data may be `noop`, a membership in braces,
+//! or `word*n` for n bytes.
 //!
 //! ```text
 //! ## title             a new scenario

@@ -1,9 +1,10 @@
-//! etcd's command line: which flags there are, what each does here, and how they are split from their values.
+//! etcd's command line: which flags there are, what each does here, and how they are split from
+//! their values.
 
 use super::ConfigError;
 
-/// One flag of the command line; also the environment variable `ETCD_` + its name in upper snake case, `SYNOD_` for a flag
-/// of ours.
+/// One flag of the command line; also the environment variable `ETCD_` + its name in upper snake
+/// case, `SYNOD_` for a flag of ours.
 #[derive(Debug)]
 pub(super) struct Flag {
     pub(super) name: &'static str,
@@ -258,8 +259,8 @@ pub(super) fn split(args: &[String]) -> Result<Vec<Given>, ConfigError> {
                         flag: name.to_owned(),
                     })?
             }
-            // Whether an experimental flag takes a value is not known: the next word is its value unless
-            // it looks like a flag.
+            // Whether an experimental flag takes a value is not known: the next word is its value
+            // unless it looks like a flag.
             (None, None) => rest
                 .next_if(|next| !next.starts_with('-'))
                 .cloned()
@@ -274,7 +275,8 @@ pub(super) fn split(args: &[String]) -> Result<Vec<Given>, ConfigError> {
     Ok(given)
 }
 
-/// What the environment sets: `ETCD_NAME`, `ETCD_DATA_DIR`, ... Empty values count as unset, as in etcd.
+/// What the environment sets: `ETCD_NAME`, `ETCD_DATA_DIR`, ... Empty values count as unset, as in
+/// etcd.
 pub(super) fn from_environment(env: &dyn Fn(&str) -> Option<String>) -> Vec<Given> {
     FLAGS
         .iter()

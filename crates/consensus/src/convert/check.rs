@@ -13,8 +13,8 @@ use synod_proto::etcd::etcdserverpb::{
 
 use crate::error::Error;
 
-/// Levels of transactions inside a transaction. Protobuf decodes at most 100 nested messages: a level
-/// takes two of them, and the log wraps the request in one more.
+/// Levels of transactions inside a transaction. Protobuf decodes at most 100 nested messages: a
+/// level takes two of them, and the log wraps the request in one more.
 const MAX_DEPTH: usize = 16;
 
 /// # Errors
@@ -181,7 +181,8 @@ impl Written {
     }
 }
 
-/// The end of what a delete covers. A range to the end of the keys ("\0") covers nothing here, as in etcd.
+/// The end of what a delete covers. A range to the end of the keys ("\0") covers nothing here, as
+/// in etcd.
 fn end_of(delete: &DeleteRangeRequest) -> Bytes {
     if !delete.range_end.is_empty() {
         return delete.range_end.clone();

@@ -1,5 +1,6 @@
-//! How a follower asks the leader about leases: as a client of the leader's Lease service, at the client URLs that
-//! the leader has published, with a mark in the metadata so that no request is forwarded twice.
+//! How a follower asks the leader about leases: as a client of the leader's Lease service, at the
+//! client URLs that the leader has published, with a mark in the metadata so that no request is
+//! forwarded twice.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -66,7 +67,8 @@ impl LeaderLink {
         }
     }
 
-    /// Renews at the leader; returns the times to live in the order of `ids`, zero for those that are gone.
+    /// Renews at the leader; returns the times to live in the order of `ids`, zero for those that
+    /// are gone.
     pub(crate) async fn renew(
         &self,
         leader: NodeId,

@@ -1,5 +1,6 @@
-//! The task that makes time count: when this node becomes the leader it claims the leases' time by an entry and starts the
-//! clocks, proposes to revoke what ran out and to record what is left, and stops when another node leads.
+//! The task that makes time count: when this node becomes the leader it claims the leases' time by
+//! an entry and starts the clocks, proposes to revoke what ran out and to record what is left, and
+//! stops when another node leads.
 
 use std::time::{Duration, Instant};
 
@@ -47,7 +48,8 @@ pub(crate) async fn keep(shared: &Shared, leases: &Leases, stop: &Shutdown) {
     }
 }
 
-/// Before the leadership is handed over: records what is left of all leases, so that they end in time.
+/// Before the leadership is handed over: records what is left of all leases, so that they end in
+/// time.
 ///
 /// # Errors
 /// Why it could not be recorded; handing over is safe all the same, leases then last longer.
@@ -131,9 +133,9 @@ async fn keep_term(shared: &Shared, leases: &Leases, term: u64) -> NotLeading {
     }
 }
 
-/// Makes this node's findings count, and those of earlier leaders void. The clocks start only after it was applied: whoever
-/// is given time here can't lose it to an entry of before. Resolves once it holds; not at all where a later leader's does,
-/// of which this node hears sooner or later.
+/// Makes this node's findings count, and those of earlier leaders void. The clocks start only after
+/// it was applied: whoever is given time here can't lose it to an entry of before. Resolves once it
+/// holds; not at all where a later leader's does, of which this node hears sooner or later.
 async fn claim(shared: &Shared, term: u64) {
     let member = shared.member.get();
     let command = Command {

@@ -1,7 +1,8 @@
 //! The leader's clockwork: when each lease runs out, and what is to be recorded or revoked.
 //!
-//! Time is a parameter: milliseconds of a monotonic clock. What this says takes effect only once an entry that says
-//! so is applied; until then a lease that ran out is kept here, and can't be renewed.
+//! Time is a parameter: milliseconds of a monotonic clock. What this says takes effect only once an
+//! entry that says so is applied; until then a lease that ran out is kept here, and can't be
+//! renewed.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -95,8 +96,9 @@ impl Lessor {
         self.to_record.remove(&id);
     }
 
-    /// An entry says that this much is left, zero to take the record back. Entries of one leader apply in the order in
-    /// which it proposed them, so that what was on its way before is in the table by now, or never will be.
+    /// An entry says that this much is left, zero to take the record back. Entries of one leader
+    /// apply in the order in which it proposed them, so that what was on its way before is in the
+    /// table by now, or never will be.
     pub(crate) fn recorded(&mut self, id: i64, remaining_s: i64) {
         if let Some(held) = self.held.get_mut(&id) {
             held.recorded_s = remaining_s;
@@ -123,7 +125,8 @@ impl Lessor {
         Renewal::Renewed(ms_to_seconds(held.ttl_ms))
     }
 
-    /// What is left of a lease in whole seconds, a new leader's extension not counted; zero while its revocation is under way.
+    /// What is left of a lease in whole seconds, a new leader's extension not counted; zero while
+    /// its revocation is under way.
     pub(crate) fn remaining_s(&self, now_ms: u64, id: i64) -> Option<i64> {
         let held = self.held.get(&id)?;
         let left_ms = held.deadline_ms.saturating_sub(now_ms);
@@ -163,8 +166,8 @@ impl Lessor {
             .collect()
     }
 
-    /// What to record, as much as one entry takes, with what is left in seconds. Taken: a record that is lost is
-    /// replaced by the next one.
+    /// What to record, as much as one entry takes, with what is left in seconds. Taken: a record
+    /// that is lost is replaced by the next one.
     pub(crate) fn take_records(&mut self, now_ms: u64) -> Vec<(i64, i64)> {
         let mut records = Vec::new();
         while records.len() < self.policy.checkpoint_batch
@@ -180,7 +183,8 @@ impl Lessor {
         records
     }
 
-    /// Wants a record of every lease that has used up a second or more: before leadership is handed over.
+    /// Wants a record of every lease that has used up a second or more: before leadership is handed
+    /// over.
     pub(crate) fn record_all(&mut self, now_ms: u64) {
         for (id, held) in &self.held {
             let known_s = match held.recorded_s {
@@ -303,7 +307,8 @@ mod tests {
                 assert_eq!(lessor.renew(now, 2), Renewal::Renewed(30));
             }
         }
-        // Two fifths of 30 s have passed twice for the first, never for the second; the third ran out first.
+        // Two fifths of 30 s have passed twice for the first, never for the second; the third ran
+        // out first.
         assert_eq!(lessor.take_records(now), [(1, 7)]);
         assert!(lessor.take_records(now).is_empty());
         assert_eq!(lessor.to_revoke(), [3]);

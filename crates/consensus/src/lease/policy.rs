@@ -10,9 +10,11 @@ pub(crate) const MAX_TTL_S: i64 = 9_000_000_000;
 pub(crate) struct LeasePolicy {
     /// What a new leader adds to every lease: the owners could not renew while there was no leader.
     pub(crate) extension: Duration,
-    /// The longest time between two records of what is left of a lease whose owner has been silent for a while.
+    /// The longest time between two records of what is left of a lease whose owner has been silent
+    /// for a while.
     pub(crate) checkpoint_interval: Duration,
-    /// The shortest silence before the first record, and the shortest time between two: short leases are recorded too.
+    /// The shortest silence before the first record, and the shortest time between two: short
+    /// leases are recorded too.
     pub(crate) checkpoint_floor: Duration,
     /// The longest silence before the first record.
     pub(crate) checkpoint_patience: Duration,
@@ -35,8 +37,8 @@ impl LeasePolicy {
         }
     }
 
-    /// How long after a renewal the first record is due. Owners renew after a third of the time to live: one that
-    /// is alive gets no record, which it would then have to take back.
+    /// How long after a renewal the first record is due. Owners renew after a third of the time to
+    /// live: one that is alive gets no record, which it would then have to take back.
     pub(crate) fn first_checkpoint_ms(&self, ttl_ms: u64) -> u64 {
         let silence = (ttl_ms / 5 * 2).min(millis(self.checkpoint_patience));
         silence.max(millis(self.checkpoint_floor))

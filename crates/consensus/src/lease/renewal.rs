@@ -1,4 +1,5 @@
-//! Renewing leases and asking what is left of them: only the leader can, after it has made sure that it leads.
+//! Renewing leases and asking what is left of them: only the leader can, after it has made sure
+//! that it leads.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -62,7 +63,8 @@ impl From<NotLeading> for Missed {
 }
 
 impl LeaderClock<'_> {
-    /// Renews leases. Returns the times to live in seconds in the order of `ids`, zero for those that are gone.
+    /// Renews leases. Returns the times to live in seconds in the order of `ids`, zero for those
+    /// that are gone.
     ///
     /// # Errors
     /// [`Error::NoLeader`] or [`Error::Timeout`] when no leader answered until `deadline`.
@@ -88,7 +90,8 @@ impl LeaderClock<'_> {
         }
     }
 
-    /// What is left of a lease, and its keys if they are asked for. The header is the answering member's.
+    /// What is left of a lease, and its keys if they are asked for. The header is the answering
+    /// member's.
     ///
     /// # Errors
     /// As [`Self::renew`].
@@ -192,8 +195,8 @@ impl LeaderClock<'_> {
         })
     }
 
-    /// Makes sure that this node leads now, and has applied everything that was acknowledged before. Reads of many
-    /// callers at once share one round.
+    /// Makes sure that this node leads now, and has applied everything that was acknowledged
+    /// before. Reads of many callers at once share one round.
     async fn confirm(self, deadline: Instant) -> Result<u64, Missed> {
         let term = self.leading_term().ok_or(Missed::Elsewhere)?;
         self.shared.linearize(deadline).await?;

@@ -1,4 +1,5 @@
-//! Both halves of leasing under one lock: the table that entries change, and the leader's clockwork.
+//! Both halves of leasing under one lock: the table that entries change, and the leader's
+//! clockwork.
 
 use std::time::Instant;
 
@@ -111,8 +112,9 @@ impl Leases {
         self.state.lock().table.claim(keeper).then_some(keeper)
     }
 
-    /// Applies a revocation. Returns the leases that were there, in the order of the command: to be removed with their
-    /// keys. `appended` is the entry's own term, which only entries without a claim go by.
+    /// Applies a revocation. Returns the leases that were there, in the order of the command: to be
+    /// removed with their keys. `appended` is the entry's own term, which only entries without a
+    /// claim go by.
     pub(crate) fn apply_revoke(&self, appended: u64, command: &LeaseRevoke) -> Vec<i64> {
         let found_by = Keeper {
             term: command.expired_in_term,
@@ -137,7 +139,8 @@ impl Leases {
         revoked
     }
 
-    /// Applies a checkpoint. Returns the leases to write anew; `appended` as for [`Self::apply_revoke`].
+    /// Applies a checkpoint. Returns the leases to write anew; `appended` as for
+    /// [`Self::apply_revoke`].
     pub(crate) fn apply_checkpoint(
         &self,
         appended: u64,
@@ -309,8 +312,9 @@ pub(crate) struct Due {
 }
 
 impl State {
-    /// Whether what a keeper found out still holds. It does until a later claim, in the order of the log; releases
-    /// without claims went by the term of the entry, which is the same everywhere with Raft alone.
+    /// Whether what a keeper found out still holds. It does until a later claim, in the order of
+    /// the log; releases without claims went by the term of the entry, which is the same everywhere
+    /// with Raft alone.
     fn counts(&self, found_by: Keeper, appended: u64) -> bool {
         match found_by.member {
             0 => found_by.term == appended,
@@ -370,8 +374,9 @@ mod tests {
         leases.apply_grant(1, 60).unwrap();
         leases.apply_grant(2, 60).unwrap();
         assert!(claim(&leases, 3, ME) && claim(&leases, 4, ME));
-        // Found out in term 3, but decided after the claim of term 4, whose leader gave the lease new time. Which ballot
-        // the entry has here says nothing: members may have accepted it in different ones.
+        // Found out in term 3, but decided after the claim of term 4, whose leader gave the lease
+        // new time. Which ballot the entry has here says nothing: members may have accepted it in
+        // different ones.
         for ballot in [3, 4, 5] {
             assert!(leases.apply_revoke(ballot, &revoke(&[1], 3)).is_empty());
             let late = leases.apply_checkpoint(ballot, &checkpoint(1, 5, 3));

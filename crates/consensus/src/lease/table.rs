@@ -1,5 +1,6 @@
-//! Which leases exist: replicated state, changed by applying entries only. The rows are the keyspace's; this is their
-//! image in memory, so that asking for a lease or starting the clocks reads nothing.
+//! Which leases exist: replicated state, changed by applying entries only. The rows are the
+//! keyspace's; this is their image in memory, so that asking for a lease or starting the clocks
+//! reads nothing.
 
 use std::collections::BTreeMap;
 
@@ -14,8 +15,8 @@ use crate::error::Error;
 /// The row with the [`Keeper`].
 pub(crate) const KEEPER_ROW: &[u8] = b"lease-keeper";
 
-/// Whose findings about time count: the member that claimed to keep it last, and in which term. Two leaders may share a
-/// round of Multi-Paxos, never round and node; ordered as their ballots are.
+/// Whose findings about time count: the member that claimed to keep it last, and in which term. Two
+/// leaders may share a round of Multi-Paxos, never round and node; ordered as their ballots are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Keeper {
     pub(crate) term: u64,
@@ -39,7 +40,8 @@ impl Keeper {
     }
 }
 
-/// All leases. Each change returns what is to be written to the keyspace with the entry that makes it.
+/// All leases. Each change returns what is to be written to the keyspace with the entry that makes
+/// it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LeaseTable {
     leases: BTreeMap<i64, LeaseRecord>,
@@ -86,8 +88,8 @@ impl LeaseTable {
     /// Adds a lease.
     ///
     /// # Errors
-    /// [`Error::LeaseExists`]; [`Error::LeaseTtlTooLarge`]; [`Error::LeaseNotFound`] for the id zero, which means no
-    /// lease.
+    /// [`Error::LeaseExists`]; [`Error::LeaseTtlTooLarge`]; [`Error::LeaseNotFound`] for the id
+    /// zero, which means no lease.
     pub(crate) fn grant(&mut self, id: i64, ttl_s: i64) -> Result<LeaseRecord, Error> {
         if id == 0 {
             return Err(Error::LeaseNotFound);
@@ -111,7 +113,8 @@ impl LeaseTable {
         self.leases.remove(&id).is_some()
     }
 
-    /// Records what is left of a lease, zero to take the record back; nothing where nothing changes.
+    /// Records what is left of a lease, zero to take the record back; nothing where nothing
+    /// changes.
     pub(crate) fn checkpoint(&mut self, id: i64, remaining_s: i64) -> Option<LeaseRecord> {
         let lease = self.leases.get_mut(&id)?;
         let remaining_s = remaining_s.clamp(0, lease.ttl_s);

@@ -1,8 +1,10 @@
-//! A hierarchical timing wheel: adding, moving and removing a timer costs O(1) however many there are.
+//! A hierarchical timing wheel: adding, moving and removing a timer costs O(1) however many there
+//! are.
 //!
-//! Time is a parameter, in a unit that the owner chooses. Level `l` has 64 slots of `64^l` units. A timer stands on
-//! the level of the highest base-64 digit in which its deadline differs from now; so the lowest occupied level, and
-//! on it the lowest occupied slot, come due first, and a timer moves down at most once a level.
+//! Time is a parameter, in a unit that the owner chooses. Level `l` has 64 slots of `64^l` units. A
+//! timer stands on the level of the highest base-64 digit in which its deadline differs from now;
+//! so the lowest occupied level, and on it the lowest occupied slot, come due first, and a timer
+//! moves down at most once a level.
 
 const SLOT_BITS: u32 = 6;
 const SLOTS: usize = 1 << SLOT_BITS;
@@ -93,8 +95,8 @@ impl<T> TimingWheel<T> {
         self.release(id.index)
     }
 
-    /// Moves time to `now` (never backwards) and calls `fire` with each timer whose deadline is not after it, in
-    /// order of deadlines.
+    /// Moves time to `now` (never backwards) and calls `fire` with each timer whose deadline is not
+    /// after it, in order of deadlines.
     pub(crate) fn advance(&mut self, now: u64, mut fire: impl FnMut(T)) {
         let now = now.max(self.now);
         while let Some((level, slot, start)) = self.next_slot() {
@@ -119,8 +121,9 @@ impl<T> TimingWheel<T> {
         self.now = now;
     }
 
-    /// A time before which no timer fires; `None` without timers. The first timer may be later by as much as its
-    /// slot is wide: advancing to this time then moves it down, and the next answer is closer.
+    /// A time before which no timer fires; `None` without timers. The first timer may be later by
+    /// as much as its slot is wide: advancing to this time then moves it down, and the next answer
+    /// is closer.
     pub(crate) fn next_deadline(&self) -> Option<u64> {
         self.next_slot().map(|(_, _, start)| start)
     }

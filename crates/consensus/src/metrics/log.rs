@@ -1,5 +1,5 @@
-//! The log's own counters as Prometheus sees them. The log does not know Prometheus, so they are read when somebody
-//! scrapes.
+//! The log's own counters as Prometheus sees them. The log does not know Prometheus, so they are
+//! read when somebody scrapes.
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, Metric, MetricFamily, MetricType};

@@ -114,7 +114,8 @@ impl Ports {
     }
 }
 
-/// The address of a URL to listen on. `localhost` is IPv4's, as in etcd, whatever the resolver says first.
+/// The address of a URL to listen on. `localhost` is IPv4's, as in etcd, whatever the resolver says
+/// first.
 fn bindable(url: &str) -> String {
     match authority(url).strip_prefix("localhost:") {
         Some(port) => format!("127.0.0.1:{port}"),
@@ -214,7 +215,8 @@ async fn create_data(config: &Config, data_dir: &DataDir) -> Result<Meta, StartE
     Ok(meta)
 }
 
-/// The algorithms order ballots and fill their logs differently: one must not go on where the other stopped.
+/// The algorithms order ballots and fill their logs differently: one must not go on where the other
+/// stopped.
 fn refuse_other_engine(
     config: &Config,
     data_dir: &DataDir,
@@ -230,8 +232,8 @@ fn refuse_other_engine(
     }
 }
 
-/// The restore has its effect once. On later starts the flag may stand, as long as it names the same backup, or nothing
-/// any more.
+/// The restore has its effect once. On later starts the flag may stand, as long as it names the
+/// same backup, or nothing any more.
 fn refuse_other_backup(config: &Config, data_dir: &DataDir, meta: &Meta) -> Result<(), StartError> {
     let Some(snapshot) = &config.restore_snapshot else {
         return Ok(());
@@ -259,8 +261,8 @@ fn refuse_other_backup(config: &Config, data_dir: &DataDir, meta: &Meta) -> Resu
     }
 }
 
-/// Flags that describe another cluster than the data: a wrong directory, most likely. A member that joined was told by
-/// its cluster who it is, and flags that were not given contradict nothing.
+/// Flags that describe another cluster than the data: a wrong directory, most likely. A member that
+/// joined was told by its cluster who it is, and flags that were not given contradict nothing.
 fn refuse_other_cluster(
     config: &Config,
     data_dir: &DataDir,

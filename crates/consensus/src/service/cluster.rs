@@ -72,8 +72,8 @@ impl ClusterService {
                 }
             }
         }
-        // A voter joins as a learner and is promoted as soon as it has caught up (background.rs): until then the
-        // quorum does not depend on a member that may not even be running.
+        // A voter joins as a learner and is promoted as soon as it has caught up (background.rs):
+        // until then the quorum does not depend on a member that may not even be running.
         let context = member_change::Change::Add(member.clone());
         let members = self
             .change(Change::AddLearner(id), context, deadline)
@@ -99,7 +99,8 @@ impl ClusterService {
                 if rest.is_empty() || started < rest.len() / 2 + 1 {
                     return Err(Error::NotEnoughStarted);
                 }
-                // One that is gone may always be removed; one that runs only if the rest has a quorum without it.
+                // One that is gone may always be removed; one that runs only if the rest has a
+                // quorum without it.
                 if self.connected(&[member]) == 1 && self.connected(&rest) < rest.len() / 2 + 1 {
                     return Err(Error::Unhealthy);
                 }
@@ -237,7 +238,8 @@ impl pb::cluster_server::Cluster for ClusterService {
     }
 }
 
-/// The Cluster service of the peer port: what a member that joins must know. Everything else is for clients.
+/// The Cluster service of the peer port: what a member that joins must know. Everything else is for
+/// clients.
 ///
 /// The peer port opens with the replica, before the rest of the node is there.
 #[derive(Clone, Default)]
@@ -350,7 +352,8 @@ fn may_add(roster: &Roster, member: &pb::Member, max_learners: usize) -> Result<
     Ok(())
 }
 
-/// As etcd has it: enough started members for the quorum with the new one, except that a cluster of one may grow.
+/// As etcd has it: enough started members for the quorum with the new one, except that a cluster of
+/// one may grow.
 fn ready_to_add(voters: usize, started: usize) -> Result<(), Error> {
     let members = voters + 1;
     if started == 1 && members == 2 {

@@ -28,7 +28,8 @@ use crate::state::{
     run_read_only, txn_reads_much,
 };
 
-/// A range of up to so many keys is answered on the serving thread: it takes some tens of microseconds.
+/// A range of up to so many keys is answered on the serving thread: it takes some tens of
+/// microseconds.
 const INLINE_KEYS: usize = 128;
 /// And if it has no more bytes than this.
 const INLINE_BYTES: usize = 256 << 10;
@@ -71,8 +72,8 @@ impl KvService {
         }))
     }
 
-    /// Answers on the serving thread if that is quick and the response is small. Whether a range without a small limit is
-    /// short is found out by trying.
+    /// Answers on the serving thread if that is quick and the response is small. Whether a range
+    /// without a small limit is short is found out by trying.
     fn small_range(
         &self,
         view: &View,
@@ -186,7 +187,8 @@ impl KvService {
         Ok(place.response(*response))
     }
 
-    /// A place for what a write returns, taken before it is proposed: once it is done it must be answered.
+    /// A place for what a write returns, taken before it is proposed: once it is done it must be
+    /// answered.
     async fn place_for_large_reply(&self, deadline: Instant) -> Result<Place, Error> {
         let budget = &self.shared.responses;
         budget
@@ -194,8 +196,8 @@ impl KvService {
             .await
     }
 
-    /// A place for what a write has returned, of a single key or a few. If there is no room it is not counted: the
-    /// write is done, and the number of pending writes bounds what they return.
+    /// A place for what a write has returned, of a single key or a few. If there is no room it is
+    /// not counted: the write is done, and the number of pending writes bounds what they return.
     fn place_for_reply(&self, bytes: usize) -> Place {
         self.shared.responses.small(bytes).unwrap_or_default()
     }
@@ -370,7 +372,8 @@ fn caller_of(request: &pb::RangeRequest) -> Caller {
     }
 }
 
-/// Whether a range can be answered as it is read, in key order and at the present: then a limit bounds its cost.
+/// Whether a range can be answered as it is read, in key order and at the present: then a limit
+/// bounds its cost.
 fn is_short(request: &pb::RangeRequest) -> bool {
     let filtered = request.min_mod_revision != 0
         || request.max_mod_revision != 0

@@ -1,4 +1,5 @@
-//! Reads whose responses may be large: beside the serving threads, and within the budget of responses.
+//! Reads whose responses may be large: beside the serving threads, and within the budget of
+//! responses.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,7 +20,8 @@ pub(super) trait LargeRead: Clone + Send + 'static {
     /// What is read.
     type Result: Send + 'static;
 
-    /// Reads; an error of [`MvccError::ResultTooLarge`] where it would gather more than `max_bytes`.
+    /// Reads; an error of [`MvccError::ResultTooLarge`] where it would gather more than
+    /// `max_bytes`.
     fn read(&self, max_bytes: usize) -> Result<Self::Result, MvccError>;
 
     /// How many bytes it gathers. Reads them all, but keeps none.
@@ -81,8 +83,8 @@ impl LargeRead for TxnRead {
 /// Reads when there is room for the response and it is its turn.
 ///
 /// # Errors
-/// [`Error::ResponseTooLarge`] where there can't be room, [`Error::ResponsesBusy`] where there was none in time, and what
-/// the read fails with.
+/// [`Error::ResponseTooLarge`] where there can't be room, [`Error::ResponsesBusy`] where there was
+/// none in time, and what the read fails with.
 pub(super) async fn run<R: LargeRead>(
     shared: &Shared,
     read: R,

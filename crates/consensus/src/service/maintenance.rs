@@ -109,8 +109,9 @@ impl MaintenanceService {
         if let Err(error) = lease::checkpoint_all(shared, &self.leases, deadline).await {
             tracing::warn!(%error, "leases were not recorded before the hand-over; they will last longer");
         }
-        // The core gives an attempt up after an election timeout, for instance when the target was started too recently
-        // to campaign; as long as this member leads, another attempt is worth making.
+        // The core gives an attempt up after an election timeout, for instance when the target was
+        // started too recently to campaign; as long as this member leads, another attempt is worth
+        // making.
         loop {
             let attempt = deadline.min(clock::now() + 2 * shared.settings.election_timeout);
             match shared.replica.transfer(to, attempt).await {

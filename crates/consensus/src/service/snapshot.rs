@@ -36,8 +36,8 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(60);
 pub(super) type SnapshotStream =
     Pin<Box<dyn Stream<Item = Result<SnapshotResponse, Status>> + Send>>;
 
-/// Starts to send a consistent view of the whole store. Each piece takes its own turn among the long
-/// reads, so that a client that does not read holds none.
+/// Starts to send a consistent view of the whole store. Each piece takes its own turn among the
+/// long reads, so that a client that does not read holds none.
 ///
 /// # Errors
 /// Too many backups are being sent.

@@ -1,5 +1,5 @@
-//! Watch: one bidirectional stream a client, many watchers a stream. What happens to the events is in
-//! [`crate::watch`]; here requests become commands and responses become messages.
+//! Watch: one bidirectional stream a client, many watchers a stream. What happens to the events is
+//! in [`crate::watch`]; here requests become commands and responses become messages.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +29,8 @@ pub(crate) struct WatchService {
 }
 
 impl WatchService {
-    /// `progress_interval` is how often watchers that ask for it are told of progress when nothing happens.
+    /// `progress_interval` is how often watchers that ask for it are told of progress when nothing
+    /// happens.
     pub(crate) fn new(shared: Arc<Shared>, hub: WatchHandle, progress_interval: Duration) -> Self {
         Self {
             shared,
@@ -55,7 +56,8 @@ impl Watch for WatchService {
             requests,
             progress_interval: self.progress_interval,
         };
-        // Ends with the stream: the client's going away drops the responses, which the task notices.
+        // Ends with the stream: the client's going away drops the responses, which the task
+        // notices.
         task::spawn("watch-requests", serving.run(request.into_inner(), insists));
         let shared = Arc::clone(&self.shared);
         let responses = responses.map(move |next| match next {
@@ -114,7 +116,8 @@ impl Serving {
 
     async fn notify_progress(&self) {
         loop {
-            // Up to a tenth more or less, so that the streams of many clients don't all fire at once.
+            // Up to a tenth more or less, so that the streams of many clients don't all fire at
+            // once.
             let spread = random::jitter(self.progress_interval / 5 * 2);
             clock::sleep(self.progress_interval * 7 / 10 + spread).await;
             self.requests.send(Command::Tick(self.requests.id())).await;

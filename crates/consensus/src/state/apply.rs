@@ -74,8 +74,8 @@ impl Applier<'_> {
     /// # Errors
     /// The store failed, or the entry holds a command of a newer release.
     pub(super) fn apply(&mut self, entry: Entry) -> Result<Outcome, ApplyError> {
-        // Told to whoever asked; no state may come of it, since members may have accepted the same entry in different
-        // ballots (Multi-Paxos).
+        // Told to whoever asked; no state may come of it, since members may have accepted the same
+        // entry in different ballots (Multi-Paxos).
         let term = entry.ballot.round;
         let result = match entry.kind {
             EntryKind::Noop => Ok(Reply::Done),
@@ -167,8 +167,8 @@ impl Applier<'_> {
         }
     }
 
-    /// The entries to come may rely on more than this release has. A leader asks all members first, so that this happens
-    /// only on one that went back to an earlier release at that moment.
+    /// The entries to come may rely on more than this release has. A leader asks all members first,
+    /// so that this happens only on one that went back to an earlier release at that moment.
     fn check_level(&self, entry: &Entry, kind: &Kind) -> Result<(), ApplyError> {
         let Kind::SetClusterVersion(request) = kind else {
             return Ok(());
@@ -302,8 +302,8 @@ impl Applier<'_> {
         Ok(Reply::Members(self.roster.list()))
     }
 
-    /// A change of membership: the core has made it already, the roster follows. The second entry of a joint change
-    /// has no context.
+    /// A change of membership: the core has made it already, the roster follows. The second entry
+    /// of a joint change has no context.
     fn configure(&mut self, entry: Entry) -> Result<Result<Reply, Error>, ApplyError> {
         let index = entry.index;
         let damaged = |error: &dyn std::error::Error| {
@@ -312,7 +312,8 @@ impl Applier<'_> {
         let command = ConfigCommand::decode(entry.data.clone()).map_err(|error| damaged(&error))?;
         self.membership = Some(command.membership);
         let Ok(change) = MemberChange::decode(command.context) else {
-            // Whatever peer let it in: the core has made the change on all members, and the roster on none.
+            // Whatever peer let it in: the core has made the change on all members, and the roster
+            // on none.
             tracing::error!(%index, "the context of a change of membership can't be decoded and has no effect");
             return Ok(Err(Error::Undecodable));
         };
@@ -332,8 +333,8 @@ impl Applier<'_> {
     }
 }
 
-/// The command of an entry. Bytes that are no command at all are refused by every member and have no
-/// effect: a member that stopped at them would stop there again after each restart.
+/// The command of an entry. Bytes that are no command at all are refused by every member and have
+/// no effect: a member that stopped at them would stop there again after each restart.
 ///
 /// # Errors
 /// A command of a newer release, which this one must not skip: the other members may apply it.

@@ -1,5 +1,5 @@
-//! Removes what a compaction made superfluous, on a thread of its own and in small steps, so that neither reads nor
-//! writes wait for it.
+//! Removes what a compaction made superfluous, on a thread of its own and in small steps, so that
+//! neither reads nor writes wait for it.
 
 use std::io;
 use std::sync::Arc;
@@ -13,7 +13,8 @@ use tokio::sync::watch;
 
 /// Rows that one step removes.
 const STEP_ROWS: usize = 1000;
-/// The longest pause between two steps; a step that took less is followed by as long a pause as it took.
+/// The longest pause between two steps; a step that took less is followed by as long a pause as it
+/// took.
 const MAX_PAUSE: Duration = Duration::from_millis(20);
 /// After an error nothing is tried for this long.
 const RETRY: Duration = Duration::from_secs(5);

@@ -5,8 +5,8 @@
 //! engine/gen-00000001/  its data
 //! engine/gen-00000002/  a peer's snapshot on its way in, or the generation before the last installation
 //! ```
-//! `CURRENT` is replaced atomically and durably once the new generation is complete and durable, so that a power loss
-//! leaves either the old state or the new.
+//! `CURRENT` is replaced atomically and durably once the new generation is complete and durable, so
+//! that a power loss leaves either the old state or the new.
 
 use std::fs;
 use std::io;

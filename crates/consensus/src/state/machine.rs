@@ -1,4 +1,5 @@
-//! The state machine of the group: entries in, outcomes out, everything of a batch in one write of the engine.
+//! The state machine of the group: entries in, outcomes out, everything of a batch in one write of
+//! the engine.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -108,7 +109,8 @@ pub(crate) struct Machine {
     retired: Option<Arc<dyn Engine>>,
 }
 
-/// Makes the state of a new node: members and position, and what a backup holds: keys with their history, and leases.
+/// Makes the state of a new node: members and position, and what a backup holds: keys with their
+/// history, and leases.
 ///
 /// # Errors
 /// The file system's and the engine's, or a backup that can't be used.
@@ -386,8 +388,9 @@ struct Flusher {
 
 impl Persister for Flusher {
     fn persist(&self) -> Result<SnapshotMeta, ApplyError> {
-        // First the position, then the flush: everything up to it was given to the engine before. After an installation in
-        // between the flushed engine is the new one, which is further and durable as a whole.
+        // First the position, then the flush: everything up to it was given to the engine before.
+        // After an installation in between the flushed engine is the new one, which is further and
+        // durable as a whole.
         let written = self.written.load_full();
         self.compactor
             .persist()

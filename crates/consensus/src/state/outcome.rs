@@ -8,7 +8,8 @@ use crate::error::Error;
 /// The result of one entry.
 #[derive(Debug)]
 pub(crate) struct Outcome {
-    /// The term in which the entry was appended, or accepted last with Multi-Paxos: not the same on every member.
+    /// The term in which the entry was appended, or accepted last with Multi-Paxos: not the same on
+    /// every member.
     pub(crate) term: u64,
     /// The store's revision after it.
     pub(crate) revision: i64,

@@ -1,7 +1,7 @@
 //! Who is in the cluster, which alarms are raised, and which version all members have.
 //!
-//! The core's membership says who votes; this says how members are called and reached. Every change is written to
-//! the engine in the batch of the entry that made it.
+//! The core's membership says who votes; this says how members are called and reached. Every change
+//! is written to the engine in the batch of the entry that made it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -131,7 +131,8 @@ impl Roster {
         self.alarms.contains(&(kind as i32, member))
     }
 
-    /// Adds a member. One that has the id already keeps its name and client URLs (the entry is applied again).
+    /// Adds a member. One that has the id already keeps its name and client URLs (the entry is
+    /// applied again).
     ///
     /// # Errors
     /// The id belonged to a member that was removed, or a peer URL is taken.
@@ -242,7 +243,8 @@ impl Roster {
         gone.into_iter().map(wire).collect()
     }
 
-    /// Decides the cluster's version, and what entries after this one may rely on. The level never falls.
+    /// Decides the cluster's version, and what entries after this one may rely on. The level never
+    /// falls.
     pub(crate) fn set_version(
         &mut self,
         version: String,

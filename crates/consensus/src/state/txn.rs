@@ -1,5 +1,5 @@
-//! Transactions, as etcd runs them: all conditions and checks see the state before the transaction, ranges inside see
-//! what was written before them.
+//! Transactions, as etcd runs them: all conditions and checks see the state before the transaction,
+//! ranges inside see what was written before them.
 
 use bytes::Bytes;
 use synod_mvcc::{
@@ -16,8 +16,9 @@ use crate::convert::{compare, key_range, range_query};
 use crate::error::Error;
 use crate::lease::Leases;
 
-/// The most bytes of pairs that a write returns. It is answered on the apply thread of every member, from one entry after
-/// the other: a member that would refuse less or more would have another state.
+/// The most bytes of pairs that a write returns. It is answered on the apply thread of every
+/// member, from one entry after the other: a member that would refuse less or more would have
+/// another state.
 pub(crate) const MAX_REPLY_BYTES: usize = 32 << 20;
 /// Up to so many single keys, a write's reads are small.
 const FEW_READS: usize = 16;
@@ -75,7 +76,8 @@ impl Reading for WriteTxn<'_> {
     }
 }
 
-/// Which branch each transaction takes: the outer one first, then its children that run, depth first.
+/// Which branch each transaction takes: the outer one first, then its children that run, depth
+/// first.
 struct Path<'a>(std::slice::Iter<'a, bool>);
 
 impl<'a> Path<'a> {
@@ -85,7 +87,8 @@ impl<'a> Path<'a> {
 
     /// The branch of the next transaction.
     fn branch<'r>(&mut self, request: &'r TxnRequest) -> (bool, &'r [RequestOp]) {
-        // There is one for each transaction that runs: the same walk over the same request made them.
+        // There is one for each transaction that runs: the same walk over the same request made
+        // them.
         match self.0.next() {
             Some(true) => (true, &request.success),
             Some(false) | None => (false, &request.failure),
@@ -231,7 +234,8 @@ fn execute(
 /// Runs a transaction that only reads, on one view. The caller has checked that it does.
 ///
 /// # Errors
-/// The revisions', [`MvccError::ResultTooLarge`] where the pairs have more than `max_bytes`, or the engine's.
+/// The revisions', [`MvccError::ResultTooLarge`] where the pairs have more than `max_bytes`, or the
+/// engine's.
 pub(crate) fn run_read_only(
     view: &View,
     request: &TxnRequest,
@@ -322,7 +326,8 @@ pub(super) fn put(txn: &mut WriteTxn<'_>, request: &PutRequest) -> Result<PutRes
 /// A delete.
 ///
 /// # Errors
-/// [`MvccError::ResultTooLarge`] where the deleted pairs are asked for and are more than `max_bytes`, or the engine's.
+/// [`MvccError::ResultTooLarge`] where the deleted pairs are asked for and are more than
+/// `max_bytes`, or the engine's.
 pub(super) fn delete_range(
     txn: &mut WriteTxn<'_>,
     request: &DeleteRangeRequest,

@@ -13,7 +13,8 @@ use super::roster::Roster;
 use super::txn::MAX_REPLY_BYTES;
 use crate::error::Error;
 
-/// The state as of the last applied batch. Readers of keys see the same or a later batch than readers of the roster.
+/// The state as of the last applied batch. Readers of keys see the same or a later batch than
+/// readers of the roster.
 #[derive(Debug)]
 pub(crate) struct View {
     reader: MvccReader,
@@ -174,7 +175,8 @@ impl From<MvccError> for Error {
             MvccError::FutureRevision { .. } => Self::FutureRevision,
             MvccError::KeyNotFound => Self::KeyNotFound,
             MvccError::KeyLength { .. } => Self::RequestTooLarge,
-            // Reads within a budget look at this error before it gets here; what remains are writes.
+            // Reads within a budget look at this error before it gets here; what remains are
+            // writes.
             MvccError::ResultTooLarge { .. } => Self::ReplyTooLarge {
                 largest: MAX_REPLY_BYTES,
             },

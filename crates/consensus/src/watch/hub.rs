@@ -1,13 +1,15 @@
-//! Who gets which events, when: the whole of watching apart from threads, and therefore deterministic.
+//! Who gets which events, when: the whole of watching apart from threads, and therefore
+//! deterministic.
 //!
-//! A watcher is in one of three states. **Synced**: it has everything up to `processed`, stands in the
-//! [`WatcherSet`] and gets each new revision pushed. **Catching up**: it needs older revisions first, which are read
-//! from the ring of recent batches or, by a [`Job`] off this thread, from history. **Parked**: its stream's queue
-//! was full; it catches up once the stream has drained. A watcher's `next` revision is the first one that it has not
-//! got; it joins the synced set at exactly that point (`min_revision`), hence no gap and no duplicate.
+//! A watcher is in one of three states. **Synced**: it has everything up to `processed`, stands in
+//! the [`WatcherSet`] and gets each new revision pushed. **Catching up**: it needs older revisions
+//! first, which are read from the ring of recent batches or, by a [`Job`] off this thread, from
+//! history. **Parked**: its stream's queue was full; it catches up once the stream has drained. A
+//! watcher's `next` revision is the first one that it has not got; it joins the synced set at
+//! exactly that point (`min_revision`), hence no gap and no duplicate.
 //!
-//! Watchers that catch up with equal interests from the same revision form a cohort, which is read for once. Cohorts
-//! take turns, one bounded piece each.
+//! Watchers that catch up with equal interests from the same revision form a cohort, which is read
+//! for once. Cohorts take turns, one bounded piece each.
 
 mod catch_up;
 mod progress;
@@ -276,7 +278,8 @@ impl Hub {
         self.forget(key);
     }
 
-    /// Removes a watcher from everything but its stream. Cohorts skip keys that they no longer find.
+    /// Removes a watcher from everything but its stream. Cohorts skip keys that they no longer
+    /// find.
     fn forget(&mut self, key: WatcherKey) {
         if let Some(watcher) = self.watchers.remove(&key)
             && matches!(watcher.state, State::Synced)

@@ -38,8 +38,8 @@ pub(crate) enum WatchRange {
 pub(crate) struct EmptyRange;
 
 impl WatchRange {
-    /// Decodes etcd's pair: an empty `key` is the smallest key `\0`, an empty `range_end` means one key, `\0` as
-    /// `range_end` means the end of the keyspace.
+    /// Decodes etcd's pair: an empty `key` is the smallest key `\0`, an empty `range_end` means one
+    /// key, `\0` as `range_end` means the end of the keyspace.
     pub(crate) fn decode(key: Bytes, range_end: Bytes) -> Result<Self, EmptyRange> {
         let key = if key.is_empty() {
             Bytes::from_static(&[0])

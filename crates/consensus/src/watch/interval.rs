@@ -1,6 +1,6 @@
-//! Intervals of keys that can be asked which of them hold a key: a treap ordered by (start, end), each subtree
-//! knowing its furthest end. Add, remove: O(log n); stab: O(log n + hits) as long as intervals nest or are apart,
-//! which prefixes do.
+//! Intervals of keys that can be asked which of them hold a key: a treap ordered by (start, end),
+//! each subtree knowing its furthest end. Add, remove: O(log n); stab: O(log n + hits) as long as
+//! intervals nest or are apart, which prefixes do.
 
 use std::cmp::Ordering;
 
@@ -206,7 +206,8 @@ impl<T> IntervalMap<T> {
         self.nodes.get_mut(index(at)).and_then(Option::as_mut)
     }
 
-    /// Priorities only need to be unrelated to the keys: splitmix64 of a counter keeps runs reproducible.
+    /// Priorities only need to be unrelated to the keys: splitmix64 of a counter keeps runs
+    /// reproducible.
     fn next_priority(&mut self) -> u64 {
         self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.seed;

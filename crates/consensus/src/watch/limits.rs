@@ -3,14 +3,15 @@
 /// Every bound; the defaults are meant for production, tests shrink them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct WatchLimits {
-    /// Event bytes that may wait on one stream; an empty queue accepts any response. A watcher whose events don't fit
-    /// is fed from history later.
+    /// Event bytes that may wait on one stream; an empty queue accepts any response. A watcher
+    /// whose events don't fit is fed from history later.
     pub(crate) queue_bytes: usize,
     /// Responses that may wait on one stream before its requests are read no further.
     pub(crate) queue_responses: usize,
     /// Waiting events are joined into one response up to this many bytes.
     pub(crate) response_bytes: usize,
-    /// Fragmenting watchers get responses of at most about this many bytes: etcd's request limit and 512 KiB.
+    /// Fragmenting watchers get responses of at most about this many bytes: etcd's request limit
+    /// and 512 KiB.
     pub(crate) fragment_bytes: usize,
     /// Revisions that are kept in memory for those who fell behind a little.
     pub(crate) ring_batches: usize,
@@ -22,7 +23,8 @@ pub(crate) struct WatchLimits {
     pub(crate) feed_batches: usize,
     /// Requests of all streams that may wait for the hub.
     pub(crate) commands: usize,
-    /// Progress requests that may wait for the feed; further ones are dropped, since clients ask again.
+    /// Progress requests that may wait for the feed; further ones are dropped, since clients ask
+    /// again.
     pub(crate) questions: usize,
 }
 

@@ -47,8 +47,8 @@ pub(crate) enum Command {
 pub(crate) enum Feed {
     /// The next revision's events.
     Batch(Arc<EventBatch>),
-    /// The store moved on to this revision without saying how: a snapshot was installed, or events were dropped
-    /// because the hub lagged.
+    /// The store moved on to this revision without saying how: a snapshot was installed, or events
+    /// were dropped because the hub lagged.
     Jump(i64),
 }
 

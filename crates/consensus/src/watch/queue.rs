@@ -1,8 +1,9 @@
 //! What one stream still has to send: bounded, in order, and filled without ever waiting.
 //!
-//! The hub pushes; the stream's own task takes. When the bound is reached the hub is told so and stops feeding the
-//! watcher that hit it, which then reads from history what it missed. Events of several revisions that wait for the
-//! same watcher become one response, as long as nothing stands between them that must keep its place.
+//! The hub pushes; the stream's own task takes. When the bound is reached the hub is told so and
+//! stops feeding the watcher that hit it, which then reads from history what it missed. Events of
+//! several revisions that wait for the same watcher become one response, as long as nothing stands
+//! between them that must keep its place.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -219,8 +220,8 @@ impl StreamQueue {
         }
     }
 
-    /// Adds a response that has no events. Always accepted: there are never more of them than requests, and the
-    /// stream reads no requests while [`Self::has_room`] is false.
+    /// Adds a response that has no events. Always accepted: there are never more of them than
+    /// requests, and the stream reads no requests while [`Self::has_room`] is false.
     pub(crate) fn notify(&self, notice: Notice) {
         let mut state = self.state.lock();
         if state.end.is_some() {

@@ -53,7 +53,8 @@ impl Ring {
             .is_some_and(|(oldest, _)| source::revision(oldest) <= revision)
     }
 
-    /// What `interest` sees from revision `from` on, up to about [`WatchLimits::piece_bytes`]. Only where [`Self::reaches`].
+    /// What `interest` sees from revision `from` on, up to about [`WatchLimits::piece_bytes`]. Only
+    /// where [`Self::reaches`].
     pub(crate) fn read(&self, interest: &Interest, from: i64, store_revision: i64) -> Piece {
         let first = self
             .batches

@@ -22,7 +22,8 @@ use super::queue::{End, Outgoing, StreamQueue};
 use super::source::{EventBatch, History};
 use super::stats::WatchStats;
 
-/// What waits for the hub. Bounded: the feed and the commands by [`WatchLimits`], the rest by the number of streams.
+/// What waits for the hub. Bounded: the feed and the commands by [`WatchLimits`], the rest by the
+/// number of streams.
 #[derive(Debug, Default)]
 struct Waiting {
     /// The store got here while nobody watched.
@@ -209,13 +210,14 @@ pub(crate) struct WatchHandle {
 }
 
 impl WatchHandle {
-    /// Hands over what the store did, in order of revisions. Never waits: a hub that lags too much reads it back from
-    /// history. To be called after the store's readers see the revisions.
+    /// Hands over what the store did, in order of revisions. Never waits: a hub that lags too much
+    /// reads it back from history. To be called after the store's readers see the revisions.
     pub(crate) fn publish(&self, batches: impl IntoIterator<Item = Arc<EventBatch>>) {
         self.feed(batches.into_iter().map(Feed::Batch));
     }
 
-    /// The store is at this revision now, without having gone through the ones before: a snapshot was installed.
+    /// The store is at this revision now, without having gone through the ones before: a snapshot
+    /// was installed.
     pub(crate) fn jumped(&self, revision: i64) {
         self.feed([Feed::Jump(revision)]);
     }
@@ -290,7 +292,8 @@ impl Requests {
         self.id
     }
 
-    /// Hands a command to the hub; waits while too many wait, or while the client doesn't read its responses.
+    /// Hands a command to the hub; waits while too many wait, or while the client doesn't read its
+    /// responses.
     ///
     /// # Cancel safety
     /// The command is dropped if the future is.

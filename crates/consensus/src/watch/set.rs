@@ -1,8 +1,8 @@
 //! Which watchers an event concerns.
 //!
-//! Watchers with equal interests form one group: an event is matched, filtered and gathered once a group, however
-//! many watchers are in it. Groups on one key are found through a hash map, groups on ranges through an
-//! [`IntervalMap`].
+//! Watchers with equal interests form one group: an event is matched, filtered and gathered once a
+//! group, however many watchers are in it. Groups on one key are found through a hash map, groups
+//! on ranges through an [`IntervalMap`].
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -99,7 +99,8 @@ impl<K: Ord, V> WatcherSet<K, V> {
         self.groups.get(id.0).and_then(Option::as_ref)
     }
 
-    /// The upper bound of all group handles: a vector of this length can be indexed by [`GroupId::index`].
+    /// The upper bound of all group handles: a vector of this length can be indexed by
+    /// [`GroupId::index`].
     pub(crate) const fn group_bound(&self) -> usize {
         self.groups.len()
     }

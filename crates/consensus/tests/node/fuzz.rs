@@ -1,5 +1,5 @@
-//! Every request at and beyond its borders, made from the contract's descriptors: nothing that a client sends may stop a
-//! member, now or when it starts again.
+//! Every request at and beyond its borders, made from the contract's descriptors: nothing that a
+//! client sends may stop a member, now or when it starts again.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -215,7 +215,8 @@ impl Decoder for Raw {
     }
 }
 
-/// Sends requests, as streams: on the wire a call with one message is the same. Reads a few answers.
+/// Sends requests, as streams: on the wire a call with one message is the same. Reads a few
+/// answers.
 async fn call(channel: Channel, path: PathAndQuery, requests: Vec<Vec<u8>>) {
     let mut grpc = tonic::client::Grpc::new(channel);
     grpc.ready().await.unwrap();

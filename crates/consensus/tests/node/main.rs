@@ -1,4 +1,5 @@
-//! The service as its clients see it: embedded nodes on ephemeral loopback ports, called through `etcd-client`.
+//! The service as its clients see it: embedded nodes on ephemeral loopback ports, called through
+//! `etcd-client`.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,

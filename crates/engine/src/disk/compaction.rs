@@ -103,7 +103,8 @@ impl Worker {
         }
     }
 
-    /// Gives each space a turn, the one with most fresh tables first; says whether anything was merged.
+    /// Gives each space a turn, the one with most fresh tables first; says whether anything was
+    /// merged.
     fn round(&self) -> Result<bool, EngineError> {
         let keyspaces = || {
             self.shared
@@ -162,8 +163,9 @@ impl Worker {
             .watermark(|| shared.database.visible_seqno())
     }
 
-    /// A journal goes once each space has flushed something newer. A space whose newest rows were deleted and merged
-    /// away has no table to show for it, so each idle space gets the tombstone of a key that can't exist.
+    /// A journal goes once each space has flushed something newer. A space whose newest rows were
+    /// deleted and merged away has no table to show for it, so each idle space gets the tombstone
+    /// of a key that can't exist.
     fn touch(&mut self) -> Result<(), EngineError> {
         let shared = &self.shared;
         let written = shared.written.load(Ordering::Relaxed);

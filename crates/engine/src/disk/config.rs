@@ -16,11 +16,12 @@ use crate::Space;
 pub(super) const MIN_JOURNAL_BYTES: u64 = 64 << 20;
 pub(super) const MIN_OPEN_FILES: usize = 10;
 
-/// The write buffer of a space that holds few or small rows. Some are written with each batch, and all writes wait
-/// while a flush is committed: so not smaller.
+/// The write buffer of a space that holds few or small rows. Some are written with each batch, and
+/// all writes wait while a flush is committed: so not smaller.
 const SMALL_MEMTABLE_BYTES: u64 = 4 << 20;
 
-/// Settings of a [`DiskEngine`](crate::DiskEngine). The defaults keep a process below 1 GiB with 5 GiB of data.
+/// Settings of a [`DiskEngine`](crate::DiskEngine). The defaults keep a process below 1 GiB with 5
+/// GiB of data.
 #[derive(Clone, Debug)]
 pub struct DiskConfig {
     /// The engine's own directory.
@@ -29,10 +30,11 @@ pub struct DiskConfig {
     pub cache_bytes: u64,
     /// Unflushed bytes from which on writes are slowed down. 64 MiB.
     pub write_buffer_bytes: u64,
-    /// Size at which the write buffer of a large space is flushed, in bytes. 16 MiB. Fixed when the directory is made.
+    /// Size at which the write buffer of a large space is flushed, in bytes. 16 MiB. Fixed when the
+    /// directory is made.
     pub memtable_bytes: u64,
-    /// Size of all journals from which on lagging spaces are flushed, in bytes; at least 64 MiB. Decides how long an
-    /// unclean restart takes: about a second for 128 MiB.
+    /// Size of all journals from which on lagging spaces are flushed, in bytes; at least 64 MiB.
+    /// Decides how long an unclean restart takes: about a second for 128 MiB.
     pub journal_bytes: u64,
     /// Target size of a table, in bytes. 16 MiB. Smaller tables make for shorter compactions.
     pub table_bytes: u64,
@@ -78,7 +80,8 @@ impl DiskConfig {
     }
 
     fn options(&self, memtable_bytes: u64) -> KeyspaceCreateOptions {
-        // fjall's worker compacts after each flush. With these limits all it ever does is to move tables.
+        // fjall's worker compacts after each flush. With these limits all it ever does is to move
+        // tables.
         let passive = Leveled::default()
             .with_l0_threshold(u8::MAX)
             .with_table_target_size(1 << 40);

@@ -23,7 +23,8 @@ pub(super) fn check_or_create(dir: &Path) -> Result<(), EngineError> {
     }
 }
 
-/// Removes an engine's directory; the format file goes last, so that an interrupted removal can be repeated.
+/// Removes an engine's directory; the format file goes last, so that an interrupted removal can be
+/// repeated.
 pub(super) fn destroy(dir: &Path) -> Result<(), EngineError> {
     if !dir.try_exists().map_err(|error| io_error(dir, error))? {
         return Ok(());

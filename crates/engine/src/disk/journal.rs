@@ -1,9 +1,11 @@
-//! Checks fjall's journals before fjall reads them, and repairs the end of the active one after a power loss.
+//! Checks fjall's journals before fjall reads them, and repairs the end of the active one after a
+//! power loss.
 //!
-//! Batches since the last persist may be damaged after a power loss, in any order of pages. fjall drops what looks
-//! incomplete, wherever that is, refuses some damage and panics at other. So here each batch is checked first. What
-//! follows the first bad batch of the active journal was never reported as durable, or the journal is refused: the
-//! commit number of the last sound batch tells. The replicated log supplies what is cut off again.
+//! Batches since the last persist may be damaged after a power loss, in any order of pages. fjall
+//! drops what looks incomplete, wherever that is, refuses some damage and panics at other. So here
+//! each batch is checked first. What follows the first bad batch of the active journal was never
+//! reported as durable, or the journal is refused: the commit number of the last sound batch tells.
+//! The replicated log supplies what is cut off again.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, Read};
@@ -33,7 +35,8 @@ struct Content {
     is_damaged: bool,
 }
 
-/// Makes sure that fjall can read the journals below `dir`, of which commits up to `persisted` are durable.
+/// Makes sure that fjall can read the journals below `dir`, of which commits up to `persisted` are
+/// durable.
 pub(super) fn check(dir: &Path, persisted: u64) -> Result<(), EngineError> {
     let io = |error| io_error(dir, error);
     let mut journals = journals(&dir.join(DATABASE_FOLDER)).map_err(io)?;

@@ -12,7 +12,8 @@ const MAX_DELAY: Duration = Duration::from_millis(25);
 /// Level-0 runs from which on writes wait. fjall blocks them at 20 to 30.
 const LEVEL0_SOFT: u64 = 10;
 const LEVEL0_HARD: u64 = 18;
-/// Unflushed memtables of a space from which on writes wait. fjall stops them at 4, for 100 ms at a time.
+/// Unflushed memtables of a space from which on writes wait. fjall stops them at 4, for 100 ms at a
+/// time.
 const SEALED_SOFT: u64 = 2;
 /// Level-0 runs from which on background work waits: merging starts at 4.
 const LEVEL0_BACKGROUND: u64 = 8;
@@ -59,8 +60,8 @@ impl Pacing {
         self.sealed.store(sealed as u64, Ordering::Relaxed);
     }
 
-    /// Holds the calling writer back for as long as the backlog warrants: nothing below the soft limits, then
-    /// growing to [`MAX_DELAY`].
+    /// Holds the calling writer back for as long as the backlog warrants: nothing below the soft
+    /// limits, then growing to [`MAX_DELAY`].
     pub(super) fn wait(&self, shared: &Shared) {
         let delay = self.delay(shared.database.write_buffer_size(), self.level0_runs());
         if delay.is_zero() {
@@ -72,7 +73,8 @@ impl Pacing {
         self.delayed_micros.fetch_add(micros, Ordering::Relaxed);
     }
 
-    /// Holds background work back while there is a backlog, for [`MAX_DELAY`] at most: it has to keep up as well.
+    /// Holds background work back while there is a backlog, for [`MAX_DELAY`] at most: it has to
+    /// keep up as well.
     pub(super) fn wait_for_room(&self, shared: &Shared) {
         let buffered = shared.database.write_buffer_size();
         if !self.has_room(buffered, self.level0_runs()) {

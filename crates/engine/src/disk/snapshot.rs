@@ -100,8 +100,9 @@ impl Snapshot for DiskSnapshot {
     }
 }
 
-/// Bounds that have the same rows between them and are no longer than a row's key: fjall panics at longer ones. A row is
-/// never longer than the beginning of such a bound, and therefore on the same side of both.
+/// Bounds that have the same rows between them and are no longer than a row's key: fjall panics at
+/// longer ones. A row is never longer than the beginning of such a bound, and therefore on the same
+/// side of both.
 fn shortened((low, high): KeyBounds) -> KeyBounds {
     let beginning = |bound: &Bytes| {
         let is_long = bound.len() > MAX_KEY_BYTES;

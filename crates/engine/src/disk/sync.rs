@@ -1,11 +1,12 @@
 //! Syncs the journal in the background, through file handles of its own.
 //!
-//! fjall syncs the active journal before each flush and on persist while it holds the journal's lock: with tens of
-//! megabytes in the page cache that would stop all writes for as long as the disk takes. What was synced here
-//! already costs nothing there. The same goes for tables that are being flushed ([`tables`]).
+//! fjall syncs the active journal before each flush and on persist while it holds the journal's
+//! lock: with tens of megabytes in the page cache that would stop all writes for as long as the
+//! disk takes. What was synced here already costs nothing there. The same goes for tables that are
+//! being flushed ([`tables`]).
 //!
-//! Removing a journal frees its blocks in one go, and all syncs of the file system wait meanwhile. The handle that is
-//! kept here puts that off; then the file is shortened step by step.
+//! Removing a journal frees its blocks in one go, and all syncs of the file system wait meanwhile.
+//! The handle that is kept here puts that off; then the file is shortened step by step.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -156,7 +157,8 @@ impl Journals {
         }
     }
 
-    /// Syncs the active journal where it is due and shortens a removed one; answers whether there is more to shorten.
+    /// Syncs the active journal where it is due and shortens a removed one; answers whether there
+    /// is more to shorten.
     fn work(&mut self, is_due: bool) -> io::Result<bool> {
         if is_due {
             let paths = journal::journals(&self.folder)?;

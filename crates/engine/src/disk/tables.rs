@@ -1,9 +1,10 @@
 //! Writes tables to the disk while they grow.
 //!
-//! lsm-tree writes a table into the page cache and syncs it when it is complete; the last one of a merge even while
-//! reads and writes of the space wait for it. A whole table at once also holds up every other sync, those included
-//! for which all writes wait. So merges sync each piece and rest a little after it, and have nothing left to sync
-//! when they are committed. Flushes are followed by the journal's thread.
+//! lsm-tree writes a table into the page cache and syncs it when it is complete; the last one of a
+//! merge even while reads and writes of the space wait for it. A whole table at once also holds up
+//! every other sync, those included for which all writes wait. So merges sync each piece and rest a
+//! little after it, and have nothing left to sync when they are committed. Flushes are followed by
+//! the journal's thread.
 
 use std::fs::File;
 use std::io;

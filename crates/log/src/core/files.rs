@@ -26,9 +26,9 @@ pub(super) struct Spare {
     pub(super) recycled: bool,
 }
 
-/// Prepares a file for [`LogCore::add_spare`]: reserves its room and fills it with zeros, so that later writes
-/// change nothing but data, which makes their syncs cheaper. Takes long; meant for another thread. Asks
-/// `stopped` now and then whether to give up.
+/// Prepares a file for [`LogCore::add_spare`]: reserves its room and fills it with zeros, so that
+/// later writes change nothing but data, which makes their syncs cheaper. Takes long; meant for
+/// another thread. Asks `stopped` now and then whether to give up.
 ///
 /// # Errors
 /// As the disk has them, or [`io::ErrorKind::Interrupted`]. The log goes on without the spare.

@@ -34,7 +34,8 @@ pub struct FileDisk {
 }
 
 impl FileDisk {
-    /// Opens and locks `dir`, which is created if it is missing. `metrics` gets the duration of each sync.
+    /// Opens and locks `dir`, which is created if it is missing. `metrics` gets the duration of
+    /// each sync.
     ///
     /// # Errors
     /// [`OpenError::Locked`] where another process, or another log of this one, has the directory;
@@ -110,8 +111,8 @@ impl Disk for FileDisk {
             .write(true)
             .open(&path)?;
         if let Err(error) = allocate(&file, len) {
-            // The caller learns of the first error; the leftover is a spare of the wrong size at worst, which
-            // the next start removes.
+            // The caller learns of the first error; the leftover is a spare of the wrong size at
+            // worst, which the next start removes.
             if let Err(left) = fs::remove_file(&path) {
                 tracing::warn!(file = name, error = %left, "could not remove a file that was not filled");
             }
@@ -178,8 +179,8 @@ impl DiskFile for RealFile {
     }
 }
 
-/// Reserves `len` bytes. Where the file system can't, the file is only made as long, and a full disk shows
-/// at the write.
+/// Reserves `len` bytes. Where the file system can't, the file is only made as long, and a full
+/// disk shows at the write.
 fn allocate(file: &File, len: u64) -> io::Result<()> {
     match fallocate(file, FallocateFlags::empty(), 0, len) {
         Ok(()) => Ok(()),

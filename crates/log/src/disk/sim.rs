@@ -1,8 +1,8 @@
 //! A disk in memory that misbehaves on demand.
 //!
-//! Writes and directory changes are in a cache until they are synced. A power loss keeps any part of the
-//! unsynced writes, in sectors and in any order, and the first of the unsynced directory changes. Nothing here
-//! is random by itself: the caller draws, so that one seed is one run.
+//! Writes and directory changes are in a cache until they are synced. A power loss keeps any part
+//! of the unsynced writes, in sectors and in any order, and the first of the unsynced directory
+//! changes. Nothing here is random by itself: the caller draws, so that one seed is one run.
 
 use std::{
     collections::BTreeMap,
@@ -22,8 +22,8 @@ const SECTOR_BYTES: usize = 512;
 pub enum Crash<'a> {
     /// It was killed: the machine goes on, and with it the cache.
     Process,
-    /// The machine lost power. The function draws a number below its argument, uniformly, for each decision
-    /// about what survives.
+    /// The machine lost power. The function draws a number below its argument, uniformly, for each
+    /// decision about what survives.
     Power(&'a mut dyn FnMut(u64) -> u64),
 }
 
@@ -122,8 +122,8 @@ impl SimDisk {
         self.state.lock().room_bytes = bytes;
     }
 
-    /// Makes the operation with this number, see [`SimDisk::operations`], and all after it fail until
-    /// [`SimDisk::crash`]. If it is a write, its first `kept_bytes` bytes are done.
+    /// Makes the operation with this number, see [`SimDisk::operations`], and all after it fail
+    /// until [`SimDisk::crash`]. If it is a write, its first `kept_bytes` bytes are done.
     pub fn stop_at(&self, operation: u64, kept_bytes: usize) {
         self.state.lock().stop = Some(Stop {
             operation,
@@ -131,8 +131,8 @@ impl SimDisk {
         });
     }
 
-    /// Makes one sync of a file fail, after this many more that succeed. The data stays readable, and later
-    /// syncs succeed without making it durable, as on Linux.
+    /// Makes one sync of a file fail, after this many more that succeed. The data stays readable,
+    /// and later syncs succeed without making it durable, as on Linux.
     pub fn fail_sync_after(&self, syncs: u64) {
         let mut state = self.state.lock();
         state.fail_sync = Some(state.syncs + syncs);
@@ -162,7 +162,8 @@ impl SimDisk {
         }
     }
 
-    /// How many operations that change the disk there were: writes, creations, renames, removals, syncs.
+    /// How many operations that change the disk there were: writes, creations, renames, removals,
+    /// syncs.
     #[must_use]
     pub fn operations(&self) -> u64 {
         self.state.lock().operations
@@ -188,8 +189,8 @@ impl SimDisk {
         file.map(|file| file.cached.clone()).unwrap_or_default()
     }
 
-    /// Replaces, or makes, a file with this content, durably and past all faults: bit rot, truncation, or a
-    /// file from elsewhere.
+    /// Replaces, or makes, a file with this content, durably and past all faults: bit rot,
+    /// truncation, or a file from elsewhere.
     pub fn put_contents(&self, name: &str, contents: Vec<u8>) {
         let mut state = self.state.lock();
         let id = state.next_file;

@@ -8,7 +8,8 @@ use synod_types::GroupId;
 
 use crate::model::{Model, Op, Style, Work, commit, entry, open};
 
-/// Opens the log and checks that it holds one of `allowed`, and that what it says it holds is durable.
+/// Opens the log and checks that it holds one of `allowed`, and that what it says it holds is
+/// durable.
 fn reopen(
     disk: &SimDisk,
     allowed: &[Model],
@@ -49,8 +50,8 @@ fn crash(disk: &SimDisk, rng: &mut ChaCha8Rng) {
     }
 }
 
-/// Runs `work` until it fails. Every state from the one that was acknowledged last to the one that was
-/// asked for last is allowed afterwards.
+/// Runs `work` until it fails. Every state from the one that was acknowledged last to the one that
+/// was asked for last is allowed afterwards.
 fn run(log: &mut LogCore, model: &Model, work: &[Work]) -> Vec<Model> {
     let mut allowed = vec![model.clone()];
     for step in work {
@@ -176,8 +177,8 @@ fn crash_after_crash(style: Style, seeds: u64) {
     }
 }
 
-/// An acceptor that has accepted again must not go back behind it, nor lose the slots around it: both may have been
-/// counted by a proposer.
+/// An acceptor that has accepted again must not go back behind it, nor lose the slots around it:
+/// both may have been counted by a proposer.
 #[test]
 fn a_slot_accepted_again_keeps_its_neighbours_whatever_is_torn() {
     let put = |index, round| {

@@ -1,4 +1,5 @@
-//! Bit rot, truncation, missing, foreign and newer files: refused, or without effect; never believed.
+//! Bit rot, truncation, missing, foreign and newer files: refused, or without effect; never
+//! believed.
 
 use synod_log::{Crash, Disk, OpenError, SimDisk};
 

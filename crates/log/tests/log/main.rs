@@ -1,4 +1,5 @@
-//! The log through its public interface: against a model, over a disk that fails, and with its threads.
+//! The log through its public interface: against a model, over a disk that fails, and with its
+//! threads.
 
 #![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
 

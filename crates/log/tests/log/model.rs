@@ -88,11 +88,12 @@ pub(crate) struct Model {
 /// Whose writes the random work is like.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) enum Style {
-    /// Mostly one entry after the other, truncated where another leader's differ; the rest of the menu at times.
+    /// Mostly one entry after the other, truncated where another leader's differ; the rest of the
+    /// menu at times.
     #[default]
     Raft,
-    /// Slots are accepted in any order, and again under later ballots, one at a time: what is behind them stays. Nothing
-    /// is ever truncated.
+    /// Slots are accepted in any order, and again under later ballots, one at a time: what is
+    /// behind them stays. Nothing is ever truncated.
     Paxos,
 }
 

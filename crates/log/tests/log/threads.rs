@@ -88,7 +88,8 @@ fn what_gathers_during_a_sync_shares_the_next_one_and_completes_in_order() {
     expected.extend((2..=50).map(|seq| Report::Persisted(1 + seq % 3, seq)));
     expected.push(Report::Persisted(9, 51));
     assert_eq!(seen, expected);
-    // The sync that was under way, and one for all the others; then a mark, if the log was idle for long enough meanwhile.
+    // The sync that was under way, and one for all the others; then a mark, if the log was idle for
+    // long enough meanwhile.
     let (written, synced) = (disk.writes() - writes, disk.syncs() - syncs);
     assert!(
         matches!((written, synced), (1, 2) | (2, 3)),

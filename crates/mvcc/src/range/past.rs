@@ -1,4 +1,5 @@
-//! The keyspace at a past revision: current records that are old enough, merged with displaced ones.
+//! The keyspace at a past revision: current records that are old enough, merged with displaced
+//! ones.
 
 use std::iter::Peekable;
 
@@ -64,8 +65,8 @@ impl<'a> Versions<'a> {
         Ok(rows.next().transpose()?)
     }
 
-    /// The next key. Of its versions those that `keep` admits, called with each version's revision and record,
-    /// newest first, until it says that it has enough.
+    /// The next key. Of its versions those that `keep` admits, called with each version's revision
+    /// and record, newest first, until it says that it has enough.
     pub(crate) fn next_key(
         &mut self,
         mut keep: impl FnMut(Revision, &Bytes) -> Keep,

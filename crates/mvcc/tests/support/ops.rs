@@ -21,7 +21,8 @@ pub(crate) enum Change {
     Range(RangeQuery),
 }
 
-/// A query at a share of the current revision, in thousandths; a bit more than all of it is in the future.
+/// A query at a share of the current revision, in thousandths; a bit more than all of it is in the
+/// future.
 #[derive(Clone, Debug)]
 pub(crate) struct Query {
     query: RangeQuery,

@@ -1,5 +1,5 @@
-//! Proposals and membership changes: held until there is a leader, handed to the core in batches, answered by the
-//! apply thread, or here where they certainly come to nothing.
+//! Proposals and membership changes: held until there is a leader, handed to the core in batches,
+//! answered by the apply thread, or here where they certainly come to nothing.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -17,7 +17,8 @@ use crate::state_machine::StateMachine;
 /// Bytes handed to the core as one batch, all or none.
 const MAX_BATCH_BYTES: usize = 1 << 20;
 
-/// What waits for a leader, for room, or for the apply thread to catch up. Bounded by the admission of proposals.
+/// What waits for a leader, for room, or for the apply thread to catch up. Bounded by the admission
+/// of proposals.
 pub(super) struct Held<O> {
     proposals: VecDeque<ProposalRequest<O>>,
     changes: VecDeque<ChangeRequest<O>>,
@@ -142,7 +143,8 @@ impl<S: StateMachine> Driver<S> {
         (count > 0).then(|| self.held.proposals.drain(..count).collect())
     }
 
-    /// The core took the batch: its fate shows when its entries are applied here, or when the core drops them.
+    /// The core took the batch: its fate shows when its entries are applied here, or when the core
+    /// drops them.
     fn await_batch(&mut self, batch: Vec<ProposalRequest<S::Output>>) {
         let first = self.next_request;
         self.next_request = first.wrapping_add(u64::try_from(batch.len()).unwrap_or(u64::MAX));
@@ -253,7 +255,8 @@ impl<S: StateMachine> Driver<S> {
         }
     }
 
-    /// What is held past its deadline certainly was not appended; of what the core took nobody knows.
+    /// What is held past its deadline certainly was not appended; of what the core took nobody
+    /// knows.
     pub(super) fn expire_proposals(&mut self) {
         let (late, _) = self.shared.pending.expire(self.now);
         for waiter in late {

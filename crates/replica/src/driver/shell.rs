@@ -1,4 +1,5 @@
-//! The driver's hands: log, peers, apply thread and readers. `synod_replica_core::drain` says in which order.
+//! The driver's hands: log, peers, apply thread and readers. `synod_replica_core::drain` says in
+//! which order.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -51,8 +52,8 @@ impl<S: StateMachine> Shell for Driver<S> {
         self.write_queued()
     }
 
-    /// What could not be queued is lost to the core, except that proposals which certainly did not get to the leader are
-    /// held and proposed again.
+    /// What could not be queued is lost to the core, except that proposals which certainly did not
+    /// get to the leader are held and proposed again.
     fn send(&mut self, message: Message) -> Result<(), Fault> {
         let Some((unsent, message)) = self.transport.send(self.group, message) else {
             return Ok(());
@@ -120,8 +121,8 @@ impl<S: StateMachine> Shell for Driver<S> {
     }
 }
 
-/// Writes that the log had no room for, oldest first: they go before any others. While there are any the node takes no
-/// entries, so that only ballots and a last burst of proposals gather here.
+/// Writes that the log had no room for, oldest first: they go before any others. While there are
+/// any the node takes no entries, so that only ballots and a last burst of proposals gather here.
 pub(super) type Unwritten = VecDeque<(WriteSeq, Vec<Write>)>;
 
 impl<S: StateMachine> Driver<S> {

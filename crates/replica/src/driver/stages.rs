@@ -18,7 +18,8 @@ struct Sample {
     committed: bool,
 }
 
-/// Follows one proposal of a leader from stage to stage; the next one begins when it is committed and durable.
+/// Follows one proposal of a leader from stage to stage; the next one begins when it is committed
+/// and durable.
 #[derive(Default)]
 pub(super) struct Sampler {
     sample: Option<Sample>,

@@ -10,7 +10,8 @@ use crate::error::TransferError;
 use crate::inbox::TransferRequest;
 use crate::state_machine::StateMachine;
 
-/// Requests that wait for the core, and those that wait for the new leader. A handful: operators ask for them.
+/// Requests that wait for the core, and those that wait for the new leader. A handful: operators
+/// ask for them.
 #[derive(Default)]
 pub(super) struct Transfers {
     new: Vec<TransferRequest>,

@@ -144,7 +144,8 @@ impl SnapshotServer {
         let meta = self.initial.complete(source.meta().clone());
         let source = Source { source, meta };
         let mut views = self.views.lock();
-        // Nothing was applied since another follower, or an earlier attempt of this one, opened the same view.
+        // Nothing was applied since another follower, or an earlier attempt of this one, opened the
+        // same view.
         if let Some(source) = join(&mut views, source.meta.last, to) {
             return Ok(source);
         }

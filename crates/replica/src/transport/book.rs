@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 use synod_types::NodeId;
 use tokio::sync::watch;
 
-/// Addresses of the peers, shared between the service (which changes them) and the transport (which dials). Clones
-/// share the book.
+/// Addresses of the peers, shared between the service (which changes them) and the transport (which
+/// dials). Clones share the book.
 #[derive(Clone, Debug)]
 pub struct PeerBook {
     book: Arc<watch::Sender<Book>>,
@@ -43,8 +43,8 @@ impl PeerBook {
         }
     }
 
-    /// Sets the URLs (`http://host:port`) of a node; they are tried in turn. Takes effect at once: a connection to an
-    /// address that is no longer listed is closed.
+    /// Sets the URLs (`http://host:port`) of a node; they are tried in turn. Takes effect at once:
+    /// a connection to an address that is no longer listed is closed.
     pub fn set(&self, node: NodeId, urls: Vec<String>) {
         self.book.send_if_modified(|book| {
             let readmitted = book.removed.remove(&node);
@@ -56,8 +56,8 @@ impl PeerBook {
         });
     }
 
-    /// Forgets a node that left the cluster: its stream is closed and its attempts to connect are refused, with
-    /// the reason.
+    /// Forgets a node that left the cluster: its stream is closed and its attempts to connect are
+    /// refused, with the reason.
     pub fn remove(&self, node: NodeId) {
         self.book.send_if_modified(|book| {
             let known = book.urls.remove(&node).is_some();
@@ -94,7 +94,8 @@ impl PeerBook {
         self.connected.lock().get(&node).copied()
     }
 
-    /// From now on nodes that don't have this feature level are refused: they would not understand the log.
+    /// From now on nodes that don't have this feature level are refused: they would not understand
+    /// the log.
     pub fn require_feature_level(&self, level: u32) {
         self.required_level.store(level, Ordering::Relaxed);
     }

@@ -139,8 +139,8 @@ impl Identity {
         }
     }
 
-    /// Checks what both sides check. `required_level` is the feature level that the cluster uses, as far as this
-    /// node knows. Returns the peer.
+    /// Checks what both sides check. `required_level` is the feature level that the cluster uses,
+    /// as far as this node knows. Returns the peer.
     pub(crate) fn check(
         &self,
         hello: Option<&Hello>,

@@ -229,7 +229,8 @@ impl Queue {
     }
 }
 
-/// What tonic pulls envelopes from. Dropped by tonic when the connection is over, which closes the link.
+/// What tonic pulls envelopes from. Dropped by tonic when the connection is over, which closes the
+/// link.
 pub(super) struct Outbound {
     peer: Arc<Peer>,
     link: Link,

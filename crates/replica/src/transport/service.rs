@@ -149,7 +149,8 @@ impl Transport {
         let mut heard_at = clock::now();
         let mut heard = false;
         ending.reason = loop {
-            // Biased: a closed link must not deliver any more, and a busy stream proves by itself that it lives.
+            // Biased: a closed link must not deliver any more, and a busy stream proves by itself
+            // that it lives.
             tokio::select! {
                 biased;
                 () = link.closed.triggered() => break "the stream was closed here".to_owned(),

@@ -130,8 +130,8 @@ async fn no_acknowledged_write_is_lost_when_leaders_stop(algorithm: Algorithm) {
     cluster.put(new_leader, "last", "1").await;
     cluster.converge().await;
     let acknowledged = std::mem::take(&mut *acknowledged.lock());
-    // What was on its way when the leader stopped may be unknown: one proposal of each writer. The others
-    // waited for the new leader.
+    // What was on its way when the leader stopped may be unknown: one proposal of each writer. The
+    // others waited for the new leader.
     assert!(acknowledged.len() >= 8 * 99, "{}", acknowledged.len());
     for running in cluster.running() {
         for key in acknowledged.keys() {

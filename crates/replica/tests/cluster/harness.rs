@@ -29,7 +29,8 @@ pub(crate) fn node(id: u64) -> NodeId {
     NodeId::new(id)
 }
 
-/// Waits until `condition` holds. There is no event for some things that tests look at, so it looks again.
+/// Waits until `condition` holds. There is no event for some things that tests look at, so it looks
+/// again.
 pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = soon();
     while !condition() {
@@ -259,7 +260,8 @@ impl Cluster {
         self.handle(at).propose(data, soon()).await.unwrap()
     }
 
-    /// Waits until all running nodes have applied the same, and checks that they are in the same state.
+    /// Waits until all running nodes have applied the same, and checks that they are in the same
+    /// state.
     pub(crate) async fn converge(&self) {
         eventually("equal positions", || {
             let mut all = self.running().map(|node| node.disk.fingerprint().0);

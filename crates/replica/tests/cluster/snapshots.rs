@@ -74,8 +74,8 @@ async fn a_lagging_follower_gets_a_snapshot_that_survives_a_broken_transfer(algo
 async fn a_transfer_whose_view_is_gone_begins_again_without_its_old_sink(algorithm: Algorithm) {
     let mut cluster = Cluster::start_with(algorithm, 3, |config| {
         tight(config);
-        // A broken transfer finds its view closed: views end with the leader's next tick, long before
-        // the follower asks again.
+        // A broken transfer finds its view closed: views end with the leader's next tick, long
+        // before the follower asks again.
         config.snapshots.idle_timeout = Duration::ZERO;
         config.transport.backoff_min = Duration::from_secs(1);
     });

@@ -33,7 +33,8 @@ pub(crate) struct State {
 pub(crate) struct Disk {
     pub(crate) live: Mutex<State>,
     durable: Mutex<State>,
-    /// Flushes do nothing: a restart finds the state as of the last one before, and replays the log.
+    /// Flushes do nothing: a restart finds the state as of the last one before, and replays the
+    /// log.
     pub(crate) never_flush: AtomicBool,
     /// The process was killed, but the machine goes on: nothing written is lost at the next start.
     pub(crate) killed: AtomicBool,
@@ -64,8 +65,8 @@ impl Disk {
         (live.meta.last.index, live.hash)
     }
 
-    /// Starts a machine from what is durable, as after a power failure; or, where only the process was killed, from all
-    /// that it wrote.
+    /// Starts a machine from what is durable, as after a power failure; or, where only the process
+    /// was killed, from all that it wrote.
     pub(crate) fn machine(self: &Arc<Self>) -> Toy {
         if !self.killed.swap(false, Ordering::Relaxed) {
             *self.live.lock() = self.durable.lock().clone();

@@ -122,8 +122,8 @@ impl Connections {
     }
 }
 
-/// A socket that notes whether its peer has said enough to be understood. HTTP/2's pings and HTTP/1's
-/// header timeout begin only after that.
+/// A socket that notes whether its peer has said enough to be understood. HTTP/2's pings and
+/// HTTP/1's header timeout begin only after that.
 #[derive(Debug)]
 struct Watched {
     io: TokioIo<TcpStream>,

@@ -71,8 +71,8 @@ impl Running {
     }
 
     /// Closes the port, tells clients to call elsewhere, and waits up to `grace` for the calls in
-    /// flight. Streams without end (watches) have to be ended by their services; those that are left
-    /// after the grace period are cut off.
+    /// flight. Streams without end (watches) have to be ended by their services; those that are
+    /// left after the grace period are cut off.
     ///
     /// # Cancel safety
     /// Dropping the future cuts all connections off.

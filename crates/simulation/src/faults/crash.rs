@@ -1,5 +1,5 @@
-//! Ends of processes: killed, with their machines, all at once. A write that is under way may be done in part; what was
-//! not synced may be lost, in any part, when the power goes.
+//! Ends of processes: killed, with their machines, all at once. A write that is under way may be
+//! done in part; what was not synced may be lost, in any part, when the power goes.
 
 use crate::choices::Stream;
 use crate::event::Event;

@@ -1,8 +1,8 @@
 //! What disks do: slowness, failed syncs, bit rot, writes to the wrong place.
 //!
-//! Damage behind the log's back is done to a minority of the voters only, and only where the log has said that
-//! everything is durable, and not to the mark that says so: damage to the very last write can't be told from an
-//! interrupted one by any log.
+//! Damage behind the log's back is done to a minority of the voters only, and only where the log
+//! has said that everything is durable, and not to the mark that says so: damage to the very last
+//! write can't be told from an interrupted one by any log.
 
 use std::ops::Range;
 

@@ -1,4 +1,5 @@
-//! A leader whose own disk is slower than the others': they commit without it, and then somebody else gets the leadership.
+//! A leader whose own disk is slower than the others': they commit without it, and then somebody
+//! else gets the leadership.
 
 use crate::choices::Stream;
 use crate::time::{MS, TICK_US};
@@ -9,8 +10,8 @@ use crate::world::World;
 const SLOW_US: u64 = 500 * MS;
 
 impl World {
-    /// First the leader's disk gets slow, and the others' fast; then the leadership is handed over, or the leader is cut off
-    /// and somebody else is after it.
+    /// First the leader's disk gets slow, and the others' fast; then the leadership is handed over,
+    /// or the leader is cut off and somebody else is after it.
     pub(super) fn outrun(&mut self) {
         let Some((leader, _)) = self.leader() else {
             return;

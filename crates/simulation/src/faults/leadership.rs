@@ -42,8 +42,9 @@ impl World {
         }
     }
 
-    /// Links become slow, or a node is after the leadership: it campaigns at every tick, so that it wins as soon as the
-    /// promises to the leader have ended. Mostly the leader is cut off then; what is under way still reaches it, late.
+    /// Links become slow, or a node is after the leadership: it campaigns at every tick, so that it
+    /// wins as soon as the promises to the leader have ended. Mostly the leader is cut off then;
+    /// what is under way still reaches it, late.
     pub(super) fn usurp(&mut self) {
         let Some((leader, _)) = self.leader() else {
             return;

@@ -62,7 +62,8 @@ impl World {
         node.wake(env);
     }
 
-    /// A node loses its disk. It must not come back under its name: it has forgotten what it promised.
+    /// A node loses its disk. It must not come back under its name: it has forgotten what it
+    /// promised.
     pub(super) fn wipe_one(&mut self) -> Check {
         let slot = self.any_slot();
         let Some(id) = self.nodes.get(slot).map(|node| node.id) else {
@@ -108,7 +109,8 @@ impl World {
         self.start(slot)
     }
 
-    /// Removes members that are gone, replaces nodes that refuse to start, and brings the cluster back to its size.
+    /// Removes members that are gone, replaces nodes that refuse to start, and brings the cluster
+    /// back to its size.
     pub(crate) fn operate(&mut self) {
         self.env.after(OPERATOR_EVERY, Event::Operator);
         let refused = self

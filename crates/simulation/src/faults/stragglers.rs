@@ -1,5 +1,5 @@
-//! What goes to or comes from a node is held back for several election timeouts, while other messages pass: answers arrive
-//! in another leadership than that in which they were given.
+//! What goes to or comes from a node is held back for several election timeouts, while other
+//! messages pass: answers arrive in another leadership than that in which they were given.
 
 use crate::choices::Stream;
 use crate::time::{MS, TICK_US};
@@ -7,9 +7,9 @@ use crate::words;
 use crate::world::World;
 
 impl World {
-    /// First a node's links hold back what they carry. Then the leadership is handed over and back; or the leader is cut off,
-    /// alone or with that node, while somebody is after the leadership, and then all can talk again, and the old leader may
-    /// get it back.
+    /// First a node's links hold back what they carry. Then the leadership is handed over and back;
+    /// or the leader is cut off, alone or with that node, while somebody is after the leadership,
+    /// and then all can talk again, and the old leader may get it back.
     pub(super) fn straggle(&mut self) {
         let Some((leader, _)) = self.leader() else {
             return;

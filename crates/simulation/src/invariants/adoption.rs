@@ -38,8 +38,8 @@ impl Told {
         }
     }
 
-    /// A leader proposes in a slot, which is when it accepts its own proposal; `leads` is the ballot in which it leads, and
-    /// its commit index.
+    /// A leader proposes in a slot, which is when it accepts its own proposal; `leads` is the
+    /// ballot in which it leads, and its commit index.
     pub(super) fn check(
         &self,
         algorithm: Algorithm,

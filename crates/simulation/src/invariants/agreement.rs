@@ -45,7 +45,8 @@ impl Agreement {
 
     /// The last entry that was committed in an earlier ballot than this one.
     pub(super) fn last_before(&self, ballot: Ballot) -> Option<&Entry> {
-        // Leaders of earlier ballots may still commit while a later one leads, so these are not in order.
+        // Leaders of earlier ballots may still commit while a later one leads, so these are not in
+        // order.
         let place = self
             .decided_in
             .iter()
@@ -80,7 +81,8 @@ impl Agreement {
         usize::try_from(from_base).ok()
     }
 
-    /// Whether the entry, which a node hands out in `ballot`, is one that nobody has handed out before.
+    /// Whether the entry, which a node hands out in `ballot`, is one that nobody has handed out
+    /// before.
     pub(super) fn check(
         &mut self,
         algorithm: Algorithm,

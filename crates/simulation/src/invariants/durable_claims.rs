@@ -11,8 +11,9 @@ pub(crate) const RULE: Invariant = Invariant {
              as any other; raft-rs, asynchronous appends: a completion counts for the write that it is of",
 };
 
-/// After a turn, when everything was handed out. Up to `commit`, the commit index of the turn before, nothing is counted
-/// any more. Ballots are compared in Multi-Paxos, too: an acceptor has accepted a value in the ballot in which it wrote it.
+/// After a turn, when everything was handed out. Up to `commit`, the commit index of the turn
+/// before, nothing is counted any more. Ballots are compared in Multi-Paxos, too: an acceptor has
+/// accepted a value in the ballot in which it wrote it.
 pub(super) fn check(node: NodeId, known: &Known, commit: Index, status: &Status) -> Check {
     let (disk, log) = (&known.disk, &known.shadow);
     let start = commit.max(disk.start.last.index).max(disk.installed);

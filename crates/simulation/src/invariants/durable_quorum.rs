@@ -19,8 +19,8 @@ pub(super) const KEPT: Invariant = Invariant {
     source: "Raft §5.4.3, Figure 3; Paxos Made Simple §2.2, P2: once chosen, always chosen",
 };
 
-/// When an entry is handed out for the first time: by one of these memberships, the leader's now or before this turn.
-/// The disks of crashed nodes count.
+/// When an entry is handed out for the first time: by one of these memberships, the leader's now or
+/// before this turn. The disks of crashed nodes count.
 pub(super) fn check<'a>(
     algorithm: Algorithm,
     memberships: [Option<&Membership>; 2],

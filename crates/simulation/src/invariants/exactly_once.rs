@@ -1,4 +1,5 @@
-//! A proposal is applied at most once, never after it was refused, and never without having been made.
+//! A proposal is applied at most once, never after it was refused, and never without having been
+//! made.
 
 use std::collections::{BTreeMap, BTreeSet};
 

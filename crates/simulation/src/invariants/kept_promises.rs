@@ -1,6 +1,8 @@
-//! Who hears a leader helps nobody else for an election timeout, and doesn't even take up a candidate's ballot.
+//! Who hears a leader helps nobody else for an election timeout, and doesn't even take up a
+//! candidate's ballot.
 //!
-//! `lease-exclusivity` sees the damage, for which the candidate must win and the old leader still have its lease.
+//! `lease-exclusivity` sees the damage, for which the candidate must win and the old leader still
+//! have its lease.
 
 use std::collections::BTreeMap;
 
@@ -15,14 +17,16 @@ pub(crate) const RULE: Invariant = Invariant {
              neither answered nor its term taken up, unless that leader hands over",
 };
 
-/// Up to when, by its own clock, a node has promised its abstention, and to the leader of which ballot.
+/// Up to when, by its own clock, a node has promised its abstention, and to the leader of which
+/// ballot.
 #[derive(Default)]
 pub(super) struct Kept {
     promises: BTreeMap<NodeId, (Ballot, Tick)>,
 }
 
 impl Kept {
-    /// A leader's message reaches a node, which promises anew; unless it is in a later ballot, which shows when it is asked.
+    /// A leader's message reaches a node, which promises anew; unless it is in a later ballot,
+    /// which shows when it is asked.
     pub(super) fn heard(&mut self, node: NodeId, message: &Message, until: Tick) {
         self.promises.insert(node, (message.ballot, until));
     }

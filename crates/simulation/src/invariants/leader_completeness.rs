@@ -12,8 +12,9 @@ pub(crate) const RULE: Invariant = Invariant {
              there `agreement` watches",
 };
 
-/// When a leader is seen for the first time. By log matching the last entry that was committed in an earlier ballot stands
-/// for all; those of later ballots don't concern a leader that hears late that it is one.
+/// When a leader is seen for the first time. By log matching the last entry that was committed in
+/// an earlier ballot stands for all; those of later ballots don't concern a leader that hears late
+/// that it is one.
 pub(super) fn check(
     algorithm: Algorithm,
     node: NodeId,

@@ -1,7 +1,8 @@
-//! A leader's lease is over before so many of those whom it rests on may help somebody else that these could win.
+//! A leader's lease is over before so many of those whom it rests on may help somebody else that
+//! these could win.
 //!
-//! `lease-exclusivity` sees the damage, for which there must be a candidate in the right moment. This rule compares the
-//! clocks themselves, at every turn of a leader.
+//! `lease-exclusivity` sees the damage, for which there must be a candidate in the right moment.
+//! This rule compares the clocks themselves, at every turn of a leader.
 
 use std::collections::BTreeMap;
 
@@ -28,8 +29,8 @@ pub(crate) struct Promises {
 }
 
 impl Promises {
-    /// A message reaches a node that was in this ballot. If a leader sends it, then the node helps nobody else before
-    /// `until`, and not after a restart either, since it is silent then.
+    /// A message reaches a node that was in this ballot. If a leader sends it, then the node helps
+    /// nobody else before `until`, and not after a restart either, since it is silent then.
     pub(super) fn received(
         &mut self,
         node: NodeId,
@@ -68,8 +69,8 @@ impl Promises {
         }
     }
 
-    /// A node has done something, or its clock has changed. By the configuration that a leader goes by, and in true time:
-    /// when its lease ends, those who are free must not be a quorum.
+    /// A node has done something, or its clock has changed. By the configuration that a leader goes
+    /// by, and in true time: when its lease ends, those who are free must not be a quorum.
     pub(crate) fn check(
         &mut self,
         now: Time,

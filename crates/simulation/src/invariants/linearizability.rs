@@ -101,8 +101,8 @@ pub(crate) fn check(history: &History) -> Check<u64> {
     Ok(checked)
 }
 
-/// The first operations of a key. Of those that are under way when the first one is called that is left out, nobody
-/// knows how they ended: what they saw may be the effect of one that isn't here.
+/// The first operations of a key. Of those that are under way when the first one is called that is
+/// left out, nobody knows how they ended: what they saw may be the effect of one that isn't here.
 fn first(records: &[Record]) -> Vec<Record> {
     let mut records = records.to_vec();
     records.sort_by_key(|record| record.called);
@@ -116,8 +116,9 @@ fn first(records: &[Record]) -> Vec<Record> {
     records
 }
 
-/// An operation of unknown outcome that nobody has observed is left out: at the end of the order it is always legal. A
-/// deletion can't be recognised in what others see: it stays, with an end after all others.
+/// An operation of unknown outcome that nobody has observed is left out: at the end of the order it
+/// is always legal. A deletion can't be recognised in what others see: it stays, with an end after
+/// all others.
 fn operations(records: &[Record]) -> Vec<Operation<Register>> {
     let observed = observed(records);
     let end = records

@@ -1,4 +1,5 @@
-//! After any crash a log holds what it said to be durable, then perhaps the first of what was on its way, and nothing else.
+//! After any crash a log holds what it said to be durable, then perhaps the first of what was on
+//! its way, and nothing else.
 
 use synod_consensus_core::{SnapshotMeta, Write};
 use synod_log::GroupState;

@@ -17,9 +17,9 @@ pub(crate) const JOINT: Invariant = Invariant {
     source: "Raft thesis §4.3; Raft §6: the joint configuration needs majorities of both",
 };
 
-/// When a leader writes a configuration. A new leader may find two of them before it knows that the first is committed,
-/// so only those that it adds itself count. A Paxos leader proposes nothing at all past a configuration that it has proposed,
-/// before that one is chosen.
+/// When a leader writes a configuration. A new leader may find two of them before it knows that the
+/// first is committed, so only those that it adds itself count. A Paxos leader proposes nothing at
+/// all past a configuration that it has proposed, before that one is chosen.
 pub(super) fn check(
     algorithm: Algorithm,
     node: NodeId,
@@ -50,7 +50,8 @@ pub(super) fn check(
     })
 }
 
-/// From one set of voters to another only through a joint configuration: their majorities need not overlap.
+/// From one set of voters to another only through a joint configuration: their majorities need not
+/// overlap.
 fn check_step(node: NodeId, known: &Known, entry: &Entry) -> Check {
     let decode = |entry: &Entry| ConfigCommand::decode(entry.data.clone()).ok();
     let before = known.shadow.entries.range(..entry.index).rev();

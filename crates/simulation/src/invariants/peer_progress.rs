@@ -47,7 +47,8 @@ pub(super) fn check<'a>(
     Ok(())
 }
 
-/// In Paxos a peer also counts with what it knows to be chosen, whatever its ballot, and the value is what counts.
+/// In Paxos a peer also counts with what it knows to be chosen, whatever its ballot, and the value
+/// is what counts.
 fn check_values(
     node: NodeId,
     peer: NodeId,

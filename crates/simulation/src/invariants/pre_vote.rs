@@ -20,8 +20,8 @@ pub(super) struct PreVotes {
 }
 
 impl PreVotes {
-    /// When a message leaves a node whose disk holds a log up to `last`. What is on the disk was in the log before, so it
-    /// is no more up to date than what the node compared with.
+    /// When a message leaves a node whose disk holds a log up to `last`. What is on the disk was in
+    /// the log before, so it is no more up to date than what the node compared with.
     pub(super) fn check(
         &mut self,
         algorithm: Algorithm,

@@ -1,4 +1,5 @@
-//! A linearizable read is served at an index that is not behind what was committed when it was asked for.
+//! A linearizable read is served at an index that is not behind what was committed when it was
+//! asked for.
 
 use synod_types::{Index, NodeId};
 

@@ -1,5 +1,5 @@
-//! Operations that follow each other in true time follow each other in the log: etcd's revisions give an order that only
-//! has to be compared, before the full search of `linearizability`.
+//! Operations that follow each other in true time follow each other in the log: etcd's revisions
+//! give an order that only has to be compared, before the full search of `linearizability`.
 
 use synod_types::Index;
 

@@ -12,7 +12,8 @@ pub(crate) const RULE: Invariant = Invariant {
     source: "Raft §5.2: each candidate restarts its randomized election timeout at the start of an election",
 };
 
-/// So many equal distances in a row are no accident: of at least fifteen values each is drawn alike with one in fifteen.
+/// So many equal distances in a row are no accident: of at least fifteen values each is drawn alike
+/// with one in fifteen.
 const MAX_EQUAL: u32 = 8;
 /// The shortest election timeout, in ticks. What comes sooner was asked for by the shell.
 const SHORTEST: u64 = 30;

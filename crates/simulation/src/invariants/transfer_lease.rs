@@ -1,8 +1,9 @@
 //! A leader that hands over has no lease.
 //!
-//! The one whom it asks to campaign gets the votes of those who promised their abstention: that is what a transfer is for.
-//! So what the lease rests on is gone with the request. `lease-exclusivity` sees the damage, for which the candidate must
-//! have won before the lease would have ended, and the old leader must not have heard of it.
+//! The one whom it asks to campaign gets the votes of those who promised their abstention: that is
+//! what a transfer is for. So what the lease rests on is gone with the request. `lease-exclusivity`
+//! sees the damage, for which the candidate must have won before the lease would have ended, and
+//! the old leader must not have heard of it.
 
 use synod_consensus_core::{Role, Status};
 use synod_types::{NodeId, Tick};

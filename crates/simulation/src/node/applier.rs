@@ -1,4 +1,5 @@
-//! The apply thread: applies committed entries in batches, answers those who wait for them, and has the engine flushed.
+//! The apply thread: applies committed entries in batches, answers those who wait for them, and has
+//! the engine flushed.
 
 use std::sync::Arc;
 
@@ -59,7 +60,8 @@ impl Node {
 impl Process {
     fn apply_batch(&mut self, env: &mut Env, id: NodeId) -> Check {
         let wanted = 1 + env.choices.index(Stream::Node, env.plan.max_apply_batch);
-        // After an installation the queue may still hold older entries, which the snapshot contains.
+        // After an installation the queue may still hold older entries, which the snapshot
+        // contains.
         while self
             .queue
             .front()
@@ -129,7 +131,8 @@ impl Process {
     }
 }
 
-/// A flush of the engine under way. The position is read before it begins: the flush vouches for no more.
+/// A flush of the engine under way. The position is read before it begins: the flush vouches for no
+/// more.
 #[derive(Debug)]
 pub(crate) struct Flush {
     engine: Arc<SimEngine>,

@@ -1,5 +1,5 @@
-//! The simulated driver's hands. `synod_replica_core::drain` says in which order, as it does to `synod_replica`; the rules
-//! look at all that passes.
+//! The simulated driver's hands. `synod_replica_core::drain` says in which order, as it does to
+//! `synod_replica`; the rules look at all that passes.
 
 use synod_consensus_core::{
     ConfigCommand, Consensus, Entry, EntryKind, Input, Install, Message, ReadContext, ReadState,

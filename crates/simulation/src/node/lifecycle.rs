@@ -45,7 +45,8 @@ pub(crate) enum Start {
 }
 
 impl Node {
-    /// A node with an empty disk. `members` is what the group begins with, none on a node that waits to be added.
+    /// A node with an empty disk. `members` is what the group begins with, none on a node that
+    /// waits to be added.
     pub(crate) fn new(
         env: &mut Env,
         slot: usize,
@@ -121,8 +122,9 @@ impl Node {
         }
         let machine = Machine::open(Arc::clone(&self.engine))
             .map_err(|error| LOG_RECOVERY.broken(format!("n{}: {error}", self.id)))?;
-        // What the last process applied may only be in the page cache, and ahead of the log: the core then makes the log
-        // begin there, and after a power loss there would be a log without a state.
+        // What the last process applied may only be in the page cache, and ahead of the log: the
+        // core then makes the log begin there, and after a power loss there would be a log without
+        // a state.
         let flushed = self.engine.persist();
         flushed.map_err(|error| LOG_RECOVERY.broken(error.to_string()))?;
         let group = recovered.groups.remove(&GROUP);

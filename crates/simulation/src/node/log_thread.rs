@@ -1,4 +1,5 @@
-//! The log thread: takes everything that is queued, and makes it durable in one commit of the real log.
+//! The log thread: takes everything that is queued, and makes it durable in one commit of the real
+//! log.
 
 use synod_consensus_core::mutants::{Mutant, is_active};
 use synod_consensus_core::{SnapshotMeta, Write};
@@ -62,7 +63,8 @@ impl LogThread {
         env.after(took, Event::LogDone { slot, epoch });
     }
 
-    /// The commit under way, on the real log. Whatever the result, the jobs stay until they are settled.
+    /// The commit under way, on the real log. Whatever the result, the jobs stay until they are
+    /// settled.
     fn commit(&mut self) -> bool {
         let actions = self.busy.iter().flat_map(|job| {
             let (writes, release) = match job {
@@ -176,8 +178,8 @@ impl Node {
 }
 
 impl Process {
-    /// The process ends while its log may be writing: some of the operations on the disk are done, the last of them
-    /// perhaps in part. Gives back what is in doubt.
+    /// The process ends while its log may be writing: some of the operations on the disk are done,
+    /// the last of them perhaps in part. Gives back what is in doubt.
     pub(super) fn interrupt_log(
         &mut self,
         env: &mut Env,

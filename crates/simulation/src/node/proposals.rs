@@ -1,5 +1,5 @@
-//! Proposals and membership changes: held until there is a leader, given to the core, answered when they are applied, or
-//! here where they certainly come to nothing.
+//! Proposals and membership changes: held until there is a leader, given to the core, answered when
+//! they are applied, or here where they certainly come to nothing.
 
 use bytes::Bytes;
 use synod_consensus_core::mutants::{Mutant, is_active};
@@ -104,7 +104,8 @@ impl Turn<'_> {
         Ok(())
     }
 
-    /// What is held past its deadline certainly was not appended; of what the core took nobody knows.
+    /// What is held past its deadline certainly was not appended; of what the core took nobody
+    /// knows.
     pub(super) fn expire_writes(&mut self, env: &mut Env) {
         let now = env.now;
         for request in std::mem::take(&mut self.process.held) {

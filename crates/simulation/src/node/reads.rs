@@ -1,5 +1,5 @@
-//! Reads: those that wait at the same time share a round, lost ones are asked again, and each is served when the state
-//! machine has what it needs.
+//! Reads: those that wait at the same time share a round, lost ones are asked again, and each is
+//! served when the state machine has what it needs.
 
 use synod_consensus_core::{ReadContext, ReadMode, ReadState, Rejected, Role};
 use synod_replica_core::Moment;

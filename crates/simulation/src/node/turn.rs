@@ -1,5 +1,6 @@
-//! The driver's turn, in the order of `synod_replica::driver`: what the log and the apply thread have done, messages,
-//! other events, time, proposals, reads, then everything that the core wants done, and at last compaction.
+//! The driver's turn, in the order of `synod_replica::driver`: what the log and the apply thread
+//! have done, messages, other events, time, proposals, reads, then everything that the core wants
+//! done, and at last compaction.
 
 use synod_consensus_core::{Body, Input, Message, Rejected, Role, Write};
 use synod_replica_core::{brings_entries, drain, persisted};

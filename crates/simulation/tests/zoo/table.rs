@@ -1,5 +1,5 @@
-//! The table of docs/bug-zoo.md: written from what the test has found, the mutants' own documentation, and the places in the
-//! code that ask for them. `SYNOD_BLESS=1` rewrites it.
+//! The table of docs/bug-zoo.md: written from what the test has found, the mutants' own
+//! documentation, and the places in the code that ask for them. `SYNOD_BLESS=1` rewrites it.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,7 +10,8 @@ use super::{Exhibit, Found, Hunt};
 
 const BEGIN: &str = "<!-- begin: written by crates/simulation/tests/zoo.rs -->\n";
 const END: &str = "<!-- end -->\n";
-/// The crates that ask for mutants, and how the table calls them; the core's paths stand for themselves.
+/// The crates that ask for mutants, and how the table calls them; the core's paths stand for
+/// themselves.
 const CRATES: [(&str, &str); 4] = [
     ("consensus-core", ""),
     ("log", "log: "),

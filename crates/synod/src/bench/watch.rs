@@ -1,5 +1,5 @@
-//! Watch fan-out: many watchers of one prefix while clients write under it. What is counted are events
-//! received; the latency is from the put's call to the event's arrival.
+//! Watch fan-out: many watchers of one prefix while clients write under it. What is counted are
+//! events received; the latency is from the put's call to the event's arrival.
 
 use std::{cell::RefCell, rc::Rc, time::Instant};
 

@@ -165,7 +165,8 @@ async fn measure(
     words: &[&str],
 ) -> Result<Measured> {
     let mut words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-    // A key space of its own for each workload: what one left behind is not what the next one reads.
+    // A key space of its own for each workload: what one left behind is not what the next one
+    // reads.
     words.extend(["--prefix".to_owned(), format!("bench/{}/", words.join("-"))]);
     words.extend(["--duration".to_owned(), options.seconds.to_string()]);
     if matches!(words.first().map(String::as_str), Some("get" | "range")) {

@@ -1,5 +1,5 @@
-//! The consensus cores without I/O, beside the crates `raft` and `omnipaxos`: `crates/core-bench`, which is
-//! a workspace of its own, does the measuring.
+//! The consensus cores without I/O, beside the crates `raft` and `omnipaxos`: `crates/core-bench`,
+//! which is a workspace of its own, does the measuring.
 
 use std::{
     collections::BTreeMap,
@@ -42,7 +42,8 @@ pub(super) fn run(root: &Path, document: &Path) -> Result<()> {
     for _ in 0..TURNS {
         for (core, _, _) in CORES {
             for batch in BATCHES {
-                // A process for each: what was measured before leaves its traces in the memory's layout.
+                // A process for each: what was measured before leaves its traces in the memory's
+                // layout.
                 let only = format!("batch-{batch}/{core}");
                 let bench = [
                     "bench", "--locked", "--bench", "core", "--", "--exact", &only,
@@ -68,7 +69,8 @@ fn cargo(root: &Path, package: &Path, words: &[&str], results: &Path) -> Result<
         .current_dir(package)
         .env("CARGO_TARGET_DIR", target)
         .env("CRITERION_HOME", results)
-        // Set from the main workspace's settings for everything that cargo runs; this one has its own.
+        // Set from the main workspace's settings for everything that cargo runs; this one has its
+        // own.
         .env_remove("PROTOC")
         .status()
         .with_context(|| format!("run cargo {words:?}"))?;

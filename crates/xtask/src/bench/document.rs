@@ -1,4 +1,5 @@
-//! docs/benchmarks.md: generated sections between markers; what stands outside them is written by hand.
+//! docs/benchmarks.md: generated sections between markers; what stands outside them is written by
+//! hand.
 
 use std::{fs, path::Path};
 

@@ -176,7 +176,8 @@ async fn measure(
     Ok(rows)
 }
 
-/// A stream of puts and one of gets at the same time, with a compaction to the newest revision in between.
+/// A stream of puts and one of gets at the same time, with a compaction to the newest revision in
+/// between.
 async fn pair(
     generator: &Path,
     endpoints: &[String],

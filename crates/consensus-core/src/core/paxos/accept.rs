@@ -104,8 +104,8 @@ impl Core<PaxosRules> {
         Ok(())
     }
 
-    /// Accepts one value in the current ballot. False where there is no room for it after a gap: the leader
-    /// sends it again when the gap is closed.
+    /// Accepts one value in the current ballot. False where there is no room for it after a gap:
+    /// the leader sends it again when the gap is closed.
     fn accept(&mut self, entry: Entry) -> bool {
         let last = self.log.last().index;
         if entry.index == last.next() {

@@ -1,9 +1,9 @@
 //! Phase 2: the leader proposes ("Paxos Made Simple" §3), and changes of the membership.
 //!
-//! A configuration command in slot i governs the slots after i. Nothing is proposed in those before it is
-//! chosen ("Reconfiguring a state machine" §3.1, with a window of one), so that who has something in a later
-//! slot knows that it is. It is chosen when majorities both of the old and of the new voters hold
-//! everything up to it; meanwhile leases and reads need both, too.
+//! A configuration command in slot i governs the slots after i. Nothing is proposed in those before
+//! it is chosen ("Reconfiguring a state machine" §3.1, with a window of one), so that who has
+//! something in a later slot knows that it is. It is chosen when majorities both of the old and of
+//! the new voters hold everything up to it; meanwhile leases and reads need both, too.
 
 use std::collections::BTreeMap;
 
@@ -15,8 +15,8 @@ use crate::mutants::{Mutant, is_active};
 use crate::{ConfigCommand, Entry, EntryFields, EntryKind};
 
 impl Core<PaxosRules> {
-    /// Proposes again, in this ballot, what was adopted for each slot, and nothing in the gaps; then the
-    /// first entry of its own.
+    /// Proposes again, in this ballot, what was adopted for each slot, and nothing in the gaps;
+    /// then the first entry of its own.
     pub(super) fn begin_phase2(
         &mut self,
         mut adopted: BTreeMap<Index, Entry>,
@@ -66,8 +66,8 @@ impl Core<PaxosRules> {
         self.broadcast_heartbeat();
     }
 
-    /// Phase 2a for the next slot; not before the configuration that governs it is chosen. It is sent and
-    /// written with the next Ready, in parallel.
+    /// Phase 2a for the next slot; not before the configuration that governs it is chosen. It is
+    /// sent and written with the next Ready, in parallel.
     pub(super) fn propose_value(&mut self, value: Queued) {
         if self.configs.pending().is_some() && !is_active(Mutant::SlotsPastOpenConfig) {
             self.rules.queued_bytes += value.data.len() as u64 + Entry::OVERHEAD_BYTES;
@@ -158,8 +158,8 @@ impl Core<PaxosRules> {
             self.propose_value(value);
         }
         if self.log.last().index == chosen {
-            // Nobody else may have anything to propose, and the configuration is handed out only with what
-            // comes after it.
+            // Nobody else may have anything to propose, and the configuration is handed out only
+            // with what comes after it.
             self.append_noop();
         }
     }

@@ -13,9 +13,9 @@ pub(super) fn load(mut restored: Restored) -> Result<Loaded, ConfigError> {
         });
     }
     let hard_state = restored.hard_state;
-    // What is applied is chosen. But only up to the commit index that was written with them are the entries
-    // known to be what was chosen: later ones may have been overwritten in memory alone, or skipped by a
-    // snapshot, before the crash.
+    // What is applied is chosen. But only up to the commit index that was written with them are the
+    // entries known to be what was chosen: later ones may have been overwritten in memory alone, or
+    // skipped by a snapshot, before the crash.
     let is_behind = applied.index > hard_state.commit.max(restored.start.last.index);
     if is_behind {
         restored.applied.membership.validate()?;

@@ -1,11 +1,11 @@
 //! Phase 1: a candidate finds out what may be chosen ("Paxos Made Simple" §2.2, §3).
 //!
-//! Election by quorum connectivity: any voter whom a quorum answers can lead, since their promises bring it
-//! the log that it lacks. What an acceptor knows to be chosen is learned directly; of the rest the value of
-//! the highest ballot is adopted.
+//! Election by quorum connectivity: any voter whom a quorum answers can lead, since their promises
+//! bring it the log that it lacks. What an acceptor knows to be chosen is learned directly; of the
+//! rest the value of the highest ballot is adopted.
 //!
-//! A quorum of every configuration that may be in effect must promise: of the chosen one, and of those that
-//! are adopted in later slots.
+//! A quorum of every configuration that may be in effect must promise: of the chosen one, and of
+//! those that are adopted in later slots.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -59,8 +59,8 @@ impl Phase1 {
 }
 
 impl Core<PaxosRules> {
-    /// Phase 1a. Our own promise counts when it is durable, and only then do the others hear of the ballot:
-    /// after a crash we might otherwise use it twice, with different values.
+    /// Phase 1a. Our own promise counts when it is durable, and only then do the others hear of the
+    /// ballot: after a crash we might otherwise use it twice, with different values.
     pub(super) fn begin_phase1(&mut self, handover: Option<Handover>) {
         self.draw_timeout();
         self.set_leader(None);
@@ -188,8 +188,8 @@ impl Core<PaxosRules> {
     /// Whether a correct acceptor may say this.
     fn check_chunk(&self, chunk: &Chunk) -> Result<(), Rejected> {
         let mut before = chunk.slot.prev();
-        // Slots without a vote were under way to the acceptor when it heard of later ones: no more than a
-        // leader has under way at a time, with room for one whose settings were others.
+        // Slots without a vote were under way to the acceptor when it heard of later ones: no more
+        // than a leader has under way at a time, with room for one whose settings were others.
         let config = &self.config;
         let under_way = config
             .max_inflight_bytes

@@ -1,7 +1,7 @@
 //! The synod: agreement on one value ("The Part-Time Parliament" §2; "Paxos Made Simple" §2.2-2.3).
 //!
-//! Multi-Paxos is one synod a slot, all with the same acceptors and the same ballots; what makes it safe
-//! stands here. The rest of the module is how the messages of many slots travel together.
+//! Multi-Paxos is one synod a slot, all with the same acceptors and the same ballots; what makes it
+//! safe stands here. The rest of the module is how the messages of many slots travel together.
 
 use synod_types::Ballot;
 
@@ -33,8 +33,8 @@ pub(super) enum Accepted {
 }
 
 impl Acceptor {
-    /// Phase 1b: a promise not to accept anything below `ballot`. Asked again by the same proposer, it
-    /// answers again.
+    /// Phase 1b: a promise not to accept anything below `ballot`. Asked again by the same proposer,
+    /// it answers again.
     pub(super) fn prepare(&mut self, ballot: Ballot) -> Result<(), Nack> {
         if ballot < self.max_bal {
             return Err(Nack);
@@ -58,8 +58,8 @@ impl Acceptor {
     }
 }
 
-/// Phase 2a (P2c): of what the acceptors of a quorum have accepted, the value of the highest ballot is the
-/// only one that may have been chosen. Where nobody accepted anything the proposer is free.
+/// Phase 2a (P2c): of what the acceptors of a quorum have accepted, the value of the highest ballot
+/// is the only one that may have been chosen. Where nobody accepted anything the proposer is free.
 pub(super) fn adopt<V: Vote>(known: Option<V>, vote: V) -> V {
     match known {
         Some(known) if is_active(Mutant::LowestBallotAdopted) => {
@@ -92,8 +92,8 @@ mod tests {
     const ACCEPTORS: usize = 3;
     const PROPOSERS: usize = 3;
 
-    /// Three acceptors; proposer p has ballot p + 1 and wants the value p. A message once sent may arrive at
-    /// any time, any number of times or never, so that what was sent only grows.
+    /// Three acceptors; proposer p has ballot p + 1 and wants the value p. A message once sent may
+    /// arrive at any time, any number of times or never, so that what was sent only grows.
     #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
     struct State {
         max_bal: [u64; ACCEPTORS],

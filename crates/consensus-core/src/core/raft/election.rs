@@ -9,7 +9,8 @@ use crate::{Body, TransferEpoch};
 
 impl Core<RaftRules> {
     /// Asks for votes in the next term. Our own counts when it is durable, and only then do the
-    /// others hear of it: after a crash we might otherwise get votes that were meant for a log we lost.
+    /// others hear of it: after a crash we might otherwise get votes that were meant for a log we
+    /// lost.
     pub(super) fn campaign(&mut self, transfer: Option<TransferEpoch>) {
         self.draw_timeout();
         self.set_leader(None);

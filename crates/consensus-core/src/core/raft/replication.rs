@@ -1,7 +1,8 @@
 //! Appends and their fate (Raft §5.3).
 //!
-//! An acknowledgement claims durability, so it leaves after persistence, also where the entries were here
-//! before: they may still be on their way to the disk. Refusals claim nothing and leave at once.
+//! An acknowledgement claims durability, so it leaves after persistence, also where the entries
+//! were here before: they may still be on their way to the disk. Refusals claim nothing and leave
+//! at once.
 
 use bytes::Bytes;
 use synod_types::{Index, LogPosition, NodeId};
@@ -22,7 +23,8 @@ impl Core<RaftRules> {
         self.check_entries(prev, &entries)?;
         self.heard_leader(from, None)?;
         let sent_last = prev.index.plus(entries.len() as u64);
-        // What is committed is equal on the leader, and may be compacted here: only look at the rest.
+        // What is committed is equal on the leader, and may be compacted here: only look at the
+        // rest.
         let anchor = if prev.index < self.commit {
             self.log.position_at(self.commit).unwrap_or(prev)
         } else {

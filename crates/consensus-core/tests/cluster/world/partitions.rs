@@ -1,4 +1,5 @@
-//! Partial partitions without other faults: how long until something is committed, and whether it stays so.
+//! Partial partitions without other faults: how long until something is committed, and whether it
+//! stays so.
 
 use std::collections::BTreeSet;
 

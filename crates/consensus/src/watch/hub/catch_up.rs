@@ -1,4 +1,5 @@
-//! Bringing watchers up to where the synced ones are: cohorts, their turns, and the jobs that read for them.
+//! Bringing watchers up to where the synced ones are: cohorts, their turns, and the jobs that read
+//! for them.
 
 use std::sync::Arc;
 
@@ -151,7 +152,8 @@ impl Hub {
         self.answer_questions();
     }
 
-    /// The revisions that all watchers need next are gone, or unreadable: each finds out for itself.
+    /// The revisions that all watchers need next are gone, or unreadable: each finds out for
+    /// itself.
     fn demote_all(&mut self) {
         let next = self.processed + 1;
         let target = match self.feed.front() {

@@ -4,7 +4,8 @@ use super::super::message::StreamId;
 use super::super::queue::{Notice, Progress, WatchId};
 use super::{Hub, State, Watcher, WatcherKey};
 
-/// Progress questions that wait until the feed has reached the revision that the store had when they were asked.
+/// Progress questions that wait until the feed has reached the revision that the store had when
+/// they were asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Question {
     /// The client's.
@@ -14,7 +15,8 @@ pub(super) enum Question {
 }
 
 impl Hub {
-    /// Progress vouches for all that the store had when it was asked for, so that it waits for the feed.
+    /// Progress vouches for all that the store had when it was asked for, so that it waits for the
+    /// feed.
     pub(super) fn ask(&mut self, question: Question) {
         let revision = self.history.revisions().current;
         if revision <= self.processed || !self.has_watchers() {

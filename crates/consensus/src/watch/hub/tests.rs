@@ -109,7 +109,8 @@ impl World {
         self.hub.feed(items);
     }
 
-    /// As when the inbox overflows, or a snapshot is installed: only where the store is now is known.
+    /// As when the inbox overflows, or a snapshot is installed: only where the store is now is
+    /// known.
     fn lose(&mut self) {
         if let Some(last) = self.lagging.back() {
             let jump = Feed::Jump(last.revision());
@@ -291,8 +292,8 @@ fn marker(revision: i64) -> Bytes {
 }
 
 impl Seen {
-    /// Compares with the store: from the start on, each event once and in order; a progress marker stands after all
-    /// events that it vouches for.
+    /// Compares with the store: from the start on, each event once and in order; a progress marker
+    /// stands after all events that it vouches for.
     fn check(&self, store: &Store, context: &str) {
         let first = match self.start {
             0 => self.created_at.unwrap() + 1,
