@@ -330,10 +330,9 @@ impl Shared {
     }
 }
 
-/// Whether a proposal certainly was not appended, and would be if it were made again in time. The
-/// replica has waited already for what it takes to pass by itself
-/// (`synod_replica_core::is_transient`), and said so where it gave up: room is not waited for
-/// twice. What it never waits for is another change of members.
+/// Whether to make a proposal again: it was certainly not appended, and may succeed before the
+/// deadline. The replica has waited already where waiting helps
+/// (`synod_replica_core::is_transient`), except for another change of members.
 fn is_worth_another_try(error: &ProposeError, deadline: Instant) -> bool {
     let ProposeError::Rejected(rejected) = error else {
         return false;

@@ -26,8 +26,8 @@ impl TickClock {
         Tick::new(u64::try_from(ticks).unwrap_or(u64::MAX))
     }
 
-    /// When `tick` begins; a far tick is a day from the start, which only means a wake-up for
-    /// nothing.
+    /// When `tick` begins. A far tick is cut to a day from the start: an early wake-up does no
+    /// harm.
     pub(crate) fn instant_of(&self, tick: Tick) -> Instant {
         const DAY_TICKS: u64 = 24 * 3600 * 100;
         let ticks = u32::try_from(tick.get().min(DAY_TICKS)).unwrap_or(u32::MAX);

@@ -564,7 +564,10 @@ fn every_exhibit_is_found_and_nothing_else_is() {
         .filter_map(|(_, shown)| shown.as_ref().err().map(String::as_str))
         .collect();
     assert!(escaped.is_empty(), "{}", escaped.join("\n"));
-    let found: Vec<Found> = shown.into_iter().filter_map(|(_, shown)| shown.ok()).collect();
+    let found: Vec<Found> = shown
+        .into_iter()
+        .filter_map(|(_, shown)| shown.ok())
+        .collect();
     table::check(EXHIBITS, &found);
 }
 

@@ -11,7 +11,8 @@ use crate::inbox::ReadRequest;
 use crate::readers::Reader;
 use crate::state_machine::StateMachine;
 
-/// A read that another leader has not answered after so many heartbeat intervals is considered lost.
+/// A read that another leader has not answered after so many heartbeat intervals is considered
+/// lost.
 const PATIENCE_HEARTBEATS: u32 = 3;
 
 impl synod_replica_core::Reader for Reader {

@@ -38,7 +38,9 @@ fn descriptions() -> BTreeMap<String, (String, String)> {
 
 /// The Rust files below `dir`, by path.
 fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
-    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    let entries = fs::read_dir(dir)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
     let mut entries: Vec<PathBuf> = entries.collect();
     entries.sort();
     for path in entries {
@@ -106,7 +108,9 @@ fn table(exhibits: &[Exhibit], found: &[Found]) -> String {
 pub(super) fn check(exhibits: &[Exhibit], found: &[Found]) {
     let file = crates().join("../docs/bug-zoo.md");
     let text = fs::read_to_string(&file).unwrap();
-    let (before, rest) = text.split_once(BEGIN).expect("docs/bug-zoo.md has no table");
+    let (before, rest) = text
+        .split_once(BEGIN)
+        .expect("docs/bug-zoo.md has no table");
     let (shown, after) = rest.split_once(END).expect("the table has no end");
     let table = table(exhibits, found);
     if std::env::var_os("SYNOD_BLESS").is_some() {
