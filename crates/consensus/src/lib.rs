@@ -31,7 +31,6 @@ mod service;
 mod shared;
 mod state;
 mod version;
-mod watch;
 
 pub use backup::BackupError;
 pub use bootstrap::BootstrapError;

@@ -36,7 +36,7 @@ use crate::service::unsupported::{AuthService, ElectionService, LockService};
 use crate::service::watch::WatchService;
 use crate::shared::{Parts, Shared};
 use crate::state::{Listeners as StateListeners, Outcome, SweepSignal, Sweeper};
-use crate::watch::{StoreHistory, WatchHub, WatchLimits};
+use synod_watch::{StoreHistory, WatchHub, WatchLimits};
 
 pub use setup::StartError;
 use setup::{Opened, Ports, io_threads, replica_config, settings};

@@ -3,6 +3,7 @@
 pub(crate) mod cluster;
 pub(crate) mod kv;
 mod large_read;
+mod leaderless;
 pub(crate) mod lease;
 pub(crate) mod maintenance;
 mod snapshot;

@@ -3,7 +3,7 @@
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Gauge, Metric, MetricFamily, MetricType};
 
-use crate::watch::WatchHandle;
+use synod_watch::WatchHandle;
 
 /// Name and help of each gauge, in the order of [`WatchCollector::collect`].
 const GAUGES: [(&str, &str); 3] = [

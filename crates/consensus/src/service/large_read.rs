@@ -42,10 +42,15 @@ impl LargeRead for RangeRead {
     type Result = RangeResult;
 
     fn read(&self, max_bytes: usize) -> Result<RangeResult, MvccError> {
-        self.view.range(&RangeQuery {
+        let result = self.view.range(&RangeQuery {
             max_bytes,
             ..self.query.clone()
-        })
+        })?;
+        // The store bounds what it gathers from a range; a single key's value comes as it is.
+        match Self::size(&result) <= max_bytes {
+            true => Ok(result),
+            false => Err(MvccError::ResultTooLarge { max_bytes }),
+        }
     }
 
     fn bytes(&self) -> Result<u64, MvccError> {

@@ -13,11 +13,11 @@ use synod_runtime::{clock, random};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::leaderless::leaderless;
 use crate::error::Error;
 use crate::lease::{LeaderClock, LeaderLink, Leases, MAX_TTL_S, Origin, was_forwarded};
 use crate::shared::{Caller, Shared, wants_leader};
 use crate::state::Reply;
-use crate::watch::leaderless;
 
 /// Renewals of one stream that are done at once.
 const RENEWALS_AT_ONCE: usize = 1024;

@@ -1,5 +1,5 @@
 //! Watch: one bidirectional stream a client, many watchers a stream. What happens to the events is
-//! in [`crate::watch`]; here requests become commands and responses become messages.
+//! in [`synod_watch`]; here requests become commands and responses become messages.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,11 +13,12 @@ use synod_proto::etcd::etcdserverpb::watch_server::Watch;
 use synod_runtime::{clock, random, task};
 use tonic::{Request, Response, Status, Streaming};
 
+use super::leaderless::leaderless;
 use crate::error::Error;
 use crate::shared::{Caller, Shared, wants_leader};
-use crate::watch::{
+use synod_watch::{
     Command, Create, End, Notice, Outgoing, Progress, Requests, Splitting, View, WatchHandle,
-    WatchId, WatchRange, leaderless,
+    WatchId, WatchRange,
 };
 
 /// The Watch service of the client port.

@@ -24,7 +24,7 @@ use super::view::View;
 use crate::backup::{Backup, BackupError};
 use crate::lease::{KEEPER_ROW, Keeper, Leases};
 use crate::metrics::Metrics;
-use crate::watch::WatchHandle;
+use synod_watch::WatchHandle;
 
 /// Where the state is kept, and whose it is.
 #[derive(Clone, Debug)]

@@ -90,12 +90,12 @@ async fn rolling_upgrade(engine: Algorithm) {
 
 #[tokio::test]
 async fn a_rolling_upgrade_changes_what_entries_mean_when_all_have_it_raft() {
-    rolling_upgrade(Algorithm::Raft).await;
+    Box::pin(rolling_upgrade(Algorithm::Raft)).await;
 }
 
 #[tokio::test]
 async fn a_rolling_upgrade_changes_what_entries_mean_when_all_have_it_multi_paxos() {
-    rolling_upgrade(Algorithm::MultiPaxos).await;
+    Box::pin(rolling_upgrade(Algorithm::MultiPaxos)).await;
 }
 
 #[tokio::test]
@@ -208,10 +208,10 @@ async fn reads_data_of(release: &str, engine: Algorithm) {
 
 #[tokio::test]
 async fn the_data_of_release_0_1_0_is_read_raft() {
-    reads_data_of("0.1.0", Algorithm::Raft).await;
+    Box::pin(reads_data_of("0.1.0", Algorithm::Raft)).await;
 }
 
 #[tokio::test]
 async fn the_data_of_release_0_1_0_is_read_multi_paxos() {
-    reads_data_of("0.1.0", Algorithm::MultiPaxos).await;
+    Box::pin(reads_data_of("0.1.0", Algorithm::MultiPaxos)).await;
 }

@@ -26,14 +26,22 @@ fn crates() -> PathBuf {
 /// Number and description of each mutant, from its documentation.
 fn descriptions() -> BTreeMap<String, (String, String)> {
     let source = fs::read_to_string(crates().join("consensus-core/src/mutants.rs")).unwrap();
-    let lines: Vec<&str> = source.lines().map(str::trim).collect();
-    let documented = lines.windows(2).filter_map(|pair| {
-        let (number, text) = pair[0].strip_prefix("/// ")?.split_once(": ")?;
-        let name = pair[1].strip_suffix(',')?;
-        let text = text.trim_end_matches('.').to_owned();
-        Some((name.to_owned(), (number.to_owned(), text)))
-    });
-    documented.collect()
+    let mut descriptions = BTreeMap::new();
+    let mut comment = String::new();
+    for line in source.lines().map(str::trim) {
+        if let Some(text) = line.strip_prefix("/// ") {
+            comment = format!("{comment} {text}");
+            continue;
+        }
+        if let Some(name) = line.strip_suffix(',')
+            && let Some((number, text)) = comment.trim().split_once(": ")
+        {
+            let text = text.trim_end_matches('.').to_owned();
+            descriptions.insert(name.to_owned(), (number.to_owned(), text));
+        }
+        comment.clear();
+    }
+    descriptions
 }
 
 /// The Rust files below `dir`, by path.

@@ -11,36 +11,36 @@ use super::queue::Part;
 
 /// Where the store stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Revisions {
+pub struct Revisions {
     /// The last revision.
-    pub(crate) current: i64,
+    pub current: i64,
     /// Where it was compacted: the oldest revision that can be watched from.
-    pub(crate) compacted: i64,
+    pub compacted: i64,
 }
 
 /// What an interest sees of a stretch of history.
 #[derive(Debug)]
-pub(crate) struct Piece {
+pub struct Piece {
     /// The events, by revision.
-    pub(crate) parts: Vec<Arc<Part>>,
+    pub parts: Vec<Arc<Part>>,
     /// Nothing up to and including this revision is missing.
-    pub(crate) through: i64,
+    pub through: i64,
     /// The store's revision when it was read.
-    pub(crate) store_revision: i64,
+    pub store_revision: i64,
 }
 
 /// All events of a stretch of history.
 #[derive(Debug)]
-pub(crate) struct Fill {
+pub struct Fill {
     /// In order of revisions.
-    pub(crate) batches: Vec<Arc<EventBatch>>,
+    pub batches: Vec<Arc<EventBatch>>,
     /// Nothing up to and including this revision is missing.
-    pub(crate) through: i64,
+    pub through: i64,
 }
 
 /// Why history could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum HistoryError {
+pub enum HistoryError {
     /// It was compacted up to this revision.
     #[error("history was compacted up to revision {0}")]
     Compacted(i64),
@@ -50,7 +50,7 @@ pub(crate) enum HistoryError {
 }
 
 /// The store's past. Reads are bounded pieces, at least one revision each.
-pub(crate) trait History: Send + Sync {
+pub trait History: Send + Sync {
     /// Where the store stands; cheap.
     fn revisions(&self) -> Revisions;
 

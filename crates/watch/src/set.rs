@@ -19,9 +19,9 @@ pub(crate) struct GroupId(usize);
 #[derive(Debug)]
 pub(crate) struct Group<K, V> {
     /// Which events they see.
-    pub(crate) view: View,
+    pub view: View,
     /// The watchers.
-    pub(crate) members: BTreeMap<K, V>,
+    pub members: BTreeMap<K, V>,
 }
 
 /// The groups on the same keys, at most one for each of the eight views.

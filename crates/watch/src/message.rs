@@ -8,28 +8,28 @@ use super::source::{self, EventBatch, Fill, History, HistoryError, Piece};
 
 /// Names a stream within the hub.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct StreamId(pub(crate) u64);
+pub struct StreamId(pub u64);
 
 /// A request for a new watcher.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Create {
+pub struct Create {
     /// The id that the client chose; zero lets the hub choose.
-    pub(crate) watch_id: i64,
+    pub watch_id: i64,
     /// The keys.
-    pub(crate) range: Result<WatchRange, EmptyRange>,
+    pub range: Result<WatchRange, EmptyRange>,
     /// The events.
-    pub(crate) view: View,
+    pub view: View,
     /// The first revision of interest; zero is the next one.
-    pub(crate) start_revision: i64,
+    pub start_revision: i64,
     /// Whether responses may be split within a revision.
-    pub(crate) splitting: Splitting,
+    pub splitting: Splitting,
     /// Whether it wants periodic progress.
-    pub(crate) progress: Progress,
+    pub progress: Progress,
 }
 
 /// What streams ask of the hub.
 #[derive(Debug)]
-pub(crate) enum Command {
+pub enum Command {
     /// A new stream.
     Open(StreamId, Arc<StreamQueue>),
     /// A new watcher.

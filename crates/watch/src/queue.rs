@@ -22,48 +22,48 @@ const RESPONSE_FIELDS_BYTES: usize = 64;
 
 /// A watcher's id, unique within its stream and chosen by the client or counted up by us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct WatchId(pub(crate) i64);
+pub struct WatchId(pub i64);
 
 impl WatchId {
     /// Stands for no watcher in particular: refused ones, and progress of the whole stream.
-    pub(crate) const NONE: Self = Self(-1);
+    pub const NONE: Self = Self(-1);
 }
 
 /// The events of one revision that one group of watchers sees, encoded and shared by all of them.
 #[derive(Debug)]
-pub(crate) struct Part {
+pub struct Part {
     /// Encoded `mvccpb.Event`s.
-    pub(crate) events: Vec<Bytes>,
+    pub events: Vec<Bytes>,
     bytes: usize,
 }
 
 impl Part {
     /// Counts the bytes once for all watchers.
-    pub(crate) fn new(events: Vec<Bytes>) -> Self {
+    pub fn new(events: Vec<Bytes>) -> Self {
         let bytes = events.iter().map(|e| e.len() + EVENT_OVERHEAD_BYTES).sum();
         Self { events, bytes }
     }
 
     /// What it counts against the bounds.
-    pub(crate) const fn bytes(&self) -> usize {
+    pub const fn bytes(&self) -> usize {
         self.bytes
     }
 }
 
 /// Where the events go, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Target {
+pub struct Target {
     /// The watcher.
-    pub(crate) watch_id: WatchId,
+    pub watch_id: WatchId,
     /// Whether its responses may be split within a revision.
-    pub(crate) splitting: Splitting,
+    pub splitting: Splitting,
     /// Whether it wants to be told of progress when nothing happens.
-    pub(crate) progress: Progress,
+    pub progress: Progress,
 }
 
 /// Whether a revision's events may be spread over several responses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Splitting {
+pub enum Splitting {
     /// Never.
     Whole,
     /// When they exceed the limit for one response.
@@ -72,7 +72,7 @@ pub(crate) enum Splitting {
 
 /// Whether a watcher gets periodic progress notifications.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Progress {
+pub enum Progress {
     /// No.
     Silent,
     /// Yes, unless events told it as much.
@@ -81,7 +81,7 @@ pub(crate) enum Progress {
 
 /// A response without events. Its revision goes into the header.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Notice {
+pub enum Notice {
     /// The watcher exists.
     Created {
         /// Its id.
@@ -121,7 +121,7 @@ pub(crate) enum Notice {
 
 /// Why a stream ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum End {
+pub enum End {
     /// The client finished, or went away.
     Finished,
     /// There has been no leader for too long, and the client asked to know.
@@ -134,7 +134,7 @@ pub(crate) enum End {
 
 /// One response to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Outgoing {
+pub enum Outgoing {
     /// Without events.
     Notice(Notice),
     /// With events.
@@ -152,7 +152,7 @@ pub(crate) enum Outgoing {
 
 /// What became of a push.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Push {
+pub enum Push {
     /// It will be sent.
     Accepted,
     /// Nothing was taken: the hub will be told when there is room again.
@@ -195,7 +195,7 @@ struct State {
 
 /// A stream's outgoing queue.
 #[derive(Debug)]
-pub(crate) struct StreamQueue {
+pub struct StreamQueue {
     state: Mutex<State>,
     room: Notify,
     limits: WatchLimits,
@@ -203,16 +203,16 @@ pub(crate) struct StreamQueue {
 
 /// What [`StreamQueue::take`] found.
 #[derive(Debug)]
-pub(crate) struct Taken {
+pub struct Taken {
     /// The next response; `None` at the end of the stream.
-    pub(crate) next: Result<Outgoing, End>,
+    pub next: Result<Outgoing, End>,
     /// Whether the hub should be told that there is room.
-    pub(crate) drained: bool,
+    pub drained: bool,
 }
 
 impl StreamQueue {
     /// An empty queue.
-    pub(crate) fn new(limits: WatchLimits) -> Self {
+    pub fn new(limits: WatchLimits) -> Self {
         Self {
             state: Mutex::default(),
             room: Notify::new(),
@@ -222,7 +222,7 @@ impl StreamQueue {
 
     /// Adds a response that has no events. Always accepted: there are never more of them than
     /// requests, and the stream reads no requests while [`Self::has_room`] is false.
-    pub(crate) fn notify(&self, notice: Notice) {
+    pub fn notify(&self, notice: Notice) {
         let mut state = self.state.lock();
         if state.end.is_some() {
             return;
@@ -234,7 +234,7 @@ impl StreamQueue {
     }
 
     /// Adds events of one or more revisions, all or nothing.
-    pub(crate) fn push(&self, target: &Target, revision: i64, parts: &[Arc<Part>]) -> Push {
+    pub fn push(&self, target: &Target, revision: i64, parts: &[Arc<Part>]) -> Push {
         let bytes: usize = parts.iter().map(|part| part.bytes()).sum();
         let mut state = self.state.lock();
         if state.end.is_some() {
@@ -268,12 +268,12 @@ impl StreamQueue {
     }
 
     /// Whether events went to a watcher with periodic progress since this was last asked.
-    pub(crate) fn take_active(&self, watch_id: WatchId) -> bool {
+    pub fn take_active(&self, watch_id: WatchId) -> bool {
         self.state.lock().active.remove(&watch_id)
     }
 
     /// Ends the stream once everything before has been sent, at once if the reason is an error.
-    pub(crate) fn close(&self, end: End) {
+    pub fn close(&self, end: End) {
         let mut state = self.state.lock();
         if state.end.is_some() {
             return;
@@ -289,7 +289,7 @@ impl StreamQueue {
     }
 
     /// Resolves once fewer than [`WatchLimits::queue_responses`] wait, or the stream has ended.
-    pub(crate) async fn has_room(&self) {
+    pub async fn has_room(&self) {
         loop {
             let notified = self.room.notified();
             {
@@ -304,12 +304,12 @@ impl StreamQueue {
 
     /// How many responses wait.
     #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.state.lock().entries.len()
     }
 
     /// Takes the next response, or registers the task to be woken.
-    pub(crate) fn take(&self, cx: &Context<'_>) -> Poll<Taken> {
+    pub fn take(&self, cx: &Context<'_>) -> Poll<Taken> {
         let mut state = self.state.lock();
         let Some(entry) = state.entries.front_mut() else {
             if let Some(end) = state.end {

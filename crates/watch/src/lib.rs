@@ -13,12 +13,13 @@
 //! client's pace. Every queue is bounded ([`limits`]): a hub that lags reads the store's history
 //! instead, and so does a watcher whose client is slow, so nothing is lost and nobody waits for
 //! anybody.
+//!
+//! It knows the keyspace (`synod-mvcc`) and nothing of consensus, gRPC or the service around it.
 
 mod history;
 mod hub;
 mod interest;
 mod interval;
-mod leaderless;
 mod limits;
 mod message;
 mod queue;
@@ -30,10 +31,9 @@ mod stats;
 #[cfg(test)]
 mod testing;
 
-pub(crate) use history::StoreHistory;
-pub(crate) use interest::{View, WatchRange};
-pub(crate) use leaderless::leaderless;
-pub(crate) use limits::WatchLimits;
-pub(crate) use message::{Command, Create};
-pub(crate) use queue::{End, Notice, Outgoing, Progress, Splitting, WatchId};
-pub(crate) use runner::{Requests, WatchHandle, WatchHub};
+pub use history::StoreHistory;
+pub use interest::{View, WatchRange};
+pub use limits::WatchLimits;
+pub use message::{Command, Create};
+pub use queue::{End, Notice, Outgoing, Progress, Splitting, WatchId};
+pub use runner::{Requests, WatchHandle, WatchHub};

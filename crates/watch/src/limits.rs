@@ -2,30 +2,30 @@
 
 /// Every bound; the defaults are meant for production, tests shrink them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct WatchLimits {
+pub struct WatchLimits {
     /// Event bytes that may wait on one stream; an empty queue accepts any response. A watcher
     /// whose events don't fit is fed from history later.
-    pub(crate) queue_bytes: usize,
+    pub queue_bytes: usize,
     /// Responses that may wait on one stream before its requests are read no further.
-    pub(crate) queue_responses: usize,
+    pub queue_responses: usize,
     /// Waiting events are joined into one response up to this many bytes.
-    pub(crate) response_bytes: usize,
+    pub response_bytes: usize,
     /// Fragmenting watchers get responses of at most about this many bytes: etcd's request limit
     /// and 512 KiB.
-    pub(crate) fragment_bytes: usize,
+    pub fragment_bytes: usize,
     /// Revisions that are kept in memory for those who fell behind a little.
-    pub(crate) ring_batches: usize,
+    pub ring_batches: usize,
     /// Bytes of events that are kept for them.
-    pub(crate) ring_bytes: usize,
+    pub ring_bytes: usize,
     /// Event bytes that one step of catching up reads and delivers; a revision is never split.
-    pub(crate) piece_bytes: usize,
+    pub piece_bytes: usize,
     /// Revisions that may wait for the hub before it has to read them back from history.
-    pub(crate) feed_batches: usize,
+    pub feed_batches: usize,
     /// Requests of all streams that may wait for the hub.
-    pub(crate) commands: usize,
+    pub commands: usize,
     /// Progress requests that may wait for the feed; further ones are dropped, since clients ask
     /// again.
-    pub(crate) questions: usize,
+    pub questions: usize,
 }
 
 impl Default for WatchLimits {

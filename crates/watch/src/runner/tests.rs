@@ -7,7 +7,7 @@ use super::super::queue::{Notice, Progress, Splitting, WatchId};
 use super::super::source::EventKind;
 use super::super::testing::{Store, visible};
 use super::*;
-use crate::watch::interest::Interest;
+use crate::interest::Interest;
 
 fn everything(start_revision: i64) -> Create {
     Create {

@@ -87,7 +87,7 @@ impl Inbox {
 
 /// The hub of a node, and its threads.
 #[derive(Debug)]
-pub(crate) struct WatchHub {
+pub struct WatchHub {
     inbox: Arc<Inbox>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -97,7 +97,7 @@ impl WatchHub {
     ///
     /// # Errors
     /// The operating system's, when it refuses a thread.
-    pub(crate) fn start(history: Arc<dyn History>, limits: WatchLimits) -> io::Result<Self> {
+    pub fn start(history: Arc<dyn History>, limits: WatchLimits) -> io::Result<Self> {
         let stats: Arc<WatchStats> = Arc::default();
         let inbox = Arc::new(Inbox {
             waiting: Mutex::default(),
@@ -127,14 +127,14 @@ impl WatchHub {
     }
 
     /// A handle for the apply thread and the services.
-    pub(crate) fn handle(&self) -> WatchHandle {
+    pub fn handle(&self) -> WatchHandle {
         WatchHandle {
             inbox: Arc::clone(&self.inbox),
         }
     }
 
     /// Ends all streams and the threads.
-    pub(crate) fn stop(mut self) {
+    pub fn stop(mut self) {
         self.inbox.add(|waiting| waiting.stop = Some(End::Stopped));
         for thread in self.threads.drain(..) {
             // A panic was logged by the thread itself.
@@ -205,25 +205,25 @@ fn read_jobs(jobs: &Receiver<Job>, history: &dyn History, inbox: &Inbox) {
 
 /// Cheap to clone: how the apply thread feeds the hub, and how streams are opened.
 #[derive(Clone, Debug)]
-pub(crate) struct WatchHandle {
+pub struct WatchHandle {
     inbox: Arc<Inbox>,
 }
 
 impl WatchHandle {
     /// Hands over what the store did, in order of revisions. Never waits: a hub that lags too much
     /// reads it back from history. To be called after the store's readers see the revisions.
-    pub(crate) fn publish(&self, batches: impl IntoIterator<Item = Arc<EventBatch>>) {
+    pub fn publish(&self, batches: impl IntoIterator<Item = Arc<EventBatch>>) {
         self.feed(batches.into_iter().map(Feed::Batch));
     }
 
     /// The store is at this revision now, without having gone through the ones before: a snapshot
     /// was installed.
-    pub(crate) fn jumped(&self, revision: i64) {
+    pub fn jumped(&self, revision: i64) {
         self.feed([Feed::Jump(revision)]);
     }
 
     /// Opens a stream.
-    pub(crate) fn open(&self) -> (Requests, Responses) {
+    pub fn open(&self) -> (Requests, Responses) {
         let id = StreamId(self.inbox.next_stream.fetch_add(1, Ordering::Relaxed));
         let queue = Arc::new(StreamQueue::new(self.inbox.limits.clone()));
         let closed = Shutdown::new();
@@ -251,7 +251,7 @@ impl WatchHandle {
     }
 
     /// Figures for metrics.
-    pub(crate) fn stats(&self) -> &WatchStats {
+    pub fn stats(&self) -> &WatchStats {
         &self.inbox.stats
     }
 
@@ -279,7 +279,7 @@ impl WatchHandle {
 
 /// The request half of a stream.
 #[derive(Debug)]
-pub(crate) struct Requests {
+pub struct Requests {
     id: StreamId,
     inbox: Arc<Inbox>,
     queue: Arc<StreamQueue>,
@@ -288,7 +288,7 @@ pub(crate) struct Requests {
 
 impl Requests {
     /// The stream's name within the hub.
-    pub(crate) const fn id(&self) -> StreamId {
+    pub const fn id(&self) -> StreamId {
         self.id
     }
 
@@ -297,7 +297,7 @@ impl Requests {
     ///
     /// # Cancel safety
     /// The command is dropped if the future is.
-    pub(crate) async fn send(&self, command: Command) {
+    pub async fn send(&self, command: Command) {
         self.queue.has_room().await;
         let Ok(permit) = self.inbox.room.acquire().await else {
             return;
@@ -311,19 +311,19 @@ impl Requests {
     }
 
     /// Ends the stream.
-    pub(crate) fn close(&self, end: End) {
+    pub fn close(&self, end: End) {
         self.queue.close(end);
     }
 
     /// Resolves when the client has dropped its responses.
-    pub(crate) async fn closed(&self) {
+    pub async fn closed(&self) {
         self.closed.triggered().await;
     }
 }
 
 /// The response half of a stream. Dropping it ends the stream.
 #[derive(Debug)]
-pub(crate) struct Responses {
+pub struct Responses {
     id: StreamId,
     inbox: Arc<Inbox>,
     queue: Arc<StreamQueue>,

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 /// Where a range ends. Ordered, so that intervals can be sorted by it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Upper {
+pub enum Upper {
     /// Before this key.
     Before(Bytes),
     /// At the end of the keyspace.
@@ -15,7 +15,7 @@ pub(crate) enum Upper {
 
 impl Upper {
     /// Whether `key` lies below the end.
-    pub(crate) fn is_above(&self, key: &[u8]) -> bool {
+    pub fn is_above(&self, key: &[u8]) -> bool {
         match self {
             Self::Before(end) => key < &end[..],
             Self::Unbounded => true,
@@ -25,7 +25,7 @@ impl Upper {
 
 /// The keys that a watcher sees.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum WatchRange {
+pub enum WatchRange {
     /// One key.
     Key(Bytes),
     /// All keys from the first to before the second.
@@ -35,12 +35,15 @@ pub(crate) enum WatchRange {
 /// The request's `key` and `range_end` describe no key at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("mvcc: watcher range is empty")]
-pub(crate) struct EmptyRange;
+pub struct EmptyRange;
 
 impl WatchRange {
     /// Decodes etcd's pair: an empty `key` is the smallest key `\0`, an empty `range_end` means one
     /// key, `\0` as `range_end` means the end of the keyspace.
-    pub(crate) fn decode(key: Bytes, range_end: Bytes) -> Result<Self, EmptyRange> {
+    ///
+    /// # Errors
+    /// No key lies in the range.
+    pub fn decode(key: Bytes, range_end: Bytes) -> Result<Self, EmptyRange> {
         let key = if key.is_empty() {
             Bytes::from_static(&[0])
         } else {
@@ -59,7 +62,7 @@ impl WatchRange {
     }
 
     /// Whether `key` is among them.
-    pub(crate) fn contains(&self, key: &[u8]) -> bool {
+    pub fn contains(&self, key: &[u8]) -> bool {
         match self {
             Self::Key(only) => &only[..] == key,
             Self::Span(start, end) => &start[..] <= key && end.is_above(key),
@@ -69,34 +72,34 @@ impl WatchRange {
 
 /// Which events of its keys a watcher sees, and how much of them: a set of three flags.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct View(u8);
+pub struct View(u8);
 
 impl View {
     /// No puts.
-    pub(crate) const NO_PUT: Self = Self(1);
+    pub const NO_PUT: Self = Self(1);
     /// No deletes.
-    pub(crate) const NO_DELETE: Self = Self(2);
+    pub const NO_DELETE: Self = Self(2);
     /// With the key-value pair as it was before the event.
-    pub(crate) const PREV_KV: Self = Self(4);
+    pub const PREV_KV: Self = Self(4);
 
     /// Both sets of flags.
-    pub(crate) const fn and(self, other: Self) -> Self {
+    pub const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
 
     /// Whether all flags of `other` are set.
-    pub(crate) const fn has(self, other: Self) -> bool {
+    pub const fn has(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
 }
 
 /// A watcher's interest. Watchers with equal interests share all the work that their events need.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Interest {
+pub struct Interest {
     /// The keys.
-    pub(crate) range: WatchRange,
+    pub range: WatchRange,
     /// The events.
-    pub(crate) view: View,
+    pub view: View,
 }
 
 #[cfg(test)]

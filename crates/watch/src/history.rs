@@ -11,14 +11,14 @@ use super::source::{self, Fill, History, HistoryError, Piece, Revisions};
 
 /// Reads the store's past in bounded pieces.
 #[derive(Debug)]
-pub(crate) struct StoreHistory {
+pub struct StoreHistory {
     reader: MvccReader,
     piece_bytes: usize,
 }
 
 impl StoreHistory {
     /// The past of the reader's store.
-    pub(crate) fn new(reader: MvccReader, limits: &WatchLimits) -> Self {
+    pub fn new(reader: MvccReader, limits: &WatchLimits) -> Self {
         Self {
             reader,
             piece_bytes: limits.piece_bytes,

@@ -4,31 +4,31 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Gauges, current to within one step of the hub.
 #[derive(Debug, Default)]
-pub(crate) struct WatchStats {
+pub struct WatchStats {
     streams: AtomicUsize,
     watchers: AtomicUsize,
     synced: AtomicUsize,
 }
 
 impl WatchStats {
-    pub(crate) fn set(&self, streams: usize, watchers: usize, synced: usize) {
+    pub fn set(&self, streams: usize, watchers: usize, synced: usize) {
         self.streams.store(streams, Ordering::Relaxed);
         self.watchers.store(watchers, Ordering::Relaxed);
         self.synced.store(synced, Ordering::Relaxed);
     }
 
     /// Open streams.
-    pub(crate) fn streams(&self) -> usize {
+    pub fn streams(&self) -> usize {
         self.streams.load(Ordering::Relaxed)
     }
 
     /// Watchers.
-    pub(crate) fn watchers(&self) -> usize {
+    pub fn watchers(&self) -> usize {
         self.watchers.load(Ordering::Relaxed)
     }
 
     /// Watchers that catch up or whose streams are full.
-    pub(crate) fn behind(&self) -> usize {
+    pub fn behind(&self) -> usize {
         self.watchers()
             .saturating_sub(self.synced.load(Ordering::Relaxed))
     }
