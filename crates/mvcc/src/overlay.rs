@@ -22,6 +22,7 @@ pub(crate) struct Overlay {
     spaces: [BTreeMap<Bytes, Pending>; Space::COUNT],
     undo: Vec<(Space, Bytes, Option<Pending>)>,
     rows: usize,
+    bytes: usize,
 }
 
 impl Overlay {
@@ -35,6 +36,7 @@ impl Overlay {
 
     /// Changes a row. `existed` counts only for a row's first change.
     pub(crate) fn set(&mut self, space: Space, key: Bytes, value: Option<Bytes>, existed: bool) {
+        self.bytes += key.len() + value.as_ref().map_or(0, Bytes::len);
         match self.spaces[space.index()].entry(key) {
             Entry::Vacant(entry) => {
                 self.undo.push((space, entry.key().clone(), None));
@@ -74,7 +76,7 @@ impl Overlay {
     /// Moves all changes into a batch.
     pub(crate) fn drain_into(&mut self, batch: &mut Batch) {
         self.undo.clear();
-        self.rows = 0;
+        (self.rows, self.bytes) = (0, 0);
         for space in Space::ALL {
             for (key, pending) in std::mem::take(&mut self.spaces[space.index()]) {
                 match pending.value {
@@ -83,6 +85,11 @@ impl Overlay {
                 }
             }
         }
+    }
+
+    /// Bytes of all rows that were set, also of those that were replaced or taken back since.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
     pub(crate) fn rows(&self) -> usize {

@@ -207,6 +207,12 @@ impl MvccStore {
         self.pending.overlay.rows()
     }
 
+    /// About how many bytes wait for the next commit; rather too many.
+    #[must_use]
+    pub fn pending_bytes(&self) -> usize {
+        self.pending.overlay.bytes()
+    }
+
     /// Starts a transaction on top of all finished ones.
     #[must_use]
     pub fn begin(&mut self) -> WriteTxn<'_> {

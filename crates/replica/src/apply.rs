@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::mem;
 use std::sync::Arc;
+use std::vec;
 
 use parking_lot::{Condvar, Mutex};
 use synod_consensus_core::{Entry, EntryKind, InitialMembers, SnapshotMeta};
@@ -212,10 +213,6 @@ impl<S: StateMachine> Applier<S> {
         let taken = entries.len();
         // After an install the queue may still hold older entries, which the snapshot contains.
         entries.retain(|entry| entry.index > self.applied);
-        let Some(last) = entries.last().map(|entry| entry.index) else {
-            self.queue.done(taken, bytes);
-            return Ok(());
-        };
         let expected = self.applied.next();
         if entries.first().is_some_and(|first| first.index != expected) {
             return Err(ApplyError::new(format!(
@@ -223,9 +220,26 @@ impl<S: StateMachine> Applier<S> {
                 self.applied
             )));
         }
-        let count = entries.len();
-        let config = entries.iter().any(|entry| entry.kind == EntryKind::Config);
-        let local = entries
+        let mut entries = entries.into_iter();
+        while !entries.as_slice().is_empty() {
+            self.apply_some(&mut entries, scratch)?;
+        }
+        self.queue.done(taken, bytes);
+        self.persist.applied(bytes);
+        Ok(())
+    }
+
+    /// Applies as many of `entries` as the state machine takes at once, and answers for them.
+    fn apply_some(
+        &mut self,
+        entries: &mut vec::IntoIter<Entry>,
+        scratch: &mut Scratch<S::Output>,
+    ) -> Result<(), ApplyError> {
+        let offered = entries.as_slice();
+        let offered_count = offered.len();
+        let is_config = |entry: &Entry| entry.kind == EntryKind::Config;
+        let first_config = offered.iter().position(is_config);
+        let local = offered
             .iter()
             .enumerate()
             .filter(|(_, entry)| entry.id.node == self.node);
@@ -233,18 +247,18 @@ impl<S: StateMachine> Applier<S> {
         scratch
             .local
             .extend(local.map(|(at, entry)| (at, entry.id.seq)));
-        scratch.outputs.clear();
         self.machine.apply(entries, &mut scratch.outputs)?;
-        if scratch.outputs.len() != count {
+        let count = offered_count - entries.len();
+        if count == 0 || scratch.outputs.len() != count {
             let outputs = scratch.outputs.len();
             return Err(ApplyError::new(format!(
-                "{outputs} outputs for {count} entries"
+                "{outputs} outputs for {count} of {offered_count} entries"
             )));
         }
-        self.queue.done(taken, bytes);
-        self.publish(last, count, config);
+        scratch.local.retain(|(at, _)| *at < count);
+        let last = self.applied.plus(u64::try_from(count).unwrap_or(u64::MAX));
+        self.publish(last, count, first_config.is_some_and(|at| at < count));
         self.answer(scratch);
-        self.persist.applied(bytes);
         Ok(())
     }
 
@@ -263,6 +277,7 @@ impl<S: StateMachine> Applier<S> {
 
     fn answer(&mut self, scratch: &mut Scratch<S::Output>) {
         if scratch.local.is_empty() {
+            scratch.outputs.clear();
             return;
         }
         self.shared

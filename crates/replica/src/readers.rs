@@ -91,9 +91,8 @@ impl Readers {
         let mut late = Vec::new();
         let mut earliest: Option<Instant> = None;
         state.waiting.retain(|_, readers| {
-            late.extend(readers.extract_if(.., |reader| {
-                reader.deadline <= now || reader.reply.is_abandoned()
-            }));
+            readers.retain(|reader| !reader.reply.is_abandoned());
+            late.extend(readers.extract_if(.., |reader| reader.deadline <= now));
             for reader in readers.iter() {
                 earliest = Some(earliest.map_or(reader.deadline, |at| at.min(reader.deadline)));
             }

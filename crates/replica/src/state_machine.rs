@@ -6,6 +6,7 @@
 
 use std::error::Error as StdError;
 use std::sync::Arc;
+use std::vec;
 
 use bytes::Bytes;
 use synod_consensus_core::{Entry, SnapshotMeta};
@@ -55,7 +56,9 @@ pub trait StateMachine: Send + 'static {
     type Sink: SnapshotSink;
 
     /// Applies `entries`, which follow [`applied`](Self::applied) without a gap, in index order,
-    /// and pushes exactly one output per entry, no-ops and membership changes included.
+    /// and pushes exactly one output per entry, no-ops and membership changes included. It takes at
+    /// least one of them, and may leave the rest for the next call: what the outputs and the
+    /// unwritten changes of one call hold is in memory until it returns.
     ///
     /// A `Config` entry's `data` is an encoded `ConfigCommand`; the state machine stores its
     /// membership with the applied position and may use its context.
@@ -64,7 +67,7 @@ pub trait StateMachine: Send + 'static {
     /// The replica stops and answers nothing more.
     fn apply(
         &mut self,
-        entries: Vec<Entry>,
+        entries: &mut vec::IntoIter<Entry>,
         outputs: &mut Vec<Self::Output>,
     ) -> Result<(), ApplyError>;
 

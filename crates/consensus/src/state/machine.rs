@@ -4,6 +4,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::vec;
 
 use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
@@ -25,6 +26,10 @@ use crate::backup::{Backup, BackupError};
 use crate::lease::{KEEPER_ROW, Keeper, Leases};
 use crate::metrics::Metrics;
 use synod_watch::WatchHandle;
+
+/// A batch of entries is written, and answered, once its changes and its answers have so many
+/// bytes: a small entry may return, or displace, far more than it has itself.
+const MAX_BATCH_BYTES: usize = 32 << 20;
 
 /// Where the state is kept, and whose it is.
 #[derive(Clone, Debug)]
@@ -269,10 +274,12 @@ impl StateMachine for Machine {
     type Output = Outcome;
     type Sink = EngineSink;
 
-    fn apply(&mut self, entries: Vec<Entry>, outputs: &mut Vec<Outcome>) -> Result<(), ApplyError> {
-        let Some(last) = entries.last().map(Entry::position) else {
-            return Ok(());
-        };
+    fn apply(
+        &mut self,
+        entries: &mut vec::IntoIter<Entry>,
+        outputs: &mut Vec<Outcome>,
+    ) -> Result<(), ApplyError> {
+        let mut last = self.applied.last;
         self.drop_retired();
         let begun = clock::now();
         let compacted = self.store.view().compacted();
@@ -285,8 +292,15 @@ impl StateMachine for Machine {
             roster_changed: false,
             feature_level: self.config.feature_level,
         };
+        let mut returned = 0;
         for entry in entries {
-            outputs.push(applier.apply(entry)?);
+            last = entry.position();
+            let outcome = applier.apply(entry)?;
+            returned += outcome.pair_bytes();
+            outputs.push(outcome);
+            if returned + applier.store.pending_bytes() >= MAX_BATCH_BYTES {
+                break;
+            }
         }
         let (membership, roster_changed) = (applier.membership, applier.roster_changed);
         let applied = Applied {
@@ -443,3 +457,6 @@ fn io_error(dir: &Path) -> impl Fn(io::Error) -> MachineError {
         source,
     }
 }
+
+#[cfg(test)]
+mod tests;

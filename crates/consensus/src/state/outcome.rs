@@ -1,7 +1,7 @@
 //! What applying an entry tells whoever proposed it here.
 
 use bytes::Bytes;
-use synod_proto::etcd::etcdserverpb::{AlarmMember, Member, TxnResponse};
+use synod_proto::etcd::etcdserverpb::{AlarmMember, Member, TxnResponse, response_op::Response};
 
 use crate::error::Error;
 
@@ -15,6 +15,43 @@ pub(crate) struct Outcome {
     pub(crate) revision: i64,
     /// What it did, or why it did nothing. The same on every member.
     pub(crate) result: Result<Reply, Error>,
+}
+
+impl Outcome {
+    /// Bytes of the pairs that it returns.
+    pub(crate) fn pair_bytes(&self) -> usize {
+        match &self.result {
+            Ok(Reply::Put { prev_kv }) => sum(prev_kv),
+            Ok(Reply::Deleted { prev_kvs, .. }) => sum(prev_kvs),
+            Ok(Reply::Txn(response)) => txn_pair_bytes(response),
+            Ok(
+                Reply::Done
+                | Reply::Compacted
+                | Reply::LeaseGranted { .. }
+                | Reply::LeasesClaimed { .. }
+                | Reply::LeasesRevoked { .. }
+                | Reply::Alarms(_)
+                | Reply::Members(_),
+            )
+            | Err(_) => 0,
+        }
+    }
+}
+
+fn txn_pair_bytes(response: &TxnResponse) -> usize {
+    let responses = response.responses.iter();
+    let bytes = responses.map(|op| match &op.response {
+        Some(Response::ResponseRange(range)) => sum(&range.kvs),
+        Some(Response::ResponsePut(put)) => sum(&put.prev_kv),
+        Some(Response::ResponseDeleteRange(deleted)) => sum(&deleted.prev_kvs),
+        Some(Response::ResponseTxn(child)) => txn_pair_bytes(child),
+        None => 0,
+    });
+    bytes.sum()
+}
+
+fn sum<'a>(pairs: impl IntoIterator<Item = &'a Bytes>) -> usize {
+    pairs.into_iter().map(Bytes::len).sum()
 }
 
 /// What a command answers besides the header.
