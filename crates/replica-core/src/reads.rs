@@ -213,7 +213,8 @@ impl<R: Reader> ReadRounds<R> {
         }
     }
 
-    /// Once a tick: asks again where an answer got lost, and returns those who gave up or are late.
+    /// Once a tick: asks again where an answer got lost, forgets those who gave up, and returns
+    /// those who are late.
     pub fn expire(&mut self, now: R::Time, leads: bool) -> Vec<R> {
         if !leads {
             // A leader's own rounds ride on its heartbeats and can't get lost.
@@ -224,9 +225,8 @@ impl<R: Reader> ReadRounds<R> {
         let mut late = Vec::new();
         let rounds = self.rounds.values_mut().map(|round| &mut round.readers);
         for readers in rounds.chain([&mut self.index, &mut self.lease]) {
-            late.extend(readers.extract_if(.., |reader| {
-                reader.deadline() <= now || reader.is_abandoned()
-            }));
+            readers.retain(|reader| !reader.is_abandoned());
+            late.extend(readers.extract_if(.., |reader| reader.deadline() <= now));
         }
         late
     }
@@ -289,6 +289,10 @@ mod tests {
 
         fn deadline(&self) -> u64 {
             self.1
+        }
+
+        fn is_abandoned(&self) -> bool {
+            self.0 == "abandoned"
         }
     }
 
@@ -369,6 +373,18 @@ mod tests {
         reads.add(ReadMode::Lease, Read("a", 100));
         assert_eq!(issue(&mut reads, &mut core, 0), 1);
         assert_eq!(core.asked, [(1, ReadMode::Index)]);
+    }
+
+    #[test]
+    fn those_who_gave_up_leave_without_being_late() {
+        let (mut reads, mut core) = (ReadRounds::default(), Core::default());
+        reads.add(ReadMode::Index, Read("abandoned", 5));
+        reads.add(ReadMode::Index, Read("a", 100));
+        assert_eq!(issue(&mut reads, &mut core, 0), 1);
+        reads.add(ReadMode::Lease, Read("abandoned", 100));
+        assert_eq!(reads.expire(6, true), []);
+        assert_eq!(reads.confirmed(ReadContext(0)), [Read("a", 100)]);
+        assert!(reads.is_empty());
     }
 
     #[test]
