@@ -54,8 +54,8 @@ impl History for StoreHistory {
         for batch in &page.batches {
             let mut events = Vec::with_capacity(batch.events.len());
             source::for_each_event(batch, |at, _, kind| {
-                if source::admits(interest.view, kind) {
-                    events.push(source::encoded(batch, at, interest.view));
+                if source::admits(interest.flags, kind) {
+                    events.push(source::encoded(batch, at, interest.flags));
                 }
             });
             if !events.is_empty() {

@@ -252,7 +252,7 @@ impl Hub {
             queue: Arc::clone(&stream.queue),
             interest: Interest {
                 range,
-                view: create.view,
+                flags: create.flags,
             },
             reached_at: start,
             state: State::CatchingUp,
@@ -324,7 +324,7 @@ impl Hub {
             };
             let events = matches
                 .drain(..)
-                .map(|at| source::encoded(&batch, at, group.view))
+                .map(|at| source::encoded(&batch, at, group.flags))
                 .collect();
             let part = [Arc::new(Part::new(events))];
             for (key, member) in &group.members {
@@ -354,7 +354,7 @@ impl Hub {
             synced.stab(key, |id| {
                 if synced
                     .group(id)
-                    .is_some_and(|group| source::admits(group.view, kind))
+                    .is_some_and(|group| source::admits(group.flags, kind))
                 {
                     let matches = &mut by_group[id.index()];
                     if matches.is_empty() {

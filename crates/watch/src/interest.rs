@@ -72,9 +72,9 @@ impl WatchRange {
 
 /// Which events of its keys a watcher sees, and how much of them: a set of three flags.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct View(u8);
+pub struct EventFlags(u8);
 
-impl View {
+impl EventFlags {
     /// No puts.
     pub const NO_PUT: Self = Self(1);
     /// No deletes.
@@ -99,7 +99,7 @@ pub struct Interest {
     /// The keys.
     pub range: WatchRange,
     /// The events.
-    pub view: View,
+    pub flags: EventFlags,
 }
 
 #[cfg(test)]
@@ -129,7 +129,11 @@ mod tests {
 
     #[test]
     fn views_are_sets() {
-        let view = View::NO_PUT.and(View::PREV_KV);
-        assert!(view.has(View::NO_PUT) && view.has(View::PREV_KV) && !view.has(View::NO_DELETE));
+        let flags = EventFlags::NO_PUT.and(EventFlags::PREV_KV);
+        assert!(
+            flags.has(EventFlags::NO_PUT)
+                && flags.has(EventFlags::PREV_KV)
+                && !flags.has(EventFlags::NO_DELETE)
+        );
     }
 }

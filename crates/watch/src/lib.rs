@@ -32,7 +32,7 @@ mod stats;
 mod testing;
 
 pub use history::StoreHistory;
-pub use interest::{View, WatchRange};
+pub use interest::{EventFlags, WatchRange};
 pub use limits::WatchLimits;
 pub use message::{Command, Create};
 pub use queue::{End, Notice, Outgoing, Progress, Splitting, WatchId};

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::interest::{EmptyRange, Interest, View, WatchRange};
+use super::interest::{EmptyRange, EventFlags, Interest, WatchRange};
 use super::queue::{Progress, Splitting, StreamQueue, WatchId};
 use super::source::{self, EventBatch, Fill, History, HistoryError, Piece};
 
@@ -18,7 +18,7 @@ pub struct Create {
     /// The keys.
     pub range: Result<WatchRange, EmptyRange>,
     /// The events.
-    pub view: View,
+    pub flags: EventFlags,
     /// The first revision of interest; zero is the next one.
     pub start_revision: i64,
     /// Whether responses may be split within a revision.

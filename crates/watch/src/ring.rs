@@ -71,8 +71,8 @@ impl Ring {
             }
             let mut events = Vec::new();
             source::for_each_event(batch, |at, key, kind| {
-                if source::admits(interest.view, kind) && interest.range.contains(key) {
-                    events.push(source::encoded(batch, at, interest.view));
+                if source::admits(interest.flags, kind) && interest.range.contains(key) {
+                    events.push(source::encoded(batch, at, interest.flags));
                 }
             });
             if !events.is_empty() {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 
-use super::interest::{Interest, View, WatchRange};
+use super::interest::{EventFlags, Interest, WatchRange};
 use super::interval::IntervalMap;
 
 /// A group's handle; valid while the group has members.
@@ -19,13 +19,13 @@ pub(crate) struct GroupId(usize);
 #[derive(Debug)]
 pub(crate) struct Group<K, V> {
     /// Which events they see.
-    pub view: View,
+    pub flags: EventFlags,
     /// The watchers.
     pub members: BTreeMap<K, V>,
 }
 
 /// The groups on the same keys, at most one for each of the eight views.
-type Variants = Vec<(View, GroupId)>;
+type Variants = Vec<(EventFlags, GroupId)>;
 
 /// A set of watchers, found by the keys that they watch.
 #[derive(Debug)]
@@ -123,13 +123,15 @@ impl<K: Ord, V> WatcherSet<K, V> {
 
     fn find(&mut self, interest: &Interest) -> Option<GroupId> {
         let variants = self.variants_mut(&interest.range)?;
-        let found = variants.iter().find(|(view, _)| *view == interest.view)?;
+        let found = variants
+            .iter()
+            .find(|(flags, _)| *flags == interest.flags)?;
         Some(found.1)
     }
 
     fn create(&mut self, interest: &Interest) -> GroupId {
         let group = Some(Group {
-            view: interest.view,
+            flags: interest.flags,
             members: BTreeMap::new(),
         });
         let id = if let Some(id) = self.free.pop() {
@@ -140,10 +142,10 @@ impl<K: Ord, V> WatcherSet<K, V> {
             GroupId(self.groups.len() - 1)
         };
         if let Some(variants) = self.variants_mut(&interest.range) {
-            variants.push((interest.view, id));
+            variants.push((interest.flags, id));
             return id;
         }
-        let variants = vec![(interest.view, id)];
+        let variants = vec![(interest.flags, id)];
         match interest.range.clone() {
             WatchRange::Key(key) => {
                 self.keys.insert(key, variants);
@@ -157,7 +159,7 @@ impl<K: Ord, V> WatcherSet<K, V> {
         let Some(variants) = self.variants_mut(&interest.range) else {
             return;
         };
-        variants.retain(|(view, _)| *view != interest.view);
+        variants.retain(|(view, _)| *view != interest.flags);
         if !variants.is_empty() {
             return;
         }
@@ -209,12 +211,12 @@ mod tests {
                     }
                 }
             };
-            let view = if self.below(2) == 0 {
-                View::default()
+            let flags = if self.below(2) == 0 {
+                EventFlags::default()
             } else {
-                View::PREV_KV
+                EventFlags::PREV_KV
             };
-            Interest { range, view }
+            Interest { range, flags }
         }
     }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 pub(crate) use synod_mvcc::{EventBatch, EventKind};
 
-use super::interest::{Interest, View};
+use super::interest::{EventFlags, Interest};
 use super::queue::Part;
 
 /// Where the store stands.
@@ -86,14 +86,16 @@ pub(crate) fn for_each_event(batch: &EventBatch, mut visit: impl FnMut(usize, &[
 }
 
 /// Whether a view shows events of this kind.
-pub(crate) const fn admits(view: View, kind: EventKind) -> bool {
+pub(crate) const fn admits(flags: EventFlags, kind: EventKind) -> bool {
     match kind {
-        EventKind::Put => !view.has(View::NO_PUT),
-        EventKind::Delete => !view.has(View::NO_DELETE),
+        EventKind::Put => !flags.has(EventFlags::NO_PUT),
+        EventKind::Delete => !flags.has(EventFlags::NO_DELETE),
     }
 }
 
 /// The event as an encoded `mvccpb.Event`, shared by all who ask.
-pub(crate) fn encoded(batch: &EventBatch, at: usize, view: View) -> Bytes {
-    batch.events[at].wire(view.has(View::PREV_KV)).clone()
+pub(crate) fn encoded(batch: &EventBatch, at: usize, flags: EventFlags) -> Bytes {
+    batch.events[at]
+        .wire(flags.has(EventFlags::PREV_KV))
+        .clone()
 }

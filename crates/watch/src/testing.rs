@@ -128,8 +128,8 @@ impl History for Store {
 pub(crate) fn visible(batch: &EventBatch, interest: &Interest) -> Vec<Bytes> {
     let mut events = Vec::new();
     source::for_each_event(batch, |at, key, kind| {
-        if admits(interest.view, kind) && interest.range.contains(key) {
-            events.push(source::encoded(batch, at, interest.view));
+        if admits(interest.flags, kind) && interest.range.contains(key) {
+            events.push(source::encoded(batch, at, interest.flags));
         }
     });
     events

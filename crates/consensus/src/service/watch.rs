@@ -17,7 +17,7 @@ use super::leaderless::leaderless;
 use crate::error::Error;
 use crate::shared::{Caller, Shared, wants_leader};
 use synod_watch::{
-    Command, Create, End, Notice, Outgoing, Progress, Requests, Splitting, View, WatchHandle,
+    Command, Create, End, EventFlags, Notice, Outgoing, Progress, Requests, Splitting, WatchHandle,
     WatchId, WatchRange,
 };
 
@@ -127,19 +127,19 @@ impl Serving {
 }
 
 fn create(request: pb::WatchCreateRequest) -> Create {
-    let mut view = View::default();
+    let mut flags = EventFlags::default();
     for filter in request.filters() {
-        view = view.and(match filter {
-            FilterType::Noput => View::NO_PUT,
-            FilterType::Nodelete => View::NO_DELETE,
+        flags = flags.and(match filter {
+            FilterType::Noput => EventFlags::NO_PUT,
+            FilterType::Nodelete => EventFlags::NO_DELETE,
         });
     }
     if request.prev_kv {
-        view = view.and(View::PREV_KV);
+        flags = flags.and(EventFlags::PREV_KV);
     }
     Create {
         watch_id: request.watch_id,
-        view,
+        flags,
         start_revision: request.start_revision,
         splitting: match request.fragment {
             true => Splitting::Fragments,
@@ -228,14 +228,16 @@ mod tests {
             Create {
                 watch_id: 3,
                 range: WatchRange::decode(Bytes::from_static(b"a"), Bytes::from_static(b"\0")),
-                view: View::NO_PUT.and(View::NO_DELETE).and(View::PREV_KV),
+                flags: EventFlags::NO_PUT
+                    .and(EventFlags::NO_DELETE)
+                    .and(EventFlags::PREV_KV),
                 start_revision: 7,
                 splitting: Splitting::Fragments,
                 progress: Progress::Periodic,
             }
         );
         let plain = create(pb::WatchCreateRequest::default());
-        assert_eq!((plain.view, plain.watch_id), (View::default(), 0));
+        assert_eq!((plain.flags, plain.watch_id), (EventFlags::default(), 0));
         assert_eq!(
             (plain.splitting, plain.progress),
             (Splitting::Whole, Progress::Silent)

@@ -3,7 +3,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 
-use super::super::interest::{View, WatchRange};
+use super::super::interest::{EventFlags, WatchRange};
 use super::super::message::{JobResult, Work};
 use super::super::queue::{Outgoing, Progress, Splitting};
 use super::super::source::EventKind;
@@ -123,7 +123,11 @@ impl World {
         let key = Bytes::from_static(self.key().as_bytes());
         let end = Bytes::from_static([&b""[..], b"\0", b"e"][self.random.index(3)]);
         let range = WatchRange::decode(key, end).unwrap();
-        let view = [View::default(), View::NO_PUT, View::NO_DELETE][self.random.index(3)];
+        let flags = [
+            EventFlags::default(),
+            EventFlags::NO_PUT,
+            EventFlags::NO_DELETE,
+        ][self.random.index(3)];
         let current = self.store.revisions().current;
         let start = match self.random.below(3) {
             0 => 0,
@@ -132,13 +136,13 @@ impl World {
         };
         let interest = Interest {
             range: range.clone(),
-            view,
+            flags,
         };
         self.clients[client].requested.push_back((interest, start));
         let create = Create {
             watch_id: 0,
             range: Ok(range),
-            view,
+            flags,
             start_revision: start,
             splitting: Splitting::Whole,
             progress: Progress::Silent,
@@ -390,7 +394,7 @@ fn request(key: &'static str, start_revision: i64) -> Create {
     Create {
         watch_id: 0,
         range: WatchRange::decode(Bytes::from_static(key.as_bytes()), Bytes::new()),
-        view: View::default(),
+        flags: EventFlags::default(),
         start_revision,
         splitting: Splitting::Whole,
         progress: Progress::Silent,
@@ -432,7 +436,7 @@ impl Single {
     fn events(&self, id: i64, revision: i64, from: i64) -> Outgoing {
         let interest = Interest {
             range: request("a", 0).range.unwrap(),
-            view: View::default(),
+            flags: EventFlags::default(),
         };
         let batches = self.store.all_from(from);
         let batches = batches

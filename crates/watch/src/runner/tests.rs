@@ -1,7 +1,7 @@
 use bytes::Bytes;
 use futures::StreamExt as _;
 
-use super::super::interest::{View, WatchRange};
+use super::super::interest::{EventFlags, WatchRange};
 use super::super::message::Create;
 use super::super::queue::{Notice, Progress, Splitting, WatchId};
 use super::super::source::EventKind;
@@ -13,7 +13,7 @@ fn everything(start_revision: i64) -> Create {
     Create {
         watch_id: 0,
         range: WatchRange::decode(Bytes::new(), Bytes::from_static(b"\0")),
-        view: View::default(),
+        flags: EventFlags::default(),
         start_revision,
         splitting: Splitting::Whole,
         progress: Progress::Silent,
@@ -24,7 +24,7 @@ fn expected(store: &Store, first: i64) -> Vec<Bytes> {
     let create = everything(0);
     let interest = Interest {
         range: create.range.unwrap(),
-        view: create.view,
+        flags: create.flags,
     };
     let batches = store.all_from(first);
     batches
