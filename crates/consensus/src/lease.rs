@@ -1,30 +1,103 @@
-//! Leases: keys that go away unless their owner stays in touch.
-//!
-//! Two halves. The [`LeaseTable`](table::LeaseTable) is replicated state: which leases exist, how
-//! long they last, what is left of those that were checkpointed. It changes only when entries are
-//! applied and is the same on every member. The [`Lessor`](lessor::Lessor) is the leader's
-//! clockwork: deadlines on a timing wheel, in local monotonic time. Nothing expires by itself: a
-//! leader first claims the leases' time by an entry, then proposes to revoke what ran out, and that
-//! counts only until the next leader's claim, because a later leader gave the leases new time.
-//! [`Leases`] holds both halves under one lock, so that a lease that is granted while a leader
-//! takes over is in exactly one of the two.
-//!
-//! Remaining time survives a change of leader: the leader checkpoints what is left of leases that
-//! have not been renewed for a while, and of all of them before it hands over on purpose. A renewal
-//! first takes such a checkpoint back, since otherwise the next leader would end the lease early.
+//! This node as the host of its leases: what `synod-lease` asks for, by way of the replica and the
+//! view.
 
-mod forward;
-mod keeper;
-mod lessor;
-mod policy;
-mod renewal;
-mod shared;
-mod table;
-mod wheel;
+use std::time::{Duration, Instant};
 
-pub(crate) use forward::{LeaderLink, was_forwarded};
-pub(crate) use keeper::{checkpoint_all, keep};
-pub(crate) use policy::{LeasePolicy, MAX_TTL_S};
-pub(crate) use renewal::{LeaderClock, Origin};
-pub(crate) use shared::Leases;
-pub(crate) use table::{KEEPER_ROW, Keeper};
+use bytes::Bytes;
+use synod_consensus_core::Role;
+use synod_lease::{GrantError, Host, LeaseError};
+use synod_proto::consensus::v1::command::Command as Kind;
+use synod_proto::consensus::v1::{Command, LeaseCheckpoint, LeaseClaim, LeaseRevoke};
+use synod_replica::Leadership;
+use synod_types::NodeId;
+use tokio::sync::watch;
+
+use crate::error::Error;
+use crate::shared::Shared;
+use crate::state::Reply;
+
+impl Host for Shared {
+    type Error = Error;
+    type Leadership = Leadership;
+
+    fn member(&self) -> NodeId {
+        self.member
+    }
+
+    fn request_timeout(&self) -> Duration {
+        self.settings.request_timeout
+    }
+
+    fn watch_leadership(&self) -> watch::Receiver<Leadership> {
+        self.replica.watch_role()
+    }
+
+    fn term_led(leadership: &Leadership) -> Option<u64> {
+        (leadership.role == Role::Leader).then_some(leadership.ballot.round)
+    }
+
+    fn leader(&self) -> Option<NodeId> {
+        self.leader()
+    }
+
+    fn client_urls(&self, member: NodeId) -> Vec<String> {
+        let roster = self.view.roster();
+        let urls = roster
+            .member(member)
+            .map(|member| member.client_urls.clone());
+        urls.unwrap_or_default()
+    }
+
+    fn lease_keys(&self, id: i64) -> Result<Vec<Bytes>, Error> {
+        self.view.lease_keys(id)
+    }
+
+    async fn linearize(&self, deadline: Instant) -> Result<(), Error> {
+        self.linearize(deadline).await
+    }
+
+    async fn claim(&self, command: LeaseClaim, deadline: Instant) -> Result<bool, Error> {
+        let reply = propose(self, Kind::LeaseClaim(command), deadline).await?;
+        Ok(matches!(reply, Reply::LeasesClaimed { held: true }))
+    }
+
+    async fn checkpoint(&self, command: LeaseCheckpoint, deadline: Instant) -> Result<(), Error> {
+        let reply = propose(self, Kind::LeaseCheckpoint(command), deadline);
+        reply.await.map(drop)
+    }
+
+    async fn revoke(&self, command: LeaseRevoke, deadline: Instant) -> Result<bool, Error> {
+        let reply = propose(self, Kind::LeaseRevoke(command), deadline).await?;
+        Ok(!matches!(reply, Reply::LeasesRevoked { ids } if ids.is_empty()))
+    }
+}
+
+async fn propose(shared: &Shared, command: Kind, deadline: Instant) -> Result<Reply, Error> {
+    let command = Command {
+        command: Some(command),
+    };
+    let applied = shared.propose(&command, deadline).await?;
+    Ok(applied.reply)
+}
+
+impl From<GrantError> for Error {
+    fn from(error: GrantError) -> Self {
+        match error {
+            GrantError::NoId => Self::LeaseNotFound,
+            GrantError::Exists => Self::LeaseExists,
+            GrantError::TtlTooLarge => Self::LeaseTtlTooLarge,
+        }
+    }
+}
+
+impl From<LeaseError<Self>> for Error {
+    fn from(error: LeaseError<Self>) -> Self {
+        match error {
+            LeaseError::NoLeader => Self::NoLeader,
+            LeaseError::NotLeader => Self::NotLeader,
+            LeaseError::LeaderChanged => Self::LeaderChanged,
+            LeaseError::Timeout => Self::Timeout,
+            LeaseError::Host(error) => error,
+        }
+    }
+}

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use prometheus::core::Collector;
 use synod_consensus_core::Algorithm;
+use synod_lease::{LeasePolicy, Leases};
 use synod_log::Log;
 use synod_proto::etcd::etcdserverpb as pb;
 use synod_proto::etcd::{v3electionpb, v3lockpb};
@@ -26,7 +27,6 @@ use crate::budget::{BudgetMetrics, ResponseBudget};
 use crate::config::Config;
 use crate::data_dir::DataDir;
 use crate::http;
-use crate::lease::{self, LeasePolicy, Leases};
 use crate::metrics::{LogCollector, Metrics, WatchCollector};
 use crate::service::cluster::{ClusterService, PeerClusterService};
 use crate::service::kv::KvService;
@@ -306,7 +306,8 @@ impl Node {
         }
         let patience = self.shared.settings.election_timeout * HAND_OVER_ELECTIONS;
         let deadline = clock::now() + patience;
-        if let Err(error) = lease::checkpoint_all(&self.shared, &self.leases, deadline).await {
+        if let Err(error) = synod_lease::checkpoint_all(&*self.shared, &self.leases, deadline).await
+        {
             tracing::warn!(%error, "leases were not recorded before the hand-over; they will last longer");
         }
         match self.shared.replica.transfer(NodeId::NONE, deadline).await {
@@ -337,7 +338,7 @@ impl Node {
         self.executor.spawn("auto-compaction", compaction);
         let (shared, leases, stop) = (shared(), Arc::clone(&self.leases), stop());
         self.executor.spawn("leases", async move {
-            lease::keep(&shared, &leases, &stop).await;
+            synod_lease::keep(&*shared, &leases, &stop).await;
         });
     }
 

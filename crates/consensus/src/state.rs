@@ -9,6 +9,7 @@ mod compaction;
 mod generations;
 mod machine;
 mod outcome;
+mod refusal;
 mod roster;
 mod snapshot;
 mod txn;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
+use synod_lease::{LeaderClock, LeaderLink, Leases, MAX_TTL_S, Origin, was_forwarded};
 use synod_proto::consensus::v1::{Command, LeaseRevoke, command};
 use synod_proto::etcd::etcdserverpb as pb;
 use synod_proto::etcd::etcdserverpb::lease_server::Lease;
@@ -15,7 +16,6 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::leaderless::leaderless;
 use crate::error::Error;
-use crate::lease::{LeaderClock, LeaderLink, Leases, MAX_TTL_S, Origin, was_forwarded};
 use crate::shared::{Caller, Shared, wants_leader};
 use crate::state::Reply;
 
@@ -52,9 +52,9 @@ impl LeaseService {
         }
     }
 
-    fn leader_clock(&self) -> LeaderClock<'_> {
+    fn leader_clock(&self) -> LeaderClock<'_, Shared> {
         LeaderClock {
-            shared: &self.shared,
+            host: &*self.shared,
             leases: &self.leases,
             link: &self.link,
         }
@@ -94,7 +94,7 @@ impl LeaseService {
                 };
                 (ids.into_iter().zip(ttls).map(answer).collect(), failed)
             }
-            Err(error) => (VecDeque::new(), Some(error.into())),
+            Err(error) => (VecDeque::new(), Some(Error::from(error).into())),
         }
     }
 }
@@ -212,7 +212,8 @@ impl Lease for LeaseService {
         let origin = origin(request.metadata());
         let request = request.into_inner();
         let clock = self.leader_clock();
-        let mut response = clock.time_to_live(request, origin, deadline).await?;
+        let asked = clock.time_to_live(request, origin, deadline).await;
+        let mut response = asked.map_err(Error::from)?;
         response.header = Some(self.shared.header_now());
         Ok(Response::new(response))
     }

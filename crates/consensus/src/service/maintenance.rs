@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures::Stream;
+use synod_lease::Leases;
 use synod_proto::consensus::v1::{Command, command};
 use synod_proto::etcd::etcdserverpb::{
     self as pb, AlarmType, alarm_request::AlarmAction, downgrade_request::DowngradeAction,
@@ -17,7 +18,6 @@ use tonic::{Request, Response, Status};
 use super::snapshot;
 use super::with_engine;
 use crate::error::Error;
-use crate::lease::{self, Leases};
 use crate::shared::{Caller, Shared};
 use crate::state::Reply;
 use crate::version;
@@ -106,7 +106,7 @@ impl MaintenanceService {
         if !is_voter {
             return Err(Error::BadTransferee);
         }
-        if let Err(error) = lease::checkpoint_all(shared, &self.leases, deadline).await {
+        if let Err(error) = synod_lease::checkpoint_all(&**shared, &self.leases, deadline).await {
             tracing::warn!(%error, "leases were not recorded before the hand-over; they will last longer");
         }
         // The core gives an attempt up after an election timeout, for instance when the target was

@@ -2,6 +2,7 @@
 
 use prost::Message as _;
 use synod_consensus_core::{ConfigCommand, Entry, EntryKind, Membership};
+use synod_lease::{KEEPER_ROW, Leases};
 use synod_mvcc::{LeaseId, MvccError, MvccStore, Revision, WriteTxn};
 use synod_proto::consensus::v1::{
     Command, MemberChange, command::Command as Kind, member_change::Change,
@@ -17,7 +18,6 @@ use super::outcome::{Outcome, Reply};
 use super::roster::Roster;
 use super::txn;
 use crate::error::Error;
-use crate::lease::{KEEPER_ROW, Leases};
 use crate::metrics::Metrics;
 use crate::version::BOUNDED_REPLIES;
 

@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
 use synod_consensus_core::{Entry, Membership, SnapshotMeta};
 use synod_engine::{DiskConfig, DiskEngine, Engine, EngineError};
+use synod_lease::{KEEPER_ROW, Keeper, Leases};
 use synod_mvcc::{Applied, LeaseId, LeaseRecord, MvccConfig, MvccError, MvccStore};
 use synod_replica::{ApplyError, PeerBook, Persister, SnapshotSource, StateMachine};
 use synod_runtime::clock;
@@ -23,7 +24,6 @@ use super::roster::Roster;
 use super::snapshot::{EngineSink, StoreSnapshot};
 use super::view::View;
 use crate::backup::{Backup, BackupError};
-use crate::lease::{KEEPER_ROW, Keeper, Leases};
 use crate::metrics::Metrics;
 use synod_watch::WatchHandle;
 

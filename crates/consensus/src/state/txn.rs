@@ -2,6 +2,7 @@
 //! ranges inside see what was written before them.
 
 use bytes::Bytes;
+use synod_lease::Leases;
 use synod_mvcc::{
     Compare, KeyRange, LeaseId, MvccError, Put, RangeQuery, RangeResult, Revision, View, WriteTxn,
 };
@@ -14,7 +15,6 @@ use synod_proto::etcd::etcdserverpb::{
 use super::apply::Failure;
 use crate::convert::{compare, key_range, range_query};
 use crate::error::Error;
-use crate::lease::Leases;
 
 /// The most bytes of pairs that a write returns. It is answered on the apply thread of every
 /// member, from one entry after the other: a member that would refuse less or more would have

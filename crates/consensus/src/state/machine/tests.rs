@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use prost::Message as _;
 use synod_consensus_core::{ConfigCommand, EntryFields, EntryKind};
+use synod_lease::LeasePolicy;
 use synod_proto::consensus::v1::{Command, SetClusterVersion, command::Command as Kind};
 use synod_proto::etcd::etcdserverpb as pb;
 use synod_runtime::metrics::Registry;
@@ -10,7 +11,6 @@ use synod_watch::{StoreHistory, WatchHub, WatchLimits};
 use tempfile::TempDir;
 
 use super::*;
-use crate::lease::LeasePolicy;
 use crate::state::Reply;
 
 const MEMBER: NodeId = NodeId::new(1);

@@ -9,10 +9,10 @@ use synod_proto::consensus::v1::{LeaseCheckpoint, LeaseClaim, LeaseRevoke};
 use synod_runtime::clock;
 use tokio::sync::{Notify, watch};
 
-use super::lessor::{Lessor, Renewal};
-use super::policy::{LeasePolicy, millis};
-use super::table::{Keeper, LeaseTable};
-use crate::error::Error;
+use crate::error::GrantError;
+use crate::lessor::{Lessor, Renewal};
+use crate::policy::{LeasePolicy, millis};
+use crate::table::{Keeper, LeaseTable};
 
 /// What is left of a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ struct State {
 
 /// The leases of a node. The apply thread changes the table; services and the keeper ask and renew.
 #[derive(Debug)]
-pub(crate) struct Leases {
+pub struct Leases {
     policy: LeasePolicy,
     epoch: Instant,
     state: Mutex<State>,
@@ -51,7 +51,7 @@ pub(crate) struct Leases {
 
 impl Leases {
     /// What was stored.
-    pub(crate) fn new(
+    pub fn new(
         policy: LeasePolicy,
         leases: impl IntoIterator<Item = (LeaseId, LeaseRecord)>,
         keeper: Keeper,
@@ -71,11 +71,7 @@ impl Leases {
     }
 
     /// A snapshot of a peer took the place of all data.
-    pub(crate) fn reload(
-        &self,
-        leases: impl IntoIterator<Item = (LeaseId, LeaseRecord)>,
-        keeper: Keeper,
-    ) {
+    pub fn reload(&self, leases: impl IntoIterator<Item = (LeaseId, LeaseRecord)>, keeper: Keeper) {
         let table = LeaseTable::new(leases, keeper);
         let mut state = self.state.lock();
         state.table = table;
@@ -90,8 +86,8 @@ impl Leases {
     /// Applies a grant. Returns the lease to write.
     ///
     /// # Errors
-    /// See [`LeaseTable::grant`].
-    pub(crate) fn apply_grant(&self, id: i64, ttl_s: i64) -> Result<LeaseRecord, Error> {
+    /// [`GrantError`] says why it is not granted.
+    pub fn apply_grant(&self, id: i64, ttl_s: i64) -> Result<LeaseRecord, GrantError> {
         let now_ms = self.now_ms();
         let mut state = self.state.lock();
         let lease = state.table.grant(id, ttl_s)?;
@@ -106,7 +102,7 @@ impl Leases {
     }
 
     /// Applies a claim. Returns the keeper to write, or nothing where a later claim holds.
-    pub(crate) fn apply_claim(&self, command: LeaseClaim) -> Option<Keeper> {
+    pub fn apply_claim(&self, command: LeaseClaim) -> Option<Keeper> {
         let LeaseClaim { term, member } = command;
         let keeper = Keeper { term, member };
         self.state.lock().table.claim(keeper).then_some(keeper)
@@ -115,7 +111,7 @@ impl Leases {
     /// Applies a revocation. Returns the leases that were there, in the order of the command: to be
     /// removed with their keys. `appended` is the entry's own term, which only entries without a
     /// claim go by.
-    pub(crate) fn apply_revoke(&self, appended: u64, command: &LeaseRevoke) -> Vec<i64> {
+    pub fn apply_revoke(&self, appended: u64, command: &LeaseRevoke) -> Vec<i64> {
         let found_by = Keeper {
             term: command.expired_in_term,
             member: command.expired_by,
@@ -141,7 +137,7 @@ impl Leases {
 
     /// Applies a checkpoint. Returns the leases to write anew; `appended` as for
     /// [`Self::apply_revoke`].
-    pub(crate) fn apply_checkpoint(
+    pub fn apply_checkpoint(
         &self,
         appended: u64,
         command: &LeaseCheckpoint,
@@ -171,18 +167,21 @@ impl Leases {
     }
 
     /// Whether this claim is the latest.
-    pub(crate) fn is_kept_by(&self, claim: LeaseClaim) -> bool {
+    #[must_use]
+    pub fn is_kept_by(&self, claim: LeaseClaim) -> bool {
         let LeaseClaim { term, member } = claim;
         self.state.lock().table.keeper() == Keeper { term, member }
     }
 
     /// Whether there is such a lease.
-    pub(crate) fn contains(&self, id: i64) -> bool {
+    #[must_use]
+    pub fn contains(&self, id: i64) -> bool {
         self.state.lock().table.get(id).is_some()
     }
 
     /// All ids in order.
-    pub(crate) fn ids(&self) -> Vec<i64> {
+    #[must_use]
+    pub fn ids(&self) -> Vec<i64> {
         self.state.lock().table.iter().map(|(id, _)| id).collect()
     }
 

@@ -4,35 +4,31 @@
 
 use std::time::{Duration, Instant};
 
-use synod_consensus_core::Role;
-use synod_proto::consensus::v1::{Command, LeaseCheckpoint, LeaseClaim, LeaseRevoke, command};
+use synod_proto::consensus::v1::{LeaseCheckpoint, LeaseClaim, LeaseRevoke};
 use synod_proto::etcd::etcdserverpb as pb;
-use synod_replica::Leadership;
 use synod_runtime::shutdown::Shutdown;
 use synod_runtime::{clock, random};
 use tokio::sync::watch;
 
-use super::shared::{Leases, NotLeading};
-use crate::error::Error;
-use crate::shared::Shared;
-use crate::state::Reply;
+use crate::error::LeaseError;
+use crate::host::Host;
+use crate::leases::{Leases, NotLeading};
 
 /// The pause after a proposal that failed or did nothing.
 const RETRY: Duration = Duration::from_millis(200);
 
 /// Keeps this node's leases until `stop`.
-pub(crate) async fn keep(shared: &Shared, leases: &Leases, stop: &Shutdown) {
-    let mut role = shared.replica.watch_role();
+pub async fn keep<H: Host>(host: &H, leases: &Leases, stop: &Shutdown) {
+    let mut role = host.watch_leadership();
     loop {
-        let now = *role.borrow_and_update();
-        let term = now.ballot.round;
-        if now.role == Role::Leader {
+        let term = H::term_led(&role.borrow_and_update());
+        if let Some(term) = term {
             // Stopping comes first, then the loss of leadership: nothing is proposed after either.
             let next = tokio::select! {
                 biased;
                 () = stop.triggered() => None,
-                changed = until_changed(&mut role, now) => changed.ok(),
-                NotLeading = keep_term(shared, leases, term) => Some(()),
+                changed = until_over::<H>(&mut role, term) => changed.ok(),
+                NotLeading = keep_term(host, leases, term) => Some(()),
             };
             leases.follow();
             if next.is_none() {
@@ -53,11 +49,11 @@ pub(crate) async fn keep(shared: &Shared, leases: &Leases, stop: &Shutdown) {
 ///
 /// # Errors
 /// Why it could not be recorded; handing over is safe all the same, leases then last longer.
-pub(crate) async fn checkpoint_all(
-    shared: &Shared,
+pub async fn checkpoint_all<H: Host>(
+    host: &H,
     leases: &Leases,
     deadline: Instant,
-) -> Result<(), Error> {
+) -> Result<(), H::Error> {
     let term = *leases.keeping().borrow();
     if leases.record_all(term).is_err() {
         return Ok(());
@@ -66,7 +62,7 @@ pub(crate) async fn checkpoint_all(
         if due.record.is_empty() {
             break;
         }
-        record(shared, term, due.record, deadline).await?;
+        record(host, term, due.record, deadline).await?;
     }
     Ok(())
 }
@@ -75,38 +71,36 @@ pub(crate) async fn checkpoint_all(
 ///
 /// # Errors
 /// Why not. An entry that comes after another leader's claim has no effect and is no error.
-pub(super) async fn record(
-    shared: &Shared,
+pub(crate) async fn record<H: Host>(
+    host: &H,
     term: u64,
     records: Vec<(i64, i64)>,
     deadline: Instant,
-) -> Result<(), Error> {
+) -> Result<(), H::Error> {
     let checkpoints = records
         .into_iter()
         .map(|(id, remaining_ttl)| pb::LeaseCheckpoint { id, remaining_ttl })
         .collect();
-    let member = shared.member.get();
+    let member = host.member().get();
     let command = LeaseCheckpoint {
         checkpoints,
         term,
         member,
     };
-    let command = Command {
-        command: Some(command::Command::LeaseCheckpoint(command)),
-    };
-    shared.propose(&command, deadline).await.map(|_| ())
+    host.checkpoint(command, deadline).await
 }
 
-async fn until_changed(
-    role: &mut watch::Receiver<Leadership>,
-    from: Leadership,
+/// Resolves when this member does not lead in `term` any more.
+async fn until_over<H: Host>(
+    role: &mut watch::Receiver<H::Leadership>,
+    term: u64,
 ) -> Result<(), watch::error::RecvError> {
-    let moved = |now: &Leadership| now.role != from.role || now.ballot != from.ballot;
-    role.wait_for(moved).await.map(|_| ())
+    let over = |now: &H::Leadership| H::term_led(now) != Some(term);
+    role.wait_for(over).await.map(|_| ())
 }
 
-async fn keep_term(shared: &Shared, leases: &Leases, term: u64) -> NotLeading {
-    claim(shared, term).await;
+async fn keep_term<H: Host>(host: &H, leases: &Leases, term: u64) -> NotLeading {
+    claim(host, term).await;
     leases.lead(term);
     loop {
         let due = match leases.due(term) {
@@ -117,14 +111,16 @@ async fn keep_term(shared: &Shared, leases: &Leases, term: u64) -> NotLeading {
             wait(leases, due.next).await;
             continue;
         }
-        let deadline = clock::now() + shared.settings.request_timeout;
+        let deadline = clock::now() + host.request_timeout();
         let recorded = match due.record.is_empty() {
             true => Ok(()),
-            false => record(shared, term, due.record, deadline).await,
+            false => record(host, term, due.record, deadline)
+                .await
+                .map_err(LeaseError::Host),
         };
         let revoked = match due.revoke.is_empty() {
             true => Ok(()),
-            false => revoke(shared, term, due.revoke, deadline).await,
+            false => revoke(host, term, due.revoke, deadline).await,
         };
         if let Err(error) = recorded.and(revoked) {
             tracing::debug!(%error, term, "leases could not be updated; trying again");
@@ -136,16 +132,13 @@ async fn keep_term(shared: &Shared, leases: &Leases, term: u64) -> NotLeading {
 /// Makes this node's findings count, and those of earlier leaders void. The clocks start only after
 /// it was applied: whoever is given time here can't lose it to an entry of before. Resolves once it
 /// holds; not at all where a later leader's does, of which this node hears sooner or later.
-async fn claim(shared: &Shared, term: u64) {
-    let member = shared.member.get();
-    let command = Command {
-        command: Some(command::Command::LeaseClaim(LeaseClaim { term, member })),
-    };
+async fn claim<H: Host>(host: &H, term: u64) {
+    let member = host.member().get();
     loop {
-        let deadline = clock::now() + shared.settings.request_timeout;
-        match shared.propose(&command, deadline).await {
-            Ok(applied) if matches!(applied.reply, Reply::LeasesClaimed { held: true }) => return,
-            Ok(_) => tracing::debug!(term, "a later leader keeps the leases"),
+        let deadline = clock::now() + host.request_timeout();
+        match host.claim(LeaseClaim { term, member }, deadline).await {
+            Ok(true) => return,
+            Ok(false) => tracing::debug!(term, "a later leader keeps the leases"),
             Err(error) => {
                 tracing::debug!(%error, term, "leases could not be claimed; trying again");
             }
@@ -169,20 +162,22 @@ async fn wait(leases: &Leases, next: Option<Instant>) {
     }
 }
 
-async fn revoke(shared: &Shared, term: u64, ids: Vec<i64>, deadline: Instant) -> Result<(), Error> {
+async fn revoke<H: Host>(
+    host: &H,
+    term: u64,
+    ids: Vec<i64>,
+    deadline: Instant,
+) -> Result<(), LeaseError<H::Error>> {
     let count = ids.len();
     let command = LeaseRevoke {
         ids,
         expired_in_term: term,
-        expired_by: shared.member.get(),
+        expired_by: host.member().get(),
     };
-    let command = Command {
-        command: Some(command::Command::LeaseRevoke(command)),
-    };
-    let reply = shared.propose(&command, deadline).await?.reply;
-    if matches!(reply, Reply::LeasesRevoked { ids } if ids.is_empty()) {
+    let any = host.revoke(command, deadline).await;
+    if !any.map_err(LeaseError::Host)? {
         // Another term began in between: whoever leads now decides anew.
-        return Err(Error::LeaderChanged);
+        return Err(LeaseError::LeaderChanged);
     }
     tracing::debug!(count, term, "revoked leases that ran out");
     Ok(())

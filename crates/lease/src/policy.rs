@@ -3,30 +3,31 @@
 use std::time::Duration;
 
 /// The longest time to live that can be asked for, in seconds.
-pub(crate) const MAX_TTL_S: i64 = 9_000_000_000;
+pub const MAX_TTL_S: i64 = 9_000_000_000;
 
 /// Choices and bounds. The defaults are meant for production.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct LeasePolicy {
+pub struct LeasePolicy {
     /// What a new leader adds to every lease: the owners could not renew while there was no leader.
-    pub(crate) extension: Duration,
+    pub extension: Duration,
     /// The longest time between two records of what is left of a lease whose owner has been silent
     /// for a while.
-    pub(crate) checkpoint_interval: Duration,
+    pub checkpoint_interval: Duration,
     /// The shortest silence before the first record, and the shortest time between two: short
     /// leases are recorded too.
-    pub(crate) checkpoint_floor: Duration,
+    pub checkpoint_floor: Duration,
     /// The longest silence before the first record.
-    pub(crate) checkpoint_patience: Duration,
+    pub checkpoint_patience: Duration,
     /// Leases that one entry revokes.
-    pub(crate) revoke_batch: usize,
+    pub revoke_batch: usize,
     /// Leases that one entry checkpoints.
-    pub(crate) checkpoint_batch: usize,
+    pub checkpoint_batch: usize,
 }
 
 impl LeasePolicy {
     /// The defaults for a cluster with this election timeout.
-    pub(crate) fn new(election_timeout: Duration) -> Self {
+    #[must_use]
+    pub fn new(election_timeout: Duration) -> Self {
         Self {
             extension: election_timeout,
             checkpoint_interval: Duration::from_secs(10),

@@ -8,8 +8,8 @@ use std::collections::{BTreeSet, HashMap};
 
 use synod_mvcc::LeaseRecord;
 
-use super::policy::{LeasePolicy, millis};
-use super::wheel::{TimerId, TimingWheel};
+use crate::policy::{LeasePolicy, millis};
+use crate::wheel::{TimerId, TimingWheel};
 
 #[derive(Debug)]
 struct Held {

@@ -19,7 +19,8 @@ use tonic::{Request, Status};
 const FORWARDED: &str = "synod-forwarded";
 
 /// Whether a member passed this request on; such a request is not passed on again.
-pub(crate) fn was_forwarded(metadata: &MetadataMap) -> bool {
+#[must_use]
+pub fn was_forwarded(metadata: &MetadataMap) -> bool {
     metadata.contains_key(FORWARDED)
 }
 
@@ -30,7 +31,8 @@ struct Link {
 }
 
 /// The connection to the current leader, opened when it is needed first.
-pub(crate) struct LeaderLink {
+#[derive(Default)]
+pub struct LeaderLink {
     link: Mutex<Option<Link>>,
     /// Which of the leader's URLs to use: the next one after a failure.
     choice: AtomicUsize,
@@ -60,11 +62,9 @@ pub(crate) enum ForwardError {
 
 impl LeaderLink {
     /// No connection yet.
-    pub(crate) fn new() -> Self {
-        Self {
-            link: Mutex::new(None),
-            choice: AtomicUsize::new(0),
-        }
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
     }
 
     /// Renews at the leader; returns the times to live in the order of `ids`, zero for those that

@@ -4,17 +4,16 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use synod_consensus_core::Role;
 use synod_proto::etcd::etcdserverpb as pb;
 use synod_runtime::{clock, random};
 use synod_types::NodeId;
 
-use super::forward::LeaderLink;
-use super::keeper::record;
-use super::lessor::Renewal;
-use super::shared::{Leases, NotLeading, Remaining};
-use crate::error::Error;
-use crate::shared::Shared;
+use crate::error::LeaseError;
+use crate::forward::LeaderLink;
+use crate::host::Host;
+use crate::keeper::record;
+use crate::leases::{Leases, NotLeading, Remaining};
+use crate::lessor::Renewal;
 
 /// The pause before another attempt, unless the leadership changes sooner.
 const RETRY: Duration = Duration::from_millis(100);
@@ -23,7 +22,7 @@ const ROUNDS: usize = 4;
 
 /// Whether a request came from a client or through another member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Origin {
+pub enum Origin {
     /// From a client: it may be passed on to the leader.
     Client,
     /// From a member that takes this one for the leader.
@@ -31,56 +30,57 @@ pub(crate) enum Origin {
 }
 
 /// The way to the leader's clocks, whichever member has them.
-#[derive(Clone, Copy)]
-pub(crate) struct LeaderClock<'a> {
+pub struct LeaderClock<'a, H> {
     /// This node.
-    pub(crate) shared: &'a Shared,
+    pub host: &'a H,
     /// Its leases.
-    pub(crate) leases: &'a Leases,
+    pub leases: &'a Leases,
     /// Its connection to another leader.
-    pub(crate) link: &'a LeaderLink,
+    pub link: &'a LeaderLink,
 }
 
 /// Why an attempt on this node came to nothing.
 #[derive(Debug)]
-enum Missed {
+enum Missed<E> {
     /// This node does not lead, or not any more.
     Elsewhere,
     /// For good.
-    Failed(Error),
+    Failed(LeaseError<E>),
 }
 
-impl From<Error> for Missed {
-    fn from(error: Error) -> Self {
+impl<E> From<LeaseError<E>> for Missed<E> {
+    fn from(error: LeaseError<E>) -> Self {
         Self::Failed(error)
     }
 }
 
-impl From<NotLeading> for Missed {
+impl<E> From<NotLeading> for Missed<E> {
     fn from(_: NotLeading) -> Self {
         Self::Elsewhere
     }
 }
 
-impl LeaderClock<'_> {
+impl<H: Host> LeaderClock<'_, H> {
     /// Renews leases. Returns the times to live in seconds in the order of `ids`, zero for those
     /// that are gone.
     ///
     /// # Errors
-    /// [`Error::NoLeader`] or [`Error::Timeout`] when no leader answered until `deadline`.
-    pub(crate) async fn renew(
-        self,
+    /// [`LeaseError::NoLeader`] or [`LeaseError::Timeout`] when no leader answered until
+    /// `deadline`.
+    pub async fn renew(
+        &self,
         ids: &[i64],
         origin: Origin,
         deadline: Instant,
-    ) -> Result<Vec<i64>, Error> {
+    ) -> Result<Vec<i64>, LeaseError<H::Error>> {
         loop {
             match self.renew_here(ids, deadline).await {
                 Ok(ttls) => return Ok(ttls),
                 Err(Missed::Failed(error)) => return Err(error),
                 Err(Missed::Elsewhere) => {}
             }
-            if let Some((leader, urls)) = self.other_leader(origin)? {
+            if let Some(leader) = self.other_leader(origin)? {
+                let urls = self.host.client_urls(leader);
                 match self.link.renew(leader, &urls, ids, deadline).await {
                     Ok(ttls) => return Ok(ttls),
                     Err(error) => tracing::debug!(%error, %leader, "cannot renew at the leader"),
@@ -90,24 +90,25 @@ impl LeaderClock<'_> {
         }
     }
 
-    /// What is left of a lease, and its keys if they are asked for. The header is the answering
-    /// member's.
+    /// What is left of a lease, and its keys if they are asked for. The header is the caller's to
+    /// fill in.
     ///
     /// # Errors
     /// As [`Self::renew`].
-    pub(crate) async fn time_to_live(
-        self,
+    pub async fn time_to_live(
+        &self,
         request: pb::LeaseTimeToLiveRequest,
         origin: Origin,
         deadline: Instant,
-    ) -> Result<pb::LeaseTimeToLiveResponse, Error> {
+    ) -> Result<pb::LeaseTimeToLiveResponse, LeaseError<H::Error>> {
         loop {
             match self.remaining_here(request.id, deadline).await {
                 Ok(remaining) => return self.describe(request, remaining),
                 Err(Missed::Failed(error)) => return Err(error),
                 Err(Missed::Elsewhere) => {}
             }
-            if let Some((leader, urls)) = self.other_leader(origin)? {
+            if let Some(leader) = self.other_leader(origin)? {
+                let urls = self.host.client_urls(leader);
                 match self
                     .link
                     .time_to_live(leader, &urls, request, deadline)
@@ -121,7 +122,11 @@ impl LeaderClock<'_> {
         }
     }
 
-    async fn renew_here(self, ids: &[i64], deadline: Instant) -> Result<Vec<i64>, Missed> {
+    async fn renew_here(
+        &self,
+        ids: &[i64],
+        deadline: Instant,
+    ) -> Result<Vec<i64>, Missed<H::Error>> {
         let term = self.confirm(deadline).await?;
         let mut ttls: HashMap<i64, i64> = HashMap::with_capacity(ids.len());
         let mut pending: Vec<i64> = ids.to_vec();
@@ -146,7 +151,7 @@ impl LeaderClock<'_> {
                 let gone = self.leases.gone(term, &ran_out);
                 clock::timeout_at(deadline, gone)
                     .await
-                    .map_err(|_| Error::Timeout)??;
+                    .map_err(|_| LeaseError::Timeout)??;
                 ttls.extend(ran_out.into_iter().map(|id| (id, 0)));
             }
             if recorded.is_empty() {
@@ -156,38 +161,42 @@ impl LeaderClock<'_> {
                     .collect());
             }
             let taken_back = recorded.iter().map(|id| (*id, 0)).collect();
-            record(self.shared, term, taken_back, deadline).await?;
+            record(self.host, term, taken_back, deadline)
+                .await
+                .map_err(LeaseError::Host)?;
             pending = recorded;
         }
         Err(Missed::Elsewhere)
     }
 
-    async fn remaining_here(self, id: i64, deadline: Instant) -> Result<Option<Remaining>, Missed> {
+    async fn remaining_here(
+        &self,
+        id: i64,
+        deadline: Instant,
+    ) -> Result<Option<Remaining>, Missed<H::Error>> {
         let term = self.confirm(deadline).await?;
         Ok(self.leases.remaining(term, id)?)
     }
 
     fn describe(
-        self,
+        &self,
         request: pb::LeaseTimeToLiveRequest,
         remaining: Option<Remaining>,
-    ) -> Result<pb::LeaseTimeToLiveResponse, Error> {
-        let header = Some(self.shared.header_now());
+    ) -> Result<pb::LeaseTimeToLiveResponse, LeaseError<H::Error>> {
         let id = request.id;
         let Some(remaining) = remaining else {
             return Ok(pb::LeaseTimeToLiveResponse {
-                header,
                 id,
                 ttl: -1,
                 ..Default::default()
             });
         };
         let keys = match request.keys {
-            true => self.shared.view.lease_keys(id)?,
+            true => self.host.lease_keys(id).map_err(LeaseError::Host)?,
             false => Vec::new(),
         };
         Ok(pb::LeaseTimeToLiveResponse {
-            header,
+            header: None,
             id,
             ttl: remaining.left_s,
             granted_ttl: remaining.granted_s,
@@ -197,9 +206,12 @@ impl LeaderClock<'_> {
 
     /// Makes sure that this node leads now, and has applied everything that was acknowledged
     /// before. Reads of many callers at once share one round.
-    async fn confirm(self, deadline: Instant) -> Result<u64, Missed> {
+    async fn confirm(&self, deadline: Instant) -> Result<u64, Missed<H::Error>> {
         let term = self.leading_term().ok_or(Missed::Elsewhere)?;
-        self.shared.linearize(deadline).await?;
+        self.host
+            .linearize(deadline)
+            .await
+            .map_err(LeaseError::Host)?;
         // A read of a node that has just lost the leadership is confirmed by the next leader.
         match self.leading_term() {
             Some(now) if now == term => Ok(term),
@@ -207,40 +219,33 @@ impl LeaderClock<'_> {
         }
     }
 
-    fn leading_term(self) -> Option<u64> {
-        let role = self.shared.replica.watch_role();
-        let role = *role.borrow();
-        (role.role == Role::Leader).then_some(role.ballot.round)
+    fn leading_term(&self) -> Option<u64> {
+        let role = self.host.watch_leadership();
+        let role = role.borrow();
+        H::term_led(&role)
     }
 
-    fn other_leader(self, origin: Origin) -> Result<Option<(NodeId, Vec<String>)>, Error> {
+    fn other_leader(&self, origin: Origin) -> Result<Option<NodeId>, LeaseError<H::Error>> {
         let leader = self
-            .shared
+            .host
             .leader()
-            .filter(|leader| *leader != self.shared.member);
-        let Some(leader) = leader else {
-            return Ok(None);
-        };
-        if origin == Origin::Member {
-            return Err(Error::NotLeader);
+            .filter(|leader| *leader != self.host.member());
+        if leader.is_some() && origin == Origin::Member {
+            return Err(LeaseError::NotLeader);
         }
-        let roster = self.shared.view.roster();
-        let urls = roster
-            .member(leader)
-            .map(|member| member.client_urls.clone());
-        Ok(Some((leader, urls.unwrap_or_default())))
+        Ok(leader)
     }
 
     /// Waits for another leader, for this node's clocks, or just a while.
-    async fn pause(self, deadline: Instant) -> Result<(), Error> {
+    async fn pause(&self, deadline: Instant) -> Result<(), LeaseError<H::Error>> {
         let now = clock::now();
         if now >= deadline {
-            return Err(match self.shared.leader() {
-                Some(_) => Error::Timeout,
-                None => Error::NoLeader,
+            return Err(match self.host.leader() {
+                Some(_) => LeaseError::Timeout,
+                None => LeaseError::NoLeader,
             });
         }
-        let mut role = self.shared.replica.watch_role();
+        let mut role = self.host.watch_leadership();
         let mut keeping = self.leases.keeping();
         let until = deadline.min(now + random::jitter(RETRY));
         // Any of them is a reason to try again.

@@ -9,23 +9,26 @@ use prost::Message as _;
 use synod_mvcc::{LeaseId, LeaseRecord};
 use synod_proto::consensus::v1::LeaseClaim;
 
-use super::policy::MAX_TTL_S;
-use crate::error::Error;
+use crate::error::GrantError;
+use crate::policy::MAX_TTL_S;
 
 /// The row with the [`Keeper`].
-pub(crate) const KEEPER_ROW: &[u8] = b"lease-keeper";
+pub const KEEPER_ROW: &[u8] = b"lease-keeper";
 
 /// Whose findings about time count: the member that claimed to keep it last, and in which term. Two
 /// leaders may share a round of Multi-Paxos, never round and node; ordered as their ballots are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Keeper {
-    pub(crate) term: u64,
-    pub(crate) member: u64,
+pub struct Keeper {
+    /// In which term it claimed.
+    pub term: u64,
+    /// Who it is.
+    pub member: u64,
 }
 
 impl Keeper {
     /// The row's content.
-    pub(crate) fn encode(self) -> Bytes {
+    #[must_use]
+    pub fn encode(self) -> Bytes {
         let Self { term, member } = self;
         LeaseClaim { term, member }.encode_to_vec().into()
     }
@@ -34,7 +37,7 @@ impl Keeper {
     ///
     /// # Errors
     /// The row is damaged.
-    pub(crate) fn decode(row: Option<Bytes>) -> Result<Self, prost::DecodeError> {
+    pub fn decode(row: Option<Bytes>) -> Result<Self, prost::DecodeError> {
         let LeaseClaim { term, member } = LeaseClaim::decode(row.unwrap_or_default())?;
         Ok(Self { term, member })
     }
@@ -88,17 +91,16 @@ impl LeaseTable {
     /// Adds a lease.
     ///
     /// # Errors
-    /// [`Error::LeaseExists`]; [`Error::LeaseTtlTooLarge`]; [`Error::LeaseNotFound`] for the id
-    /// zero, which means no lease.
-    pub(crate) fn grant(&mut self, id: i64, ttl_s: i64) -> Result<LeaseRecord, Error> {
+    /// [`GrantError`] says why not.
+    pub(crate) fn grant(&mut self, id: i64, ttl_s: i64) -> Result<LeaseRecord, GrantError> {
         if id == 0 {
-            return Err(Error::LeaseNotFound);
+            return Err(GrantError::NoId);
         }
         if ttl_s > MAX_TTL_S {
-            return Err(Error::LeaseTtlTooLarge);
+            return Err(GrantError::TtlTooLarge);
         }
         if self.leases.contains_key(&id) {
-            return Err(Error::LeaseExists);
+            return Err(GrantError::Exists);
         }
         let lease = LeaseRecord {
             ttl_s: ttl_s.max(1),
@@ -138,9 +140,9 @@ mod tests {
             remaining_s: 0,
         };
         assert_eq!(table.grant(7, 60), Ok(sixty));
-        assert_eq!(table.grant(7, 5), Err(Error::LeaseExists));
-        assert_eq!(table.grant(0, 5), Err(Error::LeaseNotFound));
-        assert_eq!(table.grant(8, MAX_TTL_S + 1), Err(Error::LeaseTtlTooLarge));
+        assert_eq!(table.grant(7, 5), Err(GrantError::Exists));
+        assert_eq!(table.grant(0, 5), Err(GrantError::NoId));
+        assert_eq!(table.grant(8, MAX_TTL_S + 1), Err(GrantError::TtlTooLarge));
         assert!(table.grant(-3, MAX_TTL_S).is_ok());
         let left = LeaseRecord {
             ttl_s: 60,
