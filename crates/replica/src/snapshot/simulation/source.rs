@@ -25,6 +25,8 @@ pub(super) struct Source {
     streams: BTreeMap<u64, Stream>,
     /// Every view of this life, with its last use.
     opened: Vec<(Weak<ModelView>, Instant)>,
+    /// Calls that wait for the apply thread; each may have a view that is not admitted yet.
+    waiting: usize,
     /// Every view of all lives: index and bytes.
     pub(super) had: Vec<(u64, bytes::Bytes)>,
     /// Who began, and was not reported to the core yet.
@@ -46,6 +48,7 @@ impl Source {
             applied,
             streams: BTreeMap::new(),
             opened: Vec::new(),
+            waiting: 0,
             had: Vec::new(),
             untold: BTreeSet::new(),
         }
@@ -58,6 +61,7 @@ impl Source {
         self.views = Views::new(&self.config);
         self.streams.clear();
         self.untold.clear();
+        self.waiting = 0;
         let left = self.opened.drain(..);
         let left = left.filter(|(view, _)| view.strong_count() > 0).count();
         assert_eq!(left, 0, "views outlive their process");
@@ -72,6 +76,9 @@ impl Source {
     ) -> Result<bool, Full> {
         let Some(cursor) = self.views.take_up(request, now) else {
             self.views.opening()?;
+            self.waiting += 1;
+            let bound = self.config.max_open;
+            assert!(self.waiting <= bound, "{} are being opened", self.waiting);
             return Ok(false);
         };
         self.begin(cursor, NodeId::new(request.from), stream, now);
@@ -86,6 +93,7 @@ impl Source {
         dice: &mut Dice,
         now: Instant,
     ) -> Result<(), Full> {
+        self.waiting -= 1;
         let source = ModelView::new(self.applied, dice);
         self.opened.push((Arc::downgrade(&source), now));
         self.check_bound();
@@ -114,7 +122,7 @@ impl Source {
         self.touch(&cursor, now);
         self.untold.insert(to);
         self.streams.insert(stream, Stream { cursor, to });
-        self.check(now);
+        self.check();
     }
 
     /// The next chunk of a stream that is still open.
@@ -133,7 +141,7 @@ impl Source {
             self.untold.remove(&to);
             self.close(stream, now);
         }
-        self.check(now);
+        self.check();
         Some(chunk)
     }
 
@@ -143,7 +151,7 @@ impl Source {
             self.touch(&open.cursor, now);
             self.views.ended(open.cursor.position(), now);
         }
-        self.check(now);
+        self.check();
     }
 
     pub(super) fn expire(&mut self, now: Instant) {
@@ -156,7 +164,7 @@ impl Source {
             let idle = now.saturating_duration_since(*used_at);
             assert!(read || idle <= kept, "a view is open after {idle:?} idle");
         }
-        self.check(now);
+        self.check();
     }
 
     /// Views that are in memory.
@@ -191,7 +199,7 @@ impl Source {
     }
 
     /// What holds after every event.
-    fn check(&self, _now: Instant) {
+    fn check(&self) {
         self.check_bound();
         let counted = self.views.streams();
         assert!(counted.len() <= self.config.max_open, "{counted:?}");

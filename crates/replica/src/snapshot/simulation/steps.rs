@@ -283,6 +283,8 @@ impl World {
             Ok(true) => self.install(receiver),
             Ok(false) => self.wait(receiver),
             Err(broken) => {
+                let gap = matches!(broken, Broken::Chunk(ChunkError::Gap));
+                assert!(!gap, "a transfer goes on without its sink");
                 let stale = matches!(broken, Broken::Chunk(ChunkError::Stale { .. }));
                 if stale {
                     self.count("stale");

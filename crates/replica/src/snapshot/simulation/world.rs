@@ -177,7 +177,7 @@ impl World {
             assert!(bounded, "transfers go on after {took} ms, {events} events");
         }
         // Streams to receivers that had gone end; then views are idle.
-        let idle_ms = MAX_DELAY_MS + MAX_UNNOTICED_MS + IDLE_MS + 2 * EXPIRE_MS;
+        let idle_ms = 2 * MAX_DELAY_MS + MAX_UNNOTICED_MS + IDLE_MS + 2 * EXPIRE_MS;
         let end = self.now_ms + idle_ms;
         while self.now_ms < end {
             self.step();
