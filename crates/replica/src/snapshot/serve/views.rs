@@ -1,4 +1,4 @@
-//! Which views are open, who reads them, and when they close. No I/O, and time comes as an argument.
+//! Which views are open, who reads them, and when they close. No I/O; time is an argument.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};

@@ -21,6 +21,8 @@ pub(super) struct Pull {
     pub(super) transfer: Transfer<ModelSink>,
     /// The stream that it listens to; whatever comes of others is ignored.
     pub(super) stream: u64,
+    /// Streams that broke since a chunk was written.
+    pub(super) barren: u32,
     /// Grows with whatever the stream gives; a timeout of an earlier wait is ignored.
     pub(super) wait: u64,
 }
@@ -54,6 +56,7 @@ impl Receiver {
         if chunk.last {
             sink.finish().map_err(|_| Broken::Disk)?;
         }
+        pull.barren = 0;
         transfer.written(sink, chunk.resume, chunk.last);
         Ok(transfer.is_done())
     }

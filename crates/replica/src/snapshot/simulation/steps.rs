@@ -60,6 +60,7 @@ impl World {
             offered,
             transfer,
             stream: 0,
+            barren: 0,
             wait: 0,
         });
         self.pull(receiver, 0);
@@ -341,8 +342,15 @@ impl World {
         let node = &mut self.receivers[receiver];
         let Some(pull) = &mut node.pull else { return };
         pull.stream = next;
+        pull.barren += 1;
+        let max_attempts = self.sources[pull.from].config.max_attempts;
+        let given_up = pull.barren >= max_attempts;
         match pull.transfer.broke() {
             Some(pause) => {
+                assert!(
+                    !given_up,
+                    "a transfer goes on after {max_attempts} attempts"
+                );
                 let pause = u64::try_from(pause.max(Duration::from_millis(2)).as_millis()).unwrap();
                 let jittered = self.dice.between(pause / 2, pause);
                 self.plan(
@@ -354,6 +362,7 @@ impl World {
                 );
             }
             None => {
+                assert!(given_up, "a transfer that moves is given up");
                 node.pull = None;
                 assert_eq!(
                     node.directory.sinks(),
