@@ -6,3 +6,6 @@ mod serve;
 
 pub(crate) use fetch::Fetch;
 pub(crate) use serve::{Hooks, SnapshotServer};
+
+#[cfg(test)]
+mod simulation;

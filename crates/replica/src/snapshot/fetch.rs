@@ -1,5 +1,7 @@
 //! The follower's side: pulls a snapshot into a sink beside the live data, then swaps.
 
+pub(super) mod transfer;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,14 +16,14 @@ use tonic::{Status, Streaming};
 
 use crate::apply::{ApplyQueue, Control, InstallOutcome};
 use crate::config::Snapshots;
-use crate::convert::{WireError, meta_from_wire, position_to_wire};
 use crate::inbox::Event;
 use crate::metrics::Metrics;
 use crate::shared::Shared;
 use crate::state_machine::{ApplyError, SnapshotSink, StateMachine};
 use crate::transport::Transport;
+use transfer::{ChunkError, Step};
 
-/// A leader that takes longer for a chunk is asked again.
+/// A leader that takes longer to open a view, or for a chunk, is asked again.
 const CHUNK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Why a transfer broke.
@@ -35,12 +37,10 @@ enum FetchError {
     Peer(#[from] Status),
     #[error("no chunk in time")]
     Silent,
-    #[error("malformed chunk: {0}")]
-    Malformed(#[from] WireError),
-    #[error("the snapshot at {found} is older than the one offered at {offered}")]
-    Stale { found: String, offered: String },
-    #[error("a chunk's checksum is wrong")]
-    Checksum,
+    #[error(transparent)]
+    Chunk(#[from] ChunkError),
+    #[error("the state machine is at {0} or further by itself")]
+    Obsolete(LogPosition),
     #[error("the stream ended before the last chunk")]
     Cut,
     #[error(transparent)]
@@ -59,14 +59,7 @@ pub(crate) struct Fetch<S: StateMachine> {
     pub(crate) metrics: Metrics,
 }
 
-/// How far it got; survives a broken stream.
-struct Progress<S: StateMachine> {
-    meta: SnapshotMeta,
-    /// Away while a chunk is being written.
-    sink: Option<S::Sink>,
-    resume: Bytes,
-    done: bool,
-}
+type Transfer<S> = transfer::Transfer<<S as StateMachine>::Sink>;
 
 impl<S: StateMachine> Fetch<S> {
     /// Fetches and installs, and tells the core how it ended.
@@ -87,29 +80,17 @@ impl<S: StateMachine> Fetch<S> {
     }
 
     async fn fetch_and_install(&self, install: &Install) -> Result<SnapshotMeta, FetchError> {
-        let mut progress = None;
-        let mut failures = 0;
-        let config = &self.transport.config;
-        let mut backoff = config.backoff_min;
-        loop {
-            let mut moved = false;
-            let pulled = self.pull(install, &mut progress, &mut moved).await;
-            let Err(error) = pulled else {
-                break;
-            };
-            if moved {
-                (failures, backoff) = (0, config.backoff_min);
-            }
-            failures += 1;
-            if failures >= self.config.max_attempts {
+        let offered = install.meta.last;
+        let mut transfer = Transfer::<S>::new(offered, &self.config, &self.transport.config);
+        while let Err(error) = self.pull(install, &mut transfer).await {
+            let Some(pause) = transfer.broke() else {
                 return Err(error);
-            }
+            };
             tracing::debug!(peer = %install.from, %error, "snapshot transfer broke, going on");
-            clock::sleep(random::jitter(backoff)).await;
-            backoff = (backoff * 2).min(config.backoff_max);
+            clock::sleep(random::jitter(pause)).await;
         }
         let stopping = FetchError::Stopping;
-        let Some((meta, sink)) = progress.and_then(|p: Progress<S>| Some((p.meta, p.sink?))) else {
+        let Some((meta, sink)) = transfer.finish() else {
             return Err(stopping);
         };
         let (reply, outcome) = oneshot::channel();
@@ -117,68 +98,40 @@ impl<S: StateMachine> Fetch<S> {
             .push_control(Control::Install(meta.clone(), sink, reply));
         match outcome.await {
             Ok(InstallOutcome::Installed) => Ok(meta),
-            Ok(InstallOutcome::Obsolete) => Err(FetchError::Stale {
-                found: meta.last.to_string(),
-                offered: install.meta.last.to_string(),
-            }),
+            Ok(InstallOutcome::Obsolete) => Err(FetchError::Obsolete(meta.last)),
             Err(_) => Err(stopping),
         }
     }
 
     /// One stream: from where the one before broke off, if the peer still has that snapshot.
-    async fn pull(
-        &self,
-        install: &Install,
-        progress: &mut Option<Progress<S>>,
-        moved: &mut bool,
-    ) -> Result<(), FetchError> {
-        if progress.as_ref().is_some_and(|progress| progress.done) {
-            return Ok(());
+    async fn pull(&self, install: &Install, transfer: &mut Transfer<S>) -> Result<(), FetchError> {
+        let request = wire::FetchSnapshotRequest {
+            cluster: self.transport.cluster().get(),
+            from: self.transport.identity.node.get(),
+            to: install.from.get(),
+            group: self.group.get(),
+            algorithm: self.transport.identity.algorithm_to_wire(),
+            ..transfer.request()
+        };
+        let mut chunks = self.open(install, request).await?;
+        while !transfer.is_done() {
+            let next = in_time(chunks.message()).await?;
+            let mut chunk = next?.ok_or(FetchError::Cut)?;
+            if let Step::Begin(begun) = transfer.check(&mut chunk)? {
+                let sink = self.begin(begun.meta.clone()).await?;
+                transfer.begun(begun, sink);
+            }
+            let sink = write::<S>(transfer.take_sink()?, chunk.data, chunk.last).await?;
+            transfer.written(sink, chunk.resume, chunk.last);
         }
-        // A sink that got lost in a failed write can't be continued.
-        progress.take_if(|progress| progress.sink.is_none());
-        let begun = progress
-            .as_ref()
-            .map(|progress| (progress.meta.last, progress.resume.clone()));
-        let mut chunks = self.open(install, begun).await?;
-        loop {
-            let next = clock::timeout(CHUNK_TIMEOUT, chunks.message()).await;
-            let chunk = next
-                .map_err(|_| FetchError::Silent)??
-                .ok_or(FetchError::Cut)?;
-            if crc32c::crc32c(&chunk.data) != chunk.crc32c {
-                return Err(FetchError::Checksum);
-            }
-            if let Some(meta) = chunk.meta {
-                let meta = meta_from_wire(meta)?;
-                let same = progress
-                    .as_ref()
-                    .is_some_and(|progress| progress.meta == meta);
-                if !same {
-                    // The old sink goes first: both would write into the same place.
-                    *progress = None;
-                    *progress = Some(self.begin(install, meta).await?);
-                }
-            }
-            let current = progress.as_mut().ok_or(WireError::Missing("meta"))?;
-            write(current, chunk.data, chunk.last).await?;
-            current.resume = chunk.resume;
-            *moved = true;
-            if chunk.last {
-                current.done = true;
-                return Ok(());
-            }
-        }
+        Ok(())
     }
 
     async fn open(
         &self,
         install: &Install,
-        begun: Option<(LogPosition, Bytes)>,
+        request: wire::FetchSnapshotRequest,
     ) -> Result<Streaming<wire::SnapshotChunk>, FetchError> {
-        let (position, resume) = begun.map_or((None, Bytes::new()), |(position, resume)| {
-            (position_to_wire(position), resume)
-        });
         let mut error = FetchError::NoAddress(install.from);
         for url in self.transport.book.urls(install.from) {
             let channel = match self.transport.channel_config().connect(&url).await {
@@ -190,54 +143,33 @@ impl<S: StateMachine> Fetch<S> {
             };
             let mut client = PeerClient::new(channel)
                 .max_decoding_message_size(self.transport.config.max_receive_bytes);
-            let request = wire::FetchSnapshotRequest {
-                cluster: self.transport.cluster().get(),
-                from: self.transport.identity.node.get(),
-                to: install.from.get(),
-                group: self.group.get(),
-                position,
-                resume: resume.clone(),
-                algorithm: self.transport.identity.algorithm_to_wire(),
-            };
-            match client.fetch_snapshot(request).await {
-                Ok(response) => return Ok(response.into_inner()),
-                Err(status) => error = status.into(),
+            match in_time(client.fetch_snapshot(request.clone())).await {
+                Ok(Ok(response)) => return Ok(response.into_inner()),
+                Ok(Err(status)) => error = status.into(),
+                Err(silent) => error = silent,
             }
         }
         Err(error)
     }
 
-    async fn begin(
-        &self,
-        install: &Install,
-        meta: SnapshotMeta,
-    ) -> Result<Progress<S>, FetchError> {
-        if meta.last.index < install.meta.last.index {
-            return Err(FetchError::Stale {
-                found: meta.last.to_string(),
-                offered: install.meta.last.to_string(),
-            });
-        }
+    async fn begin(&self, meta: SnapshotMeta) -> Result<S::Sink, FetchError> {
         let (reply, sink) = oneshot::channel();
-        self.queue
-            .push_control(Control::BeginInstall(meta.clone(), reply));
-        let sink = sink.await.map_err(|_| FetchError::Stopping)??;
-        Ok(Progress {
-            meta,
-            sink: Some(sink),
-            resume: Bytes::new(),
-            done: false,
-        })
+        self.queue.push_control(Control::BeginInstall(meta, reply));
+        Ok(sink.await.map_err(|_| FetchError::Stopping)??)
     }
+}
+
+async fn in_time<F: Future>(answer: F) -> Result<F::Output, FetchError> {
+    let answered = clock::timeout(CHUNK_TIMEOUT, answer).await;
+    answered.map_err(|_| FetchError::Silent)
 }
 
 /// Off the runtime: it writes to the disk.
 async fn write<S: StateMachine>(
-    progress: &mut Progress<S>,
+    mut sink: S::Sink,
     data: Bytes,
     last: bool,
-) -> Result<(), FetchError> {
-    let mut sink = progress.sink.take().ok_or(FetchError::Stopping)?;
+) -> Result<S::Sink, FetchError> {
     let written = task::spawn_blocking(move || {
         sink.write(data)?;
         if last {
@@ -245,7 +177,5 @@ async fn write<S: StateMachine>(
         }
         Ok::<_, ApplyError>(sink)
     });
-    let sink = written.await.map_err(|_| FetchError::Stopping)??;
-    progress.sink = Some(sink);
-    Ok(())
+    Ok(written.await.map_err(|_| FetchError::Stopping)??)
 }

@@ -1,34 +1,37 @@
 //! The leader's side: a few open views of the state, and streams of their chunks.
 
+pub(super) mod views;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
 use futures::Stream;
 use parking_lot::Mutex;
-use synod_consensus_core::{InitialMembers, SnapshotMeta};
+use synod_consensus_core::InitialMembers;
 use synod_proto::replica::v1 as wire;
-use synod_runtime::{clock, task};
-use synod_types::{Index, LogPosition, NodeId};
+use synod_runtime::{clock, random, task};
+use synod_types::{Index, NodeId};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use crate::config::Snapshots;
-use crate::convert::{meta_to_wire, position_from_wire};
 use crate::metrics::Metrics;
 use crate::state_machine::{ApplyError, SnapshotSource};
+use views::{Full, Opened, Views};
 
 /// Chunks read ahead of a follower.
 const MAX_CHUNKS_AHEAD: usize = 2;
 
-type Opened = oneshot::Receiver<Result<Arc<dyn SnapshotSource>, ApplyError>>;
+type Source = Arc<dyn SnapshotSource>;
+type Cursor = views::Cursor<Source>;
+type Reply = oneshot::Receiver<Result<Source, ApplyError>>;
 
 /// What the server needs of its group.
 pub(crate) struct Hooks {
     /// Asks the apply thread for a view.
-    pub(crate) open: Box<dyn Fn() -> Opened + Send + Sync>,
+    pub(crate) open: Box<dyn Fn() -> Reply + Send + Sync>,
     /// Tells the core that a follower has everything (or gave up).
     pub(crate) sent: Box<dyn Fn(NodeId, bool) + Send + Sync>,
 }
@@ -39,23 +42,7 @@ pub(crate) struct SnapshotServer {
     hooks: Hooks,
     initial: InitialMembers,
     metrics: Metrics,
-    /// At most one at a position: that is how a stream finds its own.
-    views: Mutex<Vec<View>>,
-}
-
-#[derive(Clone)]
-struct Source {
-    source: Arc<dyn SnapshotSource>,
-    meta: SnapshotMeta,
-}
-
-/// An open view. It stays open for a while after a transfer, so that a broken one can be continued.
-struct View {
-    source: Source,
-    used_at: Instant,
-    streams: usize,
-    /// Who began and has not got everything yet.
-    unfinished: BTreeSet<NodeId>,
+    views: Mutex<Views<Source>>,
 }
 
 impl SnapshotServer {
@@ -66,37 +53,22 @@ impl SnapshotServer {
         metrics: Metrics,
     ) -> Arc<Self> {
         Arc::new(Self {
+            views: Mutex::new(Views::new(&config)),
             config,
             hooks,
             initial,
             metrics,
-            views: Mutex::default(),
         })
     }
 
     /// Where the oldest open view stands: its reader will need the entries after it.
     pub(crate) fn oldest(&self) -> Option<Index> {
-        self.views
-            .lock()
-            .iter()
-            .map(|view| view.source.meta.last.index)
-            .min()
+        self.views.lock().oldest()
     }
 
     /// Closes views that nobody used for long.
     pub(crate) fn expire(&self, now: Instant) {
-        let mut closed = Vec::new();
-        let mut views = self.views.lock();
-        views.retain_mut(|view| {
-            let idle = now.saturating_duration_since(view.used_at) >= self.config.idle_timeout;
-            let expired = view.streams == 0 && idle;
-            if expired {
-                closed.push(std::mem::take(&mut view.unfinished));
-            }
-            !expired
-        });
-        let given_up = given_up(closed, &views);
-        drop(views);
+        let given_up = self.views.lock().expire(now);
         self.tell_given_up(given_up);
     }
 
@@ -113,162 +85,117 @@ impl SnapshotServer {
         request: wire::FetchSnapshotRequest,
     ) -> Result<impl Stream<Item = Result<wire::SnapshotChunk, Status>> + use<>, Status> {
         let to = NodeId::new(request.from);
-        let wanted = request
-            .position
-            .map(|position| position_from_wire(Some(position)));
-        let continued = wanted.and_then(|position| self.take_up(position, to));
-        let (source, resume) = match continued {
-            Some(source) => (source, request.resume),
-            None => (self.open_view(to).await?, Bytes::new()),
+        let continued = self.views.lock().take_up(&request, clock::now());
+        let cursor = match continued {
+            Some(cursor) => cursor,
+            None => self.open_view(to).await?,
         };
         let (chunks, stream) = mpsc::channel(MAX_CHUNKS_AHEAD);
         let sending = Sending {
             server: Arc::clone(self),
-            position: source.meta.last,
+            cursor,
+            to,
         };
-        let send = send(sending, source, resume, to, chunks);
         // Ends when the follower goes away or has everything.
-        task::spawn("synod-snapshot-send", send);
+        task::spawn("synod-snapshot-send", sending.run(chunks));
         Ok(ReceiverStream::new(stream))
     }
 
-    /// The view that a transfer was begun with, if it is still open.
-    fn take_up(&self, position: LogPosition, to: NodeId) -> Option<Source> {
-        join(&mut self.views.lock(), position, to)
-    }
-
-    async fn open_view(&self, to: NodeId) -> Result<Source, Status> {
+    async fn open_view(&self, to: NodeId) -> Result<Cursor, Status> {
+        let full = |Full| Status::resource_exhausted("too many snapshots are being sent");
         let stopped = |_| Status::unavailable("the replica is stopping");
+        let opening = Opening::new(self).map_err(full)?;
         let opened = (self.hooks.open)().await.map_err(stopped)?;
         let source = opened.map_err(|error| Status::internal(error.to_string()))?;
         let meta = self.initial.complete(source.meta().clone());
-        let source = Source { source, meta };
-        let mut views = self.views.lock();
-        // Nothing was applied since another follower, or an earlier attempt of this one, opened the
-        // same view.
-        if let Some(source) = join(&mut views, source.meta.last, to) {
-            return Ok(source);
-        }
-        let mut evicted = None;
-        if views.len() >= self.config.max_open {
-            let idle = views
-                .iter()
-                .enumerate()
-                .filter(|(_, view)| view.streams == 0);
-            let oldest = idle.min_by_key(|(_, view)| view.used_at).map(|(at, _)| at);
-            let full = || Status::resource_exhausted("too many snapshots are being sent");
-            evicted = Some(views.swap_remove(oldest.ok_or_else(full)?).unfinished);
-        }
-        views.push(View {
-            source: source.clone(),
-            used_at: clock::now(),
-            streams: 1,
-            unfinished: BTreeSet::from([to]),
-        });
-        let given_up = given_up(evicted, &views);
-        drop(views);
+        let position = meta.last;
+        let opened = Opened {
+            id: random::u64(),
+            source,
+            meta,
+            to,
+        };
+        let admitted = self.views.lock().admit(opened, clock::now());
+        drop(opening);
+        let (cursor, given_up) = admitted.map_err(full)?;
         self.tell_given_up(given_up);
-        tracing::info!(peer = %to, position = %source.meta.last, "sending a snapshot");
-        Ok(source)
-    }
-
-    fn with_view(&self, position: LogPosition, change: impl FnOnce(&mut View)) {
-        let mut views = self.views.lock();
-        if let Some(view) = views
-            .iter_mut()
-            .find(|view| view.source.meta.last == position)
-        {
-            view.used_at = clock::now();
-            change(view);
-        }
-    }
-
-    fn finished(&self, position: LogPosition, to: NodeId) {
-        self.with_view(position, |view| {
-            view.unfinished.remove(&to);
-        });
-        self.metrics.snapshot_sent(to);
-        (self.hooks.sent)(to, true);
+        tracing::info!(peer = %to, %position, "sending a snapshot");
+        Ok(cursor)
     }
 }
 
-/// One more stream of the view at `position`, if it is open.
-fn join(views: &mut [View], position: LogPosition, to: NodeId) -> Option<Source> {
-    let view = views
-        .iter_mut()
-        .find(|view| view.source.meta.last == position)?;
-    view.streams += 1;
-    view.used_at = clock::now();
-    view.unfinished.insert(to);
-    Some(view.source.clone())
+/// A view that is being opened; counts it out, also when the call is given up.
+struct Opening<'a>(&'a SnapshotServer);
+
+impl<'a> Opening<'a> {
+    fn new(server: &'a SnapshotServer) -> Result<Self, Full> {
+        server.views.lock().opening()?;
+        Ok(Self(server))
+    }
 }
 
-/// Those who were left unfinished by the views that were `closed`, and are served by no other.
-fn given_up(closed: impl IntoIterator<Item = BTreeSet<NodeId>>, open: &[View]) -> BTreeSet<NodeId> {
-    let is_served = |node: &NodeId| open.iter().any(|view| view.unfinished.contains(node));
-    let left = closed.into_iter().flatten();
-    left.filter(|node| !is_served(node)).collect()
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        self.0.views.lock().opened();
+    }
 }
 
-/// Counts a stream out, however it ends.
+/// One stream of a view. Counted out, however it ends.
 struct Sending {
     server: Arc<SnapshotServer>,
-    position: LogPosition,
+    cursor: Cursor,
+    to: NodeId,
 }
 
 impl Drop for Sending {
     fn drop(&mut self) {
-        self.server.with_view(self.position, |view| {
-            view.streams = view.streams.saturating_sub(1);
-        });
+        let mut views = self.server.views.lock();
+        views.ended(self.cursor.position(), clock::now());
     }
 }
 
-async fn send(
-    sending: Sending,
-    source: Source,
-    mut resume: Bytes,
-    to: NodeId,
-    chunks: mpsc::Sender<Result<wire::SnapshotChunk, Status>>,
-) {
-    let max_bytes = sending.server.config.chunk_bytes;
-    let mut meta = Some(meta_to_wire(&source.meta));
-    loop {
-        let reader = Arc::clone(&source.source);
-        let after = resume.clone();
-        // Off the runtime: it reads from the disk.
-        let read = task::spawn_blocking(move || {
-            let chunk = reader.read(&after, max_bytes)?;
-            let crc32c = crc32c::crc32c(&chunk.data);
-            Ok::<_, ApplyError>((chunk, crc32c))
-        });
-        let (chunk, crc32c) = match read.await {
-            Ok(Ok(read)) => read,
-            Ok(Err(error)) => {
-                tracing::error!(%error, "cannot read a snapshot");
-                let _gone = chunks.send(Err(Status::internal(error.to_string()))).await;
+impl Sending {
+    async fn run(mut self, chunks: mpsc::Sender<Result<wire::SnapshotChunk, Status>>) {
+        let max_bytes = self.server.config.chunk_bytes;
+        let position = self.cursor.position();
+        loop {
+            let (source, after) = self.cursor.next();
+            let (source, after) = (Arc::clone(source), after.clone());
+            // Off the runtime: it reads from the disk.
+            let read = task::spawn_blocking(move || {
+                let chunk = source.read(&after, max_bytes)?;
+                let crc32c = crc32c::crc32c(&chunk.data);
+                Ok::<_, ApplyError>((chunk, crc32c))
+            });
+            let (chunk, crc32c) = match read.await {
+                Ok(Ok(read)) => read,
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "cannot read a snapshot");
+                    let _gone = chunks.send(Err(Status::internal(error.to_string()))).await;
+                    return;
+                }
+                // The runtime is being shut down.
+                Err(_) => return,
+            };
+            let chunk = self.cursor.advance(chunk, crc32c);
+            let last = chunk.last;
+            if chunks.send(Ok(chunk)).await.is_err() {
                 return;
             }
-            // The runtime is being shut down.
-            Err(_) => return,
-        };
-        let last = chunk.resume.is_none();
-        resume = chunk.resume.unwrap_or_default();
-        let wire = wire::SnapshotChunk {
-            meta: meta.take(),
-            data: chunk.data,
-            crc32c,
-            resume: resume.clone(),
-            last,
-        };
-        if chunks.send(Ok(wire)).await.is_err() {
-            return;
+            self.server.views.lock().used(position, clock::now());
+            if last {
+                self.finished();
+                return;
+            }
         }
-        sending.server.with_view(sending.position, |_| {});
-        if last {
-            sending.server.finished(sending.position, to);
-            return;
-        }
+    }
+
+    fn finished(&self) {
+        let mut views = self.server.views.lock();
+        views.finished(self.cursor.position(), self.to, clock::now());
+        drop(views);
+        self.server.metrics.snapshot_sent(self.to);
+        (self.server.hooks.sent)(self.to, true);
     }
 }
 

@@ -3,9 +3,10 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::StreamExt as _;
-use synod_consensus_core::Membership;
-use synod_types::Ballot;
+use synod_consensus_core::{Membership, SnapshotMeta};
+use synod_types::{Ballot, LogPosition};
 use tonic::Code;
 
 use super::*;
@@ -80,12 +81,7 @@ impl Bench {
     }
 
     fn streams(&self) -> Vec<usize> {
-        self.server
-            .views
-            .lock()
-            .iter()
-            .map(|view| view.streams)
-            .collect()
+        self.server.views.lock().streams()
     }
 
     async fn until_idle(&self) {

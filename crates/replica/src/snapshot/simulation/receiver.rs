@@ -1,0 +1,63 @@
+//! A node that pulls: the real transfer, over a directory of the model.
+
+use synod_proto::replica::v1 as wire;
+
+use super::model::{Directory, ModelSink};
+use crate::snapshot::fetch::transfer::{ChunkError, Step, Transfer};
+use crate::state_machine::SnapshotSink as _;
+
+#[derive(Default)]
+pub(super) struct Receiver {
+    pub(super) directory: Directory,
+    pub(super) pull: Option<Pull>,
+    /// What it must have, before it is content. Zero: nothing.
+    pub(super) needs: u64,
+}
+
+/// A transfer that was begun, from one source.
+pub(super) struct Pull {
+    pub(super) from: usize,
+    pub(super) offered: u64,
+    pub(super) transfer: Transfer<ModelSink>,
+    /// The stream that it listens to; whatever comes of others is ignored.
+    pub(super) stream: u64,
+    /// Streams that broke since a chunk was written.
+    pub(super) barren: u32,
+    /// Grows with whatever the stream gives; a timeout of an earlier wait is ignored.
+    pub(super) wait: u64,
+}
+
+/// Why a chunk broke the stream.
+#[derive(Debug)]
+pub(super) enum Broken {
+    Chunk(ChunkError),
+    Disk,
+}
+
+impl Receiver {
+    /// What the shell does with a chunk; `fails` is the disk.
+    pub(super) fn take(
+        &mut self,
+        mut chunk: wire::SnapshotChunk,
+        fails: bool,
+    ) -> Result<bool, Broken> {
+        let Some(pull) = &mut self.pull else {
+            return Ok(false);
+        };
+        let transfer = &mut pull.transfer;
+        let step = transfer.check(&mut chunk).map_err(Broken::Chunk)?;
+        if let Step::Begin(begun) = step {
+            let sink = self.directory.begin(begun.meta.clone());
+            transfer.begun(begun, sink);
+        }
+        let mut sink = transfer.take_sink().map_err(Broken::Chunk)?;
+        sink.fails = fails;
+        sink.write(chunk.data).map_err(|_| Broken::Disk)?;
+        if chunk.last {
+            sink.finish().map_err(|_| Broken::Disk)?;
+        }
+        pull.barren = 0;
+        transfer.written(sink, chunk.resume, chunk.last);
+        Ok(transfer.is_done())
+    }
+}
