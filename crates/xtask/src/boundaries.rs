@@ -16,7 +16,12 @@ const LAYERS: [&[&str]; 7] = [
     ],
     &["synod-consensus-core", "synod-engine", "synod-rpc"],
     &["synod-log", "synod-mvcc", "synod-replica-core"],
-    &["synod-lease", "synod-replica", "synod-simulation", "synod-watch"],
+    &[
+        "synod-lease",
+        "synod-replica",
+        "synod-simulation",
+        "synod-watch",
+    ],
     // The services: they know each other by their contracts only.
     &["synod-consensus"],
     // `synod` may embed services; the test kit knows binaries only.
