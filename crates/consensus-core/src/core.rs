@@ -18,11 +18,10 @@ mod protocol;
 pub(crate) mod raft;
 mod reads;
 mod restore;
-mod rng;
 mod storage;
 mod transfer;
 
-use synod_types::{Ballot, Index, LogPosition, NodeId, Tick};
+use synod_types::{Ballot, Index, LogPosition, NodeId, SplitMix64, Tick};
 
 use self::{
     election::{Promise, Votes},
@@ -31,7 +30,6 @@ use self::{
     log::Log,
     members::Configs,
     protocol::Protocol,
-    rng::Rng,
     storage::Storage,
 };
 use crate::mutants::{Mutant, is_active};
@@ -46,7 +44,7 @@ pub struct Core<P: Protocol> {
     /// What only the algorithm needs.
     rules: P,
     config: CoreConfig,
-    rng: Rng,
+    rng: SplitMix64,
     /// The latest time seen.
     now: Tick,
     ballot: Ballot,

@@ -10,16 +10,14 @@ use synod_consensus_core::{
     EntryKind, ForwardToken, Handover, Input, MemberChange, Membership, Message, Proposal,
     ReadContext, ReadMode, Rejected, Restored, SnapshotMeta, TransferEpoch, Write,
 };
-use synod_types::{Ballot, Index, LogPosition, NodeId, RequestId, Tick, WriteSeq};
+use synod_types::{Ballot, Index, LogPosition, NodeId, RequestId, SplitMix64, Tick, WriteSeq};
 
 /// A source of nonsense of one algorithm's kind. The core at hand is node 1.
-struct Rng(u64, Algorithm);
+struct Rng(SplitMix64, Algorithm);
 
 impl Rng {
     fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        (z ^ (z >> 29)) % bound
+        self.0.below(bound)
     }
 
     fn index(&mut self) -> Index {
@@ -297,7 +295,7 @@ fn suffer(algorithm: Algorithm) {
     let mut leaders = 0;
     let mut refused = 0;
     for seed in 0..20_000 {
-        let mut rng = Rng(seed * 77, algorithm);
+        let mut rng = Rng(SplitMix64::new(seed * 77), algorithm);
         let mut config = CoreConfig::new(NodeId::new(1), seed);
         config.pre_vote = seed % 2 == 0;
         config.election_ticks = 10;

@@ -147,8 +147,8 @@ async fn alarm(shared: &Shared, action: AlarmAction, member: NodeId) -> Result<(
     propose(shared, command).await
 }
 
-/// Decides the version once, and raises the feature level to what all members have. One that can't
-/// be asked has nothing: the level never falls again.
+/// Decides the version once, and raises the feature level to what all members have. A member that
+/// can't be asked counts as having none, because the level never falls again.
 async fn decide_version(shared: &Shared) -> Result<(), Error> {
     let (decided, level) = {
         let roster = shared.view.roster();

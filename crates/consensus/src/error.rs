@@ -302,7 +302,7 @@ impl From<ReadError> for Error {
             ReadError::Rejected(rejected) => rejected.into(),
             ReadError::NoLeader => Self::NoLeader,
             ReadError::TooBusy => Self::TooManyRequests,
-            ReadError::Timeout => Self::Timeout,
+            ReadError::Timeout => Self::TimeoutWaitApplied,
             ReadError::Stopped => Self::Stopped,
             other => Self::Internal(other.to_string()),
         }

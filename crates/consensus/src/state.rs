@@ -9,7 +9,6 @@ mod compaction;
 mod generations;
 mod machine;
 mod outcome;
-mod refusal;
 mod roster;
 mod snapshot;
 mod txn;

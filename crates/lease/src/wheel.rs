@@ -222,17 +222,15 @@ fn shift_of(level: usize) -> u32 {
 mod tests {
     use std::collections::BTreeMap;
 
+    use synod_types::SplitMix64;
+
     use super::*;
 
-    struct Random(u64);
+    struct Random(SplitMix64);
 
     impl Random {
         fn below(&mut self, bound: u64) -> u64 {
-            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut z = self.0;
-            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            (z ^ (z >> 31)) % bound
+            self.0.below(bound)
         }
 
         /// Mostly near, sometimes years away.
@@ -245,7 +243,7 @@ mod tests {
     #[test]
     fn fires_like_a_sorted_map() {
         for seed in 0..60 {
-            let mut random = Random(seed);
+            let mut random = Random(SplitMix64::new(seed));
             let mut now = random.below(1 << 50);
             let mut wheel = TimingWheel::new(now);
             let mut model: BTreeMap<u64, (u64, TimerId)> = BTreeMap::new();

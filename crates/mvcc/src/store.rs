@@ -207,7 +207,7 @@ impl MvccStore {
         self.pending.overlay.rows()
     }
 
-    /// About how many bytes wait for the next commit; rather too many.
+    /// An upper bound of the bytes of the rows that wait for the next commit.
     #[must_use]
     pub fn pending_bytes(&self) -> usize {
         self.pending.overlay.bytes()

@@ -57,8 +57,8 @@ pub trait StateMachine: Send + 'static {
 
     /// Applies `entries`, which follow [`applied`](Self::applied) without a gap, in index order,
     /// and pushes exactly one output per entry, no-ops and membership changes included. It takes at
-    /// least one of them, and may leave the rest for the next call: what the outputs and the
-    /// unwritten changes of one call hold is in memory until it returns.
+    /// least one of them, and may leave the rest for the next call, so that the outputs and changes
+    /// of one call, which are in memory until it returns, stay bounded.
     ///
     /// A `Config` entry's `data` is an encoded `ConfigCommand`; the state machine stores its
     /// membership with the applied position and may use its context.

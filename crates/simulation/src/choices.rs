@@ -6,6 +6,8 @@
 //! things come from different streams: taking away a fault does not change what the network or the
 //! clients do.
 
+use synod_types::{SplitMix64, mix};
+
 /// What a decision is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Stream {
@@ -89,28 +91,9 @@ impl Record {
     }
 }
 
-/// `SplitMix64`.
-#[derive(Clone, Debug)]
-struct Rng(u64);
-
-impl Rng {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        mix(self.0)
-    }
-}
-
-/// Spreads the bits of a number.
-#[must_use]
-pub(crate) const fn mix(value: u64) -> u64 {
-    let z = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
-
 #[derive(Clone, Debug)]
 enum Source {
-    Seed(Rng),
+    Seed(SplitMix64),
     /// Values still to be given out, from the end; zeros after them.
     Replay(Vec<u64>),
 }
@@ -127,7 +110,7 @@ impl Choices {
     pub(crate) fn from_seed(seed: u64, record: bool) -> Self {
         let source = |number: u64| {
             let begin = mix(seed ^ mix(0x5379_6e6f_6400 + number));
-            Source::Seed(Rng(begin))
+            Source::Seed(SplitMix64::new(begin))
         };
         Self {
             sources: [
@@ -173,7 +156,7 @@ impl Choices {
             return 0;
         }
         let value = match &mut self.sources[stream.index()] {
-            Source::Seed(rng) => rng.next() % bound,
+            Source::Seed(rng) => rng.below(bound),
             Source::Replay(values) => values.pop().unwrap_or(0) % bound,
         };
         if let Some(record) = &mut self.recorded {

@@ -10,9 +10,8 @@ use synod_mvcc::{
     Applied as Position, Importer, KeyRange, KeyValueView, MvccConfig, MvccError, MvccStore, Put,
     Revision, View, WriteTxn,
 };
-use synod_types::Index;
+use synod_types::{Index, mix};
 
-use crate::choices::mix;
 use crate::command::{Applied, Command, Key, Value, Write, WriteOutcome};
 use crate::engine::SimEngine;
 

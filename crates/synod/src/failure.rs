@@ -56,7 +56,11 @@ fn may_have_happened(error: &etcd_client::Error) -> bool {
         status.code(),
         Code::DeadlineExceeded | Code::Cancelled | Code::Unknown | Code::Unavailable
     );
-    may_be_lost && !was_never_sent(status)
+    // The connection broke, or the answer is too large to be read. With etcd's prefix it is the
+    // server that refuses.
+    let may_be_unread = matches!(status.code(), Code::Internal | Code::OutOfRange)
+        && !status.message().starts_with("etcdserver:");
+    (may_be_lost || may_be_unread) && !was_never_sent(status)
 }
 
 /// Whether no connection could be made.
@@ -180,6 +184,13 @@ mod tests {
         // The text decides nothing.
         assert!(is_unknown(Status::unavailable("tcp connect error")));
         assert!(!is_unknown(Status::invalid_argument("key is not provided")));
+        // The answer was larger than the client takes: the write was done.
+        assert!(is_unknown(Status::out_of_range(
+            "decoded message length too large"
+        )));
+        assert!(is_unknown(Status::internal("protocol error")));
+        let compacted = "etcdserver: mvcc: required revision has been compacted";
+        assert!(!is_unknown(Status::out_of_range(compacted)));
     }
 
     #[tokio::test]

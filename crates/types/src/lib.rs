@@ -5,8 +5,10 @@
 
 mod id;
 mod position;
+mod random;
 mod request;
 
 pub use id::{ClusterId, GroupId, NodeId};
 pub use position::{Ballot, Index, LogPosition, Tick, WriteSeq};
+pub use random::{SplitMix64, mix};
 pub use request::RequestId;

@@ -5,6 +5,7 @@
 use std::cmp::Ordering;
 
 use bytes::Bytes;
+use synod_types::SplitMix64;
 
 use super::interest::Upper;
 
@@ -28,7 +29,8 @@ pub(crate) struct IntervalMap<T> {
     nodes: Vec<Option<Node<T>>>,
     free: Vec<u32>,
     root: u32,
-    seed: u64,
+    /// Priorities only need to be unrelated to the keys; from a fixed seed, runs are reproducible.
+    priorities: SplitMix64,
 }
 
 impl<T> IntervalMap<T> {
@@ -38,7 +40,7 @@ impl<T> IntervalMap<T> {
             nodes: Vec::new(),
             free: Vec::new(),
             root: NIL,
-            seed: 0,
+            priorities: SplitMix64::new(0),
         }
     }
 
@@ -58,7 +60,7 @@ impl<T> IntervalMap<T> {
 
     /// Adds an interval that isn't there yet.
     pub(crate) fn insert(&mut self, start: Bytes, end: Upper, value: T) {
-        let priority = self.next_priority();
+        let priority = self.priorities.next_u64();
         let at = self.allocate(Node {
             start: start.clone(),
             end: end.clone(),
@@ -204,16 +206,6 @@ impl<T> IntervalMap<T> {
 
     fn node_mut(&mut self, at: u32) -> Option<&mut Node<T>> {
         self.nodes.get_mut(index(at)).and_then(Option::as_mut)
-    }
-
-    /// Priorities only need to be unrelated to the keys: splitmix64 of a counter keeps runs
-    /// reproducible.
-    fn next_priority(&mut self) -> u64 {
-        self.seed = self.seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.seed;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
     }
 }
 

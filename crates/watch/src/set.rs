@@ -232,7 +232,7 @@ mod tests {
     #[test]
     fn stabs_agree_with_brute_force() {
         for seed in 0..40 {
-            let mut random = Random(seed);
+            let mut random = Random::new(seed);
             let mut set = WatcherSet::new();
             let mut model: Vec<(u64, Interest)> = Vec::new();
             for id in 0..300 {

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use synod_engine::MemoryEngine;
 use synod_mvcc::{Applied, KeyRange, MvccConfig, MvccStore, Put, Revision};
+use synod_types::SplitMix64;
 
 use super::history::StoreHistory;
 use super::interest::Interest;
@@ -14,17 +15,17 @@ use super::source::{
     self, EventBatch, EventKind, Fill, History, HistoryError, Piece, Revisions, admits,
 };
 
-/// Splitmix64: reproducible and good enough.
-pub(crate) struct Random(pub(crate) u64);
+/// Choices that a seed reproduces.
+pub(crate) struct Random(SplitMix64);
 
 impl Random {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(SplitMix64::new(seed))
+    }
+
     /// Uniform enough in `0..bound`.
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
+        self.0.below(bound)
     }
 
     /// An index into something of this length.

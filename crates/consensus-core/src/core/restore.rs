@@ -1,9 +1,9 @@
 //! Starting a core from what the disk kept.
 
-use synod_types::{Ballot, Index, Tick};
+use synod_types::{Ballot, Index, SplitMix64, Tick};
 
 use super::{
-    Core, Part, Promise, Protocol, Seen, forward::Forwarding, log::Log, members::Configs, rng::Rng,
+    Core, Part, Promise, Protocol, Seen, forward::Forwarding, log::Log, members::Configs,
     storage::Storage,
 };
 use crate::{ConfigError, CoreConfig, HardState, Ready, Restored, Role, RoleChange, Write};
@@ -21,7 +21,7 @@ impl<P: Protocol> Core<P> {
     /// incomplete.
     pub fn new(config: CoreConfig, restored: Restored, now: Tick) -> Result<Self, ConfigError> {
         config.validate()?;
-        let mut rng = Rng::new(config.seed);
+        let mut rng = SplitMix64::new(config.seed);
         let loaded = P::load(restored)?;
         let is_sole = P::is_sole(&loaded, config.id);
         let hard_state = loaded.hard_state;
@@ -42,7 +42,7 @@ impl<P: Protocol> Core<P> {
         } else {
             Tick::ZERO
         };
-        let forwarding = Forwarding::new(rng.next(), rng.next());
+        let forwarding = Forwarding::new(rng.next_u64(), rng.next_u64());
         let mut core = Self {
             rules: P::default(),
             rng,

@@ -170,7 +170,7 @@ impl World {
 
     /// With so many voters, or any number for zero.
     fn of_size(algorithm: Algorithm, seed: u64, flavour: Flavour, voters: u64) -> Self {
-        let mut rng = Rng(seed.wrapping_mul(0x5851_f42d_4c95_7f2d) ^ 0x1405_7b7e);
+        let mut rng = Rng::new(seed.wrapping_mul(0x5851_f42d_4c95_7f2d) ^ 0x1405_7b7e);
         let some = rng.pick(&[1, 2, 3, 3, 3, 3, 4, 5]);
         let calm = flavour == Flavour::Calm;
         let fixed = calm || matches!(flavour, Flavour::FixedMembers | Flavour::Leases);

@@ -72,8 +72,8 @@ impl KvService {
         }))
     }
 
-    /// Answers on the serving thread if that is quick and the response is small. Whether a range
-    /// without a small limit is short is found out by trying.
+    /// Answers on the serving thread if that is quick and the response is small. A range without a
+    /// small limit is read up to what counts as small, and left to another thread if it has more.
     fn small_range(
         &self,
         view: &View,

@@ -112,13 +112,20 @@ impl MaintenanceService {
         // The core gives an attempt up after an election timeout, for instance when the target was
         // started too recently to campaign; as long as this member leads, another attempt is worth
         // making.
+        let mut tried = false;
         loop {
             let attempt = deadline.min(clock::now() + 2 * shared.settings.election_timeout);
             match shared.replica.transfer(to, attempt).await {
                 Ok(()) => return Ok(()),
                 Err(TransferError::Timeout) if shared.leader() == Some(to) => return Ok(()),
-                Err(TransferError::Timeout) if shared.is_leader() && attempt < deadline => {}
+                Err(TransferError::Timeout) if shared.is_leader() && attempt < deadline => {
+                    tried = true;
+                }
                 Err(TransferError::Timeout) => return Err(Error::TimeoutLeaderTransfer),
+                // What was tried before may still take effect.
+                Err(TransferError::Rejected(_)) if tried => {
+                    return Err(Error::TimeoutLeaderTransfer);
+                }
                 Err(TransferError::Rejected(rejected)) => return Err(rejected.into()),
                 Err(TransferError::Stopped) => return Err(Error::Stopped),
                 Err(other) => return Err(Error::Internal(other.to_string())),

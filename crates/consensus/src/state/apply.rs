@@ -2,7 +2,7 @@
 
 use prost::Message as _;
 use synod_consensus_core::{ConfigCommand, Entry, EntryKind, Membership};
-use synod_lease::{KEEPER_ROW, Leases};
+use synod_lease::{GrantError, KEEPER_ROW, Leases};
 use synod_mvcc::{LeaseId, MvccError, MvccStore, Revision, WriteTxn};
 use synod_proto::consensus::v1::{
     Command, MemberChange, command::Command as Kind, member_change::Change,
@@ -33,6 +33,12 @@ pub(super) enum Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Self::Refused(error)
+    }
+}
+
+impl From<GrantError> for Failure {
+    fn from(error: GrantError) -> Self {
+        Self::Refused(error.into())
     }
 }
 

@@ -110,7 +110,7 @@ impl SnapshotServer {
         let meta = self.initial.complete(source.meta().clone());
         let position = meta.last;
         let opened = Opened {
-            id: random::u64(),
+            id: random::u64().max(1),
             source,
             meta,
             to,

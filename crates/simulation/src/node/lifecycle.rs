@@ -10,12 +10,12 @@ use synod_log::{
     SyncMode,
 };
 use synod_replica_core::{Compactor, Outbox, ReadRounds};
-use synod_types::{LogPosition, NodeId, Tick};
+use synod_types::{LogPosition, NodeId, Tick, mix};
 
 use super::log_thread::{GROUP, LogThread};
 use super::restore::restore;
 use super::{Inbox, Node, NodeState, Process, Published};
-use crate::choices::{Stream, mix};
+use crate::choices::Stream;
 use crate::disk_model::DurableLog;
 use crate::engine::SimEngine;
 use crate::env::Env;

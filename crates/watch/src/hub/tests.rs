@@ -57,7 +57,7 @@ fn small_limits() -> WatchLimits {
 
 impl World {
     fn new(seed: u64) -> Self {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let store = Store::new(1 + random.index(400));
         let history: Arc<dyn History> = Arc::clone(&store) as _;
         let mut hub = Hub::new(history, Arc::default(), small_limits());

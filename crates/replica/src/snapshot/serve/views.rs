@@ -40,7 +40,7 @@ struct View<V> {
 
 /// What was opened, and for whom.
 pub(crate) struct Opened<V> {
-    /// A random number.
+    /// A random number, never zero: that stands for "none" on the wire.
     pub(crate) id: u64,
     pub(crate) source: V,
     pub(crate) meta: SnapshotMeta,
@@ -127,21 +127,16 @@ impl<V: Clone> Views<V> {
             let oldest = idle.min_by_key(|(_, view)| view.used_at).map(|(at, _)| at);
             evicted = Some(self.open.swap_remove(oldest.ok_or(Full)?).unfinished);
         }
-        let cursor = Cursor {
-            view: opened.id,
-            source: opened.source.clone(),
-            meta: opened.meta.clone(),
-            resume: Bytes::new(),
-            begun: false,
-        };
-        self.open.push(View {
+        let mut view = View {
             id: opened.id,
             source: opened.source,
             meta: opened.meta,
             used_at: now,
-            streams: 1,
-            unfinished: BTreeSet::from([opened.to]),
-        });
+            streams: 0,
+            unfinished: BTreeSet::new(),
+        };
+        let cursor = view.begin(opened.to, now);
+        self.open.push(view);
         Ok((cursor, self.given_up(evicted)))
     }
 
@@ -194,16 +189,7 @@ impl<V: Clone> Views<V> {
         now: Instant,
     ) -> Option<Cursor<V>> {
         let view = self.open.iter_mut().find(|view| is_it(view))?;
-        view.streams += 1;
-        view.used_at = now;
-        view.unfinished.insert(to);
-        Some(Cursor {
-            view: view.id,
-            source: view.source.clone(),
-            meta: view.meta.clone(),
-            resume: Bytes::new(),
-            begun: false,
-        })
+        Some(view.begin(to, now))
     }
 
     fn with_view(
@@ -223,6 +209,22 @@ impl<V: Clone> Views<V> {
         let is_served = |node: &NodeId| self.open.iter().any(|view| view.unfinished.contains(node));
         let left = closed.into_iter().flatten();
         left.filter(|node| !is_served(node)).collect()
+    }
+}
+
+impl<V: Clone> View<V> {
+    /// One more stream, from the beginning.
+    fn begin(&mut self, to: NodeId, now: Instant) -> Cursor<V> {
+        self.streams += 1;
+        self.used_at = now;
+        self.unfinished.insert(to);
+        Cursor {
+            view: self.id,
+            source: self.source.clone(),
+            meta: self.meta.clone(),
+            resume: Bytes::new(),
+            begun: false,
+        }
     }
 }
 

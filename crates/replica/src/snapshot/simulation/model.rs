@@ -5,24 +5,20 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use synod_consensus_core::{Membership, SnapshotMeta};
-use synod_types::{Ballot, Index, LogPosition};
+use synod_types::{Ballot, Index, LogPosition, SplitMix64};
 
 use crate::state_machine::{ApplyError, SnapshotChunk, SnapshotSink, SnapshotSource};
 
-/// `SplitMix64` (Steele, Lea, Flood 2014).
-pub(super) struct Dice(u64);
+/// Faults and delays of a run.
+pub(super) struct Dice(SplitMix64);
 
 impl Dice {
     pub(super) fn new(seed: u64) -> Self {
-        Self(seed)
+        Self(SplitMix64::new(seed))
     }
 
     pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.next_u64()
     }
 
     /// From `low` up to `high`, both included.
