@@ -12,13 +12,15 @@ use synod_engine::{Batch, Snapshot, Space};
 use synod_types::LogPosition;
 
 use crate::history::history_key;
-use crate::revisions::{Change, rows_from};
+use crate::revisions::{Change, RevisionRow, piece_row, rows_after_piece, rows_from};
 use crate::state::State;
 use crate::view::Shared;
 use crate::{EventKind, MvccError, Revision};
 
 /// The most rows of a step: writers wait while they are removed, a few microseconds each.
 const MAX_STEP_ROWS: usize = 500;
+
+type Rows<'a> = Box<dyn Iterator<Item = Result<RevisionRow, MvccError>> + 'a>;
 
 /// How far a step came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +51,17 @@ struct Sweep {
     batch: Batch,
     bytes: u64,
     swept: Revision,
+    sweeping: Option<Sweeping>,
+}
+
+/// How far the sweep of a large revision has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Sweeping {
+    /// The compacted revision that it follows.
+    compacted: Revision,
+    revision: Revision,
+    /// The last piece that is done.
+    piece: u32,
 }
 
 impl Compactor {
@@ -56,19 +69,22 @@ impl Compactor {
         Self { shared }
     }
 
-    /// Removes about `max_rows` rows, but not many at once; a few more where one revision changed
-    /// many keys. Waits while the engine is busy. Goes on after a restart where it was. One thread
+    /// Removes about `max_rows` rows, but not many at once; a few more where one row of `Revisions`
+    /// names many keys. Waits while the engine is busy. Goes on after a restart where it was. One thread
     /// at a time.
     ///
     /// # Errors
     /// Of the engine.
     pub fn step(&self, max_rows: usize) -> Result<CompactionStep, MvccError> {
-        let (engine, snapshot, from) = {
+        let (engine, snapshot, from, sweeping) = {
             let core = self.shared.core.lock();
             let engine = Arc::clone(&core.engine);
             // Of its own: views still show what earlier steps removed.
             let snapshot = engine.snapshot();
-            (engine, snapshot, core.state)
+            // A later compaction has more to say about the pieces that were swept already.
+            let compacted = core.state.compacted;
+            let sweeping = core.sweeping.filter(|s| s.compacted == compacted);
+            (engine, snapshot, core.state, sweeping)
         };
         if from.swept >= from.compacted {
             return Ok(CompactionStep {
@@ -77,7 +93,7 @@ impl Compactor {
                 swept: from.swept,
             });
         }
-        let sweep = plan(&*snapshot, &from, max_rows.min(MAX_STEP_ROWS))?;
+        let sweep = plan(&*snapshot, &from, sweeping, max_rows.min(MAX_STEP_ROWS))?;
         drop(snapshot);
         engine.wait_for_room();
         let rows = sweep.batch.len();
@@ -99,6 +115,7 @@ impl Compactor {
         batch.put(Space::Meta, key, row);
         core.engine.write(batch)?;
         core.state = state;
+        core.sweeping = sweep.sweeping;
         self.shared
             .live_bytes
             .store(state.live_bytes, Ordering::Relaxed);
@@ -126,12 +143,22 @@ impl Compactor {
 }
 
 /// Collects what to remove next.
-fn plan(snapshot: &dyn Snapshot, from: &State, max_rows: usize) -> Result<Sweep, MvccError> {
+fn plan(
+    snapshot: &dyn Snapshot,
+    from: &State,
+    sweeping: Option<Sweeping>,
+    max_rows: usize,
+) -> Result<Sweep, MvccError> {
     let mut sweep = Sweep {
         swept: from.swept,
+        sweeping,
         ..Sweep::default()
     };
-    for row in rows_from(snapshot, from.swept)? {
+    let rows: Rows<'_> = match sweeping {
+        Some(at) => Box::new(rows_after_piece(snapshot, at.revision, at.piece)),
+        None => Box::new(rows_from(snapshot, from.swept)?),
+    };
+    for row in rows {
         let row = row?;
         if row.first > from.compacted {
             break;
@@ -139,6 +166,16 @@ fn plan(snapshot: &dyn Snapshot, from: &State, max_rows: usize) -> Result<Sweep,
         if sweep.batch.len() >= max_rows {
             return Ok(sweep);
         }
+        if let Some(number) = row.piece {
+            sweep.remove_piece(&row, from);
+            sweep.sweeping = Some(Sweeping {
+                compacted: from.compacted,
+                revision: row.first,
+                piece: number,
+            });
+            continue;
+        }
+        sweep.sweeping = None;
         for (revision, changes) in row.within(from.swept.next(), from.compacted) {
             for change in changes {
                 sweep.remove(revision, change);
@@ -149,15 +186,41 @@ fn plan(snapshot: &dyn Snapshot, from: &State, max_rows: usize) -> Result<Sweep,
             }
         }
         if row.last() < from.compacted && row.last() <= from.counted {
-            sweep.bytes += row.bytes as u64;
-            sweep.batch.delete(Space::Revisions, row.key());
+            sweep.remove_row(&row);
         }
     }
     sweep.swept = from.compacted;
+    sweep.sweeping = None;
     Ok(sweep)
 }
 
 impl Sweep {
+    /// Removes what a piece of a large revision displaced. Its own row goes too, unless its events
+    /// can still be read: then it stays as the row of a piece that displaced nothing.
+    fn remove_piece(&mut self, row: &RevisionRow, from: &State) {
+        if row.first > from.swept {
+            for change in row.changes() {
+                self.remove(row.first, change);
+            }
+        }
+        if row.first < from.compacted {
+            self.remove_row(row);
+        } else if row
+            .changes()
+            .any(|change| change.displaced > Revision::ZERO)
+        {
+            let changes: Vec<Change> = row.changes().map(Change::without_displaced).collect();
+            let rest = piece_row(&changes);
+            self.bytes += row.bytes.saturating_sub(row.key().len() + rest.len()) as u64;
+            self.batch.put(Space::Revisions, row.key(), rest);
+        }
+    }
+
+    fn remove_row(&mut self, row: &RevisionRow) {
+        self.bytes += row.bytes as u64;
+        self.batch.delete(Space::Revisions, row.key());
+    }
+
     fn remove(&mut self, revision: Revision, change: &Change) {
         if change.displaced == Revision::ZERO {
             return;

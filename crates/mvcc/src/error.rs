@@ -34,6 +34,13 @@ pub enum MvccError {
         /// The query's limit.
         max_bytes: usize,
     },
+    /// The transaction would delete more than it may. Nothing of it is kept: delete less, or with a
+    /// [`LargeDelete`](crate::LargeDelete).
+    #[error("a transaction deletes more than {max_bytes} bytes")]
+    DeleteTooLarge {
+        /// The limit, as [`WriteTxn::limit_deletes`](crate::WriteTxn::limit_deletes) counts.
+        max_bytes: usize,
+    },
     /// There is no such lease.
     #[error("lease {id} not found")]
     LeaseNotFound {

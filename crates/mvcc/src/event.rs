@@ -58,6 +58,19 @@ impl Event {
         }
     }
 
+    /// A deletion without the record that it displaced.
+    pub(crate) fn deletion(key: &Bytes, revision: Revision) -> Self {
+        let kv = record::tombstone(key, revision);
+        Self::new(
+            EventKind::Delete,
+            key.clone(),
+            kv,
+            None,
+            LeaseId::NONE,
+            false,
+        )
+    }
+
     /// Wire form of the `mvccpb.Event`, made once and shared by all watchers.
     #[must_use]
     pub fn wire(&self, with_prev_kv: bool) -> &Bytes {
@@ -120,6 +133,17 @@ pub struct EventsPage {
     pub batches: Vec<Arc<EventBatch>>,
     /// Where to go on; nothing when the end was reached.
     pub next: Option<Revision>,
+    /// Whether that is a large revision.
+    pub is_next_large: bool,
+}
+
+/// A part of a large revision: keys that were deleted.
+#[derive(Clone, Debug, Default)]
+pub struct LargePage {
+    /// The events within the asked range, in order. May be empty before the end.
+    pub events: Vec<Arc<Event>>,
+    /// The last piece in the page, to go on after; nothing when the end was reached.
+    pub next: Option<u32>,
 }
 
 /// An event's price in memory beyond its records, roughly.

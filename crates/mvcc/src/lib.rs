@@ -30,6 +30,7 @@ mod event;
 mod export;
 mod hash;
 mod history;
+mod large;
 mod overlay;
 mod query;
 mod range;
@@ -46,9 +47,10 @@ mod view;
 
 pub use compaction::{CompactionStep, Compactor};
 pub use error::MvccError;
-pub use event::{Event, EventBatch, EventKind, EventsPage};
+pub use event::{Event, EventBatch, EventKind, EventsPage, LargePage};
 pub use export::{Importer, export, whole_rows};
 pub use hash::{KvHash, StoreHash};
+pub use large::LargeDelete;
 pub use query::{
     Compare, CompareOp, CompareTarget, RangeQuery, RangeResult, RevisionBounds, SortOrder,
     SortTarget,

@@ -304,20 +304,30 @@ impl<'a> Reading<'a> {
         Ok(found || compare.holds_for_nothing())
     }
 
-    /// The current keys and records within `range`, for a deletion.
-    pub(crate) fn all(&self, range: &KeyRange) -> Result<Vec<(Bytes, Bytes)>, MvccError> {
+    /// The current keys and records within `range`, for a deletion, as long as `admit` lets each
+    /// record pass.
+    pub(crate) fn all(
+        &self,
+        range: &KeyRange,
+        mut admit: impl FnMut(&[u8]) -> Result<(), MvccError>,
+    ) -> Result<Vec<(Bytes, Bytes)>, MvccError> {
+        let mut rows = Vec::new();
         if let KeyRange::One(key) = range {
-            let record = self.get(key, Time::Current)?;
-            return Ok(record
-                .map(|record| (key.clone(), record))
-                .into_iter()
-                .collect());
+            if let Some(record) = self.get(key, Time::Current)? {
+                admit(&record)?;
+                rows.push((key.clone(), record));
+            }
+            return Ok(rows);
         }
         if range.is_empty() {
-            return Ok(Vec::new());
+            return Ok(rows);
         }
-        self.records(range, Time::Current, Direction::Forward)
-            .collect()
+        for row in self.records(range, Time::Current, Direction::Forward) {
+            let row = row?;
+            admit(&row.1)?;
+            rows.push(row);
+        }
+        Ok(rows)
     }
 
     /// Records in key order from the start of `range` until `max_bytes` or `limit` are reached

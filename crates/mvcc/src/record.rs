@@ -212,6 +212,11 @@ pub(crate) fn event(kind: EventKind, kv: &[u8], prev_kv: Option<&[u8]>) -> Bytes
     buffer.freeze()
 }
 
+/// What a row counts in `live_bytes`, signed to be added up.
+pub(crate) fn live_bytes(key: &[u8], value: &[u8]) -> i64 {
+    i64::try_from(key.len() + value.len()).unwrap_or(i64::MAX)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

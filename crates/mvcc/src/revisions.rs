@@ -1,7 +1,9 @@
 //! Rows of `Revisions`: what each revision changed.
 //!
 //! A row holds consecutive revisions, from the one that is its key on, so that applying many small
-//! transactions at once costs one row. How revisions are grouped is each member's own affair.
+//! transactions at once costs one row. How revisions are grouped is each member's own affair. A
+//! revision that is too large for one row has several, its numbered pieces (see
+//! [`crate::large`]).
 
 use std::ops::Bound;
 
@@ -13,6 +15,8 @@ use crate::{EventKind, MvccError, Revision};
 
 /// A row is closed when it is larger than this.
 const MAX_ROW_BYTES: usize = 16 << 10;
+
+const PIECE_KEY_BYTES: usize = 8 + 4;
 
 const PUT: u8 = 0;
 const DELETE: u8 = 1;
@@ -29,6 +33,16 @@ pub(crate) struct Change {
 }
 
 impl Change {
+    /// The same change once what it displaced is gone.
+    pub(crate) fn without_displaced(&self) -> Self {
+        Self {
+            kind: self.kind,
+            key: self.key.clone(),
+            displaced: Revision::ZERO,
+            displaced_bytes: 0,
+        }
+    }
+
     /// By how much the number of keys grew.
     pub(crate) fn growth(&self) -> i64 {
         match (self.kind, self.displaced == Revision::ZERO) {
@@ -58,16 +72,7 @@ impl RowWriter {
         let Some((_, row)) = self.rows.last_mut() else {
             return;
         };
-        put_varint(row, changes.len() as u64);
-        for change in changes {
-            row.put_u8(match change.kind {
-                EventKind::Put => PUT,
-                EventKind::Delete => DELETE,
-            });
-            put_bytes(row, &change.key);
-            put_varint(row, change.displaced.get().cast_unsigned());
-            put_varint(row, change.displaced_bytes as u64);
-        }
+        put_changes(row, changes);
     }
 
     /// The rows; each in a buffer of its own.
@@ -78,6 +83,34 @@ impl RowWriter {
     }
 }
 
+fn put_changes(row: &mut BytesMut, changes: &[Change]) {
+    put_varint(row, changes.len() as u64);
+    for change in changes {
+        row.put_u8(match change.kind {
+            EventKind::Put => PUT,
+            EventKind::Delete => DELETE,
+        });
+        put_bytes(row, &change.key);
+        put_varint(row, change.displaced.get().cast_unsigned());
+        put_varint(row, change.displaced_bytes as u64);
+    }
+}
+
+/// The key of a piece of a large revision.
+pub(crate) fn piece_key(revision: Revision, number: u32) -> Bytes {
+    let mut key = BytesMut::with_capacity(PIECE_KEY_BYTES);
+    key.put_slice(&revision.to_be_bytes());
+    key.put_u32(number);
+    key.freeze()
+}
+
+/// The row of a piece of a large revision.
+pub(crate) fn piece_row(changes: &[Change]) -> Bytes {
+    let mut row = BytesMut::new();
+    put_changes(&mut row, changes);
+    Bytes::copy_from_slice(&row)
+}
+
 fn row_key(first: Revision) -> Bytes {
     Bytes::copy_from_slice(&first.to_be_bytes())
 }
@@ -85,6 +118,8 @@ fn row_key(first: Revision) -> Bytes {
 /// A decoded row.
 pub(crate) struct RevisionRow {
     pub(crate) first: Revision,
+    /// The number of the piece, where the row is one of a large revision.
+    pub(crate) piece: Option<u32>,
     /// The changes of `first` and the revisions after it.
     pub(crate) revisions: Vec<Vec<Change>>,
     /// Key and value bytes of the row.
@@ -94,9 +129,8 @@ pub(crate) struct RevisionRow {
 impl RevisionRow {
     fn decode(key: &Bytes, row: Bytes) -> Result<Self, MvccError> {
         let bytes = key.len() + row.len();
-        let first = <[u8; 8]>::try_from(&key[..])
-            .map(|key| Revision::new(i64::from_be_bytes(key)))
-            .map_err(|_| MvccError::corrupt("revision row with a malformed key"))?;
+        let (first, piece) = split_row_key(key)
+            .ok_or_else(|| MvccError::corrupt("revision row with a malformed key"))?;
         let mut cursor = Cursor::new(row);
         let mut revisions = Vec::new();
         while !cursor.is_empty() {
@@ -107,6 +141,7 @@ impl RevisionRow {
         }
         Ok(Self {
             first,
+            piece,
             revisions,
             bytes,
         })
@@ -118,7 +153,15 @@ impl RevisionRow {
     }
 
     pub(crate) fn key(&self) -> Bytes {
-        row_key(self.first)
+        match self.piece {
+            Some(number) => piece_key(self.first, number),
+            None => row_key(self.first),
+        }
+    }
+
+    /// All changes of the row, whichever revisions made them.
+    pub(crate) fn changes(&self) -> impl Iterator<Item = &Change> {
+        self.revisions.iter().flatten()
     }
 
     /// The row's revisions within `from..=to`, with their changes.
@@ -133,6 +176,16 @@ impl RevisionRow {
             .map(|(at, changes)| (self.first.plus(at), &changes[..]))
             .filter(move |(revision, _)| *revision >= from && *revision <= to)
     }
+}
+
+/// A row's first revision, and its number if it is a piece.
+fn split_row_key(key: &[u8]) -> Option<(Revision, Option<u32>)> {
+    let (first, number) = key.split_first_chunk()?;
+    let number = match number.is_empty() {
+        true => None,
+        false => Some(u32::from_be_bytes(number.try_into().ok()?)),
+    };
+    Some((Revision::new(i64::from_be_bytes(*first)), number))
 }
 
 fn decode_changes(cursor: &mut Cursor) -> Option<Vec<Change>> {
@@ -164,17 +217,34 @@ pub(crate) fn rows_from(
         .scan(Space::Revisions, upto, Direction::Backward)
         .next()
         .transpose()?;
-    let start = holding.map_or(Bound::Unbounded, |(key, _)| Bound::Included(key));
-    Ok(snapshot
-        .scan(
-            Space::Revisions,
-            (start, Bound::Unbounded),
-            Direction::Forward,
-        )
-        .map(|row| {
-            let (key, row) = row?;
-            RevisionRow::decode(&key, row)
-        }))
+    let start = match holding {
+        None => Bound::Unbounded,
+        // A piece of an earlier revision.
+        Some((key, _)) if key.len() == PIECE_KEY_BYTES => Bound::Excluded(key),
+        Some((key, _)) => Bound::Included(key),
+    };
+    Ok(scan(snapshot, start))
+}
+
+/// The pieces of a large revision after `number`, and then the rows of what follows it.
+pub(crate) fn rows_after_piece(
+    snapshot: &dyn Snapshot,
+    revision: Revision,
+    number: u32,
+) -> impl Iterator<Item = Result<RevisionRow, MvccError>> {
+    scan(snapshot, Bound::Excluded(piece_key(revision, number)))
+}
+
+fn scan(
+    snapshot: &dyn Snapshot,
+    start: Bound<Bytes>,
+) -> impl Iterator<Item = Result<RevisionRow, MvccError>> {
+    let bounds = (start, Bound::Unbounded);
+    let rows = snapshot.scan(Space::Revisions, bounds, Direction::Forward);
+    rows.map(|row| {
+        let (key, row) = row?;
+        RevisionRow::decode(&key, row)
+    })
 }
 
 #[cfg(test)]

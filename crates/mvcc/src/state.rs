@@ -10,6 +10,7 @@ use crate::{LeaseId, MvccError, Revision};
 // Keys within `Meta`. The store's own start with 0, its user's with 1.
 const STATE_KEY: &[u8] = b"\0state";
 const MEMBERSHIP_KEY: &[u8] = b"\0membership";
+const UNFINISHED_KEY: &[u8] = b"\0unfinished";
 const USER_PREFIX: u8 = 1;
 
 const STATE_FORMAT: u8 = 1;
@@ -102,6 +103,21 @@ impl State {
 
 pub(crate) fn membership_key() -> Bytes {
     Bytes::from_static(MEMBERSHIP_KEY)
+}
+
+/// The row that names the revision of a large deletion that isn't committed yet.
+pub(crate) fn unfinished_key() -> Bytes {
+    Bytes::from_static(UNFINISHED_KEY)
+}
+
+/// The revision of a large deletion that was cut off.
+pub(crate) fn unfinished_revision(snapshot: &dyn Snapshot) -> Result<Option<Revision>, MvccError> {
+    let Some(row) = snapshot.get(Space::Meta, UNFINISHED_KEY)? else {
+        return Ok(None);
+    };
+    let revision = <[u8; 8]>::try_from(&row[..])
+        .map_err(|_| MvccError::corrupt("undecodable row of an unfinished deletion"))?;
+    Ok(Some(Revision::new(i64::from_be_bytes(revision))))
 }
 
 /// The key of a user's row in `Meta`.

@@ -12,6 +12,7 @@ use synod_types::LogPosition;
 
 use crate::counts::{self, BucketKeysCache, Counts};
 use crate::event::Ring;
+use crate::large::{self, LargeDelete};
 use crate::overlay::Overlay;
 use crate::recent::RecentRecords;
 use crate::revisions::{RowWriter, rows_from};
@@ -34,6 +35,8 @@ pub struct MvccConfig {
     /// Bytes for the records of keys that were written lately. 16 MiB; mostly shared with the
     /// above.
     pub recent_record_bytes: usize,
+    /// Keys that a large deletion deletes in one engine write. 250.
+    pub piece_changes: usize,
 }
 
 impl Default for MvccConfig {
@@ -43,6 +46,7 @@ impl Default for MvccConfig {
             recent_bytes: 32 << 20,
             count_cache_bytes: 16 << 20,
             recent_record_bytes: 16 << 20,
+            piece_changes: 250,
         }
     }
 }
@@ -59,6 +63,7 @@ pub struct MvccStore {
     // Rows in `Counts`, and what happened since they were written.
     count_rows: usize,
     uncounted: usize,
+    pub(crate) piece_changes: usize,
     failed: bool,
 }
 
@@ -71,6 +76,8 @@ pub(crate) struct PendingCommit {
     pub(crate) events: Vec<Arc<EventBatch>>,
     pub(crate) rows: RowWriter,
     pub(crate) save_counts: bool,
+    /// Whether the last revision is a large deletion, which is in the engine already.
+    pub(crate) large: bool,
 }
 
 impl PendingCommit {
@@ -83,6 +90,7 @@ impl PendingCommit {
             events: Vec::new(),
             rows: RowWriter::default(),
             save_counts: false,
+            large: false,
         }
     }
 }
@@ -98,6 +106,7 @@ struct Loaded {
 
 impl Loaded {
     fn load(engine: &dyn Engine, first_generation: u64) -> Result<Self, MvccError> {
+        large::roll_back(engine)?;
         let snapshot = engine.snapshot();
         let state = State::load(&*snapshot)?;
         let (mut counts, count_rows) = Counts::load(&*snapshot, first_generation)?;
@@ -164,6 +173,7 @@ impl MvccStore {
             core: Mutex::new(Core {
                 engine,
                 state: loaded.state,
+                sweeping: None,
             }),
             caches,
         });
@@ -175,6 +185,7 @@ impl MvccStore {
             counts: loaded.counts,
             count_rows: loaded.count_rows,
             uncounted: loaded.uncounted,
+            piece_changes: config.piece_changes,
             failed: false,
         })
     }
@@ -219,8 +230,47 @@ impl MvccStore {
         WriteTxn::new(self)
     }
 
+    /// Starts a deletion that may be too large for a transaction. Nothing where transactions wait
+    /// for a commit: the deletion doesn't see them.
+    #[must_use]
+    pub fn begin_large(&mut self) -> Option<LargeDelete<'_>> {
+        let pending = &self.pending;
+        let clean = pending.overlay.rows() == 0
+            && pending.revision == self.view.revision
+            && pending.compacted == self.view.compacted;
+        clean.then(|| LargeDelete::new(self))
+    }
+
+    /// Writes a piece of a large deletion.
+    pub(crate) fn write_piece(&self, batch: Batch) -> Result<(), MvccError> {
+        if self.failed {
+            return Err(MvccError::Failed);
+        }
+        let engine = Arc::clone(&self.shared.core.lock().engine);
+        engine.wait_for_room();
+        let core = self.shared.core.lock();
+        core.engine.write(batch)?;
+        Ok(())
+    }
+
+    /// Notes in counts and caches that a large deletion deletes `key`. Nothing reads them before
+    /// the commit.
+    pub(crate) fn deleted(&mut self, key: &Bytes) -> Result<(), MvccError> {
+        self.recent.set(key, None);
+        self.counts.add(key, -1)?;
+        self.uncounted += 1;
+        Ok(())
+    }
+
+    /// Accepts nothing more.
+    pub(crate) fn fail(&mut self) {
+        self.failed = true;
+        self.recent.clear();
+    }
+
     /// Commits all finished transactions together with the position of the last entry among them,
-    /// and shows them to readers. Answers what each revision changed.
+    /// and shows them to readers. Answers what each revision changed, except for a large deletion:
+    /// its events are read with [`View::large_events`].
     ///
     /// # Errors
     /// Of the engine. The store accepts nothing more then.
@@ -230,8 +280,7 @@ impl MvccStore {
         }
         let committed = self.try_commit(applied);
         if committed.is_err() {
-            self.failed = true;
-            self.recent.clear();
+            self.fail();
         }
         committed
     }
@@ -322,7 +371,11 @@ impl MvccStore {
             Arc::clone(&self.view.counts)
         };
         // Watchers may ask for what a view shows, so the ring has it first.
-        self.shared.caches.ring.extend(&self.pending.events);
+        let ring = &self.shared.caches.ring;
+        if self.pending.large {
+            ring.clear();
+        }
+        ring.extend(&self.pending.events);
         self.view = Arc::new(ViewInner {
             snapshot,
             revision: state.revision,
@@ -376,6 +429,7 @@ impl MvccStore {
         self.uncounted = loaded.uncounted;
         self.failed = false;
         core.state = loaded.state;
+        core.sweeping = None;
         Ok(std::mem::replace(&mut core.engine, engine))
     }
 }

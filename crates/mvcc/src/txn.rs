@@ -9,7 +9,7 @@ use synod_types::NodeId;
 
 use crate::history::{history_key, lease_key};
 use crate::range::{Reading, Time};
-use crate::record::{KeyValueFields, tombstone};
+use crate::record::{KeyValueFields, live_bytes, tombstone};
 use crate::revisions::Change;
 use crate::source::Source;
 use crate::state::{lease_row, member_row, meta_key};
@@ -20,6 +20,9 @@ use crate::{
 
 /// From how many changes on a transaction keeps an index of their keys.
 const INDEXED_CHANGES: usize = 16;
+
+/// What a deleted key costs in memory beside its record, roughly.
+const DELETE_OVERHEAD_BYTES: usize = 256;
 
 /// A put.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -61,7 +64,36 @@ pub struct WriteTxn<'a> {
     changes: Vec<Pending>,
     index: HashMap<Bytes, usize>,
     live_growth: i64,
+    delete_room: DeleteRoom,
     finished: bool,
+}
+
+/// How much a transaction may still delete.
+struct DeleteRoom {
+    max_bytes: usize,
+    left: usize,
+}
+
+impl DeleteRoom {
+    fn of(max_bytes: usize) -> Self {
+        Self {
+            max_bytes,
+            left: max_bytes,
+        }
+    }
+
+    fn too_large(&self) -> MvccError {
+        MvccError::DeleteTooLarge {
+            max_bytes: self.max_bytes,
+        }
+    }
+
+    /// Takes what deleting this record needs.
+    fn take(&mut self, record: &[u8]) -> Result<(), MvccError> {
+        let needed = record.len() + DELETE_OVERHEAD_BYTES;
+        self.left = self.left.checked_sub(needed).ok_or(self.too_large())?;
+        Ok(())
+    }
 }
 
 /// A change that isn't an event yet.
@@ -81,10 +113,6 @@ struct Displaced {
     fields: KeyValueView,
 }
 
-fn live(key: &[u8], record: &[u8]) -> i64 {
-    i64::try_from(key.len() + record.len()).unwrap_or(i64::MAX)
-}
-
 impl<'a> WriteTxn<'a> {
     pub(crate) fn new(store: &'a mut MvccStore) -> Self {
         Self {
@@ -92,8 +120,15 @@ impl<'a> WriteTxn<'a> {
             changes: Vec::new(),
             index: HashMap::new(),
             live_growth: 0,
+            delete_room: DeleteRoom::of(usize::MAX),
             finished: false,
         }
+    }
+
+    /// Bounds what the transaction may delete from now on: the bytes of the records, and
+    /// `DELETE_OVERHEAD_BYTES` for each. Without a call there is no bound.
+    pub fn limit_deletes(&mut self, max_bytes: usize) {
+        self.delete_room = DeleteRoom::of(max_bytes);
     }
 
     fn source(&self) -> Source<'_> {
@@ -207,7 +242,7 @@ impl<'a> WriteTxn<'a> {
                 );
             }
         }
-        self.live_growth += live(&key, &kv);
+        self.live_growth += live_bytes(&key, &kv);
         self.set(
             Space::Latest,
             key.clone(),
@@ -233,14 +268,16 @@ impl<'a> WriteTxn<'a> {
     /// With `max_prev_bytes` their records are returned.
     ///
     /// # Errors
-    /// [`MvccError::ResultTooLarge`] where the records have more than `max_prev_bytes`: drop the
-    /// transaction then. Or of the engine.
+    /// [`MvccError::ResultTooLarge`] where the records have more than `max_prev_bytes`, or
+    /// [`MvccError::DeleteTooLarge`]: drop the transaction then. Or of the engine.
     pub fn delete_range(
         &mut self,
         range: &KeyRange,
         max_prev_bytes: Option<usize>,
     ) -> Result<Deleted, MvccError> {
-        let rows = self.reading().all(range)?;
+        let mut room = std::mem::replace(&mut self.delete_room, DeleteRoom::of(0));
+        let rows = self.reading().all(range, |record| room.take(record))?;
+        self.delete_room = room;
         let mut deleted = Deleted::default();
         let mut prev_bytes = 0;
         for (key, record) in rows {
@@ -318,10 +355,10 @@ impl<'a> WriteTxn<'a> {
         let Some(Displaced { record, fields }) = displaced else {
             return;
         };
-        self.live_growth -= live(key, &record);
+        self.live_growth -= live_bytes(key, &record);
         if fields.modified < self.main() {
             let row = history_key(key, fields.modified);
-            self.live_growth += live(&row, &record);
+            self.live_growth += live_bytes(&row, &record);
             self.set(Space::History, row, Some(record), false);
         }
     }
@@ -342,7 +379,7 @@ impl<'a> WriteTxn<'a> {
         let needs_tombstone = change.kind == EventKind::Delete && change.displaced > Revision::ZERO;
         if had_tombstone != needs_tombstone {
             let row = history_key(&change.key, main);
-            let growth = live(&row, &[]);
+            let growth = live_bytes(&row, &[]);
             self.live_growth += if needs_tombstone { growth } else { -growth };
             self.set(Space::History, row, needs_tombstone.then(Bytes::new), false);
         }
@@ -392,7 +429,7 @@ impl<'a> WriteTxn<'a> {
     /// # Errors
     /// Of the engine.
     pub fn keys_of_lease(&self, id: LeaseId) -> Result<Vec<Bytes>, MvccError> {
-        view::keys_of_lease(self.source(), id)
+        view::keys_of_lease(self.source(), id, usize::MAX)
     }
 
     /// Creates a lease.
@@ -424,13 +461,18 @@ impl<'a> WriteTxn<'a> {
     /// Removes a lease and deletes its keys in order. Answers how many keys there were.
     ///
     /// # Errors
-    /// [`MvccError::LeaseNotFound`], or of the engine.
+    /// [`MvccError::LeaseNotFound`], [`MvccError::DeleteTooLarge`], or of the engine.
     pub fn lease_revoke(&mut self, id: LeaseId) -> Result<u64, MvccError> {
         if self.lease(id)?.is_none() {
             return Err(MvccError::LeaseNotFound { id });
         }
         let mut deleted = 0;
-        for key in self.keys_of_lease(id)? {
+        let max_keys = self.delete_room.left / DELETE_OVERHEAD_BYTES;
+        let keys = view::keys_of_lease(self.source(), id, max_keys.saturating_add(1))?;
+        if keys.len() > max_keys {
+            return Err(self.delete_room.too_large());
+        }
+        for key in keys {
             deleted += self.delete_range(&KeyRange::One(key), None)?.count;
         }
         self.set(Space::Leases, lease_row(id), None, false);

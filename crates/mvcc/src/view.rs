@@ -11,17 +11,19 @@ use parking_lot::Mutex;
 use synod_engine::{Direction, Engine, EngineStats, Snapshot, Space};
 use synod_types::{LogPosition, NodeId};
 
+use crate::compaction::Sweeping;
 use crate::counts::{BucketKeysCache, Counts};
 use crate::event::Ring;
 use crate::range::{Reading, Time};
-use crate::revisions::{Change, rows_from};
+use crate::revisions::{Change, rows_after_piece, rows_from};
 use crate::source::Source;
 use crate::state::{
     State, lease_of_row, lease_row, member_of_row, member_row, membership_key, meta_key,
 };
 use crate::{
-    Compactor, Compare, Event, EventBatch, EventKind, EventsPage, KeyRange, KeyValueView, LeaseId,
-    LeaseRecord, MvccError, RangeQuery, RangeResult, RangeStream, Revision, history,
+    Compactor, Compare, Event, EventBatch, EventKind, EventsPage, KeyRange, KeyValueView,
+    LargePage, LeaseId, LeaseRecord, MvccError, RangeQuery, RangeResult, RangeStream, Revision,
+    history,
 };
 
 /// Changes looked at for one page of events, at most: a filter may drop nearly all of them.
@@ -40,6 +42,8 @@ pub(crate) struct Shared {
 pub(crate) struct Core {
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) state: State,
+    /// How far the sweep of a large revision has come.
+    pub(crate) sweeping: Option<Sweeping>,
 }
 
 /// What survives from view to view.
@@ -230,7 +234,8 @@ impl View {
     }
 
     /// What happened in `from..=to` (to the view's revision at most) to the keys within `filter`,
-    /// up to about `max_bytes`; whole revisions only. Events at the compacted revision itself are
+    /// up to about `max_bytes`; whole revisions only. A large revision ends the page: it is read
+    /// with [`View::large_events`]. Events at the compacted revision itself are
     /// still complete except for displaced records.
     ///
     /// # Errors
@@ -259,6 +264,7 @@ impl View {
                     .filter_map(|batch| batch.filtered(filter))
                     .collect(),
                 next: (last < to).then(|| last.next()),
+                is_next_large: false,
             });
         }
         self.stored_events(from, to, filter, max_bytes)
@@ -278,6 +284,11 @@ impl View {
             if row.first > to {
                 break;
             }
+            if row.piece.is_some() && row.first >= from {
+                page.next = Some(row.first);
+                page.is_next_large = true;
+                return Ok(page);
+            }
             for (revision, changes) in row.within(from, to) {
                 if bytes >= max_bytes || looked_at >= MAX_PAGE_CHANGES {
                     page.next = Some(revision);
@@ -294,6 +305,51 @@ impl View {
                     let batch = EventBatch { revision, events };
                     bytes += batch.bytes();
                     page.batches.push(Arc::new(batch));
+                }
+            }
+        }
+        Ok(page)
+    }
+
+    /// What a large revision did to the keys within `filter`, from the piece after `after` on (zero:
+    /// from the first), up to about `max_bytes`, at least one piece. The displaced records are
+    /// looked up only for `with_prev_kv`.
+    ///
+    /// # Errors
+    /// [`MvccError::Compacted`] where `revision` is before the compacted one, or of the engine.
+    pub fn large_events(
+        &self,
+        revision: Revision,
+        after: u32,
+        filter: Option<&KeyRange>,
+        with_prev_kv: bool,
+        max_bytes: usize,
+    ) -> Result<LargePage, MvccError> {
+        let compacted = self.inner.compacted;
+        if revision < compacted {
+            return Err(MvccError::Compacted { compacted });
+        }
+        let mut page = LargePage::default();
+        let (mut bytes, mut looked_at, mut last) = (0, 0, None);
+        for row in rows_after_piece(&*self.inner.snapshot, revision, after) {
+            let row = row?;
+            let Some(number) = row.piece.filter(|_| row.first == revision) else {
+                break;
+            };
+            if last.is_some() && (bytes >= max_bytes || looked_at >= MAX_PAGE_CHANGES) {
+                page.next = last;
+                break;
+            }
+            last = Some(number);
+            for change in row.changes() {
+                looked_at += 1;
+                if filter.is_none_or(|filter| filter.contains(&change.key)) {
+                    let event = match with_prev_kv {
+                        true => self.stored_event(revision, change)?,
+                        false => Event::deletion(&change.key, revision),
+                    };
+                    bytes += event.bytes();
+                    page.events.push(Arc::new(event));
                 }
             }
         }
@@ -357,7 +413,7 @@ impl View {
     /// # Errors
     /// Of the engine.
     pub fn keys_of_lease(&self, id: LeaseId) -> Result<Vec<Bytes>, MvccError> {
-        keys_of_lease(self.source(), id)
+        keys_of_lease(self.source(), id, usize::MAX)
     }
 
     /// A row that was stored with [`WriteTxn::meta_put`](crate::WriteTxn::meta_put).
@@ -407,13 +463,19 @@ pub(crate) fn lease(source: Source<'_>, id: LeaseId) -> Result<Option<LeaseRecor
         .transpose()
 }
 
-pub(crate) fn keys_of_lease(source: Source<'_>, id: LeaseId) -> Result<Vec<Bytes>, MvccError> {
+/// The first `max` keys of a lease.
+pub(crate) fn keys_of_lease(
+    source: Source<'_>,
+    id: LeaseId,
+    max: usize,
+) -> Result<Vec<Bytes>, MvccError> {
     source
         .scan(
             Space::LeaseKeys,
             history::lease_bounds(id),
             Direction::Forward,
         )
+        .take(max)
         .map(|row| Ok(history::leased_key(&row?.0)))
         .collect()
 }

@@ -2,15 +2,16 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail loudly")]
 
+use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use synod_engine::{DiskConfig, DiskEngine, Engine, MemoryEngine};
+use synod_engine::{Direction, DiskConfig, DiskEngine, Engine, MemoryEngine, Space};
 use synod_mvcc::{
-    Applied, KeyRange, KeyValueView, MvccConfig, MvccError, MvccStore, Put, RangeQuery, Revision,
-    View,
+    Applied, KeyRange, KeyValueView, LeaseId, LeaseRecord, MvccConfig, MvccError, MvccStore, Put,
+    RangeQuery, Revision, View,
 };
 use synod_types::{Index, LogPosition};
 
@@ -328,4 +329,152 @@ fn readers_follow_a_replaced_engine() {
     put(&mut store, 5_000, "newer");
     commit(&mut store, 8);
     assert_eq!(reader.revision().get(), 2_002);
+}
+
+/// First revisions of the rows that tell what revisions changed.
+fn revision_rows(engine: &Arc<dyn Engine>) -> Vec<i64> {
+    let all = (Bound::Unbounded, Bound::Unbounded);
+    engine
+        .snapshot()
+        .scan(Space::Revisions, all, Direction::Forward)
+        .map(|row| i64::from_be_bytes(row.unwrap().0[..8].try_into().unwrap()))
+        .collect()
+}
+
+#[test]
+fn pieces_that_were_swept_for_one_compaction_go_with_the_next() {
+    let engine = memory();
+    let config = MvccConfig {
+        piece_changes: 2,
+        ..MvccConfig::default()
+    };
+    let mut store = MvccStore::open(Arc::clone(&engine), config).unwrap();
+    for number in 0..20 {
+        put(&mut store, number, "1");
+    }
+    commit(&mut store, 1);
+    let mut large = store.begin_large().unwrap();
+    large.delete_range(&KeyRange::all()).unwrap();
+    assert_eq!(large.finish().unwrap(), 20);
+    commit(&mut store, 2);
+    let compact = |store: &mut MvccStore, index: u64| {
+        let mut txn = store.begin();
+        let revision = txn.revision();
+        txn.compact(revision).unwrap();
+        txn.finish();
+        commit(store, index);
+    };
+    let deleted = store.revision();
+    compact(&mut store, 3);
+    let compactor = store.reader().compactor();
+    // The revisions before the deletion, and some of its pieces.
+    while compactor.step(1).unwrap().swept < deleted.prev() {}
+    for _ in 0..3 {
+        compactor.step(1).unwrap();
+    }
+    put(&mut store, 1, "2");
+    commit(&mut store, 4);
+    compact(&mut store, 5);
+    while !compactor.step(1).unwrap().is_done {}
+    assert_eq!(revision_rows(&engine), [store.revision().get()]);
+    let page = store
+        .view()
+        .events(store.revision(), store.revision(), None, 1);
+    assert_eq!(page.unwrap().batches.len(), 1);
+}
+
+#[test]
+fn a_revoked_lease_takes_its_keys_along_however_many_there_are() {
+    let engine = memory();
+    let mut store = open(&engine);
+    let (lease, other) = (LeaseId::new(7), LeaseId::new(8));
+    let mut txn = store.begin();
+    for id in [lease, other] {
+        let record = LeaseRecord {
+            ttl_s: 60,
+            remaining_s: 0,
+        };
+        txn.lease_grant(id, record).unwrap();
+    }
+    for number in 0..600 {
+        txn.put(&Put {
+            key: key(number),
+            lease: if number % 3 == 0 { other } else { lease },
+            ..Put::default()
+        })
+        .unwrap();
+    }
+    txn.finish();
+    assert!(store.begin_large().is_none(), "it doesn't see what waits");
+    commit(&mut store, 1);
+    let mut large = store.begin_large().unwrap();
+    let missing = large.revoke_lease(LeaseId::new(9));
+    assert!(matches!(missing, Err(MvccError::LeaseNotFound { .. })));
+    large.revoke_lease(lease).unwrap();
+    assert_eq!(large.finish().unwrap(), 400);
+    let before = store.view();
+    assert_eq!(
+        before.key_count(),
+        600,
+        "readers see nothing before the commit"
+    );
+    commit(&mut store, 2);
+    let view = store.view();
+    assert_eq!((view.revision().get(), view.key_count()), (3, 200));
+    assert_eq!(view.lease(lease).unwrap(), None);
+    assert_eq!(view.keys_of_lease(lease).unwrap(), Vec::<Bytes>::new());
+    assert_eq!(view.keys_of_lease(other).unwrap().len(), 200);
+    let reopened = open(&engine);
+    assert_eq!(reopened.view().hash().unwrap(), view.hash().unwrap());
+    assert_eq!(reopened.view().key_count(), 200);
+}
+
+#[test]
+fn a_transaction_deletes_no_more_than_it_may() {
+    const KEYS: usize = 10;
+    let engine = memory();
+    let mut store = open(&engine);
+    let lease = LeaseId::new(7);
+    let mut txn = store.begin();
+    let record = LeaseRecord {
+        ttl_s: 60,
+        remaining_s: 0,
+    };
+    txn.lease_grant(lease, record).unwrap();
+    for number in 0..KEYS {
+        txn.put(&Put {
+            key: key(number),
+            value: Bytes::from(vec![7; 1_000]),
+            lease,
+            ..Put::default()
+        })
+        .unwrap();
+    }
+    txn.finish();
+    let mut txn = store.begin();
+    txn.limit_deletes(KEYS * 1_300);
+    assert_eq!(txn.delete_range(&span(0, 4), None).unwrap().count, 4);
+    assert_eq!(txn.delete_range(&span(4, KEYS), None).unwrap().count, 6);
+    drop(txn);
+    // All deletions of a transaction count.
+    let mut txn = store.begin();
+    txn.limit_deletes(7 * 1_300);
+    assert_eq!(txn.delete_range(&span(0, 4), None).unwrap().count, 4);
+    let refused = txn.delete_range(&span(4, KEYS), None);
+    assert!(matches!(refused, Err(MvccError::DeleteTooLarge { .. })));
+    drop(txn);
+    for max_bytes in [0, 100, 5 * 1_300] {
+        let mut txn = store.begin();
+        txn.limit_deletes(max_bytes);
+        let refused = txn.lease_revoke(lease);
+        assert!(matches!(refused, Err(MvccError::DeleteTooLarge { .. })));
+        drop(txn);
+        let mut txn = store.begin();
+        txn.limit_deletes(max_bytes);
+        let refused = txn.delete_range(&KeyRange::all(), None);
+        assert!(matches!(refused, Err(MvccError::DeleteTooLarge { .. })));
+        drop(txn);
+    }
+    commit(&mut store, 1);
+    assert_eq!(store.view().key_count(), KEYS as u64);
 }

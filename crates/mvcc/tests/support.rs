@@ -1,5 +1,6 @@
 //! A model of the keyspace, and what drives store and model alike.
 
+mod failing;
 mod model;
 mod ops;
 
@@ -12,6 +13,7 @@ use synod_mvcc::{Applied, KeyRange, MvccConfig, MvccError, MvccStore, Put, Range
 use synod_types::{Index, LogPosition};
 use tempfile::TempDir;
 
+use self::failing::FailingEngine;
 pub(crate) use self::model::Model;
 pub(crate) use self::ops::{Change, Op, Query, op, query};
 
@@ -34,14 +36,7 @@ impl EngineAt {
     }
 
     pub(crate) fn open(&self) -> MvccStore {
-        // A short memory, so that both it and the disk are used.
-        let config = MvccConfig {
-            recent_revisions: 8,
-            recent_bytes: 1 << 20,
-            count_cache_bytes: 1 << 12,
-            recent_record_bytes: 1 << 11,
-        };
-        MvccStore::open(self.engine(), config).unwrap()
+        MvccStore::open(self.engine(), config()).unwrap()
     }
 
     fn reopen(&mut self) {
@@ -49,6 +44,17 @@ impl EngineAt {
             self.engine = None;
             self.engine = Some(Arc::new(open_disk(dir)));
         }
+    }
+}
+
+/// A short memory, so that both it and the disk are used, and small pieces.
+fn config() -> MvccConfig {
+    MvccConfig {
+        recent_revisions: 8,
+        recent_bytes: 1 << 20,
+        count_cache_bytes: 1 << 12,
+        recent_record_bytes: 1 << 11,
+        piece_changes: 3,
     }
 }
 
@@ -116,12 +122,66 @@ impl Harness {
                 let compactor = self.store.reader().compactor();
                 compactor.step(*rows).unwrap();
             }
+            Op::DeleteLarge {
+                range,
+                cut_off_after,
+            } => self.delete_large(range, *cut_off_after, model),
             Op::Commit => self.commit(model),
             Op::Reopen => {
                 self.commit(model);
                 self.reopen();
             }
         }
+    }
+
+    fn delete_large(&mut self, range: &KeyRange, cut_off_after: Option<usize>, model: &mut Model) {
+        if self.store.begin_large().is_none() {
+            self.commit(model);
+        }
+        if let Some(writes) = cut_off_after {
+            self.cut_off_in_delete(range, writes);
+            return;
+        }
+        let mut large = self.store.begin_large().unwrap();
+        large.delete_range(range).unwrap();
+        let deleted = large.finish().unwrap();
+        model.begin();
+        assert_eq!(deleted, model.delete(range).len() as u64);
+        model.finish();
+        assert_eq!(self.store.revision().get(), model.revision());
+        assert!(self.commit_batch().is_empty());
+        model.committed = model.revision();
+        assert_eq!(
+            self.store.view().key_count(),
+            model.at(model.committed).len() as u64
+        );
+    }
+
+    /// Ends the process after so many engine writes of a deletion, or just before its commit.
+    fn cut_off_in_delete(&mut self, range: &KeyRange, writes: usize) {
+        let before = self.store.view().hash().unwrap();
+        let rows = self.stored_rows();
+        let failing = Arc::new(FailingEngine::new(self.place.engine(), writes));
+        self.store = MvccStore::open(failing, config()).unwrap();
+        let mut large = self.store.begin_large().unwrap();
+        // Whether it fails or not, the commit is missing.
+        let _ = large.delete_range(range);
+        drop(large);
+        if writes == 0
+            && !self
+                .store
+                .view()
+                .range(&RangeQuery::new(range.clone()))
+                .unwrap()
+                .kvs
+                .is_empty()
+        {
+            let refused = self.store.commit(Applied::default());
+            assert!(matches!(refused, Err(MvccError::Failed)));
+        }
+        self.reopen();
+        assert_eq!(self.store.view().hash().unwrap(), before);
+        assert_eq!(self.stored_rows(), rows);
     }
 
     fn txn(&mut self, changes: &[Change], model: &mut Model) {
@@ -212,18 +272,44 @@ impl Harness {
         assert_eq!(membership, self.index.to_string());
     }
 
-    /// What `live_bytes` has to be.
-    pub(crate) fn stored_bytes(&self) -> u64 {
+    /// All rows of the engine.
+    fn stored_rows(&self) -> Vec<(Space, Bytes, Bytes)> {
         let snapshot = self.place.engine().snapshot();
-        let mut bytes = 0;
-        for space in [Space::Latest, Space::History, Space::Revisions] {
+        let mut rows = Vec::new();
+        for space in Space::ALL {
             let all = (Bound::Unbounded, Bound::Unbounded);
             for row in snapshot.scan(space, all, Direction::Forward) {
                 let (key, value) = row.unwrap();
-                bytes += (key.len() + value.len()) as u64;
+                rows.push((space, key, value));
             }
         }
-        bytes
+        rows
+    }
+
+    /// What `live_bytes` has to be.
+    pub(crate) fn stored_bytes(&self) -> u64 {
+        let counted = [Space::Latest, Space::History, Space::Revisions];
+        let rows = self.stored_rows().into_iter();
+        let rows = rows.filter(|(space, ..)| counted.contains(space));
+        rows.map(|(_, key, value)| (key.len() + value.len()) as u64)
+            .sum()
+    }
+
+    /// After a complete sweep nothing is left of the revisions before the compacted one, except in
+    /// the row that holds that one too.
+    pub(crate) fn check_swept_revisions(&self) {
+        let compacted = self.store.view().compacted().get();
+        let firsts: Vec<i64> = self
+            .stored_rows()
+            .iter()
+            .filter(|(space, ..)| *space == Space::Revisions)
+            .map(|(_, key, _)| i64::from_be_bytes(key[..8].try_into().unwrap()))
+            .collect();
+        let before = firsts.iter().filter(|first| **first < compacted).count();
+        assert!(
+            before <= 1,
+            "{firsts:?} with everything compacted up to {compacted}"
+        );
     }
 }
 
@@ -285,7 +371,7 @@ fn compare_stream(harness: &Harness, query: &RangeQuery, expected: Expected) {
 
 fn check_page(view: &synod_mvcc::View, model: &Model, query: &RangeQuery) {
     let filter = Some(&query.range);
-    let mut from = query
+    let from = query
         .revision
         .unwrap_or(view.compacted())
         .max(Revision::new(2));
@@ -294,20 +380,8 @@ fn check_page(view: &synod_mvcc::View, model: &Model, query: &RangeQuery) {
         assert!(matches!(refused, Err(MvccError::Compacted { .. })));
         return;
     }
-    let mut found = Vec::new();
     let first = from.get();
-    loop {
-        let page = view.events(from, view.revision(), filter, 50).unwrap();
-        for batch in &page.batches {
-            for event in &batch.events {
-                found.push((batch.revision.get(), event.wire(false).clone()));
-            }
-        }
-        match page.next {
-            Some(next) => from = next,
-            None => break,
-        }
-    }
+    let found = read_events(view, from, filter, false);
     let expected: Vec<_> = (first..=model.committed)
         .flat_map(|revision| {
             let events = model.events(revision, filter, false);
@@ -317,24 +391,45 @@ fn check_page(view: &synod_mvcc::View, model: &Model, query: &RangeQuery) {
     assert_eq!(found, expected);
 }
 
+/// All events from a revision on, read in small pages.
+fn read_events(
+    view: &synod_mvcc::View,
+    mut from: Revision,
+    filter: Option<&KeyRange>,
+    with_prev_kv: bool,
+) -> Vec<(i64, Bytes)> {
+    let mut found = Vec::new();
+    loop {
+        let page = view.events(from, view.revision(), filter, 50).unwrap();
+        for batch in &page.batches {
+            for event in &batch.events {
+                found.push((batch.revision.get(), event.wire(with_prev_kv).clone()));
+            }
+        }
+        let Some(next) = page.next else {
+            return found;
+        };
+        from = next;
+        if page.is_next_large {
+            let mut after = Some(0);
+            while let Some(piece) = after {
+                let page = view
+                    .large_events(next, piece, filter, with_prev_kv, 50)
+                    .unwrap();
+                let wires = page.events.iter().map(|e| e.wire(with_prev_kv).clone());
+                found.extend(wires.map(|wire| (next.get(), wire)));
+                after = page.next;
+            }
+            from = next.next();
+        }
+    }
+}
+
 /// All events that can be read, with the records they displaced.
 pub(crate) fn check_events(harness: &Harness, model: &Model) {
     let view = harness.store.view();
     let first = model.compacted + 1;
-    let mut found = Vec::new();
-    let mut from = Revision::new(first);
-    loop {
-        let page = view.events(from, view.revision(), None, 200).unwrap();
-        for batch in page.batches {
-            for event in &batch.events {
-                found.push((batch.revision.get(), event.wire(true).clone()));
-            }
-        }
-        match page.next {
-            Some(next) => from = next,
-            None => break,
-        }
-    }
+    let found = read_events(&view, Revision::new(first), None, true);
     let expected: Vec<_> = (first..=model.committed)
         .flat_map(|revision| {
             let events = model.events(revision, None, true);

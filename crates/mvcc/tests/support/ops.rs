@@ -10,6 +10,11 @@ pub(crate) enum Op {
     /// At this share of the current revision, in thousandths.
     Compact(u16),
     Sweep(usize),
+    /// With `cut_off_after`: the process ends after so many engine writes.
+    DeleteLarge {
+        range: KeyRange,
+        cut_off_after: Option<usize>,
+    },
     Commit,
     Reopen,
 }
@@ -144,6 +149,9 @@ pub(crate) fn op() -> impl Strategy<Value = Op> {
         12 => changes().prop_map(Op::Txn),
         1 => (0_u16..=1_000).prop_map(Op::Compact),
         2 => (1_usize..8).prop_map(Op::Sweep),
+        1 => (range(), prop::option::of(0_usize..6)).prop_map(|(range, cut_off_after)| {
+            Op::DeleteLarge { range, cut_off_after }
+        }),
         5 => Just(Op::Commit),
         1 => Just(Op::Reopen),
     ]
