@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use synod_mvcc::{EventsPage, KeyRange, MvccError, MvccReader, Revision};
 
-use super::interest::{Interest, Upper, WatchRange};
+use super::interest::{EventFlags, Interest, Upper, WatchRange};
 use super::limits::WatchLimits;
 use super::queue::Part;
-use super::source::{self, Fill, History, HistoryError, Piece, Revisions};
+use super::source::{self, DeletedKeys, EventKind, Fill, History, HistoryError, Piece, Revisions};
 
 /// Reads the store's past in bounded pieces.
 #[derive(Debug)]
@@ -39,6 +39,37 @@ impl StoreHistory {
     }
 }
 
+impl StoreHistory {
+    /// What `interest` sees of a large revision.
+    fn read_large(&self, interest: &Interest, revision: i64) -> Result<Piece, HistoryError> {
+        let view = self.reader.view();
+        let range = key_range(&interest.range);
+        let mut events = Vec::new();
+        let mut after = Some(0).filter(|_| source::admits(interest.flags, EventKind::Delete));
+        while let Some(piece) = after {
+            let page = view.large_events(
+                Revision::new(revision),
+                piece,
+                Some(&range),
+                interest.flags.has(EventFlags::PREV_KV),
+                self.piece_bytes,
+            )?;
+            let wires = page.events.iter();
+            events.extend(wires.map(|event| source::encoded_event(event, interest.flags)));
+            after = page.next;
+        }
+        let parts = match events.is_empty() {
+            true => Vec::new(),
+            false => vec![Arc::new(Part::new(events))],
+        };
+        Ok(Piece {
+            parts,
+            through: revision,
+            store_revision: view.revision().get(),
+        })
+    }
+}
+
 impl History for StoreHistory {
     fn revisions(&self) -> Revisions {
         let view = self.reader.view();
@@ -50,6 +81,9 @@ impl History for StoreHistory {
 
     fn read(&self, interest: &Interest, from: i64) -> Result<Piece, HistoryError> {
         let (page, through, store_revision) = self.page(from, Some(&key_range(&interest.range)))?;
+        if page.is_next_large && through < from {
+            return self.read_large(interest, from);
+        }
         let mut parts = Vec::with_capacity(page.batches.len());
         for batch in &page.batches {
             let mut events = Vec::with_capacity(batch.events.len());
@@ -71,9 +105,22 @@ impl History for StoreHistory {
 
     fn batches(&self, from: i64) -> Result<Fill, HistoryError> {
         let (page, through, _) = self.page(from, None)?;
+        let large = page.next.filter(|_| page.is_next_large);
         Ok(Fill {
             batches: page.batches,
             through,
+            large: large.map(Revision::get),
+        })
+    }
+
+    fn deleted_keys(&self, revision: i64, after: u32) -> Result<DeletedKeys, HistoryError> {
+        let view = self.reader.view();
+        let revision = Revision::new(revision);
+        let page = view.large_events(revision, after, None, false, self.piece_bytes)?;
+        let keys = page.events.iter().map(|event| event.key.clone());
+        Ok(DeletedKeys {
+            keys: keys.collect(),
+            next: page.next,
         })
     }
 }

@@ -8,10 +8,13 @@
 //! watcher's `next` revision is the first one that it has not got; it joins the synced set at
 //! exactly that point (`min_revision`), hence no gap and no duplicate.
 //!
+//! A large revision is not pushed: the synced watchers that it concerns catch up with it.
+//!
 //! Watchers that catch up with equal interests from the same revision form a cohort, which is read
 //! for once. Cohorts take turns, one bounded piece each.
 
 mod catch_up;
+mod large;
 mod progress;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -26,6 +29,7 @@ use super::set::{GroupId, WatcherSet};
 use super::source::{self, EventBatch, History};
 use super::stats::WatchStats;
 use catch_up::{CohortKey, InFlight};
+use large::Marking;
 use progress::Question;
 
 /// Names a watcher within the hub; never reused.
@@ -86,6 +90,7 @@ pub(crate) struct Hub {
     history_turns: VecDeque<CohortKey>,
     cohorts: HashMap<CohortKey, Vec<WatcherKey>>,
     in_flight: InFlight,
+    marking: Option<Marking>,
     questions: BTreeSet<(i64, Question)>,
     last_key: u64,
     matches: Matches,
@@ -120,6 +125,7 @@ impl Hub {
             history_turns: VecDeque::new(),
             cohorts: HashMap::new(),
             in_flight: InFlight::Nothing,
+            marking: None,
             questions: BTreeSet::new(),
             last_key: 0,
             matches: Matches::default(),
@@ -150,6 +156,7 @@ impl Hub {
         debug_assert!(self.watchers.is_empty(), "somebody watches");
         if revision > self.processed {
             self.processed = revision;
+            self.marking = None;
             self.ring.clear();
             self.answer_questions();
         }

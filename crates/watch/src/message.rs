@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::interest::{EmptyRange, EventFlags, Interest, WatchRange};
 use super::queue::{Progress, Splitting, StreamQueue, WatchId};
-use super::source::{self, EventBatch, Fill, History, HistoryError, Piece};
+use super::source::{self, DeletedKeys, EventBatch, Fill, History, HistoryError, Piece};
 
 /// Names a stream within the hub.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,8 +47,8 @@ pub enum Command {
 pub(crate) enum Feed {
     /// The next revision's events.
     Batch(Arc<EventBatch>),
-    /// The store moved on to this revision without saying how: a snapshot was installed, or events
-    /// were dropped because the hub lagged.
+    /// The store moved on to this revision without saying how: a snapshot was installed, the
+    /// revision is a large one, or events were dropped because the hub lagged.
     Jump(i64),
 }
 
@@ -70,6 +70,13 @@ pub(crate) enum Job {
         /// The first missing revision.
         from: i64,
     },
+    /// What a large revision deleted, from the piece after this one on.
+    DeletedKeys {
+        /// The revision.
+        revision: i64,
+        /// The last piece that is done.
+        after: u32,
+    },
     /// What a cohort needs next.
     Read {
         /// Whose events.
@@ -84,6 +91,8 @@ pub(crate) enum Job {
 pub(crate) enum JobResult {
     /// For [`Job::Fill`].
     Filled(Result<Fill, HistoryError>),
+    /// For [`Job::DeletedKeys`].
+    DeletedKeys(Result<DeletedKeys, HistoryError>),
     /// For [`Job::Read`].
     Read(Result<Piece, HistoryError>),
 }
@@ -93,6 +102,9 @@ impl Job {
     pub(crate) fn run(&self, history: &dyn History) -> JobResult {
         match self {
             Self::Fill { from } => JobResult::Filled(history.batches(*from)),
+            Self::DeletedKeys { revision, after } => {
+                JobResult::DeletedKeys(history.deleted_keys(*revision, *after))
+            }
             Self::Read { interest, from } => JobResult::Read(history.read(interest, *from)),
         }
     }

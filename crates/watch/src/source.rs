@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-pub(crate) use synod_mvcc::{EventBatch, EventKind};
+pub(crate) use synod_mvcc::{Event, EventBatch, EventKind};
 
 use super::interest::{EventFlags, Interest};
 use super::queue::Part;
@@ -36,6 +36,17 @@ pub struct Fill {
     pub batches: Vec<Arc<EventBatch>>,
     /// Nothing up to and including this revision is missing.
     pub through: i64,
+    /// The revision after it, if that is a large one: it is never a batch.
+    pub large: Option<i64>,
+}
+
+/// Keys that a large revision deleted.
+#[derive(Debug)]
+pub struct DeletedKeys {
+    /// Some of them.
+    pub keys: Vec<Bytes>,
+    /// The piece after which the next ones come; nothing at the end.
+    pub next: Option<u32>,
 }
 
 /// Why history could not be read.
@@ -49,7 +60,8 @@ pub enum HistoryError {
     Failed(String),
 }
 
-/// The store's past. Reads are bounded pieces, at least one revision each.
+/// The store's past. Reads are bounded pieces, at least one revision each. What an interest sees of
+/// a large revision is never split either, so that it can be as large as that.
 pub trait History: Send + Sync {
     /// Where the store stands; cheap.
     fn revisions(&self) -> Revisions;
@@ -59,6 +71,9 @@ pub trait History: Send + Sync {
 
     /// Everything from revision `from` on.
     fn batches(&self, from: i64) -> Result<Fill, HistoryError>;
+
+    /// What the large revision `revision` deleted, from the piece after `after` on.
+    fn deleted_keys(&self, revision: i64, after: u32) -> Result<DeletedKeys, HistoryError>;
 }
 
 impl fmt::Debug for dyn History {
@@ -95,7 +110,10 @@ pub(crate) const fn admits(flags: EventFlags, kind: EventKind) -> bool {
 
 /// The event as an encoded `mvccpb.Event`, shared by all who ask.
 pub(crate) fn encoded(batch: &EventBatch, at: usize, flags: EventFlags) -> Bytes {
-    batch.events[at]
-        .wire(flags.has(EventFlags::PREV_KV))
-        .clone()
+    encoded_event(&batch.events[at], flags)
+}
+
+/// As [`encoded`].
+pub(crate) fn encoded_event(event: &Event, flags: EventFlags) -> Bytes {
+    event.wire(flags.has(EventFlags::PREV_KV)).clone()
 }

@@ -12,7 +12,7 @@ use super::history::StoreHistory;
 use super::interest::Interest;
 use super::limits::WatchLimits;
 use super::source::{
-    self, EventBatch, EventKind, Fill, History, HistoryError, Piece, Revisions, admits,
+    self, DeletedKeys, EventBatch, EventKind, Fill, History, HistoryError, Piece, Revisions, admits,
 };
 
 /// Choices that a seed reproduces.
@@ -52,6 +52,7 @@ impl Store {
         // Next to nothing is kept in memory, so that history is read from its rows.
         let config = MvccConfig {
             recent_revisions: 2,
+            piece_changes: 1,
             ..MvccConfig::default()
         };
         let store = MvccStore::open(Arc::new(MemoryEngine::new()), config).unwrap();
@@ -93,6 +94,32 @@ impl Store {
         batches.into_iter().next()
     }
 
+    /// Deletes all keys from `start` on as a large revision; nothing happens where there are none.
+    pub(crate) fn delete_large(&self, start: &str) -> Option<i64> {
+        let mut store = self.store.lock();
+        let mut large = store.begin_large().unwrap();
+        let start = Bytes::copy_from_slice(start.as_bytes());
+        large
+            .delete_range(&KeyRange::Span { start, end: None })
+            .unwrap();
+        if large.finish().unwrap() == 0 {
+            return None;
+        }
+        let batches = store.commit(Applied::default()).unwrap();
+        assert!(batches.is_empty());
+        let view = store.view();
+        let revision = view.revision();
+        let (mut events, mut after) = (Vec::new(), Some(0));
+        while let Some(piece) = after {
+            let page = view.large_events(revision, piece, None, true, 1).unwrap();
+            events.extend(page.events);
+            after = page.next;
+        }
+        let batch = EventBatch { revision, events };
+        self.all.lock().push(Arc::new(batch));
+        Some(revision.get())
+    }
+
     /// Compacts, and sweeps, so that reading what was compacted would be noticed.
     pub(crate) fn compact(&self, revision: i64) {
         let mut store = self.store.lock();
@@ -122,6 +149,10 @@ impl History for Store {
 
     fn batches(&self, from: i64) -> Result<Fill, HistoryError> {
         self.history.batches(from)
+    }
+
+    fn deleted_keys(&self, revision: i64, after: u32) -> Result<DeletedKeys, HistoryError> {
+        self.history.deleted_keys(revision, after)
     }
 }
 

@@ -7,6 +7,7 @@ use super::super::interest::Interest;
 use super::super::message::{Feed, Job, JobResult, Work};
 use super::super::queue::{End, Notice, Push};
 use super::super::source::{self, Fill, HistoryError, Piece};
+use super::large::Marking;
 use super::{Hub, Member, State, WatcherKey};
 
 /// Watchers with equal interests that need the same revision next.
@@ -21,6 +22,7 @@ pub(super) struct CohortKey {
 pub(super) enum InFlight {
     Nothing,
     Fill,
+    DeletedKeys,
     Read(CohortKey, Vec<WatcherKey>),
 }
 
@@ -34,6 +36,10 @@ impl Hub {
                 .front()
                 .is_some_and(|f| f.revision() > self.processed)
         {
+            if let Some(job) = self.next_deleted_keys() {
+                self.in_flight = InFlight::DeletedKeys;
+                return Work::Run(job);
+            }
             self.in_flight = InFlight::Fill;
             return Work::Run(Job::Fill {
                 from: self.processed + 1,
@@ -74,6 +80,7 @@ impl Hub {
             result,
         ) {
             (InFlight::Fill, JobResult::Filled(filled)) => self.filled(filled),
+            (InFlight::DeletedKeys, JobResult::DeletedKeys(keys)) => self.mark(keys),
             (InFlight::Read(turn, members), JobResult::Read(Ok(piece))) => {
                 self.deliver(&turn, &members, &piece);
             }
@@ -92,6 +99,9 @@ impl Hub {
         };
         if watcher.next > self.processed {
             watcher.state = State::Synced;
+            if let Some(marking) = &mut self.marking {
+                marking.joined(key, watcher.next);
+            }
             let member = Member {
                 min_revision: watcher.next,
                 target: watcher.target,
@@ -141,15 +151,23 @@ impl Hub {
                     }
                 }
                 self.processed = self.processed.max(fill.through);
+                self.marking = fill
+                    .large
+                    .filter(|revision| *revision > self.processed)
+                    .map(Marking::new);
             }
-            Err(error) => {
-                if let HistoryError::Failed(message) = &error {
-                    tracing::error!(%message, "cannot read the watch history");
-                }
-                self.demote_all();
-            }
+            Err(error) => self.cannot_read(&error),
         }
         self.answer_questions();
+    }
+
+    /// The revisions that all synced watchers need next can't be read.
+    pub(super) fn cannot_read(&mut self, error: &HistoryError) {
+        if let HistoryError::Failed(message) = error {
+            tracing::error!(%message, "cannot read the watch history");
+        }
+        self.marking = None;
+        self.demote_all();
     }
 
     /// The revisions that all watchers need next are gone, or unreadable: each finds out for

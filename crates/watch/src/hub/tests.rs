@@ -102,6 +102,13 @@ impl World {
         }
     }
 
+    fn delete_large(&mut self) {
+        let start = self.key();
+        if let Some(revision) = self.store.delete_large(start) {
+            self.lagging.push_back(Feed::Jump(revision));
+        }
+    }
+
     fn feed(&mut self) {
         let count = self.random.index(4);
         let count = count.min(self.lagging.len());
@@ -184,7 +191,8 @@ impl World {
     fn step(&mut self) {
         let client = self.random.index(3);
         match self.random.below(40) {
-            0..=8 => self.write(),
+            0..=7 => self.write(),
+            8 => self.delete_large(),
             9..=16 => self.feed(),
             17 => self.lose(),
             18..=20 => self.create(client),
@@ -412,7 +420,12 @@ const STREAM: StreamId = StreamId(1);
 
 impl Single {
     fn new() -> Self {
-        let store = Store::new(1 << 20);
+        Self::with_pieces(1 << 20)
+    }
+
+    /// History is read in pieces of so many bytes.
+    fn with_pieces(piece_bytes: usize) -> Self {
+        let store = Store::new(piece_bytes);
         let mut hub = Hub::new(
             Arc::clone(&store) as _,
             Arc::default(),
@@ -656,4 +669,29 @@ fn a_snapshot_past_compacted_history_cancels_watchers_that_missed_it() {
             compact_revision: 8
         })]
     );
+}
+
+#[test]
+fn a_watcher_that_joins_amid_a_large_revision_gets_all_of_it() {
+    let mut single = Single::with_pieces(1);
+    for key in ["a", "b", "c"] {
+        single.put(key);
+    }
+    single.create(request("c", 0));
+    assert_eq!(single.responses(), [created(0, 4)]);
+    let revision = single.store.delete_large("a").unwrap();
+    single.hub.feed([Feed::Jump(revision)]);
+    // Where it begins, and its first piece: the one with `a`.
+    for _ in 0..2 {
+        let Work::Run(job) = single.hub.work() else {
+            panic!("nothing to read");
+        };
+        let result = job.run(&*single.store);
+        single.hub.complete(result);
+    }
+    single.create(request("a", revision));
+    let responses = single.responses();
+    let of_a = single.events(1, revision, revision);
+    assert!(responses.contains(&of_a), "{responses:?}");
+    assert_eq!(responses.len(), 3, "{responses:?}");
 }

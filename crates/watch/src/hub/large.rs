@@ -1,0 +1,97 @@
+//! Large revisions: first it is found out which synced watchers they concern, in bounded steps; then
+//! these catch up, each cohort by itself, and the others go on.
+
+use std::collections::{BTreeSet, HashSet};
+
+use super::super::message::Job;
+use super::super::set::GroupId;
+use super::super::source::{self, DeletedKeys, EventKind, HistoryError};
+use super::{Hub, WatcherKey};
+
+/// The search for the watchers that a large revision concerns.
+#[derive(Debug)]
+pub(super) struct Marking {
+    revision: i64,
+    /// The last piece that was looked at.
+    after: u32,
+    groups: HashSet<GroupId>,
+    found: BTreeSet<WatcherKey>,
+}
+
+impl Marking {
+    pub(super) fn new(revision: i64) -> Self {
+        Self {
+            revision,
+            after: 0,
+            groups: HashSet::new(),
+            found: BTreeSet::new(),
+        }
+    }
+
+    /// A watcher joins the synced ones meanwhile: the pieces before were not compared with it.
+    pub(super) fn joined(&mut self, key: WatcherKey, next: i64) {
+        if next <= self.revision {
+            self.found.insert(key);
+        }
+    }
+}
+
+impl Hub {
+    /// What has to be read to go on with a large revision.
+    pub(super) fn next_deleted_keys(&self) -> Option<Job> {
+        self.marking.as_ref().map(|marking| Job::DeletedKeys {
+            revision: marking.revision,
+            after: marking.after,
+        })
+    }
+
+    /// Finds the watchers of these keys.
+    pub(super) fn mark(&mut self, keys: Result<DeletedKeys, HistoryError>) {
+        let Some(marking) = &mut self.marking else {
+            // Nobody watches any more.
+            return;
+        };
+        let keys = match keys {
+            Ok(keys) => keys,
+            Err(error) => {
+                self.cannot_read(&error);
+                return self.answer_questions();
+            }
+        };
+        let synced = &self.synced;
+        for key in &keys.keys {
+            synced.stab(key, |id| {
+                if let Some(group) = synced.group(id)
+                    && source::admits(group.flags, EventKind::Delete)
+                    && marking.groups.insert(id)
+                {
+                    let members = group.members.iter();
+                    let waits = members.filter(|(_, m)| m.min_revision <= marking.revision);
+                    marking.found.extend(waits.map(|(key, _)| *key));
+                }
+            });
+        }
+        match keys.next {
+            Some(next) => marking.after = next,
+            None => self.end_marking(),
+        }
+    }
+
+    fn end_marking(&mut self) {
+        let Some(marking) = self.marking.take() else {
+            return;
+        };
+        self.processed = self.processed.max(marking.revision);
+        // The next batch doesn't follow the last one.
+        self.ring.clear();
+        for key in marking.found {
+            let Some(watcher) = self.watchers.get_mut(&key) else {
+                continue;
+            };
+            watcher.next = marking.revision;
+            self.synced.remove(&watcher.interest, &key);
+            self.catch_up(key);
+        }
+        self.answer_questions();
+    }
+}
