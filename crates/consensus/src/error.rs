@@ -107,6 +107,11 @@ pub enum Error {
         "etcdserver: the response of the write is larger than {largest} bytes: let it return fewer pairs"
     )]
     ReplyTooLarge { largest: usize },
+    /// Ours alone, for the same reason.
+    #[error(
+        "etcdserver: the transaction deletes more than {largest} bytes: delete less at once, or with a request of its own"
+    )]
+    DeleteTooLarge { largest: usize },
     #[error("etcdserver: server stopped")]
     Stopped,
     /// The member had stopped before the request came: certainly not done. Clients know etcd's text
@@ -182,7 +187,8 @@ impl Error {
             | Self::TooManyRequests
             | Self::ResponseTooLarge { .. }
             | Self::ResponsesBusy
-            | Self::ReplyTooLarge { .. } => Code::ResourceExhausted,
+            | Self::ReplyTooLarge { .. }
+            | Self::DeleteTooLarge { .. } => Code::ResourceExhausted,
             Self::LeaseNotFound | Self::MemberNotFound => Code::NotFound,
             Self::LeaseExists
             | Self::MemberExists
@@ -255,6 +261,7 @@ impl Error {
             | Self::InvalidDowngradeTarget
             | Self::ResponseTooLarge { .. }
             | Self::ReplyTooLarge { .. }
+            | Self::DeleteTooLarge { .. }
             | Self::LeaseTtlTooLarge
             | Self::UnknownEnum { .. }
             | Self::Unimplemented(_)
@@ -556,6 +563,11 @@ mod tests {
                 Error::ReplyTooLarge { largest: 8 },
                 Code::ResourceExhausted,
                 "etcdserver: the response of the write is larger than 8 bytes: let it return fewer pairs",
+            ),
+            (
+                Error::DeleteTooLarge { largest: 8 },
+                Code::ResourceExhausted,
+                "etcdserver: the transaction deletes more than 8 bytes: delete less at once, or with a request of its own",
             ),
             (
                 Error::Stopped,

@@ -15,10 +15,11 @@ pub(crate) const ETCD_STORAGE_VERSION: &str = "3.7.0";
 /// | level | since | what it adds |
 /// |---|---|---|
 /// | 0 | 0.1.0 | |
-/// | 1 | 0.2.0 | a write that returns more than `MAX_REPLY_BYTES` is refused ([`BOUNDED_REPLIES`]) |
-pub(crate) const FEATURE_LEVEL: u32 = BOUNDED_REPLIES;
-/// What a write returns is bounded.
-pub(crate) const BOUNDED_REPLIES: u32 = 1;
+/// | 1 | 0.2.0 | [`BOUNDED_WRITES`] |
+pub(crate) const FEATURE_LEVEL: u32 = BOUNDED_WRITES;
+/// A write that returns more than `MAX_REPLY_BYTES` is refused, and so is a transaction that deletes
+/// more than `MAX_DELETE_BYTES`; other deletions of that size are stored in pieces.
+pub(crate) const BOUNDED_WRITES: u32 = 1;
 /// Synod's own version.
 pub(crate) const SYNOD_VERSION: &str = env!("CARGO_PKG_VERSION");
 

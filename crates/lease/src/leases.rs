@@ -1,6 +1,7 @@
 //! Both halves of leasing under one lock: the table that entries change, and the leader's
 //! clockwork.
 
+use std::collections::HashSet;
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -108,35 +109,38 @@ impl Leases {
         self.state.lock().table.claim(keeper).then_some(keeper)
     }
 
-    /// Applies a revocation. Returns the leases that were there, in the order of the command: to be
-    /// removed with their keys. `appended` is the entry's own term, which only entries without a
-    /// claim go by.
-    pub fn apply_revoke(&self, appended: u64, command: &LeaseRevoke) -> Vec<i64> {
+    /// The leases that a revocation removes, in the order of the command: those that are there.
+    /// `appended` is the entry's own term, which only entries without a claim go by.
+    pub fn revocable(&self, appended: u64, command: &LeaseRevoke) -> Vec<i64> {
         let found_by = Keeper {
             term: command.expired_in_term,
             member: command.expired_by,
         };
-        let mut state = self.state.lock();
+        let state = self.state.lock();
         if found_by.term != 0 && !state.counts(found_by, appended) {
             return Vec::new();
         }
-        let mut revoked = Vec::with_capacity(command.ids.len());
-        for id in &command.ids {
-            if !state.table.revoke(*id) {
-                continue;
-            }
-            revoked.push(*id);
+        let mut named = HashSet::with_capacity(command.ids.len());
+        let ids = command.ids.iter().copied();
+        ids.filter(|id| state.table.get(*id).is_some() && named.insert(*id))
+            .collect()
+    }
+
+    /// Removes leases whose keys are gone.
+    pub fn apply_revoke(&self, ids: &[i64]) {
+        let mut state = self.state.lock();
+        for id in ids {
+            state.table.revoke(*id);
             if let Some(lessor) = &mut state.lessor {
                 lessor.revoked(*id);
             }
         }
         drop(state);
         self.revoked.notify_waiters();
-        revoked
     }
 
     /// Applies a checkpoint. Returns the leases to write anew; `appended` as for
-    /// [`Self::apply_revoke`].
+    /// [`Self::revocable`].
     pub fn apply_checkpoint(
         &self,
         appended: u64,
@@ -355,6 +359,12 @@ mod tests {
         }
     }
 
+    fn revoke_all(leases: &Leases, appended: u64, command: &LeaseRevoke) -> Vec<i64> {
+        let ids = leases.revocable(appended, command);
+        leases.apply_revoke(&ids);
+        ids
+    }
+
     fn checkpoint(id: i64, remaining_ttl: i64, term: u64) -> LeaseCheckpoint {
         LeaseCheckpoint {
             checkpoints: vec![pb::LeaseCheckpoint { id, remaining_ttl }],
@@ -377,7 +387,7 @@ mod tests {
         // new time. Which ballot the entry has here says nothing: members may have accepted it in
         // different ones.
         for ballot in [3, 4, 5] {
-            assert!(leases.apply_revoke(ballot, &revoke(&[1], 3)).is_empty());
+            assert!(revoke_all(&leases, ballot, &revoke(&[1], 3)).is_empty());
             let late = leases.apply_checkpoint(ballot, &checkpoint(1, 5, 3));
             assert!(late.is_empty());
         }
@@ -385,13 +395,13 @@ mod tests {
         let changed = leases.apply_checkpoint(7, &checkpoint(1, 5, 4));
         assert_eq!(changed[0].1.remaining_s, 5);
         // Clients revoke in any term; unknown and repeated ids are skipped.
-        assert_eq!(leases.apply_revoke(4, &revoke(&[2, 9, 2], 0)), [2]);
+        assert_eq!(revoke_all(&leases, 4, &revoke(&[2, 9, 2], 0)), [2]);
         // Another leader of the same round.
         assert!(claim(&leases, 4, ME + 1));
-        assert!(leases.apply_revoke(4, &revoke(&[1], 4)).is_empty());
+        assert!(revoke_all(&leases, 4, &revoke(&[1], 4)).is_empty());
         assert!(!claim(&leases, 4, ME), "behind the one that holds");
         assert!(claim(&leases, 6, ME));
-        assert_eq!(leases.apply_revoke(5, &revoke(&[1], 6)), [1]);
+        assert_eq!(revoke_all(&leases, 5, &revoke(&[1], 6)), [1]);
         assert!(leases.ids().is_empty());
     }
 
@@ -403,8 +413,8 @@ mod tests {
             expired_by: 0,
             ..revoke(&[1], 3)
         };
-        assert!(leases.apply_revoke(4, &old).is_empty());
-        assert_eq!(leases.apply_revoke(3, &old), [1]);
+        assert!(revoke_all(&leases, 4, &old).is_empty());
+        assert_eq!(revoke_all(&leases, 3, &old), [1]);
     }
 
     #[test]
@@ -443,7 +453,7 @@ mod tests {
         claim(&leases, 5, ME);
         leases.lead(5);
         assert_eq!(leases.gone(5, &[9]).await, Ok(()));
-        let revoking = async { leases.apply_revoke(5, &revoke(&[1], 5)) };
+        let revoking = async { revoke_all(&leases, 5, &revoke(&[1], 5)) };
         let (gone, revoked) = tokio::join!(leases.gone(5, &[1]), revoking);
         assert_eq!((gone, revoked), (Ok(()), vec![1]));
         leases.apply_grant(2, 60).unwrap();

@@ -17,9 +17,10 @@ use synod_types::NodeId;
 use super::outcome::{Outcome, Reply};
 use super::roster::Roster;
 use super::txn;
+use crate::convert::key_range;
 use crate::error::Error;
 use crate::metrics::Metrics;
-use crate::version::BOUNDED_REPLIES;
+use crate::version::BOUNDED_WRITES;
 
 /// Why a command has no reply.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub(super) enum Failure {
     Refused(Error),
     /// The store failed: this member must stop.
     Fatal(MvccError),
+    /// It deletes so much that it has to be alone in its batch. Nothing has been done.
+    NeedsOwnBatch,
 }
 
 impl From<Error> for Failure {
@@ -50,6 +53,7 @@ impl From<MvccError> for Failure {
             | MvccError::KeyNotFound
             | MvccError::KeyLength { .. }
             | MvccError::ResultTooLarge { .. }
+            | MvccError::DeleteTooLarge { .. }
             | MvccError::LeaseNotFound { .. }
             | MvccError::LeaseExists { .. } => Self::Refused(error.into()),
             MvccError::Corrupt { .. }
@@ -75,11 +79,11 @@ pub(super) struct Applier<'a> {
 }
 
 impl Applier<'_> {
-    /// Applies one entry.
+    /// Applies one entry. Nothing where it has to be the first one after a commit.
     ///
     /// # Errors
     /// The store failed, or the entry holds a command of a newer release.
-    pub(super) fn apply(&mut self, entry: Entry) -> Result<Outcome, ApplyError> {
+    pub(super) fn apply(&mut self, entry: Entry) -> Result<Option<Outcome>, ApplyError> {
         // Told to whoever asked; no state may come of it, since members may have accepted the same
         // entry in different ballots (Multi-Paxos).
         let term = entry.ballot.round;
@@ -98,6 +102,7 @@ impl Applier<'_> {
                 match applied {
                     Ok(reply) => Ok(reply),
                     Err(Failure::Refused(error)) => Err(error),
+                    Err(Failure::NeedsOwnBatch) => return Ok(None),
                     Err(Failure::Fatal(error)) => {
                         return Err(ApplyError::caused_by(
                             format!("entry {index} failed"),
@@ -107,11 +112,11 @@ impl Applier<'_> {
                 }
             }
         };
-        Ok(Outcome {
+        Ok(Some(Outcome {
             term,
             revision: self.store.revision().get(),
             result,
-        })
+        }))
     }
 
     fn command(&mut self, term: u64, kind: Kind) -> Result<Reply, Failure> {
@@ -134,14 +139,9 @@ impl Applier<'_> {
                 Ok(Reply::LeasesClaimed { held })
             }
             Kind::LeaseRevoke(request) => {
-                let ids = self.leases.apply_revoke(term, &request);
-                // The keys of all leases that went go in one revision.
-                self.write_leases(|txn| {
-                    for id in &ids {
-                        txn.lease_revoke(LeaseId::new(*id))?;
-                    }
-                    Ok(())
-                })?;
+                let ids = self.leases.revocable(term, &request);
+                self.revoke_leases(&ids)?;
+                self.leases.apply_revoke(&ids);
                 Ok(Reply::LeasesRevoked { ids })
             }
             Kind::LeaseCheckpoint(request) => {
@@ -189,10 +189,10 @@ impl Applier<'_> {
         )))
     }
 
-    /// The most bytes that a write returns.
-    fn max_reply_bytes(&self) -> usize {
-        match self.roster.feature_level() >= BOUNDED_REPLIES {
-            true => txn::MAX_REPLY_BYTES,
+    /// This bound, once all members have the release that it came with.
+    fn bound(&self, bytes: usize) -> usize {
+        match self.roster.feature_level() >= BOUNDED_WRITES {
+            true => bytes,
             false => usize::MAX,
         }
     }
@@ -236,9 +236,19 @@ impl Applier<'_> {
     }
 
     fn delete_range(&mut self, request: &DeleteRangeRequest) -> Result<Reply, Failure> {
-        let max_bytes = self.max_reply_bytes();
+        let max_reply_bytes = self.bound(txn::MAX_REPLY_BYTES);
+        let max_delete_bytes = self.bound(txn::MAX_DELETE_BYTES);
         let mut txn = self.store.begin();
-        let response = txn::delete_range(&mut txn, request, max_bytes)?;
+        if !request.prev_kv {
+            txn.limit_deletes(max_delete_bytes);
+        }
+        let response = match txn::delete_range(&mut txn, request, max_reply_bytes) {
+            Err(MvccError::DeleteTooLarge { .. }) => {
+                drop(txn);
+                return self.delete_large_range(request);
+            }
+            response => response?,
+        };
         txn.finish();
         self.metrics.deletes.inc();
         Ok(Reply::Deleted {
@@ -247,9 +257,46 @@ impl Applier<'_> {
         })
     }
 
-    fn txn(&mut self, request: &TxnRequest) -> Result<Reply, Failure> {
-        let max_bytes = self.max_reply_bytes();
+    fn delete_large_range(&mut self, request: &DeleteRangeRequest) -> Result<Reply, Failure> {
+        let mut large = self.store.begin_large().ok_or(Failure::NeedsOwnBatch)?;
+        large.delete_range(&key_range(&request.key, &request.range_end))?;
+        let count = large.finish()?;
+        self.metrics.deletes.inc();
+        Ok(Reply::Deleted {
+            count: i64::try_from(count).unwrap_or(i64::MAX),
+            prev_kvs: Vec::new(),
+        })
+    }
+
+    /// The keys of all leases go in one revision.
+    fn revoke_leases(&mut self, ids: &[i64]) -> Result<(), Failure> {
+        let max_delete_bytes = self.bound(txn::MAX_DELETE_BYTES);
         let mut txn = self.store.begin();
+        txn.limit_deletes(max_delete_bytes);
+        let revoked = ids
+            .iter()
+            .try_for_each(|id| txn.lease_revoke(LeaseId::new(*id)).map(drop));
+        match revoked {
+            Ok(()) => {
+                txn.finish();
+                return Ok(());
+            }
+            Err(MvccError::DeleteTooLarge { .. }) => drop(txn),
+            Err(error) => return Err(error.into()),
+        }
+        let mut large = self.store.begin_large().ok_or(Failure::NeedsOwnBatch)?;
+        for id in ids {
+            large.revoke_lease(LeaseId::new(*id))?;
+        }
+        large.finish()?;
+        Ok(())
+    }
+
+    fn txn(&mut self, request: &TxnRequest) -> Result<Reply, Failure> {
+        let max_bytes = self.bound(txn::MAX_REPLY_BYTES);
+        let max_delete_bytes = self.bound(txn::MAX_DELETE_BYTES);
+        let mut txn = self.store.begin();
+        txn.limit_deletes(max_delete_bytes);
         let response = txn::run(&mut txn, self.leases, request, max_bytes)?;
         txn.finish();
         self.metrics.txns.inc();
@@ -334,6 +381,9 @@ impl Applier<'_> {
         match changed {
             Ok(reply) => Ok(Ok(reply)),
             Err(Failure::Refused(error)) => Ok(Err(error)),
+            Err(Failure::NeedsOwnBatch) => {
+                Err(ApplyError::new("a change of members deletes no keys"))
+            }
             Err(Failure::Fatal(error)) => Err(damaged(&error)),
         }
     }

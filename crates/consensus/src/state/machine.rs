@@ -280,6 +280,7 @@ impl StateMachine for Machine {
         outputs: &mut Vec<Outcome>,
     ) -> Result<(), ApplyError> {
         let mut last = self.applied.last;
+        let revision = self.store.revision();
         self.drop_retired();
         let begun = clock::now();
         let compacted = self.store.view().compacted();
@@ -293,9 +294,13 @@ impl StateMachine for Machine {
             feature_level: self.config.feature_level,
         };
         let mut returned = 0;
-        for entry in entries {
-            last = entry.position();
-            let outcome = applier.apply(entry)?;
+        while let Some(entry) = entries.as_slice().first() {
+            let position = entry.position();
+            let Some(outcome) = applier.apply(entry.clone())? else {
+                break;
+            };
+            entries.next();
+            last = position;
             returned += outcome.pair_bytes();
             outputs.push(outcome);
             if returned + applier.store.pending_bytes() >= MAX_BATCH_BYTES {
@@ -321,6 +326,9 @@ impl StateMachine for Machine {
         }
         if !events.is_empty() {
             self.listeners.watch.publish(events);
+        } else if self.store.revision() > revision {
+            // A large deletion: watchers read its events from the store.
+            self.listeners.watch.jumped(self.store.revision().get());
         }
         if self.store.view().compacted() > compacted {
             self.sweep.wake();

@@ -20,6 +20,10 @@ use crate::error::Error;
 /// member, from one entry after the other: a member that would refuse less or more would have
 /// another state.
 pub(crate) const MAX_REPLY_BYTES: usize = 32 << 20;
+/// The most that a command deletes in the engine write of its batch, as
+/// [`WriteTxn::limit_deletes`] counts. A request or a revocation that deletes more is written in
+/// pieces, a transaction is refused.
+pub(crate) const MAX_DELETE_BYTES: usize = 32 << 20;
 /// Up to so many single keys, a write's reads are small.
 const FEW_READS: usize = 16;
 

@@ -180,6 +180,7 @@ impl From<MvccError> for Error {
             MvccError::ResultTooLarge { .. } => Self::ReplyTooLarge {
                 largest: MAX_REPLY_BYTES,
             },
+            MvccError::DeleteTooLarge { max_bytes } => Self::DeleteTooLarge { largest: max_bytes },
             MvccError::LeaseNotFound { .. } => Self::LeaseNotFound,
             MvccError::LeaseExists { .. } => Self::LeaseExists,
             MvccError::Corrupt { .. } => Self::Corrupt,

@@ -12,7 +12,7 @@ use crate::support::{SOON, again, client, config, configs, eventually, raw_kv, r
 /// The release before the first feature level.
 const OLD: u32 = 0;
 /// The level from which on what a write returns is bounded.
-const BOUNDED_REPLIES: u32 = 1;
+const BOUNDED_WRITES: u32 = 1;
 
 /// A write that returns more than the bound.
 fn large_reply() -> pb::TxnRequest {
@@ -64,12 +64,12 @@ async fn rolling_upgrade(engine: Algorithm) {
         let answer = raw_kv(&nodes[at]).await.txn(large_reply()).await.unwrap();
         assert!(answer.into_inner().succeeded, "member {at}");
         assert!(nodes.iter().all(|node| node.feature_level() == OLD));
-        config.feature_level = BOUNDED_REPLIES;
+        config.feature_level = BOUNDED_WRITES;
         nodes.remove(at).shutdown().await;
         nodes.insert(at, Node::start(config).await.unwrap());
         nodes[at].ready(SOON).await.unwrap();
     }
-    all_use(&nodes, BOUNDED_REPLIES).await;
+    all_use(&nodes, BOUNDED_WRITES).await;
     let error = raw_kv(&nodes[0])
         .await
         .txn(large_reply())
@@ -105,7 +105,7 @@ async fn a_member_that_goes_back_to_an_old_release_is_refused_and_loses_nothing(
     let next = [again(&first[2]), again(&first[2])];
     let starts = first.into_iter().map(Node::start);
     let mut nodes = futures::future::try_join_all(starts).await.unwrap();
-    all_use(&nodes, BOUNDED_REPLIES).await;
+    all_use(&nodes, BOUNDED_WRITES).await;
     nodes.pop().unwrap().shutdown().await;
     let [mut old, new] = next;
     old.feature_level = OLD;
@@ -128,7 +128,7 @@ async fn the_level_waits_for_members_that_were_added_and_never_heard_of() {
     let mut first = config("a", dir.path());
     first.feature_level = OLD;
     let mut next = again(&first);
-    next.feature_level = BOUNDED_REPLIES;
+    next.feature_level = BOUNDED_WRITES;
     let node = Node::start(first).await.unwrap();
     node.ready(SOON).await.unwrap();
     // Nobody is there: it stays a learner.
@@ -149,7 +149,7 @@ async fn the_level_waits_for_members_that_were_added_and_never_heard_of() {
         clock::sleep(Duration::from_millis(20)).await;
     }
     client(&node).await.member_remove(learner).await.unwrap();
-    all_use(std::slice::from_ref(&node), BOUNDED_REPLIES).await;
+    all_use(std::slice::from_ref(&node), BOUNDED_WRITES).await;
     node.shutdown().await;
 }
 
@@ -196,7 +196,7 @@ async fn reads_data_of(release: &str, engine: Algorithm) {
         Some("value-1-a")
     );
     client.put("new", "1", None).await.unwrap();
-    all_use(std::slice::from_ref(&node), BOUNDED_REPLIES).await;
+    all_use(std::slice::from_ref(&node), BOUNDED_WRITES).await;
     node.shutdown().await;
 
     let node = Node::start(next).await.unwrap();

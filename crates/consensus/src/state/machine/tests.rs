@@ -11,7 +11,7 @@ use synod_watch::{StoreHistory, WatchHub, WatchLimits};
 use tempfile::TempDir;
 
 use super::*;
-use crate::state::Reply;
+use crate::state::{Reply, txn};
 
 const MEMBER: NodeId = NodeId::new(1);
 const LEVEL: u32 = 7;
@@ -179,4 +179,126 @@ fn a_change_of_members_with_an_undecodable_context_changes_no_roster_and_stops_n
     // The core has made the change: a restart must find it.
     let applied = fixture.machine.applied().membership;
     assert!(applied.contains(NodeId::new(2)));
+}
+
+/// Puts keys, each a quarter of what one command may delete.
+fn fill(fixture: &mut Fixture, keys: usize, lease: i64) {
+    for number in 0..keys {
+        let Kind::Put(put) = put(&format!("d{number}"), txn::MAX_DELETE_BYTES / 4) else {
+            unreachable!("a put");
+        };
+        let entry = fixture.command(Kind::Put(pb::PutRequest { lease, ..put }));
+        let (_, outcomes) = fixture.apply(vec![entry]).unwrap();
+        assert!(outcomes[0].result.is_ok());
+    }
+}
+
+fn raise_level(fixture: &mut Fixture, feature_level: u32) {
+    let entry = fixture.command(Kind::SetClusterVersion(SetClusterVersion {
+        version: "3.7.0".to_owned(),
+        feature_level,
+    }));
+    fixture.apply(vec![entry]).unwrap();
+}
+
+fn delete_all() -> pb::DeleteRangeRequest {
+    pb::DeleteRangeRequest {
+        key: "d".into(),
+        range_end: "e".into(),
+        ..Default::default()
+    }
+}
+
+#[test]
+fn a_command_that_deletes_much_is_alone_in_its_batch() {
+    let mut fixture = Fixture::new();
+    raise_level(&mut fixture, LEVEL);
+    fill(&mut fixture, 5, 0);
+    let before = fixture.machine.store.revision();
+    let mut entries = vec![
+        fixture.command(put("before", 1)),
+        fixture.command(Kind::DeleteRange(delete_all())),
+        fixture.command(put("after", 1)),
+    ];
+    let mut calls = Vec::new();
+    while !entries.is_empty() {
+        let (rest, outcomes) = fixture.apply(entries).unwrap();
+        calls.push(outcomes.len());
+        if let Ok(Reply::Deleted { count, prev_kvs }) = &outcomes[0].result {
+            assert_eq!((*count, prev_kvs.len()), (5, 0));
+        }
+        entries = rest;
+    }
+    assert_eq!(calls[0], 1);
+    assert_eq!(calls.iter().sum::<usize>(), 3);
+    let view = fixture.machine.store.view();
+    assert_eq!(view.revision(), before.plus(3));
+    assert_eq!(view.key_count(), 2);
+    // Under one revision, and as a large one.
+    let deleted = before.plus(2);
+    let page = view.events(deleted, deleted, None, 1).unwrap();
+    assert!(page.is_next_large && page.next == Some(deleted));
+}
+
+#[test]
+fn a_revocation_that_deletes_much_removes_the_lease_with_its_keys() {
+    let mut fixture = Fixture::new();
+    raise_level(&mut fixture, LEVEL);
+    let grant = fixture.command(Kind::LeaseGrant(pb::LeaseGrantRequest { ttl: 60, id: 9 }));
+    fixture.apply(vec![grant]).unwrap();
+    fill(&mut fixture, 5, 9);
+    let revoke = Kind::LeaseRevoke(synod_proto::consensus::v1::LeaseRevoke {
+        ids: vec![9, 9, 10],
+        ..Default::default()
+    });
+    let mut entries = vec![fixture.command(put("before", 1)), fixture.command(revoke)];
+    let mut revoked = Vec::new();
+    while !entries.is_empty() {
+        let (rest, outcomes) = fixture.apply(entries).unwrap();
+        for outcome in outcomes {
+            if let Ok(Reply::LeasesRevoked { ids }) = outcome.result {
+                revoked.extend(ids);
+            }
+        }
+        entries = rest;
+    }
+    assert_eq!(revoked, [9]);
+    assert!(!fixture.machine.leases.contains(9));
+    let view = fixture.machine.store.view();
+    assert_eq!(view.key_count(), 1);
+    assert_eq!(view.leases().unwrap().len(), 0);
+}
+
+#[test]
+fn a_transaction_that_deletes_much_is_refused_once_all_members_know_that() {
+    let mut fixture = Fixture::new();
+    fill(&mut fixture, 5, 0);
+    let txn = || {
+        Kind::Txn(pb::TxnRequest {
+            success: vec![pb::RequestOp {
+                request: Some(pb::request_op::Request::RequestDeleteRange(delete_all())),
+            }],
+            ..Default::default()
+        })
+    };
+    raise_level(&mut fixture, LEVEL);
+    let entry = fixture.command(txn());
+    let (_, outcomes) = fixture.apply(vec![entry]).unwrap();
+    assert_eq!(
+        outcomes[0].result.as_ref().unwrap_err(),
+        &crate::Error::DeleteTooLarge {
+            largest: txn::MAX_DELETE_BYTES
+        }
+    );
+    assert_eq!(fixture.machine.store.view().key_count(), 5);
+    // Before that it does what it always did, in one engine write.
+    let mut fixture = Fixture::new();
+    fill(&mut fixture, 5, 0);
+    let entry = fixture.command(txn());
+    let (_, outcomes) = fixture.apply(vec![entry]).unwrap();
+    assert!(outcomes[0].result.is_ok());
+    let view = fixture.machine.store.view();
+    assert_eq!(view.key_count(), 0);
+    let page = view.events(view.revision(), view.revision(), None, 1);
+    assert!(!page.unwrap().is_next_large);
 }
