@@ -13,11 +13,12 @@ use synod_proto::etcd::etcdserverpb::cluster_client::ClusterClient;
 use synod_proto::etcd::etcdserverpb::{Member, MemberListRequest};
 use synod_rpc::ChannelConfig;
 use synod_runtime::{clock, random};
+use synod_service::Identity;
 use synod_types::{Ballot, ClusterId, Index, LogPosition, NodeId};
 
 use crate::backup::BackupId;
 use crate::config::{ClusterState, Config};
-use crate::data_dir::Meta;
+use crate::data_dir::{self, Meta};
 use crate::identity::{cluster_id, initial_member_id};
 use crate::service::ENGINE_METADATA;
 use crate::state::Roster;
@@ -145,8 +146,10 @@ async fn found(config: &Config, restored: Option<BackupId>) -> Result<Beginning,
         last: first,
         membership: Membership::of(ids),
     };
+    let mut meta = new_meta(config, cluster, me, None).bootstrapped(token);
+    meta.own.restored = restored;
     Ok(Beginning {
-        meta: new_meta(config, cluster, me, None).bootstrapped(token, restored),
+        meta,
         roster,
         start,
     })
@@ -160,7 +163,13 @@ fn new_meta(
     theirs: Option<Algorithm>,
 ) -> Meta {
     let engine = config.engine.or(theirs).unwrap_or(Algorithm::Raft);
-    Meta::new(cluster, member, random::u64(), &config.name, engine)
+    let identity = Identity {
+        cluster,
+        member,
+        incarnation: random::u64(),
+        name: &config.name,
+    };
+    data_dir::meta(identity, engine)
 }
 
 /// A member that the others know as started has had data. It must not begin again under the same

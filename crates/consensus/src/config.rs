@@ -6,19 +6,19 @@
 //! weaken security if it were ignored (TLS) is refused.
 
 mod flags;
-mod value;
+mod initial_cluster;
 
-use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use synod_consensus_core::Algorithm;
 use synod_rpc::Listener;
+use synod_service::config::value::{self, dialable};
+use synod_service::config::{ConfigError, Effect, Flag, Given, Launch, LogFormat, PREFIX};
 
-pub use value::InitialCluster;
-pub(crate) use value::{authority, check_url};
+pub use initial_cluster::InitialCluster;
 
-use flags::{Effect, Flag, Given};
+use flags::COMMAND_LINE;
 
 use crate::version::FEATURE_LEVEL;
 
@@ -172,92 +172,6 @@ pub enum LinearizableRead {
     Lease,
 }
 
-/// What the log looks like.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogFormat {
-    /// `debug`, `info`, `warn` or `error`.
-    pub level: String,
-    /// JSON lines rather than text; `None` decides by whether the output is a terminal.
-    pub json: Option<bool>,
-}
-
-/// What the command line asks for.
-#[derive(Debug)]
-pub enum Launch {
-    /// To run a node.
-    Run(Box<Config>),
-    /// To print this and exit.
-    Print(String),
-}
-
-/// A command line or an environment that can't be used.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ConfigError {
-    /// No such flag.
-    #[error("unknown flag --{flag}{}", Suggestion(near))]
-    UnknownFlag {
-        /// As it was given.
-        flag: String,
-        /// Flags with similar names.
-        near: Vec<&'static str>,
-    },
-    /// A word that is no flag.
-    #[error(
-        "{word:?} is not a flag: flags start with --, and switches take their value as --flag=false"
-    )]
-    Stray {
-        /// The word.
-        word: String,
-    },
-    /// A flag at the end of the line.
-    #[error("--{flag} needs a value")]
-    MissingValue {
-        /// Which one.
-        flag: String,
-    },
-    /// A value that does not fit.
-    #[error("--{flag} {value:?}: expected {expected}")]
-    InvalidValue {
-        /// Which one.
-        flag: String,
-        /// What was given.
-        value: String,
-        /// What would have been right.
-        expected: String,
-    },
-    /// A TLS flag.
-    #[error(
-        "--{flag}: TLS is not supported yet and comes in a later release; remove the flag to serve in plaintext \
-         knowingly, or put a TLS proxy in front"
-    )]
-    Tls {
-        /// Which one.
-        flag: String,
-    },
-    /// A flag that asks for something that is not there.
-    #[error("--{flag}: {why}")]
-    Refused {
-        /// Which one.
-        flag: String,
-        /// Why.
-        why: String,
-    },
-    /// Flags that contradict each other.
-    #[error("{0}")]
-    Contradiction(String),
-}
-
-struct Suggestion<'a>(&'a [&'static str]);
-
-impl fmt::Display for Suggestion<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() {
-            return f.write_str("; --help lists all");
-        }
-        write!(f, "; did you mean --{}?", self.0.join(", --"))
-    }
-}
-
 impl Config {
     /// The defaults, for a member of this name.
     #[must_use]
@@ -299,10 +213,7 @@ impl Config {
             linearizable_read: LinearizableRead::ReadIndex,
             io_threads: 0,
             cache_bytes: 64 << 20,
-            log: LogFormat {
-                level: "info".to_owned(),
-                json: None,
-            },
+            log: LogFormat::default(),
             listeners: Listeners::default(),
             without_effect: Vec::new(),
         }
@@ -315,32 +226,22 @@ impl Config {
     pub fn parse(
         args: &[String],
         env: &dyn Fn(&str) -> Option<String>,
-    ) -> Result<Launch, ConfigError> {
-        let mut given = flags::split(args)?;
-        if given.iter().any(|g| g.name == "version") {
+    ) -> Result<Launch<Self>, ConfigError> {
+        let given = COMMAND_LINE.read(args, env)?;
+        if given.has("version") {
             return Ok(Launch::Print(crate::version::banner()));
         }
-        if given.iter().any(|g| g.name == "help") {
+        if given.has("help") {
             return Ok(Launch::Print(help()));
         }
-        for from_env in flags::from_environment(env) {
-            if !given.iter().any(|g| g.name == from_env.name) {
-                given.push(from_env);
-            }
-        }
         // The name first: other defaults derive from it.
-        let name = last(&given, "name").unwrap_or("default").to_owned();
+        let name = given.last("name").unwrap_or("default");
         if name.is_empty() || name.contains([',', '=']) {
-            return Err(invalid(
-                "name",
-                &name,
-                "a name without commas and equals signs",
-            ));
+            let expected = "a name without commas and equals signs";
+            return Err(ConfigError::invalid("name", name, expected));
         }
-        let mut config = Self::new(&name);
-        for g in &given {
-            config.apply(g)?;
-        }
+        let mut config = Self::new(name);
+        config.without_effect = given.apply(|flag, text| config.set(flag, text))?;
         config.derive(&given)?;
         config.validate()?;
         Ok(Launch::Run(Box::new(config)))
@@ -359,33 +260,8 @@ impl Config {
         i64::try_from(ms.div_ceil(1000)).unwrap_or(i64::MAX)
     }
 
-    fn apply(&mut self, given: &Given) -> Result<(), ConfigError> {
-        let Some(flag) = given.flag else {
-            self.without_effect
-                .push((given.name.clone(), "experimental flags have no effect"));
-            return Ok(());
-        };
-        match flag.effect {
-            Effect::Used => self.set(flag, &given.value),
-            Effect::Ignored(why) => {
-                self.without_effect.push((given.name.clone(), why));
-                Ok(())
-            }
-            Effect::Tls if asks_nothing(&given.value) => Ok(()),
-            Effect::Tls => Err(ConfigError::Tls {
-                flag: given.name.clone(),
-            }),
-            Effect::Refused(_) if asks_nothing(&given.value) => Ok(()),
-            Effect::Refused(why) => Err(ConfigError::Refused {
-                flag: given.name.clone(),
-                why: why.to_owned(),
-            }),
-        }
-    }
-
-    fn set(&mut self, flag: &Flag, text: &str) -> Result<(), ConfigError> {
-        let name = flag.name;
-        let bad = |expected: String| invalid(name, text, &expected);
+    fn set(&mut self, name: &str, text: &str) -> Result<(), ConfigError> {
+        let bad = |expected: String| ConfigError::invalid(name, text, &expected);
         let urls = || value::urls(text).map_err(bad);
         let whole = |least: u64| value::number::<u64>(text, least).map_err(bad);
         match name {
@@ -400,7 +276,7 @@ impl Config {
             "advertise-client-urls" => self.advertise_client_urls = urls()?,
             "initial-advertise-peer-urls" => self.initial_advertise_peer_urls = urls()?,
             "initial-cluster" => {
-                self.initial_cluster = value::initial_cluster(text).map_err(bad)?;
+                self.initial_cluster = initial_cluster::parse(text).map_err(bad)?;
                 self.initial_cluster_given = true;
             }
             "initial-cluster-token" => {
@@ -439,8 +315,8 @@ impl Config {
                     false => Durability::Synced,
                 };
             }
-            "log-level" => self.log.level = log_level(text).map_err(bad)?,
-            "log-format" => self.log.json = Some(log_format(text).map_err(bad)?),
+            "log-level" => self.log.level = value::log_level(text).map_err(bad)?,
+            "log-format" => self.log.json = Some(value::log_format(text).map_err(bad)?),
             "engine" => self.engine = Some(engine(text).map_err(bad)?),
             "restore-snapshot" => {
                 self.restore_snapshot = Some(text)
@@ -458,8 +334,8 @@ impl Config {
     }
 
     /// Fills what depends on several flags.
-    fn derive(&mut self, given: &[Given]) -> Result<(), ConfigError> {
-        let has = |flag| last(given, flag).is_some();
+    fn derive(&mut self, given: &Given) -> Result<(), ConfigError> {
+        let has = |flag| given.has(flag);
         if !has("data-dir") {
             self.data_dir = PathBuf::from(format!("{}.etcd", self.name));
         }
@@ -482,8 +358,8 @@ impl Config {
             )]);
         }
         self.auto_compaction = auto_compaction(
-            last(given, "auto-compaction-mode").unwrap_or("periodic"),
-            last(given, "auto-compaction-retention").unwrap_or("0"),
+            given.last("auto-compaction-mode").unwrap_or("periodic"),
+            given.last("auto-compaction-retention").unwrap_or("0"),
         )?;
         Ok(())
     }
@@ -563,24 +439,6 @@ impl Config {
     }
 }
 
-/// The last value of a flag: as in Go, later ones win.
-fn last<'a>(given: &'a [Given], flag: &str) -> Option<&'a str> {
-    let found = given.iter().rev().find(|g| g.name == flag)?;
-    Some(&found.value)
-}
-
-fn asks_nothing(value: &str) -> bool {
-    value.is_empty() || value == "false"
-}
-
-fn invalid(flag: &str, value: &str, expected: &str) -> ConfigError {
-    ConfigError::InvalidValue {
-        flag: flag.to_owned(),
-        value: value.to_owned(),
-        expected: expected.to_owned(),
-    }
-}
-
 fn cluster_state(text: &str) -> Result<ClusterState, String> {
     match text {
         "new" => Ok(ClusterState::New),
@@ -596,22 +454,6 @@ fn quota(text: &str) -> Result<u64, String> {
         0 => DEFAULT_QUOTA_BYTES,
         _ => u64::try_from(bytes).unwrap_or(u64::MAX),
     })
-}
-
-fn log_level(text: &str) -> Result<String, String> {
-    match text {
-        "debug" | "info" | "warn" | "error" => Ok(text.to_owned()),
-        "panic" | "fatal" | "dpanic" => Ok("error".to_owned()),
-        _ => Err("debug, info, warn or error".to_owned()),
-    }
-}
-
-fn log_format(text: &str) -> Result<bool, String> {
-    match text {
-        "json" => Ok(true),
-        "console" | "text" => Ok(false),
-        _ => Err("json or console".to_owned()),
-    }
 }
 
 fn engine(text: &str) -> Result<Algorithm, String> {
@@ -633,7 +475,7 @@ fn auto_compaction(mode: &str, retention: &str) -> Result<AutoCompaction, Config
     match mode {
         "revision" => {
             let revisions = value::number::<u64>(retention, 0)
-                .map_err(|expected| invalid(RETENTION, retention, &expected))?;
+                .map_err(|expected| ConfigError::invalid(RETENTION, retention, &expected))?;
             Ok(match revisions {
                 0 => AutoCompaction::Off,
                 n => AutoCompaction::Revisions(n),
@@ -643,32 +485,18 @@ fn auto_compaction(mode: &str, retention: &str) -> Result<AutoCompaction, Config
             let period = match retention.parse::<u64>() {
                 Ok(hours) => Duration::from_secs(hours.saturating_mul(3600)),
                 Err(_) => value::duration(retention)
-                    .map_err(|expected| invalid(RETENTION, retention, &expected))?,
+                    .map_err(|expected| ConfigError::invalid(RETENTION, retention, &expected))?,
             };
             Ok(match period {
                 Duration::ZERO => AutoCompaction::Off,
                 period => AutoCompaction::Periodic(period),
             })
         }
-        _ => Err(invalid(
+        _ => Err(ConfigError::invalid(
             "auto-compaction-mode",
             mode,
             "periodic or revision",
         )),
-    }
-}
-
-/// A wildcard address can be listened on but not dialled.
-fn dialable(flag: &str, urls: &[String]) -> Result<(), ConfigError> {
-    let wildcard = urls.iter().find(|url| {
-        let host = authority(url);
-        host.starts_with("0.0.0.0:") || host.starts_with("[::]:")
-    });
-    match wildcard {
-        Some(url) => Err(ConfigError::Contradiction(format!(
-            "--{flag} is required: {url} can be listened on but not dialled by others"
-        ))),
-        None => Ok(()),
     }
 }
 
@@ -677,28 +505,11 @@ fn help() -> String {
         "Usage: synod-consensus [flags]\n\nThe flags are etcd's; each is also an environment variable, such as \
          ETCD_DATA_DIR for --data-dir.\n\nFlags:\n",
     );
-    let mut own = String::new();
-    let mut unused = String::new();
-    for flag in flags::FLAGS {
-        let list = match (flag.effect, flags::meaning(flag.name)) {
-            (Effect::Used, None) => &mut text,
-            (Effect::Used, Some(_)) => &mut own,
-            (Effect::Ignored(_) | Effect::Tls | Effect::Refused(_), _) => &mut unused,
-        };
-        list.push_str("  --");
-        list.push_str(flag.name);
-        if flag.kind == flags::Kind::Value {
-            list.push_str(" VALUE");
-        }
-        if let Some(meaning) = flags::meaning(flag.name) {
-            list.push_str("\n        ");
-            list.push_str(meaning);
-        }
-        list.push('\n');
-    }
+    let ours = |flag: &Flag| flag.prefixes.contains(&PREFIX);
+    text.push_str(&COMMAND_LINE.list(|flag| flag.effect == Effect::Used && !ours(flag)));
     text.push_str("\nOurs alone; the variables begin with SYNOD_, such as SYNOD_ENGINE:\n");
-    text.push_str(&own);
+    text.push_str(&COMMAND_LINE.list(ours));
     text.push_str("\nKnown, but without effect or refused:\n");
-    text.push_str(&unused);
+    text.push_str(&COMMAND_LINE.list(|flag| flag.effect != Effect::Used));
     text
 }

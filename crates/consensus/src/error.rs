@@ -4,13 +4,10 @@
 //! error tells a caller to do is in [`Error::advice`]: "certainly not done" and "outcome unknown"
 //! are different.
 
-use std::collections::HashMap;
-
 use synod_consensus_core::{ChangeError, Rejected};
-use synod_proto::status::{ERROR_DOMAIN, NOT_DONE, OUTCOME_UNKNOWN};
 use synod_replica::{ProposeError, ReadError};
+use synod_service::{Advice, status};
 use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, StatusExt as _};
 
 /// A request that failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -146,23 +143,6 @@ pub enum Error {
     Internal(String),
 }
 
-/// What a caller can do about an error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Advice {
-    /// Certainly not done: the same request may succeed later, or elsewhere.
-    Retry,
-    /// The outcome is unknown: read before repeating what is not idempotent.
-    Unknown,
-    /// The state contradicts the request.
-    Conflict,
-    /// The request is wrong.
-    Invalid,
-    /// Data is damaged: an operator must look.
-    Corrupt,
-    /// A defect or a broken disk.
-    Internal,
-}
-
 impl Error {
     /// The gRPC code, as etcd has it.
     #[must_use]
@@ -273,18 +253,9 @@ impl Error {
 }
 
 impl From<Error> for Status {
-    /// etcd's code and text. Where a client must know whether the request may have been done, the
-    /// details hold a `google.rpc.ErrorInfo` that says so: codes alone don't.
+    /// etcd's code and text, and details where [`Error::advice`] has some.
     fn from(error: Error) -> Self {
-        let reason = match error.advice() {
-            Advice::Retry => NOT_DONE,
-            Advice::Unknown => OUTCOME_UNKNOWN,
-            Advice::Conflict | Advice::Invalid | Advice::Corrupt | Advice::Internal => {
-                return Self::new(error.code(), error.to_string());
-            }
-        };
-        let details = ErrorDetails::with_error_info(reason, ERROR_DOMAIN, HashMap::new());
-        Self::with_error_details(error.code(), error.to_string(), details)
+        status(error.code(), error.to_string(), error.advice())
     }
 }
 
@@ -349,6 +320,9 @@ impl From<Rejected> for Error {
 
 #[cfg(test)]
 mod tests {
+    use synod_proto::status::{ERROR_DOMAIN, NOT_DONE, OUTCOME_UNKNOWN};
+    use tonic_types::StatusExt as _;
+
     use super::*;
 
     /// Texts and codes of etcd 3.7's `rpctypes`; what etcd lacks is ours.

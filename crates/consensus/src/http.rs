@@ -1,8 +1,6 @@
 //! Health, version and metrics over HTTP, with etcd's paths and answers. On the client port, and on
 //! the ports of `--listen-metrics-urls` and `--listen-client-http-urls`.
 
-use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use axum::Router;
@@ -10,16 +8,18 @@ use axum::extract::{RawQuery, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use prometheus::IntCounterVec;
 use serde::Serialize;
 use synod_proto::etcd::etcdserverpb::AlarmType;
-use synod_runtime::metrics::TEXT_CONTENT_TYPE;
+use synod_runtime::metrics::MetricsError;
+use synod_service::health::{Checked, Query, router as checks};
 
 use crate::shared::Shared;
 use crate::version;
 
 /// One thing that `/livez` or `/readyz` looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Check {
+pub(crate) enum Check {
     DataCorruption,
     SerializableRead,
     LinearizableRead,
@@ -27,15 +27,6 @@ enum Check {
     /// Ours: fails from the moment when the process was asked to stop.
     Serving,
 }
-
-const LIVEZ: &[Check] = &[Check::SerializableRead];
-const READYZ: &[Check] = &[
-    Check::DataCorruption,
-    Check::SerializableRead,
-    Check::LinearizableRead,
-    Check::NonLearner,
-    Check::Serving,
-];
 
 #[derive(Serialize)]
 struct Health<'a> {
@@ -52,25 +43,10 @@ struct Versions<'a> {
 
 /// The routes; every other path is not found.
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
-    let mut router = Router::new()
+    let routes = Router::new()
         .route("/health", get(health))
-        .route("/version", get(versions))
-        .route("/metrics", get(metrics));
-    for (endpoint, checks) in [("livez", LIVEZ), ("readyz", READYZ)] {
-        let all = move |State(shared): State<Arc<Shared>>, RawQuery(query): RawQuery| async move {
-            run_checks(&shared, endpoint, checks, &Query::parse(query.as_deref())).await
-        };
-        router = router.route(&format!("/{endpoint}"), get(all));
-        for (place, check) in checks.iter().enumerate() {
-            let one = move |State(shared): State<Arc<Shared>>, RawQuery(query): RawQuery| async move {
-                let mut query = Query::parse(query.as_deref());
-                query.exclude.clear();
-                run_checks(&shared, endpoint, &checks[place..=place], &query).await
-            };
-            router = router.route(&format!("/{endpoint}/{}", check.name()), get(one));
-        }
-    }
-    router.with_state(shared)
+        .route("/version", get(versions));
+    routes.with_state(Arc::clone(&shared)).merge(checks(shared))
 }
 
 /// etcd's older health check: alarms, a leader, a read.
@@ -104,15 +80,16 @@ async fn unhealthy(shared: &Shared, query: &Query) -> Option<String> {
         let roster = shared.view.roster();
         for kind in [AlarmType::Nospace, AlarmType::Corrupt] {
             let name = kind.as_str_name();
-            if roster.alarmed(kind) && !query.exclude.contains(name) {
+            if roster.alarmed(kind) && !query.has("exclude", name) {
                 return Some(format!("ALARM {name}"));
             }
         }
     }
-    if !query.serializable && shared.leader().is_none() {
+    let serializable = query.last("serializable") == Some("true");
+    if !serializable && shared.leader().is_none() {
         return Some("RAFT NO LEADER".to_owned());
     }
-    match shared.probe(query.serializable).await {
+    match shared.probe(serializable).await {
         Ok(()) => None,
         Err(error) => Some(format!("RANGE ERROR:{error}")),
     }
@@ -128,110 +105,53 @@ async fn versions(State(shared): State<Arc<Shared>>) -> Response {
     json(StatusCode::OK, &body, "")
 }
 
-async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
-    match shared.metrics.text(&shared.sample()) {
-        Ok(text) => ([(header::CONTENT_TYPE, TEXT_CONTENT_TYPE)], text).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
-    }
-}
+impl Checked for Shared {
+    type Check = Check;
 
-async fn run_checks(
-    shared: &Shared,
-    endpoint: &'static str,
-    checks: &[Check],
-    query: &Query,
-) -> Response {
-    let mut report = String::new();
-    let mut healthy = true;
-    for check in checks {
-        let name = check.name();
-        if query.exclude.contains(name) {
-            continue;
+    const LIVEZ: &'static [Check] = &[Check::SerializableRead];
+    const READYZ: &'static [Check] = &[
+        Check::DataCorruption,
+        Check::SerializableRead,
+        Check::LinearizableRead,
+        Check::NonLearner,
+        Check::Serving,
+    ];
+
+    fn name(check: Check) -> &'static str {
+        match check {
+            Check::DataCorruption => "data_corruption",
+            Check::SerializableRead => "serializable_read",
+            Check::LinearizableRead => "linearizable_read",
+            Check::NonLearner => "non_learner",
+            Check::Serving => "serving",
         }
-        let failure = check.run(shared).await;
-        let status = if failure.is_none() {
-            "success"
-        } else {
-            "error"
-        };
-        shared
-            .metrics
-            .health_checks
-            .with_label_values(&[endpoint, name, status])
-            .inc();
-        // Writing to a string can't fail.
-        let _ = match failure {
-            None => writeln!(report, "[+]{name} ok"),
-            Some(why) => {
-                healthy = false;
-                writeln!(report, "[-]{name} failed: {why}")
+    }
+
+    async fn check(&self, check: Check) -> Result<(), String> {
+        let failure = match check {
+            Check::DataCorruption => {
+                let corrupt = self.view.roster().alarmed(AlarmType::Corrupt);
+                corrupt.then_some("alarm activated: CORRUPT")
             }
-        };
-    }
-    if !healthy {
-        tracing::warn!(endpoint, report, "health check failed");
-        return plain(StatusCode::SERVICE_UNAVAILABLE, report + "\n");
-    }
-    if !query.verbose {
-        report.clear();
-    }
-    plain(StatusCode::OK, report + "ok\n")
-}
-
-impl Check {
-    fn name(self) -> &'static str {
-        match self {
-            Self::DataCorruption => "data_corruption",
-            Self::SerializableRead => "serializable_read",
-            Self::LinearizableRead => "linearizable_read",
-            Self::NonLearner => "non_learner",
-            Self::Serving => "serving",
-        }
-    }
-
-    /// Why it fails, if it does.
-    async fn run(self, shared: &Shared) -> Option<String> {
-        match self {
-            Self::DataCorruption => shared
-                .view
-                .roster()
-                .alarmed(AlarmType::Corrupt)
-                .then(|| "alarm activated: CORRUPT".to_owned()),
-            Self::SerializableRead => shared.probe(true).await.err().map(|e| e.to_string()),
-            Self::LinearizableRead => shared.probe(false).await.err().map(|e| e.to_string()),
-            Self::NonLearner => shared
+            Check::SerializableRead | Check::LinearizableRead => {
+                let probe = self.probe(check == Check::SerializableRead).await;
+                return probe.map_err(|error| error.to_string());
+            }
+            Check::NonLearner => self
                 .view
                 .is_learner()
-                .then(|| "rpc not supported for learner".to_owned()),
-            Self::Serving => shared
-                .is_stopping()
-                .then(|| "the server is stopping".to_owned()),
-        }
+                .then_some("rpc not supported for learner"),
+            Check::Serving => self.is_stopping().then_some("the server is stopping"),
+        };
+        failure.map_or(Ok(()), |why| Err(why.to_owned()))
     }
-}
 
-/// The parameters of a health request.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Query {
-    exclude: BTreeSet<String>,
-    verbose: bool,
-    serializable: bool,
-}
+    fn counter(&self) -> &IntCounterVec {
+        &self.metrics.health_checks
+    }
 
-impl Query {
-    fn parse(text: Option<&str>) -> Self {
-        let mut query = Self::default();
-        for (name, value) in url::form_urlencoded::parse(text.unwrap_or_default().as_bytes()) {
-            match &*name {
-                "exclude" if !value.is_empty() => {
-                    query.exclude.insert(value.into_owned());
-                }
-                "verbose" => query.verbose = true,
-                "serializable" => query.serializable = value == "true",
-                _ => {}
-            }
-        }
-        query
+    fn metrics(&self) -> Result<String, MetricsError> {
+        self.metrics.text(&self.sample())
     }
 }
 
@@ -242,29 +162,5 @@ fn json<T: Serialize>(status: StatusCode, body: &T, end: &str) -> Response {
             (status, [(header::CONTENT_TYPE, kind)], text + end).into_response()
         }
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
-    }
-}
-
-fn plain(status: StatusCode, text: String) -> Response {
-    let headers = [
-        (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    ];
-    (status, headers, text).into_response()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn queries_are_read_as_go_reads_them() {
-        let query = Query::parse(Some(
-            "verbose&exclude=NOSPACE&exclude=a%20b&exclude=&serializable=true",
-        ));
-        assert!(query.verbose && query.serializable);
-        assert_eq!(query.exclude.len(), 2);
-        assert!(query.exclude.contains("a b"));
-        assert_eq!(Query::parse(None), Query::default());
     }
 }

@@ -10,7 +10,7 @@
 //!                   +-> http (health, metrics)                             ^            |
 //!                   +-> background                                        view <- state (apply thread)
 //! ```
-//! [`Node`] is one member, in a process of its own ([`run`]) or embedded in another.
+//! [`Node`] is one member, in a process of its own (`synod_service::main`) or embedded in another.
 
 mod background;
 mod backup;
@@ -35,12 +35,10 @@ mod version;
 pub use backup::BackupError;
 pub use bootstrap::BootstrapError;
 pub use config::{
-    AutoCompaction, ClusterState, Config, ConfigError, Durability, InitialCluster, Launch,
-    LinearizableRead, Listeners, LogFormat,
+    AutoCompaction, ClusterState, Config, Durability, InitialCluster, LinearizableRead, Listeners,
 };
-pub use data_dir::DataDirError;
-pub use error::{Advice, Error};
-pub use run::{RunError, run};
+pub use data_dir::OtherDataError;
+pub use error::Error;
 pub use server::{Ended, Node, StartError};
 pub use service::ENGINE_METADATA;
 pub use synod_consensus_core::Algorithm;

@@ -2,17 +2,22 @@
 //! dashboards and alerts written for etcd keep working. gRPC's are in `synod-rpc`, those of
 //! proposals, leadership and peers in `synod-replica`.
 
-mod log;
 mod watch;
 
-pub(crate) use log::LogCollector;
-pub(crate) use watch::WatchCollector;
+pub(crate) use watch::register_watch;
 
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use synod_consensus_core::Algorithm;
 use synod_runtime::metrics::{LATENCY_SECONDS, MetricsError, Registry};
+use synod_service::{LogMetricNames, ProcessMetrics, clamp};
 
 use crate::version;
+
+/// The log's metrics that etcd has too.
+pub(crate) const LOG_NAMES: LogMetricNames = LogMetricNames {
+    sync_seconds: "etcd_disk_wal_fsync_duration_seconds",
+    write_bytes: "etcd_disk_wal_write_bytes_total",
+};
 
 /// Counters are bumped where things happen; gauges are read from the node when somebody scrapes.
 #[derive(Clone, Debug)]
@@ -29,6 +34,7 @@ pub(crate) struct Metrics {
     pub(crate) apply_seconds: Histogram,
     pub(crate) snapshot_install_seconds: Histogram,
     gauges: Gauges,
+    process: ProcessMetrics,
 }
 
 #[derive(Clone, Debug)]
@@ -40,8 +46,6 @@ struct Gauges {
     revision: IntGauge,
     compacted: IntGauge,
     keys: IntGauge,
-    resident: IntGauge,
-    open_files: IntGauge,
     cluster_version: IntGaugeVec,
     feature_level: IntGauge,
 }
@@ -98,14 +102,6 @@ impl Metrics {
             .gauge_vec("etcd_server_id", "1 for this member's id.", &["server_id"])?
             .with_label_values(&[server_id])
             .set(1);
-        registry
-            .gauge_vec(
-                "synod_build_info",
-                "1 for the running release.",
-                &["version"],
-            )?
-            .with_label_values(&[version::SYNOD_VERSION])
-            .set(1);
         Ok(Self {
             registry: registry.clone(),
             ranges: counter("etcd_mvcc_range_total", "Ranges served by this member.")?,
@@ -137,6 +133,7 @@ impl Metrics {
                 LATENCY_SECONDS,
             )?,
             gauges: Gauges::new(registry)?,
+            process: ProcessMetrics::register(registry)?,
         })
     }
 
@@ -146,6 +143,7 @@ impl Metrics {
     /// A collector that contradicts itself.
     pub(crate) fn text(&self, sample: &Sample) -> Result<String, MetricsError> {
         self.gauges.set(sample);
+        self.process.refresh();
         self.registry.text()
     }
 }
@@ -173,8 +171,6 @@ impl Gauges {
                 "Compacted revision.",
             )?,
             keys: gauge("etcd_debugging_mvcc_keys_total", "Keys in the store.")?,
-            resident: gauge("process_resident_memory_bytes", "Resident memory (bytes).")?,
-            open_files: gauge("process_open_fds", "Open file descriptors.")?,
             cluster_version: registry.gauge_vec(
                 "etcd_cluster_version",
                 "1 for the version that all members have.",
@@ -196,12 +192,6 @@ impl Gauges {
         self.compacted.set(sample.compacted);
         self.keys.set(clamp(sample.keys));
         self.feature_level.set(i64::from(sample.feature_level));
-        if let Some(bytes) = resident_bytes() {
-            self.resident.set(clamp(bytes));
-        }
-        if let Ok(entries) = std::fs::read_dir("/proc/self/fd") {
-            self.open_files.set(clamp(entries.count() as u64));
-        }
         if let Some(version) = &sample.cluster_version {
             self.cluster_version.reset();
             let minor = version
@@ -210,17 +200,4 @@ impl Gauges {
             self.cluster_version.with_label_values(&[minor]).set(1);
         }
     }
-}
-
-/// Gauges are signed.
-fn clamp(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
-}
-
-/// Linux tells; elsewhere there is no answer.
-fn resident_bytes() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
-    Some(kib * 1024)
 }

@@ -6,18 +6,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus::core::Collector;
 use synod_consensus_core::Algorithm;
 use synod_lease::{LeasePolicy, Leases};
 use synod_log::Log;
 use synod_proto::etcd::etcdserverpb as pb;
 use synod_proto::etcd::{v3electionpb, v3lockpb};
 use synod_replica::{Fault, Parts as ReplicaParts, PeerBook, Replica};
-use synod_rpc::{Health, Listener, RpcMetrics, Running, Server, ServerConfig};
-use synod_runtime::executor::Executor;
-use synod_runtime::metrics::{MetricsError, Registry};
-use synod_runtime::shutdown::Shutdown;
+use synod_rpc::{Listener, RpcMetrics, Server, ServerConfig};
+use synod_runtime::metrics::Registry;
 use synod_runtime::{clock, task};
+use synod_service::{DataDir, Front, register_log};
 use synod_types::NodeId;
 use tonic::service::Routes;
 
@@ -25,9 +23,8 @@ use crate::background;
 use crate::bootstrap;
 use crate::budget::{BudgetMetrics, ResponseBudget};
 use crate::config::Config;
-use crate::data_dir::DataDir;
 use crate::http;
-use crate::metrics::{LogCollector, Metrics, WatchCollector};
+use crate::metrics::{LOG_NAMES, Metrics, register_watch};
 use crate::service::cluster::{ClusterService, PeerClusterService};
 use crate::service::kv::KvService;
 use crate::service::lease::LeaseService;
@@ -39,12 +36,10 @@ use crate::state::{Listeners as StateListeners, Outcome, SweepSignal, Sweeper};
 use synod_watch::{StoreHistory, WatchHub, WatchLimits};
 
 pub use setup::StartError;
-use setup::{Opened, Ports, io_threads, replica_config, settings};
+use setup::{Opened, Ports, replica_config, settings};
 
 /// What etcd allows a message beyond `--max-request-bytes`.
 const MESSAGE_OVERHEAD_BYTES: usize = 512 << 10;
-/// How long calls in flight get when the node stops.
-const DRAIN: Duration = Duration::from_secs(5);
 /// How long handing over the leadership may take when the node stops, in elections.
 const HAND_OVER_ELECTIONS: u32 = 2;
 
@@ -69,12 +64,9 @@ pub struct Node {
     log: Log,
     hub: WatchHub,
     sweeper: Sweeper,
-    executor: Executor,
-    health: Health,
-    servers: Vec<Running>,
+    front: Front,
     client_addresses: Vec<SocketAddr>,
     peer_address: Option<SocketAddr>,
-    stop: Shutdown,
     _data_dir: DataDir,
 }
 
@@ -100,13 +92,13 @@ impl Node {
         } = Opened::open(&config).await?;
         let member = meta.member();
         let registry = Registry::new();
-        collect(&registry, LogCollector::new(log.clone()))?;
-        let executor = Executor::start("synod-serve", io_threads(config.io_threads))?;
+        register_log(&registry, log.clone(), LOG_NAMES)?;
+        let front = Front::start("synod-serve", config.io_threads)?;
         let metrics = Metrics::new(
             &registry,
             config.quota_bytes,
             &member.to_string(),
-            meta.engine,
+            meta.own.engine,
         )?;
         let policy = LeasePolicy::new(config.election_timeout);
         let leases = Arc::new(Leases::new(policy, state.leases()?, state.lease_keeper()?));
@@ -116,7 +108,7 @@ impl Node {
         };
         let history = Arc::new(StoreHistory::new(state.reader(), &limits));
         let hub = WatchHub::start(history, limits)?;
-        collect(&registry, WatchCollector::new(hub.handle()))?;
+        register_watch(&registry, hub.handle())?;
         let signal = Arc::new(SweepSignal::default());
         let sweeper = Sweeper::start(&state.reader(), Arc::clone(&signal))?;
         let peers = PeerBook::new();
@@ -166,12 +158,9 @@ impl Node {
             log,
             hub,
             sweeper,
-            executor,
-            health: Health::new(),
-            servers: Vec::new(),
+            front,
             client_addresses: Vec::new(),
             peer_address: replica.peer_address(),
-            stop: Shutdown::new(),
             replica,
             shared,
             _data_dir: data_dir,
@@ -281,16 +270,15 @@ impl Node {
     pub async fn shutdown(mut self) {
         tracing::info!("stopping");
         self.shared.stop_serving();
-        self.health.set("", false).await;
+        self.front.refuse().await;
         self.hand_over().await;
-        self.stop.trigger();
+        self.front.end_tasks();
         // Ends the streams that would never end by themselves.
         let hub = self.hub;
         let _ended = task::spawn_blocking(move || hub.stop()).await;
-        let drains = self.servers.drain(..).map(|server| server.drain(DRAIN));
-        futures::future::join_all(drains).await;
+        self.front.drain().await;
         self.replica.stop().await;
-        self.executor.stop(DRAIN).await;
+        self.front.stop().await;
         drop(self.sweeper);
         if let Err(error) = self.log.close() {
             tracing::error!(%error, "the log did not close in good order");
@@ -318,9 +306,8 @@ impl Node {
 
     fn spawn_background(&self, config: &Config) {
         let shared = || Arc::clone(&self.shared);
-        let stop = || self.stop.clone();
-        // All of them end with `stop`, and the executor waits for them.
-        self.executor.spawn("role", {
+        let stop = || self.front.ending().clone();
+        self.front.spawn("role", {
             let (shared, stop) = (shared(), stop());
             async move {
                 tokio::select! {
@@ -330,14 +317,14 @@ impl Node {
                 }
             }
         });
-        self.executor
+        self.front
             .spawn("publish", background::publish(shared(), stop()));
-        self.executor
+        self.front
             .spawn("housekeeping", background::keep_house(shared(), stop()));
         let compaction = background::compact(shared(), config.auto_compaction, stop());
-        self.executor.spawn("auto-compaction", compaction);
+        self.front.spawn("auto-compaction", compaction);
         let (shared, leases, stop) = (shared(), Arc::clone(&self.leases), stop());
-        self.executor.spawn("leases", async move {
+        self.front.spawn("leases", async move {
             synod_lease::keep(&*shared, &leases, &stop).await;
         });
     }
@@ -357,13 +344,12 @@ impl Node {
         };
         let server = self.client_server(config, limits.clone(), registry)?;
         for listener in client {
-            let running = server.start(listener, &self.executor)?;
-            self.client_addresses.push(running.local_addr());
-            self.servers.push(running);
+            self.client_addresses
+                .push(self.front.serve(&server, listener)?);
         }
         let server = Server::new(limits).http(http::router(Arc::clone(&self.shared)));
         for listener in http {
-            self.servers.push(server.start(listener, &self.executor)?);
+            self.front.serve(&server, listener)?;
         }
         Ok(())
     }
@@ -380,7 +366,11 @@ impl Node {
         let limit = config.max_request_bytes * 2 + MESSAGE_OVERHEAD_BYTES;
         let kv = KvService::new(shared(), self.sweeper.swept());
         let watch = WatchService::new(shared(), self.hub.handle(), config.watch_progress_interval);
-        let lease = LeaseService::new(shared(), Arc::clone(&self.leases), self.stop.clone());
+        let lease = LeaseService::new(
+            shared(),
+            Arc::clone(&self.leases),
+            self.front.ending().clone(),
+        );
         Ok(Server::new(limits)
             .metrics(RpcMetrics::new(registry)?)
             .add_service(
@@ -403,7 +393,7 @@ impl Node {
             .add_service(v3electionpb::election_server::ElectionServer::new(
                 ElectionService,
             ))
-            .health(&self.health)
+            .health(self.front.health())
             .http(http::router(shared()))
             .reflection()?)
     }
@@ -420,16 +410,4 @@ impl Node {
             "ready to serve client requests"
         );
     }
-}
-
-/// Adds a collector to a node's metrics.
-fn collect<C: Collector + 'static>(
-    registry: &Registry,
-    collector: prometheus::Result<C>,
-) -> Result<(), MetricsError> {
-    let collector = collector.map_err(|source| MetricsError::Register {
-        name: std::any::type_name::<C>().to_owned(),
-        source,
-    })?;
-    registry.register(Box::new(collector))
 }

@@ -13,6 +13,7 @@ use synod_proto::consensus::v1::Command;
 use synod_proto::etcd::etcdserverpb::{AlarmType, ResponseHeader};
 use synod_replica::{Leadership, PeerBook, ProposeError, ReplicaHandle};
 use synod_runtime::clock;
+use synod_service::asked_timeout;
 use synod_types::{ClusterId, NodeId};
 use tokio::sync::Semaphore;
 use tonic::metadata::MetadataMap;
@@ -175,9 +176,7 @@ impl Shared {
             return Err(Error::NoLeader);
         }
         let mut timeout = self.settings.request_timeout;
-        if let Some(value) = metadata.get("grpc-timeout")
-            && let Some(asked) = value.to_str().ok().and_then(grpc_timeout)
-        {
+        if let Some(asked) = asked_timeout(metadata) {
             timeout = timeout.min(asked);
         }
         Ok(clock::now() + timeout)
@@ -364,42 +363,4 @@ pub(crate) fn wants_leader(metadata: &MetadataMap) -> bool {
     metadata
         .get("hasleader")
         .is_some_and(|value| value == "true")
-}
-
-/// A value of gRPC's `grpc-timeout` header: at most eight digits and a unit.
-fn grpc_timeout(text: &str) -> Option<Duration> {
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    if digits.len() > 8 {
-        return None;
-    }
-    let amount: u64 = digits.parse().ok()?;
-    match unit {
-        "H" => Some(Duration::from_secs(amount * 3600)),
-        "M" => Some(Duration::from_secs(amount * 60)),
-        "S" => Some(Duration::from_secs(amount)),
-        "m" => Some(Duration::from_millis(amount)),
-        "u" => Some(Duration::from_micros(amount)),
-        "n" => Some(Duration::from_nanos(amount)),
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn timeouts_are_grpcs() {
-        for (text, expected) in [
-            ("1H", Some(Duration::from_secs(3600))),
-            ("250m", Some(Duration::from_millis(250))),
-            ("4999999u", Some(Duration::from_micros(4_999_999))),
-            ("5", None),
-            ("", None),
-            ("999999999S", None),
-            ("xS", None),
-        ] {
-            assert_eq!(grpc_timeout(text), expected, "{text:?}");
-        }
-    }
 }

@@ -6,7 +6,6 @@
 
 mod apply;
 mod compaction;
-mod generations;
 mod machine;
 mod outcome;
 mod roster;

@@ -1,5 +1,7 @@
 //! Which versions this server reports.
 
+use synod_service::VERSION;
+
 /// The etcd release whose API is served: clients and kube-apiserver decide on features by it.
 pub(crate) const ETCD_VERSION: &str = "3.7.0";
 /// The cluster-wide minimum, as etcd shows it in `/version`.
@@ -20,13 +22,11 @@ pub(crate) const FEATURE_LEVEL: u32 = BOUNDED_WRITES;
 /// A write that returns more than `MAX_REPLY_BYTES` is refused, and so is a transaction that deletes
 /// more than `MAX_DELETE_BYTES`; other deletions of that size are stored in pieces.
 pub(crate) const BOUNDED_WRITES: u32 = 1;
-/// Synod's own version.
-pub(crate) const SYNOD_VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// What `--version` prints.
 pub(crate) fn banner() -> String {
     format!(
-        "etcd Version: {ETCD_VERSION}\nSynod Version: {SYNOD_VERSION}\nOS/Arch: {}/{}\n",
+        "etcd Version: {ETCD_VERSION}\nSynod Version: {VERSION}\nOS/Arch: {}/{}\n",
         std::env::consts::OS,
         std::env::consts::ARCH
     )

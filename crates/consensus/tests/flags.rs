@@ -11,11 +11,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use synod_consensus::{
-    Algorithm, AutoCompaction, ClusterState, Config, ConfigError, Durability, Launch,
-    LinearizableRead,
+    Algorithm, AutoCompaction, ClusterState, Config, Durability, LinearizableRead,
 };
+use synod_service::config::{ConfigError, Launch};
 
-fn parse(args: &[&str], env: &[(&str, &str)]) -> Result<Launch, ConfigError> {
+fn parse(args: &[&str], env: &[(&str, &str)]) -> Result<Launch<Config>, ConfigError> {
     let args: Vec<String> = args.iter().map(ToString::to_string).collect();
     let env: HashMap<String, String> = env
         .iter()

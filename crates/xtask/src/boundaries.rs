@@ -19,6 +19,7 @@ const LAYERS: [&[&str]; 7] = [
     &[
         "synod-lease",
         "synod-replica",
+        "synod-service",
         "synod-simulation",
         "synod-watch",
     ],
@@ -123,8 +124,11 @@ mod tests {
             check(&serde_json::json!({"packages": [package]})).is_ok()
         };
         assert!(verdict("synod-consensus", "synod-replica"));
+        assert!(verdict("synod-consensus", "synod-service"));
         assert!(verdict("synod-consensus-core", "bytes"));
         assert!(!verdict("synod-replica", "synod-consensus"));
+        assert!(!verdict("synod-service", "synod-consensus"));
+        assert!(!verdict("synod-service", "synod-replica"));
         assert!(!verdict("synod-engine", "synod-rpc"));
         assert!(!verdict("synod-consensus-core", "tokio-util"));
         assert!(!verdict("synod-brand-new", "bytes"));

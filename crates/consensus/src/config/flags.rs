@@ -1,39 +1,26 @@
-//! etcd's command line: which flags there are, what each does here, and how they are split from
-//! their values.
+//! etcd's command line: which flags there are, and what each does here.
 
-use super::ConfigError;
+use synod_service::config::{CommandLine, Effect, Family, Flag, Kind, PREFIX};
 
-/// One flag of the command line; also the environment variable `ETCD_` + its name in upper snake
-/// case, `SYNOD_` for a flag of ours.
-#[derive(Debug)]
-pub(super) struct Flag {
-    pub(super) name: &'static str,
-    pub(super) kind: Kind,
-    pub(super) effect: Effect,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// `--flag value` or `--flag=value`.
-    Value,
-    /// `--flag` or `--flag=true|false`, as Go's flag package has it.
-    Switch,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Effect {
-    /// It configures something.
-    Used,
-    /// Accepted for compatibility; logged once with this reason.
-    Ignored(&'static str),
-    /// TLS: refused as soon as it asks for something, rather than served in plaintext.
-    Tls,
-    /// Refused as soon as it asks for something, with this reason.
-    Refused(&'static str),
-}
-
-use Effect::{Ignored, Refused, Tls, Used};
+use Effect::{Ignored, Refused, Used};
 use Kind::{Switch, Value};
+
+/// Every flag that etcd 3.7 takes, and our own. A flag is also the variable `ETCD_` + its name in
+/// upper snake case; for our own, the one with `SYNOD_` wins.
+pub(super) const COMMAND_LINE: CommandLine = CommandLine {
+    flags: FLAGS,
+    ignored: Some(Family {
+        prefix: "experimental-",
+        why: "experimental flags have no effect",
+    }),
+};
+
+const ETCDS: &[&str] = &["ETCD_"];
+const OURS: &[&str] = &[PREFIX, "ETCD_"];
+
+/// TLS is refused as soon as it is asked for, rather than served in plaintext.
+const TLS: &str = "TLS is not supported yet and comes in a later release; remove the flag to serve in plaintext \
+     knowingly, or put a TLS proxy in front";
 
 const BBOLT: &str = "the storage engine is not bbolt";
 const AUTH: &str = "authentication comes in a later release";
@@ -43,9 +30,14 @@ const TRACING: &str = "tracing is configured by OTEL_EXPORTER_OTLP_ENDPOINT";
 const LOGGING: &str = "logs go to standard error; see --log-level and --log-format";
 
 macro_rules! flags {
-    ($($name:literal $kind:ident $effect:expr;)*) => {
-        /// Every flag that etcd 3.7 takes, and our own.
-        pub(super) const FLAGS: &[Flag] = &[$(Flag { name: $name, kind: $kind, effect: $effect }),*];
+    ($($name:literal $kind:ident $effect:expr $(=> $help:literal)?;)*) => {
+        const FLAGS: &[Flag] = &[$(Flag {
+            name: $name,
+            kind: $kind,
+            effect: $effect,
+            help: concat!($($help)?),
+            prefixes: if concat!($($help)?).is_empty() { ETCDS } else { OURS },
+        }),*];
     };
 }
 
@@ -82,34 +74,43 @@ flags! {
     "version" Switch Used;
     "help" Switch Used;
 
-    // Our own.
-    "engine" Value Used;
-    "restore-snapshot" Value Used;
-    "linearizable-read" Value Used;
-    "io-threads" Value Used;
-    "cache-bytes" Value Used;
-    "response-budget-bytes" Value Used;
-    "feature-level" Value Used;
+    // Our own: what they mean is said here, and in no manual of etcd's.
+    "engine" Value Used =>
+        "the consensus algorithm, the same on all members: raft or multi-paxos; by default what the data directory \
+        was made with, raft for a new one";
+    "restore-snapshot" Value Used =>
+        "begin a new cluster with what this file holds, which `etcdctl snapshot save` wrote; the same file on all \
+        members, whose data directories are empty";
+    "linearizable-read" Value Used =>
+        "how a linearizable read is confirmed: read-index (default) or lease";
+    "io-threads" Value Used =>
+        "threads that serve connections; 0 (default): by the number of processors";
+    "cache-bytes" Value Used =>
+        "the engine's block cache in bytes; 67108864 by default";
+    "response-budget-bytes" Value Used =>
+        "memory for large responses, until they have left, in bytes; 268435456 by default";
+    "feature-level" Value Used =>
+        "the highest feature level that this member lets the cluster use; the release's by default";
 
-    "cert-file" Value Tls;
-    "key-file" Value Tls;
-    "client-cert-auth" Switch Tls;
-    "client-cert-file" Value Tls;
-    "client-key-file" Value Tls;
-    "client-crl-file" Value Tls;
-    "client-cert-allowed-hostname" Value Tls;
-    "trusted-ca-file" Value Tls;
-    "auto-tls" Switch Tls;
-    "peer-cert-file" Value Tls;
-    "peer-key-file" Value Tls;
-    "peer-client-cert-auth" Switch Tls;
-    "peer-client-cert-file" Value Tls;
-    "peer-client-key-file" Value Tls;
-    "peer-trusted-ca-file" Value Tls;
-    "peer-auto-tls" Switch Tls;
-    "peer-crl-file" Value Tls;
-    "peer-cert-allowed-cn" Value Tls;
-    "peer-cert-allowed-hostname" Value Tls;
+    "cert-file" Value Refused(TLS);
+    "key-file" Value Refused(TLS);
+    "client-cert-auth" Switch Refused(TLS);
+    "client-cert-file" Value Refused(TLS);
+    "client-key-file" Value Refused(TLS);
+    "client-crl-file" Value Refused(TLS);
+    "client-cert-allowed-hostname" Value Refused(TLS);
+    "trusted-ca-file" Value Refused(TLS);
+    "auto-tls" Switch Refused(TLS);
+    "peer-cert-file" Value Refused(TLS);
+    "peer-key-file" Value Refused(TLS);
+    "peer-client-cert-auth" Switch Refused(TLS);
+    "peer-client-cert-file" Value Refused(TLS);
+    "peer-client-key-file" Value Refused(TLS);
+    "peer-trusted-ca-file" Value Refused(TLS);
+    "peer-auto-tls" Switch Refused(TLS);
+    "peer-crl-file" Value Refused(TLS);
+    "peer-cert-allowed-cn" Value Refused(TLS);
+    "peer-cert-allowed-hostname" Value Refused(TLS);
     "peer-skip-client-san-verification" Switch Ignored("peers don't use TLS yet");
     "cipher-suites" Value Ignored("TLS comes in a later release");
     "tls-min-version" Value Ignored("TLS comes in a later release");
@@ -184,162 +185,6 @@ flags! {
     "distributed-tracing-sampling-rate" Value Ignored(TRACING);
 }
 
-/// What a flag that etcd does not have is for; `None` for etcd's.
-pub(super) fn meaning(flag: &str) -> Option<&'static str> {
-    Some(match flag {
-        "engine" => {
-            "the consensus algorithm, the same on all members: raft or multi-paxos; by default what the data directory \
-             was made with, raft for a new one"
-        }
-        "restore-snapshot" => {
-            "begin a new cluster with what this file holds, which `etcdctl snapshot save` wrote; the same file on all \
-             members, whose data directories are empty"
-        }
-        "linearizable-read" => {
-            "how a linearizable read is confirmed: read-index (default) or lease"
-        }
-        "io-threads" => "threads that serve connections; 0 (default): by the number of processors",
-        "cache-bytes" => "the engine's block cache in bytes; 67108864 by default",
-        "feature-level" => {
-            "the highest feature level that this member lets the cluster use; the release's by default"
-        }
-        "response-budget-bytes" => {
-            "memory for large responses, until they have left, in bytes; 268435456 by default"
-        }
-        _ => return None,
-    })
-}
-
-/// The flag of this name.
-fn find(name: &str) -> Option<&'static Flag> {
-    FLAGS.iter().find(|flag| flag.name == name)
-}
-
-/// One flag as it was given.
-#[derive(Debug)]
-pub(super) struct Given {
-    pub(super) name: String,
-    /// `None`: an `--experimental-*` flag, which are all ignored.
-    pub(super) flag: Option<&'static Flag>,
-    pub(super) value: String,
-}
-
-/// Splits a command line (without the program's name).
-///
-/// # Errors
-/// An unknown flag, one without its value, or a word that belongs to no flag.
-pub(super) fn split(args: &[String]) -> Result<Vec<Given>, ConfigError> {
-    let mut given = Vec::with_capacity(args.len());
-    let mut rest = args.iter().peekable();
-    while let Some(arg) = rest.next() {
-        let text = arg
-            .strip_prefix("--")
-            .or_else(|| arg.strip_prefix('-'))
-            .filter(|text| !text.is_empty())
-            .ok_or_else(|| ConfigError::Stray { word: arg.clone() })?;
-        let (name, inline) = match text.split_once('=') {
-            Some((name, value)) => (name, Some(value.to_owned())),
-            None => (text, None),
-        };
-        let name = if name == "h" { "help" } else { name };
-        let flag = find(name);
-        if flag.is_none() && !name.starts_with("experimental-") {
-            return Err(ConfigError::UnknownFlag {
-                flag: name.to_owned(),
-                near: near(name),
-            });
-        }
-        let value = match (inline, flag.map(|flag| flag.kind)) {
-            (Some(value), _) => value,
-            (None, Some(Switch)) => "true".to_owned(),
-            (None, Some(Value)) => {
-                rest.next()
-                    .cloned()
-                    .ok_or_else(|| ConfigError::MissingValue {
-                        flag: name.to_owned(),
-                    })?
-            }
-            // Whether an experimental flag takes a value is not known: the next word is its value
-            // unless it looks like a flag.
-            (None, None) => rest
-                .next_if(|next| !next.starts_with('-'))
-                .cloned()
-                .unwrap_or_default(),
-        };
-        given.push(Given {
-            name: name.to_owned(),
-            flag,
-            value,
-        });
-    }
-    Ok(given)
-}
-
-/// What the environment sets: `ETCD_NAME`, `ETCD_DATA_DIR`, ... Empty values count as unset, as in
-/// etcd.
-pub(super) fn from_environment(env: &dyn Fn(&str) -> Option<String>) -> Vec<Given> {
-    FLAGS
-        .iter()
-        .filter(|flag| !matches!(flag.name, "version" | "help"))
-        .filter_map(|flag| {
-            let set = |name: String| env(&name).filter(|value| !value.is_empty());
-            let value = own_variable(flag.name)
-                .and_then(set)
-                .or_else(|| set(variable(flag.name)))?;
-            Some(Given {
-                name: flag.name.to_owned(),
-                flag: Some(flag),
-                value,
-            })
-        })
-        .collect()
-}
-
-/// The environment variable of a flag, with etcd's prefix.
-pub(super) fn variable(flag: &str) -> String {
-    format!("ETCD_{}", flag.to_ascii_uppercase().replace('-', "_"))
-}
-
-/// The variable of a flag that etcd does not have, which wins over the one with etcd's prefix.
-fn own_variable(flag: &str) -> Option<String> {
-    meaning(flag)?;
-    let name = variable(flag);
-    Some(format!("SYNOD_{}", name.strip_prefix("ETCD_")?))
-}
-
-/// Up to three flags whose names are close to `name`.
-fn near(name: &str) -> Vec<&'static str> {
-    let limit = (name.len() / 3).max(2);
-    let mut close: Vec<(usize, &'static str)> = FLAGS
-        .iter()
-        .filter_map(|flag| {
-            let distance = if flag.name.contains(name) && name.len() >= 4 {
-                1
-            } else {
-                edit_distance(name, flag.name)
-            };
-            (distance <= limit).then_some((distance, flag.name))
-        })
-        .collect();
-    close.sort_unstable();
-    close.into_iter().take(3).map(|(_, name)| name).collect()
-}
-
-/// Levenshtein's distance.
-fn edit_distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = i;
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let replaced = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -355,39 +200,25 @@ mod tests {
 
     #[test]
     fn our_own_flags_have_our_own_variables() {
-        for flag in [
+        let ours = FLAGS.iter().filter(|flag| flag.prefixes == OURS);
+        let ours: Vec<_> = ours.map(|flag| flag.name).collect();
+        let expected = [
             "engine",
+            "restore-snapshot",
             "linearizable-read",
             "io-threads",
             "cache-bytes",
             "response-budget-bytes",
             "feature-level",
-        ] {
-            assert!(find(flag).is_some(), "{flag}");
-        }
-        assert_eq!(
-            own_variable("io-threads").as_deref(),
-            Some("SYNOD_IO_THREADS")
-        );
-        assert_eq!(own_variable("name"), None);
+        ];
+        assert_eq!(ours, expected);
         let env = |name: &str| match name {
             "SYNOD_ENGINE" => Some("multi-paxos".to_owned()),
             "ETCD_ENGINE" | "SYNOD_NAME" => Some("raft".to_owned()),
             _ => None,
         };
-        let given = from_environment(&env);
-        let given: Vec<_> = given
-            .iter()
-            .map(|one| (one.name.as_str(), one.value.as_str()))
-            .collect();
-        assert_eq!(given, [("engine", "multi-paxos")]);
-    }
-
-    #[test]
-    fn near_matches_are_few_and_close() {
-        assert_eq!(near("listen-client-url")[0], "listen-client-urls");
-        assert_eq!(near("datadir")[0], "data-dir");
-        assert!(near("zzzzzzzzzzzz").is_empty());
-        assert_eq!(edit_distance("kitten", "sitting"), 3);
+        let given = COMMAND_LINE.read(&[], &env).unwrap();
+        assert_eq!(given.last("engine"), Some("multi-paxos"));
+        assert!(!given.has("name"));
     }
 }

@@ -1,7 +1,6 @@
 //! What a node is made of before it runs: ports, data, settings; and why it may not start.
 
 use std::io;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,12 +12,14 @@ use synod_runtime::executor::ExecutorError;
 use synod_runtime::metrics::MetricsError;
 use synod_runtime::random;
 use synod_runtime::task::spawn_blocking;
+use synod_service::config::ConfigError;
+use synod_service::{DataDir, DataDirError, Found, Origin, listen};
 use synod_types::GroupId;
 
 use crate::backup::{Backup, BackupError};
 use crate::bootstrap::{self, Beginning, BootstrapError};
-use crate::config::{Config, ConfigError, Durability, LinearizableRead, authority};
-use crate::data_dir::{DataDir, DataDirError, Found, Meta, Origin};
+use crate::config::{Config, Durability, LinearizableRead};
+use crate::data_dir::{self, Meta, OtherDataError};
 use crate::identity::{cluster_id, initial_member_id};
 use crate::shared::Settings;
 use crate::state::{MachineConfig, MachineError, OpenState, create};
@@ -27,8 +28,6 @@ use crate::state::{MachineConfig, MachineError, OpenState, create};
 const GROUP: GroupId = GroupId::new(1);
 /// What an entry may be larger than the request in it.
 const ENTRY_OVERHEAD_BYTES: u64 = 1 << 20;
-/// Serving threads, if their number is not configured.
-const MAX_IO_THREADS: usize = 8;
 
 /// A node that did not start. Nothing of it runs.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +41,9 @@ pub enum StartError {
     /// The data directory.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
+    /// What is in it.
+    #[error(transparent)]
+    OtherData(#[from] OtherDataError),
     /// The backup to begin with.
     #[error(transparent)]
     Backup(#[from] BackupError),
@@ -87,39 +89,25 @@ impl Ports {
     /// # Errors
     /// A port that can't be had.
     pub(super) fn bind(config: &mut Config) -> Result<Self, StartError> {
-        let bind = |urls: &[String]| -> Result<Vec<Listener>, BindError> {
-            urls.iter()
-                .map(|url| Listener::bind(&bindable(url)))
-                .collect()
-        };
         let given = std::mem::take(&mut config.listeners);
         let client = match given.client.is_empty() {
-            true => bind(&config.listen_client_urls)?,
+            true => listen::bind(&config.listen_client_urls)?,
             false => given.client,
         };
         let mut http = match given.metrics.is_empty() {
-            true => bind(&config.listen_metrics_urls)?,
+            true => listen::bind(&config.listen_metrics_urls)?,
             false => given.metrics,
         };
-        http.extend(bind(&config.listen_client_http_urls)?);
-        let peer = match (given.peer, config.listen_peer_urls.first()) {
-            (Some(peer), _) => peer,
-            (None, Some(url)) => Listener::bind(&bindable(url))?,
-            (None, None) => {
-                let text = "--listen-peer-urls names no URL".to_owned();
-                return Err(ConfigError::Contradiction(text).into());
-            }
+        http.extend(listen::bind(&config.listen_client_http_urls)?);
+        let peer = match given.peer {
+            Some(peer) => Some(peer),
+            None => listen::bind(&config.listen_peer_urls)?.pop(),
+        };
+        let Some(peer) = peer else {
+            let text = "--listen-peer-urls names no URL".to_owned();
+            return Err(ConfigError::Contradiction(text).into());
         };
         Ok(Self { client, http, peer })
-    }
-}
-
-/// The address of a URL to listen on. `localhost` is IPv4's, as in etcd, whatever the resolver says
-/// first.
-fn bindable(url: &str) -> String {
-    match authority(url).strip_prefix("localhost:") {
-        Some(port) => format!("127.0.0.1:{port}"),
-        None => authority(url).to_owned(),
     }
 }
 
@@ -139,7 +127,7 @@ impl Opened {
     /// # Errors
     /// [`StartError`] says what to do.
     pub(super) async fn open(config: &Config) -> Result<Self, StartError> {
-        let (data_dir, found) = DataDir::open(&config.data_dir, config.wal_dir.as_deref())?;
+        let (data_dir, found) = data_dir::open(&config.data_dir, config.wal_dir.as_deref())?;
         let meta = match found {
             Found::Member(meta) => {
                 refuse_other_engine(config, &data_dir, &meta)?;
@@ -206,7 +194,7 @@ async fn create_data(config: &Config, data_dir: &DataDir) -> Result<Meta, StartE
     tracing::info!(
         cluster_id = %meta.cluster(),
         member_id = %meta.member(),
-        engine = %meta.engine,
+        engine = %meta.own.engine,
         members = roster.members().count(),
         restored = restored.map(tracing::field::display),
         data_dir = %data_dir.path().display(),
@@ -221,11 +209,11 @@ fn refuse_other_engine(
     config: &Config,
     data_dir: &DataDir,
     meta: &Meta,
-) -> Result<(), DataDirError> {
+) -> Result<(), OtherDataError> {
     match config.engine {
-        Some(asked) if asked != meta.engine => Err(DataDirError::OtherEngine {
+        Some(asked) if asked != meta.own.engine => Err(OtherDataError::OtherEngine {
             path: data_dir.path().to_owned(),
-            found: meta.engine,
+            found: meta.own.engine,
             asked,
         }),
         Some(_) | None => Ok(()),
@@ -238,7 +226,7 @@ fn refuse_other_backup(config: &Config, data_dir: &DataDir, meta: &Meta) -> Resu
     let Some(snapshot) = &config.restore_snapshot else {
         return Ok(());
     };
-    match (meta.restored, Backup::open(snapshot)) {
+    match (meta.own.restored, Backup::open(snapshot)) {
         (Some(restored), Ok(backup)) if restored == backup.id() => Ok(()),
         (Some(restored), Err(BackupError::Io { source, .. }))
             if source.kind() == io::ErrorKind::NotFound =>
@@ -253,7 +241,7 @@ fn refuse_other_backup(config: &Config, data_dir: &DataDir, meta: &Meta) -> Resu
         (Some(_) | None, Err(BackupError::Io { source, path })) => {
             Err(BackupError::Io { source, path }.into())
         }
-        (Some(_) | None, Ok(_) | Err(_)) => Err(DataDirError::NotRestored {
+        (Some(_) | None, Ok(_) | Err(_)) => Err(OtherDataError::NotRestored {
             path: data_dir.path().to_owned(),
             snapshot: snapshot.clone(),
         }
@@ -273,7 +261,7 @@ fn refuse_other_cluster(
         return Ok(());
     }
     let token = &config.initial_cluster_token;
-    let expected = cluster_id(&config.initial_cluster, token, meta.restored);
+    let expected = cluster_id(&config.initial_cluster, token, meta.own.restored);
     if expected == meta.cluster() {
         return Ok(());
     }
@@ -327,7 +315,7 @@ pub(super) fn replica_config(config: &Config, meta: &Meta) -> ReplicaConfig {
     core.max_entry_bytes = core.max_entry_bytes.max(largest);
     // The log holds the first snapshot's membership.
     let mut replica = ReplicaConfig::new(meta.cluster(), GROUP, core, None);
-    replica.algorithm = meta.engine;
+    replica.algorithm = meta.own.engine;
     replica.feature_level = config.feature_level;
     replica.compaction.max_entries = config.snapshot_count;
     replica.compaction.keep_entries = config.snapshot_catchup_entries;
@@ -338,7 +326,7 @@ pub(super) fn replica_config(config: &Config, meta: &Meta) -> ReplicaConfig {
 
 pub(super) fn settings(config: &Config, meta: &Meta) -> Settings {
     Settings {
-        engine: meta.engine,
+        engine: meta.own.engine,
         name: config.name.clone(),
         client_urls: config.advertise_client_urls.clone(),
         max_request_bytes: config.max_request_bytes,
@@ -355,16 +343,6 @@ pub(super) fn settings(config: &Config, meta: &Meta) -> Settings {
         },
         feature_level: config.feature_level,
     }
-}
-
-/// One thread a processor, up to a bound: each is a runtime of its own.
-pub(super) fn io_threads(configured: usize) -> NonZeroUsize {
-    let automatic = std::thread::available_parallelism()
-        .map_or(1, NonZeroUsize::get)
-        .min(MAX_IO_THREADS);
-    NonZeroUsize::new(configured)
-        .or(NonZeroUsize::new(automatic))
-        .unwrap_or(NonZeroUsize::MIN)
 }
 
 #[cfg(test)]

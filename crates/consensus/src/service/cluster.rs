@@ -9,11 +9,11 @@ use synod_consensus_core::Change;
 use synod_proto::consensus::v1::{Command, MemberChange, UpdatePeerUrls, command, member_change};
 use synod_proto::etcd::etcdserverpb as pb;
 use synod_runtime::{clock, random};
+use synod_service::config::value::check_url;
 use synod_types::NodeId;
 use tonic::{Request, Response, Status};
 
 use super::with_engine;
-use crate::config::check_url;
 use crate::error::Error;
 use crate::identity::added_member_id;
 use crate::shared::{Caller, Shared};

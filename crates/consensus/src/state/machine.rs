@@ -14,11 +14,11 @@ use synod_lease::{KEEPER_ROW, Keeper, Leases};
 use synod_mvcc::{Applied, LeaseId, LeaseRecord, MvccConfig, MvccError, MvccStore};
 use synod_replica::{ApplyError, PeerBook, Persister, SnapshotSource, StateMachine};
 use synod_runtime::clock;
+use synod_service::Generations;
 use synod_types::NodeId;
 
 use super::apply::Applier;
 use super::compaction::SweepSignal;
-use super::generations::Generations;
 use super::outcome::Outcome;
 use super::roster::Roster;
 use super::snapshot::{EngineSink, StoreSnapshot};

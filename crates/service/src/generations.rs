@@ -1,4 +1,4 @@
-//! The engine's directory: one generation of data in use, and at most one that is being received.
+//! An engine's directory: one generation of data in use, and at most one that is being received.
 //!
 //! ```text
 //! engine/CURRENT        the name of the generation in use
@@ -12,13 +12,13 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::data_dir::{sync_directory, write_durably};
+use crate::durable::{sync_directory, write_durably};
 
 const CURRENT: &str = "CURRENT";
 
 /// Which generations there are.
 #[derive(Debug)]
-pub(crate) struct Generations {
+pub struct Generations {
     root: PathBuf,
     current: u64,
 }
@@ -28,7 +28,7 @@ impl Generations {
     ///
     /// # Errors
     /// The file system's.
-    pub(crate) fn create(root: &Path) -> io::Result<Self> {
+    pub fn create(root: &Path) -> io::Result<Self> {
         fs::create_dir_all(root)?;
         let mut generations = Self {
             root: root.to_owned(),
@@ -44,7 +44,7 @@ impl Generations {
     ///
     /// # Errors
     /// The file system's, or a `CURRENT` that names no generation.
-    pub(crate) fn open(root: &Path) -> io::Result<Self> {
+    pub fn open(root: &Path) -> io::Result<Self> {
         let text = fs::read_to_string(root.join(CURRENT))?;
         let current = text
             .trim()
@@ -72,7 +72,8 @@ impl Generations {
     }
 
     /// Where the data in use is.
-    pub(crate) fn path(&self) -> PathBuf {
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
         self.path_of(self.current)
     }
 
@@ -80,7 +81,7 @@ impl Generations {
     ///
     /// # Errors
     /// The file system's.
-    pub(crate) fn prepare(&mut self) -> io::Result<u64> {
+    pub fn prepare(&mut self) -> io::Result<u64> {
         let next = self.current + 1;
         let path = self.path_of(next);
         if path.exists() {
@@ -92,7 +93,8 @@ impl Generations {
     }
 
     /// Where a generation's data is.
-    pub(crate) fn path_of(&self, generation: u64) -> PathBuf {
+    #[must_use]
+    pub fn path_of(&self, generation: u64) -> PathBuf {
         self.root.join(name(generation))
     }
 
@@ -100,7 +102,7 @@ impl Generations {
     ///
     /// # Errors
     /// The file system's; then either may be in use after a restart.
-    pub(crate) fn switch(&mut self, generation: u64) -> io::Result<()> {
+    pub fn switch(&mut self, generation: u64) -> io::Result<()> {
         let text = format!("{}\n", name(generation));
         write_durably(&self.root, CURRENT, text.as_bytes())?;
         self.current = generation;
@@ -111,7 +113,7 @@ impl Generations {
     ///
     /// # Errors
     /// The file system's.
-    pub(crate) fn remove_others(&self) -> io::Result<()> {
+    pub fn remove_others(&self) -> io::Result<()> {
         let keep = name(self.current);
         for entry in fs::read_dir(&self.root)? {
             let entry = entry?;

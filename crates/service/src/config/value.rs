@@ -1,18 +1,17 @@
-//! Parsers for the values of flags: Go durations, URLs, cluster lists.
+//! Parsers for the values of flags: Go durations and booleans, numbers, URLs, what is logged. An
+//! error is what was expected, for [`ConfigError::invalid`].
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use url::Url;
 
-/// The peer URLs of each named member, in the order of the names.
-pub type InitialCluster = BTreeMap<String, Vec<String>>;
+use super::ConfigError;
 
 /// A Go duration: `300ms`, `1.5h`, `2h45m`, or a bare `0`.
 ///
 /// # Errors
 /// Says what was expected.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, String> {
     const EXPECTED: &str = "a duration such as 100ms, 10s, 5m or 1h30m";
     if text == "0" {
         return Ok(Duration::ZERO);
@@ -50,7 +49,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 ///
 /// # Errors
 /// Says what was expected.
-pub(super) fn boolean(text: &str) -> Result<bool, String> {
+pub fn boolean(text: &str) -> Result<bool, String> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
@@ -62,7 +61,7 @@ pub(super) fn boolean(text: &str) -> Result<bool, String> {
 ///
 /// # Errors
 /// Says what was expected.
-pub(super) fn number<T>(text: &str, least: T) -> Result<T, String>
+pub fn number<T>(text: &str, least: T) -> Result<T, String>
 where
     T: std::str::FromStr + PartialOrd + std::fmt::Display + Copy,
 {
@@ -76,7 +75,7 @@ where
 ///
 /// # Errors
 /// Says which one is wrong, and why.
-pub(super) fn urls(text: &str) -> Result<Vec<String>, String> {
+pub fn urls(text: &str) -> Result<Vec<String>, String> {
     text.split(',')
         .map(str::trim)
         .filter(|part| !part.is_empty())
@@ -88,7 +87,7 @@ pub(super) fn urls(text: &str) -> Result<Vec<String>, String> {
 ///
 /// # Errors
 /// Says what is wrong with it.
-pub(crate) fn check_url(text: &str) -> Result<String, String> {
+pub fn check_url(text: &str) -> Result<String, String> {
     let url = Url::parse(text).map_err(|error| format!("http://host:port ({text:?}: {error})"))?;
     match url.scheme() {
         "http" => {}
@@ -116,33 +115,49 @@ pub(crate) fn check_url(text: &str) -> Result<String, String> {
 }
 
 /// The `host:port` of a URL that [`check_url`] accepted.
-pub(crate) fn authority(url: &str) -> &str {
+pub fn authority(url: &str) -> &str {
     url.trim_start_matches("http://").trim_end_matches('/')
 }
 
-/// `name=url,name=url,...`; a name may appear several times.
+/// A wildcard address can be listened on but not dialled.
 ///
 /// # Errors
-/// Says what is wrong.
-pub(super) fn initial_cluster(text: &str) -> Result<InitialCluster, String> {
-    const EXPECTED: &str = "name=http://host:port,name=http://host:port,...";
-    let mut cluster = InitialCluster::new();
-    let parts = text.split(',').map(str::trim).filter(|p| !p.is_empty());
-    for part in parts {
-        let (name, url) = part.split_once('=').ok_or(EXPECTED)?;
-        if name.is_empty() {
-            return Err(EXPECTED.to_owned());
-        }
-        let url = check_url(url).map_err(|why| format!("{EXPECTED}; {why}"))?;
-        if cluster.values().flatten().any(|known| *known == url) {
-            return Err(format!("each URL once; {url} stands there twice"));
-        }
-        cluster.entry(name.to_owned()).or_default().push(url);
+/// [`ConfigError::Contradiction`] for the first such URL, which says that `flag` is required.
+pub fn dialable(flag: &str, urls: &[String]) -> Result<(), ConfigError> {
+    let wildcard = urls.iter().find(|url| {
+        let host = authority(url);
+        host.starts_with("0.0.0.0:") || host.starts_with("[::]:")
+    });
+    match wildcard {
+        Some(url) => Err(ConfigError::Contradiction(format!(
+            "--{flag} is required: {url} can be listened on but not dialled by others"
+        ))),
+        None => Ok(()),
     }
-    for urls in cluster.values_mut() {
-        urls.sort();
+}
+
+/// A level of the log; those above `error` count as `error`.
+///
+/// # Errors
+/// Says what was expected.
+pub fn log_level(text: &str) -> Result<String, String> {
+    match text {
+        "debug" | "info" | "warn" | "error" => Ok(text.to_owned()),
+        "panic" | "fatal" | "dpanic" => Ok("error".to_owned()),
+        _ => Err("debug, info, warn or error".to_owned()),
     }
-    Ok(cluster)
+}
+
+/// Whether the log is JSON lines.
+///
+/// # Errors
+/// Says what was expected.
+pub fn log_format(text: &str) -> Result<bool, String> {
+    match text {
+        "json" => Ok(true),
+        "console" | "text" => Ok(false),
+        _ => Err("json or console".to_owned()),
+    }
 }
 
 #[cfg(test)]
@@ -182,12 +197,27 @@ mod tests {
     }
 
     #[test]
-    fn a_cluster_list_groups_urls_by_name() {
-        let cluster = initial_cluster("b=http://b:2,a=http://a:2,a=http://a:1").unwrap();
-        assert_eq!(cluster["a"], ["http://a:1", "http://a:2"]);
-        assert_eq!(cluster["b"], ["http://b:2"]);
-        for bad in ["a", "=http://a:1", "a=http://a:1,b=http://a:1"] {
-            assert!(initial_cluster(bad).is_err(), "{bad}");
+    fn a_wildcard_is_not_dialable() {
+        let urls = |url: &str| vec!["http://a:1".to_owned(), url.to_owned()];
+        assert_eq!(dialable("advertise-urls", &urls("http://b:1")), Ok(()));
+        for wildcard in ["http://0.0.0.0:1", "http://[::]:1"] {
+            let refused = dialable("advertise-urls", &urls(wildcard)).unwrap_err();
+            assert_eq!(
+                refused.to_string(),
+                format!(
+                    "--advertise-urls is required: {wildcard} can be listened on but not dialled by others"
+                )
+            );
         }
+    }
+
+    #[test]
+    fn log_levels_and_formats_are_few() {
+        assert_eq!(log_level("warn").as_deref(), Ok("warn"));
+        assert_eq!(log_level("fatal").as_deref(), Ok("error"));
+        assert!(log_level("loud").is_err());
+        assert_eq!(log_format("console"), Ok(false));
+        assert_eq!(log_format("json"), Ok(true));
+        assert!(log_format("xml").is_err());
     }
 }

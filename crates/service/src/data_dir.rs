@@ -1,0 +1,441 @@
+//! The data directory: `{log, engine, snapshots, meta.json}`, whose it is, and what is refused.
+//!
+//! A directory is created in three durable steps: the marker `CREATING`, then log and engine with
+//! the first state, then `meta.json` in place of the marker. A crash before the last step leaves a
+//! marker and nothing that was ever acknowledged, so the next start begins anew. A directory with
+//! data but neither file is damaged.
+
+mod error;
+mod meta;
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FlockOperation;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub use error::DataDirError;
+pub use meta::{Identity, Meta, Origin};
+
+use crate::durable::{sync_directory, write_durably};
+
+const META: &str = "meta.json";
+const MARKER: &str = "CREATING";
+const LOCK: &str = "LOCK";
+const PARTS: [&str; 3] = ["log", "engine", "snapshots"];
+
+/// What a service expects of its data directory.
+#[derive(Clone, Copy, Debug)]
+pub struct Layout {
+    /// The newest format that this release reads.
+    pub format: u32,
+    /// Programs whose directories may be named by mistake.
+    pub foreign: &'static [Foreign],
+}
+
+/// How another program's data directory is known.
+#[derive(Clone, Copy, Debug)]
+pub struct Foreign {
+    /// A directory that it has, and ours don't.
+    pub directory: &'static str,
+    /// Whose it is and what to do, after "data directory PATH ".
+    pub refusal: &'static str,
+}
+
+/// An open data directory, locked against other processes until it is dropped.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    wal: Option<PathBuf>,
+    _lock: File,
+}
+
+/// What was found.
+#[derive(Debug)]
+pub enum Found<Own> {
+    /// Nothing: it was just made, or an earlier creation did not finish.
+    Empty,
+    /// A member's data.
+    Member(Meta<Own>),
+}
+
+impl DataDir {
+    /// Makes or opens the directory. `wal` is where the log is, if elsewhere.
+    ///
+    /// # Errors
+    /// Every reason why it can't be this member's.
+    pub fn open<Own: DeserializeOwned>(
+        path: &Path,
+        wal: Option<&Path>,
+        layout: &Layout,
+    ) -> Result<(Self, Found<Own>), DataDirError> {
+        if path.exists() && !path.is_dir() {
+            return Err(DataDirError::NotADirectory {
+                path: path.to_owned(),
+            });
+        }
+        let failed = |what| move |source| io_error(path, what, source);
+        make_directory(path).map_err(failed("created"))?;
+        let lock = lock(path)?;
+        let is_there = |foreign: &&Foreign| path.join(foreign.directory).is_dir();
+        if let Some(foreign) = layout.foreign.iter().find(is_there)
+            && !path.join(META).exists()
+        {
+            return Err(DataDirError::Foreign {
+                path: path.to_owned(),
+                refusal: foreign.refusal,
+            });
+        }
+        let dir = Self {
+            path: path.to_owned(),
+            wal: wal.map(Path::to_owned),
+            _lock: lock,
+        };
+        let found = dir.identify(layout.format)?;
+        Ok((dir, found))
+    }
+
+    /// Where the log's segments are.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.wal.clone().unwrap_or_else(|| self.path.join("log"))
+    }
+
+    /// Where the engine's generations are.
+    #[must_use]
+    pub fn engine(&self) -> PathBuf {
+        self.path.join("engine")
+    }
+
+    /// Nothing is in it: snapshots are received in the engine's directory. Release 0.1.0 expects
+    /// it.
+    #[must_use]
+    pub fn snapshots(&self) -> PathBuf {
+        self.path.join("snapshots")
+    }
+
+    /// The directory itself.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Begins a creation: removes what an unfinished one left, and leaves the marker.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn begin_creation(&self) -> Result<(), DataDirError> {
+        let run = || -> io::Result<()> {
+            write_durably(&self.path, MARKER, self.marker_text().as_bytes())?;
+            for part in [self.log(), self.engine(), self.snapshots()] {
+                if part.exists() {
+                    fs::remove_dir_all(&part)?;
+                }
+                fs::create_dir_all(&part)?;
+            }
+            sync_directory(&self.path)
+        };
+        run().map_err(|source| io_error(&self.path, "prepared", source))
+    }
+
+    /// Ends a creation: from here on the data is this member's.
+    ///
+    /// # Errors
+    /// The file system's.
+    pub fn finish_creation<Own: Serialize>(&self, meta: &Meta<Own>) -> Result<(), DataDirError> {
+        let run = || -> io::Result<()> {
+            for part in [self.log(), self.engine(), self.snapshots()] {
+                sync_directory(&part)?;
+            }
+            let mut text = serde_json::to_vec_pretty(meta).map_err(io::Error::other)?;
+            text.push(b'\n');
+            write_durably(&self.path, META, &text)?;
+            fs::remove_file(self.path.join(MARKER))?;
+            sync_directory(&self.path)
+        };
+        run().map_err(|source| io_error(&self.path, "written", source))
+    }
+
+    fn identify<Own: DeserializeOwned>(&self, newest: u32) -> Result<Found<Own>, DataDirError> {
+        let path = self.path.join(META);
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return self.without_meta(),
+            Err(source) => return Err(io_error(&self.path, "read", source)),
+        };
+        let bad = |why: String| DataDirError::BadMeta {
+            path: self.path.clone(),
+            why,
+        };
+        // The format first: a newer one may have other fields.
+        let value: serde_json::Value =
+            serde_json::from_str(&text).map_err(|error| bad(error.to_string()))?;
+        let format = value.get("format").and_then(serde_json::Value::as_u64);
+        match format {
+            Some(found) if found > u64::from(newest) => {
+                return Err(DataDirError::NewerFormat {
+                    path: self.path.clone(),
+                    found,
+                    newest,
+                });
+            }
+            Some(_) => {}
+            None => return Err(bad("it has no format number".to_owned())),
+        }
+        let meta = serde_json::from_value(value).map_err(|error| bad(error.to_string()))?;
+        for (part, place) in [("log", self.log()), ("engine", self.engine())] {
+            if !place.is_dir() {
+                return Err(DataDirError::PartMissing {
+                    path: self.path.clone(),
+                    part,
+                });
+            }
+        }
+        let marker = self.path.join(MARKER);
+        if marker.exists() {
+            // The crash came between the last two steps of the creation.
+            fs::remove_file(&marker).map_err(|source| io_error(&self.path, "written", source))?;
+        }
+        Ok(Found::Member(meta))
+    }
+
+    fn marker_text(&self) -> String {
+        format!(
+            "unfinished creation with the log in {}\n",
+            self.log().display()
+        )
+    }
+
+    fn without_meta<Own>(&self) -> Result<Found<Own>, DataDirError> {
+        // The marker names the log's place, so that nothing is removed from a directory that this
+        // creation never had.
+        let marker = fs::read_to_string(self.path.join(MARKER));
+        if marker.is_ok_and(|text| text == self.marker_text()) {
+            return Ok(Found::Empty);
+        }
+        let has_data = PARTS
+            .iter()
+            .map(|part| self.path.join(part))
+            .chain(self.wal.clone())
+            .any(|part| fs::read_dir(part).is_ok_and(|mut entries| entries.next().is_some()));
+        if has_data {
+            return Err(DataDirError::MetaMissing {
+                path: self.path.clone(),
+            });
+        }
+        Ok(Found::Empty)
+    }
+}
+
+fn io_error(path: &Path, what: &'static str, source: io::Error) -> DataDirError {
+    DataDirError::Io {
+        path: path.to_owned(),
+        what,
+        source,
+    }
+}
+
+/// Private to this user.
+fn make_directory(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+}
+
+/// Opening the lock file also finds out whether the directory is writable.
+fn lock(path: &Path) -> Result<File, DataDirError> {
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(path.join(LOCK))
+        .map_err(|source| io_error(path, "written", source))?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(DataDirError::InUse {
+            path: path.to_owned(),
+        }),
+        Err(errno) => Err(io_error(path, "locked", errno.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+    use synod_types::{ClusterId, NodeId};
+
+    use super::*;
+
+    /// What a storage service might add.
+    #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+    struct Shards {
+        #[serde(default)]
+        shards: u32,
+    }
+
+    const STORAGE: Layout = Layout {
+        format: 3,
+        foreign: &[Foreign {
+            directory: "version-2",
+            refusal: "belongs to another program (it has version-2/): name another with --data-dir",
+        }],
+    };
+
+    fn open(path: &Path, wal: Option<&Path>) -> Result<(DataDir, Found<Shards>), DataDirError> {
+        DataDir::open(path, wal, &STORAGE)
+    }
+
+    fn meta() -> Meta<Shards> {
+        let identity = Identity {
+            cluster: ClusterId::new(0xc1),
+            member: NodeId::new(0xa1),
+            incarnation: 7,
+            name: "n",
+        };
+        Meta::new(3, identity, Shards { shards: 16 }).bootstrapped("t")
+    }
+
+    fn create(path: &Path) {
+        let (dir, found) = open(path, None).unwrap();
+        assert!(matches!(found, Found::Empty));
+        dir.begin_creation().unwrap();
+        dir.finish_creation(&meta()).unwrap();
+    }
+
+    #[test]
+    fn a_created_directory_is_found_again() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("deep/er");
+        create(&path);
+        // With meta.json it is ours, whatever else is in it.
+        fs::create_dir(path.join("version-2")).unwrap();
+        let (_dir, found) = open(&path, None).unwrap();
+        assert!(matches!(found, Found::Member(found) if found == meta()));
+    }
+
+    #[test]
+    fn the_file_holds_the_services_own_fields_beside_the_others() {
+        let temp = tempfile::tempdir().unwrap();
+        create(temp.path());
+        let text = fs::read_to_string(temp.path().join(META)).unwrap();
+        let expected = format!(
+            r#"{{
+  "format": 3,
+  "cluster_id": "c1",
+  "member_id": "a1",
+  "incarnation": "7",
+  "name": "n",
+  "token": "t",
+  "origin": "bootstrap",
+  "shards": 16,
+  "created_by": "synod {}"
+}}
+"#,
+            crate::VERSION
+        );
+        assert_eq!(text, expected);
+        fs::write(
+            temp.path().join(META),
+            text.replace("  \"shards\": 16,\n", ""),
+        )
+        .unwrap();
+        let (_dir, found) = open(temp.path(), None).unwrap();
+        assert!(matches!(found, Found::Member(found) if found.own == Shards { shards: 0 }));
+    }
+
+    #[test]
+    fn a_service_may_add_nothing() {
+        let temp = tempfile::tempdir().unwrap();
+        let identity = Identity {
+            cluster: ClusterId::new(1),
+            member: NodeId::new(2),
+            incarnation: 3,
+            name: "n",
+        };
+        let meta = Meta::new(1, identity, ());
+        let (dir, _) = DataDir::open::<()>(temp.path(), None, &STORAGE).unwrap();
+        dir.begin_creation().unwrap();
+        dir.finish_creation(&meta).unwrap();
+        drop(dir);
+        let (_dir, found) = DataDir::open::<()>(temp.path(), None, &STORAGE).unwrap();
+        assert!(matches!(found, Found::Member(found) if found == meta));
+    }
+
+    #[test]
+    fn an_unfinished_creation_begins_anew_and_its_leftovers_go() {
+        let temp = tempfile::tempdir().unwrap();
+        let (dir, _) = open(temp.path(), None).unwrap();
+        dir.begin_creation().unwrap();
+        fs::write(dir.log().join("half"), b"x").unwrap();
+        drop(dir);
+        let (dir, found) = open(temp.path(), None).unwrap();
+        assert!(matches!(found, Found::Empty));
+        dir.begin_creation().unwrap();
+        assert!(!dir.log().join("half").exists());
+        drop(dir);
+
+        let foreign = temp.path().join("foreign");
+        fs::create_dir(&foreign).unwrap();
+        fs::write(foreign.join("precious"), b"x").unwrap();
+        let refused = open(temp.path(), Some(&foreign)).unwrap_err();
+        assert!(
+            matches!(refused, DataDirError::MetaMissing { .. }),
+            "{refused}"
+        );
+    }
+
+    #[test]
+    fn unusable_directories_are_refused_with_what_to_do() {
+        let temp = tempfile::tempdir().unwrap();
+        let refused = |path: &Path| open(path, None).unwrap_err();
+
+        let file = temp.path().join("file");
+        fs::write(&file, b"").unwrap();
+        assert!(matches!(refused(&file), DataDirError::NotADirectory { .. }));
+        assert!(
+            refused(&file.join("below"))
+                .to_string()
+                .contains("--data-dir")
+        );
+
+        let stock = temp.path().join("stock");
+        fs::create_dir_all(stock.join("version-2/log")).unwrap();
+        assert!(matches!(refused(&stock), DataDirError::Foreign { .. }));
+
+        let newer = temp.path().join("newer");
+        create(&newer);
+        fs::write(newer.join(META), r#"{"format": 99}"#).unwrap();
+        assert!(matches!(
+            refused(&newer),
+            DataDirError::NewerFormat { found: 99, .. }
+        ));
+
+        let garbled = temp.path().join("garbled");
+        create(&garbled);
+        fs::write(garbled.join(META), "{").unwrap();
+        assert!(matches!(refused(&garbled), DataDirError::BadMeta { .. }));
+
+        let lost = temp.path().join("lost");
+        create(&lost);
+        fs::write(lost.join("log/segment"), b"x").unwrap();
+        fs::remove_file(lost.join(META)).unwrap();
+        assert!(matches!(refused(&lost), DataDirError::MetaMissing { .. }));
+
+        let partial = temp.path().join("partial");
+        create(&partial);
+        fs::remove_dir_all(partial.join("log")).unwrap();
+        assert!(matches!(
+            refused(&partial),
+            DataDirError::PartMissing { part: "log", .. }
+        ));
+
+        let busy = temp.path().join("busy");
+        create(&busy);
+        let (_held, _) = open(&busy, None).unwrap();
+        assert!(matches!(refused(&busy), DataDirError::InUse { .. }));
+    }
+}

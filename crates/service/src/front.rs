@@ -1,0 +1,147 @@
+//! The side of a service that clients see: the threads that serve, their ports, and what runs beside
+//! them; and how all of it goes away in order.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use synod_rpc::{Health, Listener, Running, Server, StartError};
+use synod_runtime::executor::{Executor, ExecutorError};
+use synod_runtime::shutdown::Shutdown;
+
+/// How long calls in flight get when the service stops, and then the tasks.
+const DRAIN: Duration = Duration::from_secs(5);
+/// Serving threads, if their number is not configured.
+const MAX_THREADS: usize = 8;
+
+/// Serving threads, servers and background tasks. To stop:
+///
+/// 1. [`Front::refuse`]: clients that ask go elsewhere;
+/// 2. what the service hands over, such as a leadership;
+/// 3. [`Front::end_tasks`], and the service ends the streams that would never end by themselves;
+/// 4. [`Front::drain`]: calls in flight finish;
+/// 5. what calls need is stopped;
+/// 6. [`Front::stop`]: the threads end;
+/// 7. data is flushed and closed.
+#[derive(Debug)]
+pub struct Front {
+    executor: Executor,
+    health: Health,
+    servers: Vec<Running>,
+    stop: Shutdown,
+}
+
+impl Front {
+    /// Starts the threads, each a runtime of its own; `name` is theirs, with a number. Zero
+    /// `threads` are one a processor, up to 8.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn start(name: &str, threads: usize) -> Result<Self, ExecutorError> {
+        Ok(Self {
+            executor: Executor::start(name, number(threads))?,
+            health: Health::new(),
+            servers: Vec::new(),
+            stop: Shutdown::new(),
+        })
+    }
+
+    /// What the servers answer to gRPC's health checks.
+    #[must_use]
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// Thrown by [`Front::end_tasks`].
+    #[must_use]
+    pub fn ending(&self) -> &Shutdown {
+        &self.stop
+    }
+
+    /// Runs a task that ends with [`Front::ending`]; [`Front::stop`] waits for it.
+    pub fn spawn<F>(&self, name: &'static str, task: F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        drop(self.executor.spawn(name, task));
+    }
+
+    /// Serves on a port, whose address is returned.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn serve(&mut self, server: &Server, listener: Listener) -> Result<SocketAddr, StartError> {
+        let running = server.start(listener, &self.executor)?;
+        let address = running.local_addr();
+        self.servers.push(running);
+        Ok(address)
+    }
+
+    /// From here on gRPC's health checks say "not serving".
+    pub async fn refuse(&self) {
+        self.health.set("", false).await;
+    }
+
+    /// Asks the tasks to end, and does not wait for them.
+    pub fn end_tasks(&self) {
+        self.stop.trigger();
+    }
+
+    /// Closes the ports, and lets calls in flight finish for up to 5 s.
+    pub async fn drain(&mut self) {
+        let drains = self.servers.drain(..).map(|server| server.drain(DRAIN));
+        futures::future::join_all(drains).await;
+    }
+
+    /// Ends the threads, whose tasks get up to 5 s.
+    pub async fn stop(self) {
+        self.executor.stop(DRAIN).await;
+    }
+}
+
+fn number(configured: usize) -> NonZeroUsize {
+    let automatic = std::thread::available_parallelism()
+        .map_or(1, NonZeroUsize::get)
+        .min(MAX_THREADS);
+    NonZeroUsize::new(configured)
+        .or(NonZeroUsize::new(automatic))
+        .unwrap_or(NonZeroUsize::MIN)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use synod_rpc::ServerConfig;
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn ports_close_before_tasks_are_waited_for() {
+        let mut front = Front::start("test-serve", 1).unwrap();
+        let listener = Listener::bind("127.0.0.1:0").unwrap();
+        let server = Server::new(ServerConfig::default()).health(front.health());
+        let address = front.serve(&server, listener).unwrap();
+        let ended = Arc::new(AtomicBool::new(false));
+        let (stop, flag) = (front.ending().clone(), Arc::clone(&ended));
+        front.spawn("beside", async move {
+            stop.triggered().await;
+            flag.store(true, Ordering::Relaxed);
+        });
+        assert!(TcpStream::connect(address).await.is_ok());
+        front.refuse().await;
+        front.end_tasks();
+        front.drain().await;
+        assert!(TcpStream::connect(address).await.is_err());
+        front.stop().await;
+        assert!(ended.load(Ordering::Relaxed));
+    }
+
+    #[test]
+    fn threads_are_as_configured_or_few() {
+        assert_eq!(number(3).get(), 3);
+        assert!((1..=MAX_THREADS).contains(&number(0).get()));
+    }
+}

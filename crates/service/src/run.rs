@@ -1,0 +1,274 @@
+//! A service as a process: configuration, telemetry, signals, exit codes.
+
+use std::error::Error;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use synod_runtime::telemetry::{self, LogFormat as Shape, TelemetryConfig, TelemetryError};
+use synod_runtime::{env, shutdown};
+
+use crate::config::{ConfigError, Launch, LogFormat};
+
+/// Libraries that tell more than operators want to know.
+const QUIET: &str = "fjall=warn,lsm_tree=warn";
+
+/// A service that [`main`](fn@main) runs. It starts on a current-thread runtime.
+pub trait Service: Sized {
+    /// The program's name, in messages and traces: `synod-storage`.
+    const NAME: &'static str;
+
+    /// Immutable once the service runs.
+    type Config;
+    /// Why it did not start.
+    type StartError: Into<Box<dyn Error + Send + Sync>>;
+
+    /// Reads the command line (without the program's name) and the environment.
+    ///
+    /// # Errors
+    /// Says which flag or variable is wrong, and what would be right.
+    fn configure(
+        args: &[String],
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Launch<Self::Config>, ConfigError>;
+
+    /// What is logged.
+    fn log_format(config: &Self::Config) -> &LogFormat;
+
+    /// The node's name in traces.
+    fn instance(config: &Self::Config) -> &str;
+
+    /// Starts it, and returns once it serves.
+    ///
+    /// # Errors
+    /// Says what to do.
+    fn start(config: Self::Config) -> impl Future<Output = Result<Self, Self::StartError>>;
+
+    /// Resolves when the service can't go on.
+    ///
+    /// # Cancel safety
+    /// Must be safe to drop.
+    fn ended(&self) -> impl Future<Output = Ending>;
+
+    /// Stops in good order: not ready, handed over, calls drained, data flushed.
+    fn shutdown(self) -> impl Future<Output = ()>;
+}
+
+/// Why a service ends by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Its work is done: it is shut down in good order, and the process succeeds.
+    Finished,
+    /// It failed as said: the process ends at once.
+    Failed(String),
+}
+
+/// Why a process ends with an error.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Flags or environment.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The environment is not text.
+    #[error(transparent)]
+    Environment(#[from] env::EnvError),
+    /// Logs or traces.
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+    /// The service did not start.
+    #[error("{0}")]
+    Start(Box<dyn Error + Send + Sync>),
+    /// The runtime or the signal handlers.
+    #[error("cannot use the operating system's event queue: {0}")]
+    System(#[from] std::io::Error),
+    /// It ran, and had to stop.
+    #[error("the node had to stop: {0}")]
+    Failed(String),
+}
+
+/// The whole process. Its exit code is 0 when it was told to stop or its work is done, 2 for a
+/// command line that can't be used, 1 for every other error. Errors are one line on standard error.
+#[must_use]
+pub fn main<S: Service>() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let (text, code) = match run::<S>(&args) {
+        Ok(None) => return ExitCode::SUCCESS,
+        Ok(Some(text)) => {
+            // Nobody reads it any more: nothing to do about that.
+            let _closed = std::io::stdout().write_all(text.as_bytes());
+            return ExitCode::SUCCESS;
+        }
+        Err(error @ RunError::Config(_)) => (error.to_string(), 2),
+        Err(error) => (error.to_string(), 1),
+    };
+    let _closed = writeln!(std::io::stderr(), "{}: {text}", S::NAME);
+    ExitCode::from(code)
+}
+
+/// Runs until the process is told to stop. Returns what is to be printed, for `--version` and
+/// `--help`.
+fn run<S: Service>(args: &[String]) -> Result<Option<String>, RunError> {
+    // A variable that is no text is an error only if it is one of ours.
+    let garbled = std::cell::RefCell::new(None);
+    let read = |name: &str| {
+        env::var(name).unwrap_or_else(|error| {
+            garbled.borrow_mut().get_or_insert(error);
+            None
+        })
+    };
+    let config = match S::configure(args, &read)? {
+        Launch::Print(text) => return Ok(Some(text)),
+        Launch::Run(config) => *config,
+    };
+    let otlp_endpoint = read("OTEL_EXPORTER_OTLP_ENDPOINT");
+    if let Some(error) = garbled.into_inner() {
+        return Err(error.into());
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async move {
+        let _telemetry = telemetry::init(&telemetry_config::<S>(&config, otlp_endpoint))?;
+        let service = S::start(config)
+            .await
+            .map_err(|error| RunError::Start(error.into()))?;
+        let ended = tokio::select! {
+            biased; // a service that failed must not wait for a signal
+            ended = service.ended() => ended,
+            signal = shutdown::signal() => {
+                tracing::info!(signal = %signal?, "asked to stop");
+                Ending::Finished
+            }
+        };
+        match ended {
+            Ending::Finished => service.shutdown().await,
+            Ending::Failed(fault) => return Err(RunError::Failed(with_advice(fault))),
+        }
+        Ok(None)
+    })
+}
+
+/// Adds what to do to a fault that an operator can mend.
+fn with_advice(fault: String) -> String {
+    // The log's own errors say it already.
+    if fault.contains("No space left on device") && !fault.contains("free some space") {
+        return format!("{fault}; free some space and start again: what was acknowledged is safe");
+    }
+    fault
+}
+
+fn telemetry_config<S: Service>(
+    config: &S::Config,
+    otlp_endpoint: Option<String>,
+) -> TelemetryConfig {
+    use std::io::IsTerminal as _;
+    let log = S::log_format(config);
+    let json = log.json.unwrap_or(!std::io::stderr().is_terminal());
+    TelemetryConfig {
+        format: if json { Shape::Json } else { Shape::Text },
+        filter: format!("{},{QUIET}", log.level),
+        otlp_endpoint,
+        service_name: S::NAME.to_owned(),
+        service_instance: S::instance(config).to_owned(),
+        ..TelemetryConfig::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::*;
+    use crate::config::{CommandLine, Flag};
+
+    /// Ends by itself, as its command line says.
+    struct Job(Ending);
+
+    struct Config {
+        ending: Ending,
+        log: LogFormat,
+    }
+
+    const LINE: CommandLine = CommandLine {
+        flags: &[
+            Flag::value("fail", "the fault to end with"),
+            Flag::switch("help", ""),
+        ],
+        ignored: None,
+    };
+
+    impl Service for Job {
+        const NAME: &'static str = "synod-job";
+
+        type Config = Config;
+        type StartError = Infallible;
+
+        fn configure(
+            args: &[String],
+            env: &dyn Fn(&str) -> Option<String>,
+        ) -> Result<Launch<Config>, ConfigError> {
+            let given = LINE.read(args, env)?;
+            if given.has("help") {
+                return Ok(Launch::Print(LINE.list(|_| true)));
+            }
+            let fault = given.last("fail").map(str::to_owned);
+            Ok(Launch::Run(Box::new(Config {
+                ending: fault.map_or(Ending::Finished, Ending::Failed),
+                log: LogFormat::default(),
+            })))
+        }
+
+        fn log_format(config: &Config) -> &LogFormat {
+            &config.log
+        }
+
+        fn instance(_: &Config) -> &str {
+            "job-1"
+        }
+
+        async fn start(config: Config) -> Result<Self, Infallible> {
+            Ok(Self(config.ending))
+        }
+
+        async fn ended(&self) -> Ending {
+            self.0.clone()
+        }
+
+        async fn shutdown(self) {}
+    }
+
+    fn job(args: &[&str]) -> Result<Option<String>, String> {
+        let args: Vec<String> = args.iter().map(ToString::to_string).collect();
+        run::<Job>(&args).map_err(|error| error.to_string())
+    }
+
+    /// One test, since a process has one telemetry.
+    #[test]
+    fn a_process_prints_or_ends_as_its_service_does() {
+        let help = "  --fail VALUE\n        the fault to end with\n  --help\n";
+        assert_eq!(job(&["--help"]), Ok(Some(help.to_owned())));
+        let unknown = job(&["--fial"]).unwrap_err();
+        assert_eq!(unknown, "unknown flag --fial; did you mean --fail?");
+        let fault = job(&["--fail", "No space left on device"]).unwrap_err();
+        let expected = "the node had to stop: No space left on device; free some space and start again: what was \
+                        acknowledged is safe";
+        assert_eq!(fault, expected);
+        let again = job(&[]).unwrap_err();
+        assert_eq!(again, "telemetry is already set up in this process");
+    }
+
+    #[test]
+    fn traces_carry_the_services_name_and_the_nodes() {
+        let config = Config {
+            ending: Ending::Finished,
+            log: LogFormat {
+                level: "debug".to_owned(),
+                json: Some(true),
+            },
+        };
+        let telemetry = telemetry_config::<Job>(&config, None);
+        assert_eq!(telemetry.service_name, "synod-job");
+        assert_eq!(telemetry.service_instance, "job-1");
+        assert_eq!(telemetry.filter, "debug,fjall=warn,lsm_tree=warn");
+        assert_eq!(telemetry.format, Shape::Json);
+    }
+}
