@@ -270,7 +270,10 @@ impl KvService {
         if used.saturating_add(cost) < self.shared.settings.quota_bytes {
             return Ok(());
         }
-        raise_no_space(&self.shared).await?;
+        if let Err(error) = raise_no_space(&self.shared).await {
+            // Whatever became of the alarm: the write itself was not proposed.
+            tracing::warn!(%error, "the NOSPACE alarm was not raised; the next write tries again");
+        }
         Err(Error::NoSpace)
     }
 }

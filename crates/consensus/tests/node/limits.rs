@@ -524,3 +524,22 @@ async fn a_connection_takes_as_many_streams_at_once_as_configured() {
         cluster.stop().await;
     }
 }
+
+#[tokio::test]
+async fn a_put_whose_alarm_cannot_be_raised_is_certainly_not_done() {
+    let mut cluster = Cluster::start_with(3, |config| config.quota_bytes = 52 << 10).await;
+    let mut client = cluster.client(0).await;
+    client.put("k", vec![7_u8; 30_000], None).await.unwrap();
+    for _ in 0..2 {
+        cluster.nodes.pop().unwrap().shutdown().await;
+    }
+    let (code, text) = status(client.put("l", vec![7_u8; 30_000], None).await);
+    assert_eq!(
+        (code, &*text),
+        (
+            Code::ResourceExhausted,
+            "etcdserver: mvcc: database space exceeded"
+        )
+    );
+    cluster.stop().await;
+}
