@@ -476,6 +476,7 @@ impl RawClient {
         let stream = tokio::net::TcpStream::connect(address).await.unwrap();
         let mut builder = h2::client::Builder::new();
         builder.initial_window_size(window_bytes);
+        builder.initial_connection_window_size(1 << 20);
         let (requests, connection) = builder.handshake(stream).await.unwrap();
         task::spawn("raw-client", async move {
             let _closed = connection.await;
