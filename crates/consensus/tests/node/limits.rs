@@ -459,7 +459,11 @@ async fn a_get_of_a_large_value_waits_for_other_gets_and_not_for_ranges() {
     let mut kv = raw_kv(&cluster.nodes[0]).await;
     kv.range(get(A_MOMENT)).await.unwrap_err();
     let late = kv.range(get(SOON));
-    let (late, ()) = tokio::join!(late, async { drop(unread_get) });
+    let leaving = async {
+        clock::sleep(A_MOMENT).await;
+        drop(unread_get);
+    };
+    let (late, ()) = tokio::join!(late, leaving);
     assert_eq!(late.unwrap().into_inner().kvs.len(), 1);
     drop(unread_range);
     cluster.stop().await;

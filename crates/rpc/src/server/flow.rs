@@ -223,4 +223,24 @@ mod tests {
         drop(piece);
         assert_eq!(flow.stalls_at(later, TIMEOUT), later + TIMEOUT);
     }
+
+    #[tokio::test]
+    async fn a_timer_that_is_late_says_nothing_about_the_receiver() {
+        const TIMEOUT: Duration = Duration::from_secs(60);
+        let mut flow = Flow::begin(Hold::new(Token(Arc::default())));
+        let now = clock::now();
+        Arc::get_mut(&mut flow).unwrap().began = now.checked_sub(2 * TIMEOUT).unwrap();
+        let _unsent = flow.piece(Bytes::from_static(b"x"));
+        flow.moved.store(0, Ordering::Relaxed);
+        let mut context = Context::from_waker(Waker::noop());
+        for (late, is_stalled) in [(Duration::ZERO, true), (2 * PAUSE, false)] {
+            let mut watched = Watched {
+                flow: Arc::clone(&flow),
+                look_at: now.checked_sub(late).unwrap(),
+                look: Box::pin(std::future::ready(())),
+            };
+            let polled = watched.poll_stalled(&mut context, TIMEOUT);
+            assert_eq!(polled.is_ready(), is_stalled, "{late:?} late");
+        }
+    }
 }
