@@ -163,8 +163,8 @@ impl ResponseBudget {
         }
     }
 
-    /// A place for a response of so many bytes that is made already: with the small ones if there is
-    /// room, with the large ones if not.
+    /// A place for a response of so many bytes that is made already: with the small ones if there
+    /// is room, with the large ones if not.
     ///
     /// # Errors
     /// As [`Self::large`].
