@@ -21,4 +21,4 @@ pub use messages::{brings_entries, requests};
 pub use proposals::is_transient;
 pub use reads::{Moment, ReadRounds, Reader};
 pub use shell::{Outbox, Shell, drain, persisted};
-pub use stall::LogProgress;
+pub use stall::{Backlog, StallWatch};
