@@ -124,7 +124,7 @@ macro_rules! cases {
 cases! {
     kv: puts_and_versions, put_refusals, ignored_fields, deletes, large_requests;
     range: revisions, limits_and_counts, sorting, revision_filters, range_ends, keys_only,
-        compaction, serializable_reads, streams;
+        compaction, serializable_reads, streams, streams_of_the_past, streams_by_target;
     txn: branches, compares, missing_keys_compare_as_zero, range_compares, nested,
         revisions_inside, reads_see_earlier_puts, compares_come_first, headers_inside;
     txn_errors: duplicate_keys, too_many_operations, empty_operation, failures_change_nothing,

@@ -7,6 +7,7 @@ mod leaderless;
 pub(crate) mod lease;
 pub(crate) mod maintenance;
 mod snapshot;
+mod sorted_stream;
 pub(crate) mod unsupported;
 pub(crate) mod watch;
 
