@@ -134,7 +134,7 @@ cases! {
         fragments, leases_end_in_one_revision;
     watch_control: ids, duplicate_id, empty_range, cancel, compacted_start, progress,
         future_start, many_on_one_stream;
-    maintenance: status, hashes, alarms, snapshot, defragment, grpc_health,
+    maintenance: status, hashes, hashes_across_compaction, alarms, snapshot, defragment, grpc_health,
         later_services, reflection;
     cluster: members, refusals, learners;
     http: pages;
