@@ -131,7 +131,7 @@ cases! {
         bad_revisions;
     lease: grants, time_to_live, attachment, revocation, keep_alive_of_missing, expiry, keep_alive;
     watch: live_events, history, previous_values, filters, ranges, one_response_a_revision,
-        fragments, leases_end_in_one_revision;
+        fragments, leases_end_in_one_revision, previous_values_below_compaction;
     watch_control: ids, duplicate_id, empty_range, cancel, compacted_start, progress,
         future_start, many_on_one_stream;
     maintenance: status, hashes, hashes_across_compaction, alarms, snapshot, defragment, grpc_health,
