@@ -4,6 +4,7 @@
 //! follower, for each engine. So a case counts revisions from where it began and keeps to its own
 //! prefix.
 
+mod borders;
 mod cluster;
 mod flags;
 mod http;
@@ -133,11 +134,12 @@ cases! {
     watch: live_events, history, previous_values, filters, ranges, one_response_a_revision,
         fragments, leases_end_in_one_revision, previous_values_below_compaction;
     watch_control: ids, duplicate_id, empty_range, cancel, compacted_start, progress,
-        future_start, many_on_one_stream;
+        future_start, many_on_one_stream, negative_start;
     maintenance: status, hashes, hashes_across_compaction, alarms, snapshot, defragment, grpc_health,
         later_services, reflection;
     cluster: members, refusals, learners;
     http: pages;
+    borders: of_every_request;
 }
 
 type Running = Pin<Box<dyn Future<Output = Result<()>>>>;

@@ -39,21 +39,27 @@ impl MaintenanceService {
         request: pb::AlarmRequest,
         deadline: Instant,
     ) -> Result<pb::AlarmResponse, Error> {
-        AlarmAction::try_from(request.action).map_err(|_| Error::UnknownEnum {
+        let action = AlarmAction::try_from(request.action).map_err(|_| Error::UnknownEnum {
             what: "alarm action",
         })?;
-        AlarmType::try_from(request.alarm)
-            .map_err(|_| Error::UnknownEnum { what: "alarm type" })?;
+        let is_known = AlarmType::try_from(request.alarm).is_ok();
+        if !is_known && action != AlarmAction::Get {
+            return Err(Error::UnknownEnum { what: "alarm type" });
+        }
         // Reading alarms goes through the log too, as in etcd: the answer is linearizable.
         let command = Command {
             command: Some(command::Command::Alarm(request)),
         };
         let applied = self.shared.propose(&command, deadline).await?;
-        let Reply::Alarms(alarms) = applied.reply else {
+        let Reply::Alarms(mut alarms) = applied.reply else {
             return Err(Error::Internal(
                 "an alarm was answered with something else".to_owned(),
             ));
         };
+        if !is_known {
+            // Nobody has raised what there is not.
+            alarms.clear();
+        }
         Ok(pb::AlarmResponse {
             header: Some(applied.header),
             alarms,
@@ -223,9 +229,7 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
     ) -> Result<Response<pb::DowngradeResponse>, Status> {
         self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
         let request = request.into_inner();
-        let action = DowngradeAction::try_from(request.action).map_err(|_| Error::UnknownEnum {
-            what: "downgrade action",
-        })?;
+        let action = DowngradeAction::try_from(request.action).map_err(|_| Error::UnknownMethod)?;
         Err(match action {
             DowngradeAction::Validate | DowngradeAction::Enable => {
                 refuse_downgrade(&request.version)

@@ -558,6 +558,22 @@ fn a_compacted_start_is_created_and_then_cancelled_and_the_boundary_is_valid() {
     assert_eq!(responses, [created(2, 10)]);
 }
 
+#[test]
+fn a_negative_start_is_refused_in_one_message() {
+    let mut single = Single::new();
+    single.put("a");
+    single.create(request("a", -1));
+    single.create(Create {
+        range: WatchRange::decode(Bytes::from_static(b"b"), Bytes::from_static(b"a")),
+        ..request("b", i64::MIN)
+    });
+    let refused = Outgoing::Notice(Notice::Refused {
+        reason: "etcdserver: mvcc: required revision has been compacted".to_owned(),
+        revision: 2,
+    });
+    assert_eq!(single.responses(), [refused.clone(), refused]);
+}
+
 /// The events are in memory all the time: what a watcher gets must not depend on that.
 #[test]
 fn catching_up_from_memory_tells_what_history_would() {
