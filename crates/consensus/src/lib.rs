@@ -42,5 +42,5 @@ pub use data_dir::DataDirError;
 pub use error::{Advice, Error};
 pub use run::{RunError, run};
 pub use server::{Ended, Node, StartError};
-pub use service::ENGINE_METADATA;
+pub use service::{ENGINE_METADATA, JOINING_METADATA};
 pub use synod_consensus_core::Algorithm;

@@ -89,7 +89,8 @@ impl MaintenanceService {
             raft_applied_index: shared.replica.applied().get(),
             errors,
             db_size_in_use: signed(sizes.live),
-            is_learner: shared.view.is_learner(),
+            // One that was added as a voter is a learner until it has caught up.
+            is_learner: shared.view.is_learner() || !shared.votes(),
             storage_version: version::ETCD_STORAGE_VERSION.to_owned(),
             db_size_quota: signed(shared.settings.quota_bytes),
             downgrade_info: Some(pb::DowngradeInfo::default()),
