@@ -11,6 +11,8 @@
 //! - The journal is synced ahead of fjall ([`sync`]), which does it while it holds up all writes.
 //! - Tables are written to the disk while they grow ([`tables`]), not at once when they are
 //!   complete.
+//! - Versions that no open snapshot needs are dropped ([`versions`]): they keep write buffers in
+//!   memory.
 //! - Each batch carries a commit number and [`Engine::persist`] records it ([`marker`]), so that a
 //!   journal which lost durable batches is refused instead of being cut off silently.
 
@@ -23,6 +25,7 @@ mod pacing;
 mod snapshot;
 mod sync;
 mod tables;
+mod versions;
 
 use std::fmt;
 use std::os::unix::fs::MetadataExt;
@@ -176,8 +179,9 @@ impl Engine for DiskEngine {
         Ok(())
     }
 
-    fn wait_for_room(&self) {
-        self.shared.pacing.wait_for_room(&self.shared);
+    fn wait_for_room(&self) -> bool {
+        self.shared.drop_unused_versions();
+        self.shared.pacing.wait_for_room(&self.shared)
     }
 
     fn snapshot(&self) -> Arc<dyn Snapshot> {
@@ -252,6 +256,16 @@ impl Shared {
             self.fail(&error);
             error
         })
+    }
+
+    /// Drops what no reader needs and what would take memory.
+    fn drop_unused_versions(&self) {
+        for keyspace in self.spaces.iter() {
+            if let Err(error) = self.snapshots.drop_unused_versions(keyspace) {
+                let error = convert(&self.dir, error);
+                tracing::warn!(%error, "could not drop what no reader needs: it takes memory");
+            }
+        }
     }
 
     fn check_failed(&self) -> Result<(), EngineError> {

@@ -38,10 +38,12 @@ pub trait Engine: Send + Sync + fmt::Debug {
     /// After an I/O error or corruption the engine refuses all further writes.
     fn write(&self, batch: Batch) -> Result<(), EngineError>;
 
-    /// Waits some milliseconds where the engine has no room for background work. To be called
-    /// without locks before a write that can wait, so that it isn't held back within
-    /// [`Engine::write`], together with others.
-    fn wait_for_room(&self) {}
+    /// Waits some milliseconds where the engine has no room for background work; says whether there
+    /// was room at once. To be called without locks before a write that can wait, so that it isn't
+    /// held back within [`Engine::write`], together with others.
+    fn wait_for_room(&self) -> bool {
+        true
+    }
 
     /// A consistent view of everything written so far. Cheap, but it keeps displaced rows alive:
     /// hold it for seconds, not for hours.

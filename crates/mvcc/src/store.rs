@@ -23,6 +23,9 @@ use crate::{EventBatch, MvccError, MvccReader, Revision, View, WriteTxn};
 /// Keys that came or went until the counts are written again: what a restart has to catch up with.
 const SAVE_COUNTS_AFTER: usize = 65_536;
 
+/// How often a piece of a large deletion waits for room in the engine, some milliseconds each.
+const MAX_PIECE_WAITS: usize = 100;
+
 /// How much of the recent past is kept in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MvccConfig {
@@ -247,7 +250,12 @@ impl MvccStore {
             return Err(MvccError::Failed);
         }
         let engine = Arc::clone(&self.shared.core.lock().engine);
-        engine.wait_for_room();
+        // As a piece is larger than most writes, it leaves the others their room.
+        for _ in 0..MAX_PIECE_WAITS {
+            if engine.wait_for_room() {
+                break;
+            }
+        }
         let core = self.shared.core.lock();
         core.engine.write(batch)?;
         Ok(())

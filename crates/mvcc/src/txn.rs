@@ -300,7 +300,8 @@ impl<'a> WriteTxn<'a> {
         let main = self.main();
         let fields = KeyValueView::parse(&record)?;
         let kv = tombstone(key, main);
-        let key = fields.key(&record);
+        // The engine keeps the key for longer than the record.
+        let key = Bytes::copy_from_slice(key);
         self.detach(fields.lease, &key);
         self.set(Space::Latest, key.clone(), None, true);
         self.displace(

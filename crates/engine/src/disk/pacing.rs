@@ -75,11 +75,13 @@ impl Pacing {
 
     /// Holds background work back while there is a backlog, for [`MAX_DELAY`] at most: it has to
     /// keep up as well.
-    pub(super) fn wait_for_room(&self, shared: &Shared) {
+    pub(super) fn wait_for_room(&self, shared: &Shared) -> bool {
         let buffered = shared.database.write_buffer_size();
-        if !self.has_room(buffered, self.level0_runs()) {
+        let has_room = self.has_room(buffered, self.level0_runs());
+        if !has_room {
             self.room.wait_for(&mut self.turn.lock(), MAX_DELAY);
         }
+        has_room
     }
 
     fn has_room(&self, buffered: u64, level0: u64) -> bool {

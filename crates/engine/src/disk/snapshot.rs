@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use fjall::Readable;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{Shared, convert};
 use crate::memory::is_inverted;
@@ -19,6 +19,10 @@ use crate::{Direction, EngineError, KeyBounds, MAX_KEY_BYTES, Row, Rows, Snapsho
 pub(super) struct OpenSnapshots(Mutex<BTreeMap<u64, usize>>);
 
 impl OpenSnapshots {
+    pub(super) fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, usize>> {
+        self.0.lock()
+    }
+
     /// The sequence number below which no open or future snapshot reads.
     pub(super) fn watermark(&self, visible: impl FnOnce() -> u64) -> u64 {
         let open = self.0.lock();

@@ -109,6 +109,7 @@ impl State {
             if is_due {
                 self.unsynced.store(0, Ordering::Relaxed);
             }
+            shared.drop_unused_versions();
             // An error is not lost: fjall syncs again, and that decides.
             is_busy = journals
                 .work(is_due)
