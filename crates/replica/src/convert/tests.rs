@@ -237,6 +237,29 @@ fn every_message_survives_the_wire() {
     }
 }
 
+/// The bytes of each of [`bodies`], as members of the first release send them.
+const GOLDEN: &str = include_str!("messages.txt");
+
+#[test]
+fn every_message_has_the_bytes_that_it_always_had() {
+    let line = |body| {
+        let message = Message {
+            from: NodeId::new(1),
+            to: NodeId::new(2),
+            ballot: Ballot { round: 9, node: 3 },
+            body,
+        };
+        let message = message_to_wire(GroupId::new(5), message);
+        let bytes = message.encode_to_vec();
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let body = format!("{:?}", message.body.unwrap());
+        let name: String = body.chars().take_while(|c| c.is_alphanumeric()).collect();
+        format!("{name} {hex}\n")
+    };
+    let lines: String = bodies().into_iter().map(line).collect();
+    assert_eq!(lines, GOLDEN, "{lines}");
+}
+
 #[test]
 fn an_entry_costs_few_bytes_beyond_its_data() {
     let append = Body::Append {
