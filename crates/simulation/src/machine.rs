@@ -204,6 +204,7 @@ fn config() -> MvccConfig {
         recent_bytes: 1 << 10,
         count_cache_bytes: 1 << 10,
         recent_record_bytes: 1 << 12,
+        ..MvccConfig::default()
     }
 }
 
