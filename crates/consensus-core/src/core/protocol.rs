@@ -85,8 +85,11 @@ pub trait Protocol: Sized + Clone + Debug + Default + PartialEq + Eq + Hash + Se
         commit: Index,
     ) -> Body;
 
-    /// Tells the leader what is here, once it is durable.
-    fn acknowledge(core: &mut Core<Self>, leader: NodeId, matched: Index);
+    /// Tells the leader that everything up to here is durable.
+    fn acknowledgement(matched: Index) -> Body;
+
+    /// Up to where a message acknowledges, if it does.
+    fn acknowledged(body: &mut Body) -> Option<&mut Index>;
 
     /// The leader has committed up to here.
     fn learn_commit(core: &mut Core<Self>, commit: LogPosition);
