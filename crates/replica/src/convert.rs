@@ -2,6 +2,7 @@
 
 mod parts;
 mod paxos;
+mod pieces;
 mod rejection;
 
 use synod_consensus_core::{
@@ -14,6 +15,7 @@ use wire::message::Body as WireBody;
 
 use parts::{ballot_from_wire, ballot_to_wire, change_from_wire, change_to_wire};
 pub(crate) use parts::{meta_from_wire, meta_to_wire, position_from_wire, position_to_wire};
+pub(crate) use pieces::{piece_from_wire, piece_to_wire, resume_from_wire, resume_to_wire};
 use rejection::{rejection_from_wire, rejection_to_wire};
 
 /// What a peer sent makes no sense. The message is dropped; the stream goes on.
@@ -25,6 +27,8 @@ pub(crate) enum WireError {
     Unknown { field: &'static str, value: i32 },
     #[error("impossible membership")]
     Membership,
+    #[error("wrong checksum")]
+    Checksum,
 }
 
 /// The order in which a peer's queue sends: what is small and urgent does not wait behind what is

@@ -9,7 +9,7 @@ use synod_log::{
     CoreConfig as LogConfig, Crash, LogCore, MIN_SEGMENT_BYTES, OpenError, Restart, SimDisk,
     SyncMode,
 };
-use synod_replica_core::{Compactor, Outbox, ReadRounds};
+use synod_replica_core::{Compactor, Outbox, ReadRounds, Views};
 use synod_types::{LogPosition, NodeId, Tick, mix};
 
 use super::log_thread::{GROUP, LogThread};
@@ -21,6 +21,7 @@ use crate::engine::SimEngine;
 use crate::env::Env;
 use crate::invariants::{CORE_ASSERTION, Check, LOG_RECOVERY, Recovered};
 use crate::machine::Machine;
+use crate::snapshot::MAX_VIEWS;
 use crate::time::{Clock, Time};
 
 /// How a process ends.
@@ -183,7 +184,7 @@ impl Node {
             published: Published::default(),
             compactor: Compactor::new(initial.clone(), start, applied),
             cut_now: false,
-            views: Vec::new(),
+            views: Views::new(MAX_VIEWS),
             fetch: None,
             flushing: false,
             initial,
