@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
-use etcd_client::GetOptions;
+use etcd_client::{DeleteOptions, GetOptions, WatchOptions};
 use synod_testkit::{Cluster, Lab, Server, Share, Topology};
 
 const MIB: usize = 1 << 20;
@@ -69,6 +69,40 @@ async fn large_ranges(lab: &Lab) -> Result<()> {
     ensure!(done > 0, "no range was answered");
     // The budget, and what the engine and its cache take for reading.
     let most = budget + 96 * MIB;
+    ensure!(grown < most, "{} MiB more at the peak", grown / MIB);
+    Ok(())
+}
+
+#[test]
+fn deleting_much_at_once_takes_little_memory() -> Result<()> {
+    synod_testkit::run(Share::Whole, large_delete)
+}
+
+async fn large_delete(lab: &Lab) -> Result<()> {
+    const KEYS: usize = 400;
+    let mut cluster = Cluster::start(lab, Server::SYNOD, Topology::of(1)).await?;
+    let mut client = cluster.client(0).await?;
+    for number in 0..KEYS {
+        let key = format!("k{number:03}");
+        client.put(key, vec![7_u8; MIB], None).await?;
+    }
+    let watch = WatchOptions::new().with_prefix();
+    let mut events = client.watch("k", Some(watch)).await?;
+    let pid = cluster.node(0).process()?.pid();
+    reset_peak(pid)?;
+    let before = peak_bytes(pid)?;
+    let options = DeleteOptions::new().with_prefix();
+    let deleted = client.delete("k", Some(options)).await?.deleted();
+    ensure!(deleted == KEYS as i64, "{deleted} deleted");
+    let mut seen = 0;
+    while seen < KEYS {
+        let response = events.message().await?.context("the watch ended")?;
+        seen += response.events().len();
+    }
+    let grown = peak_bytes(pid)?.saturating_sub(before);
+    crate::support::note(&format!("{} MiB more at the peak", grown / MIB));
+    // Far less than the records: what the engine takes for writing.
+    let most = 160 * MIB;
     ensure!(grown < most, "{} MiB more at the peak", grown / MIB);
     Ok(())
 }

@@ -2,13 +2,16 @@
 //!
 //! A client that reads slowly keeps its response in memory, and a range can be as large as the
 //! keyspace: without a bound a few of them end the process. Large responses wait for room in their
-//! turn; small ones have a share of their own, so that they go on meanwhile.
+//! turn. Small ones have a share of their own, so that they go on meanwhile, and so have writes: a
+//! slow reader of ranges must not stop transactions.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use parking_lot::Mutex;
 use prometheus::{IntCounter, IntGauge};
-use synod_rpc::Hold;
+use synod_rpc::{Hold, Keep};
 use synod_runtime::clock;
 use synod_runtime::metrics::{MetricsError, Registry};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -22,13 +25,18 @@ const UNCOUNTED_BYTES: usize = 16 << 10;
 /// While it is encoded a response is there twice: as records and as a message.
 const COPIES: usize = 2;
 /// The share of small responses is one part of so many.
-const SMALL_SHARE: usize = 4;
+const SMALL_SHARE: usize = 8;
+/// The share of what writes return is one part of so many.
+const WRITES_SHARE: usize = 8;
 
 /// The budget of a process. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct ResponseBudget {
     large: Share,
     small: Share,
+    writes: Share,
+    /// Units that writes returned beyond their share: what is done must be answered.
+    overdraft: Arc<AtomicUsize>,
     metrics: BudgetMetrics,
 }
 
@@ -50,9 +58,23 @@ pub(crate) struct Place(Option<Counted>);
 
 #[derive(Debug)]
 struct Counted {
-    permit: OwnedSemaphorePermit,
+    permit: Option<OwnedSemaphorePermit>,
+    overdraft: Overdraft,
     held: IntGauge,
 }
+
+/// Units beyond a share.
+#[derive(Debug)]
+struct Overdraft {
+    units: usize,
+    total: Arc<AtomicUsize>,
+}
+
+/// The place of a response of one message, which is there once only when it is encoded.
+struct OfMessage(Mutex<Place>);
+
+/// The place of a stream of messages.
+struct OfStream(#[expect(dead_code, reason = "kept, and given back when it is dropped")] Place);
 
 impl BudgetMetrics {
     /// Registers the instruments.
@@ -80,16 +102,30 @@ impl Share {
             units,
         }
     }
+
+    fn try_take(&self, units: u32) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.free).try_acquire_many_owned(units).ok()
+    }
+
+    /// Waits until the deadline. Callers have made sure that so many units exist.
+    async fn take(&self, units: u32, deadline: Instant) -> Option<OwnedSemaphorePermit> {
+        let taking = Arc::clone(&self.free).acquire_many_owned(units);
+        // The semaphore is never closed.
+        clock::timeout_at(deadline, taking).await.ok()?.ok()
+    }
 }
 
 impl ResponseBudget {
     /// A budget of `total` bytes.
     pub(crate) fn new(total: usize, metrics: BudgetMetrics) -> Self {
         let units = u32::try_from(total / UNIT_BYTES).unwrap_or(u32::MAX);
-        let small = units / u32::try_from(SMALL_SHARE).unwrap_or(u32::MAX);
+        let part = |share: usize| units / u32::try_from(share).unwrap_or(u32::MAX);
+        let (small, writes) = (part(SMALL_SHARE), part(WRITES_SHARE));
         Self {
-            large: Share::new(units - small),
+            large: Share::new(units - small - writes),
             small: Share::new(small),
+            writes: Share::new(writes),
+            overdraft: Arc::default(),
             metrics,
         }
     }
@@ -104,9 +140,42 @@ impl ResponseBudget {
         if bytes <= UNCOUNTED_BYTES {
             return Some(Place::default());
         }
-        let free = Arc::clone(&self.small.free);
-        let permit = free.try_acquire_many_owned(units(bytes)).ok()?;
+        let permit = self.small.try_take(units(bytes, COPIES))?;
         Some(self.place(permit))
+    }
+
+    /// Waits for a place for one key's value. It stands in line with small responses, however large
+    /// it is: ranges must not hold up gets.
+    ///
+    /// # Errors
+    /// As [`Self::large`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives up the turn.
+    pub(crate) async fn single(&self, bytes: usize, deadline: Instant) -> Result<Place, Error> {
+        let units = units(bytes, COPIES);
+        if units > self.small.units {
+            return self.large(bytes, deadline).await;
+        }
+        match self.small.take(units, deadline).await {
+            Some(permit) => Ok(self.place(permit)),
+            None => Err(self.busy()),
+        }
+    }
+
+    /// A place for a response of so many bytes that is made already: with the small ones if there
+    /// is room, with the large ones if not.
+    ///
+    /// # Errors
+    /// As [`Self::large`].
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives up the turn.
+    pub(crate) async fn made(&self, bytes: usize, deadline: Instant) -> Result<Place, Error> {
+        match self.small(bytes) {
+            Some(place) => Ok(place),
+            None => self.large(bytes, deadline).await,
+        }
     }
 
     /// Waits for a place for a response of up to so many bytes.
@@ -117,66 +186,198 @@ impl ResponseBudget {
     /// # Cancel safety
     /// Dropping the future gives up the turn.
     pub(crate) async fn large(&self, bytes: usize, deadline: Instant) -> Result<Place, Error> {
-        let units = units(bytes);
+        let units = units(bytes, COPIES);
         if units > self.large.units {
             self.metrics.refused.inc();
             let largest = self.largest();
             return Err(Error::ResponseTooLarge { bytes, largest });
         }
-        let free = Arc::clone(&self.large.free);
-        match clock::timeout_at(deadline, free.acquire_many_owned(units)).await {
-            Ok(Ok(permit)) => Ok(self.place(permit)),
-            // The semaphore is never closed.
-            Ok(Err(_)) | Err(_) => {
-                self.metrics.refused.inc();
-                Err(Error::ResponsesBusy)
-            }
+        match self.large.take(units, deadline).await {
+            Some(permit) => Ok(self.place(permit)),
+            None => Err(self.busy()),
         }
     }
 
+    /// Refuses a write that returns something while writes have returned more than their share
+    /// holds. Only few writes are asked whether they do.
+    ///
+    /// # Errors
+    /// [`Error::ResponsesBusy`]: the write must not be proposed.
+    pub(crate) fn check_write(&self, returns: impl FnOnce() -> bool) -> Result<(), Error> {
+        let overdraft = self.overdraft.load(Ordering::Relaxed);
+        // What was given back makes good for it, whoever gave it.
+        if overdraft > self.writes.free.available_permits() && returns() {
+            return Err(self.busy());
+        }
+        Ok(())
+    }
+
+    /// Waits for a place for what a write returns, up to so many bytes, before it is proposed. Once
+    /// it is done, [`Self::written`] takes what it really needs.
+    ///
+    /// # Errors
+    /// [`Error::ResponsesBusy`]: the write must not be proposed.
+    ///
+    /// # Cancel safety
+    /// Dropping the future gives up the turn.
+    pub(crate) async fn write(&self, most: usize, deadline: Instant) -> Result<Place, Error> {
+        self.check_write(|| true)?;
+        let units = units(most, 1);
+        if units > self.writes.units {
+            // Of a small budget.
+            return self.large(most.min(self.largest()), deadline).await;
+        }
+        let free = [&self.writes, &self.large];
+        let taken = free.into_iter().find_map(|share| share.try_take(units));
+        if let Some(permit) = taken {
+            return Ok(self.place(permit));
+        }
+        match self.writes.take(units, deadline).await {
+            Some(permit) => Ok(self.place(permit)),
+            None => Err(self.busy()),
+        }
+    }
+
+    /// The place of a write that is done and returns so many bytes. It may be more than what was
+    /// taken before; where there is no room it is counted beyond the share.
+    pub(crate) fn written(&self, bytes: usize, before: Option<Place>) -> Place {
+        if bytes <= UNCOUNTED_BYTES {
+            return Place::default();
+        }
+        let needed = units(bytes, COPIES);
+        let mut place = before.unwrap_or_default();
+        if place.units() >= needed as usize {
+            place.keep(needed as usize);
+            return place;
+        }
+        if let Some(permit) = self.writes.try_take(needed) {
+            return self.place(permit);
+        }
+        let permit = place.0.take().and_then(|mut counted| {
+            let permit = counted.permit.take()?;
+            counted.held.sub(bytes_of(permit.num_permits()));
+            Some(permit)
+        });
+        let taken = permit.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        self.counted(permit, needed as usize - taken)
+    }
+
+    fn busy(&self) -> Error {
+        self.metrics.refused.inc();
+        Error::ResponsesBusy
+    }
+
     fn place(&self, permit: OwnedSemaphorePermit) -> Place {
-        let held = self.metrics.held.clone();
-        held.add(bytes_of(&permit));
-        Place(Some(Counted { permit, held }))
+        self.counted(Some(permit), 0)
+    }
+
+    fn counted(&self, permit: Option<OwnedSemaphorePermit>, beyond: usize) -> Place {
+        let counted = Counted {
+            permit,
+            overdraft: Overdraft::new(beyond, &self.overdraft),
+            held: self.metrics.held.clone(),
+        };
+        counted.held.add(bytes_of(counted.units()));
+        Place(Some(counted))
     }
 }
 
 impl Place {
     /// Gives back what a response of so many bytes doesn't need.
     pub(crate) fn shrink(&mut self, bytes: usize) {
+        self.keep(units(bytes, COPIES) as usize);
+    }
+
+    /// A response of one message that keeps the place until it has left.
+    pub(crate) fn response<T>(self, message: T) -> tonic::Response<T> {
+        self.held(message, |place| Hold::new(OfMessage(Mutex::new(place))))
+    }
+
+    /// A stream of messages that keeps the place until all have left.
+    pub(crate) fn stream<T>(self, messages: T) -> tonic::Response<T> {
+        self.held(messages, |place| Hold::new(OfStream(place)))
+    }
+
+    fn held<T>(self, message: T, hold: impl FnOnce(Self) -> Hold) -> tonic::Response<T> {
+        let mut response = tonic::Response::new(message);
+        if self.0.is_some() {
+            response.extensions_mut().insert(hold(self));
+        }
+        response
+    }
+
+    fn units(&self) -> usize {
+        self.0.as_ref().map_or(0, Counted::units)
+    }
+
+    /// Gives back all but so many units.
+    fn keep(&mut self, units: usize) {
         let Some(counted) = &mut self.0 else {
             return;
         };
-        let needed = units(bytes) as usize;
-        let excess = counted.permit.num_permits().saturating_sub(needed);
-        if let Some(excess) = counted.permit.split(excess) {
-            counted.held.sub(bytes_of(&excess));
+        let excess = counted.units().saturating_sub(units);
+        let repaid = counted.overdraft.repay(excess);
+        if let Some(permit) = &mut counted.permit {
+            drop(permit.split(excess - repaid));
         }
+        counted.held.sub(bytes_of(excess));
     }
+}
 
-    /// A response that keeps the place until it has left.
-    pub(crate) fn response<T>(self, message: T) -> tonic::Response<T> {
-        let mut response = tonic::Response::new(message);
-        if self.0.is_some() {
-            response.extensions_mut().insert(Hold::new(self));
-        }
-        response
+impl Keep for OfMessage {
+    fn encoded(&self) {
+        let mut place = self.0.lock();
+        let units = place.units();
+        place.keep(units.div_ceil(COPIES));
+    }
+}
+
+impl Keep for OfStream {}
+
+impl Counted {
+    fn units(&self) -> usize {
+        let permits = self.permit.as_ref();
+        permits.map_or(0, OwnedSemaphorePermit::num_permits) + self.overdraft.units
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        self.held.sub(bytes_of(&self.permit));
+        self.held.sub(bytes_of(self.units()));
     }
 }
 
-fn units(bytes: usize) -> u32 {
-    let units = bytes.saturating_mul(COPIES).div_ceil(UNIT_BYTES);
+impl Overdraft {
+    fn new(units: usize, total: &Arc<AtomicUsize>) -> Self {
+        total.fetch_add(units, Ordering::Relaxed);
+        Self {
+            units,
+            total: Arc::clone(total),
+        }
+    }
+
+    /// Takes back up to so many units; returns how many there were.
+    fn repay(&mut self, units: usize) -> usize {
+        let repaid = units.min(self.units);
+        self.units -= repaid;
+        self.total.fetch_sub(repaid, Ordering::Relaxed);
+        repaid
+    }
+}
+
+impl Drop for Overdraft {
+    fn drop(&mut self) {
+        self.total.fetch_sub(self.units, Ordering::Relaxed);
+    }
+}
+
+fn units(bytes: usize, copies: usize) -> u32 {
+    let units = bytes.saturating_mul(copies).div_ceil(UNIT_BYTES);
     u32::try_from(units).unwrap_or(u32::MAX)
 }
 
-fn bytes_of(permit: &OwnedSemaphorePermit) -> i64 {
-    i64::try_from(permit.num_permits() * UNIT_BYTES).unwrap_or(i64::MAX)
+fn bytes_of(units: usize) -> i64 {
+    i64::try_from(units * UNIT_BYTES).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
@@ -204,8 +405,8 @@ mod tests {
         assert_eq!(budget.metrics.held.get(), 12 << 20);
         let refused = budget.large(MIB, soon()).await.unwrap_err();
         assert_eq!(refused, Error::ResponsesBusy);
-        let small = budget.small(2 * MIB).unwrap();
-        assert!(budget.small(MIB).is_none());
+        let small = budget.small(MIB).unwrap();
+        assert!(budget.small(MIB / 2).is_none());
         assert!(budget.small(UNCOUNTED_BYTES).is_some());
         let late = clock::now() + Duration::from_secs(60);
         let (waited, ()) = tokio::join!(budget.large(6 * MIB, late), async { drop(first) });
@@ -234,5 +435,92 @@ mod tests {
         drop(response);
         assert_eq!(budget.metrics.held.get(), 0);
         budget.large(6 * MIB, soon()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_write_that_is_done_is_counted_and_others_wait_until_there_is_room_again() {
+        // 2 MiB of it for writes.
+        let budget = budget(16 * MIB);
+        budget.check_write(|| true).unwrap();
+        // Nobody reads what they return.
+        let first = budget.written(MIB, None);
+        let second = budget.written(2 * MIB, None);
+        assert_eq!(budget.metrics.held.get(), 6 << 20);
+        let refused = budget.check_write(|| true).unwrap_err();
+        assert_eq!(refused, Error::ResponsesBusy);
+        let refused = budget.write(MIB, soon()).await.unwrap_err();
+        assert_eq!(refused, Error::ResponsesBusy);
+        assert_eq!(budget.metrics.refused.get(), 2);
+        budget.check_write(|| false).unwrap();
+        drop(second);
+        budget.check_write(|| true).unwrap();
+        drop(first);
+        assert_eq!(budget.metrics.held.get(), 0);
+        assert_eq!(budget.overdraft.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn writes_go_on_while_ranges_hold_all_room_of_large_responses() {
+        let budget = budget(64 * MIB);
+        let ranges = budget.large(budget.largest(), soon()).await.unwrap();
+        // 8 MiB are theirs.
+        let mut writes = Vec::new();
+        for _ in 0..4 {
+            writes.push(budget.write(2 * MIB, soon()).await.unwrap());
+        }
+        let refused = budget.write(2 * MIB, soon()).await.unwrap_err();
+        assert_eq!(refused, Error::ResponsesBusy);
+        let most = writes.pop();
+        let place = budget.written(MIB / 2, most);
+        assert_eq!(place.units(), MIB / UNIT_BYTES);
+        writes.push(budget.write(MIB, soon()).await.unwrap());
+        // Without the ranges more of them are under way at once.
+        drop(ranges);
+        for _ in 0..24 {
+            writes.push(budget.write(2 * MIB, soon()).await.unwrap());
+        }
+        drop((writes, place));
+        assert_eq!(budget.metrics.held.get(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_write_may_return_more_than_it_took_a_place_for() {
+        let budget = budget(16 * MIB);
+        let before = budget.write(MIB, soon()).await.unwrap();
+        let place = budget.written(3 * MIB, Some(before));
+        assert_eq!(budget.metrics.held.get(), 6 << 20);
+        budget.check_write(|| true).unwrap_err();
+        drop(place);
+        budget.check_write(|| true).unwrap();
+        assert_eq!(budget.metrics.held.get(), 0);
+    }
+
+    #[tokio::test]
+    async fn values_of_single_keys_do_not_wait_for_ranges() {
+        let budget = budget(16 * MIB);
+        let ranges = budget.large(6 * MIB, soon()).await.unwrap();
+        let first = budget.single(MIB, soon()).await.unwrap();
+        let refused = budget.single(MIB, soon()).await.unwrap_err();
+        assert_eq!(refused, Error::ResponsesBusy);
+        let late = clock::now() + Duration::from_secs(60);
+        let (second, ()) = tokio::join!(budget.single(MIB, late), async { drop(first) });
+        // What is larger than their share waits with the ranges.
+        let large = budget.single(2 * MIB, soon()).await.unwrap_err();
+        assert_eq!(large, Error::ResponsesBusy);
+        drop((ranges, second.unwrap()));
+        budget.single(2 * MIB, soon()).await.unwrap();
+    }
+
+    #[test]
+    fn an_encoded_response_is_there_once() {
+        let budget = budget(16 * MIB);
+        let place = Mutex::new(budget.written(MIB / 2, None));
+        let message = OfMessage(place);
+        assert_eq!(budget.metrics.held.get(), 1 << 20);
+        message.encoded();
+        assert_eq!(budget.metrics.held.get(), 1 << 19);
+        drop(message);
+        assert_eq!(budget.metrics.held.get(), 0);
+        assert_eq!(budget.writes.free.available_permits(), 2 * MIB / UNIT_BYTES);
     }
 }

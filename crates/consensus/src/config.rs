@@ -31,6 +31,9 @@ const DEFAULT_RESPONSE_BUDGET_BYTES: usize = 256 << 20;
 /// So many requests of the largest size fit at least into the budget of responses: a value can be
 /// read wherever it could be written, and a stream of a range has room.
 const LEAST_BUDGET_REQUESTS: usize = 8;
+/// Calls and streams at once on one connection, unless `--max-concurrent-streams` says otherwise.
+/// Clients with more of them at once hold the rest back; watches share streams.
+const MAX_CONCURRENT_STREAMS: u32 = 4_096;
 /// etcd's default limit on the operations of each list of a transaction.
 const DEFAULT_MAX_TXN_OPS: usize = 128;
 /// The smallest period the core can count: its tick.
@@ -101,8 +104,8 @@ pub struct Config {
     pub feature_level: u32,
     /// The most operations in each list of a transaction; 128.
     pub max_txn_ops: usize,
-    /// The most concurrent streams of one HTTP/2 connection; no limit.
-    pub max_concurrent_streams: Option<u32>,
+    /// The most concurrent streams of one HTTP/2 connection; 4,096. `u32::MAX` is no limit.
+    pub max_concurrent_streams: u32,
     /// When the history is compacted by the server itself; never.
     pub auto_compaction: AutoCompaction,
     /// How often an idle watcher that asked for it hears of progress; 10 min.
@@ -206,7 +209,7 @@ impl Config {
             response_budget_bytes: DEFAULT_RESPONSE_BUDGET_BYTES,
             feature_level: FEATURE_LEVEL,
             max_txn_ops: DEFAULT_MAX_TXN_OPS,
-            max_concurrent_streams: None,
+            max_concurrent_streams: MAX_CONCURRENT_STREAMS,
             auto_compaction: AutoCompaction::Off,
             watch_progress_interval: Duration::from_secs(600),
             durability: Durability::Synced,
@@ -303,8 +306,7 @@ impl Config {
             }
             "max-txn-ops" => self.max_txn_ops = value::number(text, 1).map_err(bad)?,
             "max-concurrent-streams" => {
-                self.max_concurrent_streams =
-                    Some(value::number(text, 1).map_err(bad)?).filter(|n| *n != u32::MAX);
+                self.max_concurrent_streams = value::number(text, 1).map_err(bad)?;
             }
             "watch-progress-notify-interval" => {
                 self.watch_progress_interval = value::duration(text).map_err(bad)?;

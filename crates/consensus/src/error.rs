@@ -111,8 +111,8 @@ pub enum Error {
     DeleteTooLarge { largest: usize },
     #[error("etcdserver: server stopped")]
     Stopped,
-    /// The member had stopped before the request came: certainly not done. Clients know etcd's text
-    /// only.
+    /// The member had stopped before the request came, or the request only reads: certainly not
+    /// done. Clients know etcd's text only.
     #[error("etcdserver: server stopped")]
     NotRunning,
     /// A backup whose client did not read it for too long.
@@ -193,6 +193,18 @@ impl Error {
             Self::BackupStalled => Code::DeadlineExceeded,
             // etcd has no code of its own for these.
             Self::TimeoutLeaderTransfer | Self::Internal(_) => Code::Unknown,
+        }
+    }
+
+    /// What a request that only reads fails with: nothing happened, so no outcome is unknown.
+    #[must_use]
+    pub(crate) fn of_read(self) -> Self {
+        if self == Self::Stopped {
+            Self::NotRunning
+        } else if self.advice() == Advice::Unknown {
+            Self::TimeoutWaitApplied
+        } else {
+            self
         }
     }
 
@@ -281,12 +293,13 @@ impl From<ReadError> for Error {
             ReadError::NoLeader => Self::NoLeader,
             ReadError::TooBusy => Self::TooManyRequests,
             ReadError::Timeout => Self::TimeoutWaitApplied,
-            ReadError::Stopped => Self::Stopped,
+            ReadError::Stopped => Self::NotRunning,
             other => Self::Internal(other.to_string()),
         }
     }
 }
 
+/// What the core refuses was certainly not done.
 impl From<Rejected> for Error {
     fn from(rejected: Rejected) -> Self {
         match rejected {
@@ -309,8 +322,8 @@ impl From<Rejected> for Error {
             },
             Rejected::InvalidTransfer { .. } => Self::BadTransferee,
             // The lease is only a shortcut, and the replica falls back; in time or not at all.
-            Rejected::LeaseExpired | Rejected::TimedOut => Self::Timeout,
-            Rejected::Removed | Rejected::Failed => Self::Stopped,
+            Rejected::LeaseExpired | Rejected::TimedOut => Self::TimeoutWaitApplied,
+            Rejected::Removed | Rejected::Failed => Self::NotRunning,
             Rejected::CannotCampaign | Rejected::InvalidMessage => {
                 Self::Internal(rejected.to_string())
             }
@@ -621,6 +634,41 @@ mod tests {
         ] {
             assert_eq!(Error::from(error.clone()).advice(), advice, "{error:?}");
         }
+    }
+
+    #[test]
+    fn a_read_or_a_refusal_is_never_unknown() {
+        let refusals = [
+            Rejected::NoLeader,
+            Rejected::LeaderNotReady,
+            Rejected::Transferring,
+            Rejected::Overloaded,
+            Rejected::LeaseExpired,
+            Rejected::TimedOut,
+            Rejected::Removed,
+            Rejected::Failed,
+        ];
+        let reads = refusals.iter().copied().map(ReadError::Rejected).chain([
+            ReadError::NoLeader,
+            ReadError::TooBusy,
+            ReadError::Timeout,
+            ReadError::Stopped,
+        ]);
+        for error in reads {
+            assert_eq!(
+                Error::from(error.clone()).advice(),
+                Advice::Retry,
+                "{error:?}"
+            );
+        }
+        for refusal in refusals {
+            let error = ProposeError::Rejected(refusal);
+            assert_eq!(Error::from(error).advice(), Advice::Retry, "{refusal:?}");
+        }
+        for error in [Error::Timeout, Error::Stopped, Error::TimeoutLeaderTransfer] {
+            assert_eq!(error.clone().of_read().advice(), Advice::Retry, "{error:?}");
+        }
+        assert_eq!(Error::NoLeader.of_read(), Error::NoLeader);
     }
 
     #[test]

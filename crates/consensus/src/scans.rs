@@ -45,7 +45,7 @@ impl ScanPool {
         let turn = Arc::clone(&self.turns)
             .acquire_owned()
             .await
-            .map_err(|_| Error::Stopped)?;
+            .map_err(|_| Error::NotRunning)?;
         drop(waiting);
         let task = spawn_blocking(move || {
             let _turn = turn;

@@ -337,9 +337,7 @@ impl Node {
         http: Vec<Listener>,
     ) -> Result<(), StartError> {
         let limits = ServerConfig {
-            max_concurrent_streams: config
-                .max_concurrent_streams
-                .unwrap_or(ServerConfig::default().max_concurrent_streams),
+            max_concurrent_streams: config.max_concurrent_streams,
             ..ServerConfig::default()
         };
         let server = self.client_server(config, limits.clone(), registry)?;

@@ -6,6 +6,7 @@ mod large_read;
 mod leaderless;
 pub(crate) mod lease;
 pub(crate) mod maintenance;
+mod reply;
 mod snapshot;
 pub(crate) mod unsupported;
 pub(crate) mod watch;

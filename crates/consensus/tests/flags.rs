@@ -259,3 +259,13 @@ fn version_and_help_print_and_win_over_everything() {
     assert!(text.contains("raft or multi-paxos"), "{text}");
     assert!(text.contains("SYNOD_ENGINE"), "{text}");
 }
+
+#[test]
+fn a_connection_has_a_bounded_number_of_streams_unless_told_otherwise() {
+    let streams = |args: &[&str]| config(args).max_concurrent_streams;
+    assert_eq!(streams(&[]), 4_096);
+    assert_eq!(streams(&["--max-concurrent-streams=100"]), 100);
+    // etcd's default: no limit.
+    assert_eq!(streams(&["--max-concurrent-streams=4294967295"]), u32::MAX);
+    assert!(error(&["--max-concurrent-streams=0"]).contains("max-concurrent-streams"));
+}

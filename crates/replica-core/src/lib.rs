@@ -2,10 +2,9 @@
 //!
 //! It owns the order in which a driver does what the consensus core says, the rounds of reads,
 //! which refusals pass by themselves, how far log and core are cut, and how snapshots get from
-//! member to member. It guarantees nothing
-//! alone: it is what `synod-replica` and the simulation share, so that a rule of the shell that is
-//! wrong is wrong in both, and a seed can show it. It never sends, writes, waits, or asks for the
-//! time.
+//! member to member. It guarantees nothing alone: it is what `synod-replica` and the simulation
+//! share, so that a rule of the shell that is wrong is wrong in both, and a seed can show it. It
+//! never sends, writes, waits, or asks for the time.
 //!
 //! Modules, in reading order: `shell` is the order, `messages` what it needs to know of them;
 //! `reads`, `proposals`, `compaction`, `snapshots` and `stall` are decisions that a driver asks for.
@@ -26,4 +25,4 @@ pub use shell::{Outbox, Shell, drain, persisted};
 pub use snapshots::{
     Attempts, Begun, Cursor, Full, Opened, Piece, PieceError, Resume, Step, Transfer, Views,
 };
-pub use stall::LogProgress;
+pub use stall::{Backlog, StallWatch};

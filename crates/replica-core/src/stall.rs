@@ -1,26 +1,69 @@
-//! Whether the log has stopped making progress: a disk that hangs reports no error.
+//! Whether the log has stopped making progress, and whether a node is too far behind to take
+//! entries: a disk that hangs reports no error.
+
+use std::ops::{Add, Sub};
 
 use synod_types::WriteSeq;
 
-/// What was handed to the log, and since when nothing came back. `T` is the shell's clock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LogProgress<T> {
+/// When a leader leaves its office because of its log's disk. `T` is the shell's clock, `D` a time
+/// on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StallWatch<T, D> {
+    timeout: D,
+    longest_turn: D,
     written: WriteSeq,
     /// When the log last made progress, or got the first write after it had done all; nothing while
     /// it has nothing to do.
     since: Option<T>,
+    looked_at: Option<T>,
+    /// No other hand-over before this.
+    leaving_until: Option<T>,
 }
 
-impl<T: Copy + Ord> Default for LogProgress<T> {
-    fn default() -> Self {
+/// What waits behind a node's driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backlog {
+    /// Committed entries that wait for the apply thread.
+    pub entries: usize,
+    /// Their bytes.
+    pub bytes: usize,
+    /// Whether writes wait that the log had no room for.
+    pub has_unwritten: bool,
+    /// Whether the log would take a write now.
+    pub log_has_room: bool,
+}
+
+impl<T, D> StallWatch<T, D>
+where
+    T: Copy + Ord + Add<D, Output = T> + Sub<T, Output = D>,
+    D: Copy + Ord,
+{
+    /// The log is stalled when it made no progress for `timeout`. The driver looks at least once in
+    /// `longest_turn`, as long as the process runs.
+    #[must_use]
+    pub fn new(timeout: D, longest_turn: D) -> Self {
         Self {
+            timeout,
+            longest_turn,
             written: WriteSeq::default(),
             since: None,
+            looked_at: None,
+            leaving_until: None,
         }
     }
-}
 
-impl<T: Copy + Ord> LogProgress<T> {
+    /// A turn begins. Time in which the process did not run (it was stopped, or its machine slept)
+    /// says nothing about the disk, and doesn't count.
+    pub fn turn(&mut self, now: T) {
+        if let (Some(looked_at), Some(since)) = (self.looked_at, self.since)
+            && now > looked_at
+            && now - looked_at > self.longest_turn
+        {
+            self.since = Some(since + (now - looked_at));
+        }
+        self.looked_at = Some(now);
+    }
+
     /// The core wants this written. It counts even if the log has no room for it yet.
     pub fn written(&mut self, seq: WriteSeq, now: T) {
         self.written = seq;
@@ -32,39 +75,222 @@ impl<T: Copy + Ord> LogProgress<T> {
         self.since = (seq < self.written).then_some(now);
     }
 
-    /// Whether there is something to write and nothing was persisted since `limit`.
+    /// Whether there is something to write and nothing was persisted for the timeout.
     #[must_use]
-    pub fn is_stalled(&self, limit: T) -> bool {
-        self.since.is_some_and(|since| since <= limit)
+    pub fn is_stalled(&self, now: T) -> bool {
+        self.since.is_some_and(|since| since + self.timeout <= now)
+    }
+
+    /// Whether a leader should hand over now: its disk hangs, and it did not try just before.
+    #[must_use]
+    pub fn should_leave(&self, now: T) -> bool {
+        self.is_stalled(now) && self.leaving_until.is_none_or(|until| until <= now)
+    }
+
+    /// It tries to hand over.
+    pub fn leaves(&mut self, now: T) {
+        self.leaving_until = Some(now + self.timeout);
+    }
+}
+
+impl Backlog {
+    /// Whether the node takes no more entries, where the apply thread may be so far behind.
+    #[must_use]
+    pub const fn is_overload(&self, max_entries: usize, max_bytes: usize) -> bool {
+        self.entries > max_entries
+            || self.bytes > max_bytes
+            || self.has_unwritten
+            || !self.log_has_room
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
     use super::*;
+
+    const TIMEOUT_MS: u64 = 5_000;
+    const LONGEST_TURN_MS: u64 = 500;
+    /// Between two turns of a driver.
+    const TURN_MS: u64 = 100;
+    /// Writes that the log takes ahead of its disk.
+    const ROOM: usize = 8;
 
     fn seq(seq: u64) -> WriteSeq {
         WriteSeq::new(seq)
     }
 
+    fn watch() -> StallWatch<u64, u64> {
+        StallWatch::new(TIMEOUT_MS, LONGEST_TURN_MS)
+    }
+
     #[test]
     fn a_log_with_nothing_to_do_is_never_stalled() {
-        let mut progress = LogProgress::default();
-        assert!(!progress.is_stalled(100));
-        progress.written(seq(1), 5);
-        progress.persisted(seq(1), 6);
-        assert!(!progress.is_stalled(100));
+        let mut watch = watch();
+        assert!(!watch.is_stalled(100_000));
+        watch.written(seq(1), 5);
+        watch.persisted(seq(1), 6);
+        assert!(!watch.is_stalled(100_000));
     }
 
     #[test]
     fn a_log_is_stalled_when_the_oldest_write_waits_for_too_long() {
-        let mut progress = LogProgress::default();
-        progress.written(seq(1), 5);
-        progress.written(seq(2), 9);
-        assert!(!progress.is_stalled(4));
-        assert!(progress.is_stalled(5), "later writes don't help");
-        progress.persisted(seq(1), 10);
-        assert!(!progress.is_stalled(9), "one write got through");
-        assert!(progress.is_stalled(10), "and the next one waits");
+        let mut watch = watch();
+        watch.written(seq(1), 5);
+        watch.written(seq(2), 9);
+        assert!(!watch.is_stalled(5_004));
+        assert!(watch.is_stalled(5_005), "later writes don't help");
+        watch.persisted(seq(1), 5_010);
+        assert!(!watch.is_stalled(10_009), "one write got through");
+        assert!(watch.is_stalled(10_010), "and the next one waits");
+    }
+
+    #[test]
+    fn any_part_of_a_backlog_is_an_overload() {
+        let none = Backlog {
+            entries: 10,
+            bytes: 1_000,
+            has_unwritten: false,
+            log_has_room: true,
+        };
+        assert!(!none.is_overload(10, 1_000));
+        assert!(none.is_overload(9, 1_000));
+        assert!(none.is_overload(10, 999));
+        let has_unwritten = true;
+        assert!(
+            Backlog {
+                has_unwritten,
+                ..none
+            }
+            .is_overload(10, 1_000)
+        );
+        let log_has_room = false;
+        assert!(
+            Backlog {
+                log_has_room,
+                ..none
+            }
+            .is_overload(10, 1_000)
+        );
+    }
+
+    /// A leader with its log and the disk under it, in simulated time. Each turn one entry comes.
+    struct Leader {
+        now_ms: u64,
+        watch: StallWatch<u64, u64>,
+        disk_hangs: bool,
+        log: VecDeque<u64>,
+        next: u64,
+        refuses: bool,
+        told: Vec<String>,
+    }
+
+    impl Leader {
+        fn new() -> Self {
+            Self {
+                now_ms: 0,
+                watch: watch(),
+                disk_hangs: false,
+                log: VecDeque::new(),
+                next: 1,
+                refuses: false,
+                told: Vec::new(),
+            }
+        }
+
+        fn tell(&mut self, what: &str) {
+            self.told.push(format!("{} {what}", self.now_ms));
+        }
+
+        /// In the driver's order.
+        fn turn(&mut self) {
+            self.watch.turn(self.now_ms);
+            if !self.disk_hangs
+                && let Some(done) = self.log.pop_back()
+            {
+                self.log.clear();
+                self.watch.persisted(seq(done), self.now_ms);
+            }
+            let backlog = Backlog {
+                entries: 0,
+                bytes: 0,
+                has_unwritten: false,
+                log_has_room: self.log.len() < ROOM,
+            };
+            let refuses = backlog.is_overload(0, 0);
+            if refuses != self.refuses {
+                self.refuses = refuses;
+                self.tell(["takes entries", "refuses entries"][usize::from(refuses)]);
+            }
+            if self.watch.should_leave(self.now_ms) {
+                self.watch.leaves(self.now_ms);
+                self.tell("hands over");
+            }
+            if !refuses {
+                self.log.push_back(self.next);
+                self.watch.written(seq(self.next), self.now_ms);
+                self.next += 1;
+            }
+        }
+
+        fn run(&mut self, ms: u64) {
+            let until_ms = self.now_ms + ms;
+            while self.now_ms < until_ms {
+                self.turn();
+                self.now_ms += TURN_MS;
+            }
+        }
+
+        /// The process does not run; its clock goes on.
+        fn pause(&mut self, ms: u64) {
+            self.now_ms += ms;
+        }
+    }
+
+    #[test]
+    fn a_leader_whose_disk_hangs_refuses_entries_and_hands_over_until_it_comes_back() {
+        let mut leader = Leader::new();
+        leader.run(10_000);
+        leader.disk_hangs = true;
+        leader.run(11_000);
+        leader.disk_hangs = false;
+        leader.run(10_000);
+        let expected = [
+            "10700 refuses entries",
+            "14900 hands over",
+            "19900 hands over",
+            "21000 takes entries",
+        ];
+        assert_eq!(leader.told, expected);
+    }
+
+    #[test]
+    fn a_process_that_was_paused_takes_its_pause_for_no_stall() {
+        let mut leader = Leader::new();
+        leader.run(1_000);
+        assert!(!leader.log.is_empty(), "a write is on its way");
+        // The log's thread comes a few turns after the driver.
+        leader.pause(60_000);
+        leader.disk_hangs = true;
+        leader.run(1_000);
+        leader.disk_hangs = false;
+        leader.run(1_000);
+        assert_eq!(
+            leader.told,
+            ["61700 refuses entries", "62000 takes entries"]
+        );
+    }
+
+    #[test]
+    fn a_disk_that_hangs_across_pauses_is_still_found() {
+        let mut leader = Leader::new();
+        leader.run(1_000);
+        leader.disk_hangs = true;
+        for _ in 0..6 {
+            leader.run(1_000);
+            leader.pause(2_000);
+        }
+        assert_eq!(leader.told, ["1700 refuses entries", "16400 hands over"]);
     }
 }

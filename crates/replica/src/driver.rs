@@ -16,7 +16,8 @@ use std::time::{Duration, Instant};
 use synod_consensus_core::{Consensus, Input, Role, RoleChange};
 use synod_log::Log;
 use synod_replica_core::{
-    Compactor, LogProgress, Outbox, ReadRounds, Shell as _, brings_entries, drain, persisted,
+    Backlog, Compactor, Outbox, ReadRounds, Shell as _, StallWatch, brings_entries, drain,
+    persisted,
 };
 use synod_runtime::clock;
 use synod_runtime::task::AbortHandle;
@@ -43,6 +44,8 @@ const MIN_SLEEP: Duration = Duration::from_millis(1);
 /// The longest sleep: readers that wait for the apply thread come without waking the driver, and
 /// have deadlines too.
 const MAX_SLEEP: Duration = Duration::from_millis(100);
+/// A turn that comes so late shows that the process did not run: it was stopped, say.
+const LONGEST_TURN: Duration = Duration::from_millis(500);
 /// How old a published status may be while there is work.
 const STATUS_INTERVAL: Duration = Duration::from_millis(50);
 
@@ -91,10 +94,8 @@ pub(crate) struct Driver<S: StateMachine> {
     next_request: u64,
     outbox: Outbox,
     unwritten: Unwritten,
-    log_progress: LogProgress<Instant>,
+    stall: StallWatch<Instant, Duration>,
     log_stall_timeout: Duration,
-    /// No other hand-over because of a stalled log before this.
-    transferring_until: Option<Instant>,
     fetching: Option<AbortHandle>,
     last_tick: Tick,
     status_at: Option<Instant>,
@@ -133,9 +134,8 @@ impl<S: StateMachine> Driver<S> {
             next_request: parts.first_request,
             outbox: Outbox::default(),
             unwritten: Unwritten::new(),
-            log_progress: LogProgress::default(),
+            stall: StallWatch::new(parts.log_stall_timeout, LONGEST_TURN),
             log_stall_timeout: parts.log_stall_timeout,
-            transferring_until: None,
             fetching: None,
             last_tick: Tick::ZERO,
             status_at: None,
@@ -200,6 +200,7 @@ impl<S: StateMachine> Driver<S> {
     /// Breaks where the driver was told to stop.
     fn turn(&mut self, gathered: &mut Gathered<S::Output>) -> Result<ControlFlow<()>, Fault> {
         self.now = clock::now();
+        self.stall.turn(self.now);
         if let Some(fault) = gathered.fault.take() {
             return Err(fault);
         }
@@ -243,7 +244,7 @@ impl<S: StateMachine> Driver<S> {
     fn completions(&mut self, gathered: &mut Gathered<S::Output>) -> Result<(), Fault> {
         if let Some(seq) = gathered.persisted.take() {
             self.sampler.persisted(seq, self.now, &self.metrics);
-            self.log_progress.persisted(seq, self.now);
+            self.stall.persisted(seq, self.now);
             persisted(self, seq)?;
         }
         if let Some(index) = gathered.applied.take() {
@@ -270,31 +271,30 @@ impl<S: StateMachine> Driver<S> {
     fn is_overloaded(&self) -> bool {
         let (entries, bytes) = self.queue.backlog();
         let limits = &self.shared.limits;
-        entries > limits.max_apply_backlog_entries
-            || bytes > limits.max_apply_backlog_bytes
-            || !self.unwritten.is_empty()
-            || !self.log.has_room()
+        let backlog = Backlog {
+            entries,
+            bytes,
+            has_unwritten: !self.unwritten.is_empty(),
+            log_has_room: self.log.has_room(),
+        };
+        backlog.is_overload(
+            limits.max_apply_backlog_entries,
+            limits.max_apply_backlog_bytes,
+        )
     }
 
     /// A leader whose disk hangs could go on through its followers until its log has no room, and
     /// then refuse all writes. It hands over to one of them instead, and tries again each timeout
     /// while that doesn't help.
     fn leave_if_stalled(&mut self) {
-        let Some(limit) = self.now.checked_sub(self.log_stall_timeout) else {
-            return;
-        };
-        if self.role.role != Role::Leader || !self.log_progress.is_stalled(limit) {
+        if self.role.role != Role::Leader || !self.stall.should_leave(self.now) {
             return;
         }
         let to = self.heir();
-        if !to.is_some()
-            || self
-                .transferring_until
-                .is_some_and(|until| until > self.now)
-        {
+        if !to.is_some() {
             return;
         }
-        self.transferring_until = Some(self.now + self.log_stall_timeout);
+        self.stall.leaves(self.now);
         tracing::error!(
             group = %self.group, %to, stalled_for = ?self.log_stall_timeout,
             "the log's disk makes no progress; handing the leadership over"

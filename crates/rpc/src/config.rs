@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// A client that takes nothing of a response for so long is given up, unless it is told otherwise.
+const RESPONSE_STALL_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// Limits and timeouts of a [`Server`](crate::Server). The defaults suit a service that many
 /// clients call on long-lived connections.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +33,9 @@ pub struct ServerConfig {
     /// How long a new connection may take to show its protocol, and an HTTP/1 request to send its
     /// headers. Default 10 s.
     pub handshake_timeout: Duration,
+    /// How long a client may take nothing of a response that [holds](crate::Hold) something before
+    /// its stream is reset. Default 60 s.
+    pub response_stall_timeout: Duration,
 }
 
 impl Default for ServerConfig {
@@ -45,6 +51,7 @@ impl Default for ServerConfig {
             keepalive_interval: Duration::from_secs(10),
             keepalive_timeout: Duration::from_secs(20),
             handshake_timeout: Duration::from_secs(10),
+            response_stall_timeout: RESPONSE_STALL_TIMEOUT,
         }
     }
 }

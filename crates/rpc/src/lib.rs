@@ -8,7 +8,8 @@
 //! the way out.
 //!
 //! What it guarantees: a dead or silent peer does not hold a connection for ever, the number of
-//! connections and of calls on one is bounded, and [`Running::drain`] lets calls in flight finish.
+//! connections and of calls on one is bounded, a response that [holds](Hold) something ends when
+//! its receiver stops reading, and [`Running::drain`] lets calls in flight finish.
 //!
 //! What it never does: limit message sizes by itself. That is
 //! `XServer::new(..).max_decoding_message_size(..)` on the generated service (tonic's default is 4
@@ -26,7 +27,7 @@ mod trace;
 pub use channel::{ChannelConfig, ChannelError};
 pub use config::ServerConfig;
 pub use health::Health;
-pub use hold::Hold;
+pub use hold::{Hold, Keep};
 pub use listener::{BindError, Listener};
 pub use metrics::RpcMetrics;
 pub use server::{Drained, GrpcFuture, GrpcService, Running, Server, StartError};

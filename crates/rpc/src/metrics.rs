@@ -48,6 +48,7 @@ const CODES: [&str; 17] = [
 /// | `grpc_server_in_flight` | gauge, calls | `grpc_service` |
 /// | `synod_rpc_connections` | gauge, connections | |
 /// | `synod_rpc_connections_refused_total` | counter, connections | |
+/// | `synod_rpc_responses_stalled_total` | counter, responses | |
 #[derive(Debug, Clone)]
 pub struct RpcMetrics {
     started: IntCounterVec,
@@ -56,6 +57,7 @@ pub struct RpcMetrics {
     in_flight: prometheus::IntGaugeVec,
     pub(crate) connections: IntGauge,
     pub(crate) connections_refused: IntCounter,
+    pub(crate) responses_stalled: IntCounter,
 }
 
 impl RpcMetrics {
@@ -92,6 +94,10 @@ impl RpcMetrics {
             connections_refused: registry.counter(
                 "synod_rpc_connections_refused_total",
                 "Connections closed because there were too many.",
+            )?,
+            responses_stalled: registry.counter(
+                "synod_rpc_responses_stalled_total",
+                "Responses ended since their receivers did not read them.",
             )?,
         })
     }

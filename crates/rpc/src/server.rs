@@ -2,6 +2,7 @@
 
 mod body;
 mod connection;
+mod flow;
 mod router;
 mod running;
 
@@ -158,7 +159,7 @@ impl Server {
             TcpListener::from_std(listener.into_std())
                 .map_err(|source| StartError::Socket { address, source })?
         };
-        let connections = Connections::new(&self.config, self.router()?);
+        let connections = Connections::new(&self.config, self.router()?, self.metrics.as_ref());
         let max_connections = self.config.max_connections;
         let metrics = self.metrics.clone();
         Ok(Running::start(

@@ -9,20 +9,24 @@ use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     num::NonZeroUsize,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
-use bytes::Bytes;
+use bytes::{BufMut as _, Bytes, BytesMut};
+use prost::Message as _;
 use synod_proto::etcd::v3lockpb::{
     LockRequest, LockResponse, UnlockRequest, UnlockResponse,
     lock_client::LockClient,
     lock_server::{Lock, LockServer},
 };
 use synod_rpc::{
-    ChannelConfig, Drained, Health, Listener, RpcMetrics, Running, Server, ServerConfig,
+    ChannelConfig, Drained, Health, Hold, Keep, Listener, RpcMetrics, Running, Server, ServerConfig,
 };
-use synod_runtime::{executor::Executor, metrics::Registry, task};
+use synod_runtime::{clock, executor::Executor, metrics::Registry, task};
 use tokio::sync::Semaphore;
 use tonic::{Code, Request, Response, Status, transport::Channel};
 
@@ -31,18 +35,34 @@ const LONG: Duration = Duration::from_secs(30);
 
 const MAX_MESSAGE_BYTES: usize = 64 * 1024;
 
+/// What a response holds in these tests.
+#[derive(Debug, Default)]
+struct Token {
+    encoded: AtomicU32,
+}
+
+/// Held by a response.
+struct Holding(Arc<Token>);
+
+impl Keep for Holding {
+    fn encoded(&self) {
+        self.0.encoded.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 /// `lock` echoes the name, except for the names `wait`, `fail` and `thread`, which do what they
-/// say.
+/// say, and `hold`: it returns as many bytes as the lease says, and holds the token meanwhile.
 #[derive(Debug, Clone)]
 struct Echo {
     entered: Arc<Semaphore>,
     go: Arc<Semaphore>,
+    token: Arc<Token>,
 }
 
 #[tonic::async_trait]
 impl Lock for Echo {
     async fn lock(&self, request: Request<LockRequest>) -> Result<Response<LockResponse>, Status> {
-        let name = request.into_inner().name;
+        let LockRequest { name, lease } = request.into_inner();
         let key = match name.as_ref() {
             b"fail" => return Err(Status::not_found("no such lock")),
             b"thread" => Bytes::from(std::thread::current().name().unwrap().to_owned()),
@@ -50,6 +70,13 @@ impl Lock for Echo {
                 self.entered.add_permits(1);
                 self.go.acquire().await.unwrap().forget();
                 name
+            }
+            b"hold" => {
+                let key = vec![7; usize::try_from(lease).unwrap()].into();
+                let mut response = Response::new(LockResponse { header: None, key });
+                let hold = Hold::new(Holding(Arc::clone(&self.token)));
+                response.extensions_mut().insert(hold);
+                return Ok(response);
             }
             _ => name,
         };
@@ -78,6 +105,7 @@ impl Fixture {
         let echo = Echo {
             entered: Arc::new(Semaphore::new(0)),
             go: Arc::new(Semaphore::new(0)),
+            token: Arc::default(),
         };
         let registry = Registry::new();
         let health = Health::new();
@@ -434,4 +462,123 @@ async fn connections_over_the_limit_are_closed_at_once() {
     closed_after(fixture.address(), b"").await;
     assert_metric(&fixture, "synod_rpc_connections_refused_total 1").await;
     client.lock(request("a")).await.unwrap();
+}
+
+/// A client that decides itself what it reads.
+struct RawClient {
+    requests: h2::client::SendRequest<Bytes>,
+    address: SocketAddr,
+}
+
+impl RawClient {
+    /// Streams begin with a window of so many bytes.
+    async fn connect(address: SocketAddr, window_bytes: u32) -> Self {
+        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let mut builder = h2::client::Builder::new();
+        builder.initial_window_size(window_bytes);
+        builder.initial_connection_window_size(1 << 20);
+        let (requests, connection) = builder.handshake(stream).await.unwrap();
+        task::spawn("raw-client", async move {
+            let _closed = connection.await;
+        });
+        Self { requests, address }
+    }
+
+    /// Asks for a response that holds the token. Returns its body, unread.
+    async fn hold(&self, bytes: usize) -> h2::RecvStream {
+        let message = LockRequest {
+            name: Bytes::from_static(b"hold"),
+            lease: i64::try_from(bytes).unwrap(),
+        };
+        let mut body = BytesMut::new();
+        body.put_u8(0);
+        body.put_u32(u32::try_from(message.encoded_len()).unwrap());
+        message.encode(&mut body).unwrap();
+        let request = http::Request::post(format!("http://{}/v3lockpb.Lock/Lock", self.address))
+            .header("content-type", "application/grpc")
+            .body(())
+            .unwrap();
+        let mut requests = self.requests.clone().ready().await.unwrap();
+        let (response, mut sending) = requests.send_request(request, false).unwrap();
+        sending.send_data(body.freeze(), true).unwrap();
+        response.await.unwrap().into_body()
+    }
+}
+
+fn ends_stalled_responses() -> ServerConfig {
+    ServerConfig {
+        response_stall_timeout: Duration::from_millis(300),
+        ..ServerConfig::default()
+    }
+}
+
+/// Waits until no response holds the token any more.
+async fn assert_released(fixture: &Fixture) {
+    let released = async {
+        // The fixture and the service have it.
+        while Arc::strong_count(&fixture.echo.token) > 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    if tokio::time::timeout(Duration::from_secs(10), released)
+        .await
+        .is_err()
+    {
+        panic!("a response is still held");
+    }
+}
+
+#[tokio::test]
+async fn a_response_that_nobody_reads_is_ended_and_holds_nothing_any_more() {
+    // Nothing of it fits into the window; a part; all but the last bytes.
+    for (window, bytes) in [
+        (0, 8 << 20),
+        (0, 20_000),
+        (100_000, 8 << 20),
+        (100_000, 120_000),
+        (65_535, 65_536),
+    ] {
+        let fixture = Fixture::start(ends_stalled_responses());
+        let client = RawClient::connect(fixture.address(), window).await;
+        let mut unread = client.hold(bytes).await;
+        assert_released(&fixture).await;
+        assert_metric(&fixture, "synod_rpc_responses_stalled_total 1").await;
+        assert_eq!(fixture.echo.token.encoded.load(Ordering::Relaxed), 1);
+        // Only this stream is gone.
+        let ended = loop {
+            match unread.data().await {
+                Some(Ok(data)) => drop(data),
+                Some(Err(error)) => break error,
+                None => panic!("it ended as if it were whole, window {window}, {bytes} bytes"),
+            }
+        };
+        assert_eq!(ended.reason(), Some(h2::Reason::CANCEL), "{ended}");
+        let other = client.hold(usize::try_from(window / 2).unwrap()).await;
+        drop(other);
+    }
+}
+
+#[tokio::test]
+async fn a_reader_that_is_slow_but_steady_gets_all() {
+    let fixture = Fixture::start(ends_stalled_responses());
+    let client = RawClient::connect(fixture.address(), 65_535).await;
+    let mut body = client.hold(500_000).await;
+    let began = clock::now();
+    let mut received = 0;
+    let mut unreleased = 0;
+    while let Some(data) = body.data().await {
+        let length = data.unwrap().len();
+        (received, unreleased) = (received + length, unreleased + length);
+        if unreleased >= 40_000 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            body.flow_control().release_capacity(unreleased).unwrap();
+            unreleased = 0;
+        }
+    }
+    assert!(received > 500_000, "{received}");
+    assert!(clock::now() - began > Duration::from_millis(900));
+    let trailers = body.trailers().await.unwrap().unwrap();
+    assert_eq!(trailers.get("grpc-status").unwrap(), "0");
+    assert_released(&fixture).await;
+    assert_metric(&fixture, "synod_rpc_responses_stalled_total 0").await;
 }

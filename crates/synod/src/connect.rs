@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use etcd_client::{Client, ConnectOptions};
+use etcd_client::{Client, ConnectOptions, KvClient};
 
 /// The endpoints that were named and how long a request may take.
 pub(crate) struct Target {
@@ -17,6 +17,16 @@ impl Target {
     /// An endpoint that is no URL.
     pub(crate) async fn client(&self) -> anyhow::Result<Client> {
         self.client_to(&self.endpoints).await
+    }
+
+    /// As [`Target::client`], for keys: an answer may be as large as the server makes it. A limit
+    /// here would hide what a write has done.
+    ///
+    /// # Errors
+    /// An endpoint that is no URL.
+    pub(crate) async fn kv_client(&self) -> anyhow::Result<KvClient> {
+        let client = self.client().await?;
+        Ok(client.kv_client().max_decoding_message_size(usize::MAX))
     }
 
     /// A client of these endpoints alone.
@@ -49,5 +59,47 @@ pub(crate) fn url(endpoint: &str) -> String {
         endpoint.to_owned()
     } else {
         format!("http://{endpoint}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use etcd_client::{GetOptions, Txn, TxnOp};
+    use synod_consensus::{Config, InitialCluster, Node};
+    use synod_rpc::Listener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn answers_may_be_larger_than_what_clients_take_by_default() {
+        let dir = tempfile::tempdir().unwrap();
+        let client = Listener::bind("127.0.0.1:0").unwrap();
+        let peer = Listener::bind("127.0.0.1:0").unwrap();
+        let url = |listener: &Listener| vec![format!("http://{}", listener.local_addr())];
+        let mut config = Config::new("n1");
+        config.data_dir = dir.path().join("n1");
+        config.advertise_client_urls = url(&client);
+        config.initial_advertise_peer_urls = url(&peer);
+        config.listen_client_urls = url(&client);
+        config.listen_peer_urls = url(&peer);
+        config.initial_cluster = InitialCluster::from([("n1".to_owned(), url(&peer))]);
+        config.listeners.client = vec![client];
+        config.listeners.peer = Some(peer);
+        let node = Node::start(config).await.unwrap();
+        let timeout = Duration::from_secs(60);
+        node.ready(timeout).await.unwrap();
+        let endpoints = node.client_urls();
+        let target = Target { endpoints, timeout };
+        let mut kv = target.kv_client().await.unwrap();
+        let keys = ["k1", "k2", "k3", "k4"];
+        for key in keys {
+            kv.put(key, vec![7; 1_300_000], None).await.unwrap();
+        }
+        let prefix = GetOptions::new().with_prefix();
+        assert_eq!(kv.get("k", Some(prefix)).await.unwrap().count(), 4);
+        let gets: Vec<_> = keys.map(|key| TxnOp::get(key, None)).into();
+        let txn = Txn::new().and_then([vec![TxnOp::put("x", "v", None)], gets].concat());
+        assert_eq!(kv.txn(txn).await.unwrap().op_responses().len(), 5);
+        node.shutdown().await;
     }
 }

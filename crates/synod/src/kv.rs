@@ -136,7 +136,7 @@ async fn get(arguments: GetArguments, target: &Target, format: Format) -> anyhow
         options = options.with_range(end);
     }
     let response = target
-        .client()
+        .kv_client()
         .await?
         .get(arguments.key.clone().into_bytes(), Some(options))
         .await?;
@@ -166,7 +166,7 @@ async fn put(arguments: PutArguments, target: &Target, format: Format) -> anyhow
         options = options.with_prev_key();
     }
     let response = target
-        .client()
+        .kv_client()
         .await?
         .put(arguments.key, arguments.value, Some(options))
         .await
@@ -188,7 +188,7 @@ async fn delete(arguments: DeleteArguments, target: &Target, format: Format) -> 
         options = options.with_range(end);
     }
     let response = target
-        .client()
+        .kv_client()
         .await?
         .delete(arguments.key, Some(options))
         .await

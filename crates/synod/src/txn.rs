@@ -124,7 +124,7 @@ pub(crate) async fn run(
                 .collect::<Vec<_>>(),
         );
     let response = target
-        .client()
+        .kv_client()
         .await?
         .txn(txn)
         .await

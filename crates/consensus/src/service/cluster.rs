@@ -267,7 +267,7 @@ impl pb::cluster_server::Cluster for PeerClusterService {
         &self,
         request: Request<pb::MemberListRequest>,
     ) -> Result<Response<pb::MemberListResponse>, Status> {
-        let cluster = self.cluster.get().ok_or(Error::Stopped)?;
+        let cluster = self.cluster.get().ok_or(Error::NotRunning)?;
         let deadline = clock::now() + cluster.shared.settings.request_timeout;
         let request = request.into_inner();
         let members = cluster.list(request, deadline).await?;

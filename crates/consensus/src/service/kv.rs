@@ -16,6 +16,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
 use super::large_read::{self, LargeRead as _, RangeRead, TxnRead};
+use super::reply;
 use crate::background::raise_no_space;
 use crate::budget::Place;
 use crate::convert::{
@@ -62,6 +63,9 @@ impl KvService {
         let view = self.shared.view.reader().view();
         let (result, place) = match self.small_range(&view, request, &query)? {
             Some(done) => done,
+            None if request.range_end.is_empty() => {
+                large_read::single(&self.shared, RangeRead { view, query }, deadline).await?
+            }
             None => large_read::run(&self.shared, RangeRead { view, query }, deadline).await?,
         };
         Ok(place.response(pb::RangeResponse {
@@ -108,6 +112,8 @@ impl KvService {
         deadline: Instant,
     ) -> Result<Response<pb::PutResponse>, Error> {
         check_put(&request)?;
+        let budget = &self.shared.responses;
+        budget.check_write(|| request.prev_kv)?;
         self.require_space(put_cost(&request)).await?;
         let applied = self
             .propose(command::Command::Put(request), deadline)
@@ -115,7 +121,7 @@ impl KvService {
         let Reply::Put { prev_kv } = applied.reply else {
             return Err(unexpected(&applied.reply));
         };
-        let place = self.place_for_reply(prev_kv.as_ref().map_or(0, Bytes::len));
+        let place = budget.written(prev_kv.as_ref().map_or(0, Bytes::len), None);
         Ok(place.response(pb::PutResponse {
             header: Some(applied.header),
             prev_kv,
@@ -128,8 +134,10 @@ impl KvService {
         deadline: Instant,
     ) -> Result<Response<pb::DeleteRangeResponse>, Error> {
         check_delete(&request)?;
-        let mut place = match delete_reads_much(&request) {
-            true => Some(self.place_for_large_reply(deadline).await?),
+        let budget = &self.shared.responses;
+        budget.check_write(|| request.prev_kv)?;
+        let place = match delete_reads_much(&request) {
+            true => Some(budget.write(MAX_REPLY_BYTES, deadline).await?),
             false => None,
         };
         let applied = self
@@ -139,10 +147,7 @@ impl KvService {
             return Err(unexpected(&applied.reply));
         };
         let bytes = prev_kvs.iter().map(Bytes::len).sum();
-        if let Some(place) = &mut place {
-            place.shrink(bytes);
-        }
-        let place = place.unwrap_or_else(|| self.place_for_reply(bytes));
+        let place = budget.written(bytes, place);
         Ok(place.response(pb::DeleteRangeResponse {
             header: Some(applied.header),
             deleted: count,
@@ -163,8 +168,12 @@ impl KvService {
         if cost > 0 {
             self.require_space(cost).await?;
         }
-        let mut place = match txn_reads_much(&request) {
-            true => Some(self.place_for_large_reply(deadline).await?),
+        let budget = &self.shared.responses;
+        let most = || reply::txn_returns(&request, self.shared.settings.max_request_bytes);
+        budget.check_write(|| most() > 0)?;
+        // Taken before it is proposed: once it is done it must be answered.
+        let place = match txn_reads_much(&request) {
+            true => Some(budget.write(most(), deadline).await?),
             false => None,
         };
         let applied = self
@@ -179,27 +188,8 @@ impl KvService {
             revision,
             ..applied.header
         });
-        let bytes = response.encoded_len();
-        if let Some(place) = &mut place {
-            place.shrink(bytes);
-        }
-        let place = place.unwrap_or_else(|| self.place_for_reply(bytes));
+        let place = budget.written(response.encoded_len(), place);
         Ok(place.response(*response))
-    }
-
-    /// A place for what a write returns, taken before it is proposed: once it is done it must be
-    /// answered.
-    async fn place_for_large_reply(&self, deadline: Instant) -> Result<Place, Error> {
-        let budget = &self.shared.responses;
-        budget
-            .large(MAX_REPLY_BYTES.min(budget.largest()), deadline)
-            .await
-    }
-
-    /// A place for what a write has returned, of a single key or a few. If there is no room it is
-    /// not counted: the write is done, and the number of pending writes bounds what they return.
-    fn place_for_reply(&self, bytes: usize) -> Place {
-        self.shared.responses.small(bytes).unwrap_or_default()
     }
 
     async fn read_only_txn(
@@ -280,7 +270,10 @@ impl KvService {
         if used.saturating_add(cost) < self.shared.settings.quota_bytes {
             return Ok(());
         }
-        raise_no_space(&self.shared).await?;
+        if let Err(error) = raise_no_space(&self.shared).await {
+            // Whatever became of the alarm: the write itself was not proposed.
+            tracing::warn!(%error, "the NOSPACE alarm was not raised; the next write tries again");
+        }
         Err(Error::NoSpace)
     }
 }
@@ -326,7 +319,7 @@ impl pb::kv_server::Kv for KvService {
         let sending = send_chunks(Arc::clone(&self.shared), stream, chunks);
         // Ends with the range or with the client, whose going away drops the receiver.
         task::spawn("range-stream", sending);
-        Ok(place.response(Box::pin(ReceiverStream::new(receiver))))
+        Ok(place.stream(Box::pin(ReceiverStream::new(receiver))))
     }
 
     async fn put(

@@ -110,6 +110,23 @@ pub(super) async fn run<R: LargeRead>(
         .ok_or_else(|| Error::Internal(format!("a result of {bytes} bytes grew at one revision")))
 }
 
+/// Reads one key's value, which found no room among the small responses at first. Waits with them,
+/// and not with the ranges.
+///
+/// # Errors
+/// As [`run`].
+pub(super) async fn single(
+    shared: &Shared,
+    read: RangeRead,
+    deadline: Instant,
+) -> Result<(RangeResult, Place), Error> {
+    let RangeRead { view, query } = &read;
+    // Read twice, so that nothing is kept that is not counted.
+    let bytes = RangeRead::size(&view.range(query)?);
+    let place = shared.responses.single(bytes, deadline).await?;
+    Ok((view.range(query)?, place))
+}
+
 /// Nothing where the response is too large.
 async fn attempt<R: LargeRead>(
     shared: &Shared,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
+use prost::Message as _;
 use synod_lease::{LeaderClock, LeaderLink, Leases, MAX_TTL_S, Origin, was_forwarded};
 use synod_proto::consensus::v1::{Command, LeaseRevoke, command};
 use synod_proto::etcd::etcdserverpb as pb;
@@ -213,9 +214,11 @@ impl Lease for LeaseService {
         let request = request.into_inner();
         let clock = self.leader_clock();
         let asked = clock.time_to_live(request, origin, deadline).await;
-        let mut response = asked.map_err(Error::from)?;
+        let mut response = asked.map_err(|error| Error::from(error).of_read())?;
         response.header = Some(self.shared.header_now());
-        Ok(Response::new(response))
+        let bytes = response.encoded_len();
+        let place = self.shared.responses.made(bytes, deadline).await?;
+        Ok(place.response(response))
     }
 
     async fn lease_leases(
@@ -225,10 +228,13 @@ impl Lease for LeaseService {
         let deadline = self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
         self.shared.linearize(deadline).await?;
         let ids = self.leases.ids();
-        Ok(Response::new(pb::LeaseLeasesResponse {
+        let response = pb::LeaseLeasesResponse {
             header: Some(self.shared.header_now()),
             leases: ids.into_iter().map(|id| pb::LeaseStatus { id }).collect(),
-        }))
+        };
+        let bytes = response.encoded_len();
+        let place = self.shared.responses.made(bytes, deadline).await?;
+        Ok(place.response(response))
     }
 }
 

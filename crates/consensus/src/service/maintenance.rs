@@ -45,10 +45,15 @@ impl MaintenanceService {
         AlarmType::try_from(request.alarm)
             .map_err(|_| Error::UnknownEnum { what: "alarm type" })?;
         // Reading alarms goes through the log too, as in etcd: the answer is linearizable.
+        let is_read = request.action == i32::from(AlarmAction::Get);
         let command = Command {
             command: Some(command::Command::Alarm(request)),
         };
-        let applied = self.shared.propose(&command, deadline).await?;
+        let proposed = self.shared.propose(&command, deadline).await;
+        let applied = proposed.map_err(|error| match is_read {
+            true => error.of_read(),
+            false => error,
+        })?;
         let Reply::Alarms(alarms) = applied.reply else {
             return Err(Error::Internal(
                 "an alarm was answered with something else".to_owned(),

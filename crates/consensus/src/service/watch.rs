@@ -200,7 +200,7 @@ fn response(shared: &Shared, outgoing: Outgoing) -> pb::WatchResponse {
 fn status(end: End) -> Status {
     match end {
         End::NoLeader => Error::NoLeader.into(),
-        End::Stopped | End::Finished => Error::Stopped.into(),
+        End::Stopped | End::Finished => Error::NotRunning.into(),
         End::Broken => Error::Internal("the watch history cannot be read".to_owned()).into(),
     }
 }

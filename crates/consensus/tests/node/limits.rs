@@ -5,10 +5,13 @@ use std::time::Duration;
 use etcd_client::{AlarmAction, AlarmType, DeleteOptions, GetOptions, Txn, TxnOp};
 use synod_consensus::Node;
 use synod_proto::etcd::etcdserverpb as pb;
+use synod_proto::status::NOT_DONE;
 use synod_runtime::clock;
 use tonic::Code;
+use tonic_types::StatusExt as _;
 
-use crate::support::{Cluster, SOON, again, client, config, eventually, raw_kv, status};
+use crate::http;
+use crate::support::{Cluster, SOON, Unread, again, client, config, eventually, raw_kv, status};
 
 #[tokio::test]
 async fn requests_that_are_too_large_are_refused_by_name() {
@@ -311,6 +314,236 @@ async fn what_a_write_returns_is_bounded_and_a_refused_one_has_no_effect() {
     assert_eq!(
         client.delete("k", Some(options)).await.unwrap().deleted(),
         34
+    );
+    cluster.stop().await;
+}
+
+fn op(request: pb::request_op::Request) -> pb::RequestOp {
+    pb::RequestOp {
+        request: Some(request),
+    }
+}
+
+/// A write that returns what it reads.
+fn put_and_read(key: &'static str, range_end: &'static str, limit: i64) -> pb::TxnRequest {
+    use pb::request_op::Request;
+    let put = Request::RequestPut(pb::PutRequest {
+        key: "x".into(),
+        ..Default::default()
+    });
+    let range = Request::RequestRange(pb::RangeRequest {
+        key: key.into(),
+        range_end: range_end.into(),
+        limit,
+        ..Default::default()
+    });
+    pb::TxnRequest {
+        success: vec![op(put), op(range)],
+        ..Default::default()
+    }
+}
+
+/// All keys from "k" to "l", at most so many, within a time.
+fn range(limit: i64, timeout: Duration) -> tonic::Request<pb::RangeRequest> {
+    let mut request = tonic::Request::new(pb::RangeRequest {
+        key: "k".into(),
+        range_end: "l".into(),
+        limit,
+        ..Default::default()
+    });
+    request.set_timeout(timeout);
+    request
+}
+
+const A_MOMENT: Duration = Duration::from_millis(300);
+
+#[tokio::test]
+async fn writes_whose_answers_nobody_reads_stop_other_writes_that_return_something() {
+    // 1.5 MiB of it for what writes return.
+    let cluster = Cluster::start_with(1, |config| {
+        config.response_budget_bytes = 8 * config.max_request_bytes;
+    })
+    .await;
+    let mut client = cluster.client(0).await;
+    client.put("k", vec![7_u8; 1 << 20], None).await.unwrap();
+    let mut unread = Unread::connect(&cluster.nodes[0]).await;
+    for _ in 0..4 {
+        unread.call("KV/Txn", &put_and_read("k", "", 0)).await;
+    }
+    let mut writer = raw_kv(&cluster.nodes[0]).await;
+    let before = client.get("x", None).await.unwrap();
+    let with_previous = pb::PutRequest {
+        key: "x".into(),
+        prev_kv: true,
+        ..Default::default()
+    };
+    let delete = pb::DeleteRangeRequest {
+        key: "x".into(),
+        prev_kv: true,
+        ..Default::default()
+    };
+    for refused in [
+        writer.put(with_previous.clone()).await.map(drop),
+        writer.delete_range(delete).await.map(drop),
+        writer.txn(put_and_read("k", "", 0)).await.map(drop),
+        writer.txn(put_and_read("k", "l", 1)).await.map(drop),
+    ] {
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+        let info = refused.get_details_error_info().unwrap();
+        assert_eq!(info.reason, NOT_DONE);
+    }
+    let after = client.get("x", None).await.unwrap();
+    assert_eq!(after.kvs()[0].version(), before.kvs()[0].version());
+    // What returns nothing goes on, and so does the rest once the answers are gone.
+    client.put("x", "v", None).await.unwrap();
+    let txn = Txn::new().and_then(vec![TxnOp::put("x", "w", None)]);
+    client.txn(txn).await.unwrap();
+    drop(unread);
+    let put = eventually("room for what a write returns", || {
+        let mut writer = writer.clone();
+        let put = with_previous.clone();
+        async move { writer.put(put).await.ok() }
+    })
+    .await;
+    assert!(put.into_inner().prev_kv.is_some());
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn slow_readers_of_ranges_do_not_stop_transactions() {
+    // 48 MiB of it for ranges, and 8 for what writes return.
+    let cluster = Cluster::start_with(1, |config| config.response_budget_bytes = 64 << 20).await;
+    let mut client = cluster.client(0).await;
+    for n in 0..10 {
+        let key = format!("k{n}");
+        client.put(key, vec![7_u8; 1 << 20], None).await.unwrap();
+    }
+    let mut unread = Unread::connect(&cluster.nodes[0]).await;
+    for _ in 0..5 {
+        let all = range(0, SOON).into_inner();
+        unread.call("KV/RangeStream", &all).await;
+    }
+    let kv = raw_kv(&cluster.nodes[0]).await;
+    kv.clone().range(range(10, A_MOMENT)).await.unwrap_err();
+    let writes = (0..12).map(|_| {
+        let mut kv = kv.clone();
+        async move { kv.txn(put_and_read("k", "l", 1)).await }
+    });
+    for answer in futures::future::join_all(writes).await {
+        assert!(answer.unwrap().into_inner().succeeded);
+    }
+    drop(unread);
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_get_of_a_large_value_waits_for_other_gets_and_not_for_ranges() {
+    // 9 MiB of it for ranges: one stream. 1.5 MiB for gets: one such value.
+    let cluster = Cluster::start_with(1, |config| {
+        config.response_budget_bytes = 8 * config.max_request_bytes;
+    })
+    .await;
+    let mut client = cluster.client(0).await;
+    client.put("k", vec![7_u8; 700 << 10], None).await.unwrap();
+    let mut unread_range = Unread::connect(&cluster.nodes[0]).await;
+    let all = range(0, SOON).into_inner();
+    unread_range.call("KV/RangeStream", &all).await;
+    let get = |timeout| {
+        let mut request = range(0, timeout);
+        request.get_mut().range_end.clear();
+        request
+    };
+    let mut unread_get = Unread::connect(&cluster.nodes[0]).await;
+    unread_get.call("KV/Range", get(SOON).get_ref()).await;
+    let mut kv = raw_kv(&cluster.nodes[0]).await;
+    kv.range(get(A_MOMENT)).await.unwrap_err();
+    let late = kv.range(get(SOON));
+    let leaving = async {
+        clock::sleep(A_MOMENT).await;
+        drop(unread_get);
+    };
+    let (late, ()) = tokio::join!(late, leaving);
+    assert_eq!(late.unwrap().into_inner().kvs.len(), 1);
+    drop(unread_range);
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn lists_of_leases_and_of_their_keys_are_counted() {
+    let cluster = Cluster::start(1).await;
+    let address = cluster.nodes[0].client_addresses()[0];
+    let held = async || {
+        let (_, metrics) = http::get(address, "/metrics").await;
+        let name = "synod_response_budget_held_bytes ";
+        let value = metrics.lines().find_map(|line| line.strip_prefix(name));
+        value.unwrap().parse::<u64>().unwrap()
+    };
+    let mut client = cluster.client(0).await;
+    let lease = client.lease_grant(600, None).await.unwrap().id();
+    let puts = (0..200).map(|n| {
+        let mut client = client.clone();
+        let options = etcd_client::PutOptions::new().with_lease(lease);
+        async move { client.put(format!("{n:0>100}"), "v", Some(options)).await }
+    });
+    futures::future::try_join_all(puts).await.unwrap();
+    let grants = (0..2_000).map(|_| {
+        let mut client = client.clone();
+        async move { client.lease_grant(600, None).await }
+    });
+    futures::future::try_join_all(grants).await.unwrap();
+    assert_eq!(held().await, 0);
+    let keys = pb::LeaseTimeToLiveRequest {
+        id: lease,
+        keys: true,
+    };
+    let mut unread = Unread::connect(&cluster.nodes[0]).await;
+    unread.call("Lease/LeaseTimeToLive", &keys).await;
+    let of_keys = held().await;
+    assert!(of_keys > 20_000, "{of_keys}");
+    let list = pb::LeaseLeasesRequest::default();
+    unread.call("Lease/LeaseLeases", &list).await;
+    let of_both = held().await;
+    assert!(of_both > of_keys + 20_000, "{of_both}");
+    drop(unread);
+    eventually("all room to be free", || async {
+        (held().await == 0).then_some(())
+    })
+    .await;
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_connection_takes_as_many_streams_at_once_as_configured() {
+    let status = pb::StatusRequest::default();
+    for (chosen, expected) in [(None, 4_096), (Some(7), 7)] {
+        let cluster = Cluster::start_with(1, |config| {
+            config.max_concurrent_streams = chosen.unwrap_or(config.max_concurrent_streams);
+        })
+        .await;
+        let mut client = Unread::connect(&cluster.nodes[0]).await;
+        client.call("Maintenance/Status", &status).await;
+        assert_eq!(client.max_streams(), expected);
+        drop(client);
+        cluster.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_put_whose_alarm_cannot_be_raised_is_certainly_not_done() {
+    let mut cluster = Cluster::start_with(3, |config| config.quota_bytes = 52 << 10).await;
+    let mut client = cluster.client(0).await;
+    client.put("k", vec![7_u8; 30_000], None).await.unwrap();
+    for _ in 0..2 {
+        cluster.nodes.pop().unwrap().shutdown().await;
+    }
+    let (code, text) = status(client.put("l", vec![7_u8; 30_000], None).await);
+    assert_eq!(
+        (code, &*text),
+        (
+            Code::ResourceExhausted,
+            "etcdserver: mvcc: database space exceeded"
+        )
     );
     cluster.stop().await;
 }

@@ -4,11 +4,13 @@ use std::future::Future;
 use std::path::Path;
 use std::time::Duration;
 
+use bytes::{BufMut as _, Bytes, BytesMut};
 use etcd_client::Client;
+use prost::Message;
 use synod_consensus::{Algorithm, Config, InitialCluster, Node};
 use synod_proto::etcd::etcdserverpb::kv_client::KvClient;
 use synod_rpc::Listener;
-use synod_runtime::clock;
+use synod_runtime::{clock, task};
 use tempfile::TempDir;
 use tonic::transport::Channel;
 
@@ -141,6 +143,53 @@ pub(crate) async fn raw_kv(node: &Node) -> KvClient<Channel> {
     let url = node.client_urls()[0].clone();
     let client = KvClient::connect(url).await.unwrap();
     client.max_decoding_message_size(usize::MAX)
+}
+
+/// A client that reads nothing of what it is answered: its streams have no window.
+pub(crate) struct Unread {
+    requests: h2::client::SendRequest<Bytes>,
+    url: String,
+    answers: Vec<h2::RecvStream>,
+}
+
+impl Unread {
+    pub(crate) async fn connect(node: &Node) -> Self {
+        let address = node.client_addresses()[0];
+        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let mut builder = h2::client::Builder::new();
+        builder.initial_window_size(0);
+        let (requests, connection) = builder.handshake(stream).await.unwrap();
+        // Ends with the requests and answers.
+        task::spawn("unread", async move {
+            let _closed = connection.await;
+        });
+        Self {
+            requests,
+            url: format!("http://{address}"),
+            answers: Vec::new(),
+        }
+    }
+
+    /// Makes a call of `Service/Method`, and waits for the head of the answer.
+    pub(crate) async fn call(&mut self, method: &str, message: &impl Message) {
+        let mut body = BytesMut::new();
+        body.put_u8(0);
+        body.put_u32(u32::try_from(message.encoded_len()).unwrap());
+        message.encode(&mut body).unwrap();
+        let request = http::Request::post(format!("{}/etcdserverpb.{method}", self.url))
+            .header("content-type", "application/grpc")
+            .body(())
+            .unwrap();
+        let mut requests = self.requests.clone().ready().await.unwrap();
+        let (answer, mut sending) = requests.send_request(request, false).unwrap();
+        sending.send_data(body.freeze(), true).unwrap();
+        self.answers.push(answer.await.unwrap().into_body());
+    }
+
+    /// How many streams the server takes at once.
+    pub(crate) fn max_streams(&self) -> usize {
+        self.requests.current_max_send_streams()
+    }
 }
 
 /// Why it does not start.

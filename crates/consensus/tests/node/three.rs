@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use etcd_client::{Client, GetOptions};
 use synod_consensus::{Algorithm, Node};
+use synod_runtime::clock;
 use tonic::Code;
 
 use crate::support::{Cluster, SOON, again, configs, eventually, status};
@@ -11,6 +12,7 @@ use crate::support::{Cluster, SOON, again, configs, eventually, status};
 on_both! {
     every_member_writes_and_reads_its_own_and_the_others_writes,
     leadership_moves_on_request_and_when_the_leader_stops,
+    a_hand_over_that_was_tried_may_still_happen,
     without_a_quorum_nothing_is_acknowledged_and_serializable_reads_go_on,
     a_member_that_was_away_catches_up_by_entries_or_by_a_snapshot,
     writes_go_on_while_leaders_come_and_go,
@@ -72,6 +74,33 @@ async fn leadership_moves_on_request_and_when_the_leader_stops(engine: Algorithm
     let got = client.get("k", None).await.unwrap();
     assert_eq!(got.kvs()[0].value(), b"before");
     client.put("k", "after", None).await.unwrap();
+    cluster.stop().await;
+}
+
+async fn a_hand_over_that_was_tried_may_still_happen(engine: Algorithm) {
+    let mut cluster = Cluster::of(engine, 3).await;
+    let leader = cluster.leader().await;
+    let mut client = cluster.client(leader).await;
+    let mut mover = cluster.client(leader).await;
+    let away = cluster.nodes.remove((leader + 1) % 3);
+    let target = away.member_id().get();
+    away.shutdown().await;
+    let moving = mover.move_leader(target);
+    // Between two attempts the target is removed: the second one is refused, and the first one's
+    // outcome stays unknown.
+    let removing = async {
+        clock::sleep(Duration::from_millis(300)).await;
+        client.member_remove(target).await.unwrap();
+    };
+    let (moved, ()) = tokio::join!(moving, removing);
+    let (code, text) = status(moved);
+    assert_eq!(
+        (code, &*text),
+        (
+            Code::Unknown,
+            "etcdserver: request timed out, waiting for leader transfer took too long"
+        )
+    );
     cluster.stop().await;
 }
 
@@ -173,7 +202,7 @@ async fn requests_that_insist_on_a_leader_hear_at_once_that_there_is_none(engine
                 .err()
         }
     });
-    let error = synod_runtime::clock::timeout(Duration::from_secs(10), answer)
+    let error = clock::timeout(Duration::from_secs(10), answer)
         .await
         .unwrap();
     assert!(

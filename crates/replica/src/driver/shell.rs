@@ -47,7 +47,7 @@ impl<S: StateMachine> Shell for Driver<S> {
 
     fn write(&mut self, seq: WriteSeq, writes: Vec<Write>) -> Result<(), Fault> {
         self.sampler.written(&writes, seq);
-        self.log_progress.written(seq, self.now);
+        self.stall.written(seq, self.now);
         self.unwritten.push_back((seq, writes));
         self.write_queued()
     }

@@ -155,6 +155,10 @@ impl Transport {
                 biased;
                 () = link.closed.triggered() => break "the stream was closed here".to_owned(),
                 received = inbound.message() => match received {
+                    // It may have been raised since the two met.
+                    Ok(Some(_)) if self.book.required_feature_level() > feature_level => {
+                        break self.outgrown(peer.node, feature_level);
+                    }
                     Ok(Some(envelope)) => {
                         heard = true;
                         received_bytes.inc_by(self.deliver(peer, envelope));
@@ -163,6 +167,9 @@ impl Transport {
                     Err(status) => break status.to_string(),
                 },
                 _ = pings.tick() => {
+                    if self.book.required_feature_level() > feature_level {
+                        break self.outgrown(peer.node, feature_level);
+                    }
                     let now = clock::now();
                     if std::mem::take(&mut heard) {
                         heard_at = now;
@@ -173,6 +180,18 @@ impl Transport {
                 }
             }
         };
+    }
+
+    /// Why a peer is not heard any more although it was welcome once.
+    fn outgrown(&self, from: NodeId, theirs: u32) -> String {
+        let required = self.book.required_feature_level();
+        let refused = Refused::TooOld {
+            from,
+            theirs,
+            required,
+        };
+        self.metrics.peer_refused();
+        refused.to_string()
     }
 
     /// Returns about how many bytes it was.

@@ -23,6 +23,7 @@ on_both! {
     a_stream_that_breaks_comes_back,
     a_foreign_cluster_is_refused_without_a_hot_loop,
     a_peer_of_the_other_algorithm_is_refused,
+    a_peer_that_lacks_what_the_cluster_begins_to_use_is_left,
     a_failed_sync_stops_the_replica_for_good,
     an_engine_that_is_ahead_of_its_log_is_right,
     what_is_too_large_or_too_much_is_refused_for_certain,
@@ -254,6 +255,39 @@ async fn a_peer_of_the_other_algorithm_is_refused(algorithm: Algorithm) {
     assert!(ours.nodes[&leader].metric("etcd_network_active_peers") < 1.0);
     ours.put(leader, "a", "1").await;
     ours.stop_all().await;
+}
+
+async fn a_peer_that_lacks_what_the_cluster_begins_to_use_is_left(algorithm: Algorithm) {
+    let mut cluster = Cluster::start_with(algorithm, 3, |config| {
+        config.feature_level = u32::from(config.core.id != node(3));
+        config.transport.ping_interval = Duration::from_millis(50);
+    });
+    let leader = cluster.leader().await;
+    let newer = [node(1), node(2)];
+    let connected = |id| {
+        let book = &cluster.nodes[&id].book;
+        (book.is_connected(node(1)), book.is_connected(node(3)))
+    };
+    eventually("all streams", || {
+        connected(node(2)) == (true, true) && connected(node(1)).1
+    })
+    .await;
+    // All of them met before.
+    for id in newer {
+        cluster.nodes[&id].book.require_feature_level(1);
+    }
+    eventually("the old one to be left by both", || {
+        newer.iter().all(|id| !connected(*id).1)
+    })
+    .await;
+    // It stays away, and the others go on.
+    let refused = |id| cluster.nodes[&id].metric("synod_replica_peer_refused_total");
+    eventually("refusals", || newer.iter().all(|id| refused(*id) >= 2.0)).await;
+    assert_eq!(connected(node(2)), (true, false));
+    let at = newer.into_iter().find(|id| *id != leader).unwrap();
+    cluster.put(at, "a", "1").await;
+    assert!(cluster.disk(node(3)).get("a").is_none());
+    cluster.stop_all().await;
 }
 
 struct Single {

@@ -2,6 +2,7 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
 };
 
@@ -10,8 +11,12 @@ use http::HeaderMap;
 use http_body::{Frame, SizeHint};
 use tonic::{Code, Status, body::Body};
 
+use super::flow::{CHUNK_BYTES, Flow};
 use crate::hold::Hold;
 use crate::metrics::Call;
+
+/// What a body yields; nothing at its end.
+type Next = Option<Result<Frame<Bytes>, Status>>;
 
 /// Ends the call's account when the status has passed, or when the client went away and this is
 /// dropped.
@@ -19,7 +24,18 @@ use crate::metrics::Call;
 pub(super) struct ResponseBody {
     body: Body,
     call: Option<Call>,
-    hold: Option<Hold>,
+    held: Option<Box<Held>>,
+}
+
+/// A body that holds something until the last byte has left.
+#[derive(Debug)]
+struct Held {
+    flow: Arc<Flow>,
+    encoded: bool,
+    /// Data that HTTP/2 has not got yet.
+    rest: Bytes,
+    /// What comes when all data has left.
+    end: Option<Next>,
 }
 
 impl ResponseBody {
@@ -27,7 +43,7 @@ impl ResponseBody {
         Self {
             body,
             call: None,
-            hold: None,
+            held: None,
         }
     }
 
@@ -41,13 +57,52 @@ impl ResponseBody {
         Self {
             body,
             call,
-            hold: None,
+            held: None,
         }
     }
 
     /// `hold` is kept until the last byte has left.
     pub(super) fn holding(self, hold: Option<Hold>) -> Self {
-        Self { hold, ..self }
+        let held = hold.map(|hold| {
+            Box::new(Held {
+                flow: Flow::begin(hold),
+                encoded: false,
+                rest: Bytes::new(),
+                end: None,
+            })
+        });
+        Self { held, ..self }
+    }
+}
+
+impl Held {
+    /// In pieces, and the end only after the last one has left: until then the stream can be reset.
+    fn poll_frame(&mut self, body: &mut Body, context: &mut Context<'_>) -> Poll<Next> {
+        if self.rest.is_empty() && self.end.is_none() {
+            match ready!(http_body::Body::poll_frame(Pin::new(body), context)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => self.rest = data,
+                    Err(frame) => self.end = Some(Some(Ok(frame))),
+                },
+                end @ (Some(Err(_)) | None) => self.end = Some(end),
+            }
+            if !std::mem::replace(&mut self.encoded, true) {
+                self.flow.encoded();
+            }
+        }
+        if self.end.is_none() {
+            let length = self.rest.len().min(CHUNK_BYTES);
+            let piece = self.flow.piece(self.rest.split_to(length));
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
+        match self.flow.is_sent(context.waker()) {
+            true => Poll::Ready(self.end.take().flatten()),
+            false => Poll::Pending,
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.rest.is_empty() && self.end.is_none()
     }
 }
 
@@ -65,13 +120,14 @@ impl http_body::Body for ResponseBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let mut frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        if let Some(hold) = &self.hold {
-            frame = frame.map(|frame| frame.map(|frame| frame.map_data(|data| hold.attach(data))));
-        }
+        let this = &mut *self;
+        let frame = ready!(match &mut this.held {
+            None => Pin::new(&mut this.body).poll_frame(context),
+            Some(held) => held.poll_frame(&mut this.body, context),
+        });
         if let Some(Ok(frame)) = &frame
             && let Some(trailers) = frame.trailers_ref()
-            && let Some(mut call) = self.call.take()
+            && let Some(mut call) = this.call.take()
         {
             call.set_code(status_code(trailers).unwrap_or(Code::Unknown));
         }
@@ -79,7 +135,7 @@ impl http_body::Body for ResponseBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.held.as_ref().is_none_or(|held| held.is_empty()) && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -21,8 +21,8 @@ use hyper_util::{
 use synod_runtime::{clock, shutdown::Shutdown, task};
 use tokio::net::TcpStream;
 
-use super::router::Router;
-use crate::config::ServerConfig;
+use super::{flow::Watch, router::Router};
+use crate::{config::ServerConfig, metrics::RpcMetrics};
 
 /// As many bytes as tell HTTP/2 from HTTP/1: the length of HTTP/2's preface.
 const PREFACE_BYTES: usize = 24;
@@ -36,8 +36,8 @@ pub(super) struct Connections {
 }
 
 /// Runs HTTP/2 calls as tasks of the connection's own runtime.
-#[derive(Debug, Clone, Copy)]
-struct Spawner;
+#[derive(Debug, Clone)]
+struct Spawner(Watch);
 
 impl<F> Executor<F> for Spawner
 where
@@ -45,13 +45,17 @@ where
     F::Output: Send + 'static,
 {
     fn execute(&self, future: F) {
-        drop(task::spawn("rpc-call", future));
+        drop(task::spawn("rpc-call", self.0.clone().run(future)));
     }
 }
 
 impl Connections {
-    pub(super) fn new(config: &ServerConfig, router: Router) -> Self {
-        let mut builder = auto::Builder::new(Spawner);
+    pub(super) fn new(config: &ServerConfig, router: Router, metrics: Option<&RpcMetrics>) -> Self {
+        let watch = Watch {
+            timeout: config.response_stall_timeout,
+            ended: metrics.map(|metrics| metrics.responses_stalled.clone()),
+        };
+        let mut builder = auto::Builder::new(Spawner(watch));
         builder
             .http2()
             .timer(TokioTimer::new())
