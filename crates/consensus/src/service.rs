@@ -14,17 +14,17 @@ pub(crate) mod watch;
 use tonic::Response;
 use tonic::metadata::MetadataValue;
 
-use crate::shared::Shared;
+use crate::shared::ServiceContext;
 
 /// The metadata of `Status`, and of `MemberList` on the peer port, with the name of the consensus
 /// algorithm. etcd's messages have no place for it.
-pub const ENGINE_METADATA: &str = "synod-engine";
+pub const ALGORITHM_METADATA: &str = "synod-engine";
 
 /// A response that tells the algorithm beside what etcd's would.
-fn with_engine<T>(shared: &Shared, message: T) -> Response<T> {
+fn with_engine<T>(shared: &ServiceContext, message: T) -> Response<T> {
     let mut response = Response::new(message);
-    if let Ok(name) = MetadataValue::try_from(shared.settings.engine.to_string()) {
-        response.metadata_mut().insert(ENGINE_METADATA, name);
+    if let Ok(name) = MetadataValue::try_from(shared.settings.algorithm.to_string()) {
+        response.metadata_mut().insert(ALGORITHM_METADATA, name);
     }
     response
 }

@@ -33,7 +33,7 @@ const MAX_BACKUPS: usize = 8;
 /// Limits and choices that the services need, out of the configuration.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    pub(crate) engine: Algorithm,
+    pub(crate) algorithm: Algorithm,
     pub(crate) name: String,
     pub(crate) client_urls: Vec<String>,
     pub(crate) max_request_bytes: usize,
@@ -66,7 +66,7 @@ pub(crate) struct Applied {
 }
 
 /// One node's common ground.
-pub(crate) struct Shared {
+pub(crate) struct ServiceContext {
     pub(crate) cluster: ClusterId,
     pub(crate) member: NodeId,
     pub(crate) settings: Settings,
@@ -85,16 +85,16 @@ pub(crate) struct Shared {
     stopping: AtomicBool,
 }
 
-impl fmt::Debug for Shared {
+impl fmt::Debug for ServiceContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared")
+        f.debug_struct("ServiceContext")
             .field("cluster", &self.cluster)
             .field("member", &self.member)
             .finish_non_exhaustive()
     }
 }
 
-/// What [`Shared::new`] needs.
+/// What [`ServiceContext::new`] needs.
 pub(crate) struct Parts {
     pub(crate) cluster: ClusterId,
     pub(crate) member: NodeId,
@@ -106,7 +106,7 @@ pub(crate) struct Parts {
     pub(crate) responses: ResponseBudget,
 }
 
-impl Shared {
+impl ServiceContext {
     pub(crate) fn new(parts: Parts) -> Self {
         let shared = Self {
             cluster: parts.cluster,
@@ -210,10 +210,10 @@ impl Shared {
         self.until_appended(attempt, deadline).await
     }
 
-    /// Changes the membership; see [`Shared::propose`].
+    /// Changes the membership; see [`ServiceContext::propose`].
     ///
     /// # Errors
-    /// As [`Shared::propose`].
+    /// As [`ServiceContext::propose`].
     pub(crate) async fn change_members(
         &self,
         changes: Vec<Change>,

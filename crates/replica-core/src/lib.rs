@@ -17,7 +17,7 @@ mod shell;
 mod snapshots;
 mod stall;
 
-pub use compaction::{Bounds, Compactor};
+pub use compaction::{Bounds, LogCompactor};
 pub use messages::{brings_entries, requests};
 pub use proposals::is_transient;
 pub use reads::{Moment, ReadRounds, Reader};

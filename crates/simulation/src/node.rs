@@ -24,7 +24,7 @@ use synod_consensus_core::{
 };
 use synod_log::SimDisk;
 use synod_mvcc::View;
-use synod_replica_core::{Compactor, Outbox, ReadRounds, Views};
+use synod_replica_core::{LogCompactor, Outbox, ReadRounds, Views};
 use synod_types::{Index, NodeId, Tick};
 
 pub(crate) use self::applier::Flush;
@@ -88,7 +88,7 @@ pub(crate) struct Process {
     readers: BTreeMap<Index, Vec<Reader>>,
     outbox: Outbox,
     pub(crate) published: Published,
-    pub(crate) compactor: Compactor,
+    pub(crate) compactor: LogCompactor,
     /// An operator wants the log cut with the next turn.
     cut_now: bool,
     pub(crate) views: Views<View, Time>,

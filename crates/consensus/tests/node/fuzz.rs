@@ -249,10 +249,10 @@ async fn still_works(node: &Node, done: usize) {
     assert_eq!(got.kvs()[0].value_str().unwrap(), done.to_string());
 }
 
-async fn fuzz(engine: Algorithm, seed: u64) {
+async fn fuzz(algorithm: Algorithm, seed: u64) {
     let dir = tempfile::tempdir().unwrap();
     let mut first = config("a", dir.path());
-    first.engine = Some(engine);
+    first.algorithm = Some(algorithm);
     let next = again(&first);
     let node = Node::start(first).await.unwrap();
     node.ready(SOON).await.unwrap();

@@ -29,8 +29,8 @@ async fn joiner(cluster: &Cluster, name: &str) -> Config {
     config
 }
 
-async fn a_cluster_of_one_grows_by_a_voter_and_shrinks_again(engine: Algorithm) {
-    let mut cluster = Cluster::of(engine, 1).await;
+async fn a_cluster_of_one_grows_by_a_voter_and_shrinks_again(algorithm: Algorithm) {
+    let mut cluster = Cluster::of(algorithm, 1).await;
     let mut first = cluster.client(0).await;
     for n in 0..100 {
         first.put(format!("k{n}"), "v", None).await.unwrap();
@@ -51,18 +51,18 @@ async fn a_cluster_of_one_grows_by_a_voter_and_shrinks_again(engine: Algorithm) 
     assert_eq!(code, Code::FailedPrecondition);
 
     let mut others = Algorithm::ALL.into_iter();
-    config.engine = others.find(|other| *other != engine);
+    config.algorithm = others.find(|other| *other != algorithm);
     let next = again(&config);
     let refused = Node::start(config).await.err().unwrap();
     let said = refused.to_string();
     assert!(
-        said.contains(&format!("the cluster runs {engine}")),
+        said.contains(&format!("the cluster runs {algorithm}")),
         "{said}"
     );
     let second = Node::start(next).await.unwrap();
     second.ready(SOON).await.unwrap();
     // It was not told: it takes what its cluster runs.
-    assert_eq!(second.engine(), engine);
+    assert_eq!(second.algorithm(), algorithm);
     let mut to_second = client(&second).await;
     let got = to_second.get("between", None).await.unwrap();
     assert_eq!(got.kvs().len(), 1);
@@ -100,8 +100,8 @@ async fn a_cluster_of_one_grows_by_a_voter_and_shrinks_again(engine: Algorithm) 
     cluster.nodes.pop().unwrap().shutdown().await;
 }
 
-async fn a_learner_copies_refuses_and_is_promoted(engine: Algorithm) {
-    let cluster = Cluster::of(engine, 3).await;
+async fn a_learner_copies_refuses_and_is_promoted(algorithm: Algorithm) {
+    let cluster = Cluster::of(algorithm, 3).await;
     let mut first = cluster.client(0).await;
     for n in 0..200 {
         first

@@ -18,7 +18,7 @@ use crate::config::{Snapshots, TransportConfig};
 use crate::convert::{WireError, piece_from_wire, resume_to_wire};
 use crate::inbox::Event;
 use crate::metrics::Metrics;
-use crate::shared::Shared;
+use crate::shared::GroupRequests;
 use crate::state_machine::{ApplyError, SnapshotSink, StateMachine};
 use crate::transport::Transport;
 
@@ -56,7 +56,7 @@ pub(crate) struct Fetch<S: StateMachine> {
     pub(crate) config: Snapshots,
     pub(crate) transport: Arc<Transport>,
     pub(crate) queue: Arc<ApplyQueue<S>>,
-    pub(crate) shared: Arc<Shared<S::Output>>,
+    pub(crate) shared: Arc<GroupRequests<S::Output>>,
     pub(crate) metrics: Metrics,
 }
 
