@@ -11,8 +11,8 @@ use crate::backup::BackupId;
 
 /// The newest format that this release reads.
 const FORMAT: u32 = 2;
-/// The format without an algorithm's name, which is Raft's: so that releases that know no other still
-/// read it.
+/// The format without an algorithm's name, which is Raft's: so that releases that know no other
+/// still read it.
 const RAFT_FORMAT: u32 = 1;
 
 const LAYOUT: Layout = Layout {

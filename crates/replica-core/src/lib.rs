@@ -7,7 +7,8 @@
 //! never sends, writes, waits, or asks for the time.
 //!
 //! Modules, in reading order: `shell` is the order, `messages` what it needs to know of them;
-//! `reads`, `proposals`, `compaction`, `snapshots` and `stall` are decisions that a driver asks for.
+//! `reads`, `proposals`, `compaction`, `snapshots` and `stall` are decisions that a driver asks
+//! for.
 
 mod compaction;
 mod messages;
