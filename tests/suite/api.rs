@@ -4,6 +4,7 @@
 //! follower, for each engine. So a case counts revisions from where it began and keeps to its own
 //! prefix.
 
+mod borders;
 mod cluster;
 mod flags;
 mod http;
@@ -124,20 +125,21 @@ macro_rules! cases {
 cases! {
     kv: puts_and_versions, put_refusals, ignored_fields, deletes, large_requests;
     range: revisions, limits_and_counts, sorting, revision_filters, range_ends, keys_only,
-        compaction, serializable_reads, streams;
+        compaction, serializable_reads, streams, streams_of_the_past, streams_by_target;
     txn: branches, compares, missing_keys_compare_as_zero, range_compares, nested,
         revisions_inside, reads_see_earlier_puts, compares_come_first, headers_inside;
     txn_errors: duplicate_keys, too_many_operations, empty_operation, failures_change_nothing,
         bad_revisions;
     lease: grants, time_to_live, attachment, revocation, keep_alive_of_missing, expiry, keep_alive;
     watch: live_events, history, previous_values, filters, ranges, one_response_a_revision,
-        fragments, leases_end_in_one_revision;
+        fragments, leases_end_in_one_revision, previous_values_below_compaction;
     watch_control: ids, duplicate_id, empty_range, cancel, compacted_start, progress,
-        future_start, many_on_one_stream;
-    maintenance: status, hashes, alarms, snapshot, defragment, grpc_health,
+        future_start, many_on_one_stream, negative_start;
+    maintenance: status, hashes, hashes_across_compaction, alarms, snapshot, defragment, grpc_health,
         later_services, reflection;
     cluster: members, refusals, learners;
     http: pages;
+    borders: of_every_request;
 }
 
 type Running = Pin<Box<dyn Future<Output = Result<()>>>>;

@@ -42,6 +42,9 @@ pub enum Error {
     /// A number outside its enumeration, where etcd would do nothing sensible.
     #[error("etcdserver: unknown {what}")]
     UnknownEnum { what: &'static str },
+    /// A downgrade action outside its enumeration, as etcd has it.
+    #[error("etcdserver: unknown method")]
+    UnknownMethod,
 
     // What the keyspace says.
     #[error("etcdserver: mvcc: required revision has been compacted")]
@@ -192,7 +195,7 @@ impl Error {
             Self::Unimplemented(_) | Self::RangeStreamUnsupported(_) => Code::Unimplemented,
             Self::BackupStalled => Code::DeadlineExceeded,
             // etcd has no code of its own for these.
-            Self::TimeoutLeaderTransfer | Self::Internal(_) => Code::Unknown,
+            Self::TimeoutLeaderTransfer | Self::UnknownMethod | Self::Internal(_) => Code::Unknown,
         }
     }
 
@@ -256,6 +259,7 @@ impl Error {
             | Self::DeleteTooLarge { .. }
             | Self::LeaseTtlTooLarge
             | Self::UnknownEnum { .. }
+            | Self::UnknownMethod
             | Self::Unimplemented(_)
             | Self::RangeStreamUnsupported(_) => Advice::Invalid,
             Self::Corrupt => Advice::Corrupt,
@@ -418,6 +422,11 @@ mod tests {
                 Error::UnknownEnum { what: "thing" },
                 Code::InvalidArgument,
                 "etcdserver: unknown thing",
+            ),
+            (
+                Error::UnknownMethod,
+                Code::Unknown,
+                "etcdserver: unknown method",
             ),
         ]);
     }

@@ -40,6 +40,8 @@ pub(crate) struct Metrics {
 #[derive(Clone, Debug)]
 struct Gauges {
     is_learner: IntGauge,
+    votes: IntGauge,
+    joining: IntGauge,
     total: IntGauge,
     in_use: IntGauge,
     disk: IntGauge,
@@ -54,6 +56,10 @@ struct Gauges {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sample {
     pub(crate) is_learner: bool,
+    /// Whether this member counts for the quorum.
+    pub(crate) votes: bool,
+    /// Members that were added as voters and don't count yet.
+    pub(crate) joining: usize,
     pub(crate) live_bytes: u64,
     pub(crate) total_bytes: u64,
     pub(crate) disk_bytes: u64,
@@ -153,6 +159,14 @@ impl Gauges {
         let gauge = |name: &str, help: &str| registry.gauge(name, help);
         Ok(Self {
             is_learner: gauge("etcd_server_is_learner", "1 if this member is a learner.")?,
+            votes: gauge(
+                "synod_member_votes",
+                "1 if this member counts for the quorum; one that was added as a voter does once it has caught up.",
+            )?,
+            joining: gauge(
+                "synod_members_joining",
+                "Members that were added as voters and do not count for the quorum yet.",
+            )?,
             total: gauge(
                 "etcd_mvcc_db_total_size_in_bytes",
                 "What the quota counts (bytes).",
@@ -185,6 +199,9 @@ impl Gauges {
 
     fn set(&self, sample: &Sample) {
         self.is_learner.set(i64::from(sample.is_learner));
+        self.votes.set(i64::from(sample.votes));
+        self.joining
+            .set(i64::try_from(sample.joining).unwrap_or(i64::MAX));
         self.total.set(clamp(sample.total_bytes));
         self.in_use.set(clamp(sample.live_bytes));
         self.disk.set(clamp(sample.disk_bytes));

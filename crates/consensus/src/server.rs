@@ -402,8 +402,8 @@ impl Node {
             cluster_id = %self.shared.cluster,
             member_id = %self.shared.member,
             engine = %self.shared.settings.algorithm,
-            client_urls = ?self.client_urls(),
-            peer_address = ?self.peer_address,
+            client_urls = %self.client_urls().join(","),
+            peer_address = self.peer_address.map(tracing::field::display),
             data_dir = %config.data_dir.display(),
             "ready to serve client requests"
         );

@@ -8,9 +8,11 @@ pub(crate) mod lease;
 pub(crate) mod maintenance;
 mod reply;
 mod snapshot;
+mod sorted_stream;
 pub(crate) mod unsupported;
 pub(crate) mod watch;
 
+use synod_types::NodeId;
 use tonic::Response;
 use tonic::metadata::MetadataValue;
 
@@ -19,6 +21,22 @@ use crate::shared::ServiceContext;
 /// The metadata of `Status`, and of `MemberList` on the peer port, with the name of the consensus
 /// algorithm. etcd's messages have no place for it.
 pub const ALGORITHM_METADATA: &str = "synod-engine";
+
+/// The metadata of `MemberList` with the ids, in hexadecimal and separated by commas, of members
+/// that were added as voters and don't count for the quorum yet.
+pub const JOINING_METADATA: &str = "synod-joining";
+
+/// A response that tells which members don't count yet, if any.
+fn with_joining<T>(shared: &ServiceContext, message: T) -> Response<T> {
+    let mut response = Response::new(message);
+    let ids: Vec<String> = shared.joining().iter().map(NodeId::to_string).collect();
+    if !ids.is_empty()
+        && let Ok(ids) = MetadataValue::try_from(ids.join(","))
+    {
+        response.metadata_mut().insert(JOINING_METADATA, ids);
+    }
+    response
+}
 
 /// A response that tells the algorithm beside what etcd's would.
 fn with_engine<T>(shared: &ServiceContext, message: T) -> Response<T> {

@@ -153,6 +153,26 @@ impl ServiceContext {
         self.term.load(Ordering::Relaxed)
     }
 
+    /// Whether this member counts for the quorum, as far as it knows. One that was added as a voter
+    /// doesn't until it has caught up.
+    pub(crate) fn votes(&self) -> bool {
+        let status = self.replica.status();
+        status.membership.voters.contains(&self.member)
+    }
+
+    /// Members that were added as voters and don't count yet: they join as learners, and the leader
+    /// promotes them (`background`).
+    pub(crate) fn joining(&self) -> Vec<NodeId> {
+        let status = self.replica.status();
+        let voters = &status.membership.voters;
+        let roster = self.view.roster();
+        let listed = roster.members().filter(|member| !member.is_learner);
+        listed
+            .map(|member| NodeId::new(member.id))
+            .filter(|id| !voters.contains(id))
+            .collect()
+    }
+
     /// From here on the node is not ready.
     pub(crate) fn stop_serving(&self) {
         self.stopping.store(true, Ordering::Relaxed);
@@ -314,6 +334,8 @@ impl ServiceContext {
         let sizes = self.view.sizes();
         Sample {
             is_learner: self.view.is_learner(),
+            votes: self.votes(),
+            joining: self.joining().len(),
             live_bytes: sizes.live,
             total_bytes: sizes.total(),
             disk_bytes: self.view.disk_bytes(),

@@ -225,6 +225,16 @@ impl Leases {
         Ok(ids.iter().map(|id| lessor.renew(now_ms, *id)).collect())
     }
 
+    /// A grant is about to be answered: the owner's time begins now, not when the entry was applied.
+    /// Only the node that keeps the clocks has anything to do.
+    pub fn granted_now(&self, id: i64) {
+        let now_ms = self.now_ms();
+        if let Some(lessor) = &mut self.state.lock().lessor {
+            // One that is gone already, or recorded, stays as it is.
+            let _outcome = lessor.renew(now_ms, id);
+        }
+    }
+
     /// What is left of a lease; `None` without such a lease.
     ///
     /// # Errors
@@ -459,6 +469,26 @@ mod tests {
         leases.apply_grant(2, 60).unwrap();
         let (gone, ()) = tokio::join!(leases.gone(5, &[2]), async { leases.follow() });
         assert_eq!(gone, Err(NotLeading));
+    }
+
+    #[test]
+    fn a_grant_lasts_from_its_answer_on() {
+        let leases = leases();
+        claim(&leases, 5, ME);
+        leases.lead(5);
+        leases.apply_grant(1, 60).unwrap();
+        let ends = |leases: &Leases| leases.state.lock().lessor(5).unwrap().deadline_ms(1);
+        let applied = ends(&leases).unwrap();
+        let before = leases.now_ms();
+        while leases.now_ms() < before + 2 {
+            std::thread::yield_now();
+        }
+        leases.granted_now(1);
+        assert!(ends(&leases).unwrap() >= applied + 2);
+        // Nobody's clocks, and nobody's lease.
+        leases.granted_now(2);
+        leases.follow();
+        leases.granted_now(1);
     }
 
     #[tokio::test]

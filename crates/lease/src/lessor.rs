@@ -118,7 +118,7 @@ impl Lessor {
         if held.recorded_s != 0 || held.recording {
             return Renewal::Recorded;
         }
-        held.deadline_ms = now_ms.saturating_add(held.ttl_ms);
+        held.deadline_ms = end_ms(now_ms, held.ttl_ms);
         held.checkpoint_ms = now_ms.saturating_add(self.policy.first_checkpoint_ms(held.ttl_ms));
         self.wheel.reschedule(held.timer, held.next_ms());
         self.to_record.remove(&id);
@@ -131,6 +131,12 @@ impl Lessor {
         let held = self.held.get(&id)?;
         let left_ms = held.deadline_ms.saturating_sub(now_ms);
         Some(ms_to_seconds(left_ms.min(held.ttl_ms)))
+    }
+
+    /// When a lease ends.
+    #[cfg(test)]
+    pub(crate) fn deadline_ms(&self, id: i64) -> Option<u64> {
+        self.held.get(&id).map(|held| held.deadline_ms)
     }
 
     /// Moves time on: finds what ran out and what is to be recorded.
@@ -199,7 +205,7 @@ impl Lessor {
 
     fn hold(&mut self, now_ms: u64, id: i64, lease: LeaseRecord, left_ms: u64) {
         let ttl_ms = seconds_to_ms(lease.ttl_s);
-        let deadline_ms = now_ms.saturating_add(left_ms);
+        let deadline_ms = end_ms(now_ms, left_ms);
         let checkpoint_ms = now_ms.saturating_add(self.policy.first_checkpoint_ms(ttl_ms));
         let timer = self.wheel.insert(deadline_ms.min(checkpoint_ms), id);
         let held = Held {
@@ -221,11 +227,18 @@ impl Held {
         self.deadline_ms.min(self.checkpoint_ms)
     }
 
-    /// Rounded up, and never more than the full time: a new leader's extension is no gain.
+    /// Rounded up, and never more than the full time: a new leader's extension is no gain. The
+    /// millisecond of [`end_ms`] would make a whole second of it.
     fn left_s(&self, now_ms: u64) -> i64 {
-        let left_ms = self.deadline_ms.saturating_sub(now_ms).min(self.ttl_ms);
-        ms_to_seconds(left_ms.saturating_add(999))
+        let left_ms = self.deadline_ms.saturating_sub(now_ms).saturating_sub(1);
+        ms_to_seconds(left_ms.min(self.ttl_ms).saturating_add(999))
     }
+}
+
+/// When what lasts from now on is over. Now is rounded down to whole milliseconds, both here and
+/// where the end is looked for: one more, or the end could be up to a millisecond early.
+fn end_ms(now_ms: u64, lasts_ms: u64) -> u64 {
+    now_ms.saturating_add(lasts_ms).saturating_add(1)
 }
 
 fn seconds_to_ms(seconds: i64) -> u64 {
@@ -278,22 +291,44 @@ mod tests {
         for id in 1..=5 {
             lessor.granted(1000, id, lease(2, 0));
         }
-        assert_eq!(lessor.next_ms().map(|at| at <= 3000), Some(true));
-        lessor.advance(2999);
-        assert!(lessor.to_revoke().is_empty());
-        assert_eq!(lessor.renew(2999, 5), Renewal::Renewed(2));
-        // Its time is over whether or not anybody has looked.
-        assert_eq!(lessor.renew(3000, 4), Renewal::RanOut);
+        assert_eq!(lessor.next_ms().map(|at| at <= 3001), Some(true));
         lessor.advance(3000);
+        assert!(lessor.to_revoke().is_empty());
+        assert_eq!(lessor.renew(3000, 5), Renewal::Renewed(2));
+        // Its time is over whether or not anybody has looked.
+        assert_eq!(lessor.renew(3001, 4), Renewal::RanOut);
+        lessor.advance(3001);
         assert_eq!(lessor.to_revoke(), [1, 2, 3]);
         assert_eq!(lessor.to_revoke(), [1, 2, 3], "until they are gone");
         for id in 1..=3 {
             lessor.revoked(id);
         }
         assert_eq!(lessor.to_revoke(), [4]);
-        assert_eq!(lessor.renew(3000, 1), Renewal::Missing);
-        lessor.advance(4999);
+        assert_eq!(lessor.renew(3001, 1), Renewal::Missing);
+        lessor.advance(5001);
         assert_eq!(lessor.to_revoke(), [4, 5]);
+    }
+
+    /// The clock is finer than the milliseconds that are told here.
+    #[test]
+    fn nothing_ends_before_its_whole_time_has_passed() {
+        const TTL_US: u64 = 2_000_000;
+        let ms = |us: u64| us / 1000;
+        for fraction in (0..1000).step_by(37) {
+            let granted_us = 1_000_000 + fraction;
+            let mut lessor = lessor(&[]);
+            lessor.granted(ms(granted_us), 1, lease(2, 0));
+            lessor.granted(ms(granted_us), 2, lease(2, 0));
+            let renewed_us = granted_us + 700_001;
+            assert_eq!(lessor.renew(ms(renewed_us), 2), Renewal::Renewed(2));
+            for (id, began_us) in [(1, granted_us), (2, renewed_us)] {
+                let last_us = began_us + TTL_US - 1;
+                lessor.advance(ms(last_us));
+                assert!(!lessor.to_revoke().contains(&id), "{id} at {fraction}");
+                lessor.advance(ms(last_us + 2001));
+                assert!(lessor.to_revoke().contains(&id), "{id} at {fraction}");
+            }
+        }
     }
 
     #[test]
@@ -364,7 +399,7 @@ mod tests {
                 0 => {
                     let ttl = 1 + below(40);
                     lessor.granted(now, step, lease(i64::try_from(ttl).unwrap(), 0));
-                    deadlines.insert(step, now + ttl * 1000);
+                    deadlines.insert(step, end_ms(now, ttl * 1000));
                 }
                 1 => {
                     let Some(id) = deadlines.keys().min().copied() else {
@@ -374,7 +409,7 @@ mod tests {
                     let lives = deadlines[&id] > now;
                     assert_eq!(matches!(outcome, Renewal::Renewed(_)), lives);
                     if let Renewal::Renewed(ttl) = outcome {
-                        deadlines.insert(id, now + u64::try_from(ttl).unwrap() * 1000);
+                        deadlines.insert(id, end_ms(now, u64::try_from(ttl).unwrap() * 1000));
                     }
                 }
                 _ => {

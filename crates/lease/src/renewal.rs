@@ -130,6 +130,7 @@ impl<H: Host> LeaderClock<'_, H> {
         let term = self.confirm(deadline).await?;
         let mut ttls: HashMap<i64, i64> = HashMap::with_capacity(ids.len());
         let mut pending: Vec<i64> = ids.to_vec();
+        let mut waited = false;
         for _ in 0..ROUNDS {
             let mut recorded = Vec::new();
             let mut ran_out = Vec::new();
@@ -152,9 +153,18 @@ impl<H: Host> LeaderClock<'_, H> {
                 clock::timeout_at(deadline, gone)
                     .await
                     .map_err(|_| LeaseError::Timeout)??;
-                ttls.extend(ran_out.into_iter().map(|id| (id, 0)));
+                ttls.extend(ran_out.iter().map(|id| (*id, 0)));
             }
+            waited |= !ran_out.is_empty() || !recorded.is_empty();
             if recorded.is_empty() {
+                if waited {
+                    // Their time counts from the answer on, which others have held up.
+                    let live = ids
+                        .iter()
+                        .filter(|id| ttls.get(id).is_some_and(|ttl| *ttl > 0));
+                    let live: Vec<i64> = live.copied().collect();
+                    self.leases.renew(term, &live)?;
+                }
                 return Ok(ids
                     .iter()
                     .map(|id| ttls.get(id).copied().unwrap_or(0))

@@ -106,6 +106,25 @@ impl EventBatch {
         self.events.iter().map(|event| event.bytes()).sum()
     }
 
+    /// The same without displaced records.
+    pub(crate) fn without_prev_kvs(&self) -> Self {
+        let events = self.events.iter().map(|event| match event.prev_kv {
+            Some(_) => Arc::new(Event::new(
+                event.kind,
+                event.key.clone(),
+                event.kv.clone(),
+                None,
+                event.lease,
+                event.is_create,
+            )),
+            None => Arc::clone(event),
+        });
+        Self {
+            revision: self.revision,
+            events: events.collect(),
+        }
+    }
+
     /// The part of the batch that touches `range`; nothing if none does.
     #[must_use]
     pub fn filtered(self: &Arc<Self>, range: Option<&KeyRange>) -> Option<Arc<Self>> {

@@ -10,14 +10,14 @@ use crate::range::past::{Keep, Versions};
 use crate::state::is_user_meta;
 use crate::{KeyRange, MvccError, Revision, View};
 
-/// Checksum of the keyspace up to a revision.
+/// Checksum of the keyspace at a revision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KvHash {
     /// The checksum.
     pub hash: u32,
-    /// The compacted revision: checksums with different ones can't be compared.
+    /// The compacted revision. The checksum doesn't depend on it.
     pub compact_revision: Revision,
-    /// The revision up to which the keyspace is covered.
+    /// The revision at which the keyspace was read.
     pub hash_revision: Revision,
 }
 
@@ -41,8 +41,11 @@ impl Hasher {
 }
 
 impl View {
-    /// Checksum of all versions that can be read at `revision` or before; nothing or zero is the
-    /// current one. Reads the whole keyspace.
+    /// Checksum of the keys and records at `revision`; nothing or zero is the current one. Reads
+    /// the whole keyspace.
+    ///
+    /// Only what every member can read that can read this revision at all goes into it: members
+    /// agree however far each has compacted. Older versions are in [`View::hash`].
     ///
     /// # Errors
     /// [`MvccError::Compacted`], [`MvccError::FutureRevision`], or of the engine.
@@ -51,38 +54,51 @@ impl View {
         let revision = revision
             .filter(|revision| *revision > Revision::ZERO)
             .unwrap_or(self.revision());
+        let hash = self.hash_versions(|at, record| match (at > revision, record.is_empty()) {
+            (true, _) => Keep::Skip,
+            // A deletion: the key isn't there.
+            (false, true) => Keep::Stop,
+            (false, false) => Keep::TakeLast,
+        })?;
+        Ok(KvHash {
+            hash,
+            compact_revision: self.compacted(),
+            hash_revision: revision,
+        })
+    }
+
+    /// Checksum of all versions that can be read.
+    fn hash_history(&self) -> Result<u32, MvccError> {
         let compacted = self.compacted();
+        // Of the versions up to the compacted revision the newest can still be read, unless it is a
+        // deletion.
+        self.hash_versions(|at, record| match (at > compacted, record.is_empty()) {
+            (true, _) => Keep::Take,
+            (false, true) => Keep::Stop,
+            (false, false) => Keep::TakeLast,
+        })
+    }
+
+    fn hash_versions(&self, keep: impl Fn(Revision, &Bytes) -> Keep) -> Result<u32, MvccError> {
         let mut hasher = Hasher(0);
         let mut versions = Versions::new(self.source(), &KeyRange::all());
-        // Of the versions before the compacted revision the newest can still be read, unless it is
-        // a deletion.
-        let keep = |at: Revision, record: &Bytes| match (at > revision, at > compacted) {
-            (true, _) => Keep::Skip,
-            (false, true) => Keep::Take,
-            (false, false) if record.is_empty() => Keep::Stop,
-            (false, false) => Keep::TakeLast,
-        };
-        while let Some(found) = versions.next_key(keep)? {
+        while let Some(found) = versions.next_key(&keep)? {
             for (at, record) in found.versions {
                 hasher.add(&found.key);
                 hasher.add(&at.to_be_bytes());
                 hasher.add(&record);
             }
         }
-        Ok(KvHash {
-            hash: hasher.0,
-            compact_revision: compacted,
-            hash_revision: revision,
-        })
+        Ok(hasher.0)
     }
 
-    /// Checksum of everything that members have in common: keyspace, leases, members, and the
+    /// Checksum of everything that members have in common: keyspace, history, leases, members, and the
     /// service's own rows.
     ///
     /// # Errors
     /// Of the engine.
     pub fn hash(&self) -> Result<StoreHash, MvccError> {
-        let mut hasher = Hasher(self.hash_kv(None)?.hash);
+        let mut hasher = Hasher(self.hash_history()?);
         for space in [Space::Leases, Space::LeaseKeys, Space::Members, Space::Meta] {
             let all = (Bound::Unbounded, Bound::Unbounded);
             for row in self.source().scan(space, all, Direction::Forward) {

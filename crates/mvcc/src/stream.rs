@@ -24,6 +24,7 @@ pub struct RangeStream {
     reader: MvccReader,
     query: RangeQuery,
     revision: Revision,
+    store_revision: Revision,
     chunk_bytes: usize,
     // What is still to be read; nothing after the end.
     rest: Option<KeyRange>,
@@ -46,6 +47,7 @@ impl RangeStream {
             reader,
             query,
             revision,
+            store_revision: view.revision(),
             chunk_bytes,
             sent: 0,
         })
@@ -60,10 +62,10 @@ impl RangeStream {
         by_key && !query.has_filters()
     }
 
-    /// The revision that is read.
+    /// The store's revision when the stream began; what is read may be older.
     #[must_use]
-    pub fn revision(&self) -> Revision {
-        self.revision
+    pub fn store_revision(&self) -> Revision {
+        self.store_revision
     }
 
     /// The next part; nothing after the last one.

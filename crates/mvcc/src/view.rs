@@ -235,8 +235,8 @@ impl View {
 
     /// What happened in `from..=to` (to the view's revision at most) to the keys within `filter`,
     /// up to about `max_bytes`; whole revisions only. A large revision ends the page: it is read
-    /// with [`View::large_events`]. Events at the compacted revision itself are
-    /// still complete except for displaced records.
+    /// with [`View::large_events`]. Events at the compacted revision itself come without displaced
+    /// records.
     ///
     /// # Errors
     /// [`MvccError::Compacted`] where `from` is before the compacted revision, or of the engine.
@@ -262,6 +262,11 @@ impl View {
                 batches: recent
                     .iter()
                     .filter_map(|batch| batch.filtered(filter))
+                    // As from the rows: nobody can read what was before the compacted revision.
+                    .map(|batch| match batch.revision <= self.inner.compacted {
+                        true => Arc::new(batch.without_prev_kvs()),
+                        false => batch,
+                    })
                     .collect(),
                 next: (last < to).then(|| last.next()),
                 is_next_large: false,
@@ -365,15 +370,15 @@ impl View {
         let kv = reading
             .written(change.kind, &change.key, revision)?
             .ok_or_else(missing)?;
-        let prev_kv = if change.displaced > Revision::ZERO {
-            reading.displaced(&change.key, change.displaced)?
-        } else {
-            None
+        // What the compacted revision displaced may be swept or not, so it is never told.
+        let is_readable = change.displaced > Revision::ZERO && revision > self.inner.compacted;
+        let prev_kv = match is_readable {
+            true => {
+                let displaced = reading.displaced(&change.key, change.displaced)?;
+                Some(displaced.ok_or_else(missing)?)
+            }
+            false => None,
         };
-        if prev_kv.is_none() && change.displaced > Revision::ZERO && revision > self.inner.compacted
-        {
-            return Err(missing());
-        }
         let (lease, is_create) = match change.kind {
             EventKind::Delete => (LeaseId::NONE, false),
             EventKind::Put => {

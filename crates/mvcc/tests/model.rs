@@ -14,7 +14,7 @@ use proptest::test_runner::TestRunner;
 use support::{Harness, Model, Op, Place, Query, check_events, check_queries, op, query};
 use synod_mvcc::{
     Applied, Compare, CompareOp, CompareTarget, Importer, KeyRange, LeaseId, LeaseRecord,
-    MvccError, Put, RangeQuery, Revision, export,
+    MvccError, MvccStore, Put, RangeQuery, Revision, View, export,
 };
 use synod_types::{Index, LogPosition};
 
@@ -49,8 +49,27 @@ fn behaves_like_the_model(place: Place, steps: &[(Op, Vec<Query>)]) {
         .flat_map(|(_, queries)| queries.clone())
         .collect();
     check_queries(&harness, &model, &all);
+    compaction_changes_no_hash(&harness, steps);
     physical_compaction_changes_nothing(&mut harness);
     exported_content_is_the_same(&harness);
+}
+
+/// A member that has compacted and one that never does agree on what both can read.
+fn compaction_changes_no_hash(harness: &Harness, steps: &[(Op, Vec<Query>)]) {
+    let mut twin = Harness::new(Place::Memory);
+    let mut model = Model::new();
+    for (op, _) in steps {
+        if !matches!(op, Op::Compact(_) | Op::Sweep(_)) {
+            twin.apply(op, &mut model);
+        }
+    }
+    twin.commit(&mut model);
+    let (view, all) = (harness.store.view(), twin.store.view());
+    for revision in view.compacted().get().max(1)..=view.revision().get() {
+        let revision = Revision::new(revision);
+        let hash = |view: &View| view.hash_kv(Some(revision)).unwrap().hash;
+        assert_eq!(hash(&view), hash(&all), "at {revision}");
+    }
 }
 
 /// A member that has swept all and one that has swept nothing agree.
@@ -331,4 +350,61 @@ fn compares_follow_etcd() {
         CompareTarget::Lease(LeaseId::NONE),
         CompareOp::Equal
     ));
+}
+
+#[test]
+fn the_hash_at_a_deletion_outlives_its_compaction() {
+    let mut store = Harness::empty_engine(Place::Memory).open();
+    for value in ["1", "2", "3"] {
+        let mut txn = store.begin();
+        txn.put(&put("a", value)).unwrap();
+        txn.finish();
+    }
+    let mut txn = store.begin();
+    let one = KeyRange::One(Bytes::from_static(b"a"));
+    txn.delete_range(&one, None).unwrap();
+    let deleted = txn.finish().revision;
+    let mut txn = store.begin();
+    txn.put(&put("b", "1")).unwrap();
+    txn.finish();
+    store.commit(applied(1)).unwrap();
+    let hash = |store: &MvccStore| store.view().hash_kv(Some(deleted)).unwrap().hash;
+    let before = hash(&store);
+    let mut txn = store.begin();
+    txn.compact(deleted).unwrap();
+    txn.finish();
+    store.commit(applied(2)).unwrap();
+    assert_eq!(hash(&store), before, "compacted");
+    while !store.reader().compactor().step(1).unwrap().is_done {}
+    assert_eq!(hash(&store), before, "swept");
+}
+
+/// Out of memory, from the rows, and from those that are left.
+#[test]
+fn an_event_at_the_compacted_revision_has_no_previous_record() {
+    let place = Harness::empty_engine(Place::Memory);
+    let mut store = place.open();
+    for value in ["1", "2", "3"] {
+        let mut txn = store.begin();
+        txn.put(&put("a", value)).unwrap();
+        txn.finish();
+        store.commit(applied(1)).unwrap();
+    }
+    let mut txn = store.begin();
+    txn.compact(Revision::new(3)).unwrap();
+    txn.finish();
+    store.commit(applied(2)).unwrap();
+    let told = |store: &MvccStore| -> Vec<bool> {
+        let view = store.view();
+        let page = view.events(Revision::new(3), view.revision(), None, 1000);
+        let batches = page.unwrap().batches;
+        let events = batches.iter().flat_map(|batch| &batch.events);
+        events.map(|event| event.prev_kv.is_some()).collect()
+    };
+    assert_eq!(told(&store), [false, true], "in memory");
+    drop(store);
+    let store = place.open();
+    assert_eq!(told(&store), [false, true], "after a restart");
+    while !store.reader().compactor().step(1).unwrap().is_done {}
+    assert_eq!(told(&store), [false, true], "swept");
 }

@@ -1,5 +1,6 @@
 //! A server: services and routes, started on listeners, drained in the end.
 
+mod authority;
 mod body;
 mod connection;
 mod flow;

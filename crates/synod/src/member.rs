@@ -3,16 +3,19 @@
 use clap::Subcommand;
 use etcd_client::MemberAddOptions;
 use serde_json::json;
+use synod_consensus::JOINING_METADATA;
+use synod_proto::etcd::etcdserverpb::{MemberListRequest, cluster_client::ClusterClient};
+use synod_rpc::ChannelConfig;
 
 use crate::{
-    connect::Target,
+    connect::{Target, url},
     failure,
     output::{self, Format},
 };
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// List the members
+    /// List the members; one that joins was added as a voter and does not count yet
     #[command(alias = "list")]
     Ls,
     /// Add a member that will listen for its peers at these URLs; start it afterwards
@@ -85,20 +88,19 @@ pub(crate) async fn run(command: Command, target: &Target, format: Format) -> an
         Command::MoveLeader { id } => return move_leader(target, id, format).await,
     }
     let members = client.member_list().await?;
+    let joining = joining(target).await;
     let rows = members
         .members()
         .iter()
         .map(|member| {
+            let id = format!("{:x}", member.id());
+            let role = role(member.is_learner(), joining.contains(&id));
             vec![
-                json!(format!("{:x}", member.id())),
+                json!(id),
                 json!(member.name()),
                 json!(member.peer_urls().join(",")),
                 json!(member.client_urls().join(",")),
-                json!(if member.is_learner() {
-                    "learner"
-                } else {
-                    "voter"
-                }),
+                json!(role),
             ]
         })
         .collect();
@@ -107,6 +109,39 @@ pub(crate) async fn run(command: Command, target: &Target, format: Format) -> an
         &["id", "name", "peer_urls", "client_urls", "role"],
         rows,
     )
+}
+
+/// What a member does for the quorum. One that was added as a voter joins, and counts once it has
+/// caught up.
+fn role(is_learner: bool, joins: bool) -> &'static str {
+    match (is_learner, joins) {
+        (true, _) => "learner",
+        (false, true) => "joining",
+        (false, false) => "voter",
+    }
+}
+
+/// The members that don't count yet, which etcd's messages have no place for. Nobody where no
+/// endpoint says so, as stock etcd.
+async fn joining(target: &Target) -> Vec<String> {
+    let config = ChannelConfig {
+        connect_timeout: target.timeout,
+        ..ChannelConfig::default()
+    };
+    for endpoint in &target.endpoints {
+        let asking = async {
+            let channel = config.connect(&url(endpoint)).await.ok()?;
+            let request = MemberListRequest { linearizable: true };
+            ClusterClient::new(channel).member_list(request).await.ok()
+        };
+        let Ok(Some(list)) = tokio::time::timeout(target.timeout, asking).await else {
+            continue;
+        };
+        let ids = list.metadata().get(JOINING_METADATA);
+        let ids = ids.and_then(|ids| ids.to_str().ok()).unwrap_or_default();
+        return ids.split(',').map(str::to_owned).collect();
+    }
+    Vec::new()
 }
 
 /// The request must be made at the leader, so it is looked for first.
@@ -123,4 +158,16 @@ async fn move_leader(target: &Target, id: u64, format: Format) -> anyhow::Result
         }
     }
     anyhow::bail!("the leader is not among the endpoints; name every member with --endpoints")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_joins_is_no_voter_yet() {
+        assert_eq!(role(false, false), "voter");
+        assert_eq!(role(false, true), "joining");
+        assert_eq!(role(true, false), "learner");
+    }
 }

@@ -224,6 +224,11 @@ impl Hub {
             return;
         };
         let refuse = |reason: String| stream.queue.notify(Notice::Refused { reason, revision });
+        let start = create.start_revision;
+        // As in etcd: at once, and not as a watcher whose history is gone.
+        if start < 0 {
+            return refuse("etcdserver: mvcc: required revision has been compacted".to_owned());
+        }
         let range = match create.range {
             Ok(range) => range,
             Err(empty) => return refuse(empty.to_string()),
@@ -238,7 +243,6 @@ impl Hub {
             watch_id
         };
         stream.queue.notify(Notice::Created { watch_id, revision });
-        let start = create.start_revision;
         if start != 0 && start < revisions.compacted {
             stream.queue.notify(Notice::Compacted {
                 watch_id,

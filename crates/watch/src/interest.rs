@@ -87,6 +87,11 @@ impl EventFlags {
         Self(self.0 | other.0)
     }
 
+    /// This set without the flags of `other`.
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
     /// Whether all flags of `other` are set.
     pub const fn has(self, other: Self) -> bool {
         self.0 & other.0 == other.0

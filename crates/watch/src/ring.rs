@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::interest::Interest;
+use super::interest::{EventFlags, Interest};
 use super::limits::WatchLimits;
 use super::queue::Part;
-use super::source::{self, EventBatch, Piece};
+use super::source::{self, EventBatch, Piece, Revisions};
 
 /// Consecutive batches up to the newest one.
 #[derive(Debug)]
@@ -53,26 +53,31 @@ impl Ring {
             .is_some_and(|(oldest, _)| source::revision(oldest) <= revision)
     }
 
-    /// What `interest` sees from revision `from` on, up to about [`WatchLimits::piece_bytes`]. Only
-    /// where [`Self::reaches`].
-    pub(crate) fn read(&self, interest: &Interest, from: i64, store_revision: i64) -> Piece {
+    /// What `interest` sees from revision `from` on, up to about [`WatchLimits::piece_bytes`], as
+    /// history would tell it. Only where [`Self::reaches`], and not from before what was compacted.
+    pub(crate) fn read(&self, interest: &Interest, from: i64, store: Revisions) -> Piece {
         let first = self
             .batches
             .partition_point(|(batch, _)| source::revision(batch) < from);
         let mut piece = Piece {
             parts: Vec::new(),
             through: from - 1,
-            store_revision,
+            store_revision: store.current,
         };
         let mut bytes = 0;
         for (batch, _) in self.batches.iter().skip(first) {
             if bytes >= self.limits.piece_bytes {
                 break;
             }
+            // Nobody can read what was before the compacted revision.
+            let shown = match source::revision(batch) <= store.compacted {
+                true => interest.flags.without(EventFlags::PREV_KV),
+                false => interest.flags,
+            };
             let mut events = Vec::new();
             source::for_each_event(batch, |at, key, kind| {
                 if source::admits(interest.flags, kind) && interest.range.contains(key) {
-                    events.push(source::encoded(batch, at, interest.flags));
+                    events.push(source::encoded(batch, at, shown));
                 }
             });
             if !events.is_empty() {

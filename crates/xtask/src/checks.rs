@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use synod_testkit::peers;
 
-use crate::boundaries;
+use crate::{boundaries, logging};
 
 /// Installs the peers and says what is there.
 pub(crate) fn peers() -> Result<()> {
@@ -55,7 +55,7 @@ fn bug_zoo() -> Result<ExitStatus> {
         .context("run the bug zoo")
 }
 
-/// Formatting, clippy, and the direction of dependencies.
+/// Formatting, clippy, the direction of dependencies, and the fields of log lines.
 pub(crate) fn lint() -> Result<ExitCode> {
     let clippy = [
         "clippy",
@@ -77,6 +77,8 @@ pub(crate) fn lint() -> Result<ExitCode> {
     }
     println!("dependencies");
     boundaries::check(&cargo_metadata()?)?;
+    println!("log lines");
+    logging::check(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))?;
     Ok(ExitCode::SUCCESS)
 }
 

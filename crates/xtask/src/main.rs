@@ -5,6 +5,7 @@
 mod bench;
 mod boundaries;
 mod checks;
+mod logging;
 mod sim;
 mod soak;
 
@@ -23,7 +24,7 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// Formatting, clippy, and the direction of dependencies
+    /// Formatting, clippy, the direction of dependencies, and the fields of log lines
     Lint,
     /// Install etcd and its tools, which tests and benchmarks compare us with
     Peers,

@@ -1,7 +1,7 @@
 //! Maintenance: Status, hashes, alarms, snapshot, defragmentation; and gRPC health.
 
 use anyhow::{Context, Result, bail, ensure};
-use etcd_client::{AlarmAction, AlarmType};
+use etcd_client::{AlarmAction, AlarmType, CompactionOptions};
 use sha2::{Digest, Sha256};
 use synod_testkit::{Refused, refused};
 
@@ -67,6 +67,24 @@ pub(crate) async fn hashes(case: Case) -> Result<()> {
         )
     );
     assert_eq!(client.hash_kv(0).await?.compact_version(), case.base + 2);
+    Ok(())
+}
+
+pub(crate) async fn hashes_across_compaction(case: Case) -> Result<()> {
+    let mut client = case.client.clone();
+    let physical = || Some(CompactionOptions::new().with_physical());
+    case.fill(&["a", "a", "a"]).await?;
+    client.delete(case.key("a"), None).await?;
+    case.fill(&["b", "c", "b"]).await?;
+    // A deletion, a new key, and a key that was overwritten.
+    for revision in [4, 5, 7] {
+        let revision = case.base + revision;
+        let before = client.hash_kv(revision).await?;
+        client.compact(revision, physical()).await?;
+        let after = client.hash_kv(revision).await?;
+        assert_eq!(after.hash(), before.hash(), "at {revision}");
+        assert_eq!(after.hash_revision(), revision);
+    }
     Ok(())
 }
 

@@ -283,3 +283,34 @@ pub(crate) async fn leases_end_in_one_revision(case: Case) -> Result<()> {
     assert_eq!(told_by(&case, &ended)?, ["DEL a@4", "DEL b@4", "DEL c@4"]);
     Ok(())
 }
+
+pub(crate) async fn previous_values_below_compaction(case: Case) -> Result<()> {
+    let mut client = case.client.clone();
+    case.fill(&["a", "b", "b", "c"]).await?;
+    client.delete(case.key("a"), None).await?;
+    case.fill(&["c"]).await?;
+    for compacted in [3, 5] {
+        let compacted = case.base + compacted;
+        client.compact(compacted, None).await?;
+        let start = below().with_prev_key().with_start_revision(compacted);
+        let mut stream = created(&case, case.prefix.clone(), start).await?;
+        let mut told = Vec::new();
+        let count = case.base + 6 - compacted + 1;
+        while told.len() < usize::try_from(count)? {
+            for event in next(&mut stream).await?.events() {
+                let kv = event.kv().context("a key")?;
+                let previous = event.prev_kv().map(|kv| kv.mod_revision() - case.base);
+                told.push((kv.mod_revision() - case.base, previous));
+            }
+        }
+        // Of the compacted revision itself it can't be read what was before.
+        let all = [(3, None), (4, None), (5, Some(1)), (6, Some(4))];
+        let mut wanted: Vec<(i64, Option<i64>)> = all
+            .into_iter()
+            .filter(|(revision, _)| case.base + revision >= compacted)
+            .collect();
+        wanted[0].1 = None;
+        assert_eq!(told, wanted, "compacted at {compacted}");
+    }
+    Ok(())
+}

@@ -99,6 +99,29 @@ pub(crate) async fn compacted_start(case: Case) -> Result<()> {
     Ok(())
 }
 
+/// Refused in one message, and the stream goes on.
+pub(crate) async fn negative_start(case: Case) -> Result<()> {
+    let mut stream = created(&case, case.key("a"), WatchOptions::new()).await?;
+    let reason = "etcdserver: mvcc: required revision has been compacted";
+    for start in [-1, i64::MIN] {
+        let options = WatchOptions::new().with_start_revision(start);
+        stream.watch(case.key("a"), Some(options)).await?;
+        let answer = next(&mut stream).await?;
+        assert_eq!(refusal(&answer), (true, true, -1, reason), "from {start}");
+        assert_eq!(answer.compact_revision(), 0);
+        let header = answer.header().context("a header")?;
+        assert_eq!(header.revision(), case.base);
+    }
+    // Before anything else that is wrong with the request.
+    let options = WatchOptions::new().with_start_revision(-1);
+    let options = options.with_range(case.key("a"));
+    stream.watch(case.key("b"), Some(options)).await?;
+    assert_eq!(refusal(&next(&mut stream).await?), (true, true, -1, reason));
+    case.fill(&["a"]).await?;
+    assert_eq!(events(&case, &mut stream, 1).await?, ["PUT a@1"]);
+    Ok(())
+}
+
 pub(crate) async fn progress(case: Case) -> Result<()> {
     let mut stream = created(&case, case.key("a"), WatchOptions::new()).await?;
     case.fill(&["other", "a", "other"]).await?;

@@ -7,9 +7,12 @@ use synod_testkit::{Cluster, Fault, Lab, Proxy, Server, Topology, connect, until
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::support::proto;
+
 const SOON: Duration = Duration::from_secs(60);
 
 on_both!(Small => large_values_by_etcdctl, silent_and_rude_connections, half_open_client);
+on_both!(Small => strange_authorities);
 
 async fn large_values_by_etcdctl(lab: &Lab, server: Server) -> Result<()> {
     let cluster = Cluster::start(lab, server, Topology::of(1)).await?;
@@ -107,5 +110,84 @@ async fn half_open_client(lab: &Lab, server: Server) -> Result<()> {
         );
     }
     ensure!(versions.iter().copied().eq(1..=100), "{versions:?}");
+    Ok(())
+}
+
+/// `#initially=[http://127.0.0.1:2379]` in the code of header compression, as Go clients send it.
+const CODED_TARGET: [u8; 27] = [
+    0xff, 0xa3, 0x54, 0x64, 0x98, 0x74, 0x51, 0xea, 0x0f, 0xfd, 0xce, 0x94, 0xd7, 0x71, 0x86, 0x02,
+    0x27, 0x57, 0x02, 0xe0, 0x5c, 0x37, 0x04, 0xcb, 0xaf, 0xff, 0xf3,
+];
+
+/// A frame of HTTP/2 on a stream.
+fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Result<Vec<u8>> {
+    let length = u32::try_from(payload.len())?.to_be_bytes();
+    let header = [
+        length[1], length[2], length[3], kind, flags, 0, 0, 0, stream,
+    ];
+    Ok([&header[..], payload].concat())
+}
+
+/// Clients of older releases name their target, or a socket's path, as the authority of each call.
+async fn strange_authorities(lab: &Lab, server: Server) -> Result<()> {
+    let mut cluster = Cluster::start(lab, server, Topology::of(1)).await?;
+    let address = cluster.node(0).spec.client.address();
+    let plain = |text: &str| -> Result<Vec<u8>> {
+        let length = u8::try_from(text.len())?;
+        Ok([&[length][..], text.as_bytes()].concat())
+    };
+    let coded = u8::try_from(CODED_TARGET.len())? | 0x80;
+    for (what, authority) in [
+        ("an address", plain("127.0.0.1:2379")?),
+        ("a target", plain("#initially=[http://127.0.0.1:2379]")?),
+        ("a coded target", [&[coded][..], &CODED_TARGET].concat()),
+        ("a path", plain("/var/run/etcd.sock")?),
+        ("blanks", plain("a b")?),
+    ] {
+        let mut stream = TcpStream::connect(&address).await?;
+        let path = plain("/etcdserverpb.KV/Range")?;
+        let kind = plain("application/grpc")?;
+        // POST and http, then :path, :authority, content-type and te, all kept in the table.
+        let first = [
+            &[0x83, 0x86, 0x44][..],
+            &path,
+            &[0x41],
+            &authority,
+            &[0x5f],
+            &kind,
+            &[0x40, 2, b't', b'e', 8],
+            b"trailers",
+        ]
+        .concat();
+        // The same four out of the table, the newest first.
+        let second = [0x83, 0x86, 0xc1, 0xc0, 0xbf, 0xbe];
+        let message = proto::bytes(1, b"k");
+        let length = u32::try_from(message.len())?.to_be_bytes();
+        let message = [&[0][..], &length, &message].concat();
+        let mut sent = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        sent.extend(frame(4, 0, 0, &[])?);
+        for (id, block) in [(1, &first[..]), (3, &second)] {
+            sent.extend(frame(1, 4, id, block)?);
+            sent.extend(frame(0, 1, id, &message)?);
+        }
+        stream.write_all(&sent).await?;
+        let mut answered = Vec::new();
+        while answered.len() < 2 {
+            let mut header = [0; 9];
+            let reading = stream.read_exact(&mut header);
+            tokio::time::timeout(SOON, reading).await??;
+            let length = usize::from(header[1]) << 8 | usize::from(header[2]);
+            let mut payload = vec![0; length];
+            stream.read_exact(&mut payload).await?;
+            let (kind, id) = (header[3], header[8]);
+            ensure!(kind != 3, "{what}: stream {id} was reset: {payload:?}");
+            ensure!(kind != 7, "{what}: the connection ends: {payload:?}");
+            if kind == 0 {
+                answered.push(id);
+            }
+        }
+        answered.sort_unstable();
+        ensure!(answered == [1, 3], "{what}: {answered:?}");
+    }
     Ok(())
 }

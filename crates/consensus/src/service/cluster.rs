@@ -1,7 +1,7 @@
 //! Members: who is there, who joins, who leaves.
 
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -13,11 +13,14 @@ use synod_service::config::value::check_url;
 use synod_types::NodeId;
 use tonic::{Request, Response, Status};
 
-use super::with_engine;
+use super::{with_engine, with_joining};
 use crate::error::Error;
 use crate::identity::added_member_id;
 use crate::shared::{Caller, ServiceContext};
 use crate::state::{Reply, Roster};
+
+/// How often a removal looks whether the members that join count.
+const JOIN_POLL: Duration = Duration::from_millis(50);
 
 /// The Cluster service of the client port.
 #[derive(Clone)]
@@ -86,6 +89,9 @@ impl ClusterService {
     }
 
     async fn remove(&self, id: NodeId, deadline: Instant) -> Result<Vec<pb::Member>, Error> {
+        if self.shared.settings.strict_reconfig {
+            self.joined(id, deadline).await?;
+        }
         {
             let roster = self.shared.view.roster();
             let member = roster.member(id).ok_or(Error::MemberNotFound)?;
@@ -112,6 +118,29 @@ impl ClusterService {
             deadline,
         )
         .await
+    }
+
+    /// Waits until the running members that were added as voters count: whoever removes a member
+    /// after adding one relies on the new one. Those that can't be reached are not waited for.
+    ///
+    /// # Errors
+    /// [`Error::Unhealthy`] if they don't in time.
+    async fn joined(&self, removed: NodeId, deadline: Instant) -> Result<(), Error> {
+        let shared = &self.shared;
+        loop {
+            let joining = shared.joining();
+            // A learner, and one that doesn't count itself, is no loss.
+            let is_loss = !joining.contains(&removed)
+                && (shared.view.roster().member(removed)).is_some_and(|member| !member.is_learner);
+            let runs = |id: &NodeId| *id == shared.member || shared.peers.is_connected(*id);
+            if !is_loss || !joining.iter().any(runs) {
+                return Ok(());
+            }
+            if clock::now() + JOIN_POLL >= deadline {
+                return Err(Error::Unhealthy);
+            }
+            clock::sleep(JOIN_POLL).await;
+        }
     }
 
     async fn promote(&self, id: NodeId, deadline: Instant) -> Result<Vec<pb::Member>, Error> {
@@ -221,9 +250,8 @@ impl pb::cluster_server::Cluster for ClusterService {
         request: Request<pb::MemberListRequest>,
     ) -> Result<Response<pb::MemberListResponse>, Status> {
         let deadline = self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
-        Ok(Response::new(
-            self.list(request.into_inner(), deadline).await?,
-        ))
+        let list = self.list(request.into_inner(), deadline).await?;
+        Ok(with_joining(&self.shared, list))
     }
 
     async fn member_promote(

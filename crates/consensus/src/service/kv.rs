@@ -1,11 +1,9 @@
 //! Keys: ranges, puts, deletes, transactions, compaction.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use futures::Stream;
 use prost::Message as _;
 use synod_mvcc::{MvccError, RangeQuery, RangeResult, RangeStream, View};
 use synod_proto::consensus::v1::{Command, command};
@@ -17,6 +15,7 @@ use tonic::{Request, Response, Status};
 
 use super::large_read::{self, LargeRead as _, RangeRead, TxnRead};
 use super::reply;
+use super::sorted_stream::{self, needs_sorting};
 use crate::background::raise_no_space;
 use crate::budget::Place;
 use crate::convert::{
@@ -280,8 +279,7 @@ impl KvService {
 
 #[tonic::async_trait]
 impl pb::kv_server::Kv for KvService {
-    type RangeStreamStream =
-        Pin<Box<dyn Stream<Item = Result<pb::RangeStreamResponse, Status>> + Send>>;
+    type RangeStreamStream = sorted_stream::Chunks;
 
     async fn range(
         &self,
@@ -306,6 +304,10 @@ impl pb::kv_server::Kv for KvService {
         }
         self.shared.metrics.ranges.inc();
         let chunk_bytes = self.shared.settings.max_request_bytes;
+        if needs_sorting(&request) {
+            let query = range_query(&request);
+            return Ok(sorted_stream::respond(&self.shared, query, chunk_bytes, deadline).await?);
+        }
         // The chunks in the queue, and one each being read and sent.
         let budget = &self.shared.responses;
         let place = budget
@@ -399,7 +401,7 @@ async fn send_chunks(
     stream: RangeStream,
     chunks: mpsc::Sender<Result<pb::RangeStreamResponse, Status>>,
 ) {
-    let revision = stream.revision().get();
+    let revision = stream.store_revision().get();
     let mut next = Some(stream);
     while let Some(mut stream) = next.take() {
         let read = shared.scans.run(move || {

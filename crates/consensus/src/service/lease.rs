@@ -133,6 +133,7 @@ impl Lease for LeaseService {
         let Reply::LeaseGranted { id, ttl } = applied.reply else {
             return Err(unexpected(&applied.reply));
         };
+        self.leases.granted_now(id);
         Ok(Response::new(pb::LeaseGrantResponse {
             header: Some(applied.header),
             id,

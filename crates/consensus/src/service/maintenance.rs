@@ -39,11 +39,13 @@ impl MaintenanceService {
         request: pb::AlarmRequest,
         deadline: Instant,
     ) -> Result<pb::AlarmResponse, Error> {
-        AlarmAction::try_from(request.action).map_err(|_| Error::UnknownEnum {
+        let action = AlarmAction::try_from(request.action).map_err(|_| Error::UnknownEnum {
             what: "alarm action",
         })?;
-        AlarmType::try_from(request.alarm)
-            .map_err(|_| Error::UnknownEnum { what: "alarm type" })?;
+        let is_known = AlarmType::try_from(request.alarm).is_ok();
+        if !is_known && action != AlarmAction::Get {
+            return Err(Error::UnknownEnum { what: "alarm type" });
+        }
         // Reading alarms goes through the log too, as in etcd: the answer is linearizable.
         let is_read = request.action == i32::from(AlarmAction::Get);
         let command = Command {
@@ -54,11 +56,15 @@ impl MaintenanceService {
             true => error.of_read(),
             false => error,
         })?;
-        let Reply::Alarms(alarms) = applied.reply else {
+        let Reply::Alarms(mut alarms) = applied.reply else {
             return Err(Error::Internal(
                 "an alarm was answered with something else".to_owned(),
             ));
         };
+        if !is_known {
+            // Nobody has raised what there is not.
+            alarms.clear();
+        }
         Ok(pb::AlarmResponse {
             header: Some(applied.header),
             alarms,
@@ -88,7 +94,8 @@ impl MaintenanceService {
             raft_applied_index: shared.replica.applied().get(),
             errors,
             db_size_in_use: signed(sizes.live),
-            is_learner: shared.view.is_learner(),
+            // One that was added as a voter is a learner until it has caught up.
+            is_learner: shared.view.is_learner() || !shared.votes(),
             storage_version: version::ETCD_STORAGE_VERSION.to_owned(),
             db_size_quota: signed(shared.settings.quota_bytes),
             downgrade_info: Some(pb::DowngradeInfo::default()),
@@ -228,9 +235,7 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
     ) -> Result<Response<pb::DowngradeResponse>, Status> {
         self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
         let request = request.into_inner();
-        let action = DowngradeAction::try_from(request.action).map_err(|_| Error::UnknownEnum {
-            what: "downgrade action",
-        })?;
+        let action = DowngradeAction::try_from(request.action).map_err(|_| Error::UnknownMethod)?;
         Err(match action {
             DowngradeAction::Validate | DowngradeAction::Enable => {
                 refuse_downgrade(&request.version)

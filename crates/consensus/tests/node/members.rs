@@ -1,16 +1,22 @@
 //! Members come and go.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use etcd_client::MemberAddOptions;
-use synod_consensus::{Algorithm, ClusterState, Config, Node};
+use synod_consensus::{Algorithm, ClusterState, Config, JOINING_METADATA, Node};
+use synod_proto::etcd::etcdserverpb::{MemberListRequest, cluster_client::ClusterClient};
+use synod_runtime::clock;
 use tonic::Code;
 
+use crate::http::get;
 use crate::support::{Cluster, SOON, again, client, config, eventually, status};
 
 on_both! {
     a_cluster_of_one_grows_by_a_voter_and_shrinks_again,
     a_learner_copies_refuses_and_is_promoted,
+    a_new_voter_says_when_it_counts,
+    a_removal_waits_for_the_new_voter,
 }
 
 /// The configuration of a node that joins `cluster`.
@@ -98,6 +104,84 @@ async fn a_cluster_of_one_grows_by_a_voter_and_shrinks_again(algorithm: Algorith
         (Code::NotFound, "etcdserver: member not found")
     );
     cluster.nodes.pop().unwrap().shutdown().await;
+}
+
+/// The members that a node names as not counting yet.
+async fn joining(node: &Node) -> String {
+    let mut raw = ClusterClient::connect(node.client_urls()[0].clone())
+        .await
+        .unwrap();
+    let request = MemberListRequest { linearizable: true };
+    let list = raw.member_list(request).await.unwrap();
+    let ids = list.metadata().get(JOINING_METADATA);
+    ids.map_or(String::new(), |ids| ids.to_str().unwrap().to_owned())
+}
+
+async fn a_new_voter_says_when_it_counts(algorithm: Algorithm) {
+    let cluster = Cluster::of(algorithm, 1).await;
+    let mut first = cluster.client(0).await;
+    assert_eq!(joining(&cluster.nodes[0]).await, "");
+    let config = joiner(&cluster, "n2").await;
+    let urls = config.initial_advertise_peer_urls.clone();
+    let added = first.member_add(urls, None).await.unwrap();
+    let id = added.member().unwrap().id();
+    // etcd's own field says what was asked for.
+    let listed = first.member_list().await.unwrap();
+    assert!(listed.members().iter().all(|member| !member.is_learner()));
+    assert_eq!(joining(&cluster.nodes[0]).await, format!("{id:x}"));
+    let address = cluster.nodes[0].client_addresses()[0];
+    let (_, metrics) = get(address, "/metrics").await;
+    for line in ["synod_members_joining 1", "synod_member_votes 1"] {
+        assert!(metrics.lines().any(|l| l == line), "{line} in {metrics}");
+    }
+
+    let second = Node::start(config).await.unwrap();
+    let to_second = client(&second).await;
+    eventually("the new member to count", || {
+        let mut client = to_second.clone();
+        async move {
+            let status = client.status().await.ok()?;
+            (!status.is_learner()).then_some(())
+        }
+    })
+    .await;
+    // From here on neither can be missed.
+    assert_eq!(joining(&second).await, "");
+    second.shutdown().await;
+    let write = clock::timeout(Duration::from_secs(2), first.put("k", "v", None)).await;
+    assert!(!matches!(write, Ok(Ok(_))), "one of two wrote: {write:?}");
+    cluster.stop().await;
+}
+
+async fn a_removal_waits_for_the_new_voter(algorithm: Algorithm) {
+    let mut cluster = Cluster::of(algorithm, 3).await;
+    let mut first = cluster.client(0).await;
+    for n in 0..50 {
+        let key = format!("k{n}");
+        first.put(key, vec![1_u8; 100_000], None).await.unwrap();
+    }
+    let config = joiner(&cluster, "n4").await;
+    let urls = config.initial_advertise_peer_urls.clone();
+    first.member_add(urls, None).await.unwrap();
+    let fourth = Node::start(config).await.unwrap();
+    eventually("the new member to be known", || {
+        let mut client = first.clone();
+        async move {
+            let list = client.member_list().await.ok()?;
+            let known = list.members().iter().all(|m| !m.client_urls().is_empty());
+            known.then_some(())
+        }
+    })
+    .await;
+    let leader = cluster.leader().await;
+    let gone = (leader + 1) % 3;
+    let id = cluster.nodes[gone].member_id().get();
+    let mut to_leader = cluster.client(leader).await;
+    to_leader.member_remove(id).await.unwrap();
+    assert_eq!(joining(&cluster.nodes[leader]).await, "");
+    cluster.nodes.remove(gone).shutdown().await;
+    fourth.shutdown().await;
+    cluster.stop().await;
 }
 
 async fn a_learner_copies_refuses_and_is_promoted(algorithm: Algorithm) {

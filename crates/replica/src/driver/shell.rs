@@ -84,7 +84,8 @@ impl<S: StateMachine> Shell for Driver<S> {
         self.metrics.leadership(role.leader, leads, changed);
         self.transfers.leader_is(role.leader);
         if changed {
-            tracing::info!(group = %self.group, leader = ?role.leader, ballot = %role.ballot, "leader changed");
+            let leader = role.leader.map(tracing::field::display);
+            tracing::info!(group = %self.group, leader, ballot = %role.ballot, "leader changed");
             self.sampler.forget();
         }
     }

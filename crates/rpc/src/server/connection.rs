@@ -21,7 +21,7 @@ use hyper_util::{
 use synod_runtime::{clock, shutdown::Shutdown, task};
 use tokio::net::TcpStream;
 
-use super::{flow::Watch, router::Router};
+use super::{authority::Lenient, flow::Watch, router::Router};
 use crate::{config::ServerConfig, metrics::RpcMetrics};
 
 /// As many bytes as tell HTTP/2 from HTTP/1: the length of HTTP/2's preface.
@@ -95,6 +95,7 @@ impl Connections {
             read_bytes: 0,
             spoken: Arc::clone(&spoken),
         };
+        let io = Lenient::new(io);
         let mut connection = pin!(self.builder.serve_connection(io, self.router.clone()));
         let mut draining = pin!(drain.triggered());
         let mut cutting = pin!(cut.triggered());

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::super::interest::Interest;
 use super::super::message::{Feed, Job, JobResult, Work};
 use super::super::queue::{End, Notice, Push};
-use super::super::source::{self, Fill, HistoryError, Piece};
+use super::super::source::{self, Fill, HistoryError, Piece, Revisions};
 use super::large::Marking;
 use super::{Hub, Member, State, WatcherKey};
 
@@ -46,14 +46,18 @@ impl Hub {
             });
         }
         while let Some(turn) = self.memory_turns.pop_front() {
-            if !self.ring.reaches(turn.next) {
+            let store = self.history.revisions();
+            // What was compacted is refused, whether or not it happens to be in memory.
+            if !self.ring.reaches(turn.next) || turn.next < store.compacted {
                 self.history_turns.push_back(turn);
                 continue;
             }
             if let Some(members) = self.cohorts.remove(&turn) {
-                let piece = self
-                    .ring
-                    .read(&turn.interest, turn.next, self.store_revision());
+                let store = Revisions {
+                    current: self.store_revision(),
+                    ..store
+                };
+                let piece = self.ring.read(&turn.interest, turn.next, store);
                 self.deliver(&turn, &members, &piece);
                 self.publish_stats();
                 return Work::Stepped;

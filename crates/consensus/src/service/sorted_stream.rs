@@ -1,0 +1,126 @@
+//! A range stream in another order than the keys': all of it is read before the first chunk leaves,
+//! as for a range, and within the budget of responses like one.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use futures::{Stream, stream};
+use synod_mvcc::{RangeQuery, RangeResult};
+use synod_proto::etcd::etcdserverpb as pb;
+use synod_proto::etcd::etcdserverpb::range_request::SortTarget;
+use tonic::{Response, Status};
+
+use super::large_read::{self, RangeRead};
+use crate::error::Error;
+use crate::shared::ServiceContext;
+
+/// The responses of a range stream.
+pub(super) type Chunks =
+    Pin<Box<dyn Stream<Item = Result<pb::RangeStreamResponse, Status>> + Send>>;
+
+/// Whether a checked request wants another order than the keys'.
+pub(super) fn needs_sorting(request: &pb::RangeRequest) -> bool {
+    request.sort_target != SortTarget::Key as i32 && !request.count_only
+}
+
+/// Reads, sorts, and answers in chunks of about `chunk_bytes`.
+///
+/// # Errors
+/// As for a range.
+pub(super) async fn respond(
+    shared: &Arc<ServiceContext>,
+    query: RangeQuery,
+    chunk_bytes: usize,
+    deadline: Instant,
+) -> Result<Response<Chunks>, Error> {
+    let view = shared.view.reader().view();
+    let read = RangeRead { view, query };
+    let (result, place) = large_read::run(shared, read, deadline).await?;
+    let header = shared.header(result.revision.get());
+    let responses = responses(result, header, chunk_bytes);
+    let responses = stream::iter(responses.into_iter().map(Ok));
+    Ok(place.response(Box::pin(responses)))
+}
+
+/// Header, count and more come with the last response; an empty range has one too.
+fn responses(
+    result: RangeResult,
+    header: pb::ResponseHeader,
+    chunk_bytes: usize,
+) -> Vec<pb::RangeStreamResponse> {
+    let (count, more) = (result.count, result.more);
+    let mut chunks = split(result.kvs, chunk_bytes);
+    let last = pb::RangeResponse {
+        header: Some(header),
+        kvs: chunks.pop().unwrap_or_default(),
+        more,
+        count: i64::try_from(count).unwrap_or(i64::MAX),
+    };
+    let before = chunks.into_iter().map(|kvs| pb::RangeResponse {
+        kvs,
+        ..Default::default()
+    });
+    let all = before.chain([last]).map(Some);
+    all.map(|range_response| pb::RangeStreamResponse { range_response })
+        .collect()
+}
+
+/// Cuts after the record with which a chunk reaches its size.
+fn split(kvs: Vec<Bytes>, chunk_bytes: usize) -> Vec<Vec<Bytes>> {
+    let (mut chunks, mut chunk, mut bytes) = (Vec::new(), Vec::new(), 0);
+    for record in kvs {
+        bytes += record.len();
+        chunk.push(record);
+        if bytes >= chunk_bytes {
+            chunks.push(std::mem::take(&mut chunk));
+            bytes = 0;
+        }
+    }
+    if !chunk.is_empty() {
+        chunks.push(chunk);
+    }
+    chunks
+}
+
+#[cfg(test)]
+mod tests {
+    use synod_mvcc::Revision;
+
+    use super::*;
+
+    fn result(sizes: &[usize]) -> RangeResult {
+        RangeResult {
+            kvs: sizes
+                .iter()
+                .map(|size| Bytes::from(vec![7; *size]))
+                .collect(),
+            count: 9,
+            more: true,
+            revision: Revision::new(4),
+        }
+    }
+
+    #[test]
+    fn only_the_last_chunk_tells_header_count_and_more() {
+        for (sizes, chunks) in [
+            (&[][..], &[0][..]),
+            (&[10], &[1]),
+            (&[4, 6], &[2]),
+            (&[4, 6, 1], &[2, 1]),
+            (&[25, 3, 9, 1], &[1, 2, 1]),
+        ] {
+            let header = pb::ResponseHeader::default();
+            let told = responses(result(sizes), header, 10);
+            let told: Vec<_> = told.into_iter().filter_map(|r| r.range_response).collect();
+            let lengths: Vec<_> = told.iter().map(|chunk| chunk.kvs.len()).collect();
+            assert_eq!(lengths, chunks);
+            for (at, chunk) in told.iter().enumerate() {
+                let last = at + 1 == told.len();
+                let expected = (last, if last { 9 } else { 0 }, last);
+                assert_eq!((chunk.header.is_some(), chunk.count, chunk.more), expected);
+            }
+        }
+    }
+}

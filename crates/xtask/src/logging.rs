@@ -1,0 +1,114 @@
+//! Log lines are for readers, and their fields for programs: a value's `Debug` form
+//! (`Some(NodeId(7))`, `["a"]`) is for neither, and in a JSON line it is JSON within a string.
+
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+
+const MACROS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
+
+/// Fails where a log line shows the `Debug` form of a value.
+pub(crate) fn check(workspace: &Path) -> Result<()> {
+    let mut wrong = Vec::new();
+    let mut folders = vec![workspace.join("crates")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let source = std::fs::read_to_string(&path)?;
+                let lines = debug_forms(&source);
+                wrong.extend(lines.map(|line| format!("{}:{line}", path.display())));
+            }
+        }
+    }
+    ensure!(
+        wrong.is_empty(),
+        "log lines show `Debug` forms (`?value`, `{{:?}}`): give them `%` and a `Display`, \
+         or `.map(tracing::field::display)`:\n{}",
+        wrong.join("\n")
+    );
+    Ok(())
+}
+
+/// The lines of log macros with such a field or format.
+fn debug_forms(source: &str) -> impl Iterator<Item = usize> {
+    let mut lines = Vec::new();
+    for name in MACROS {
+        let start = format!("tracing::{name}!(");
+        for (at, _) in source.match_indices(&start) {
+            if shows_debug(&source[at + start.len()..]) {
+                lines.push(source[..at].matches('\n').count() + 1);
+            }
+        }
+    }
+    lines.sort_unstable();
+    lines.into_iter()
+}
+
+/// Whether the arguments, up to the macro's closing bracket, ask for a `Debug` form.
+fn shows_debug(arguments: &str) -> bool {
+    let (mut depth, mut in_text, mut escaped) = (1, false, false);
+    // What stands before a field's value or a shorthand field.
+    let mut begins = true;
+    for (at, letter) in arguments.char_indices() {
+        if in_text {
+            let rest = &arguments[at..];
+            match letter {
+                _ if escaped => escaped = false,
+                '\\' => escaped = true,
+                '"' => in_text = false,
+                ':' if rest.starts_with(":?}") || rest.starts_with(":#?}") => return true,
+                _ => {}
+            }
+            continue;
+        }
+        match letter {
+            '"' => in_text = true,
+            '?' if begins && depth == 1 => return true,
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' | '}' => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return false;
+        }
+        begins = matches!(letter, ',' | '=' | '(') || (begins && letter.is_whitespace());
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_log_line_shows_a_debug_form() {
+        check(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")).unwrap();
+    }
+
+    #[test]
+    fn debug_forms_are_found() {
+        let log =
+            |arguments: &str| format!("fn f() {{\n    {}::info!({arguments});\n}}", "tracing");
+        for bad in [
+            r#"leader = ?role.leader, "changed""#,
+            r#"?leader, "changed""#,
+            r#"%group, ?leader, "changed""#,
+            r#"error = %format!("{:?}", e), "failed""#,
+            r#""it was {value:?}""#,
+            "\n    name = x,\n    urls =\n        ?urls,\n    \"ready\"\n",
+        ] {
+            assert_eq!(debug_forms(&log(bad)).collect::<Vec<_>>(), [2], "{bad}");
+        }
+        for good in [
+            r#"%leader, term = ballot.round, "elected""#,
+            r#"leader = leader.map(tracing::field::display), "is it? (yes)""#,
+            r#"bytes = size(file)?, "read""#,
+            r#""a quote \" and = ?""#,
+        ] {
+            assert_eq!(debug_forms(&log(good)).count(), 0, "{good}");
+        }
+    }
+}
