@@ -18,7 +18,7 @@ pub trait Protocol: Sized + Clone + Debug + Default + PartialEq + Eq + Hash + Se
     /// Whether a node that joins needs to know the membership before the first entry.
     const JOINS_BY_SNAPSHOT: bool;
 
-    /// Checks what was restored.
+    /// Takes up what was restored, and checks what is this algorithm's own.
     fn load(restored: Restored) -> Result<Loaded, ConfigError>;
 
     /// Whether certainly nobody else had a vote before the restart.
