@@ -34,8 +34,8 @@ use self::{
 };
 use crate::mutants::{Mutant, is_active};
 use crate::{
-    Body, Consensus, CoreConfig, Entry, HardState, Input, Message, Ready, Rejected, Role,
-    RoleChange, Status,
+    Body, CommonBody, Consensus, CoreConfig, Entry, HardState, Input, Message, PaxosBody, RaftBody,
+    Ready, Rejected, Role, RoleChange, Status,
 };
 
 /// One member's part in one group.
@@ -248,21 +248,16 @@ impl<P: Protocol> Core<P> {
             return Err(Rejected::InvalidMessage);
         }
         // These two may bear a ballot that nobody has yet.
-        if let Body::PreVote { last } = *body {
+        if let Body::Common(CommonBody::PreVote { last }) = *body {
             self.on_pre_vote(from, ballot, last);
             return Ok(());
         }
-        if let Body::PreVoteReply { granted } = *body {
+        if let Body::Common(CommonBody::PreVoteReply { granted }) = *body {
             self.on_pre_vote_reply(from, ballot, granted);
             return Ok(());
         }
         if ballot < self.ballot {
-            let is_ack = matches!(body, Body::AppendReply { .. } | Body::Accepted { .. });
-            if is_ack && is_active(Mutant::StaleAck) {
-                return self.on_current(from, message.body);
-            }
-            if matches!(body, Body::Accept { .. }) && is_active(Mutant::AcceptBelowPromise) {
-                self.ballot = ballot;
+            if self.overlooks_ballot(ballot, body) {
                 return self.on_current(from, message.body);
             }
             self.on_stale(from, ballot, message.body);
@@ -287,38 +282,39 @@ impl<P: Protocol> Core<P> {
 
     /// A message of the current ballot.
     fn on_current(&mut self, from: NodeId, body: Body) -> Result<(), Rejected> {
+        match body {
+            Body::Common(body) => self.on_common(from, body),
+            Body::Raft(_) | Body::Paxos(_) => P::on_message(self, from, body),
+        }
+    }
+
+    fn on_common(&mut self, from: NodeId, body: CommonBody) -> Result<(), Rejected> {
         let ballot = self.ballot;
         match body {
-            Body::PreVote { .. } | Body::PreVoteReply { .. } => {}
-            Body::Vote { .. }
-            | Body::VoteReply { .. }
-            | Body::Append { .. }
-            | Body::AppendReply { .. }
-            | Body::Prepare { .. }
-            | Body::Promise { .. }
-            | Body::Nack
-            | Body::Accept { .. }
-            | Body::Accepted { .. }
-            | Body::Gap { .. } => return P::on_message(self, from, body),
-            Body::Commit { commit } => {
+            CommonBody::PreVote { .. } | CommonBody::PreVoteReply { .. } => {}
+            CommonBody::Commit { commit } => {
                 self.heard_leader(from, None)?;
                 P::learn_commit(self, commit);
             }
-            Body::Heartbeat {
+            CommonBody::Heartbeat {
                 round,
                 commit,
                 transfers,
             } => return self.on_heartbeat(from, round, commit, transfers),
-            Body::HeartbeatReply { round } => return self.on_heartbeat_reply(from, round),
-            Body::Snapshot { meta } => return self.on_snapshot(from, *meta),
-            Body::TimeoutNow { transfers } => return self.on_timeout_now(from, transfers),
-            Body::Forward { token, proposals } => self.on_forward(from, ballot, token, proposals),
-            Body::ForwardChange { token, change } => {
+            CommonBody::HeartbeatReply { round } => return self.on_heartbeat_reply(from, round),
+            CommonBody::Snapshot { meta } => return self.on_snapshot(from, *meta),
+            CommonBody::TimeoutNow { transfers } => return self.on_timeout_now(from, transfers),
+            CommonBody::Forward { token, proposals } => {
+                self.on_forward(from, ballot, token, proposals);
+            }
+            CommonBody::ForwardChange { token, change } => {
                 self.on_forward_change(from, ballot, token, *change);
             }
-            Body::ForwardRejected { ids, reason } => self.on_forward_rejected(ids, reason),
-            Body::ReadIndex { token, mode } => self.on_read_index(from, token, mode),
-            Body::ReadIndexReply { token, result } => self.on_read_index_reply(token, result),
+            CommonBody::ForwardRejected { ids, reason } => self.on_forward_rejected(ids, reason),
+            CommonBody::ReadIndex { token, mode } => self.on_read_index(from, token, mode),
+            CommonBody::ReadIndexReply { token, result } => {
+                self.on_read_index_reply(token, result);
+            }
         }
         Ok(())
     }
@@ -327,37 +323,47 @@ impl<P: Protocol> Core<P> {
     /// that nobody told would stay one until it misses its quorum.
     fn on_stale(&mut self, from: NodeId, ballot: Ballot, body: Body) {
         match body {
-            Body::Append { .. }
-            | Body::Commit { .. }
-            | Body::Heartbeat { .. }
-            | Body::Snapshot { .. }
-            | Body::TimeoutNow { .. } => {
-                if !is_active(Mutant::StaleLeaderNotTold) {
-                    self.send(from, Body::HeartbeatReply { round: 0 });
-                }
+            Body::Common(body) => self.on_stale_common(from, ballot, body),
+            Body::Raft(RaftBody::Append { .. }) => self.tell_stale_leader(from),
+            Body::Raft(RaftBody::Vote { .. }) => {
+                self.send(from, RaftBody::VoteReply { granted: false });
             }
-            Body::Vote { .. } => self.send(from, Body::VoteReply { granted: false }),
-            Body::Prepare { .. } | Body::Accept { .. } => self.send(from, Body::Nack),
-            Body::Forward { token, proposals } => self.on_forward(from, ballot, token, proposals),
-            Body::ForwardChange { token, change } => {
+            Body::Paxos(PaxosBody::Prepare { .. } | PaxosBody::Accept { .. }) => {
+                self.send(from, PaxosBody::Nack);
+            }
+            // Answers to what this node doesn't ask any more.
+            Body::Raft(_) | Body::Paxos(_) => {}
+        }
+    }
+
+    fn on_stale_common(&mut self, from: NodeId, ballot: Ballot, body: CommonBody) {
+        match body {
+            CommonBody::Commit { .. }
+            | CommonBody::Heartbeat { .. }
+            | CommonBody::Snapshot { .. }
+            | CommonBody::TimeoutNow { .. } => self.tell_stale_leader(from),
+            CommonBody::Forward { token, proposals } => {
+                self.on_forward(from, ballot, token, proposals);
+            }
+            CommonBody::ForwardChange { token, change } => {
                 self.on_forward_change(from, ballot, token, *change);
             }
-            Body::ReadIndex { token, .. } => {
+            CommonBody::ReadIndex { token, .. } => {
                 let result = Err(self.not_leader());
-                self.send(from, Body::ReadIndexReply { token, result });
+                self.send(from, CommonBody::ReadIndexReply { token, result });
             }
             // Certain whatever the ballot.
-            Body::ForwardRejected { ids, reason } => self.on_forward_rejected(ids, reason),
-            Body::PreVote { .. }
-            | Body::PreVoteReply { .. }
-            | Body::VoteReply { .. }
-            | Body::AppendReply { .. }
-            | Body::HeartbeatReply { .. }
-            | Body::Promise { .. }
-            | Body::Nack
-            | Body::Accepted { .. }
-            | Body::Gap { .. }
-            | Body::ReadIndexReply { .. } => {}
+            CommonBody::ForwardRejected { ids, reason } => self.on_forward_rejected(ids, reason),
+            CommonBody::PreVote { .. }
+            | CommonBody::PreVoteReply { .. }
+            | CommonBody::HeartbeatReply { .. }
+            | CommonBody::ReadIndexReply { .. } => {}
+        }
+    }
+
+    fn tell_stale_leader(&mut self, leader: NodeId) {
+        if !is_active(Mutant::StaleLeaderNotTold) {
+            self.send(leader, CommonBody::HeartbeatReply { round: 0 });
         }
     }
 
@@ -414,27 +420,36 @@ impl<P: Protocol> Core<P> {
         });
     }
 
-    fn send(&mut self, to: NodeId, body: Body) {
+    fn send(&mut self, to: NodeId, body: impl Into<Body>) {
         self.send_as(self.ballot, to, body);
     }
 
-    fn send_as(&mut self, ballot: Ballot, to: NodeId, body: Body) {
-        let from = self.config.id;
-        self.out.messages.push(Message {
-            from,
-            to,
-            ballot,
-            body,
-        });
+    fn send_as(&mut self, ballot: Ballot, to: NodeId, body: impl Into<Body>) {
+        let message = self.message(ballot, to, body);
+        self.out.messages.push(message);
     }
 
     /// Sends once all that was decided so far is durable.
-    fn send_durable(&mut self, to: NodeId, body: Body) {
-        self.out.messages_after_persist.push(Message {
+    fn send_durable(&mut self, to: NodeId, body: impl Into<Body>) {
+        let message = self.message(self.ballot, to, body);
+        self.out.messages_after_persist.push(message);
+    }
+
+    /// As [`Self::send_durable`], by a rule that a mutant breaks.
+    fn send_when_durable(&mut self, rule: Mutant, to: NodeId, body: impl Into<Body>) {
+        if is_active(rule) {
+            self.send(to, body);
+        } else {
+            self.send_durable(to, body);
+        }
+    }
+
+    fn message(&self, ballot: Ballot, to: NodeId, body: impl Into<Body>) -> Message {
+        Message {
             from: self.config.id,
             to,
-            ballot: self.ballot,
-            body,
-        });
+            ballot,
+            body: body.into(),
+        }
     }
 }

@@ -131,7 +131,10 @@ pub use entry::{
 };
 pub use input::{Change, Input, MemberChange, Proposal, ReadContext, ReadMode};
 pub use membership::{Membership, MembershipError};
-pub use message::{AppendOutcome, Body, ForwardToken, Handover, Message, TransferEpoch};
+pub use message::{
+    AppendOutcome, Body, CommonBody, ForwardToken, Handover, Message, PaxosBody, RaftBody,
+    TransferEpoch,
+};
 pub use ready::{HardState, Install, ReadState, Ready, RoleChange, Write};
 pub use rejected::{ChangeError, Rejected};
 pub use status::{PeerMode, PeerStatus, Role, Status};

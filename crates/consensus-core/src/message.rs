@@ -1,5 +1,7 @@
 //! What the cores of a group say to each other.
 
+use std::fmt;
+
 use synod_types::{Ballot, Index, LogPosition, NodeId, RequestId};
 
 use crate::{Entry, MemberChange, Proposal, ReadMode, Rejected, SnapshotMeta};
@@ -18,8 +20,19 @@ pub struct Message {
 }
 
 /// What a message says.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub enum Body {
+    /// In both algorithms.
+    Common(CommonBody),
+    /// In Raft.
+    Raft(RaftBody),
+    /// In Multi-Paxos.
+    Paxos(PaxosBody),
+}
+
+/// What the members of a group say whichever algorithm it runs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum CommonBody {
     /// Would you vote for me? Changes nothing at the receiver (Raft thesis §9.6).
     PreVote {
         /// The sender's last entry.
@@ -30,33 +43,6 @@ pub enum Body {
         /// Whether it would.
         granted: bool,
     },
-    /// Vote for me (Raft §5.2). Sent when the sender's own vote and log are durable.
-    Vote {
-        /// The sender's last entry (Raft §5.4.1).
-        last: LogPosition,
-        /// The [`Body::TimeoutNow`] that caused this, where one did: it overrides the promise given
-        /// to that leader.
-        transfer: Option<TransferEpoch>,
-    },
-    /// The answer. A grant is sent when it is durable.
-    VoteReply {
-        /// Whether the vote was given.
-        granted: bool,
-    },
-    /// Entries from the leader (Raft §5.3).
-    Append {
-        /// The entry before the first of `entries`.
-        prev: LogPosition,
-        /// Contiguous; empty to probe.
-        entries: Vec<Entry>,
-        /// The leader's commit index, not clamped to what the receiver has.
-        commit: Index,
-    },
-    /// The answer.
-    AppendReply {
-        /// How it went.
-        outcome: AppendOutcome,
-    },
     /// The leader's commit index went up. No answer.
     Commit {
         /// The last committed entry; a receiver without it ignores the message.
@@ -66,7 +52,7 @@ pub enum Body {
     Heartbeat {
         /// Grows by one with each broadcast.
         round: u64,
-        /// As in [`Body::Commit`].
+        /// As in [`Self::Commit`].
         commit: LogPosition,
         /// The leader's transfers so far that came to nothing.
         transfers: TransferEpoch,
@@ -85,56 +71,6 @@ pub enum Body {
     TimeoutNow {
         /// The leader's transfers so far that came to nothing.
         transfers: TransferEpoch,
-    },
-    /// Multi-Paxos, phase 1a: promise to accept nothing below this message's ballot, and say what
-    /// you have accepted from a slot on ("Paxos Made Simple" §2.2, for all slots at once as in §3).
-    /// Sent when the sender's own promise is durable. Sent again for the next chunk of the answer.
-    Prepare {
-        /// The first slot asked for.
-        from: Index,
-        /// The [`Body::TimeoutNow`] that caused this, where one did: it overrides the promise given
-        /// to that leader.
-        transfer: Option<Handover>,
-    },
-    /// Phase 1b, in chunks. Sent when the promise is durable.
-    Promise {
-        /// As asked.
-        from: Index,
-        /// Slots up to here are chosen; the entries say with which value.
-        commit: Index,
-        /// What was accepted, by ascending slot, each with the ballot in which it was. Gaps mean
-        /// nothing accepted there.
-        entries: Vec<Entry>,
-        /// The slot to ask for next; none where this is all.
-        next: Option<Index>,
-        /// What replaces slots from `from` on that the sender has compacted, where there are any.
-        snapshot: Option<Box<SnapshotMeta>>,
-    },
-    /// A Multi-Paxos message came too late: its receiver has promised this message's ballot.
-    Nack,
-    /// Multi-Paxos, phase 2a for a run of slots: accept these under this message's ballot, which
-    /// each entry bears, also one that was chosen under an earlier ballot.
-    Accept {
-        /// The slot before the first of `entries`: what the leader believes that the receiver has.
-        prev: Index,
-        /// Contiguous; empty to ask how far the receiver has got.
-        entries: Vec<Entry>,
-        /// Slots up to here are chosen; not clamped to what the receiver has.
-        commit: Index,
-    },
-    /// Phase 2b: everything up to here is durable here, accepted under this message's ballot or
-    /// chosen.
-    Accepted {
-        /// The last slot of that prefix.
-        upto: Index,
-    },
-    /// The answer to an empty [`Body::Accept`] whose `prev` isn't reached yet. Claims nothing
-    /// durable.
-    Gap {
-        /// As asked.
-        prev: Index,
-        /// The receiver has everything up to here.
-        held: Index,
     },
     /// Proposals for the leader.
     Forward {
@@ -173,7 +109,94 @@ pub enum Body {
     },
 }
 
-/// The fate of a [`Body::Append`].
+/// How Raft elects leaders and replicates entries.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum RaftBody {
+    /// Vote for me (Raft §5.2). Sent when the sender's own vote and log are durable.
+    Vote {
+        /// The sender's last entry (Raft §5.4.1).
+        last: LogPosition,
+        /// The [`CommonBody::TimeoutNow`] that caused this, where one did: it overrides the promise
+        /// given to that leader.
+        transfer: Option<TransferEpoch>,
+    },
+    /// The answer. A grant is sent when it is durable.
+    VoteReply {
+        /// Whether the vote was given.
+        granted: bool,
+    },
+    /// Entries from the leader (Raft §5.3).
+    Append {
+        /// The entry before the first of `entries`.
+        prev: LogPosition,
+        /// Contiguous; empty to probe.
+        entries: Vec<Entry>,
+        /// The leader's commit index, not clamped to what the receiver has.
+        commit: Index,
+    },
+    /// The answer.
+    AppendReply {
+        /// How it went.
+        outcome: AppendOutcome,
+    },
+}
+
+/// How Multi-Paxos does ("Paxos Made Simple" §2.2, §3).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum PaxosBody {
+    /// Phase 1a: promise to accept nothing below this message's ballot, and say what
+    /// you have accepted from a slot on ("Paxos Made Simple" §2.2, for all slots at once as in §3).
+    /// Sent when the sender's own promise is durable. Sent again for the next chunk of the answer.
+    Prepare {
+        /// The first slot asked for.
+        from: Index,
+        /// The [`CommonBody::TimeoutNow`] that caused this, where one did: it overrides the promise
+        /// given to that leader.
+        transfer: Option<Handover>,
+    },
+    /// Phase 1b, in chunks. Sent when the promise is durable.
+    Promise {
+        /// As asked.
+        from: Index,
+        /// Slots up to here are chosen; the entries say with which value.
+        commit: Index,
+        /// What was accepted, by ascending slot, each with the ballot in which it was. Gaps mean
+        /// nothing accepted there.
+        entries: Vec<Entry>,
+        /// The slot to ask for next; none where this is all.
+        next: Option<Index>,
+        /// What replaces slots from `from` on that the sender has compacted, where there are any.
+        snapshot: Option<Box<SnapshotMeta>>,
+    },
+    /// A message came too late: its receiver has promised this message's ballot.
+    Nack,
+    /// Phase 2a for a run of slots: accept these under this message's ballot, which
+    /// each entry bears, also one that was chosen under an earlier ballot.
+    Accept {
+        /// The slot before the first of `entries`: what the leader believes that the receiver has.
+        prev: Index,
+        /// Contiguous; empty to ask how far the receiver has got.
+        entries: Vec<Entry>,
+        /// Slots up to here are chosen; not clamped to what the receiver has.
+        commit: Index,
+    },
+    /// Phase 2b: everything up to here is durable here, accepted under this message's ballot or
+    /// chosen.
+    Accepted {
+        /// The last slot of that prefix.
+        upto: Index,
+    },
+    /// The answer to an empty [`Self::Accept`] whose `prev` isn't reached yet. Claims nothing
+    /// durable.
+    Gap {
+        /// As asked.
+        prev: Index,
+        /// The receiver has everything up to here.
+        held: Index,
+    },
+}
+
+/// The fate of a [`RaftBody::Append`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AppendOutcome {
     /// The receiver's log equals the leader's up to here, durably.
@@ -188,9 +211,9 @@ pub enum AppendOutcome {
     },
 }
 
-/// How many leadership transfers a leader has given up in its ballot. A [`Body::TimeoutNow`] that
-/// is older than a heartbeat which the receiver has answered is void: that heartbeat may have
-/// renewed a lease.
+/// How many leadership transfers a leader has given up in its ballot. A
+/// [`CommonBody::TimeoutNow`] that is older than a heartbeat which the receiver has answered is
+/// void: that heartbeat may have renewed a lease.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TransferEpoch(pub u64);
 
@@ -199,7 +222,7 @@ pub struct TransferEpoch(pub u64);
 pub struct Handover {
     /// The leader's ballot.
     pub by: Ballot,
-    /// As in its [`Body::TimeoutNow`].
+    /// As in its [`CommonBody::TimeoutNow`].
     pub transfers: TransferEpoch,
 }
 
@@ -210,4 +233,46 @@ pub struct ForwardToken {
     pub session: u64,
     /// Grows with each message of the session.
     pub number: u64,
+}
+
+impl CommonBody {
+    /// Whether only who leads in the message's ballot says this.
+    pub(crate) fn is_from_leader(&self) -> bool {
+        matches!(
+            self,
+            Self::Commit { .. }
+                | Self::Heartbeat { .. }
+                | Self::Snapshot { .. }
+                | Self::TimeoutNow { .. }
+        )
+    }
+}
+
+/// By what it says alone: which part that is in, the name tells.
+impl fmt::Debug for Body {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Common(body) => body.fmt(f),
+            Self::Raft(body) => body.fmt(f),
+            Self::Paxos(body) => body.fmt(f),
+        }
+    }
+}
+
+impl From<CommonBody> for Body {
+    fn from(body: CommonBody) -> Self {
+        Self::Common(body)
+    }
+}
+
+impl From<RaftBody> for Body {
+    fn from(body: RaftBody) -> Self {
+        Self::Raft(body)
+    }
+}
+
+impl From<PaxosBody> for Body {
+    fn from(body: PaxosBody) -> Self {
+        Self::Paxos(body)
+    }
 }

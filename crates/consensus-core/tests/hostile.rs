@@ -6,9 +6,10 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use synod_consensus_core::{
-    Algorithm, AppendOutcome, Body, Change, ConfigCommand, CoreConfig, Entry, EntryFields,
-    EntryKind, ForwardToken, Handover, Input, MemberChange, Membership, Message, Proposal,
-    ReadContext, ReadMode, Rejected, Restored, SnapshotMeta, TransferEpoch, Write,
+    Algorithm, AppendOutcome, Body, Change, CommonBody, ConfigCommand, CoreConfig, Entry,
+    EntryFields, EntryKind, ForwardToken, Handover, Input, MemberChange, Membership, Message,
+    PaxosBody, Proposal, RaftBody, ReadContext, ReadMode, Rejected, Restored, SnapshotMeta,
+    TransferEpoch, Write,
 };
 use synod_types::{Ballot, Index, LogPosition, NodeId, RequestId, SplitMix64, Tick, WriteSeq};
 
@@ -124,101 +125,101 @@ impl Rng {
         };
         let transfers = TransferEpoch(self.below(3));
         match self.below(17) {
-            0 => Body::PreVote {
+            0 => Body::Common(CommonBody::PreVote {
                 last: self.position(),
-            },
-            1 => Body::PreVoteReply {
+            }),
+            1 => Body::Common(CommonBody::PreVoteReply {
                 granted: self.below(2) == 0,
-            },
-            2 => Body::Vote {
+            }),
+            2 => Body::Raft(RaftBody::Vote {
                 last: self.position(),
                 transfer: (self.below(2) == 0).then_some(transfers),
-            },
-            3 | 4 => Body::VoteReply {
+            }),
+            3 | 4 => Body::Raft(RaftBody::VoteReply {
                 granted: self.below(4) > 0,
-            },
+            }),
             5..=7 => {
                 let prev = self.position();
                 let entries = self.entries(prev);
-                Body::Append {
+                Body::Raft(RaftBody::Append {
                     prev,
                     entries,
                     commit: self.index(),
-                }
+                })
             }
-            8 => Body::AppendReply {
+            8 => Body::Raft(RaftBody::AppendReply {
                 outcome: AppendOutcome::Matched(self.index()),
-            },
+            }),
             9 => {
                 let (at, hint) = (self.index(), self.position());
-                Body::AppendReply {
+                Body::Raft(RaftBody::AppendReply {
                     outcome: AppendOutcome::Rejected { at, hint },
-                }
+                })
             }
-            10 => Body::Commit {
+            10 => Body::Common(CommonBody::Commit {
                 commit: self.position(),
-            },
-            11 => Body::Heartbeat {
+            }),
+            11 => Body::Common(CommonBody::Heartbeat {
                 round: self.below(9),
                 commit: self.position(),
                 transfers,
-            },
-            12 => Body::HeartbeatReply {
+            }),
+            12 => Body::Common(CommonBody::HeartbeatReply {
                 round: self.below(9),
-            },
-            13 => Body::Snapshot {
+            }),
+            13 => Body::Common(CommonBody::Snapshot {
                 meta: Box::new(self.meta()),
-            },
-            14 => Body::TimeoutNow { transfers },
-            15 => Body::Forward {
+            }),
+            14 => Body::Common(CommonBody::TimeoutNow { transfers }),
+            15 => Body::Common(CommonBody::Forward {
                 token,
                 proposals: vec![self.proposal()],
-            },
-            _ => Body::ReadIndex {
+            }),
+            _ => Body::Common(CommonBody::ReadIndex {
                 token: 1,
                 mode: ReadMode::Lease,
-            },
+            }),
         }
     }
 
     fn paxos_body(&mut self, ballot: Ballot) -> Body {
         match self.below(8) {
-            0 => Body::Prepare {
+            0 => Body::Paxos(PaxosBody::Prepare {
                 from: self.index(),
                 transfer: (self.below(4) == 0).then(|| Handover {
                     by: self.ballot(),
                     transfers: TransferEpoch(0),
                 }),
-            },
+            }),
             1 | 2 => {
                 let before = self.position();
                 let commit = self.index();
-                Body::Promise {
+                Body::Paxos(PaxosBody::Promise {
                     from: before.index.next(),
                     commit,
                     entries: self.entries(before),
                     next: (self.below(4) == 0).then(|| self.index()),
                     snapshot: (self.below(8) == 0).then(|| Box::new(self.meta())),
-                }
+                })
             }
-            3 => Body::Nack,
+            3 => Body::Paxos(PaxosBody::Nack),
             4 | 5 => {
                 let prev = self.index();
                 let entries = self.entries(LogPosition {
                     ballot,
                     index: prev,
                 });
-                Body::Accept {
+                Body::Paxos(PaxosBody::Accept {
                     prev,
                     entries,
                     commit: self.index(),
-                }
+                })
             }
-            6 => Body::Accepted { upto: self.index() },
-            _ => Body::Gap {
+            6 => Body::Paxos(PaxosBody::Accepted { upto: self.index() }),
+            _ => Body::Paxos(PaxosBody::Gap {
                 prev: self.index(),
                 held: self.index(),
-            },
+            }),
         }
     }
 

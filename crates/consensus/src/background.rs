@@ -19,7 +19,7 @@ use synod_types::NodeId;
 
 use crate::config::AutoCompaction;
 use crate::error::Error;
-use crate::shared::Shared;
+use crate::shared::ServiceContext;
 use crate::version;
 
 /// How often the housekeeper looks around.
@@ -33,8 +33,8 @@ const MAX_SAMPLES: u32 = 10;
 /// How often revision-based compaction looks.
 const REVISION_COMPACTION: Duration = Duration::from_secs(300);
 
-/// Follows role and leader into [`Shared`], and logs their changes. Ends with the replica.
-pub(crate) async fn follow_role(shared: Arc<Shared>) {
+/// Follows role and leader into [`ServiceContext`], and logs their changes. Ends with the replica.
+pub(crate) async fn follow_role(shared: Arc<ServiceContext>) {
     let mut role = shared.replica.watch_role();
     let mut leader = None;
     loop {
@@ -55,7 +55,7 @@ pub(crate) async fn follow_role(shared: Arc<Shared>) {
 
 /// Tells the cluster this member's name and client URLs, until it is told. Clients find members by
 /// it.
-pub(crate) async fn publish(shared: Arc<Shared>, stop: Shutdown) {
+pub(crate) async fn publish(shared: Arc<ServiceContext>, stop: Shutdown) {
     let command = Command {
         command: Some(command::Command::Publish(Publish {
             member_id: shared.member.get(),
@@ -80,7 +80,7 @@ pub(crate) async fn publish(shared: Arc<Shared>, stop: Shutdown) {
     }
 }
 
-fn is_published(shared: &Shared) -> bool {
+fn is_published(shared: &ServiceContext) -> bool {
     let roster = shared.view.roster();
     roster.member(shared.member).is_some_and(|member| {
         member.name == shared.settings.name && member.client_urls == shared.settings.client_urls
@@ -88,7 +88,7 @@ fn is_published(shared: &Shared) -> bool {
 }
 
 /// The leader's duties that are not urgent, and each member's own alarm.
-pub(crate) async fn keep_house(shared: Arc<Shared>, stop: Shutdown) {
+pub(crate) async fn keep_house(shared: Arc<ServiceContext>, stop: Shutdown) {
     while !stop.is_triggered() {
         if let Err(error) = tidy(&shared).await {
             tracing::debug!(%error, "housekeeping failed, trying again");
@@ -97,7 +97,7 @@ pub(crate) async fn keep_house(shared: Arc<Shared>, stop: Shutdown) {
     }
 }
 
-async fn tidy(shared: &Shared) -> Result<(), Error> {
+async fn tidy(shared: &ServiceContext) -> Result<(), Error> {
     give_space_back(shared).await?;
     if !shared.is_leader() {
         return Ok(());
@@ -108,7 +108,7 @@ async fn tidy(shared: &Shared) -> Result<(), Error> {
 }
 
 /// Takes this member's NOSPACE back when there is space again.
-async fn give_space_back(shared: &Shared) -> Result<(), Error> {
+async fn give_space_back(shared: &ServiceContext) -> Result<(), Error> {
     let raised = shared
         .view
         .roster()
@@ -129,7 +129,7 @@ async fn give_space_back(shared: &Shared) -> Result<(), Error> {
 ///
 /// # Errors
 /// The proposal's.
-pub(crate) async fn raise_no_space(shared: &Shared) -> Result<(), Error> {
+pub(crate) async fn raise_no_space(shared: &ServiceContext) -> Result<(), Error> {
     tracing::warn!(
         quota_bytes = shared.settings.quota_bytes,
         live_bytes = shared.view.live_bytes(),
@@ -138,7 +138,7 @@ pub(crate) async fn raise_no_space(shared: &Shared) -> Result<(), Error> {
     alarm(shared, AlarmAction::Activate, shared.member).await
 }
 
-async fn alarm(shared: &Shared, action: AlarmAction, member: NodeId) -> Result<(), Error> {
+async fn alarm(shared: &ServiceContext, action: AlarmAction, member: NodeId) -> Result<(), Error> {
     let command = command::Command::Alarm(AlarmRequest {
         action: action.into(),
         member_id: member.get(),
@@ -149,7 +149,7 @@ async fn alarm(shared: &Shared, action: AlarmAction, member: NodeId) -> Result<(
 
 /// Decides the version once, and raises the feature level to what all members have. A member that
 /// can't be asked counts as having none, because the level never falls again.
-async fn decide_version(shared: &Shared) -> Result<(), Error> {
+async fn decide_version(shared: &ServiceContext) -> Result<(), Error> {
     let (decided, level) = {
         let roster = shared.view.roster();
         (roster.version().is_some(), roster.feature_level())
@@ -173,7 +173,7 @@ async fn decide_version(shared: &Shared) -> Result<(), Error> {
 
 /// The highest feature level that all members have, also those that were added but have not been
 /// heard of.
-fn common_feature_level(shared: &Shared) -> u32 {
+fn common_feature_level(shared: &ServiceContext) -> u32 {
     let status = shared.replica.status();
     let roster = shared.view.roster();
     let named = roster.members().map(|member| NodeId::new(member.id));
@@ -191,7 +191,7 @@ fn common_feature_level(shared: &Shared) -> u32 {
 
 /// The core takes a new member before the roster has looked at it. One that the roster refused, for
 /// a peer URL that another had meanwhile, is taken out again.
-async fn drop_unknown_members(shared: &Shared) -> Result<(), Error> {
+async fn drop_unknown_members(shared: &ServiceContext) -> Result<(), Error> {
     let status = shared.replica.status();
     if status.membership_index > shared.replica.applied() {
         // The roster may not have heard of it yet.
@@ -221,7 +221,7 @@ async fn drop_unknown_members(shared: &Shared) -> Result<(), Error> {
 
 /// Members that were added as voters join as learners. The leader promotes them once they have
 /// caught up; until then it refuses, and is asked again.
-async fn promote_joined_voters(shared: &Shared) -> Result<(), Error> {
+async fn promote_joined_voters(shared: &ServiceContext) -> Result<(), Error> {
     let status = shared.replica.status();
     let waiting: Vec<NodeId> = {
         let roster = shared.view.roster();
@@ -251,7 +251,7 @@ async fn promote_joined_voters(shared: &Shared) -> Result<(), Error> {
     Ok(())
 }
 
-async fn propose(shared: &Shared, command: command::Command) -> Result<(), Error> {
+async fn propose(shared: &ServiceContext, command: command::Command) -> Result<(), Error> {
     let command = Command {
         command: Some(command),
     };
@@ -261,7 +261,7 @@ async fn propose(shared: &Shared, command: command::Command) -> Result<(), Error
 
 /// Compacts the history as configured. Every member keeps the samples, only the leader acts on
 /// them.
-pub(crate) async fn compact(shared: Arc<Shared>, mode: AutoCompaction, stop: Shutdown) {
+pub(crate) async fn compact(shared: Arc<ServiceContext>, mode: AutoCompaction, stop: Shutdown) {
     let mut plan = CompactionPlan::new(mode);
     let Some(pause) = plan.pause() else { return };
     loop {

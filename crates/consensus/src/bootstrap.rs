@@ -20,7 +20,7 @@ use crate::backup::BackupId;
 use crate::config::{ClusterState, Config};
 use crate::data_dir::{self, Meta};
 use crate::identity::{cluster_id, initial_member_id};
-use crate::service::ENGINE_METADATA;
+use crate::service::ALGORITHM_METADATA;
 use crate::state::Roster;
 
 /// How long one peer may take to say who its cluster is.
@@ -82,7 +82,7 @@ pub enum BootstrapError {
         "--engine is {asked}, but the cluster runs {theirs}: the members of a cluster run one consensus algorithm; start \
          this one with --engine {theirs}, or without the flag"
     )]
-    OtherEngine {
+    OtherAlgorithm {
         /// In the flags.
         asked: Algorithm,
         /// In the cluster.
@@ -162,14 +162,14 @@ fn new_meta(
     member: NodeId,
     theirs: Option<Algorithm>,
 ) -> Meta {
-    let engine = config.engine.or(theirs).unwrap_or(Algorithm::Raft);
+    let algorithm = config.algorithm.or(theirs).unwrap_or(Algorithm::Raft);
     let identity = Identity {
         cluster,
         member,
         incarnation: random::u64(),
         name: &config.name,
     };
-    data_dir::meta(identity, engine)
+    data_dir::meta(identity, algorithm)
 }
 
 /// A member that the others know as started has had data. It must not begin again under the same
@@ -210,10 +210,10 @@ async fn join(config: &Config) -> Result<Beginning, BootstrapError> {
             known: known(),
         });
     };
-    if let (Some(asked), Some(theirs)) = (config.engine, answer.engine)
+    if let (Some(asked), Some(theirs)) = (config.algorithm, answer.algorithm)
         && asked != theirs
     {
-        return Err(BootstrapError::OtherEngine { asked, theirs });
+        return Err(BootstrapError::OtherAlgorithm { asked, theirs });
     }
     if config.initial_cluster.len() != answer.members.len() {
         return Err(BootstrapError::OtherMembers {
@@ -227,7 +227,7 @@ async fn join(config: &Config) -> Result<Beginning, BootstrapError> {
         return Err(BootstrapError::LostData { member: id });
     }
     Ok(Beginning {
-        meta: new_meta(config, answer.cluster, id, answer.engine),
+        meta: new_meta(config, answer.cluster, id, answer.algorithm),
         roster: Roster::of(answer.members),
         start: SnapshotMeta::default(),
     })
@@ -292,7 +292,7 @@ struct Answer {
     cluster: ClusterId,
     members: Vec<Member>,
     /// What they run, if they say so.
-    engine: Option<Algorithm>,
+    algorithm: Option<Algorithm>,
 }
 
 /// Asks the members in turn until one knows.
@@ -339,8 +339,8 @@ async fn ask(url: &str, timeout: Duration, linearizable: bool) -> Result<Answer,
     let response = clock::timeout(timeout, asking)
         .await
         .map_err(|_| "no answer in time".to_owned())??;
-    let engine = response.metadata().get(ENGINE_METADATA);
-    let engine = engine.and_then(|name| name.to_str().ok()?.parse().ok());
+    let algorithm = response.metadata().get(ALGORITHM_METADATA);
+    let algorithm = algorithm.and_then(|name| name.to_str().ok()?.parse().ok());
     let response = response.into_inner();
     let cluster = response.header.map_or(0, |header| header.cluster_id);
     if cluster == 0 {
@@ -349,6 +349,6 @@ async fn ask(url: &str, timeout: Duration, linearizable: bool) -> Result<Answer,
     Ok(Answer {
         cluster: ClusterId::new(cluster),
         members: response.members,
-        engine,
+        algorithm,
     })
 }

@@ -79,7 +79,7 @@ pub struct Config {
     pub election_timeout: Duration,
     /// The consensus algorithm, the same on all members. `None`: what the data directory says, Raft
     /// for a new one.
-    pub engine: Option<Algorithm>,
+    pub algorithm: Option<Algorithm>,
     /// The backup that a new cluster begins with, the same on all members; none.
     pub restore_snapshot: Option<PathBuf>,
     /// Whether a campaign asks first whether it could win; true.
@@ -197,7 +197,7 @@ impl Config {
             initial_cluster_given: false,
             heartbeat: Duration::from_millis(100),
             election_timeout: Duration::from_secs(1),
-            engine: None,
+            algorithm: None,
             restore_snapshot: None,
             pre_vote: true,
             strict_reconfig_check: true,
@@ -319,7 +319,7 @@ impl Config {
             }
             "log-level" => self.log.level = value::log_level(text).map_err(bad)?,
             "log-format" => self.log.json = Some(value::log_format(text).map_err(bad)?),
-            "engine" => self.engine = Some(engine(text).map_err(bad)?),
+            "engine" => self.algorithm = Some(algorithm(text).map_err(bad)?),
             "restore-snapshot" => {
                 self.restore_snapshot = Some(text)
                     .filter(|text| !text.is_empty())
@@ -458,7 +458,7 @@ fn quota(text: &str) -> Result<u64, String> {
     })
 }
 
-fn engine(text: &str) -> Result<Algorithm, String> {
+fn algorithm(text: &str) -> Result<Algorithm, String> {
     text.parse()
         .map_err(|_| format!("{} or {}", Algorithm::Raft, Algorithm::MultiPaxos))
 }

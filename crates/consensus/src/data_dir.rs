@@ -11,8 +11,8 @@ use crate::backup::BackupId;
 
 /// The newest format that this release reads.
 const FORMAT: u32 = 2;
-/// The format without an engine's name, which is Raft's: so that releases that know no other still
-/// read it.
+/// The format without an algorithm's name, which is Raft's: so that releases that know no other
+/// still read it.
 const RAFT_FORMAT: u32 = 1;
 
 const LAYOUT: Layout = Layout {
@@ -31,8 +31,8 @@ pub(crate) type Meta = synod_service::Meta<Own>;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Own {
     /// Whose log it is. The algorithms can't read each other's.
-    #[serde(default = "raft", with = "engine")]
-    pub(crate) engine: Algorithm,
+    #[serde(rename = "engine", default = "raft", with = "algorithm")]
+    pub(crate) algorithm: Algorithm,
     /// The backup that it was made from, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) restored: Option<BackupId>,
@@ -47,7 +47,7 @@ pub enum OtherDataError {
          means nothing to the other; start it with --engine {found}, or begin a new cluster that runs {asked} with a \
          snapshot of this one (docs/operations.md, \"Change the engine\")"
     )]
-    OtherEngine {
+    OtherAlgorithm {
         /// Where.
         path: PathBuf,
         /// The data's.
@@ -77,20 +77,27 @@ pub(crate) fn open(path: &Path, wal: Option<&Path>) -> Result<(DataDir, Found<Ow
 }
 
 /// The identity of a directory that is about to be created, by a member that joins.
-pub(crate) fn meta(identity: Identity<'_>, engine: Algorithm) -> Meta {
-    let format = match engine {
+pub(crate) fn meta(identity: Identity<'_>, algorithm: Algorithm) -> Meta {
+    let format = match algorithm {
         Algorithm::Raft => RAFT_FORMAT,
         Algorithm::MultiPaxos => FORMAT,
     };
     let restored = None;
-    Meta::new(format, identity, Own { engine, restored })
+    Meta::new(
+        format,
+        identity,
+        Own {
+            algorithm,
+            restored,
+        },
+    )
 }
 
 const fn raft() -> Algorithm {
     Algorithm::Raft
 }
 
-mod engine {
+mod algorithm {
     use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
     use synod_consensus_core::Algorithm;
 
@@ -123,9 +130,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_without_an_engine_is_that_of_raft() {
+    fn a_directory_without_an_algorithm_is_that_of_raft() {
         let temp = tempfile::tempdir().unwrap();
-        let engine = Algorithm::MultiPaxos;
+        let algorithm = Algorithm::MultiPaxos;
         let identity = Identity {
             cluster: ClusterId::new(0xc1),
             member: NodeId::new(0xa1),
@@ -134,7 +141,7 @@ mod tests {
         };
         let (dir, _) = open(temp.path(), None).unwrap();
         dir.begin_creation().unwrap();
-        dir.finish_creation(&meta(identity, engine).bootstrapped("t"))
+        dir.finish_creation(&meta(identity, algorithm).bootstrapped("t"))
             .unwrap();
         drop(dir);
         let text = fs::read_to_string(temp.path().join("meta.json")).unwrap();
@@ -154,21 +161,21 @@ mod tests {
             synod_service::VERSION
         );
         assert_eq!(text, expected);
-        let engine = |text: &str| {
+        let algorithm = |text: &str| {
             fs::write(temp.path().join("meta.json"), text).unwrap();
             open(temp.path(), None).map(|(_dir, found)| match found {
-                Found::Member(meta) => (meta.format, meta.own.engine),
+                Found::Member(meta) => (meta.format, meta.own.algorithm),
                 Found::Empty => panic!("it has data"),
             })
         };
         // As the first release wrote it.
         let old = r#"{"format": 1, "cluster_id": "c1", "member_id": "a1", "incarnation": "7", "name": "n",
             "token": "t", "origin": "bootstrap", "created_by": "synod 0.1.0"}"#;
-        assert_eq!(engine(old).unwrap(), (1, Algorithm::Raft));
+        assert_eq!(algorithm(old).unwrap(), (1, Algorithm::Raft));
         // Which that release refuses, as it must.
-        assert_eq!(engine(&text).unwrap(), (2, Algorithm::MultiPaxos));
+        assert_eq!(algorithm(&text).unwrap(), (2, Algorithm::MultiPaxos));
         let unknown = text.replace("multi-paxos", "zab");
-        let refused = engine(&unknown).unwrap_err().to_string();
+        let refused = algorithm(&unknown).unwrap_err().to_string();
         assert!(refused.contains("unknown engine \"zab\""), "{refused}");
     }
 }

@@ -14,7 +14,7 @@ use synod_proto::etcd::etcdserverpb::AlarmType;
 use synod_runtime::metrics::MetricsError;
 use synod_service::health::{Checked, Query, router as checks};
 
-use crate::shared::Shared;
+use crate::shared::ServiceContext;
 use crate::version;
 
 /// One thing that `/livez` or `/readyz` looks at.
@@ -42,7 +42,7 @@ struct Versions<'a> {
 }
 
 /// The routes; every other path is not found.
-pub(crate) fn router(shared: Arc<Shared>) -> Router {
+pub(crate) fn router(shared: Arc<ServiceContext>) -> Router {
     let routes = Router::new()
         .route("/health", get(health))
         .route("/version", get(versions));
@@ -50,7 +50,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
 }
 
 /// etcd's older health check: alarms, a leader, a read.
-async fn health(State(shared): State<Arc<Shared>>, RawQuery(query): RawQuery) -> Response {
+async fn health(State(shared): State<Arc<ServiceContext>>, RawQuery(query): RawQuery) -> Response {
     let query = Query::parse(query.as_deref());
     let reason = match unhealthy(&shared, &query).await {
         None => {
@@ -75,7 +75,7 @@ async fn health(State(shared): State<Arc<Shared>>, RawQuery(query): RawQuery) ->
     json(StatusCode::SERVICE_UNAVAILABLE, &body, "\n")
 }
 
-async fn unhealthy(shared: &Shared, query: &Query) -> Option<String> {
+async fn unhealthy(shared: &ServiceContext, query: &Query) -> Option<String> {
     {
         let roster = shared.view.roster();
         for kind in [AlarmType::Nospace, AlarmType::Corrupt] {
@@ -95,7 +95,7 @@ async fn unhealthy(shared: &Shared, query: &Query) -> Option<String> {
     }
 }
 
-async fn versions(State(shared): State<Arc<Shared>>) -> Response {
+async fn versions(State(shared): State<Arc<ServiceContext>>) -> Response {
     let roster = shared.view.roster();
     let body = Versions {
         etcdserver: version::ETCD_VERSION,
@@ -105,7 +105,7 @@ async fn versions(State(shared): State<Arc<Shared>>) -> Response {
     json(StatusCode::OK, &body, "")
 }
 
-impl Checked for Shared {
+impl Checked for ServiceContext {
     type Check = Check;
 
     const LIVEZ: &'static [Check] = &[Check::SerializableRead];

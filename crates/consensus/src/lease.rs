@@ -13,10 +13,10 @@ use synod_types::NodeId;
 use tokio::sync::watch;
 
 use crate::error::Error;
-use crate::shared::Shared;
+use crate::shared::ServiceContext;
 use crate::state::Reply;
 
-impl Host for Shared {
+impl Host for ServiceContext {
     type Error = Error;
     type Leadership = Leadership;
 
@@ -72,7 +72,11 @@ impl Host for Shared {
     }
 }
 
-async fn propose(shared: &Shared, command: Kind, deadline: Instant) -> Result<Reply, Error> {
+async fn propose(
+    shared: &ServiceContext,
+    command: Kind,
+    deadline: Instant,
+) -> Result<Reply, Error> {
     let command = Command {
         command: Some(command),
     };

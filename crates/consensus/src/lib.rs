@@ -40,5 +40,5 @@ pub use config::{
 pub use data_dir::OtherDataError;
 pub use error::Error;
 pub use server::{Ended, Node, StartError};
-pub use service::{ENGINE_METADATA, JOINING_METADATA};
+pub use service::{ALGORITHM_METADATA, JOINING_METADATA};
 pub use synod_consensus_core::Algorithm;

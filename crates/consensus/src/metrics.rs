@@ -79,7 +79,7 @@ impl Metrics {
         registry: &Registry,
         quota_bytes: u64,
         server_id: &str,
-        engine: Algorithm,
+        algorithm: Algorithm,
     ) -> Result<Self, MetricsError> {
         let counter = |name: &str, help: &str| registry.counter(name, help);
         registry
@@ -94,7 +94,7 @@ impl Metrics {
                 "1 for the consensus algorithm that this member runs.",
                 &["engine"],
             )?
-            .with_label_values(&[engine.to_string().as_str()])
+            .with_label_values(&[algorithm.to_string().as_str()])
             .set(1);
         registry
             .gauge_vec(

@@ -31,7 +31,7 @@ use crate::service::lease::LeaseService;
 use crate::service::maintenance::MaintenanceService;
 use crate::service::unsupported::{AuthService, ElectionService, LockService};
 use crate::service::watch::WatchService;
-use crate::shared::{Parts, Shared};
+use crate::shared::{Parts, ServiceContext};
 use crate::state::{Listeners as StateListeners, Outcome, SweepSignal, Sweeper};
 use synod_watch::{StoreHistory, WatchHub, WatchLimits};
 
@@ -58,7 +58,7 @@ pub enum Ended {
 
 /// A running node.
 pub struct Node {
-    shared: Arc<Shared>,
+    shared: Arc<ServiceContext>,
     leases: Arc<Leases>,
     replica: Replica<Outcome>,
     log: Log,
@@ -98,7 +98,7 @@ impl Node {
             &registry,
             config.quota_bytes,
             &member.to_string(),
-            meta.own.engine,
+            meta.own.algorithm,
         )?;
         let policy = LeasePolicy::new(config.election_timeout);
         let leases = Arc::new(Leases::new(policy, state.leases()?, state.lease_keeper()?));
@@ -139,7 +139,7 @@ impl Node {
             },
             machine,
         )?;
-        let shared = Arc::new(Shared::new(Parts {
+        let shared = Arc::new(ServiceContext::new(Parts {
             cluster: meta.cluster(),
             member,
             settings: settings(&config, &meta),
@@ -202,8 +202,8 @@ impl Node {
 
     /// The consensus algorithm of its cluster.
     #[must_use]
-    pub fn engine(&self) -> Algorithm {
-        self.shared.settings.engine
+    pub fn algorithm(&self) -> Algorithm {
+        self.shared.settings.algorithm
     }
 
     /// The feature level that the cluster uses, as far as this member has applied its log.
@@ -401,7 +401,7 @@ impl Node {
             name = config.name,
             cluster_id = %self.shared.cluster,
             member_id = %self.shared.member,
-            engine = %self.shared.settings.engine,
+            engine = %self.shared.settings.algorithm,
             client_urls = %self.client_urls().join(","),
             peer_address = self.peer_address.map(tracing::field::display),
             data_dir = %config.data_dir.display(),

@@ -16,18 +16,18 @@ use synod_types::NodeId;
 use tonic::Response;
 use tonic::metadata::MetadataValue;
 
-use crate::shared::Shared;
+use crate::shared::ServiceContext;
 
 /// The metadata of `Status`, and of `MemberList` on the peer port, with the name of the consensus
 /// algorithm. etcd's messages have no place for it.
-pub const ENGINE_METADATA: &str = "synod-engine";
+pub const ALGORITHM_METADATA: &str = "synod-engine";
 
 /// The metadata of `MemberList` with the ids, in hexadecimal and separated by commas, of members
 /// that were added as voters and don't count for the quorum yet.
 pub const JOINING_METADATA: &str = "synod-joining";
 
 /// A response that tells which members don't count yet, if any.
-fn with_joining<T>(shared: &Shared, message: T) -> Response<T> {
+fn with_joining<T>(shared: &ServiceContext, message: T) -> Response<T> {
     let mut response = Response::new(message);
     let ids: Vec<String> = shared.joining().iter().map(NodeId::to_string).collect();
     if !ids.is_empty()
@@ -39,10 +39,10 @@ fn with_joining<T>(shared: &Shared, message: T) -> Response<T> {
 }
 
 /// A response that tells the algorithm beside what etcd's would.
-fn with_engine<T>(shared: &Shared, message: T) -> Response<T> {
+fn with_engine<T>(shared: &ServiceContext, message: T) -> Response<T> {
     let mut response = Response::new(message);
-    if let Ok(name) = MetadataValue::try_from(shared.settings.engine.to_string()) {
-        response.metadata_mut().insert(ENGINE_METADATA, name);
+    if let Ok(name) = MetadataValue::try_from(shared.settings.algorithm.to_string()) {
+        response.metadata_mut().insert(ALGORITHM_METADATA, name);
     }
     response
 }

@@ -11,7 +11,7 @@ use prost::Message as _;
 use synod_consensus_core::{Algorithm, Change, ReadMode, Rejected, Role};
 use synod_proto::consensus::v1::Command;
 use synod_proto::etcd::etcdserverpb::{AlarmType, ResponseHeader};
-use synod_replica::{Leadership, PeerBook, ProposeError, ReplicaHandle};
+use synod_replica::{Leadership, PeerBook, ProposeError, ReplicaHandle, is_transient};
 use synod_runtime::clock;
 use synod_service::asked_timeout;
 use synod_types::{ClusterId, NodeId};
@@ -33,7 +33,7 @@ const MAX_BACKUPS: usize = 8;
 /// Limits and choices that the services need, out of the configuration.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    pub(crate) engine: Algorithm,
+    pub(crate) algorithm: Algorithm,
     pub(crate) name: String,
     pub(crate) client_urls: Vec<String>,
     pub(crate) max_request_bytes: usize,
@@ -66,7 +66,7 @@ pub(crate) struct Applied {
 }
 
 /// One node's common ground.
-pub(crate) struct Shared {
+pub(crate) struct ServiceContext {
     pub(crate) cluster: ClusterId,
     pub(crate) member: NodeId,
     pub(crate) settings: Settings,
@@ -85,16 +85,16 @@ pub(crate) struct Shared {
     stopping: AtomicBool,
 }
 
-impl fmt::Debug for Shared {
+impl fmt::Debug for ServiceContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shared")
+        f.debug_struct("ServiceContext")
             .field("cluster", &self.cluster)
             .field("member", &self.member)
             .finish_non_exhaustive()
     }
 }
 
-/// What [`Shared::new`] needs.
+/// What [`ServiceContext::new`] needs.
 pub(crate) struct Parts {
     pub(crate) cluster: ClusterId,
     pub(crate) member: NodeId,
@@ -106,7 +106,7 @@ pub(crate) struct Parts {
     pub(crate) responses: ResponseBudget,
 }
 
-impl Shared {
+impl ServiceContext {
     pub(crate) fn new(parts: Parts) -> Self {
         let shared = Self {
             cluster: parts.cluster,
@@ -226,30 +226,38 @@ impl Shared {
         if Command::decode(data.clone()).is_err() {
             return Err(Error::Undecodable);
         }
-        loop {
-            match self.replica.propose(data.clone(), deadline).await {
-                Ok(outcome) => return self.applied(outcome),
-                Err(error) if is_worth_another_try(&error, deadline) => clock::sleep(RETRY).await,
-                Err(error) => return Err(error.into()),
-            }
-        }
+        let attempt = || self.replica.propose(data.clone(), deadline);
+        self.until_appended(attempt, deadline).await
     }
 
-    /// Changes the membership; see [`Shared::propose`].
+    /// Changes the membership; see [`ServiceContext::propose`].
     ///
     /// # Errors
-    /// As [`Shared::propose`].
+    /// As [`ServiceContext::propose`].
     pub(crate) async fn change_members(
         &self,
         changes: Vec<Change>,
         context: Bytes,
         deadline: Instant,
     ) -> Result<Applied, Error> {
+        let attempt = || {
+            let (changes, context) = (changes.clone(), context.clone());
+            self.replica.change_members(changes, context, deadline)
+        };
+        self.until_appended(attempt, deadline).await
+    }
+
+    /// Makes a proposal again as long as it certainly was not appended and may be yet.
+    async fn until_appended<F>(
+        &self,
+        attempt: impl Fn() -> F,
+        deadline: Instant,
+    ) -> Result<Applied, Error>
+    where
+        F: Future<Output = Result<Outcome, ProposeError>>,
+    {
         loop {
-            let changing = self
-                .replica
-                .change_members(changes.clone(), context.clone(), deadline);
-            match changing.await {
+            match attempt().await {
                 Ok(outcome) => return self.applied(outcome),
                 Err(error) if is_worth_another_try(&error, deadline) => clock::sleep(RETRY).await,
                 Err(error) => return Err(error.into()),
@@ -352,31 +360,12 @@ impl Shared {
 }
 
 /// Whether to make a proposal again: it was certainly not appended, and may succeed before the
-/// deadline. The replica has waited already where waiting helps
-/// (`synod_replica_core::is_transient`), except for another change of members.
+/// deadline. The replica has waited already where it could, except for another change of members.
 fn is_worth_another_try(error: &ProposeError, deadline: Instant) -> bool {
     let ProposeError::Rejected(rejected) = error else {
         return false;
     };
-    let passes = match rejected {
-        Rejected::NoLeader
-        | Rejected::NotLeader { .. }
-        | Rejected::LeaderNotReady
-        | Rejected::Transferring
-        | Rejected::ConfigChangeInFlight => true,
-        Rejected::Overloaded
-        | Rejected::TooLarge
-        | Rejected::LearnerNotReady
-        | Rejected::UnhealthyQuorum
-        | Rejected::InvalidChange(_)
-        | Rejected::InvalidTransfer { .. }
-        | Rejected::LeaseExpired
-        | Rejected::CannotCampaign
-        | Rejected::TimedOut
-        | Rejected::Removed
-        | Rejected::InvalidMessage
-        | Rejected::Failed => false,
-    };
+    let passes = is_transient(*rejected) || *rejected == Rejected::ConfigChangeInFlight;
     passes && clock::now() + RETRY < deadline
 }
 

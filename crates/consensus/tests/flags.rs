@@ -109,7 +109,7 @@ fn a_chart_s_command_line_is_accepted() {
     assert_eq!(config.quota_bytes, 53_248);
     assert_eq!(config.watch_progress_interval, Duration::from_secs(5));
     assert_eq!(config.linearizable_read, LinearizableRead::Lease);
-    assert_eq!(config.engine, Some(Algorithm::MultiPaxos));
+    assert_eq!(config.algorithm, Some(Algorithm::MultiPaxos));
     assert_eq!(config.durability, Durability::Unsynced);
     assert!(!config.strict_reconfig_check);
     let ignored: Vec<&str> = config
@@ -147,7 +147,7 @@ fn flags_win_over_the_environment() {
     assert_eq!(config.data_dir, Path::new("env.etcd"));
     assert_eq!(config.initial_cluster["env"], ["http://localhost:2380"]);
     assert_eq!(config.max_txn_ops, 9);
-    assert_eq!(config.engine, Some(Algorithm::MultiPaxos));
+    assert_eq!(config.algorithm, Some(Algorithm::MultiPaxos));
     assert_eq!(config.durability, Durability::Unsynced);
     assert!(parse(&[], &[("ETCD_CERT_FILE", "/cert")]).is_err());
 }

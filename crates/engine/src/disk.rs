@@ -57,14 +57,14 @@ const COMMITS_KEY: &[u8] = b"commits";
 
 /// An [`Engine`] on disk.
 pub struct DiskEngine {
-    shared: Arc<Shared>,
+    shared: Arc<OpenDatabase>,
     // These stop and join their threads when dropped.
     _compaction: Compaction,
     journal_sync: JournalSync,
 }
 
 /// What the engine, its snapshots and its compaction thread have in common.
-struct Shared {
+struct OpenDatabase {
     dir: PathBuf,
     // Serialises batches, and snapshots against batches.
     writer: Mutex<WriterState>,
@@ -119,7 +119,7 @@ impl DiskEngine {
         };
         let commits = read_commits(&dir, &engine_keyspace)?;
         marker.check(commits)?;
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(OpenDatabase {
             writer: Mutex::new(WriterState { commits }),
             marker: Mutex::new(marker),
             snapshots: OpenSnapshots::default(),
@@ -232,7 +232,7 @@ impl DiskEngine {
     }
 }
 
-impl Shared {
+impl OpenDatabase {
     /// Applies a batch; the caller holds the write lock.
     fn commit(&self, batch: Batch, commits: u64) -> Result<(), EngineError> {
         let mut writes =

@@ -47,7 +47,7 @@ impl Batch {
         self.codec = codec;
         self.id = BatchId {
             number,
-            // Capacities fit in 32 bits, see `CoreConfig`.
+            // Capacities fit in 32 bits, see `LogCoreConfig`.
             start: u32::try_from(start).unwrap_or(u32::MAX),
         };
         self.start = start;

@@ -54,7 +54,7 @@ pub enum SyncMode {
 
 /// How a [`LogCore`] works.
 #[derive(Clone, Copy, Debug)]
-pub struct CoreConfig {
+pub struct LogCoreConfig {
     /// Size of a segment in bytes, a multiple of 4096 from [`MIN_SEGMENT_BYTES`] to
     /// [`MAX_SEGMENT_BYTES`]. Segments are larger where a single record, or the state of all
     /// groups, needs it.
@@ -80,7 +80,7 @@ pub enum Action<'a> {
 /// A segmented log of many groups.
 pub struct LogCore {
     disk: Arc<dyn Disk>,
-    config: CoreConfig,
+    config: LogCoreConfig,
     metrics: Arc<Metrics>,
     log: u64,
     ledger: Ledger,
@@ -100,7 +100,7 @@ pub struct LogCore {
     failure: Option<LogFailure>,
 }
 
-impl CoreConfig {
+impl LogCoreConfig {
     fn validate(&self) -> Result<(), OpenError> {
         let bytes = self.segment_bytes;
         let in_range = (MIN_SEGMENT_BYTES..=MAX_SEGMENT_BYTES).contains(&bytes);
@@ -123,7 +123,7 @@ impl LogCore {
     /// [`OpenError`] says what was found and what to do.
     pub fn open(
         disk: Arc<dyn Disk>,
-        config: CoreConfig,
+        config: LogCoreConfig,
         fresh_id: u64,
         metrics: Arc<Metrics>,
     ) -> Result<(Self, Recovered), OpenError> {
@@ -149,7 +149,7 @@ impl LogCore {
     /// Makes durable what was read, and goes on from there.
     fn resume(
         disk: Arc<dyn Disk>,
-        config: CoreConfig,
+        config: LogCoreConfig,
         metrics: Arc<Metrics>,
         found: Found,
         files: Files,

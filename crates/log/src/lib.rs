@@ -28,7 +28,7 @@ mod segment;
 mod segment_buffer;
 
 pub use core::{
-    Action, CoreConfig, LogCore, MAX_ENTRY_BYTES, MAX_SEGMENT_BYTES, MIN_SEGMENT_BYTES,
+    Action, LogCore, LogCoreConfig, MAX_ENTRY_BYTES, MAX_SEGMENT_BYTES, MIN_SEGMENT_BYTES,
     SpareRequest, SyncMode, make_spare,
 };
 

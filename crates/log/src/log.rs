@@ -9,7 +9,7 @@ use synod_runtime::{random, task};
 use synod_types::{GroupId, WriteSeq};
 
 use crate::{
-    core::{CoreConfig, LogCore, MAX_ENTRY_BYTES, SyncMode},
+    core::{LogCore, LogCoreConfig, MAX_ENTRY_BYTES, SyncMode},
     disk::{Disk, FileDisk},
     error::{LogError, LogFailure, OpenError},
     metrics::{Metrics, MetricsSnapshot},
@@ -74,11 +74,11 @@ pub struct Log {
 
 /// Closes the log when the last handle goes.
 struct Owner {
-    shared: Arc<Shared>,
+    shared: Arc<LogQueue>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
-struct Shared {
+struct LogQueue {
     state: Mutex<State>,
     work: Condvar,
     metrics: Arc<Metrics>,
@@ -139,7 +139,7 @@ impl Log {
         metrics: Arc<Metrics>,
         sink: Arc<dyn CompletionSink>,
     ) -> Result<(Self, Recovered), OpenError> {
-        let core_config = CoreConfig {
+        let core_config = LogCoreConfig {
             segment_bytes: config.segment_bytes,
             max_recycled_segments: config.max_recycled_segments,
             sync: config.sync,
@@ -147,7 +147,7 @@ impl Log {
         let id = random::u64();
         let (core, recovered) =
             LogCore::open(Arc::clone(&disk), core_config, id, Arc::clone(&metrics))?;
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(LogQueue {
             state: Mutex::default(),
             work: Condvar::new(),
             metrics,
@@ -315,7 +315,7 @@ impl State {
     }
 }
 
-impl Shared {
+impl LogQueue {
     fn enqueue(&self, mut state: parking_lot::MutexGuard<'_, State>, job: Job, bytes: u64) {
         let idle = state.queue.is_empty();
         state.queue.push(job);

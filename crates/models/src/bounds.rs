@@ -1,6 +1,6 @@
 //! How far a model goes, and where it begins.
 
-use synod_consensus_core::{Body, Change};
+use synod_consensus_core::{Body, Change, CommonBody};
 
 use crate::node::{Disks, Shell};
 
@@ -81,15 +81,20 @@ impl Traffic {
     pub(crate) fn delivers(self, body: &Body) -> bool {
         match self {
             Self::All => true,
-            Self::NoCommits => !matches!(body, Body::Commit { .. }),
+            Self::NoCommits => !matches!(body, Body::Common(CommonBody::Commit { .. })),
             Self::NoHeartbeats => !is_heartbeat(body),
-            Self::Essential => !is_heartbeat(body) && !matches!(body, Body::Commit { .. }),
+            Self::Essential => {
+                !is_heartbeat(body) && !matches!(body, Body::Common(CommonBody::Commit { .. }))
+            }
         }
     }
 }
 
 fn is_heartbeat(body: &Body) -> bool {
-    matches!(body, Body::Heartbeat { .. } | Body::HeartbeatReply { .. })
+    matches!(
+        body,
+        Body::Common(CommonBody::Heartbeat { .. } | CommonBody::HeartbeatReply { .. })
+    )
 }
 
 impl Bounds {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use stateright::Model as _;
-use synod_consensus_core::Body;
+use synod_consensus_core::{Body, CommonBody, PaxosBody, RaftBody};
 use synod_types::NodeId;
 
 use crate::{
@@ -108,12 +108,9 @@ impl<C: Core> CoreModel<C> {
             let message = Arc::clone(self.tables().messages.get(*number));
             let is_vote = matches!(
                 message.body,
-                Body::PreVote { .. }
-                    | Body::PreVoteReply { .. }
-                    | Body::Vote { .. }
-                    | Body::VoteReply { .. }
-                    | Body::Prepare { .. }
-                    | Body::Promise { .. }
+                Body::Common(CommonBody::PreVote { .. } | CommonBody::PreVoteReply { .. })
+                    | Body::Raft(RaftBody::Vote { .. } | RaftBody::VoteReply { .. })
+                    | Body::Paxos(PaxosBody::Prepare { .. } | PaxosBody::Promise { .. })
             );
             if is_vote && message.from == from && message.to == to {
                 let next = self.next_state(&world, Action::Deliver(*number));

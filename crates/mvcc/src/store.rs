@@ -24,7 +24,7 @@ use crate::{EventBatch, MvccError, MvccReader, Revision, View, WriteTxn};
 const SAVE_COUNTS_AFTER: usize = 65_536;
 
 /// How often a piece of a large deletion waits for room in the engine, some milliseconds each.
-const MAX_PIECE_WAITS: usize = 100;
+const MAX_PIECE_WAITS: usize = 8;
 
 /// How much of the recent past is kept in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

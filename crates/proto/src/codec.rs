@@ -8,10 +8,10 @@ use tonic::codec::{BufferSettings, EncodeBuf};
 use tonic_prost::{ProstCodec, ProstDecoder};
 
 /// The first allocation of a call for what it receives; it grows to the message's size.
-pub const DECODE_BUFFER_BYTES: usize = 512;
+const DECODE_BUFFER_BYTES: usize = 512;
 
 /// The first allocation of a call for what it sends; a larger message gets what it needs at once.
-pub const ENCODE_BUFFER_BYTES: usize = 512;
+const ENCODE_BUFFER_BYTES: usize = 512;
 
 /// How much of a stream's output is gathered before it is handed to HTTP/2.
 const YIELD_BYTES: usize = 32 * 1024;

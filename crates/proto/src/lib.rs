@@ -29,7 +29,7 @@ pub mod etcd {
     pub use crate::generated::{authpb, etcdserverpb, mvccpb, v3electionpb, v3lockpb};
 }
 
-pub use codec::{Codec, DECODE_BUFFER_BYTES, ENCODE_BUFFER_BYTES};
+pub use codec::Codec;
 pub use generated::synod::{consensus, replica};
 
 /// The encoded `google.protobuf.FileDescriptorSet` of everything in /proto, for reflection.

@@ -26,7 +26,7 @@ pub struct Bounds {
 
 /// Decides how far the core's memory and the log on disk are cut.
 #[derive(Clone, Debug)]
-pub struct Compactor {
+pub struct LogCompactor {
     initial: InitialMembers,
     /// The core has forgotten the entries up to here.
     compacted: Index,
@@ -40,7 +40,7 @@ pub struct Compactor {
     released: Index,
 }
 
-impl Compactor {
+impl LogCompactor {
     /// `start` is the position before the core's first entry, `applied` the last one applied.
     #[must_use]
     pub fn new(initial: InitialMembers, start: Index, applied: Index) -> Self {
@@ -161,9 +161,9 @@ mod tests {
 
     use super::*;
 
-    fn compactor() -> Compactor {
+    fn compactor() -> LogCompactor {
         let initial = InitialMembers::of(Membership::of([NodeId::new(1)]));
-        Compactor::new(initial, Index::ZERO, Index::ZERO)
+        LogCompactor::new(initial, Index::ZERO, Index::ZERO)
     }
 
     fn bounds(max_entries: u64, max_bytes: u64, keep_entries: u64) -> Bounds {
@@ -174,7 +174,7 @@ mod tests {
         }
     }
 
-    fn commit(compactor: &mut Compactor, indexes: std::ops::RangeInclusive<u64>, bytes: usize) {
+    fn commit(compactor: &mut LogCompactor, indexes: std::ops::RangeInclusive<u64>, bytes: usize) {
         for index in indexes {
             compactor.committed(&[Entry::from(EntryFields {
                 index: Index::new(index),
@@ -186,7 +186,7 @@ mod tests {
         }
     }
 
-    fn due(compactor: &mut Compactor, bounds: &Bounds, applied: u64) -> Option<u64> {
+    fn due(compactor: &mut LogCompactor, bounds: &Bounds, applied: u64) -> Option<u64> {
         compactor
             .due(bounds, Index::new(applied), || None)
             .map(Index::get)

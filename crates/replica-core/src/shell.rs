@@ -170,7 +170,7 @@ fn send_durable<S: Shell>(shell: &mut S) -> Result<(), S::Error> {
 mod tests {
     use bytes::Bytes;
     use synod_consensus_core::{
-        Body, EntryFields, EntryKind, HardState, Membership, Role, SnapshotMeta, Status,
+        Body, CommonBody, EntryFields, EntryKind, HardState, Membership, Role, SnapshotMeta, Status,
     };
     use synod_types::{Ballot, LogPosition, NodeId};
 
@@ -260,7 +260,7 @@ mod tests {
         }
 
         fn send(&mut self, message: Message) -> Result<(), ()> {
-            let Body::HeartbeatReply { round } = message.body else {
+            let Body::Common(CommonBody::HeartbeatReply { round }) = message.body else {
                 panic!("only these are sent here: {message:?}")
             };
             self.note(format!("send {round}"));
@@ -304,7 +304,7 @@ mod tests {
             from: ME,
             to: PEER,
             ballot: BALLOT,
-            body: Body::HeartbeatReply { round },
+            body: Body::Common(CommonBody::HeartbeatReply { round }),
         }
     }
 

@@ -16,7 +16,7 @@ use crate::error::{Fault, with_causes};
 use crate::metrics::{Metrics, Stage};
 use crate::pending::Waiter;
 use crate::persist::PersistSignal;
-use crate::shared::Shared;
+use crate::shared::GroupRequests;
 use crate::state_machine::{ApplyError, SnapshotSource, StateMachine};
 
 /// Entries in one call of [`StateMachine::apply`], hence in one write of the engine. Bounds how
@@ -145,7 +145,7 @@ pub(crate) struct Applier<S: StateMachine> {
     pub(crate) machine: S,
     pub(crate) applied: Index,
     pub(crate) queue: Arc<ApplyQueue<S>>,
-    pub(crate) shared: Arc<Shared<S::Output>>,
+    pub(crate) shared: Arc<GroupRequests<S::Output>>,
     pub(crate) persist: Arc<PersistSignal>,
     pub(crate) initial: InitialMembers,
     pub(crate) metrics: Metrics,

@@ -2,11 +2,12 @@
 
 mod parts;
 mod paxos;
+mod pieces;
 mod rejection;
 
 use synod_consensus_core::{
-    AppendOutcome, Body, Entry, EntryFields, EntryKind, ForwardToken, MemberChange, Message,
-    Proposal, ReadMode, TransferEpoch,
+    AppendOutcome, Body, CommonBody, Entry, EntryFields, EntryKind, ForwardToken, MemberChange,
+    Message, PaxosBody, Proposal, RaftBody, ReadMode, TransferEpoch,
 };
 use synod_proto::replica::v1 as wire;
 use synod_types::{Ballot, GroupId, Index, LogPosition, NodeId, RequestId};
@@ -14,6 +15,7 @@ use wire::message::Body as WireBody;
 
 use parts::{ballot_from_wire, ballot_to_wire, change_from_wire, change_to_wire};
 pub(crate) use parts::{meta_from_wire, meta_to_wire, position_from_wire, position_to_wire};
+pub(crate) use pieces::{piece_from_wire, piece_to_wire, resume_from_wire, resume_to_wire};
 use rejection::{rejection_from_wire, rejection_to_wire};
 
 /// What a peer sent makes no sense. The message is dropped; the stream goes on.
@@ -25,6 +27,8 @@ pub(crate) enum WireError {
     Unknown { field: &'static str, value: i32 },
     #[error("impossible membership")]
     Membership,
+    #[error("wrong checksum")]
+    Checksum,
 }
 
 /// The order in which a peer's queue sends: what is small and urgent does not wait behind what is
@@ -41,28 +45,15 @@ pub(crate) enum Lane {
 
 pub(crate) fn lane(body: &Body) -> Lane {
     match body {
-        Body::Append { .. }
-        | Body::Accept { .. }
-        | Body::Promise { .. }
-        | Body::Forward { .. }
-        | Body::ForwardChange { .. }
-        | Body::Commit { .. }
-        | Body::TimeoutNow { .. } => Lane::Bulk,
-        Body::PreVote { .. }
-        | Body::PreVoteReply { .. }
-        | Body::Vote { .. }
-        | Body::VoteReply { .. }
-        | Body::AppendReply { .. }
-        | Body::Heartbeat { .. }
-        | Body::HeartbeatReply { .. }
-        | Body::Snapshot { .. }
-        | Body::ForwardRejected { .. }
-        | Body::Prepare { .. }
-        | Body::Nack
-        | Body::Accepted { .. }
-        | Body::Gap { .. }
-        | Body::ReadIndex { .. }
-        | Body::ReadIndexReply { .. } => Lane::Urgent,
+        Body::Common(
+            CommonBody::Forward { .. }
+            | CommonBody::ForwardChange { .. }
+            | CommonBody::Commit { .. }
+            | CommonBody::TimeoutNow { .. },
+        )
+        | Body::Raft(RaftBody::Append { .. })
+        | Body::Paxos(PaxosBody::Accept { .. } | PaxosBody::Promise { .. }) => Lane::Bulk,
+        Body::Common(_) | Body::Raft(_) | Body::Paxos(_) => Lane::Urgent,
     }
 }
 
@@ -72,33 +63,17 @@ pub(crate) fn message_bytes(message: &Message) -> usize {
     const ITEM: usize = 32;
     HEADER
         + match &message.body {
-            Body::Append { entries, .. }
-            | Body::Accept { entries, .. }
-            | Body::Promise { entries, .. } => {
+            Body::Raft(RaftBody::Append { entries, .. })
+            | Body::Paxos(PaxosBody::Accept { entries, .. } | PaxosBody::Promise { entries, .. }) => {
                 entries.iter().map(|entry| entry.data.len() + ITEM).sum()
             }
-            Body::Forward { proposals, .. } => proposals
+            Body::Common(CommonBody::Forward { proposals, .. }) => proposals
                 .iter()
                 .map(|proposal| proposal.data.len() + ITEM)
                 .sum(),
-            Body::ForwardChange { change, .. } => change.context.len() + ITEM,
-            Body::ForwardRejected { ids, .. } => ids.len() * ITEM,
-            Body::PreVote { .. }
-            | Body::PreVoteReply { .. }
-            | Body::Vote { .. }
-            | Body::VoteReply { .. }
-            | Body::AppendReply { .. }
-            | Body::Commit { .. }
-            | Body::TimeoutNow { .. }
-            | Body::Heartbeat { .. }
-            | Body::HeartbeatReply { .. }
-            | Body::Snapshot { .. }
-            | Body::Prepare { .. }
-            | Body::Nack
-            | Body::Accepted { .. }
-            | Body::Gap { .. }
-            | Body::ReadIndex { .. }
-            | Body::ReadIndexReply { .. } => 0,
+            Body::Common(CommonBody::ForwardChange { change, .. }) => change.context.len() + ITEM,
+            Body::Common(CommonBody::ForwardRejected { ids, .. }) => ids.len() * ITEM,
+            Body::Common(_) | Body::Raft(_) | Body::Paxos(_) => 0,
         }
 }
 
@@ -113,16 +88,20 @@ pub(crate) fn message_to_wire(group: GroupId, message: Message) -> wire::Message
 
 fn body_to_wire(body: Body) -> WireBody {
     match body {
-        Body::PreVote { last } => WireBody::PreVote(wire::PreVote {
-            last: position_to_wire(last),
-        }),
-        Body::PreVoteReply { granted } => WireBody::PreVoteReply(wire::PreVoteReply { granted }),
-        Body::Vote { last, transfer } => WireBody::Vote(wire::Vote {
+        Body::Common(body) => common_to_wire(body),
+        Body::Raft(body) => raft_to_wire(body),
+        Body::Paxos(body) => paxos::to_wire(body),
+    }
+}
+
+fn raft_to_wire(body: RaftBody) -> WireBody {
+    match body {
+        RaftBody::Vote { last, transfer } => WireBody::Vote(wire::Vote {
             last: position_to_wire(last),
             transfer: transfer.map(|epoch| epoch.0),
         }),
-        Body::VoteReply { granted } => WireBody::VoteReply(wire::VoteReply { granted }),
-        Body::Append {
+        RaftBody::VoteReply { granted } => WireBody::VoteReply(wire::VoteReply { granted }),
+        RaftBody::Append {
             prev,
             entries,
             commit,
@@ -131,11 +110,22 @@ fn body_to_wire(body: Body) -> WireBody {
             entries: entries_to_wire(prev, entries),
             commit: commit.get(),
         }),
-        Body::AppendReply { outcome } => WireBody::AppendReply(outcome_to_wire(outcome)),
-        Body::Commit { commit } => WireBody::Commit(wire::Commit {
+        RaftBody::AppendReply { outcome } => WireBody::AppendReply(outcome_to_wire(outcome)),
+    }
+}
+
+fn common_to_wire(body: CommonBody) -> WireBody {
+    match body {
+        CommonBody::PreVote { last } => WireBody::PreVote(wire::PreVote {
+            last: position_to_wire(last),
+        }),
+        CommonBody::PreVoteReply { granted } => {
+            WireBody::PreVoteReply(wire::PreVoteReply { granted })
+        }
+        CommonBody::Commit { commit } => WireBody::Commit(wire::Commit {
             commit: position_to_wire(commit),
         }),
-        Body::Heartbeat {
+        CommonBody::Heartbeat {
             round,
             commit,
             transfers,
@@ -144,38 +134,38 @@ fn body_to_wire(body: Body) -> WireBody {
             commit: position_to_wire(commit),
             transfers: transfers.0,
         }),
-        Body::HeartbeatReply { round } => WireBody::HeartbeatReply(wire::HeartbeatReply { round }),
-        Body::Snapshot { meta } => WireBody::Snapshot(wire::SnapshotOffer {
+        CommonBody::HeartbeatReply { round } => {
+            WireBody::HeartbeatReply(wire::HeartbeatReply { round })
+        }
+        CommonBody::Snapshot { meta } => WireBody::Snapshot(wire::SnapshotOffer {
             meta: Some(meta_to_wire(&meta)),
         }),
-        Body::TimeoutNow { transfers } => WireBody::TimeoutNow(wire::TimeoutNow {
+        CommonBody::TimeoutNow { transfers } => WireBody::TimeoutNow(wire::TimeoutNow {
             transfers: transfers.0,
         }),
-        Body::Prepare { .. }
-        | Body::Promise { .. }
-        | Body::Nack
-        | Body::Accept { .. }
-        | Body::Accepted { .. }
-        | Body::Gap { .. } => paxos::to_wire(body),
-        Body::Forward { token, proposals } => WireBody::Forward(wire::Forward {
+        CommonBody::Forward { token, proposals } => WireBody::Forward(wire::Forward {
             token: Some(token_to_wire(token)),
             proposals: proposals.into_iter().map(proposal_to_wire).collect(),
         }),
-        Body::ForwardChange { token, change } => WireBody::ForwardChange(wire::ForwardChange {
-            token: Some(token_to_wire(token)),
-            id: Some(id_to_wire(change.id)),
-            changes: change.changes.into_iter().map(change_to_wire).collect(),
-            context: change.context,
-        }),
-        Body::ForwardRejected { ids, reason } => WireBody::ForwardRejected(wire::ForwardRejected {
-            ids: ids.into_iter().map(id_to_wire).collect(),
-            reason: Some(rejection_to_wire(reason)),
-        }),
-        Body::ReadIndex { token, mode } => WireBody::ReadIndex(wire::ReadIndex {
+        CommonBody::ForwardChange { token, change } => {
+            WireBody::ForwardChange(wire::ForwardChange {
+                token: Some(token_to_wire(token)),
+                id: Some(id_to_wire(change.id)),
+                changes: change.changes.into_iter().map(change_to_wire).collect(),
+                context: change.context,
+            })
+        }
+        CommonBody::ForwardRejected { ids, reason } => {
+            WireBody::ForwardRejected(wire::ForwardRejected {
+                ids: ids.into_iter().map(id_to_wire).collect(),
+                reason: Some(rejection_to_wire(reason)),
+            })
+        }
+        CommonBody::ReadIndex { token, mode } => WireBody::ReadIndex(wire::ReadIndex {
             token,
             lease: mode == ReadMode::Lease,
         }),
-        Body::ReadIndexReply { token, result } => {
+        CommonBody::ReadIndexReply { token, result } => {
             use wire::read_index_reply::Result as WireResult;
             let result = match result {
                 Ok(index) => WireResult::Index(index.get()),
@@ -208,94 +198,101 @@ pub(crate) fn message_from_wire(
 
 fn body_from_wire(ballot: Ballot, body: WireBody) -> Result<Body, WireError> {
     Ok(match body {
-        WireBody::Prepare(_)
-        | WireBody::Promise(_)
-        | WireBody::Nack(_)
-        | WireBody::Accept(_)
-        | WireBody::Accepted(_)
-        | WireBody::Gap(_) => paxos::from_wire(ballot, body)?,
-        WireBody::PreVote(vote) => Body::PreVote {
+        WireBody::Prepare(prepare) => Body::Paxos(paxos::prepare_from_wire(prepare)),
+        WireBody::Promise(promise) => Body::Paxos(paxos::promise_from_wire(promise)?),
+        WireBody::Nack(wire::Nack {}) => Body::Paxos(PaxosBody::Nack),
+        WireBody::Accept(accept) => Body::Paxos(paxos::accept_from_wire(ballot, accept)?),
+        WireBody::Accepted(accepted) => Body::Paxos(PaxosBody::Accepted {
+            upto: Index::new(accepted.upto),
+        }),
+        WireBody::Gap(gap) => Body::Paxos(PaxosBody::Gap {
+            prev: Index::new(gap.prev),
+            held: Index::new(gap.held),
+        }),
+        WireBody::PreVote(vote) => Body::Common(CommonBody::PreVote {
             last: position_from_wire(vote.last),
-        },
-        WireBody::PreVoteReply(reply) => Body::PreVoteReply {
+        }),
+        WireBody::PreVoteReply(reply) => Body::Common(CommonBody::PreVoteReply {
             granted: reply.granted,
-        },
-        WireBody::Vote(vote) => Body::Vote {
+        }),
+        WireBody::Vote(vote) => Body::Raft(RaftBody::Vote {
             last: position_from_wire(vote.last),
             transfer: vote.transfer.map(TransferEpoch),
-        },
-        WireBody::VoteReply(reply) => Body::VoteReply {
+        }),
+        WireBody::VoteReply(reply) => Body::Raft(RaftBody::VoteReply {
             granted: reply.granted,
-        },
+        }),
         WireBody::Append(append) => {
             let prev = position_from_wire(append.prev);
-            Body::Append {
+            Body::Raft(RaftBody::Append {
                 prev,
                 entries: entries_from_wire(prev, append.entries)?,
                 commit: Index::new(append.commit),
-            }
+            })
         }
-        WireBody::AppendReply(reply) => Body::AppendReply {
+        WireBody::AppendReply(reply) => Body::Raft(RaftBody::AppendReply {
             outcome: outcome_from_wire(reply)?,
-        },
-        WireBody::Commit(commit) => Body::Commit {
+        }),
+        WireBody::Commit(commit) => Body::Common(CommonBody::Commit {
             commit: position_from_wire(commit.commit),
-        },
-        WireBody::Heartbeat(heartbeat) => Body::Heartbeat {
+        }),
+        WireBody::Heartbeat(heartbeat) => Body::Common(CommonBody::Heartbeat {
             round: heartbeat.round,
             commit: position_from_wire(heartbeat.commit),
             transfers: TransferEpoch(heartbeat.transfers),
-        },
-        WireBody::HeartbeatReply(reply) => Body::HeartbeatReply { round: reply.round },
-        WireBody::Snapshot(offer) => Body::Snapshot {
+        }),
+        WireBody::HeartbeatReply(reply) => {
+            Body::Common(CommonBody::HeartbeatReply { round: reply.round })
+        }
+        WireBody::Snapshot(offer) => Body::Common(CommonBody::Snapshot {
             meta: Box::new(meta_from_wire(
                 offer.meta.ok_or(WireError::Missing("meta"))?,
             )?),
-        },
-        WireBody::TimeoutNow(now) => Body::TimeoutNow {
+        }),
+        WireBody::TimeoutNow(now) => Body::Common(CommonBody::TimeoutNow {
             transfers: TransferEpoch(now.transfers),
-        },
-        WireBody::Forward(forward) => Body::Forward {
+        }),
+        WireBody::Forward(forward) => Body::Common(CommonBody::Forward {
             token: token_from_wire(forward.token)?,
             proposals: forward
                 .proposals
                 .into_iter()
                 .map(proposal_from_wire)
                 .collect(),
-        },
+        }),
         WireBody::ForwardChange(forward) => {
             let changes = forward.changes.iter().map(change_from_wire);
-            Body::ForwardChange {
+            Body::Common(CommonBody::ForwardChange {
                 token: token_from_wire(forward.token)?,
                 change: Box::new(MemberChange {
                     id: id_from_wire(forward.id.ok_or(WireError::Missing("id"))?),
                     changes: changes.collect::<Result<_, _>>()?,
                     context: forward.context,
                 }),
-            }
+            })
         }
-        WireBody::ForwardRejected(rejected) => Body::ForwardRejected {
+        WireBody::ForwardRejected(rejected) => Body::Common(CommonBody::ForwardRejected {
             ids: rejected.ids.into_iter().map(id_from_wire).collect(),
             reason: rejection_from_wire(rejected.reason)?,
-        },
-        WireBody::ReadIndex(read) => Body::ReadIndex {
+        }),
+        WireBody::ReadIndex(read) => Body::Common(CommonBody::ReadIndex {
             token: read.token,
             mode: if read.lease {
                 ReadMode::Lease
             } else {
                 ReadMode::Index
             },
-        },
+        }),
         WireBody::ReadIndexReply(reply) => {
             use wire::read_index_reply::Result as WireResult;
             let result = match reply.result.ok_or(WireError::Missing("result"))? {
                 WireResult::Index(index) => Ok(Index::new(index)),
                 WireResult::Rejected(reason) => Err(rejection_from_wire(Some(reason))?),
             };
-            Body::ReadIndexReply {
+            Body::Common(CommonBody::ReadIndexReply {
                 token: reply.token,
                 result,
-            }
+            })
         }
     })
 }

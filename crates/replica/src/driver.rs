@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use synod_consensus_core::{Consensus, Input, Role, RoleChange};
 use synod_log::Log;
 use synod_replica_core::{
-    Backlog, Compactor, Outbox, ReadRounds, Shell as _, StallWatch, brings_entries, drain,
+    Backlog, LogCompactor, Outbox, ReadRounds, Shell as _, StallWatch, brings_entries, drain,
     persisted,
 };
 use synod_runtime::clock;
@@ -34,7 +34,7 @@ use crate::error::Fault;
 use crate::inbox::{Event, Gathered};
 use crate::metrics::Metrics;
 use crate::readers::Reader;
-use crate::shared::Shared;
+use crate::shared::GroupRequests;
 use crate::snapshot::SnapshotServer;
 use crate::state_machine::StateMachine;
 use crate::transport::Transport;
@@ -60,10 +60,10 @@ pub(crate) struct Parts<S: StateMachine> {
     pub(crate) log: Log,
     pub(crate) transport: Arc<Transport>,
     pub(crate) queue: Arc<ApplyQueue<S>>,
-    pub(crate) shared: Arc<Shared<S::Output>>,
+    pub(crate) shared: Arc<GroupRequests<S::Output>>,
     pub(crate) snapshots: Arc<SnapshotServer>,
     pub(crate) snapshot_config: Snapshots,
-    pub(crate) compactor: Compactor,
+    pub(crate) compactor: LogCompactor,
     pub(crate) compaction: Compaction,
     pub(crate) metrics: Metrics,
     /// Where the numbers of this node's requests begin: random, so that none is used twice (see
@@ -79,10 +79,10 @@ pub(crate) struct Driver<S: StateMachine> {
     log: Log,
     transport: Arc<Transport>,
     queue: Arc<ApplyQueue<S>>,
-    shared: Arc<Shared<S::Output>>,
+    shared: Arc<GroupRequests<S::Output>>,
     snapshots: Arc<SnapshotServer>,
     snapshot_config: Snapshots,
-    compactor: Compactor,
+    compactor: LogCompactor,
     compaction: Compaction,
     metrics: Metrics,
     heartbeat: Duration,
@@ -315,7 +315,7 @@ impl<S: StateMachine> Driver<S> {
                 self.step(Input::SnapshotFailed);
             }
             Event::SnapshotSent { to, ok } => self.step(Input::SnapshotSent { to, ok }),
-            Event::Engine(meta) => self.compactor.persisted(meta),
+            Event::Flushed(meta) => self.compactor.persisted(meta),
             Event::Campaign => self.step(Input::Campaign),
         }
     }

@@ -14,11 +14,11 @@ use tokio::sync::{oneshot, watch};
 use crate::error::{Fault, ProposeError, ReadError, TransferError};
 use crate::inbox::{ChangeRequest, ProposalRequest, ReadReply, ReadRequest, TransferRequest};
 use crate::published::Leadership;
-use crate::shared::Shared;
+use crate::shared::GroupRequests;
 
 /// A handle on one group's replica in this process. `O` is the state machine's output.
 pub struct ReplicaHandle<O> {
-    shared: Arc<Shared<O>>,
+    shared: Arc<GroupRequests<O>>,
 }
 
 impl<O> Clone for ReplicaHandle<O> {
@@ -38,7 +38,7 @@ impl<O> fmt::Debug for ReplicaHandle<O> {
 }
 
 impl<O: Send + 'static> ReplicaHandle<O> {
-    pub(crate) fn new(shared: Arc<Shared<O>>) -> Self {
+    pub(crate) fn new(shared: Arc<GroupRequests<O>>) -> Self {
         Self { shared }
     }
 

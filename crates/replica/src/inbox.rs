@@ -86,8 +86,8 @@ pub(crate) enum Event {
         to: NodeId,
         ok: bool,
     },
-    /// The engine is durable up to here.
-    Engine(SnapshotMeta),
+    /// The state machine is durable up to here.
+    Flushed(SnapshotMeta),
     Campaign,
 }
 

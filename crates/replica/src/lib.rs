@@ -66,4 +66,5 @@ pub use state_machine::{
     ApplyError, Persister, SnapshotChunk, SnapshotSink, SnapshotSource, StateMachine,
 };
 pub use synod_log::RestartError;
+pub use synod_replica_core::is_transient;
 pub use transport::book::PeerBook;

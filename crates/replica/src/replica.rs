@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use synod_consensus_core::{Consensus, InitialMembers, Message};
 use synod_log::{GroupState, Log, Restart};
 use synod_proto::replica::v1::peer_server::PeerServer;
-use synod_replica_core::Compactor;
+use synod_replica_core::LogCompactor;
 use synod_rpc::{Listener, Running, Server, ServerConfig};
 use synod_runtime::executor::{Executor, ExecutorError};
 use synod_runtime::task::JoinHandle;
@@ -35,7 +35,7 @@ use crate::persist::{self, PersistSignal};
 use crate::published::Published;
 use crate::readers::Readers;
 use crate::recovery::{RecoveryError, restore};
-use crate::shared::{ApplySample, Load, Shared};
+use crate::shared::{ApplySample, GroupRequests, Load};
 use crate::snapshot::{Hooks, SnapshotServer};
 use crate::state_machine::{ApplyError, Persister, StateMachine};
 use crate::transport::book::PeerBook;
@@ -89,7 +89,7 @@ pub enum StartError {
 /// A running replica. Dropping it stops it without waiting.
 pub struct Replica<O> {
     handle: ReplicaHandle<O>,
-    shared: Arc<Shared<O>>,
+    shared: Arc<GroupRequests<O>>,
     transport: Arc<Transport>,
     completions: Arc<Completions>,
     group: GroupId,
@@ -140,7 +140,7 @@ impl<O: Send + 'static> Replica<O> {
         let mut limits = config.limits.clone();
         let core_limit = usize::try_from(config.core.max_entry_bytes).unwrap_or(usize::MAX);
         limits.max_proposal_bytes = limits.max_proposal_bytes.min(core_limit);
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(GroupRequests {
             inbox: Inbox::new(),
             pending: Pending::new(),
             readers: Readers::new(applied),
@@ -165,7 +165,7 @@ impl<O: Send + 'static> Replica<O> {
             shared: Arc::clone(&shared),
             snapshots: Arc::clone(&snapshots),
             snapshot_config: config.snapshots.clone(),
-            compactor: Compactor::new(initial.clone(), begun.start, applied),
+            compactor: LogCompactor::new(initial.clone(), begun.start, applied),
             compaction: config.compaction.clone(),
             metrics: metrics.clone(),
             // Half of the range is left for counting.
@@ -329,7 +329,7 @@ fn serve(
 fn snapshot_server<S: StateMachine>(
     config: &ReplicaConfig,
     queue: &Arc<ApplyQueue<S>>,
-    shared: &Arc<Shared<S::Output>>,
+    shared: &Arc<GroupRequests<S::Output>>,
     initial: &InitialMembers,
     metrics: &Metrics,
 ) -> Arc<SnapshotServer> {
@@ -355,7 +355,7 @@ fn start_threads<S: StateMachine>(
     applier: Applier<S>,
     persister: Arc<dyn Persister>,
     persist: &Arc<PersistSignal>,
-    shared: &Arc<Shared<S::Output>>,
+    shared: &Arc<GroupRequests<S::Output>>,
 ) -> Result<Vec<thread::JoinHandle<()>>, StartError> {
     const APPLY: &str = "synod-apply";
     const PERSIST: &str = "synod-persist";
@@ -363,7 +363,7 @@ fn start_threads<S: StateMachine>(
     let for_persist = Arc::clone(shared);
     let persisting = task::spawn_thread(PERSIST, move || {
         persist::run(&signal, &persister, |result| match result {
-            Ok(meta) => for_persist.inbox.event(Event::Engine(meta)),
+            Ok(meta) => for_persist.inbox.event(Event::Flushed(meta)),
             Err(error) => for_persist
                 .inbox
                 .fail(Fault::StateMachine(with_causes(&error))),
@@ -390,7 +390,7 @@ fn start_threads<S: StateMachine>(
 }
 
 /// Fails the replica when the apply thread ends, unless it was stopped already.
-struct StopOnDrop<O>(Arc<Shared<O>>);
+struct StopOnDrop<O>(Arc<GroupRequests<O>>);
 
 impl<O> Drop for StopOnDrop<O> {
     fn drop(&mut self) {
@@ -402,7 +402,7 @@ impl<O> Drop for StopOnDrop<O> {
 
 /// The group's entrance for the log and the peers.
 struct Port<O> {
-    shared: Arc<Shared<O>>,
+    shared: Arc<GroupRequests<O>>,
     snapshots: Arc<SnapshotServer>,
 }
 

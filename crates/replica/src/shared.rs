@@ -14,7 +14,7 @@ use crate::pending::Pending;
 use crate::published::Published;
 use crate::readers::Readers;
 
-pub(crate) struct Shared<O> {
+pub(crate) struct GroupRequests<O> {
     pub(crate) inbox: Inbox<O>,
     pub(crate) pending: Pending<O>,
     pub(crate) readers: Readers,

@@ -86,24 +86,6 @@ impl ChannelConfig {
             })
     }
 
-    /// A channel that spreads calls over several servers and leaves out those it can't reach.
-    ///
-    /// # Errors
-    /// [`ChannelError::BadUrl`].
-    ///
-    /// # Panics
-    /// Outside a tokio runtime, which drives the channel.
-    pub fn balanced<'a>(
-        &self,
-        urls: impl IntoIterator<Item = &'a str>,
-    ) -> Result<Channel, ChannelError> {
-        let endpoints = urls
-            .into_iter()
-            .map(|url| self.endpoint(url))
-            .collect::<Result<Vec<_>, _>>()?;
-        Ok(Channel::balance_list(endpoints.into_iter()))
-    }
-
     fn endpoint(&self, url: &str) -> Result<Endpoint, ChannelError> {
         let bad = |reason: String| ChannelError::BadUrl {
             url: url.to_owned(),
@@ -151,9 +133,7 @@ mod tests {
             let error = config.lazy(bad).unwrap_err().to_string();
             assert!(error.contains("http://HOST:PORT"), "{bad}: {error}");
         }
-        config
-            .balanced(["http://127.0.0.1:1", "http://127.0.0.1:2"])
-            .unwrap();
+        config.lazy("http://127.0.0.1:1").unwrap();
     }
 
     #[tokio::test]

@@ -3,7 +3,7 @@
 use std::{fmt, io};
 
 use tokio::signal::unix::{SignalKind, signal as unix_signal};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::CancellationToken;
 
 /// A one-way switch shared by everything that must stop together.
 #[derive(Debug, Clone, Default)]
@@ -39,11 +39,6 @@ impl Shutdown {
     /// Safe to drop and call again.
     pub async fn triggered(&self) {
         self.0.cancelled().await;
-    }
-
-    /// [`Shutdown::triggered`] as a future that borrows nothing.
-    pub fn triggered_owned(&self) -> WaitForCancellationFutureOwned {
-        self.0.clone().cancelled_owned()
     }
 }
 
@@ -95,7 +90,6 @@ mod tests {
         assert!(lone.is_triggered() && !parent.is_triggered());
         parent.trigger();
         child.triggered().await;
-        child.triggered_owned().await;
         assert!(child.is_triggered());
     }
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 ///
 /// # Errors
 /// The file system's; then the old file is there, or the new one.
-pub fn write_durably(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
+pub(crate) fn write_durably(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     let temporary = dir.join(format!("{name}.tmp"));
     let mut file = File::create(&temporary)?;
     file.write_all(content)?;
@@ -23,7 +23,7 @@ pub fn write_durably(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
 ///
 /// # Errors
 /// The file system's.
-pub fn sync_directory(dir: &Path) -> io::Result<()> {
+pub(crate) fn sync_directory(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 

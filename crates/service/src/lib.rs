@@ -139,7 +139,6 @@ mod status;
 
 pub use data_dir::{DataDir, DataDirError, Foreign, Found, Identity, Layout, Meta, Origin};
 pub use deadline::asked_timeout;
-pub use durable::{sync_directory, write_durably};
 pub use front::Front;
 pub use generations::Generations;
 pub use log_metrics::{LogMetricNames, register_log};

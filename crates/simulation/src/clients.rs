@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 
+use synod_history::Seen;
 use synod_types::Index;
 
 use crate::choices::Stream;
 use crate::command::{Command, Key, OpId, Value, Write, WriteOutcome};
 use crate::event::{Answer, Event};
-use crate::invariants::{Check, History, Seen, check_read, check_write};
+use crate::invariants::{Check, History, check_read, check_write};
 use crate::node::{NodeState, Proposed, ReadKind, ReadRequest, WriteRequest};
 use crate::time::{MS, Time};
 use crate::world::World;

@@ -49,7 +49,7 @@ pub(crate) use self::client_answers::{check_read, check_write};
 pub(crate) use self::exactly_once::ExactlyOnce;
 pub(crate) use self::kept_promises::is_forbidden;
 pub(crate) use self::lease_exclusivity::Lease;
-pub(crate) use self::linearizability::{History, Seen, check as check_history};
+pub(crate) use self::linearizability::{History, check as check_history};
 pub(crate) use self::log_recovery::{LogAction, RULE as LOG_RECOVERY, Recovered};
 pub(crate) use self::real_time::RealTime;
 pub(crate) use self::shell_contract::RULE as SHELL_CONTRACT;

@@ -204,6 +204,7 @@ fn config() -> MvccConfig {
         recent_bytes: 1 << 10,
         count_cache_bytes: 1 << 10,
         recent_record_bytes: 1 << 12,
+        ..MvccConfig::default()
     }
 }
 
@@ -241,12 +242,12 @@ fn value_of(record: &[u8]) -> Result<Value, MachineError> {
 pub(crate) fn digest_after(before: u64, entry: &Entry, applied: Applied) -> u64 {
     let mut digest = mix(before ^ entry.index.get());
     digest = mix(digest ^ entry.id.seq ^ entry.id.node.get().rotate_left(32));
-    digest = mix(digest ^ u64::from(crc(&entry.data)));
+    digest = mix(digest ^ u64::from(fnv(&entry.data)));
     mix(digest ^ applied.revision.cast_unsigned())
 }
 
 /// FNV-1a: only has to tell entries apart.
-fn crc(data: &[u8]) -> u32 {
+fn fnv(data: &[u8]) -> u32 {
     data.iter().fold(0x811c_9dc5, |hash, byte| {
         (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
     })

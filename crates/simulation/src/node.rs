@@ -24,7 +24,7 @@ use synod_consensus_core::{
 };
 use synod_log::SimDisk;
 use synod_mvcc::View;
-use synod_replica_core::{Compactor, Outbox, ReadRounds};
+use synod_replica_core::{LogCompactor, Outbox, ReadRounds, Views};
 use synod_types::{Index, NodeId, Tick};
 
 pub(crate) use self::applier::Flush;
@@ -88,10 +88,10 @@ pub(crate) struct Process {
     readers: BTreeMap<Index, Vec<Reader>>,
     outbox: Outbox,
     pub(crate) published: Published,
-    pub(crate) compactor: Compactor,
+    pub(crate) compactor: LogCompactor,
     /// An operator wants the log cut with the next turn.
     cut_now: bool,
-    pub(crate) views: Vec<OpenView>,
+    pub(crate) views: Views<View, Time>,
     pub(crate) fetch: Option<Fetch>,
     flushing: bool,
     /// The membership before the first configuration entry.
@@ -106,14 +106,6 @@ pub(crate) struct Process {
 pub(crate) struct Published {
     pub(crate) commit: Index,
     pub(crate) lease: Option<Tick>,
-}
-
-/// A view of the state that followers copy.
-pub(crate) struct OpenView {
-    pub(crate) meta: SnapshotMeta,
-    pub(crate) view: View,
-    pub(crate) to: NodeId,
-    pub(crate) used_at: Time,
 }
 
 impl Node {

@@ -1,55 +1,68 @@
-//! A follower copies its leader's state, chunk by chunk: as `synod_replica::snapshot`.
+//! A follower copies its leader's state, piece by piece. What both sides decide is decided by
+//! `synod_replica_core`, as in a real member; each piece is a stream of its own here.
 
-use bytes::Bytes;
-use synod_consensus_core::{Install, SnapshotMeta};
+use std::time::Duration;
+
+use synod_consensus_core::Install;
 use synod_mvcc::export;
+use synod_replica_core::{Attempts, Opened, Piece, PieceError, Resume, Step, Transfer};
 use synod_types::NodeId;
 
 use crate::choices::Stream;
 use crate::event::Event;
 use crate::invariants::{Check, SHELL_CONTRACT};
 use crate::machine::{Incoming, Machine};
-use crate::node::{OpenView, ShellEvent};
+use crate::node::ShellEvent;
 use crate::time::MS;
 use crate::words;
 use crate::world::World;
 
-/// A broken transfer is taken up again so many times without progress.
-const MAX_ATTEMPTS: u32 = 3;
+/// A broken transfer is taken up again so many times without progress, after so long.
+const ATTEMPTS: Attempts = Attempts {
+    max: 3,
+    backoff_min: Duration::from_millis(20),
+    backoff_max: Duration::from_millis(20),
+};
 /// Open views on a leader.
-const MAX_VIEWS: usize = 2;
+pub(crate) const MAX_VIEWS: usize = 2;
 
 /// One pull of a snapshot.
 pub(crate) struct Fetch {
     install: Install,
-    progress: Option<Progress>,
-    failures: u32,
-}
-
-struct Progress {
-    incoming: Incoming,
-    resume: Bytes,
-}
-
-/// One piece.
-struct Chunk {
-    meta: SnapshotMeta,
-    data: Bytes,
-    resume: Option<Bytes>,
+    transfer: Transfer<Incoming>,
 }
 
 impl Fetch {
     pub(crate) fn new(install: Install) -> Self {
         Self {
+            transfer: Transfer::new(install.meta.last, ATTEMPTS),
             install,
-            progress: None,
-            failures: 0,
         }
+    }
+
+    /// Writes a piece; what is wrong with the node itself is no reason to go on.
+    fn take(&mut self, id: NodeId, mut piece: Piece) -> Check<Result<(), PieceError>> {
+        let broken = |error| SHELL_CONTRACT.broken(format!("n{id} can't take a piece: {error}"));
+        match self.transfer.check(&mut piece) {
+            Ok(Step::Write) => {}
+            Ok(Step::Begin(begun)) => {
+                let sink = Machine::begin_install(begun.meta.clone()).map_err(broken)?;
+                self.transfer.begun(begun, sink);
+            }
+            Err(error) => return Ok(Err(error)),
+        }
+        let mut sink = match self.transfer.take_sink() {
+            Ok(sink) => sink,
+            Err(error) => return Ok(Err(error)),
+        };
+        sink.write(piece.data).map_err(broken)?;
+        self.transfer.written(sink, piece.resume);
+        Ok(Ok(()))
     }
 }
 
 impl World {
-    /// The next step of a transfer: one chunk, or a failure.
+    /// The next step of a transfer: one piece, or a failure.
     pub(crate) fn fetch(&mut self, slot: usize, epoch: u64) -> Check {
         let taken = self.node_mut(slot).and_then(|node| {
             let id = node.id;
@@ -58,42 +71,29 @@ impl World {
         let Some((id, mut fetch)) = taken else {
             return Ok(());
         };
-        let from = fetch.install.from;
-        let Some(chunk) = self.pull(slot, id, &fetch)? else {
-            fetch.failures += 1;
-            if fetch.failures >= MAX_ATTEMPTS {
+        let resume = fetch.transfer.request();
+        let took = match self.pull(slot, id, fetch.install.from, resume)? {
+            Some(piece) => fetch.take(id, piece)?.is_ok(),
+            None => false,
+        };
+        let pause = if took {
+            if fetch.transfer.is_done() {
+                return match fetch.transfer.finish() {
+                    Some((_, incoming)) => self.install(slot, incoming),
+                    None => Ok(()),
+                };
+            }
+            self.env.choices.between(Stream::Node, 200, 20 * MS)
+        } else {
+            let Some(pause) = fetch.transfer.broke() else {
                 self.env.counts.snapshots_failed += 1;
                 return self.fetched(slot, ShellEvent::InstallFailed);
-            }
-            self.keep(slot, fetch);
-            self.env.after(20 * MS, Event::Fetch { slot, epoch });
-            return Ok(());
+            };
+            u64::try_from(pause.as_micros()).unwrap_or(u64::MAX)
         };
-        let broken = |error| SHELL_CONTRACT.broken(format!("n{id} can't take a chunk: {error}"));
-        let same = |progress: &Progress| *progress.incoming.meta() == chunk.meta;
-        let mut progress = match fetch.progress.take().filter(same) {
-            Some(progress) => progress,
-            None => Progress {
-                incoming: Machine::begin_install(chunk.meta).map_err(broken)?,
-                resume: Bytes::new(),
-            },
-        };
-        progress.incoming.write(chunk.data).map_err(broken)?;
-        fetch.failures = 0;
-        match chunk.resume {
-            Some(resume) => {
-                progress.resume = resume;
-                fetch.progress = Some(progress);
-                self.keep(slot, fetch);
-                let took = self.env.choices.between(Stream::Node, 200, 20 * MS);
-                self.env.after(took, Event::Fetch { slot, epoch });
-                Ok(())
-            }
-            None => {
-                self.tell_sent(slot, from, id, true);
-                self.install(slot, progress.incoming)
-            }
-        }
+        self.keep(slot, fetch);
+        self.env.after(pause, Event::Fetch { slot, epoch });
+        Ok(())
     }
 
     fn keep(&mut self, slot: usize, fetch: Fetch) {
@@ -102,93 +102,67 @@ impl World {
         }
     }
 
-    /// The next chunk, from the view that the transfer was begun with if it is still open.
-    fn pull(&mut self, to_slot: usize, to: NodeId, fetch: &Fetch) -> Check<Option<Chunk>> {
-        let Some(from_slot) = self.env.slots.get(&fetch.install.from).copied() else {
+    /// The next piece from `from`, if it can be reached and has a view.
+    fn pull(
+        &mut self,
+        to_slot: usize,
+        to: NodeId,
+        from: NodeId,
+        resume: Option<Resume>,
+    ) -> Check<Option<Piece>> {
+        let Some(slot) = self.env.slots.get(&from).copied() else {
             return Ok(None);
         };
-        if self.env.net.is_cut(from_slot, to_slot) || self.env.net.is_cut(to_slot, from_slot) {
+        if self.env.net.is_cut(slot, to_slot) || self.env.net.is_cut(to_slot, slot) {
             return Ok(None);
         }
-        let (now, max_bytes) = (self.env.now, self.env.plan.chunk_bytes);
-        let Some(server) = self.node_mut(from_slot) else {
+        let World { env, nodes, .. } = self;
+        let Some(server) = nodes.get_mut(slot) else {
             return Ok(None);
         };
-        if !server.is_running() || server.id != fetch.install.from {
+        if !server.is_running() || server.id != from {
             return Ok(None);
         }
+        let (epoch, now) = (server.epoch, env.now);
         let Some(process) = server.process_mut() else {
             return Ok(None);
         };
-        let begun = fetch
-            .progress
-            .as_ref()
-            .map(|progress| progress.incoming.meta().last);
-        let at = process
-            .views
-            .iter()
-            .position(|view| Some(view.meta.last) == begun);
-        let (at, resume) = match at {
-            Some(at) => (
-                at,
-                fetch
-                    .progress
-                    .as_ref()
-                    .map_or(Bytes::new(), |p| p.resume.clone()),
-            ),
+        let sent = |to, ok| Event::SnapshotSent {
+            slot,
+            epoch,
+            to,
+            ok,
+        };
+        let mut cursor = match resume.and_then(|resume| process.views.take_up(resume, to, now)) {
+            Some(cursor) => cursor,
             None => {
-                if process.views.len() >= MAX_VIEWS {
-                    process.views.remove(0);
-                }
-                let view = OpenView {
+                let opened = Opened {
+                    // As a random number would: it names no other view of this process.
+                    id: now.max(1),
+                    source: process.machine.view(),
                     meta: process.initial.complete(process.machine.applied().clone()),
-                    view: process.machine.view(),
                     to,
-                    used_at: now,
                 };
-                process.views.push(view);
-                (process.views.len() - 1, Bytes::new())
+                let Ok((cursor, given_up)) = process.views.admit(opened, now) else {
+                    return Ok(None);
+                };
+                for node in given_up {
+                    env.after(1, sent(node, false));
+                }
+                cursor
             }
         };
-        let Some(view) = process.views.get_mut(at) else {
-            return Ok(None);
-        };
-        view.used_at = now;
-        if view.meta.last.index < fetch.install.meta.last.index {
-            // Stale: the peer has to apply first.
-            return Ok(None);
-        }
-        let (data, resume) = export(&view.view, &resume, max_bytes)
+        let (view, after) = cursor.next();
+        let (data, resume) = export(view, after, env.plan.chunk_bytes)
             .map_err(|error| SHELL_CONTRACT.broken(format!("can't export: {error}")))?;
-        Ok(Some(Chunk {
-            meta: view.meta.clone(),
-            data,
-            resume,
-        }))
-    }
-
-    fn tell_sent(&mut self, to_slot: usize, from: NodeId, to: NodeId, ok: bool) {
-        let Some(slot) = self.env.slots.get(&from).copied() else {
-            return;
-        };
-        if self.env.net.is_cut(slot, to_slot) {
-            return;
+        let piece = cursor.advance(data, resume);
+        process.views.used(cursor.position(), now);
+        if piece.resume.is_none() {
+            process.views.finished(cursor.position(), to, now);
+            env.after(300, sent(to, true));
         }
-        if let Some(node) = self.node_mut(slot) {
-            let epoch = node.epoch;
-            if let Some(process) = node.process_mut() {
-                process.views.retain(|view| view.to != to);
-            }
-            self.env.after(
-                300,
-                Event::SnapshotSent {
-                    slot,
-                    epoch,
-                    to,
-                    ok,
-                },
-            );
-        }
+        process.views.ended(cursor.position(), now);
+        Ok(Some(piece))
     }
 
     /// On the apply thread: replaces the state, durably, unless it is further by now.

@@ -1,7 +1,7 @@
 //! The trace's vocabulary: that of the papers.
 
 use synod_consensus_core::{
-    Body, Entry, EntryKind, Install, Message, Role, RoleChange, Status, Write,
+    Body, Entry, EntryKind, Install, Message, RaftBody, Role, RoleChange, Status, Write,
 };
 use synod_types::{Index, LogPosition, NodeId, RequestId};
 
@@ -35,11 +35,11 @@ fn message(env: &mut Env, node: NodeId, event: &str, message: &Message) {
         .number("from", message.from.get())
         .number("to", message.to.get())
         .word("ballot", message.ballot);
-    if let Body::Append {
+    if let Body::Raft(RaftBody::Append {
         prev,
         entries,
         commit,
-    } = &message.body
+    }) = &message.body
     {
         line.word("prev", prev)
             .number("entries", entries.len() as u64)

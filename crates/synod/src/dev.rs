@@ -29,8 +29,8 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=5))]
     nodes: u16,
     /// The consensus algorithm: raft or multi-paxos; by default that of the data, raft for new data
-    #[arg(long, env = "SYNOD_ENGINE")]
-    engine: Option<Algorithm>,
+    #[arg(long = "engine", env = "SYNOD_ENGINE", value_name = "ENGINE")]
+    algorithm: Option<Algorithm>,
     /// Where the data is kept
     #[arg(long, env = "SYNOD_DEV_DATA_DIR", default_value = "synod-dev")]
     data_dir: PathBuf,
@@ -157,7 +157,7 @@ fn configs(options: &Options, folder: &Path) -> anyhow::Result<Vec<Config>> {
             );
             let mut config = Config::new(&name(number));
             config.data_dir = folder.join(name(number));
-            config.engine = options.engine;
+            config.algorithm = options.algorithm;
             config.listen_client_urls = vec![client.clone()];
             config.advertise_client_urls = vec![client];
             config.listen_peer_urls = vec![peer.clone()];
@@ -194,7 +194,7 @@ fn announce(nodes: &[Node], folder: &Path, ephemeral: bool) -> anyhow::Result<()
          stop: Ctrl-C",
         nodes.len(),
         if nodes.len() == 1 { "" } else { "s" },
-        nodes.first().map_or(Algorithm::Raft, Node::engine),
+        nodes.first().map_or(Algorithm::Raft, Node::algorithm),
         clients.join(" "),
         peers.join(" "),
         folder.display(),

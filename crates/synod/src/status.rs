@@ -1,7 +1,7 @@
 //! `synod status`: what each endpoint says of itself.
 
 use serde_json::{Value, json};
-use synod_consensus::ENGINE_METADATA;
+use synod_consensus::ALGORITHM_METADATA;
 use synod_proto::etcd::etcdserverpb::{StatusRequest, maintenance_client::MaintenanceClient};
 use synod_rpc::ChannelConfig;
 
@@ -58,7 +58,7 @@ async fn row(target: &Target, endpoint: &String) -> anyhow::Result<Vec<Value>> {
         json!(endpoint),
         json!(format!("{member:x}")),
         json!(status.version()),
-        json!(engine(target, endpoint).await),
+        json!(algorithm(target, endpoint).await),
         json!(role),
         json!(status.raft_term()),
         json!(status.raft_index()),
@@ -71,7 +71,7 @@ async fn row(target: &Target, endpoint: &String) -> anyhow::Result<Vec<Value>> {
 
 /// The consensus algorithm, which etcd's messages have no place for; none where the endpoint does
 /// not say, as stock etcd.
-async fn engine(target: &Target, endpoint: &str) -> Option<String> {
+async fn algorithm(target: &Target, endpoint: &str) -> Option<String> {
     let config = ChannelConfig {
         connect_timeout: target.timeout,
         ..ChannelConfig::default()
@@ -80,7 +80,7 @@ async fn engine(target: &Target, endpoint: &str) -> Option<String> {
         let channel = config.connect(&url(endpoint)).await.ok()?;
         let mut client = MaintenanceClient::new(channel);
         let status = client.status(StatusRequest {}).await.ok()?;
-        let name = status.metadata().get(ENGINE_METADATA)?;
+        let name = status.metadata().get(ALGORITHM_METADATA)?;
         Some(name.to_str().ok()?.to_owned())
     };
     tokio::time::timeout(target.timeout, asking).await.ok()?

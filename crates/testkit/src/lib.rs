@@ -34,5 +34,5 @@ pub use linearizability::check_linearizable;
 pub use ports::Port;
 pub use process::Process;
 pub use proxy::{Fault, Proxy};
-pub use topology::{Engine, Server, Topology};
+pub use topology::{Algorithm, Server, Topology};
 pub use wait::until;

@@ -41,10 +41,7 @@ impl Peers {
 }
 
 /// Our folder below the user's cache folder: `$XDG_CACHE_HOME/synod`, else `~/.cache/synod`.
-///
-/// # Errors
-/// Neither `XDG_CACHE_HOME` nor `HOME` is set.
-pub fn cache_folder() -> Result<PathBuf> {
+fn cache_folder() -> Result<PathBuf> {
     let of = |name| {
         std::env::var_os(name)
             .filter(|value| !value.is_empty())

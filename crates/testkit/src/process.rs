@@ -129,8 +129,7 @@ impl Process {
     }
 
     /// The last lines of its log.
-    #[must_use]
-    pub fn log_tail(&self) -> String {
+    fn log_tail(&self) -> String {
         tail(&self.log)
     }
 

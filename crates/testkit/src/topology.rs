@@ -8,14 +8,14 @@ use crate::{consensus_binary, peers};
 
 /// The consensus algorithm of our server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Engine {
+pub enum Algorithm {
     /// Raft, the default.
     Raft,
     /// Multi-Paxos.
     MultiPaxos,
 }
 
-impl Engine {
+impl Algorithm {
     /// What `--engine` calls it.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -32,14 +32,14 @@ pub enum Server {
     /// Stock etcd from the peers' folder.
     Etcd,
     /// Our `synod-consensus`.
-    Synod(Engine),
+    Synod(Algorithm),
 }
 
 impl Server {
-    /// Our server with its default engine.
-    pub const SYNOD: Self = Self::Synod(Engine::Raft);
+    /// Our server with its default algorithm.
+    pub const SYNOD: Self = Self::Synod(Algorithm::Raft);
     /// Our server with Multi-Paxos.
-    pub const PAXOS: Self = Self::Synod(Engine::MultiPaxos);
+    pub const PAXOS: Self = Self::Synod(Algorithm::MultiPaxos);
 
     /// The server's program.
     ///
@@ -52,11 +52,13 @@ impl Server {
         }
     }
 
-    /// The flag that makes it run this engine; none where it is the default.
+    /// The flag that makes it run this algorithm; none where it is the default.
     pub(crate) fn engine_flag(self) -> Option<String> {
         match self {
-            Self::Etcd | Self::Synod(Engine::Raft) => None,
-            Self::Synod(engine @ Engine::MultiPaxos) => Some(format!("--engine={}", engine.name())),
+            Self::Etcd | Self::Synod(Algorithm::Raft) => None,
+            Self::Synod(algorithm @ Algorithm::MultiPaxos) => {
+                Some(format!("--engine={}", algorithm.name()))
+            }
         }
     }
 

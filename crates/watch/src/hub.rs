@@ -25,7 +25,7 @@ use super::limits::WatchLimits;
 use super::message::{Command, Create, Feed, StreamId};
 use super::queue::{End, Notice, Part, Push, StreamQueue, Target, WatchId};
 use super::ring::Ring;
-use super::set::{GroupId, WatcherSet};
+use super::set::{GroupSlot, WatcherSet};
 use super::source::{self, EventBatch, History};
 use super::stats::WatchStats;
 use catch_up::{CohortKey, InFlight};
@@ -100,7 +100,7 @@ pub(crate) struct Hub {
 #[derive(Debug, Default)]
 struct Matches {
     by_group: Vec<Vec<usize>>,
-    touched: Vec<GroupId>,
+    touched: Vec<GroupSlot>,
 }
 
 impl Hub {

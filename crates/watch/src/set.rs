@@ -13,7 +13,7 @@ use super::interval::IntervalMap;
 
 /// A group's handle; valid while the group has members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct GroupId(usize);
+pub(crate) struct GroupSlot(usize);
 
 /// The watchers with one interest.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub(crate) struct Group<K, V> {
 }
 
 /// The groups on the same keys, at most one for each of the eight views.
-type Variants = Vec<(EventFlags, GroupId)>;
+type Variants = Vec<(EventFlags, GroupSlot)>;
 
 /// A set of watchers, found by the keys that they watch.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ pub(crate) struct WatcherSet<K, V> {
     keys: HashMap<Bytes, Variants>,
     ranges: IntervalMap<Variants>,
     groups: Vec<Option<Group<K, V>>>,
-    free: Vec<GroupId>,
+    free: Vec<GroupSlot>,
     len: usize,
 }
 
@@ -82,7 +82,7 @@ impl<K: Ord, V> WatcherSet<K, V> {
     }
 
     /// Calls `visit` with each group that watches `key`.
-    pub(crate) fn stab(&self, key: &[u8], mut visit: impl FnMut(GroupId)) {
+    pub(crate) fn stab(&self, key: &[u8], mut visit: impl FnMut(GroupSlot)) {
         let mut each = |variants: &Variants| {
             for (_, group) in variants {
                 visit(*group);
@@ -95,12 +95,12 @@ impl<K: Ord, V> WatcherSet<K, V> {
     }
 
     /// The group behind a handle.
-    pub(crate) fn group(&self, id: GroupId) -> Option<&Group<K, V>> {
+    pub(crate) fn group(&self, id: GroupSlot) -> Option<&Group<K, V>> {
         self.groups.get(id.0).and_then(Option::as_ref)
     }
 
     /// The upper bound of all group handles: a vector of this length can be indexed by
-    /// [`GroupId::index`].
+    /// [`GroupSlot::index`].
     pub(crate) const fn group_bound(&self) -> usize {
         self.groups.len()
     }
@@ -121,7 +121,7 @@ impl<K: Ord, V> WatcherSet<K, V> {
         }
     }
 
-    fn find(&mut self, interest: &Interest) -> Option<GroupId> {
+    fn find(&mut self, interest: &Interest) -> Option<GroupSlot> {
         let variants = self.variants_mut(&interest.range)?;
         let found = variants
             .iter()
@@ -129,7 +129,7 @@ impl<K: Ord, V> WatcherSet<K, V> {
         Some(found.1)
     }
 
-    fn create(&mut self, interest: &Interest) -> GroupId {
+    fn create(&mut self, interest: &Interest) -> GroupSlot {
         let group = Some(Group {
             flags: interest.flags,
             members: BTreeMap::new(),
@@ -139,7 +139,7 @@ impl<K: Ord, V> WatcherSet<K, V> {
             id
         } else {
             self.groups.push(group);
-            GroupId(self.groups.len() - 1)
+            GroupSlot(self.groups.len() - 1)
         };
         if let Some(variants) = self.variants_mut(&interest.range) {
             variants.push((interest.flags, id));
@@ -174,7 +174,7 @@ impl<K: Ord, V> WatcherSet<K, V> {
     }
 }
 
-impl GroupId {
+impl GroupSlot {
     /// The handle as an index below [`WatcherSet::group_bound`].
     pub(crate) const fn index(self) -> usize {
         self.0

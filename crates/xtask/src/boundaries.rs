@@ -13,6 +13,7 @@ const LAYERS: [&[&str]; 7] = [
         "synod-proto",
         "synod-runtime",
         "synod-protoc",
+        "synod-history",
     ],
     &["synod-consensus-core", "synod-engine", "synod-rpc"],
     &["synod-log", "synod-mvcc", "synod-replica-core"],
@@ -25,7 +26,7 @@ const LAYERS: [&[&str]; 7] = [
     ],
     // The services: they know each other by their contracts only.
     &["synod-consensus"],
-    // `synod` may embed services; the test kit knows binaries only.
+    // `synod` may embed services; the test kit knows binaries only, and how histories are judged.
     &["synod", "synod-testkit"],
     &["xtask", "synod-tests", "synod-models"],
 ];

@@ -12,8 +12,8 @@ use synod_simulation::{
 #[derive(Args, Debug)]
 pub(crate) struct Sim {
     /// raft or multi-paxos
-    #[arg(long, default_value = "raft")]
-    engine: Algorithm,
+    #[arg(long = "engine", value_name = "ENGINE", default_value = "raft")]
+    algorithm: Algorithm,
     /// Which faults: everything, fixed, churn, leases, disk, partitions, gaps, stragglers,
     /// laggards, calm
     #[arg(long, default_value = "everything")]
@@ -59,7 +59,7 @@ pub(crate) fn run(sim: &Sim) -> Result<ExitCode> {
     let format = sim.trace.map(TraceFormat::from);
     let options = Options {
         trace: format,
-        ..Options::new(sim.engine, sim.flavour, sim.seed)
+        ..Options::new(sim.algorithm, sim.flavour, sim.seed)
     };
     if let Some(runs) = sim.shrink {
         let format = format.unwrap_or(TraceFormat::Text);

@@ -15,8 +15,8 @@ pub(crate) struct Soak {
     #[arg(long, default_value_t = 1)]
     minutes: u64,
     /// raft or multi-paxos; both where it is left out
-    #[arg(long)]
-    engine: Option<Algorithm>,
+    #[arg(long = "engine", value_name = "ENGINE")]
+    algorithm: Option<Algorithm>,
     /// Which faults; all kinds in turn where it is left out
     #[arg(long)]
     flavour: Option<Flavour>,
@@ -38,7 +38,7 @@ pub(crate) fn run(options: &Soak) -> Result<ExitCode> {
         .map_or_else(|| Flavour::ALL.to_vec(), |one| vec![one]);
     let what = SoakOptions {
         algorithms: options
-            .engine
+            .algorithm
             .map_or_else(|| Algorithm::ALL.to_vec(), |one| vec![one]),
         flavours,
         first_seed: options.seed.unwrap_or_else(|| random::u64() >> 16),

@@ -1,11 +1,29 @@
-//! What some [mutants](crate::mutants) do that takes more than a line. Never called without one.
+//! What some [mutants](crate::mutants) do that takes more than a line. Without one it does nothing.
 
-use synod_types::{Index, NodeId};
+use synod_types::{Ballot, Index, NodeId};
 
 use super::{Core, Protocol};
-use crate::{ConfigCommand, EntryKind, Membership};
+use crate::mutants::{Mutant, is_active};
+use crate::{Body, ConfigCommand, EntryKind, Membership, PaxosBody, RaftBody};
 
 impl<P: Protocol> Core<P> {
+    /// Whether a message of this earlier ballot is taken as one of the present.
+    pub(super) fn overlooks_ballot(&mut self, ballot: Ballot, body: &Body) -> bool {
+        let is_ack = matches!(
+            body,
+            Body::Raft(RaftBody::AppendReply { .. }) | Body::Paxos(PaxosBody::Accepted { .. })
+        );
+        if is_ack && is_active(Mutant::StaleAck) {
+            return true;
+        }
+        let is_accept = matches!(body, Body::Paxos(PaxosBody::Accept { .. }));
+        if is_accept && is_active(Mutant::AcceptBelowPromise) {
+            self.ballot = ballot;
+            return true;
+        }
+        false
+    }
+
     /// After a failed write: the entries are gone, and their indexes free.
     pub(super) fn retract_unwritten(&mut self) {
         let from = self.storage.durable().max(self.commit).next();

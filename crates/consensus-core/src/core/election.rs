@@ -7,7 +7,7 @@ use synod_types::{Ballot, Index, LogPosition, NodeId, RequestId, Tick};
 
 use super::{Core, Leading, Part, Protocol};
 use crate::mutants::{Mutant, is_active};
-use crate::{Body, EntryKind, Handover, Priority, Rejected, TransferEpoch};
+use crate::{CommonBody, EntryKind, Handover, Priority, Rejected, TransferEpoch};
 
 /// Answers to a campaign.
 pub(super) type Votes = BTreeMap<NodeId, bool>;
@@ -92,7 +92,7 @@ impl<P: Protocol> Core<P> {
         let ballot = self.next_ballot();
         let last = self.log.last();
         for node in self.other_voters() {
-            self.send_as(ballot, node, Body::PreVote { last });
+            self.send_as(ballot, node, CommonBody::PreVote { last });
         }
         self.count_pre_vote(self.config.id, true);
     }
@@ -231,7 +231,7 @@ impl<P: Protocol> Core<P> {
         let may_lead = P::may_lead(self, last) || is_active(Mutant::PreVoteOnLivenessOnly);
         let granted = ballot > self.ballot && may_lead && !self.refuses_to_vote(None);
         let bears = if granted { ballot } else { self.ballot };
-        self.send_as(bears, from, Body::PreVoteReply { granted });
+        self.send_as(bears, from, CommonBody::PreVoteReply { granted });
     }
 
     pub(super) fn on_pre_vote_reply(&mut self, from: NodeId, ballot: Ballot, granted: bool) {

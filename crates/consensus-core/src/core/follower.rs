@@ -1,4 +1,4 @@
-//! What followers have in common: commits and snapshots (Raft §5.3, §7).
+//! What followers have in common: commits, acknowledgements and snapshots (Raft §5.3, §7).
 
 use synod_types::{Index, NodeId};
 
@@ -16,6 +16,26 @@ impl<P: Protocol> Core<P> {
         }
     }
 
+    /// Tells the leader what is here, once it is durable: one acknowledgement for all that came
+    /// since the last Ready.
+    pub(super) fn acknowledge(&mut self, leader: NodeId, matched: Index) {
+        for message in self.out.messages_after_persist.iter_mut().rev() {
+            if message.to == leader
+                && message.ballot == self.ballot
+                && let Some(earlier) = P::acknowledged(&mut message.body)
+            {
+                *earlier = matched.max(*earlier);
+                return;
+            }
+        }
+        let body = P::acknowledgement(matched);
+        if is_active(Mutant::AckAheadOfDurability) && self.storage.is_written(matched) {
+            self.send(leader, body);
+        } else {
+            self.send_durable(leader, body);
+        }
+    }
+
     pub(super) fn on_snapshot(&mut self, from: NodeId, meta: SnapshotMeta) -> Result<(), Rejected> {
         if meta.last.ballot > self.ballot || meta.membership.validate().is_err() {
             return Err(Rejected::InvalidMessage);
@@ -23,7 +43,7 @@ impl<P: Protocol> Core<P> {
         self.heard_leader(from, None)?;
         P::learn_commit(self, meta.last);
         if meta.last.index <= self.commit {
-            P::acknowledge(self, from, self.commit);
+            self.acknowledge(from, self.commit);
         } else if self.installing.is_none() {
             // Nothing is handed out for applying until this is done, one way or the other.
             self.installing = Some(meta.last);
@@ -67,7 +87,7 @@ impl<P: Protocol> Core<P> {
         self.applied = last.index;
         self.set_commit(last.index);
         if let Some(leader) = self.leader.filter(|leader| *leader != self.config.id) {
-            P::acknowledge(self, leader, last.index);
+            self.acknowledge(leader, last.index);
         }
         Ok(())
     }

@@ -9,8 +9,8 @@ use synod_types::{Ballot, Index, NodeId, RequestId, Tick};
 
 use super::{Core, Part, Protocol};
 use crate::{
-    Body, Entry, EntryKind, ForwardToken, MemberChange, Proposal, ReadContext, ReadMode, ReadState,
-    Rejected,
+    CommonBody, Entry, EntryKind, ForwardToken, MemberChange, Proposal, ReadContext, ReadMode,
+    ReadState, Rejected,
 };
 
 /// A follower's requests to its leader.
@@ -121,7 +121,7 @@ impl<P: Protocol> Core<P> {
         let leader = self.leader_to_ask()?;
         let token = self.forwarding.next_token();
         let change = Box::new(change);
-        self.send(leader, Body::ForwardChange { token, change });
+        self.send(leader, CommonBody::ForwardChange { token, change });
         Ok(())
     }
 
@@ -178,7 +178,7 @@ impl<P: Protocol> Core<P> {
 
     fn forward(&mut self, leader: NodeId, proposals: Vec<Proposal>) {
         let token = self.forwarding.next_token();
-        self.send(leader, Body::Forward { token, proposals });
+        self.send(leader, CommonBody::Forward { token, proposals });
     }
 
     fn ask(&mut self, leader: NodeId, mode: ReadMode, contexts: Vec<ReadContext>) {
@@ -191,7 +191,7 @@ impl<P: Protocol> Core<P> {
             contexts,
             deadline: self.now.plus(self.config.election_ticks),
         });
-        self.send(leader, Body::ReadIndex { token, mode });
+        self.send(leader, CommonBody::ReadIndex { token, mode });
     }
 
     /// The leader has changed: what wasn't sent to the old one goes back to the shell.
@@ -274,7 +274,7 @@ impl<P: Protocol> Core<P> {
     }
 
     pub(super) fn refuse_forward(&mut self, to: NodeId, ids: Vec<RequestId>, reason: Rejected) {
-        self.send(to, Body::ForwardRejected { ids, reason });
+        self.send(to, CommonBody::ForwardRejected { ids, reason });
     }
 
     pub(super) fn on_forward_rejected(&mut self, ids: Vec<RequestId>, reason: Rejected) {

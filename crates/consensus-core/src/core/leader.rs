@@ -4,7 +4,9 @@
 use synod_types::{Ballot, Index, LogPosition, NodeId, Tick};
 
 use super::{Core, Leading, Part, Protocol, log::Log, members::Configs, peer::Peer};
-use crate::{Body, CoreConfig, Entry, Message, PeerMode, Proposal, Rejected, SnapshotMeta};
+use crate::{
+    Body, CommonBody, CoreConfig, Entry, Message, PeerMode, Proposal, Rejected, SnapshotMeta,
+};
 
 impl<P: Protocol> Core<P> {
     /// The leader's state, if this node leads and takes proposals.
@@ -241,7 +243,7 @@ impl<P: Protocol> Source<'_, P> {
             && let Some(commit) = self.log.position_at(self.commit)
         {
             peer.told_commit = self.commit;
-            out.push(self.message(node, Body::Commit { commit }));
+            out.push(self.message(node, CommonBody::Commit { commit }));
         }
     }
 
@@ -275,17 +277,17 @@ impl<P: Protocol> Source<'_, P> {
     fn offer(&self, peer: &mut Peer) -> Body {
         peer.await_snapshot(self.now.plus(self.config.election_ticks));
         let meta = snapshot_meta(self.log, self.configs, self.applied);
-        Body::Snapshot {
+        Body::Common(CommonBody::Snapshot {
             meta: Box::new(meta),
-        }
+        })
     }
 
-    fn message(&self, to: NodeId, body: Body) -> Message {
+    fn message(&self, to: NodeId, body: impl Into<Body>) -> Message {
         Message {
             from: self.config.id,
             to,
             ballot: self.ballot,
-            body,
+            body: body.into(),
         }
     }
 }

@@ -9,6 +9,7 @@ use super::{
     reads::{ReadRound, Reader},
 };
 use crate::TransferEpoch;
+use crate::mutants::{Mutant, is_active};
 
 /// A leader's state, gone when it steps down.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -69,6 +70,11 @@ impl Leading {
             read_rounds: VecDeque::new(),
             resigning: false,
         }
+    }
+
+    /// Until an entry of its own is committed, more may be than the leader knows of (Raft §8).
+    pub(super) fn may_read(&self, commit: Index) -> bool {
+        commit >= self.first_own || is_active(Mutant::ReadBeforeOwnCommit)
     }
 }
 

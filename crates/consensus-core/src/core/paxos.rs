@@ -20,8 +20,8 @@ use synod_types::{Ballot, Index, LogPosition, NodeId, RequestId, Tick};
 use super::{Core, protocol::Protocol, restore::Loaded};
 use crate::mutants::{Mutant, is_active};
 use crate::{
-    Body, ConfigCommand, ConfigError, Entry, EntryKind, Handover, Membership, Rejected, Restored,
-    SnapshotMeta, Write,
+    Body, CommonBody, ConfigCommand, ConfigError, Entry, EntryKind, Handover, Membership,
+    PaxosBody, Rejected, Restored, SnapshotMeta, Write,
 };
 
 use phase1::Phase1;
@@ -98,58 +98,23 @@ impl Protocol for PaxosRules {
 
     /// A ballot has one proposer.
     fn admits(from: NodeId, ballot: Ballot, body: &Body) -> bool {
-        let owned = ballot.node == from.get();
-        match body {
-            Body::PreVote { .. }
-            | Body::Prepare { .. }
-            | Body::Accept { .. }
-            | Body::Commit { .. }
-            | Body::Heartbeat { .. }
-            | Body::Snapshot { .. }
-            | Body::TimeoutNow { .. } => owned,
-            Body::Vote { .. }
-            | Body::VoteReply { .. }
-            | Body::Append { .. }
-            | Body::AppendReply { .. } => false,
-            Body::PreVoteReply { .. }
-            | Body::HeartbeatReply { .. }
-            | Body::Promise { .. }
-            | Body::Nack
-            | Body::Accepted { .. }
-            | Body::Gap { .. }
-            | Body::Forward { .. }
-            | Body::ForwardChange { .. }
-            | Body::ForwardRejected { .. }
-            | Body::ReadIndex { .. }
-            | Body::ReadIndexReply { .. } => true,
-        }
+        let is_proposers = match body {
+            Body::Raft(_) => return false,
+            Body::Common(body) => {
+                body.is_from_leader() || matches!(body, CommonBody::PreVote { .. })
+            }
+            Body::Paxos(body) => {
+                matches!(body, PaxosBody::Prepare { .. } | PaxosBody::Accept { .. })
+            }
+        };
+        !is_proposers || ballot.node == from.get()
     }
 
     fn candidacy(_ballot: Ballot, body: &Body) -> Option<Option<Handover>> {
-        match body {
-            Body::Prepare { transfer, .. } => Some(*transfer),
-            Body::PreVote { .. }
-            | Body::PreVoteReply { .. }
-            | Body::Vote { .. }
-            | Body::VoteReply { .. }
-            | Body::Append { .. }
-            | Body::AppendReply { .. }
-            | Body::Commit { .. }
-            | Body::Heartbeat { .. }
-            | Body::HeartbeatReply { .. }
-            | Body::Snapshot { .. }
-            | Body::TimeoutNow { .. }
-            | Body::Promise { .. }
-            | Body::Nack
-            | Body::Accept { .. }
-            | Body::Accepted { .. }
-            | Body::Gap { .. }
-            | Body::Forward { .. }
-            | Body::ForwardChange { .. }
-            | Body::ForwardRejected { .. }
-            | Body::ReadIndex { .. }
-            | Body::ReadIndexReply { .. } => None,
-        }
+        let Body::Paxos(PaxosBody::Prepare { transfer, .. }) = body else {
+            return None;
+        };
+        Some(*transfer)
     }
 
     /// A node that has accepted a configuration with a vote for it may be the only voter left that
@@ -187,9 +152,12 @@ impl Protocol for PaxosRules {
 
     #[inline]
     fn on_message(core: &mut Core<Self>, from: NodeId, body: Body) -> Result<(), Rejected> {
+        let Body::Paxos(body) = body else {
+            return Err(Rejected::InvalidMessage);
+        };
         match body {
-            Body::Prepare { from: slot, .. } => core.on_prepare(from, slot),
-            Body::Promise {
+            PaxosBody::Prepare { from: slot, .. } => core.on_prepare(from, slot),
+            PaxosBody::Promise {
                 from: slot,
                 commit,
                 entries,
@@ -205,31 +173,15 @@ impl Protocol for PaxosRules {
                 };
                 return core.on_promise(from, chunk);
             }
-            Body::Accept {
+            PaxosBody::Accept {
                 prev,
                 entries,
                 commit,
             } => return core.on_accept(from, prev, entries, commit),
-            Body::Accepted { upto } => core.on_accepted(from, upto),
-            Body::Gap { prev, held } => core.on_lacking(from, prev, held),
+            PaxosBody::Accepted { upto } => core.on_accepted(from, upto),
+            PaxosBody::Gap { prev, held } => core.on_lacking(from, prev, held),
             // All that it says is its ballot, and that isn't above ours.
-            Body::Nack
-            | Body::PreVote { .. }
-            | Body::PreVoteReply { .. }
-            | Body::Vote { .. }
-            | Body::VoteReply { .. }
-            | Body::Append { .. }
-            | Body::AppendReply { .. }
-            | Body::Commit { .. }
-            | Body::Heartbeat { .. }
-            | Body::HeartbeatReply { .. }
-            | Body::Snapshot { .. }
-            | Body::TimeoutNow { .. }
-            | Body::Forward { .. }
-            | Body::ForwardChange { .. }
-            | Body::ForwardRejected { .. }
-            | Body::ReadIndex { .. }
-            | Body::ReadIndexReply { .. } => {}
+            PaxosBody::Nack => {}
         }
         Ok(())
     }
@@ -273,30 +225,22 @@ impl Protocol for PaxosRules {
         commit: Index,
     ) -> Body {
         let entries = entries.map(|entry| entry.with_ballot(ballot));
-        Body::Accept {
+        Body::Paxos(PaxosBody::Accept {
             prev: prev.index,
             entries: entries.collect(),
             commit,
-        }
+        })
     }
 
-    fn acknowledge(core: &mut Core<Self>, leader: NodeId, matched: Index) {
-        // One acknowledgement for all since the last Ready.
-        for message in core.out.messages_after_persist.iter_mut().rev() {
-            if message.to == leader
-                && message.ballot == core.ballot
-                && let Body::Accepted { upto } = &mut message.body
-            {
-                *upto = matched.max(*upto);
-                return;
-            }
+    fn acknowledgement(matched: Index) -> Body {
+        Body::Paxos(PaxosBody::Accepted { upto: matched })
+    }
+
+    fn acknowledged(body: &mut Body) -> Option<&mut Index> {
+        match body {
+            Body::Paxos(PaxosBody::Accepted { upto }) => Some(upto),
+            Body::Common(_) | Body::Raft(_) | Body::Paxos(_) => None,
         }
-        let body = Body::Accepted { upto: matched };
-        if is_active(Mutant::AckAheadOfDurability) && core.storage.is_written(matched) {
-            core.send(leader, body);
-            return;
-        }
-        core.send_durable(leader, body);
     }
 
     fn learn_commit(core: &mut Core<Self>, commit: LogPosition) {

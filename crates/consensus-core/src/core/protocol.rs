@@ -18,7 +18,7 @@ pub trait Protocol: Sized + Clone + Debug + Default + PartialEq + Eq + Hash + Se
     /// Whether a node that joins needs to know the membership before the first entry.
     const JOINS_BY_SNAPSHOT: bool;
 
-    /// Checks what was restored.
+    /// Takes up what was restored, and checks what is this algorithm's own.
     fn load(restored: Restored) -> Result<Loaded, ConfigError>;
 
     /// Whether certainly nobody else had a vote before the restart.
@@ -85,8 +85,11 @@ pub trait Protocol: Sized + Clone + Debug + Default + PartialEq + Eq + Hash + Se
         commit: Index,
     ) -> Body;
 
-    /// Tells the leader what is here, once it is durable.
-    fn acknowledge(core: &mut Core<Self>, leader: NodeId, matched: Index);
+    /// Tells the leader that everything up to here is durable.
+    fn acknowledgement(matched: Index) -> Body;
+
+    /// Up to where a message acknowledges, if it does.
+    fn acknowledged(body: &mut Body) -> Option<&mut Index>;
 
     /// The leader has committed up to here.
     fn learn_commit(core: &mut Core<Self>, commit: LogPosition);

@@ -11,7 +11,7 @@ use super::{Core, Part, election::Votes, protocol::Protocol, restore::Loaded};
 use crate::mutants::{Mutant, is_active};
 use crate::{
     AppendOutcome, Body, ConfigCommand, ConfigError, Entry, EntryFields, EntryKind, Handover,
-    Membership, Rejected, Restored, SnapshotMeta, Write,
+    Membership, RaftBody, Rejected, Restored, SnapshotMeta, Write,
 };
 
 /// A Raft core: one member's part in one group.
@@ -45,21 +45,12 @@ impl Protocol for RaftRules {
     }
 
     fn admits(_from: NodeId, ballot: Ballot, body: &Body) -> bool {
-        let foreign = matches!(
-            body,
-            Body::Prepare { .. }
-                | Body::Promise { .. }
-                | Body::Nack
-                | Body::Accept { .. }
-                | Body::Accepted { .. }
-                | Body::Gap { .. }
-        );
-        Self::is_ballot(ballot) && !foreign
+        Self::is_ballot(ballot) && !matches!(body, Body::Paxos(_))
     }
 
     /// The leader that hands over is that of the term before.
     fn candidacy(ballot: Ballot, body: &Body) -> Option<Option<Handover>> {
-        let Body::Vote { transfer, .. } = body else {
+        let Body::Raft(RaftBody::Vote { transfer, .. }) = body else {
             return None;
         };
         Some(transfer.map(|transfers| Handover {
@@ -98,33 +89,18 @@ impl Protocol for RaftRules {
 
     #[inline]
     fn on_message(core: &mut Core<Self>, from: NodeId, body: Body) -> Result<(), Rejected> {
+        let Body::Raft(body) = body else {
+            return Err(Rejected::InvalidMessage);
+        };
         match body {
-            Body::Vote { last, .. } => core.on_vote(from, last),
-            Body::VoteReply { granted } => core.on_vote_reply(from, granted),
-            Body::Append {
+            RaftBody::Vote { last, .. } => core.on_vote(from, last),
+            RaftBody::VoteReply { granted } => core.on_vote_reply(from, granted),
+            RaftBody::Append {
                 prev,
                 entries,
                 commit,
             } => return core.on_append(from, prev, entries, commit),
-            Body::AppendReply { outcome } => return core.on_append_reply(from, outcome),
-            Body::PreVote { .. }
-            | Body::PreVoteReply { .. }
-            | Body::Commit { .. }
-            | Body::Heartbeat { .. }
-            | Body::HeartbeatReply { .. }
-            | Body::Snapshot { .. }
-            | Body::TimeoutNow { .. }
-            | Body::Prepare { .. }
-            | Body::Promise { .. }
-            | Body::Nack
-            | Body::Accept { .. }
-            | Body::Accepted { .. }
-            | Body::Gap { .. }
-            | Body::Forward { .. }
-            | Body::ForwardChange { .. }
-            | Body::ForwardRejected { .. }
-            | Body::ReadIndex { .. }
-            | Body::ReadIndexReply { .. } => {}
+            RaftBody::AppendReply { outcome } => return core.on_append_reply(from, outcome),
         }
         Ok(())
     }
@@ -164,32 +140,25 @@ impl Protocol for RaftRules {
         entries: impl Iterator<Item = &'a Entry>,
         commit: Index,
     ) -> Body {
-        Body::Append {
+        Body::Raft(RaftBody::Append {
             prev,
             entries: entries.cloned().collect(),
             commit,
-        }
+        })
     }
 
-    fn acknowledge(core: &mut Core<Self>, leader: NodeId, matched: Index) {
-        // One acknowledgement for all appends since the last Ready.
-        for message in core.out.messages_after_persist.iter_mut().rev() {
-            if message.to == leader
-                && message.ballot == core.ballot
-                && let Body::AppendReply {
-                    outcome: AppendOutcome::Matched(earlier),
-                } = &mut message.body
-            {
-                *earlier = matched.max(*earlier);
-                return;
-            }
-        }
+    fn acknowledgement(matched: Index) -> Body {
         let outcome = AppendOutcome::Matched(matched);
-        if is_active(Mutant::AckAheadOfDurability) && core.storage.is_written(matched) {
-            core.send(leader, Body::AppendReply { outcome });
-            return;
+        Body::Raft(RaftBody::AppendReply { outcome })
+    }
+
+    fn acknowledged(body: &mut Body) -> Option<&mut Index> {
+        match body {
+            Body::Raft(RaftBody::AppendReply {
+                outcome: AppendOutcome::Matched(upto),
+            }) => Some(upto),
+            Body::Common(_) | Body::Raft(_) | Body::Paxos(_) => None,
         }
-        core.send_durable(leader, Body::AppendReply { outcome });
     }
 
     /// So have we, if we have that very entry.

@@ -5,7 +5,7 @@ use synod_types::{Ballot, Index, LogPosition, NodeId, Tick};
 
 use super::{Core, Leading, Part, Protocol};
 use crate::mutants::{Mutant, is_active};
-use crate::{Body, ReadContext, ReadMode, ReadState, Rejected, TransferEpoch};
+use crate::{CommonBody, ReadContext, ReadMode, ReadState, Rejected, TransferEpoch};
 
 /// Who waits for a read index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -76,7 +76,7 @@ impl<P: Protocol> Core<P> {
         leading.next_heartbeat = self.now.plus(self.config.heartbeat_ticks);
         leading.round += 1;
         leading.rounds.push_back((leading.round, self.now));
-        let body = Body::Heartbeat {
+        let body = CommonBody::Heartbeat {
             round: leading.round,
             commit,
             transfers: leading.transfers,
@@ -98,7 +98,7 @@ impl<P: Protocol> Core<P> {
         self.heard_leader(from, Some(transfers))?;
         P::learn_commit(self, commit);
         P::note_commit(self);
-        let body = Body::HeartbeatReply { round };
+        let body = CommonBody::HeartbeatReply { round };
         if self.storage.durable_vote().0 > Ballot::ZERO {
             self.send(from, body);
         } else {
@@ -185,7 +185,7 @@ impl<P: Protocol> Core<P> {
         if !self.config.check_quorum
             || (leading.transfer.is_some() && !is_active(Mutant::LeaseDuringTransfer))
             || !self.membership().voters.contains(&self.config.id)
-            || (self.commit < leading.first_own && !is_active(Mutant::ReadBeforeOwnCommit))
+            || !leading.may_read(self.commit)
         {
             return None;
         }
@@ -257,7 +257,7 @@ impl<P: Protocol> Core<P> {
         if leading.waiting.is_empty()
             || leading.read_rounds.len() >= MAX_READ_ROUNDS
             // Until then entries may be committed that this leader doesn't know to be (Raft §8).
-            || (self.commit < leading.first_own && !is_active(Mutant::ReadBeforeOwnCommit))
+            || !leading.may_read(self.commit)
         {
             return;
         }
@@ -274,7 +274,7 @@ impl<P: Protocol> Core<P> {
             (Reader::Local(ctx), Ok(index)) => self.out.reads.push(ReadState { ctx, index }),
             (Reader::Local(ctx), Err(reason)) => self.out.failed_reads.push((ctx, reason)),
             (Reader::Remote { node, token }, result) => {
-                self.send(node, Body::ReadIndexReply { token, result });
+                self.send(node, CommonBody::ReadIndexReply { token, result });
             }
         }
     }

@@ -22,7 +22,9 @@ impl<P: Protocol> Core<P> {
     pub fn new(config: CoreConfig, restored: Restored, now: Tick) -> Result<Self, ConfigError> {
         config.validate()?;
         let mut rng = SplitMix64::new(config.seed);
+        check(&restored)?;
         let loaded = P::load(restored)?;
+        loaded.check()?;
         let is_sole = P::is_sole(&loaded, config.id);
         let hard_state = loaded.hard_state;
         let mut ballot = hard_state.ballot;
@@ -87,6 +89,16 @@ impl<P: Protocol> Core<P> {
     }
 }
 
+/// Whether log and state machine can be of one node.
+fn check(restored: &Restored) -> Result<(), ConfigError> {
+    restored.start.membership.validate()?;
+    let (start, applied) = (restored.start.last.index, restored.applied.last.index);
+    if applied < start {
+        return Err(ConfigError::LostApplied { start, applied });
+    }
+    Ok(())
+}
+
 /// What was restored, checked.
 pub struct Loaded {
     pub(super) hard_state: HardState,
@@ -98,4 +110,15 @@ pub struct Loaded {
     pub(super) applied: Index,
     /// The log on disk is behind the state machine: how to tell it.
     pub(super) replace: Option<Write>,
+}
+
+impl Loaded {
+    /// Whether what is known to be committed is here.
+    fn check(&self) -> Result<(), ConfigError> {
+        let (commit, last) = (self.commit, self.log.last().index);
+        if commit > last {
+            return Err(ConfigError::LostCommitted { commit, last });
+        }
+        Ok(())
+    }
 }

@@ -3,7 +3,7 @@
 use synod_types::NodeId;
 
 use super::{Core, Part, Protocol, leading::Transfer};
-use crate::{Body, Handover, Rejected, TransferEpoch};
+use crate::{CommonBody, Handover, Rejected, TransferEpoch};
 
 impl<P: Protocol> Core<P> {
     pub(super) fn transfer(&mut self, to: NodeId) -> Result<(), Rejected> {
@@ -46,7 +46,7 @@ impl<P: Protocol> Core<P> {
             transfer.told = true;
             transfer.retell = false;
             let to = transfer.to;
-            self.send(to, Body::TimeoutNow { transfers });
+            self.send(to, CommonBody::TimeoutNow { transfers });
         }
     }
 
@@ -87,7 +87,7 @@ impl<P: Protocol> Core<P> {
             .max_by_key(|(_, peer)| peer.matched)
             .map(|(node, _)| node);
         if let Some(heir) = heir {
-            self.send(heir, Body::TimeoutNow { transfers });
+            self.send(heir, CommonBody::TimeoutNow { transfers });
         }
         self.become_follower(self.ballot, None);
     }

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use synod_consensus_core::{
-    Algorithm, AppendOutcome, Body, Entry, EntryKind, Message, Role, Status, Write,
+    Algorithm, AppendOutcome, Body, Entry, EntryKind, Message, PaxosBody, RaftBody, Role, Status,
+    Write,
 };
 use synod_types::{Ballot, Index, NodeId, RequestId};
 
@@ -135,27 +136,29 @@ impl Oracle {
     pub(crate) fn on_send(node: &Node, message: &Message) {
         let disk = &node.disk.hard_state;
         match &message.body {
-            Body::AppendReply {
+            Body::Raft(RaftBody::AppendReply {
                 outcome: AppendOutcome::Matched(matched),
-            } if message.ballot >= disk.ballot => {
+            }) if message.ballot >= disk.ballot => {
                 assert_eq!(message.ballot, disk.ballot, "an early acknowledgement");
                 let held = node.disk.last().index.max(node.disk.start.last.index);
                 assert!(held >= *matched, "{matched} acknowledged, {held} durable");
             }
-            Body::VoteReply { granted: true } if message.ballot >= disk.ballot => {
+            Body::Raft(RaftBody::VoteReply { granted: true }) if message.ballot >= disk.ballot => {
                 assert_eq!((message.ballot, Some(message.to)), (disk.ballot, disk.vote));
             }
-            Body::Vote { last, .. } if message.ballot >= disk.ballot => {
+            Body::Raft(RaftBody::Vote { last, .. }) if message.ballot >= disk.ballot => {
                 assert_eq!((message.ballot, Some(node.id)), (disk.ballot, disk.vote));
                 assert!(
                     node.disk.last() >= *last,
                     "a vote for a log that may be lost"
                 );
             }
-            Body::Promise { .. } | Body::Prepare { .. } if message.ballot >= disk.ballot => {
+            Body::Paxos(PaxosBody::Promise { .. }) | Body::Paxos(PaxosBody::Prepare { .. })
+                if message.ballot >= disk.ballot =>
+            {
                 assert_eq!(message.ballot, disk.ballot, "an early promise");
             }
-            Body::Accepted { upto } if message.ballot >= disk.ballot => {
+            Body::Paxos(PaxosBody::Accepted { upto }) if message.ballot >= disk.ballot => {
                 assert_eq!(message.ballot, disk.ballot, "an early acknowledgement");
                 let chosen = node.core.as_ref().unwrap().commit();
                 let start = node.disk.start.last.index;

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use synod_consensus_core::{
-    Algorithm, Body, Change, CoreConfig, Input, MemberChange, Membership, Message, Proposal,
-    ReadContext, ReadMode, Ready, Rejected, Role, Write,
+    Algorithm, Body, Change, CommonBody, CoreConfig, Input, MemberChange, Membership, Message,
+    Proposal, ReadContext, ReadMode, Ready, Rejected, Role, Write,
 };
 use synod_types::{Index, NodeId, RequestId};
 
@@ -357,7 +357,7 @@ impl World {
             if self.cuts.contains(&(message.from, to)) || self.nodes[&to].core.is_none() {
                 continue;
             }
-            if matches!(message.body, Body::ForwardChange { .. }) {
+            if matches!(message.body, Body::Common(CommonBody::ForwardChange { .. })) {
                 // So that the durable quorum is checked by the configuration that committed.
                 self.drain(to);
             }

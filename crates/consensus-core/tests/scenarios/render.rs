@@ -1,8 +1,8 @@
 //! Outputs as text.
 
 use synod_consensus_core::{
-    AppendOutcome, Body, ConfigCommand, Entry, EntryKind, Membership, Message, ReadMode, Ready,
-    SnapshotMeta, Write,
+    AppendOutcome, Body, CommonBody, ConfigCommand, Entry, EntryKind, Membership, Message,
+    PaxosBody, RaftBody, ReadMode, Ready, SnapshotMeta, Write,
 };
 use synod_types::NodeId;
 
@@ -70,45 +70,49 @@ fn message(message: &Message) -> String {
 fn body(body: &Body) -> String {
     let yes = |granted: &bool| if *granted { "yes" } else { "no" };
     match body {
-        Body::PreVote { last } => format!("prevote {last}"),
-        Body::PreVoteReply { granted } => format!("prevote-reply {}", yes(granted)),
-        Body::Vote { last, transfer } => match transfer {
+        Body::Common(CommonBody::PreVote { last }) => format!("prevote {last}"),
+        Body::Common(CommonBody::PreVoteReply { granted }) => {
+            format!("prevote-reply {}", yes(granted))
+        }
+        Body::Raft(RaftBody::Vote { last, transfer }) => match transfer {
             None => format!("vote {last}"),
             Some(transfer) => format!("vote {last} transfer={}", transfer.0),
         },
-        Body::VoteReply { granted } => format!("vote-reply {}", yes(granted)),
-        Body::Append {
+        Body::Raft(RaftBody::VoteReply { granted }) => format!("vote-reply {}", yes(granted)),
+        Body::Raft(RaftBody::Append {
             prev,
             entries,
             commit,
-        } => format!("append {prev} [{}] commit={commit}", self::entries(entries)),
-        Body::AppendReply { outcome } => match outcome {
+        }) => format!("append {prev} [{}] commit={commit}", self::entries(entries)),
+        Body::Raft(RaftBody::AppendReply { outcome }) => match outcome {
             AppendOutcome::Matched(matched) => format!("matched {matched}"),
             AppendOutcome::Rejected { at, hint } => format!("rejected at={at} hint={hint}"),
         },
-        Body::Commit { commit } => format!("commit {commit}"),
-        Body::Heartbeat {
+        Body::Common(CommonBody::Commit { commit }) => format!("commit {commit}"),
+        Body::Common(CommonBody::Heartbeat {
             round,
             commit,
             transfers,
-        } => format!(
+        }) => format!(
             "heartbeat {round} commit={commit} transfers={}",
             transfers.0
         ),
-        Body::HeartbeatReply { round } => format!("heartbeat-reply {round}"),
-        Body::Snapshot { meta } => format!("snapshot {}", self::meta(meta)),
-        Body::TimeoutNow { transfers } => format!("timeout-now {}", transfers.0),
-        Body::Prepare { from, transfer } => match transfer {
+        Body::Common(CommonBody::HeartbeatReply { round }) => format!("heartbeat-reply {round}"),
+        Body::Common(CommonBody::Snapshot { meta }) => format!("snapshot {}", self::meta(meta)),
+        Body::Common(CommonBody::TimeoutNow { transfers }) => {
+            format!("timeout-now {}", transfers.0)
+        }
+        Body::Paxos(PaxosBody::Prepare { from, transfer }) => match transfer {
             None => format!("prepare {from}"),
             Some(by) => format!("prepare {from} transfer={}:{}", by.by, by.transfers.0),
         },
-        Body::Promise {
+        Body::Paxos(PaxosBody::Promise {
             from,
             commit,
             entries,
             next,
             snapshot,
-        } => {
+        }) => {
             let mut text = format!(
                 "promise {from} [{}] commit={commit}",
                 self::entries(entries)
@@ -121,28 +125,30 @@ fn body(body: &Body) -> String {
             }
             text
         }
-        Body::Nack => "nack".to_owned(),
-        Body::Accept {
+        Body::Paxos(PaxosBody::Nack) => "nack".to_owned(),
+        Body::Paxos(PaxosBody::Accept {
             prev,
             entries,
             commit,
-        } => format!("accept {prev} [{}] commit={commit}", self::entries(entries)),
-        Body::Accepted { upto } => format!("accepted {upto}"),
-        Body::Gap { prev, held } => format!("gap {prev} held={held}"),
-        Body::Forward { proposals, .. } => {
+        }) => format!("accept {prev} [{}] commit={commit}", self::entries(entries)),
+        Body::Paxos(PaxosBody::Accepted { upto }) => format!("accepted {upto}"),
+        Body::Paxos(PaxosBody::Gap { prev, held }) => format!("gap {prev} held={held}"),
+        Body::Common(CommonBody::Forward { proposals, .. }) => {
             let ids: Vec<String> = proposals.iter().map(|p| p.id.to_string()).collect();
             format!("forward {}", ids.join(" "))
         }
-        Body::ForwardChange { change, .. } => format!("forward-change {}", change.id),
-        Body::ForwardRejected { ids, reason } => {
+        Body::Common(CommonBody::ForwardChange { change, .. }) => {
+            format!("forward-change {}", change.id)
+        }
+        Body::Common(CommonBody::ForwardRejected { ids, reason }) => {
             let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
             format!("forward-rejected {}: {reason}", ids.join(" "))
         }
-        Body::ReadIndex { mode, .. } => match mode {
+        Body::Common(CommonBody::ReadIndex { mode, .. }) => match mode {
             ReadMode::Index => "read-index".to_owned(),
             ReadMode::Lease => "read-lease".to_owned(),
         },
-        Body::ReadIndexReply { result, .. } => match result {
+        Body::Common(CommonBody::ReadIndexReply { result, .. }) => match result {
             Ok(index) => format!("read-reply {index}"),
             Err(reason) => format!("read-reply {reason}"),
         },

@@ -18,9 +18,10 @@
 
 use bytes::Bytes;
 use synod_consensus_core::{
-    Algorithm, AppendOutcome, Body, Change, ConfigCommand, Consensus, CoreConfig, Entry,
-    EntryFields, EntryKind, ForwardToken, Handover, Input, MemberChange, Membership, Message,
-    Priority, Proposal, ReadContext, ReadMode, Rejected, Restored, SnapshotMeta, TransferEpoch,
+    Algorithm, AppendOutcome, Body, Change, CommonBody, ConfigCommand, Consensus, CoreConfig,
+    Entry, EntryFields, EntryKind, ForwardToken, Handover, Input, MemberChange, Membership,
+    Message, PaxosBody, Priority, Proposal, RaftBody, ReadContext, ReadMode, Rejected, Restored,
+    SnapshotMeta, TransferEpoch,
 };
 use synod_types::{Ballot, Index, LogPosition, NodeId, RequestId, Tick, WriteSeq};
 
@@ -108,7 +109,7 @@ impl Player {
         while drain && let Some(ready) = self.core.as_mut().unwrap().ready() {
             self.seq = ready.seq;
             for message in &ready.messages {
-                if let Body::ReadIndex { token, .. } = message.body {
+                if let Body::Common(CommonBody::ReadIndex { token, .. }) = message.body {
                     self.token = token;
                 }
             }
@@ -282,54 +283,54 @@ impl Player {
     fn body(&mut self, from: NodeId, words: &[&str]) -> Body {
         let value = |at: usize| words[at].split_once('=').unwrap().1;
         match words[0] {
-            "prevote" => Body::PreVote {
+            "prevote" => Body::Common(CommonBody::PreVote {
                 last: position(words[1]),
-            },
-            "prevote-reply" => Body::PreVoteReply {
+            }),
+            "prevote-reply" => Body::Common(CommonBody::PreVoteReply {
                 granted: words[1] == "yes",
-            },
-            "vote" => Body::Vote {
+            }),
+            "vote" => Body::Raft(RaftBody::Vote {
                 last: position(words[1]),
                 transfer: (words.len() > 2).then(|| TransferEpoch(number(value(2)))),
-            },
-            "vote-reply" => Body::VoteReply {
+            }),
+            "vote-reply" => Body::Raft(RaftBody::VoteReply {
                 granted: words[1] == "yes",
-            },
+            }),
             "append" => {
                 let entries = words[2..words.len() - 1].join(" ");
                 let entries = entries.trim_start_matches('[').trim_end_matches(']');
-                Body::Append {
+                Body::Raft(RaftBody::Append {
                     prev: position(words[1]),
                     entries: entries.split_whitespace().map(entry).collect(),
                     commit: Index::new(number(value(words.len() - 1))),
-                }
+                })
             }
-            "matched" => Body::AppendReply {
+            "matched" => Body::Raft(RaftBody::AppendReply {
                 outcome: AppendOutcome::Matched(Index::new(number(words[1]))),
-            },
-            "rejected" => Body::AppendReply {
+            }),
+            "rejected" => Body::Raft(RaftBody::AppendReply {
                 outcome: AppendOutcome::Rejected {
                     at: Index::new(number(value(1))),
                     hint: position(value(2)),
                 },
-            },
-            "commit" => Body::Commit {
+            }),
+            "commit" => Body::Common(CommonBody::Commit {
                 commit: position(words[1]),
-            },
-            "heartbeat" => Body::Heartbeat {
+            }),
+            "heartbeat" => Body::Common(CommonBody::Heartbeat {
                 round: number(words[1]),
                 commit: position(value(2)),
                 transfers: TransferEpoch(number(value(3))),
-            },
-            "heartbeat-reply" => Body::HeartbeatReply {
+            }),
+            "heartbeat-reply" => Body::Common(CommonBody::HeartbeatReply {
                 round: number(words[1]),
-            },
-            "snapshot" => Body::Snapshot {
+            }),
+            "snapshot" => Body::Common(CommonBody::Snapshot {
                 meta: Box::new(meta(words[1])),
-            },
-            "timeout-now" => Body::TimeoutNow {
+            }),
+            "timeout-now" => Body::Common(CommonBody::TimeoutNow {
                 transfers: TransferEpoch(number(words[1])),
-            },
+            }),
             "forward" => {
                 self.forwarded += u64::from(words[1] != "again");
                 let first = 100 * self.forwarded;
@@ -340,38 +341,38 @@ impl Player {
                     },
                     data: payload(data),
                 };
-                Body::Forward {
+                Body::Common(CommonBody::Forward {
                     token: self.forward_token(),
                     proposals: words[1..].iter().enumerate().map(proposal).collect(),
-                }
+                })
             }
             "forward-change" => {
                 self.forwarded += 1;
                 let mut change = self.change(&words[1..]);
                 change.id.node = from;
-                Body::ForwardChange {
+                Body::Common(CommonBody::ForwardChange {
                     token: self.forward_token(),
                     change: Box::new(change),
-                }
+                })
             }
-            "forward-rejected" => Body::ForwardRejected {
+            "forward-rejected" => Body::Common(CommonBody::ForwardRejected {
                 ids: vec![RequestId {
                     node: self.id,
                     seq: number(words[1]),
                 }],
                 reason: Rejected::Overloaded,
-            },
-            "read-index" | "read-lease" => Body::ReadIndex {
+            }),
+            "read-index" | "read-lease" => Body::Common(CommonBody::ReadIndex {
                 token: 1,
                 mode: read_mode(&words[0][5..]),
-            },
-            "read-reply" => Body::ReadIndexReply {
+            }),
+            "read-reply" => Body::Common(CommonBody::ReadIndexReply {
                 token: self.token,
                 result: words[1]
                     .parse()
                     .map(Index::new)
                     .map_err(|_| Rejected::NoLeader),
-            },
+            }),
             _ => paxos_body(words),
         }
     }
@@ -388,7 +389,7 @@ impl Player {
 fn paxos_body(words: &[&str]) -> Body {
     let value = |at: usize| words[at].split_once('=').unwrap().1;
     match words[0] {
-        "prepare" => Body::Prepare {
+        "prepare" => Body::Paxos(PaxosBody::Prepare {
             from: Index::new(number(words[1])),
             transfer: (words.len() > 2).then(|| {
                 let (by, epoch) = value(2).split_once(':').unwrap();
@@ -397,37 +398,37 @@ fn paxos_body(words: &[&str]) -> Body {
                     transfers: TransferEpoch(number(epoch)),
                 }
             }),
-        },
+        }),
         "promise" => {
             let (entries, rest) = bracketed(&words[1..]);
             let option = |name: &str| {
                 let found = rest.iter().filter_map(|word| word.split_once('='));
                 found.filter(|(key, _)| *key == name).map(|(_, v)| v).next()
             };
-            Body::Promise {
+            Body::Paxos(PaxosBody::Promise {
                 from: Index::new(number(words[1])),
                 commit: Index::new(number(option("commit").unwrap())),
                 entries,
                 next: option("next").map(|next| Index::new(number(next))),
                 snapshot: option("snapshot").map(|text| Box::new(meta(text))),
-            }
+            })
         }
-        "nack" => Body::Nack,
+        "nack" => Body::Paxos(PaxosBody::Nack),
         "accept" => {
             let (entries, rest) = bracketed(&words[1..]);
-            Body::Accept {
+            Body::Paxos(PaxosBody::Accept {
                 prev: Index::new(number(words[1])),
                 entries,
                 commit: Index::new(number(rest[0].split_once('=').unwrap().1)),
-            }
+            })
         }
-        "accepted" => Body::Accepted {
+        "accepted" => Body::Paxos(PaxosBody::Accepted {
             upto: Index::new(number(words[1])),
-        },
-        "gap" => Body::Gap {
+        }),
+        "gap" => Body::Paxos(PaxosBody::Gap {
             prev: Index::new(number(words[1])),
             held: Index::new(number(value(2))),
-        },
+        }),
         _ => panic!("{words:?}"),
     }
 }

@@ -194,7 +194,7 @@ async fn create_data(config: &Config, data_dir: &DataDir) -> Result<Meta, StartE
     tracing::info!(
         cluster_id = %meta.cluster(),
         member_id = %meta.member(),
-        engine = %meta.own.engine,
+        engine = %meta.own.algorithm,
         members = roster.members().count(),
         restored = restored.map(tracing::field::display),
         data_dir = %data_dir.path().display(),
@@ -210,10 +210,10 @@ fn refuse_other_engine(
     data_dir: &DataDir,
     meta: &Meta,
 ) -> Result<(), OtherDataError> {
-    match config.engine {
-        Some(asked) if asked != meta.own.engine => Err(OtherDataError::OtherEngine {
+    match config.algorithm {
+        Some(asked) if asked != meta.own.algorithm => Err(OtherDataError::OtherAlgorithm {
             path: data_dir.path().to_owned(),
-            found: meta.own.engine,
+            found: meta.own.algorithm,
             asked,
         }),
         Some(_) | None => Ok(()),
@@ -315,7 +315,7 @@ pub(super) fn replica_config(config: &Config, meta: &Meta) -> ReplicaConfig {
     core.max_entry_bytes = core.max_entry_bytes.max(largest);
     // The log holds the first snapshot's membership.
     let mut replica = ReplicaConfig::new(meta.cluster(), GROUP, core, None);
-    replica.algorithm = meta.own.engine;
+    replica.algorithm = meta.own.algorithm;
     replica.feature_level = config.feature_level;
     replica.compaction.max_entries = config.snapshot_count;
     replica.compaction.keep_entries = config.snapshot_catchup_entries;
@@ -326,7 +326,7 @@ pub(super) fn replica_config(config: &Config, meta: &Meta) -> ReplicaConfig {
 
 pub(super) fn settings(config: &Config, meta: &Meta) -> Settings {
     Settings {
-        engine: meta.own.engine,
+        algorithm: meta.own.algorithm,
         name: config.name.clone(),
         client_urls: config.advertise_client_urls.clone(),
         max_request_bytes: config.max_request_bytes,

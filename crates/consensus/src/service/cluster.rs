@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status};
 use super::{with_engine, with_joining};
 use crate::error::Error;
 use crate::identity::added_member_id;
-use crate::shared::{Caller, Shared};
+use crate::shared::{Caller, ServiceContext};
 use crate::state::{Reply, Roster};
 
 /// How often a removal looks whether the members that join count.
@@ -25,11 +25,11 @@ const JOIN_POLL: Duration = Duration::from_millis(50);
 /// The Cluster service of the client port.
 #[derive(Clone)]
 pub(crate) struct ClusterService {
-    shared: Arc<Shared>,
+    shared: Arc<ServiceContext>,
 }
 
 impl ClusterService {
-    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+    pub(crate) fn new(shared: Arc<ServiceContext>) -> Self {
         Self { shared }
     }
 
@@ -277,7 +277,7 @@ pub(crate) struct PeerClusterService {
 
 impl PeerClusterService {
     /// From here on it answers.
-    pub(crate) fn open(&self, shared: &Arc<Shared>) {
+    pub(crate) fn open(&self, shared: &Arc<ServiceContext>) {
         // Once; a second time would be with the same node.
         let _again = self.cluster.set(ClusterService::new(Arc::clone(shared)));
     }
@@ -331,7 +331,7 @@ impl pb::cluster_server::Cluster for PeerClusterService {
     }
 }
 
-fn members(reply: Reply, shared: &Shared) -> Vec<pb::Member> {
+fn members(reply: Reply, shared: &ServiceContext) -> Vec<pb::Member> {
     if let Reply::Members(members) = reply {
         return members;
     }

@@ -22,7 +22,7 @@ use crate::convert::{
     check_delete, check_put, check_range, check_range_stream, check_txn, range_query,
 };
 use crate::error::Error;
-use crate::shared::{Applied, Caller, Shared};
+use crate::shared::{Applied, Caller, ServiceContext};
 use crate::state::{
     MAX_REPLY_BYTES, Reply, delete_reads_much, is_read_only, is_serializable, put_bytes, put_cost,
     run_read_only, txn_reads_much,
@@ -39,13 +39,13 @@ const QUEUED_CHUNKS: usize = 1;
 /// The KV service of the client port.
 #[derive(Clone)]
 pub(crate) struct KvService {
-    shared: Arc<Shared>,
+    shared: Arc<ServiceContext>,
     /// Up to which revision compacted rows are gone.
     swept: watch::Receiver<i64>,
 }
 
 impl KvService {
-    pub(crate) fn new(shared: Arc<Shared>, swept: watch::Receiver<i64>) -> Self {
+    pub(crate) fn new(shared: Arc<ServiceContext>, swept: watch::Receiver<i64>) -> Self {
         Self { shared, swept }
     }
 
@@ -397,7 +397,7 @@ fn is_short_txn(request: &pb::TxnRequest) -> bool {
 
 /// Reads chunk by chunk and sends; header, count and more come with the last one.
 async fn send_chunks(
-    shared: Arc<Shared>,
+    shared: Arc<ServiceContext>,
     stream: RangeStream,
     chunks: mpsc::Sender<Result<pb::RangeStreamResponse, Status>>,
 ) {

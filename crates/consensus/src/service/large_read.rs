@@ -9,7 +9,7 @@ use synod_proto::etcd::etcdserverpb as pb;
 
 use crate::budget::Place;
 use crate::error::Error;
-use crate::shared::Shared;
+use crate::shared::ServiceContext;
 use crate::state::{read_only_txn_bytes, run_read_only};
 
 /// Tried without asking how large a response is: most of the large ones are smaller.
@@ -91,7 +91,7 @@ impl LargeRead for TxnRead {
 /// [`Error::ResponseTooLarge`] where there can't be room, [`Error::ResponsesBusy`] where there was
 /// none in time, and what the read fails with.
 pub(super) async fn run<R: LargeRead>(
-    shared: &Shared,
+    shared: &ServiceContext,
     read: R,
     deadline: Instant,
 ) -> Result<(R::Result, Place), Error> {
@@ -116,7 +116,7 @@ pub(super) async fn run<R: LargeRead>(
 /// # Errors
 /// As [`run`].
 pub(super) async fn single(
-    shared: &Shared,
+    shared: &ServiceContext,
     read: RangeRead,
     deadline: Instant,
 ) -> Result<(RangeResult, Place), Error> {
@@ -129,7 +129,7 @@ pub(super) async fn single(
 
 /// Nothing where the response is too large.
 async fn attempt<R: LargeRead>(
-    shared: &Shared,
+    shared: &ServiceContext,
     read: &R,
     max_bytes: usize,
     mut place: Place,

@@ -1,6 +1,6 @@
 //! Streams of clients that would rather know that there is no leader.
 
-use crate::shared::Shared;
+use crate::shared::ServiceContext;
 use synod_runtime::clock;
 
 /// Election timeouts without a leader after which such a stream ends.
@@ -10,7 +10,7 @@ const PATIENCE: u32 = 3;
 ///
 /// # Cancel safety
 /// Safe to drop; the next call starts counting anew.
-pub(crate) async fn leaderless(shared: &Shared) {
+pub(crate) async fn leaderless(shared: &ServiceContext) {
     let mut role = shared.replica.watch_role();
     let patience = PATIENCE * shared.settings.election_timeout;
     loop {

@@ -17,7 +17,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::leaderless::leaderless;
 use crate::error::Error;
-use crate::shared::{Caller, Shared, wants_leader};
+use crate::shared::{Caller, ServiceContext, wants_leader};
 use crate::state::Reply;
 
 /// Renewals of one stream that are done at once.
@@ -26,7 +26,7 @@ const RENEWALS_AT_ONCE: usize = 1024;
 /// The Lease service of the client port.
 #[derive(Clone)]
 pub(crate) struct LeaseService {
-    shared: Arc<Shared>,
+    shared: Arc<ServiceContext>,
     leases: Arc<Leases>,
     link: Arc<LeaderLink>,
     /// Ends keep-alive streams, which would never end by themselves.
@@ -44,7 +44,7 @@ struct KeepAlive {
 }
 
 impl LeaseService {
-    pub(crate) fn new(shared: Arc<Shared>, leases: Arc<Leases>, stop: Shutdown) -> Self {
+    pub(crate) fn new(shared: Arc<ServiceContext>, leases: Arc<Leases>, stop: Shutdown) -> Self {
         Self {
             shared,
             leases,
@@ -53,7 +53,7 @@ impl LeaseService {
         }
     }
 
-    fn leader_clock(&self) -> LeaderClock<'_, Shared> {
+    fn leader_clock(&self) -> LeaderClock<'_, ServiceContext> {
         LeaderClock {
             host: &*self.shared,
             leases: &self.leases,

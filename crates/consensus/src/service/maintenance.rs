@@ -18,19 +18,19 @@ use tonic::{Request, Response, Status};
 use super::snapshot;
 use super::with_engine;
 use crate::error::Error;
-use crate::shared::{Caller, Shared};
+use crate::shared::{Caller, ServiceContext};
 use crate::state::Reply;
 use crate::version;
 
 /// The Maintenance service of the client port.
 #[derive(Clone)]
 pub(crate) struct MaintenanceService {
-    shared: Arc<Shared>,
+    shared: Arc<ServiceContext>,
     leases: Arc<Leases>,
 }
 
 impl MaintenanceService {
-    pub(crate) fn new(shared: Arc<Shared>, leases: Arc<Leases>) -> Self {
+    pub(crate) fn new(shared: Arc<ServiceContext>, leases: Arc<Leases>) -> Self {
         Self { shared, leases }
     }
 

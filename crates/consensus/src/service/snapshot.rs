@@ -20,7 +20,7 @@ use tonic::Status;
 use crate::backup::{ALIGN_BYTES, MAGIC};
 use crate::error::Error;
 use crate::scans::ScanPool;
-use crate::shared::Shared;
+use crate::shared::ServiceContext;
 use crate::version;
 
 /// What one response carries, as in etcd.
@@ -41,7 +41,7 @@ pub(super) type SnapshotStream =
 ///
 /// # Errors
 /// Too many backups are being sent.
-pub(super) fn stream(shared: &Arc<Shared>) -> Result<SnapshotStream, Error> {
+pub(super) fn stream(shared: &Arc<ServiceContext>) -> Result<SnapshotStream, Error> {
     let place = Arc::clone(&shared.backups).try_acquire_owned();
     let place = place.map_err(|_| Error::TooManyRequests)?;
     let (chunks, receiver) = mpsc::channel(QUEUED_CHUNKS);

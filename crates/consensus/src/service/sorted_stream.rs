@@ -14,7 +14,7 @@ use tonic::{Response, Status};
 
 use super::large_read::{self, RangeRead};
 use crate::error::Error;
-use crate::shared::Shared;
+use crate::shared::ServiceContext;
 
 /// The responses of a range stream.
 pub(super) type Chunks =
@@ -30,7 +30,7 @@ pub(super) fn needs_sorting(request: &pb::RangeRequest) -> bool {
 /// # Errors
 /// As for a range.
 pub(super) async fn respond(
-    shared: &Arc<Shared>,
+    shared: &Arc<ServiceContext>,
     query: RangeQuery,
     chunk_bytes: usize,
     deadline: Instant,

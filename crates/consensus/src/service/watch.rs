@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::leaderless::leaderless;
 use crate::error::Error;
-use crate::shared::{Caller, Shared, wants_leader};
+use crate::shared::{Caller, ServiceContext, wants_leader};
 use synod_watch::{
     Command, Create, End, EventFlags, Notice, Outgoing, Progress, Requests, Splitting, WatchHandle,
     WatchId, WatchRange,
@@ -24,7 +24,7 @@ use synod_watch::{
 /// The Watch service of the client port.
 #[derive(Clone)]
 pub(crate) struct WatchService {
-    shared: Arc<Shared>,
+    shared: Arc<ServiceContext>,
     hub: WatchHandle,
     progress_interval: Duration,
 }
@@ -32,7 +32,11 @@ pub(crate) struct WatchService {
 impl WatchService {
     /// `progress_interval` is how often watchers that ask for it are told of progress when nothing
     /// happens.
-    pub(crate) fn new(shared: Arc<Shared>, hub: WatchHandle, progress_interval: Duration) -> Self {
+    pub(crate) fn new(
+        shared: Arc<ServiceContext>,
+        hub: WatchHandle,
+        progress_interval: Duration,
+    ) -> Self {
         Self {
             shared,
             hub,
@@ -71,7 +75,7 @@ impl Watch for WatchService {
 
 /// The half of a stream that reads requests.
 struct Serving {
-    shared: Arc<Shared>,
+    shared: Arc<ServiceContext>,
     requests: Requests,
     progress_interval: Duration,
 }
@@ -153,7 +157,7 @@ fn create(request: pb::WatchCreateRequest) -> Create {
     }
 }
 
-fn response(shared: &Shared, outgoing: Outgoing) -> pb::WatchResponse {
+fn response(shared: &ServiceContext, outgoing: Outgoing) -> pb::WatchResponse {
     let base = |revision: i64, watch_id: WatchId| pb::WatchResponse {
         header: Some(shared.header(revision)),
         watch_id: watch_id.0,

@@ -8,6 +8,7 @@ use bytes::{Buf as _, BufMut as _};
 use etcd_client::{AlarmAction, AlarmOptions, AlarmType, WatchOptions};
 use futures::FutureExt as _;
 use prost::Message as _;
+use prost::encoding::encode_varint;
 use prost_types::field_descriptor_proto::{Label, Type};
 use prost_types::{DescriptorProto, FileDescriptorSet};
 use rand::{Rng as _, SeedableRng as _};
@@ -100,11 +101,11 @@ impl Contract {
                 } else if matches!(kind, Type::Bytes | Type::String) {
                     delimited(&mut out, number, &text(rng));
                 } else if kind == Type::Fixed64 {
-                    varint(&mut out, number << 3 | 1);
+                    encode_varint(number << 3 | 1, &mut out);
                     out.put_u64_le(integer(rng));
                 } else {
-                    varint(&mut out, number << 3);
-                    varint(&mut out, integer(rng));
+                    encode_varint(number << 3, &mut out);
+                    encode_varint(integer(rng), &mut out);
                 }
             }
         }
@@ -123,17 +124,9 @@ fn nested(levels: usize) -> Vec<u8> {
     })
 }
 
-fn varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(u8::try_from(value & 0x7f).unwrap() | 0x80);
-        value >>= 7;
-    }
-    out.push(u8::try_from(value).unwrap());
-}
-
 fn delimited(out: &mut Vec<u8>, field: u64, bytes: &[u8]) {
-    varint(out, field << 3 | 2);
-    varint(out, bytes.len() as u64);
+    encode_varint(field << 3 | 2, out);
+    encode_varint(bytes.len() as u64, out);
     out.extend_from_slice(bytes);
 }
 
@@ -256,10 +249,10 @@ async fn still_works(node: &Node, done: usize) {
     assert_eq!(got.kvs()[0].value_str().unwrap(), done.to_string());
 }
 
-async fn fuzz(engine: Algorithm, seed: u64) {
+async fn fuzz(algorithm: Algorithm, seed: u64) {
     let dir = tempfile::tempdir().unwrap();
     let mut first = config("a", dir.path());
-    first.engine = Some(engine);
+    first.algorithm = Some(algorithm);
     let next = again(&first);
     let node = Node::start(first).await.unwrap();
     node.ready(SOON).await.unwrap();

@@ -224,8 +224,8 @@ async fn followers_pass_renewals_and_questions_on_to_the_leader() {
     );
 }
 
-async fn what_is_left_of_a_lease_survives_a_change_of_leader(engine: Algorithm) {
-    let cluster = Cluster::of(engine, 3).await;
+async fn what_is_left_of_a_lease_survives_a_change_of_leader(algorithm: Algorithm) {
+    let cluster = Cluster::of(algorithm, 3).await;
     let leader = cluster.leader().await;
     let mut client = cluster.client(leader).await;
     let lease = client.lease_grant(60, None).await.unwrap().id();
@@ -266,8 +266,8 @@ async fn what_is_left_of_a_lease_survives_a_change_of_leader(engine: Algorithm) 
     cluster.stop().await;
 }
 
-async fn leases_end_although_the_leader_that_granted_them_is_gone(engine: Algorithm) {
-    let mut cluster = Cluster::of(engine, 3).await;
+async fn leases_end_although_the_leader_that_granted_them_is_gone(algorithm: Algorithm) {
+    let mut cluster = Cluster::of(algorithm, 3).await;
     let leader = cluster.leader().await;
     let mut client = cluster.client(leader).await;
     let lease = client.lease_grant(3, None).await.unwrap().id();

@@ -35,8 +35,8 @@ async fn joiner(cluster: &Cluster, name: &str) -> Config {
     config
 }
 
-async fn a_cluster_of_one_grows_by_a_voter_and_shrinks_again(engine: Algorithm) {
-    let mut cluster = Cluster::of(engine, 1).await;
+async fn a_cluster_of_one_grows_by_a_voter_and_shrinks_again(algorithm: Algorithm) {
+    let mut cluster = Cluster::of(algorithm, 1).await;
     let mut first = cluster.client(0).await;
     for n in 0..100 {
         first.put(format!("k{n}"), "v", None).await.unwrap();
@@ -57,18 +57,18 @@ async fn a_cluster_of_one_grows_by_a_voter_and_shrinks_again(engine: Algorithm) 
     assert_eq!(code, Code::FailedPrecondition);
 
     let mut others = Algorithm::ALL.into_iter();
-    config.engine = others.find(|other| *other != engine);
+    config.algorithm = others.find(|other| *other != algorithm);
     let next = again(&config);
     let refused = Node::start(config).await.err().unwrap();
     let said = refused.to_string();
     assert!(
-        said.contains(&format!("the cluster runs {engine}")),
+        said.contains(&format!("the cluster runs {algorithm}")),
         "{said}"
     );
     let second = Node::start(next).await.unwrap();
     second.ready(SOON).await.unwrap();
     // It was not told: it takes what its cluster runs.
-    assert_eq!(second.engine(), engine);
+    assert_eq!(second.algorithm(), algorithm);
     let mut to_second = client(&second).await;
     let got = to_second.get("between", None).await.unwrap();
     assert_eq!(got.kvs().len(), 1);
@@ -117,8 +117,8 @@ async fn joining(node: &Node) -> String {
     ids.map_or(String::new(), |ids| ids.to_str().unwrap().to_owned())
 }
 
-async fn a_new_voter_says_when_it_counts(engine: Algorithm) {
-    let cluster = Cluster::of(engine, 1).await;
+async fn a_new_voter_says_when_it_counts(algorithm: Algorithm) {
+    let cluster = Cluster::of(algorithm, 1).await;
     let mut first = cluster.client(0).await;
     assert_eq!(joining(&cluster.nodes[0]).await, "");
     let config = joiner(&cluster, "n2").await;
@@ -153,8 +153,8 @@ async fn a_new_voter_says_when_it_counts(engine: Algorithm) {
     cluster.stop().await;
 }
 
-async fn a_removal_waits_for_the_new_voter(engine: Algorithm) {
-    let mut cluster = Cluster::of(engine, 3).await;
+async fn a_removal_waits_for_the_new_voter(algorithm: Algorithm) {
+    let mut cluster = Cluster::of(algorithm, 3).await;
     let mut first = cluster.client(0).await;
     for n in 0..50 {
         let key = format!("k{n}");
@@ -184,8 +184,8 @@ async fn a_removal_waits_for_the_new_voter(engine: Algorithm) {
     cluster.stop().await;
 }
 
-async fn a_learner_copies_refuses_and_is_promoted(engine: Algorithm) {
-    let cluster = Cluster::of(engine, 3).await;
+async fn a_learner_copies_refuses_and_is_promoted(algorithm: Algorithm) {
+    let cluster = Cluster::of(algorithm, 3).await;
     let mut first = cluster.client(0).await;
     for n in 0..200 {
         first

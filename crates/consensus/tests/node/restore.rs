@@ -69,15 +69,15 @@ async fn change_leader(cluster: &Cluster) {
     .await;
 }
 
-async fn backup_of(engine: Algorithm, dir: &Path) -> (PathBuf, Vec<String>, i64, i64) {
-    let old = Cluster::of(engine, 3).await;
+async fn backup_of(algorithm: Algorithm, dir: &Path) -> (PathBuf, Vec<String>, i64, i64) {
+    let old = Cluster::of(algorithm, 3).await;
     let client = old.client(0).await;
     let lease = fill(&client).await;
     // Its ballots get ahead of those of any new cluster.
     for _ in 0..3 {
         change_leader(&old).await;
     }
-    let file = dir.join(format!("{engine}.db"));
+    let file = dir.join(format!("{algorithm}.db"));
     save(&client, &file).await;
     let (keys, revision) = content(&client).await;
     old.stop().await;
@@ -92,7 +92,7 @@ async fn goes_on_with_another_engine(from: Algorithm) {
     let dir = tempfile::tempdir().unwrap();
     let (file, keys, revision, lease) = backup_of(from, dir.path()).await;
     let new = Cluster::start_with(3, |config| {
-        config.engine = Some(to);
+        config.algorithm = Some(to);
         config.restore_snapshot = Some(file.clone());
     })
     .await;

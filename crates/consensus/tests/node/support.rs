@@ -84,8 +84,8 @@ impl Cluster {
         Self::start_with(count, |_| {}).await
     }
 
-    pub(crate) async fn of(engine: Algorithm, count: usize) -> Self {
-        Self::start_with(count, |config| config.engine = Some(engine)).await
+    pub(crate) async fn of(algorithm: Algorithm, count: usize) -> Self {
+        Self::start_with(count, |config| config.algorithm = Some(algorithm)).await
     }
 
     pub(crate) async fn start_with(count: usize, change: impl Fn(&mut Config)) -> Self {

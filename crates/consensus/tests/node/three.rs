@@ -19,8 +19,8 @@ on_both! {
     requests_that_insist_on_a_leader_hear_at_once_that_there_is_none,
 }
 
-async fn every_member_writes_and_reads_its_own_and_the_others_writes(engine: Algorithm) {
-    let cluster = Cluster::of(engine, 3).await;
+async fn every_member_writes_and_reads_its_own_and_the_others_writes(algorithm: Algorithm) {
+    let cluster = Cluster::of(algorithm, 3).await;
     let mut clients = Vec::new();
     for node in 0..3 {
         clients.push(cluster.client(node).await);
@@ -49,8 +49,8 @@ async fn every_member_writes_and_reads_its_own_and_the_others_writes(engine: Alg
     cluster.stop().await;
 }
 
-async fn leadership_moves_on_request_and_when_the_leader_stops(engine: Algorithm) {
-    let mut cluster = Cluster::of(engine, 3).await;
+async fn leadership_moves_on_request_and_when_the_leader_stops(algorithm: Algorithm) {
+    let mut cluster = Cluster::of(algorithm, 3).await;
     let leader = cluster.leader().await;
     let other = (leader + 1) % 3;
     let target = cluster.nodes[other].member_id().get();
@@ -77,8 +77,8 @@ async fn leadership_moves_on_request_and_when_the_leader_stops(engine: Algorithm
     cluster.stop().await;
 }
 
-async fn a_hand_over_that_was_tried_may_still_happen(engine: Algorithm) {
-    let mut cluster = Cluster::of(engine, 3).await;
+async fn a_hand_over_that_was_tried_may_still_happen(algorithm: Algorithm) {
+    let mut cluster = Cluster::of(algorithm, 3).await;
     let leader = cluster.leader().await;
     let mut client = cluster.client(leader).await;
     let mut mover = cluster.client(leader).await;
@@ -104,8 +104,10 @@ async fn a_hand_over_that_was_tried_may_still_happen(engine: Algorithm) {
     cluster.stop().await;
 }
 
-async fn without_a_quorum_nothing_is_acknowledged_and_serializable_reads_go_on(engine: Algorithm) {
-    let mut cluster = Cluster::of(engine, 3).await;
+async fn without_a_quorum_nothing_is_acknowledged_and_serializable_reads_go_on(
+    algorithm: Algorithm,
+) {
+    let mut cluster = Cluster::of(algorithm, 3).await;
     let mut client = cluster.client(0).await;
     client.put("k", "v", None).await.unwrap();
     for _ in 0..2 {
@@ -121,11 +123,11 @@ async fn without_a_quorum_nothing_is_acknowledged_and_serializable_reads_go_on(e
     cluster.stop().await;
 }
 
-async fn a_member_that_was_away_catches_up_by_entries_or_by_a_snapshot(engine: Algorithm) {
+async fn a_member_that_was_away_catches_up_by_entries_or_by_a_snapshot(algorithm: Algorithm) {
     let dir = tempfile::tempdir().unwrap();
     let mut configs = configs(3, dir.path());
     for config in &mut configs {
-        config.engine = Some(engine);
+        config.algorithm = Some(algorithm);
         config.snapshot_count = 100;
         config.snapshot_catchup_entries = 20;
     }
@@ -161,8 +163,8 @@ async fn a_member_that_was_away_catches_up_by_entries_or_by_a_snapshot(engine: A
     }
 }
 
-async fn writes_go_on_while_leaders_come_and_go(engine: Algorithm) {
-    let cluster = Cluster::of(engine, 3).await;
+async fn writes_go_on_while_leaders_come_and_go(algorithm: Algorithm) {
+    let cluster = Cluster::of(algorithm, 3).await;
     let mut client = cluster.client(0).await;
     let mut written = 0;
     for round in 0..4 {
@@ -185,8 +187,8 @@ async fn writes_go_on_while_leaders_come_and_go(engine: Algorithm) {
     cluster.stop().await;
 }
 
-async fn requests_that_insist_on_a_leader_hear_at_once_that_there_is_none(engine: Algorithm) {
-    let mut cluster = Cluster::of(engine, 3).await;
+async fn requests_that_insist_on_a_leader_hear_at_once_that_there_is_none(algorithm: Algorithm) {
+    let mut cluster = Cluster::of(algorithm, 3).await;
     for _ in 0..2 {
         cluster.nodes.pop().unwrap().shutdown().await;
     }

@@ -43,11 +43,11 @@ async fn all_use(nodes: &[Node], level: u32) {
     .await;
 }
 
-async fn rolling_upgrade(engine: Algorithm) {
+async fn rolling_upgrade(algorithm: Algorithm) {
     let dir = tempfile::tempdir().unwrap();
     let mut first = configs(3, dir.path());
     for config in &mut first {
-        config.engine = Some(engine);
+        config.algorithm = Some(algorithm);
         config.feature_level = OLD;
     }
     let next: Vec<_> = first.iter().map(again).collect();
@@ -154,9 +154,9 @@ async fn the_level_waits_for_members_that_were_added_and_never_heard_of() {
 }
 
 /// Starts this release on the data that another one left.
-async fn reads_data_of(release: &str, engine: Algorithm) {
+async fn reads_data_of(release: &str, algorithm: Algorithm) {
     let dir = tempfile::tempdir().unwrap();
-    let name = format!("{release}-{engine}");
+    let name = format!("{release}-{algorithm}");
     let archive = format!(
         "{}/tests/fixtures/{name}.tar.gz",
         env!("CARGO_MANIFEST_DIR")
@@ -169,7 +169,7 @@ async fn reads_data_of(release: &str, engine: Algorithm) {
     let next = again(&config);
     let node = Node::start(config).await.unwrap();
     node.ready(SOON).await.unwrap();
-    assert_eq!(node.engine(), engine);
+    assert_eq!(node.algorithm(), algorithm);
     let mut client = client(&node).await;
     let reader = client.clone();
     let value = async |key: &str, revision: i64| {

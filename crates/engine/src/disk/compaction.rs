@@ -10,7 +10,7 @@ use fjall::compaction::Leveled;
 use fjall::{AbstractTree, Keyspace};
 
 use super::tables::Merging;
-use super::{DiskConfig, Shared, convert, format};
+use super::{DiskConfig, OpenDatabase, convert, format};
 use crate::{Batch, EngineError, MAX_KEY_BYTES, Space};
 
 /// How often the tables are looked at while nothing is written, and while something is.
@@ -33,7 +33,7 @@ pub(super) struct Compaction {
 
 impl Compaction {
     pub(super) fn start(
-        shared: Arc<Shared>,
+        shared: Arc<OpenDatabase>,
         merging: Arc<Merging>,
         config: &DiskConfig,
     ) -> Result<Self, EngineError> {
@@ -67,7 +67,7 @@ impl Drop for Compaction {
 }
 
 struct Worker {
-    shared: Arc<Shared>,
+    shared: Arc<OpenDatabase>,
     strategy: Arc<Leveled>,
     merging: Arc<Merging>,
     // Bytes that had been written when the spaces were last touched.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::Shared;
+use super::OpenDatabase;
 
 /// The longest wait of one write. A write may also wait for one before it that is held back.
 const MAX_DELAY: Duration = Duration::from_millis(25);
@@ -62,7 +62,7 @@ impl Pacing {
 
     /// Holds the calling writer back for as long as the backlog warrants: nothing below the soft
     /// limits, then growing to [`MAX_DELAY`].
-    pub(super) fn wait(&self, shared: &Shared) {
+    pub(super) fn wait(&self, shared: &OpenDatabase) {
         let delay = self.delay(shared.database.write_buffer_size(), self.level0_runs());
         if delay.is_zero() {
             return;
@@ -75,7 +75,7 @@ impl Pacing {
 
     /// Holds background work back while there is a backlog, for [`MAX_DELAY`] at most: it has to
     /// keep up as well.
-    pub(super) fn wait_for_room(&self, shared: &Shared) -> bool {
+    pub(super) fn wait_for_room(&self, shared: &OpenDatabase) -> bool {
         let buffered = shared.database.write_buffer_size();
         let has_room = self.has_room(buffered, self.level0_runs());
         if !has_room {

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use fjall::Readable;
 use parking_lot::{Mutex, MutexGuard};
 
-use super::{Shared, convert};
+use super::{OpenDatabase, convert};
 use crate::memory::is_inverted;
 use crate::{Direction, EngineError, KeyBounds, MAX_KEY_BYTES, Row, Rows, Snapshot, Space};
 
@@ -34,12 +34,12 @@ impl OpenSnapshots {
 
 pub(super) struct DiskSnapshot {
     snapshot: fjall::Snapshot,
-    shared: Arc<Shared>,
+    shared: Arc<OpenDatabase>,
 }
 
 impl DiskSnapshot {
     /// Opens a snapshot; the caller holds the write lock.
-    pub(super) fn open(shared: &Arc<Shared>) -> Self {
+    pub(super) fn open(shared: &Arc<OpenDatabase>) -> Self {
         let mut open = shared.snapshots.0.lock();
         let snapshot = shared.database.snapshot();
         *open.entry(snapshot.seqno()).or_default() += 1;

@@ -21,7 +21,7 @@ use fjall::AbstractTree;
 use parking_lot::{Condvar, Mutex};
 
 use super::tables::{self, TableSync};
-use super::{DATABASE_FOLDER, Shared, format, journal};
+use super::{DATABASE_FOLDER, OpenDatabase, format, journal};
 use crate::{EngineError, Space};
 
 /// Unsynced bytes from which on the journal is synced.
@@ -46,7 +46,7 @@ struct State {
 }
 
 impl JournalSync {
-    pub(super) fn start(shared: Arc<Shared>) -> Result<Self, EngineError> {
+    pub(super) fn start(shared: Arc<OpenDatabase>) -> Result<Self, EngineError> {
         let state = Arc::new(State::default());
         let dir = shared.dir.clone();
         let thread = {
@@ -87,7 +87,7 @@ impl Drop for JournalSync {
 }
 
 impl State {
-    fn run(&self, shared: &Shared) {
+    fn run(&self, shared: &OpenDatabase) {
         let mut journals = Journals::new(&shared.dir);
         let mut tables = <[TableSync; Space::COUNT]>::default();
         let mut is_busy = false;
@@ -129,7 +129,7 @@ impl State {
 }
 
 /// Syncs the tables of spaces that are being flushed; answers whether there is any.
-fn sync_flushed(shared: &Shared, tables: &mut [TableSync; Space::COUNT]) -> io::Result<bool> {
+fn sync_flushed(shared: &OpenDatabase, tables: &mut [TableSync; Space::COUNT]) -> io::Result<bool> {
     let sealed = || shared.spaces.iter().map(|k| k.tree.sealed_memtable_count());
     let most = sealed().max().unwrap_or(0);
     shared.pacing.publish_sealed(most);

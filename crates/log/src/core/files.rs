@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, io, sync::Arc};
 
-use super::{CoreConfig, SyncMode};
+use super::{LogCoreConfig, SyncMode};
 use crate::{
     disk::{Disk, DiskFile},
     error::{LogFailure, OpenError},
@@ -64,7 +64,7 @@ pub(super) struct Files {
 
 impl Files {
     /// Lists the directory and removes spares that are of no use.
-    pub(super) fn list(disk: &dyn Disk, config: &CoreConfig) -> Result<Self, OpenError> {
+    pub(super) fn list(disk: &dyn Disk, config: &LogCoreConfig) -> Result<Self, OpenError> {
         let failed = |operation: &'static str, name: &str| {
             let path = format!("{}/{name}", disk.describe());
             move |error| OpenError::io(operation, path, error)
@@ -107,7 +107,7 @@ impl Files {
 /// Turns spare files into segments.
 pub(super) struct SegmentMaker<'a> {
     pub(super) disk: &'a dyn Disk,
-    pub(super) config: &'a CoreConfig,
+    pub(super) config: &'a LogCoreConfig,
     pub(super) log: u64,
     pub(super) spares: &'a mut Vec<Spare>,
     pub(super) next_spare: &'a mut u64,

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use synod_types::GroupId;
 
-use super::{CompletionSink, Job, Shared, job_bytes, spares::SpareMaker};
+use super::{CompletionSink, Job, LogQueue, job_bytes, spares::SpareMaker};
 use crate::{
     core::{Action, LogCore},
     error::{LogError, LogFailure},
@@ -15,7 +15,7 @@ const IDLE: Duration = Duration::from_millis(500);
 
 /// The log's thread.
 pub(super) struct Worker {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<LogQueue>,
     pub(super) core: LogCore,
     pub(super) sink: Arc<dyn CompletionSink>,
     pub(super) spares: SpareMaker,
@@ -120,7 +120,7 @@ impl Worker {
 
 /// Tells the sink that the log is dead, also when its thread panics.
 struct ReportDeath {
-    shared: Arc<Shared>,
+    shared: Arc<LogQueue>,
     sink: Arc<dyn CompletionSink>,
 }
 

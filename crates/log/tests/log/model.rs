@@ -8,15 +8,15 @@ use synod_consensus_core::{
     Entry, EntryFields, EntryKind, HardState, Membership, SnapshotMeta, Write,
 };
 use synod_log::{
-    Action, CoreConfig, GroupState, LogCore, LogFailure, Recovered, SimDisk, SyncMode,
+    Action, GroupState, LogCore, LogCoreConfig, LogFailure, Recovered, SimDisk, SyncMode,
 };
 use synod_types::{Ballot, GroupId, Index, LogPosition, NodeId, RequestId};
 
 pub(crate) const SEGMENT_BYTES: u64 = 16 << 10;
 pub(crate) const HEADER_BYTES: usize = 4096;
 
-pub(crate) fn config() -> CoreConfig {
-    CoreConfig {
+pub(crate) fn config() -> LogCoreConfig {
+    LogCoreConfig {
         segment_bytes: SEGMENT_BYTES,
         max_recycled_segments: 2,
         sync: SyncMode::Data,

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use synod_consensus_core::{HardState, Write};
 use synod_log::{
-    CoreConfig, Crash, Disk, LogCore, LogFailure, Metrics, OpenError, SimDisk, SyncMode, make_spare,
+    Crash, Disk, LogCore, LogCoreConfig, LogFailure, Metrics, OpenError, SimDisk, SyncMode,
+    make_spare,
 };
 use synod_types::{Ballot, GroupId, Index};
 
@@ -58,7 +59,7 @@ fn many_appends_are_one_write_and_one_sync() {
 #[test]
 fn without_sync_the_disk_is_not_waited_for() {
     let disk = SimDisk::new();
-    let config = CoreConfig {
+    let config = LogCoreConfig {
         sync: SyncMode::None,
         ..config()
     };
@@ -241,7 +242,7 @@ fn a_prepared_file_is_used_for_the_next_segment() {
 #[test]
 fn senseless_sizes_are_refused() {
     for segment_bytes in [0, 4096, SEGMENT_BYTES + 1, 1 << 40] {
-        let config = CoreConfig {
+        let config = LogCoreConfig {
             segment_bytes,
             ..config()
         };

@@ -50,32 +50,38 @@ fn body() -> impl Strategy<Value = Body> {
     });
     let option = |one: bool, index: Index| one.then_some(index);
     prop_oneof![
-        (position, entries(), index()).prop_map(|(prev, entries, commit)| Body::Append {
-            prev,
-            entries,
-            commit
-        }),
-        (index(), entries(), index()).prop_map(|(prev, entries, commit)| Body::Accept {
-            prev,
-            entries,
-            commit
-        }),
+        (position, entries(), index()).prop_map(|(prev, entries, commit)| Body::Raft(
+            RaftBody::Append {
+                prev,
+                entries,
+                commit
+            }
+        )),
+        (index(), entries(), index()).prop_map(|(prev, entries, commit)| Body::Paxos(
+            PaxosBody::Accept {
+                prev,
+                entries,
+                commit
+            }
+        )),
         (index(), index(), entries(), any::<bool>(), index()).prop_map(
-            move |(from, commit, entries, more, next)| Body::Promise {
+            move |(from, commit, entries, more, next)| Body::Paxos(PaxosBody::Promise {
                 from,
                 commit,
                 entries,
                 next: option(more, next),
                 snapshot: None,
-            }
+            })
         ),
-        (index(), handover, any::<bool>()).prop_map(|(from, handover, has)| Body::Prepare {
-            from,
-            transfer: has.then_some(handover),
-        }),
-        Just(Body::Nack),
-        index().prop_map(|upto| Body::Accepted { upto }),
-        (index(), index()).prop_map(|(prev, held)| Body::Gap { prev, held }),
+        (index(), handover, any::<bool>()).prop_map(|(from, handover, has)| Body::Paxos(
+            PaxosBody::Prepare {
+                from,
+                transfer: has.then_some(handover),
+            }
+        )),
+        Just(Body::Paxos(PaxosBody::Nack)),
+        index().prop_map(|upto| Body::Paxos(PaxosBody::Accepted { upto })),
+        (index(), index()).prop_map(|(prev, held)| Body::Paxos(PaxosBody::Gap { prev, held })),
     ]
 }
 
@@ -83,7 +89,7 @@ proptest! {
     #[test]
     fn what_is_sent_is_received(ballot in ballot(), mut body in body()) {
         // In an Accept every entry bears the message's ballot, which is therefore sent once.
-        if let Body::Accept { entries, .. } = &mut body {
+        if let Body::Paxos(PaxosBody::Accept { entries, .. }) = &mut body {
             entries.iter_mut().for_each(|entry| *entry = entry.with_ballot(ballot));
         }
         let (from, to) = (NodeId::new(1), NodeId::new(2));
@@ -93,8 +99,10 @@ proptest! {
         let (group, back) = back.unwrap();
         prop_assert_eq!((group, &back), (GroupId::new(5), &message));
         // Entries are parts of what was received, not copies of it.
-        let (Body::Append { entries, .. } | Body::Accept { entries, .. } | Body::Promise { entries, .. }) = back.body else {
-            return Ok(());
+        let entries = match back.body {
+            Body::Raft(RaftBody::Append { entries, .. })
+            | Body::Paxos(PaxosBody::Accept { entries, .. } | PaxosBody::Promise { entries, .. }) => entries,
+            Body::Common(_) | Body::Raft(_) | Body::Paxos(_) => return Ok(()),
         };
         for entry in entries.iter().filter(|entry| !entry.data.is_empty()) {
             assert!(bytes.as_ptr_range().contains(&entry.data.as_ptr()));

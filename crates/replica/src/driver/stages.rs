@@ -6,7 +6,7 @@ use synod_consensus_core::Write;
 use synod_types::{Index, WriteSeq};
 
 use crate::metrics::{Metrics, Stage};
-use crate::shared::Shared;
+use crate::shared::GroupRequests;
 
 /// The sampled proposal on its way.
 struct Sample {
@@ -78,7 +78,7 @@ impl Sampler {
         &mut self,
         commit: Index,
         now: Instant,
-        shared: &Shared<O>,
+        shared: &GroupRequests<O>,
         metrics: &Metrics,
     ) {
         if let Some(sample) = &mut self.sample

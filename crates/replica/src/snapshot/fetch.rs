@@ -1,7 +1,5 @@
 //! The follower's side: pulls a snapshot into a sink beside the live data, then swaps.
 
-pub(super) mod transfer;
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,19 +7,20 @@ use bytes::Bytes;
 use synod_consensus_core::{Install, SnapshotMeta};
 use synod_proto::replica::v1 as wire;
 use synod_proto::replica::v1::peer_client::PeerClient;
+use synod_replica_core::{Attempts, Piece, PieceError, Step};
 use synod_runtime::{clock, random, task};
 use synod_types::{GroupId, LogPosition, NodeId};
 use tokio::sync::oneshot;
 use tonic::{Status, Streaming};
 
 use crate::apply::{ApplyQueue, Control, InstallOutcome};
-use crate::config::Snapshots;
+use crate::config::{Snapshots, TransportConfig};
+use crate::convert::{WireError, piece_from_wire, resume_to_wire};
 use crate::inbox::Event;
 use crate::metrics::Metrics;
-use crate::shared::Shared;
+use crate::shared::GroupRequests;
 use crate::state_machine::{ApplyError, SnapshotSink, StateMachine};
 use crate::transport::Transport;
-use transfer::{ChunkError, Step};
 
 /// A leader that takes longer to open a view, or for a chunk, is asked again.
 const CHUNK_TIMEOUT: Duration = Duration::from_secs(30);
@@ -37,8 +36,10 @@ enum FetchError {
     Peer(#[from] Status),
     #[error("no chunk in time")]
     Silent,
+    #[error("malformed chunk: {0}")]
+    Malformed(#[from] WireError),
     #[error(transparent)]
-    Chunk(#[from] ChunkError),
+    Piece(#[from] PieceError),
     #[error("the state machine is at {0} or further by itself")]
     Obsolete(LogPosition),
     #[error("the stream ended before the last chunk")]
@@ -55,11 +56,20 @@ pub(crate) struct Fetch<S: StateMachine> {
     pub(crate) config: Snapshots,
     pub(crate) transport: Arc<Transport>,
     pub(crate) queue: Arc<ApplyQueue<S>>,
-    pub(crate) shared: Arc<Shared<S::Output>>,
+    pub(crate) shared: Arc<GroupRequests<S::Output>>,
     pub(crate) metrics: Metrics,
 }
 
-type Transfer<S> = transfer::Transfer<<S as StateMachine>::Sink>;
+type Transfer<S> = synod_replica_core::Transfer<<S as StateMachine>::Sink>;
+
+/// How long a transfer is continued that doesn't move.
+pub(super) fn attempts(config: &Snapshots, transport: &TransportConfig) -> Attempts {
+    Attempts {
+        max: config.max_attempts,
+        backoff_min: transport.backoff_min,
+        backoff_max: transport.backoff_max,
+    }
+}
 
 impl<S: StateMachine> Fetch<S> {
     /// Fetches and installs, and tells the core how it ended.
@@ -81,7 +91,8 @@ impl<S: StateMachine> Fetch<S> {
 
     async fn fetch_and_install(&self, install: &Install) -> Result<SnapshotMeta, FetchError> {
         let offered = install.meta.last;
-        let mut transfer = Transfer::<S>::new(offered, &self.config, &self.transport.config);
+        let mut transfer =
+            Transfer::<S>::new(offered, attempts(&self.config, &self.transport.config));
         while let Err(error) = self.pull(install, &mut transfer).await {
             let Some(pause) = transfer.broke() else {
                 return Err(error);
@@ -111,18 +122,19 @@ impl<S: StateMachine> Fetch<S> {
             to: install.from.get(),
             group: self.group.get(),
             algorithm: self.transport.identity.algorithm_to_wire(),
-            ..transfer.request()
+            ..resume_to_wire(transfer.request())
         };
         let mut chunks = self.open(install, request).await?;
         while !transfer.is_done() {
             let next = in_time(chunks.message()).await?;
-            let mut chunk = next?.ok_or(FetchError::Cut)?;
-            if let Step::Begin(begun) = transfer.check(&mut chunk)? {
+            let mut piece = piece_from_wire(next?.ok_or(FetchError::Cut)?)?;
+            if let Step::Begin(begun) = transfer.check(&mut piece)? {
                 let sink = self.begin(begun.meta.clone()).await?;
                 transfer.begun(begun, sink);
             }
-            let sink = write::<S>(transfer.take_sink()?, chunk.data, chunk.last).await?;
-            transfer.written(sink, chunk.resume, chunk.last);
+            let Piece { data, resume, .. } = piece;
+            let sink = write::<S>(transfer.take_sink()?, data, resume.is_none()).await?;
+            transfer.written(sink, resume);
         }
         Ok(())
     }

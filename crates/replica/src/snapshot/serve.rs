@@ -1,7 +1,5 @@
 //! The leader's side: a few open views of the state, and streams of their chunks.
 
-pub(super) mod views;
-
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,6 +8,7 @@ use futures::Stream;
 use parking_lot::Mutex;
 use synod_consensus_core::InitialMembers;
 use synod_proto::replica::v1 as wire;
+use synod_replica_core::{Full, Opened, Views};
 use synod_runtime::{clock, random, task};
 use synod_types::{Index, NodeId};
 use tokio::sync::{mpsc, oneshot};
@@ -17,15 +16,15 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 use crate::config::Snapshots;
+use crate::convert::{piece_to_wire, resume_from_wire};
 use crate::metrics::Metrics;
 use crate::state_machine::{ApplyError, SnapshotSource};
-use views::{Full, Opened, Views};
 
 /// Chunks read ahead of a follower.
 const MAX_CHUNKS_AHEAD: usize = 2;
 
 type Source = Arc<dyn SnapshotSource>;
-type Cursor = views::Cursor<Source>;
+type Cursor = synod_replica_core::Cursor<Source>;
 type Reply = oneshot::Receiver<Result<Source, ApplyError>>;
 
 /// What the server needs of its group.
@@ -42,7 +41,7 @@ pub(crate) struct SnapshotServer {
     hooks: Hooks,
     initial: InitialMembers,
     metrics: Metrics,
-    views: Mutex<Views<Source>>,
+    views: Mutex<Views<Source, Instant>>,
 }
 
 impl SnapshotServer {
@@ -53,7 +52,7 @@ impl SnapshotServer {
         metrics: Metrics,
     ) -> Arc<Self> {
         Arc::new(Self {
-            views: Mutex::new(Views::new(&config)),
+            views: Mutex::new(Views::new(config.max_open)),
             config,
             hooks,
             initial,
@@ -68,7 +67,10 @@ impl SnapshotServer {
 
     /// Closes views that nobody used for long.
     pub(crate) fn expire(&self, now: Instant) {
-        let given_up = self.views.lock().expire(now);
+        let Some(since) = now.checked_sub(self.config.idle_timeout) else {
+            return;
+        };
+        let given_up = self.views.lock().expire(since);
         self.tell_given_up(given_up);
     }
 
@@ -85,7 +87,9 @@ impl SnapshotServer {
         request: wire::FetchSnapshotRequest,
     ) -> Result<impl Stream<Item = Result<wire::SnapshotChunk, Status>> + use<>, Status> {
         let to = NodeId::new(request.from);
-        let continued = self.views.lock().take_up(&request, clock::now());
+        let resume = resume_from_wire(&request);
+        let continued =
+            resume.and_then(|resume| self.views.lock().take_up(resume, to, clock::now()));
         let cursor = match continued {
             Some(cursor) => cursor,
             None => self.open_view(to).await?,
@@ -177,7 +181,8 @@ impl Sending {
                 // The runtime is being shut down.
                 Err(_) => return,
             };
-            let chunk = self.cursor.advance(chunk, crc32c);
+            let piece = self.cursor.advance(chunk.data, chunk.resume);
+            let chunk = piece_to_wire(piece, crc32c);
             let last = chunk.last;
             if chunks.send(Ok(chunk)).await.is_err() {
                 return;

@@ -1,9 +1,9 @@
 //! Transfers between two sources and three receivers under faults, one seed a run.
 //!
-//! Real: [`Views`](super::serve::views::Views), its cursors, and
-//! [`Transfer`](super::fetch::transfer::Transfer). Modelled: transport, apply threads, disks, and
-//! the core that offers snapshots. Nothing depends on real time, threads or the process's own
-//! randomness.
+//! Real: [`Views`](synod_replica_core::Views), its cursors,
+//! [`Transfer`](synod_replica_core::Transfer), and the wire forms of what they say. Modelled:
+//! transport, apply threads, disks, and the core that offers snapshots. Nothing depends on real
+//! time, threads or the process's own randomness.
 
 mod model;
 mod receiver;

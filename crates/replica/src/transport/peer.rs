@@ -300,7 +300,7 @@ mod tests {
     use futures::StreamExt as _;
     use futures::executor::block_on;
     use futures::future::poll_immediate;
-    use synod_consensus_core::{Body, Proposal};
+    use synod_consensus_core::{CommonBody as Body, Proposal};
     use synod_proto::replica::v1::message::Body as WireBody;
     use synod_types::{Ballot, RequestId};
 
@@ -311,7 +311,7 @@ mod tests {
             from: NodeId::new(1),
             to: NodeId::new(2),
             ballot: Ballot::term(1),
-            body,
+            body: body.into(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Nothing is vouched for before it is durable.
 
-use synod_consensus_core::{AppendOutcome, Body, Entry, Message};
+use synod_consensus_core::{AppendOutcome, Body, Entry, Message, PaxosBody, RaftBody};
 use synod_types::Index;
 
 use super::{Check, Invariant};
@@ -19,27 +19,23 @@ pub(super) fn check(disk: &DurableLog, message: &Message) -> Check {
     if ballot < hard_state.ballot {
         return Ok(());
     }
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "the others vouch for nothing on the disk"
-    )]
     let holds = match &message.body {
-        Body::AppendReply {
+        Body::Raft(RaftBody::AppendReply {
             outcome: AppendOutcome::Matched(matched),
-        } => {
+        }) => {
             let last = disk.last().index.max(disk.installed);
             hard_state.ballot == ballot && last >= *matched
         }
-        Body::VoteReply { granted: true } => {
+        Body::Raft(RaftBody::VoteReply { granted: true }) => {
             (ballot, Some(to)) == (hard_state.ballot, hard_state.vote)
         }
-        Body::Vote { last, .. } => {
+        Body::Raft(RaftBody::Vote { last, .. }) => {
             (ballot, Some(from)) == (hard_state.ballot, hard_state.vote) && disk.last() >= *last
         }
-        Body::Prepare { .. } => ballot == hard_state.ballot,
-        Body::Promise {
+        Body::Paxos(PaxosBody::Prepare { .. }) => ballot == hard_state.ballot,
+        Body::Paxos(PaxosBody::Promise {
             entries, snapshot, ..
-        } => {
+        }) => {
             let covered = snapshot
                 .as_ref()
                 .map_or(Index::ZERO, |meta| meta.last.index);
@@ -52,8 +48,11 @@ pub(super) fn check(disk: &DurableLog, message: &Message) -> Check {
             };
             ballot == hard_state.ballot && entries.iter().all(kept)
         }
-        Body::Accepted { upto } => ballot == hard_state.ballot && has_all(disk, *upto),
-        _ => true,
+        Body::Paxos(PaxosBody::Accepted { upto }) => {
+            ballot == hard_state.ballot && has_all(disk, *upto)
+        }
+        // The others vouch for nothing on the disk.
+        Body::Common(_) | Body::Raft(_) | Body::Paxos(_) => true,
     };
     RULE.ensure(holds, || {
         format!(

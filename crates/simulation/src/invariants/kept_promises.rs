@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use synod_consensus_core::{Body, Message};
+use synod_consensus_core::{Body, Message, PaxosBody, RaftBody};
 use synod_types::{Ballot, NodeId, Tick};
 
 use super::{Check, Invariant};
@@ -56,6 +56,7 @@ impl Kept {
 pub(crate) fn is_forbidden(message: &Message) -> bool {
     matches!(
         &message.body,
-        Body::Vote { transfer: None, .. } | Body::Prepare { transfer: None, .. }
+        Body::Raft(RaftBody::Vote { transfer: None, .. })
+            | Body::Paxos(PaxosBody::Prepare { transfer: None, .. })
     )
 }

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use synod_consensus_core::{Body, Membership, Message};
+use synod_consensus_core::{Body, CommonBody, Membership, Message, PaxosBody, RaftBody};
 use synod_types::{Ballot, NodeId, Tick};
 
 use super::durable_quorum::has_quorum;
@@ -38,31 +38,17 @@ impl Promises {
         until: Tick,
         message: &Message,
     ) {
-        let leads = match &message.body {
-            Body::Heartbeat { .. }
-            | Body::Append { .. }
-            | Body::Accept { .. }
-            | Body::Commit { .. }
-            | Body::Snapshot { .. } => message.ballot >= ballot,
-            Body::PreVote { .. }
-            | Body::PreVoteReply { .. }
-            | Body::Vote { .. }
-            | Body::VoteReply { .. }
-            | Body::AppendReply { .. }
-            | Body::HeartbeatReply { .. }
-            | Body::TimeoutNow { .. }
-            | Body::Prepare { .. }
-            | Body::Promise { .. }
-            | Body::Nack
-            | Body::Accepted { .. }
-            | Body::Gap { .. }
-            | Body::Forward { .. }
-            | Body::ForwardChange { .. }
-            | Body::ForwardRejected { .. }
-            | Body::ReadIndex { .. }
-            | Body::ReadIndexReply { .. } => false,
+        let is_leaders = match &message.body {
+            Body::Common(body) => matches!(
+                body,
+                CommonBody::Heartbeat { .. }
+                    | CommonBody::Commit { .. }
+                    | CommonBody::Snapshot { .. }
+            ),
+            Body::Raft(body) => matches!(body, RaftBody::Append { .. }),
+            Body::Paxos(body) => matches!(body, PaxosBody::Accept { .. }),
         };
-        if leads {
+        if is_leaders && message.ballot >= ballot {
             let known = self.until.entry(node).or_default();
             *known = until.max(*known);
             self.kept.heard(node, message, until);

@@ -1,11 +1,11 @@
 //! Each key's history, as clients saw it, is linearizable.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use porcupine_rs::{Model, Operation, check_operations};
+use synod_history::{Record, Seen, Verdict};
 
 use super::{Check, Invariant};
-use crate::command::{Key, Value};
+use crate::command::Key;
 use crate::time::Time;
 
 pub(crate) const RULE: Invariant = Invariant {
@@ -16,34 +16,10 @@ pub(crate) const RULE: Invariant = Invariant {
 /// The most operations of a key that are searched: the search is exponential at its worst.
 const MAX_OPERATIONS: usize = 120;
 
-/// What a client saw of one key.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Seen {
-    Wrote(Option<Value>),
-    Read(Option<Value>),
-    Swapped {
-        expect: Option<Value>,
-        new: Value,
-    },
-    Kept {
-        expect: Option<Value>,
-        found: Option<Value>,
-    },
-}
-
 /// The operations of a run.
 #[derive(Default)]
 pub(crate) struct History {
     keys: BTreeMap<Key, Vec<Record>>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Record {
-    client: u32,
-    called: Time,
-    /// None: nobody knows whether it happened.
-    returned: Option<Time>,
-    seen: Seen,
 }
 
 impl History {
@@ -55,34 +31,13 @@ impl History {
         returned: Option<Time>,
         seen: Seen,
     ) {
+        let instant = |time: Time| i64::try_from(time).unwrap_or(i64::MAX);
         self.keys.entry(key).or_default().push(Record {
             client,
-            called,
-            returned,
+            called: instant(called),
+            returned: returned.map(instant),
             seen,
         });
-    }
-}
-
-#[derive(Clone, Debug)]
-struct Register;
-
-impl Model for Register {
-    type State = Option<Value>;
-    type Op = Seen;
-    type Metadata = ();
-
-    fn init() -> Self::State {
-        None
-    }
-
-    fn step(state: &Self::State, op: &Seen) -> (bool, Self::State) {
-        match *op {
-            Seen::Wrote(value) => (true, value),
-            Seen::Read(value) => (*state == value, *state),
-            Seen::Swapped { expect, new } => (*state == expect, Some(new)),
-            Seen::Kept { expect, found } => (*state == found && found != expect, *state),
-        }
     }
 }
 
@@ -91,9 +46,11 @@ pub(crate) fn check(history: &History) -> Check<u64> {
     let mut checked = 0;
     for (key, records) in &history.keys {
         let records = first(records);
-        let operations = operations(&records);
-        checked += operations.len() as u64;
-        RULE.ensure(check_operations(&operations), || {
+        let verdict = synod_history::check(&records);
+        if let Verdict::Linearizable(operations) = verdict {
+            checked += operations as u64;
+        }
+        RULE.ensure(verdict != Verdict::Violated, || {
             let lines: Vec<String> = records.iter().map(|record| format!("{record:?}")).collect();
             format!("key {key} is not linearizable:\n{}", lines.join("\n"))
         })?;
@@ -114,57 +71,4 @@ fn first(records: &[Record]) -> Vec<Record> {
         }
     }
     records
-}
-
-/// An operation of unknown outcome that nobody has observed is left out: at the end of the order it
-/// is always legal. A deletion can't be recognised in what others see: it stays, with an end after
-/// all others.
-fn operations(records: &[Record]) -> Vec<Operation<Register>> {
-    let observed = observed(records);
-    let end = records
-        .iter()
-        .map(|record| record.returned.unwrap_or(record.called))
-        .max()
-        .unwrap_or(0)
-        .saturating_add(1);
-    let happened = |record: &&Record| match (record.returned, record.seen) {
-        (Some(_), _) => true,
-        (None, Seen::Wrote(Some(value)) | Seen::Swapped { new: value, .. }) => {
-            observed.contains(&value)
-        }
-        (None, Seen::Wrote(None)) => true,
-        (None, Seen::Read(_) | Seen::Kept { .. }) => false,
-    };
-    let instant = |time: Time| i64::try_from(time).unwrap_or(i64::MAX);
-    records
-        .iter()
-        .filter(happened)
-        .map(|record| Operation {
-            client_id: Some(record.client),
-            call_time: instant(record.called),
-            return_time: instant(record.returned.unwrap_or(end)),
-            op: record.seen,
-            metadata: None,
-        })
-        .collect()
-}
-
-/// The values that certainly were there: somebody saw them, or a swap from them happened.
-fn observed(records: &[Record]) -> BTreeSet<Value> {
-    let mut observed = BTreeSet::new();
-    loop {
-        let before = observed.len();
-        for record in records {
-            let certain = record.returned.is_some();
-            observed.extend(match record.seen {
-                Seen::Read(value) if certain => value,
-                Seen::Kept { found, .. } if certain => found,
-                Seen::Swapped { expect, new } if certain || observed.contains(&new) => expect,
-                Seen::Read(_) | Seen::Kept { .. } | Seen::Swapped { .. } | Seen::Wrote(_) => None,
-            });
-        }
-        if observed.len() == before {
-            return observed;
-        }
-    }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use synod_consensus_core::{AppendOutcome, Body, Message, Role, Status};
+use synod_consensus_core::{AppendOutcome, Body, Message, PaxosBody, RaftBody, Role, Status};
 use synod_types::{Ballot, Index, NodeId};
 
 use super::{Check, Invariant};
@@ -24,32 +24,13 @@ impl Acks {
     /// A message reaches a node.
     pub(super) fn received(&mut self, message: &Message) {
         let upto = match &message.body {
-            Body::AppendReply {
+            Body::Raft(RaftBody::AppendReply {
                 outcome: AppendOutcome::Matched(upto),
-            }
-            | Body::Accepted { upto } => *upto,
+            })
+            | Body::Paxos(PaxosBody::Accepted { upto }) => *upto,
             // What an acceptor knows to be chosen needs no other acknowledgement.
-            Body::Promise { commit, .. } => *commit,
-            Body::AppendReply { .. }
-            | Body::PreVote { .. }
-            | Body::PreVoteReply { .. }
-            | Body::Vote { .. }
-            | Body::VoteReply { .. }
-            | Body::Append { .. }
-            | Body::Commit { .. }
-            | Body::Heartbeat { .. }
-            | Body::HeartbeatReply { .. }
-            | Body::Snapshot { .. }
-            | Body::TimeoutNow { .. }
-            | Body::Prepare { .. }
-            | Body::Nack
-            | Body::Accept { .. }
-            | Body::Gap { .. }
-            | Body::Forward { .. }
-            | Body::ForwardChange { .. }
-            | Body::ForwardRejected { .. }
-            | Body::ReadIndex { .. }
-            | Body::ReadIndexReply { .. } => return,
+            Body::Paxos(PaxosBody::Promise { commit, .. }) => *commit,
+            Body::Common(_) | Body::Raft(_) | Body::Paxos(_) => return,
         };
         if message.ballot > self.ballot {
             self.ballot = message.ballot;

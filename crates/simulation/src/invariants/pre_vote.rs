@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use synod_consensus_core::{Body, Message};
+use synod_consensus_core::{Body, CommonBody, Message};
 use synod_types::{Ballot, LogPosition, NodeId};
 
 use super::{Check, Invariant};
@@ -34,11 +34,11 @@ impl PreVotes {
             Algorithm::MultiPaxos => return Ok(()),
         }
         let (from, to, ballot) = (message.from, message.to, message.ballot);
-        if let Body::PreVote { last } = &message.body {
+        if let Body::Common(CommonBody::PreVote { last }) = &message.body {
             let known = self.asked.entry((from, ballot)).or_insert(*last);
             *known = (*known).max(*last);
         }
-        if let Body::PreVoteReply { granted: true } = &message.body {
+        if let Body::Common(CommonBody::PreVoteReply { granted: true }) = &message.body {
             let said = self.asked.get(&(to, ballot)).copied().unwrap_or(last);
             return RULE.ensure(said >= last, || {
                 format!(

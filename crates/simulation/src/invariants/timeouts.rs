@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use synod_consensus_core::{Body, Message};
+use synod_consensus_core::{Body, CommonBody, Message};
 use synod_types::{NodeId, Tick};
 
 use super::{Check, Invariant};
@@ -35,7 +35,7 @@ pub(super) struct Timeouts {
 impl Timeouts {
     /// When a message leaves its node.
     pub(super) fn check(&mut self, tick: Tick, message: &Message) -> Check {
-        let Body::PreVote { .. } = &message.body else {
+        let Body::Common(CommonBody::PreVote { .. }) = &message.body else {
             return Ok(());
         };
         let known = self.nodes.entry(message.from).or_default();

@@ -20,12 +20,7 @@ const NOTHING: Bounds = Bounds {
 impl Turn<'_> {
     pub(super) fn compact(&mut self, env: &mut Env) {
         let applied = self.process.machine.index();
-        let pinned = self
-            .process
-            .views
-            .iter()
-            .map(|view| view.meta.last.index)
-            .min();
+        let pinned = self.process.views.oldest();
         let bounds = if std::mem::take(&mut self.process.cut_now) {
             NOTHING
         } else {
@@ -47,13 +42,10 @@ impl Turn<'_> {
     }
 
     pub(super) fn expire_views(&mut self, env: &mut Env) {
-        let now = env.now;
-        let idle = self
-            .process
-            .views
-            .extract_if(.., |view| now >= view.used_at + VIEW_IDLE);
-        let idle: Vec<_> = idle.map(|view| view.to).collect();
-        for to in idle {
+        let Some(since) = env.now.checked_sub(VIEW_IDLE) else {
+            return;
+        };
+        for to in self.process.views.expire(since) {
             let (slot, epoch) = (self.slot, self.epoch);
             env.after(
                 1,

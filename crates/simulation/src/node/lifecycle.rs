@@ -6,10 +6,9 @@ use std::sync::Arc;
 use synod_consensus_core::{HardState, Membership, RoleChange, SnapshotMeta};
 use synod_engine::Engine as _;
 use synod_log::{
-    CoreConfig as LogConfig, Crash, LogCore, MIN_SEGMENT_BYTES, OpenError, Restart, SimDisk,
-    SyncMode,
+    Crash, LogCore, LogCoreConfig, MIN_SEGMENT_BYTES, OpenError, Restart, SimDisk, SyncMode,
 };
-use synod_replica_core::{Compactor, Outbox, ReadRounds};
+use synod_replica_core::{LogCompactor, Outbox, ReadRounds, Views};
 use synod_types::{LogPosition, NodeId, Tick, mix};
 
 use super::log_thread::{GROUP, LogThread};
@@ -21,6 +20,7 @@ use crate::engine::SimEngine;
 use crate::env::Env;
 use crate::invariants::{CORE_ASSERTION, Check, LOG_RECOVERY, Recovered};
 use crate::machine::Machine;
+use crate::snapshot::MAX_VIEWS;
 use crate::time::{Clock, Time};
 
 /// How a process ends.
@@ -181,9 +181,9 @@ impl Node {
             readers: BTreeMap::new(),
             outbox: Outbox::default(),
             published: Published::default(),
-            compactor: Compactor::new(initial.clone(), start, applied),
+            compactor: LogCompactor::new(initial.clone(), start, applied),
             cut_now: false,
-            views: Vec::new(),
+            views: Views::new(MAX_VIEWS),
             fetch: None,
             flushing: false,
             initial,
@@ -291,8 +291,8 @@ impl Node {
     }
 }
 
-fn log_config() -> LogConfig {
-    LogConfig {
+fn log_config() -> LogCoreConfig {
+    LogCoreConfig {
         segment_bytes: MIN_SEGMENT_BYTES,
         max_recycled_segments: 1,
         sync: SyncMode::Data,

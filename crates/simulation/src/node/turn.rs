@@ -2,7 +2,7 @@
 //! have done, messages, other events, time, proposals, reads, then everything that the core wants
 //! done, and at last compaction.
 
-use synod_consensus_core::{Body, Input, Message, Rejected, Role, Write};
+use synod_consensus_core::{Body, Input, Message, PaxosBody, Rejected, Role, Write};
 use synod_replica_core::{brings_entries, drain, persisted};
 use synod_types::Tick;
 
@@ -198,7 +198,7 @@ impl Turn<'_> {
 
     /// What a candidate is told counts until it leads, and not what comes later.
     fn note_promise(&self, env: &mut Env, message: &Message) {
-        let Body::Promise { entries, .. } = &message.body else {
+        let Body::Paxos(PaxosBody::Promise { entries, .. }) = &message.body else {
             return;
         };
         let status = self.process.core.status();

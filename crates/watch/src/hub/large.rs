@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashSet};
 
 use super::super::message::Job;
-use super::super::set::GroupId;
+use super::super::set::GroupSlot;
 use super::super::source::{self, DeletedKeys, EventKind, HistoryError};
 use super::{Hub, WatcherKey};
 
@@ -14,7 +14,7 @@ pub(super) struct Marking {
     revision: i64,
     /// The last piece that was looked at.
     after: u32,
-    groups: HashSet<GroupId>,
+    groups: HashSet<GroupSlot>,
     found: BTreeSet<WatcherKey>,
 }
 

@@ -9,7 +9,7 @@ use synod_testkit::{Cluster, Lab, Server, Share, Topology, peers, run_within};
 use super::{
     document, load,
     load::Figures,
-    servers::{Engines, column_name},
+    servers::{Algorithms, column_name},
     usage,
 };
 
@@ -28,7 +28,7 @@ pub(crate) struct Options {
     #[arg(long, value_delimiter = ',', default_values_t = [1, 3])]
     nodes: Vec<usize>,
     #[command(flatten)]
-    engines: Engines,
+    algorithms: Algorithms,
     /// Only workloads whose name begins so
     #[arg(long, default_value = "")]
     only: String,
@@ -104,7 +104,7 @@ pub(super) fn run(options: &Options, generator: &Path, output: &Path) -> Result<
     );
     for &nodes in &options.nodes {
         let mut columns: Vec<Column> = std::iter::once(Server::Etcd)
-            .chain(options.engines.servers())
+            .chain(options.algorithms.servers())
             .map(|server| Column {
                 server,
                 turns: Vec::new(),

@@ -13,7 +13,7 @@ use synod_testkit::{Cluster, Lab, Server, Share, Topology, connect, run_within};
 
 use super::{
     document, load,
-    servers::{Engines, column_name},
+    servers::{Algorithms, column_name},
     usage,
 };
 
@@ -31,7 +31,7 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 20)]
     seconds: u32,
     #[command(flatten)]
-    engines: Engines,
+    algorithms: Algorithms,
     /// Print the figures and leave docs/benchmarks.md as it is
     #[arg(long)]
     print: bool,
@@ -44,7 +44,7 @@ pub(crate) struct Options {
 pub(super) fn run(options: &Options, generator: &Path, output: &Path) -> Result<()> {
     let mut columns = Vec::new();
     // A lab each: the data of one is gone before the next begins.
-    for server in options.engines.servers() {
+    for server in options.algorithms.servers() {
         run_within(Share::Whole, DEADLINE, async |lab: &Lab| {
             columns.push((server, measure(options, generator, lab, server).await?));
             Ok(())

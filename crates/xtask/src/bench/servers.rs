@@ -1,23 +1,23 @@
 //! The servers that are measured.
 
 use clap::{Args, ValueEnum};
-use synod_testkit::{Engine, Server};
+use synod_testkit::Server;
 
-/// Which engines of ours are measured.
+/// Which algorithms of ours are measured.
 #[derive(Args, Debug)]
-pub(super) struct Engines {
+pub(super) struct Algorithms {
     /// Which engines of ours are measured
-    #[arg(long, value_delimiter = ',', value_enum, default_values_t = [Algorithm::Raft, Algorithm::MultiPaxos])]
-    engines: Vec<Algorithm>,
+    #[arg(long = "engines", value_name = "ENGINES", value_delimiter = ',', value_enum, default_values_t = [Algorithm::Raft, Algorithm::MultiPaxos])]
+    algorithms: Vec<Algorithm>,
 }
 
-impl Engines {
+impl Algorithms {
     /// Our server with each of them.
     pub(super) fn servers(&self) -> impl Iterator<Item = Server> {
-        self.engines.iter().map(|engine| {
-            Server::Synod(match engine {
-                Algorithm::Raft => Engine::Raft,
-                Algorithm::MultiPaxos => Engine::MultiPaxos,
+        self.algorithms.iter().map(|algorithm| {
+            Server::Synod(match algorithm {
+                Algorithm::Raft => synod_testkit::Algorithm::Raft,
+                Algorithm::MultiPaxos => synod_testkit::Algorithm::MultiPaxos,
             })
         })
     }
@@ -34,7 +34,7 @@ enum Algorithm {
 pub(super) fn column_name(server: Server) -> &'static str {
     match server {
         Server::Etcd => "etcd",
-        Server::Synod(Engine::Raft) => "Raft",
-        Server::Synod(Engine::MultiPaxos) => "Multi-Paxos",
+        Server::Synod(synod_testkit::Algorithm::Raft) => "Raft",
+        Server::Synod(synod_testkit::Algorithm::MultiPaxos) => "Multi-Paxos",
     }
 }

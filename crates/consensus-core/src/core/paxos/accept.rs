@@ -5,12 +5,12 @@
 use synod_types::{Index, NodeId};
 
 use super::{
-    PaxosRules, Protocol,
+    PaxosRules,
     synod::{Accepted, Acceptor, Vote},
 };
 use crate::core::Core;
 use crate::mutants::{Mutant, is_active};
-use crate::{Body, ConfigCommand, Entry, EntryKind, Rejected};
+use crate::{ConfigCommand, Entry, EntryKind, PaxosBody, Rejected};
 
 impl Vote for Entry {
     fn ballot(&self) -> synod_types::Ballot {
@@ -44,18 +44,14 @@ impl Core<PaxosRules> {
             entries.push(entry.clone());
         }
         let snapshot = (slot <= start).then(|| Box::new(self.snapshot_meta()));
-        let body = Body::Promise {
+        let body = PaxosBody::Promise {
             from: slot,
             commit: self.commit,
             entries,
             next,
             snapshot,
         };
-        if is_active(Mutant::HelpBeforeDurable) {
-            self.send(from, body);
-        } else {
-            self.send_durable(from, body);
-        }
+        self.send_when_durable(Mutant::HelpBeforeDurable, from, body);
     }
 
     /// Phase 2b for a run of slots, in whatever order runs arrive.
@@ -80,9 +76,9 @@ impl Core<PaxosRules> {
         let held = self.held();
         self.set_commit(commit.min(held));
         if is_question && held < prev {
-            self.send(from, Body::Gap { prev, held });
+            self.send(from, PaxosBody::Gap { prev, held });
         } else {
-            PaxosRules::acknowledge(self, from, held);
+            self.acknowledge(from, held);
         }
         Ok(())
     }

@@ -4,14 +4,7 @@ use crate::core::{log::Log, members::Configs, restore::Loaded};
 use crate::{ConfigCommand, ConfigError, EntryKind, Restored, Write};
 
 pub(super) fn load(mut restored: Restored) -> Result<Loaded, ConfigError> {
-    restored.start.membership.validate()?;
     let applied = restored.applied.last;
-    if applied.index < restored.start.last.index {
-        return Err(ConfigError::LostApplied {
-            start: restored.start.last.index,
-            applied: applied.index,
-        });
-    }
     let hard_state = restored.hard_state;
     // What is applied is chosen. But only up to the commit index that was written with them are the
     // entries known to be what was chosen: later ones may have been overwritten in memory alone, or
@@ -47,10 +40,6 @@ pub(super) fn load(mut restored: Restored) -> Result<Loaded, ConfigError> {
         }
     }
     let commit = hard_state.commit.max(applied.index);
-    let last = log.last().index;
-    if commit > last {
-        return Err(ConfigError::LostCommitted { commit, last });
-    }
     let start = restored.start;
     Ok(Loaded {
         hard_state,

@@ -14,7 +14,9 @@ use synod_types::{Index, NodeId, Tick};
 use super::{PaxosRules, synod};
 use crate::core::{Core, Part, broken::is_overlooked};
 use crate::mutants::{Mutant, is_active};
-use crate::{Body, ConfigCommand, Entry, EntryKind, Handover, Install, Rejected, SnapshotMeta};
+use crate::{
+    ConfigCommand, Entry, EntryKind, Handover, Install, PaxosBody, Rejected, SnapshotMeta,
+};
 
 /// A candidate's state.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -99,12 +101,8 @@ impl Core<PaxosRules> {
             });
         }
         for node in fresh {
-            let body = Body::Prepare { from, transfer };
-            if is_active(Mutant::CampaignBeforeDurable) {
-                self.send(node, body);
-            } else {
-                self.send_durable(node, body);
-            }
+            let body = PaxosBody::Prepare { from, transfer };
+            self.send_when_durable(Mutant::CampaignBeforeDurable, node, body);
         }
     }
 
@@ -125,7 +123,7 @@ impl Core<PaxosRules> {
             .filter_map(|(node, report)| Some((*node, report.ask?)))
             .collect();
         for (node, from) in open {
-            self.send_durable(node, Body::Prepare { from, transfer });
+            self.send_durable(node, PaxosBody::Prepare { from, transfer });
         }
     }
 
@@ -174,7 +172,7 @@ impl Core<PaxosRules> {
             let from_slot = next;
             self.send(
                 from,
-                Body::Prepare {
+                PaxosBody::Prepare {
                     from: from_slot,
                     transfer,
                 },

@@ -4,8 +4,8 @@ use synod_types::{LogPosition, NodeId};
 
 use super::RaftRules;
 use crate::core::{Core, Part, election::Votes};
-use crate::mutants::{Mutant, is_active};
-use crate::{Body, TransferEpoch};
+use crate::mutants::Mutant;
+use crate::{RaftBody, TransferEpoch};
 
 impl Core<RaftRules> {
     /// Asks for votes in the next term. Our own counts when it is durable, and only then do the
@@ -19,12 +19,8 @@ impl Core<RaftRules> {
         self.part = Part::Candidate(Votes::new());
         let last = self.log.last();
         for node in self.other_voters() {
-            let body = Body::Vote { last, transfer };
-            if is_active(Mutant::CampaignBeforeDurable) {
-                self.send(node, body);
-            } else {
-                self.send_durable(node, body);
-            }
+            let body = RaftBody::Vote { last, transfer };
+            self.send_when_durable(Mutant::CampaignBeforeDurable, node, body);
         }
     }
 
@@ -59,14 +55,10 @@ impl Core<RaftRules> {
         if free && last >= self.log.last() {
             self.vote = Some(from);
             self.election_deadline = self.now.plus(self.election_timeout);
-            let body = Body::VoteReply { granted: true };
-            if is_active(Mutant::HelpBeforeDurable) {
-                self.send(from, body);
-            } else {
-                self.send_durable(from, body);
-            }
+            let body = RaftBody::VoteReply { granted: true };
+            self.send_when_durable(Mutant::HelpBeforeDurable, from, body);
         } else {
-            self.send(from, Body::VoteReply { granted: false });
+            self.send(from, RaftBody::VoteReply { granted: false });
         }
     }
 

@@ -6,14 +6,7 @@ use crate::core::{log::Log, members::Configs, restore::Loaded};
 use crate::{ConfigCommand, ConfigError, EntryKind, Restored, Write};
 
 pub(super) fn load(mut restored: Restored) -> Result<Loaded, ConfigError> {
-    restored.start.membership.validate()?;
     let applied = restored.applied.last;
-    if applied.index < restored.start.last.index {
-        return Err(ConfigError::LostApplied {
-            start: restored.start.last.index,
-            applied: applied.index,
-        });
-    }
     let reset = !holds(&restored, applied);
     if reset {
         // A snapshot was installed and the log not reset before the crash.
@@ -39,10 +32,6 @@ pub(super) fn load(mut restored: Restored) -> Result<Loaded, ConfigError> {
         log.push(entry);
     }
     let commit = restored.hard_state.commit.max(applied.index);
-    let last = log.last().index;
-    if commit > last {
-        return Err(ConfigError::LostCommitted { commit, last });
-    }
     Ok(Loaded {
         hard_state: restored.hard_state,
         ballot: log.last().ballot,

@@ -10,7 +10,7 @@ use synod_types::{Index, LogPosition, NodeId};
 use super::{Protocol, RaftRules};
 use crate::core::{Core, Part};
 use crate::mutants::{Mutant, is_active};
-use crate::{AppendOutcome, Body, ConfigCommand, Entry, EntryKind, Membership, Rejected};
+use crate::{AppendOutcome, ConfigCommand, Entry, EntryKind, Membership, RaftBody, Rejected};
 
 impl Core<RaftRules> {
     pub(super) fn on_append(
@@ -39,7 +39,7 @@ impl Core<RaftRules> {
                 at: prev.index,
                 hint,
             };
-            self.send(from, Body::AppendReply { outcome });
+            self.send(from, RaftBody::AppendReply { outcome });
             return Ok(());
         }
         let mut fresh = entries.iter().filter(|e| e.index > anchor.index);
@@ -66,7 +66,7 @@ impl Core<RaftRules> {
         self.spare = entries;
         let matched = sent_last.max(anchor.index);
         self.set_commit(commit.min(matched));
-        RaftRules::acknowledge(self, from, matched);
+        self.acknowledge(from, matched);
         Ok(())
     }
 

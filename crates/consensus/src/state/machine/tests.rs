@@ -47,11 +47,11 @@ impl Fixture {
         let hub = WatchHub::start(history, limits).unwrap();
         let policy = LeasePolicy::new(Duration::from_secs(1));
         let leases = Arc::new(Leases::new(policy, [], Keeper::default()));
-        let engine = synod_consensus_core::Algorithm::Raft;
+        let algorithm = synod_consensus_core::Algorithm::Raft;
         let listeners = Listeners {
             watch: hub.handle(),
             peers: PeerBook::new(),
-            metrics: Metrics::new(&Registry::new(), 0, "1", engine).unwrap(),
+            metrics: Metrics::new(&Registry::new(), 0, "1", algorithm).unwrap(),
         };
         Self {
             machine: state.connect(leases, listeners, Arc::default()),

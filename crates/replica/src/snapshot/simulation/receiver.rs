@@ -1,9 +1,10 @@
 //! A node that pulls: the real transfer, over a directory of the model.
 
 use synod_proto::replica::v1 as wire;
+use synod_replica_core::{PieceError, Step, Transfer};
 
 use super::model::{Directory, ModelSink};
-use crate::snapshot::fetch::transfer::{ChunkError, Step, Transfer};
+use crate::convert::piece_from_wire;
 use crate::state_machine::SnapshotSink as _;
 
 #[derive(Default)]
@@ -30,34 +31,32 @@ pub(super) struct Pull {
 /// Why a chunk broke the stream.
 #[derive(Debug)]
 pub(super) enum Broken {
-    Chunk(ChunkError),
+    Malformed,
+    Piece(PieceError),
     Disk,
 }
 
 impl Receiver {
     /// What the shell does with a chunk; `fails` is the disk.
-    pub(super) fn take(
-        &mut self,
-        mut chunk: wire::SnapshotChunk,
-        fails: bool,
-    ) -> Result<bool, Broken> {
+    pub(super) fn take(&mut self, chunk: wire::SnapshotChunk, fails: bool) -> Result<bool, Broken> {
         let Some(pull) = &mut self.pull else {
             return Ok(false);
         };
         let transfer = &mut pull.transfer;
-        let step = transfer.check(&mut chunk).map_err(Broken::Chunk)?;
+        let mut piece = piece_from_wire(chunk).map_err(|_| Broken::Malformed)?;
+        let step = transfer.check(&mut piece).map_err(Broken::Piece)?;
         if let Step::Begin(begun) = step {
             let sink = self.directory.begin(begun.meta.clone());
             transfer.begun(begun, sink);
         }
-        let mut sink = transfer.take_sink().map_err(Broken::Chunk)?;
+        let mut sink = transfer.take_sink().map_err(Broken::Piece)?;
         sink.fails = fails;
-        sink.write(chunk.data).map_err(|_| Broken::Disk)?;
-        if chunk.last {
+        sink.write(piece.data).map_err(|_| Broken::Disk)?;
+        if piece.resume.is_none() {
             sink.finish().map_err(|_| Broken::Disk)?;
         }
         pull.barren = 0;
-        transfer.written(sink, chunk.resume, chunk.last);
+        transfer.written(sink, piece.resume);
         Ok(transfer.is_done())
     }
 }

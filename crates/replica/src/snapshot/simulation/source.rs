@@ -5,11 +5,12 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use synod_proto::replica::v1 as wire;
+use synod_replica_core::{Cursor, Full, Opened, Views};
 use synod_types::NodeId;
 
 use super::model::{Dice, ModelView};
 use crate::config::Snapshots;
-use crate::snapshot::serve::views::{Cursor, Full, Opened, Views};
+use crate::convert::{piece_to_wire, resume_from_wire};
 use crate::state_machine::SnapshotSource as _;
 
 /// How often the driver closes idle views.
@@ -21,7 +22,7 @@ pub(super) struct Source {
     /// Counts restarts: what was under way in an earlier life is lost.
     pub(super) life: u64,
     pub(super) applied: u64,
-    views: Views<Arc<ModelView>>,
+    views: Views<Arc<ModelView>, Instant>,
     streams: BTreeMap<u64, Stream>,
     /// Every view of this life, with its last use.
     opened: Vec<(Weak<ModelView>, Instant)>,
@@ -41,7 +42,7 @@ struct Stream {
 impl Source {
     pub(super) fn new(applied: u64, config: Snapshots) -> Self {
         Self {
-            views: Views::new(&config),
+            views: Views::new(config.max_open),
             config,
             up: true,
             life: 0,
@@ -58,7 +59,7 @@ impl Source {
     pub(super) fn restart(&mut self, applied: u64) {
         self.life += 1;
         self.applied = applied;
-        self.views = Views::new(&self.config);
+        self.views = Views::new(self.config.max_open);
         self.streams.clear();
         self.untold.clear();
         self.waiting = 0;
@@ -74,14 +75,16 @@ impl Source {
         stream: u64,
         now: Instant,
     ) -> Result<bool, Full> {
-        let Some(cursor) = self.views.take_up(request, now) else {
+        let (resume, to) = (resume_from_wire(request), NodeId::new(request.from));
+        let cursor = resume.and_then(|resume| self.views.take_up(resume, to, now));
+        let Some(cursor) = cursor else {
             self.views.opening()?;
             self.waiting += 1;
             let bound = self.config.max_open;
             assert!(self.waiting <= bound, "{} are being opened", self.waiting);
             return Ok(false);
         };
-        self.begin(cursor, NodeId::new(request.from), stream, now);
+        self.begin(cursor, to, stream, now);
         Ok(true)
     }
 
@@ -131,7 +134,7 @@ impl Source {
         let (view, after) = open.cursor.next();
         let chunk = view.read(after, self.config.chunk_bytes).unwrap();
         let crc32c = crc32c::crc32c(&chunk.data);
-        let chunk = open.cursor.advance(chunk, crc32c);
+        let chunk = piece_to_wire(open.cursor.advance(chunk.data, chunk.resume), crc32c);
         let (position, to) = (open.cursor.position(), open.to);
         self.views.used(position, now);
         let open = self.streams.get(&stream)?;
@@ -155,8 +158,10 @@ impl Source {
     }
 
     pub(super) fn expire(&mut self, now: Instant) {
-        let given_up = self.views.expire(now);
-        self.tell(given_up);
+        if let Some(since) = now.checked_sub(self.config.idle_timeout) {
+            let given_up = self.views.expire(since);
+            self.tell(given_up);
+        }
         self.opened.retain(|(view, _)| view.strong_count() > 0);
         let kept = self.config.idle_timeout + Duration::from_millis(EXPIRE_MS);
         for (view, used_at) in &self.opened {

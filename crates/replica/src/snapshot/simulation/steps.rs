@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use synod_proto::replica::v1 as wire;
+use synod_replica_core::{PieceError, Transfer};
 use synod_types::NodeId;
 
 use super::model::meta;
@@ -10,7 +11,8 @@ use super::receiver::{Broken, Pull};
 use super::source::EXPIRE_MS;
 use super::world::{Event, MAX_UNNOTICED_MS, SILENCE_MS, SOURCES, World};
 use crate::config::TransportConfig;
-use crate::snapshot::fetch::transfer::{ChunkError, Transfer};
+use crate::convert::resume_to_wire;
+use crate::snapshot::fetch::attempts;
 
 /// What the runs together must meet.
 pub(super) const MET: &[&str] = &[
@@ -54,7 +56,7 @@ impl World {
             return;
         }
         let transport = TransportConfig::default();
-        let transfer = Transfer::new(meta(offered).last, &source.config, &transport);
+        let transfer = Transfer::new(meta(offered).last, attempts(&source.config, &transport));
         self.receivers[receiver].pull = Some(Pull {
             from,
             offered,
@@ -80,7 +82,7 @@ impl World {
         let at = pull.from;
         let request = wire::FetchSnapshotRequest {
             from: node(receiver).get(),
-            ..pull.transfer.request()
+            ..resume_to_wire(pull.transfer.request())
         };
         self.wait(receiver);
         let copies = if self.fault() {
@@ -284,9 +286,9 @@ impl World {
             Ok(true) => self.install(receiver),
             Ok(false) => self.wait(receiver),
             Err(broken) => {
-                let gap = matches!(broken, Broken::Chunk(ChunkError::Gap));
+                let gap = matches!(broken, Broken::Piece(PieceError::Gap));
                 assert!(!gap, "a transfer goes on without its sink");
-                let stale = matches!(broken, Broken::Chunk(ChunkError::Stale { .. }));
+                let stale = matches!(broken, Broken::Piece(PieceError::Stale { .. }));
                 if stale {
                     self.count("stale");
                 }

@@ -1,54 +1,56 @@
-//! Which views are open, who reads them, and when they close. No I/O; time is an argument.
+//! Which views are open, who reads them, and when they close. Time is an argument.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use synod_consensus_core::SnapshotMeta;
-use synod_proto::replica::v1 as wire;
 use synod_types::{Index, LogPosition, NodeId};
 
-use crate::config::Snapshots;
-use crate::convert::{meta_to_wire, position_from_wire};
-use crate::state_machine::SnapshotChunk;
+use super::{Begun, Piece, Resume};
 
 /// No view can be opened now.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Full;
+pub struct Full;
 
-/// The open views of one group; `V` is what a view is read through.
+/// The open views of one group; `V` is what a view is read through, `T` the shell's clock.
 ///
-/// At most [`Snapshots::max_open`] are kept, and at most as many are being opened.
-pub(crate) struct Views<V> {
+/// At most `max_open` are kept, and at most as many are being opened.
+#[derive(Debug)]
+pub struct Views<V, T> {
     max_open: usize,
-    idle_timeout: Duration,
     opening: usize,
     /// At most one at a position.
-    open: Vec<View<V>>,
+    open: Vec<View<V, T>>,
 }
 
 /// An open view. It stays open for a while after a transfer, so that a broken one can be continued.
-struct View<V> {
+#[derive(Debug)]
+struct View<V, T> {
     id: u64,
     source: V,
     meta: SnapshotMeta,
-    used_at: Instant,
+    used_at: T,
     streams: usize,
     /// Who began and has not got everything yet.
     unfinished: BTreeSet<NodeId>,
 }
 
 /// What was opened, and for whom.
-pub(crate) struct Opened<V> {
-    /// A random number, never zero: that stands for "none" on the wire.
-    pub(crate) id: u64,
-    pub(crate) source: V,
-    pub(crate) meta: SnapshotMeta,
-    pub(crate) to: NodeId,
+#[derive(Debug)]
+pub struct Opened<V> {
+    /// As [`Begun::view`], never zero.
+    pub id: u64,
+    /// The view.
+    pub source: V,
+    /// What it holds.
+    pub meta: SnapshotMeta,
+    /// Who asked for it.
+    pub to: NodeId,
 }
 
 /// A stream's place in its view.
-pub(crate) struct Cursor<V> {
+#[derive(Debug)]
+pub struct Cursor<V> {
     view: u64,
     source: V,
     meta: SnapshotMeta,
@@ -56,35 +58,37 @@ pub(crate) struct Cursor<V> {
     begun: bool,
 }
 
-impl<V: Clone> Views<V> {
-    pub(crate) fn new(config: &Snapshots) -> Self {
+impl<V: Clone, T: Copy + Ord> Views<V, T> {
+    /// None are open.
+    #[must_use]
+    pub fn new(max_open: usize) -> Self {
         Self {
-            max_open: config.max_open,
-            idle_timeout: config.idle_timeout,
+            max_open,
             opening: 0,
             open: Vec::new(),
         }
     }
 
+    /// Whether none is open.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.open.is_empty()
+    }
+
     /// Where the oldest open view stands: its reader will need the entries after it.
-    pub(crate) fn oldest(&self) -> Option<Index> {
+    #[must_use]
+    pub fn oldest(&self) -> Option<Index> {
         self.open.iter().map(|view| view.meta.last.index).min()
     }
 
-    /// Continues the transfer that `request` names, if the view that it was begun with is still
-    /// open.
-    pub(crate) fn take_up(
-        &mut self,
-        request: &wire::FetchSnapshotRequest,
-        now: Instant,
-    ) -> Option<Cursor<V>> {
-        let position = position_from_wire(Some(request.position?));
+    /// Continues a transfer to `to`, if the view that it was begun with is still open.
+    pub fn take_up(&mut self, resume: Resume, to: NodeId, now: T) -> Option<Cursor<V>> {
         // Another view at that position may differ in its bytes.
-        let is_it = |view: &View<V>| {
-            view.meta.last == position && (request.view == 0 || request.view == view.id)
+        let is_it = |view: &View<V, T>| {
+            view.meta.last == resume.position && (resume.view == 0 || resume.view == view.id)
         };
-        let mut cursor = self.join(is_it, NodeId::new(request.from), now)?;
-        cursor.resume = request.resume.clone();
+        let mut cursor = self.join(is_it, to, now)?;
+        cursor.resume = resume.after;
         Some(cursor)
     }
 
@@ -92,7 +96,7 @@ impl<V: Clone> Views<V> {
     ///
     /// # Errors
     /// [`Full`] where too many are being opened.
-    pub(crate) fn opening(&mut self) -> Result<(), Full> {
+    pub fn opening(&mut self) -> Result<(), Full> {
         if self.opening >= self.max_open {
             return Err(Full);
         }
@@ -100,7 +104,8 @@ impl<V: Clone> Views<V> {
         Ok(())
     }
 
-    pub(crate) fn opened(&mut self) {
+    /// A view was opened, or could not be.
+    pub fn opened(&mut self) {
         self.opening = self.opening.saturating_sub(1);
     }
 
@@ -109,10 +114,10 @@ impl<V: Clone> Views<V> {
     ///
     /// # Errors
     /// [`Full`] where as many as may be open are being read.
-    pub(crate) fn admit(
+    pub fn admit(
         &mut self,
         opened: Opened<V>,
-        now: Instant,
+        now: T,
     ) -> Result<(Cursor<V>, BTreeSet<NodeId>), Full> {
         let last = opened.meta.last;
         // Nothing was applied since another follower, or an earlier attempt of this one, opened the
@@ -140,33 +145,31 @@ impl<V: Clone> Views<V> {
         Ok((cursor, self.given_up(evicted)))
     }
 
-    /// A chunk was sent.
-    pub(crate) fn used(&mut self, position: LogPosition, now: Instant) {
+    /// A piece was sent.
+    pub fn used(&mut self, position: LogPosition, now: T) {
         self.with_view(position, now, |_| {});
     }
 
-    /// The last chunk was sent to `to`.
-    pub(crate) fn finished(&mut self, position: LogPosition, to: NodeId, now: Instant) {
+    /// The last piece was sent to `to`.
+    pub fn finished(&mut self, position: LogPosition, to: NodeId, now: T) {
         self.with_view(position, now, |view| {
             view.unfinished.remove(&to);
         });
     }
 
     /// A stream ended, however.
-    pub(crate) fn ended(&mut self, position: LogPosition, now: Instant) {
+    pub fn ended(&mut self, position: LogPosition, now: T) {
         self.with_view(position, now, |view| {
             view.streams = view.streams.saturating_sub(1);
         });
     }
 
-    /// Closes views that nobody used for long. Answers who was left unfinished by them and is
-    /// served by no other.
-    pub(crate) fn expire(&mut self, now: Instant) -> BTreeSet<NodeId> {
-        let idle_timeout = self.idle_timeout;
+    /// Closes views that nobody has used after `since`. Answers who was left unfinished by them and
+    /// is served by no other.
+    pub fn expire(&mut self, since: T) -> BTreeSet<NodeId> {
         let mut closed = Vec::new();
         self.open.retain_mut(|view| {
-            let idle = now.saturating_duration_since(view.used_at) >= idle_timeout;
-            let expired = view.streams == 0 && idle;
+            let expired = view.streams == 0 && view.used_at <= since;
             if expired {
                 closed.push(std::mem::take(&mut view.unfinished));
             }
@@ -176,28 +179,23 @@ impl<V: Clone> Views<V> {
     }
 
     /// How many streams read each view.
-    #[cfg(test)]
-    pub(crate) fn streams(&self) -> Vec<usize> {
+    #[must_use]
+    pub fn streams(&self) -> Vec<usize> {
         self.open.iter().map(|view| view.streams).collect()
     }
 
     /// One more stream of the view that `is_it`, if it is open.
     fn join(
         &mut self,
-        is_it: impl Fn(&View<V>) -> bool,
+        is_it: impl Fn(&View<V, T>) -> bool,
         to: NodeId,
-        now: Instant,
+        now: T,
     ) -> Option<Cursor<V>> {
         let view = self.open.iter_mut().find(|view| is_it(view))?;
         Some(view.begin(to, now))
     }
 
-    fn with_view(
-        &mut self,
-        position: LogPosition,
-        now: Instant,
-        change: impl FnOnce(&mut View<V>),
-    ) {
+    fn with_view(&mut self, position: LogPosition, now: T, change: impl FnOnce(&mut View<V, T>)) {
         let mut views = self.open.iter_mut();
         if let Some(view) = views.find(|view| view.meta.last == position) {
             view.used_at = now;
@@ -212,9 +210,9 @@ impl<V: Clone> Views<V> {
     }
 }
 
-impl<V: Clone> View<V> {
+impl<V: Clone, T> View<V, T> {
     /// One more stream, from the beginning.
-    fn begin(&mut self, to: NodeId, now: Instant) -> Cursor<V> {
+    fn begin(&mut self, to: NodeId, now: T) -> Cursor<V> {
         self.streams += 1;
         self.used_at = now;
         self.unfinished.insert(to);
@@ -229,27 +227,29 @@ impl<V: Clone> View<V> {
 }
 
 impl<V> Cursor<V> {
-    pub(crate) fn position(&self) -> LogPosition {
+    /// Where the view stands.
+    #[must_use]
+    pub fn position(&self) -> LogPosition {
         self.meta.last
     }
 
     /// What to read next: the view, and where to go on.
-    pub(crate) fn next(&self) -> (&V, &Bytes) {
+    #[must_use]
+    pub fn next(&self) -> (&V, &Bytes) {
         (&self.source, &self.resume)
     }
 
-    /// Moves on past `chunk`, which was read there.
-    pub(crate) fn advance(&mut self, chunk: SnapshotChunk, crc32c: u32) -> wire::SnapshotChunk {
+    /// Moves on past `data`, which was read there.
+    pub fn advance(&mut self, data: Bytes, resume: Option<Bytes>) -> Piece {
         let begins = !std::mem::replace(&mut self.begun, true);
-        let last = chunk.resume.is_none();
-        self.resume = chunk.resume.unwrap_or_default();
-        wire::SnapshotChunk {
-            meta: begins.then(|| meta_to_wire(&self.meta)),
-            data: chunk.data,
-            crc32c,
-            resume: self.resume.clone(),
-            last,
-            view: if begins { self.view } else { 0 },
+        self.resume = resume.clone().unwrap_or_default();
+        Piece {
+            begun: begins.then(|| Begun {
+                meta: self.meta.clone(),
+                view: self.view,
+            }),
+            data,
+            resume,
         }
     }
 }
