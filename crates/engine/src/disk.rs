@@ -22,6 +22,7 @@ mod format;
 mod journal;
 mod marker;
 mod pacing;
+mod rotation;
 mod snapshot;
 mod sync;
 mod tables;
@@ -35,13 +36,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use fjall::{Database, Keyspace, PersistMode};
+use fjall::{AbstractTree, Database, Keyspace, PersistMode};
 use parking_lot::{Mutex, RwLock};
 
 use self::compaction::Compaction;
 pub use self::config::DiskConfig;
 use self::marker::Marker;
 use self::pacing::Pacing;
+use self::rotation::Rotation;
 use self::snapshot::{DiskSnapshot, OpenSnapshots};
 use self::sync::JournalSync;
 use self::tables::{Merging, Progress};
@@ -76,12 +78,15 @@ struct OpenDatabase {
     // Bytes given to the engine since the start.
     written: AtomicU64,
     spaces: Spaces,
+    // Of each space, in bytes.
+    buffer_limits: [u64; Space::COUNT],
     engine_keyspace: Keyspace,
     database: Database,
 }
 
 struct WriterState {
     commits: u64,
+    rotation: Rotation,
 }
 
 type Spaces = Arc<[Keyspace; Space::COUNT]>;
@@ -120,7 +125,11 @@ impl DiskEngine {
         let commits = read_commits(&dir, &engine_keyspace)?;
         marker.check(commits)?;
         let shared = Arc::new(OpenDatabase {
-            writer: Mutex::new(WriterState { commits }),
+            writer: Mutex::new(WriterState {
+                commits,
+                rotation: Rotation::default(),
+            }),
+            buffer_limits: std::array::from_fn(|at| config.buffer_bytes(Space::ALL[at])),
             marker: Mutex::new(marker),
             snapshots: OpenSnapshots::default(),
             pacing: Pacing::new(config.write_buffer_bytes),
@@ -173,6 +182,13 @@ impl Engine for DiskEngine {
         let commits = writer.commits + 1;
         self.shared.commit(batch, commits)?;
         writer.commits = commits;
+        let limits = self.shared.buffer_limits.iter().copied();
+        let spaces = self.shared.spaces.iter().zip(limits);
+        let own = (&self.shared.engine_keyspace, config::SMALL_MEMTABLE_BYTES);
+        let rotated = writer
+            .rotation
+            .after_write(commits, spaces.chain(std::iter::once(own)));
+        rotated.map_err(|error| convert(&self.shared.dir, error))?;
         drop(writer);
         self.shared.written.fetch_add(bytes, Ordering::Relaxed);
         self.journal_sync.written(bytes);
@@ -256,6 +272,12 @@ impl OpenDatabase {
             self.fail(&error);
             error
         })
+    }
+
+    /// The most unflushed write buffers of any space, beside the one that is being written.
+    fn most_sealed(&self) -> usize {
+        let sealed = self.spaces.iter().map(|k| k.tree.sealed_memtable_count());
+        sealed.max().unwrap_or(0)
     }
 
     /// Drops what no reader needs and what would take memory.

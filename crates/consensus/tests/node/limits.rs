@@ -299,13 +299,14 @@ async fn what_a_write_returns_is_bounded_and_a_refused_one_has_no_effect() {
         TxnOp::put("x", "v", None),
         TxnOp::delete("k", Some(all())),
     ]);
-    for refused in [
-        status(client.delete("k", Some(all())).await),
-        status(client.txn(txn).await),
-        status(client.txn(delete).await),
+    let (returns, deletes) = ("return fewer pairs", "the transaction deletes more than");
+    for (refused, why) in [
+        (status(client.delete("k", Some(all())).await), returns),
+        (status(client.txn(txn).await), returns),
+        (status(client.txn(delete).await), deletes),
     ] {
         assert_eq!(refused.0, Code::ResourceExhausted, "{refused:?}");
-        assert!(refused.1.contains("return fewer pairs"), "{refused:?}");
+        assert!(refused.1.contains(why), "{refused:?}");
     }
     let after = client.get("x", None).await.unwrap();
     assert_eq!((after.count(), revision(after.header())), (0, before));

@@ -147,11 +147,13 @@ impl Worker {
         self.merging
             .run(keyspace, || keyspace.tree.compact(strategy, watermark))
             .map_err(|error| convert(dir, fjall::Error::from(error)))?;
-        // Old versions of the list of tables keep flushed memtables in memory.
+        // Old versions of the list of tables keep flushed memtables in memory. The open snapshots are
+        // locked before the versions, as everywhere.
+        let watermark = self.watermark();
         keyspace
             .tree
             .get_version_history_lock()
-            .maintenance(keyspace.path(), self.watermark())
+            .maintenance(keyspace.path(), watermark)
             .map_err(|error| convert(dir, fjall::Error::from(error)))?;
         Ok(keyspace.tree.current_version().id() != before)
     }

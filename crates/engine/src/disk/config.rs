@@ -18,7 +18,7 @@ pub(super) const MIN_OPEN_FILES: usize = 10;
 
 /// The write buffer of a space that holds few or small rows. Some are written with each batch, and
 /// all writes wait while a flush is committed: so not smaller.
-const SMALL_MEMTABLE_BYTES: u64 = 4 << 20;
+pub(super) const SMALL_MEMTABLE_BYTES: u64 = 4 << 20;
 
 /// Settings of a [`DiskEngine`](crate::DiskEngine). The defaults keep a process below 1 GiB with 5
 /// GiB of data.
@@ -61,11 +61,16 @@ impl DiskConfig {
     }
 
     pub(super) fn keyspace(&self, space: Space) -> KeyspaceCreateOptions {
+        self.options(self.buffer_bytes(space))
+    }
+
+    /// Size at which the write buffer of a space is flushed.
+    pub(super) fn buffer_bytes(&self, space: Space) -> u64 {
         match space {
-            Space::Latest | Space::History => self.options(self.memtable_bytes),
-            Space::Revisions => self.options((self.memtable_bytes / 2).max(SMALL_MEMTABLE_BYTES)),
+            Space::Latest | Space::History => self.memtable_bytes,
+            Space::Revisions => (self.memtable_bytes / 2).max(SMALL_MEMTABLE_BYTES),
             Space::Meta | Space::Leases | Space::LeaseKeys | Space::Members | Space::Counts => {
-                self.small_keyspace()
+                SMALL_MEMTABLE_BYTES
             }
         }
     }

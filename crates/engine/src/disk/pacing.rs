@@ -77,7 +77,9 @@ impl Pacing {
     /// keep up as well.
     pub(super) fn wait_for_room(&self, shared: &OpenDatabase) -> bool {
         let buffered = shared.database.write_buffer_size();
-        let has_room = self.has_room(buffered, self.level0_runs());
+        // Looked at here, since what was published may be as old as the disk is slow.
+        let sealed = shared.most_sealed() as u64;
+        let has_room = self.has_room(buffered, self.level0_runs()) && sealed < SEALED_SOFT;
         if !has_room {
             self.room.wait_for(&mut self.turn.lock(), MAX_DELAY);
         }

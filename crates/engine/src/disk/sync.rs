@@ -130,8 +130,7 @@ impl State {
 
 /// Syncs the tables of spaces that are being flushed; answers whether there is any.
 fn sync_flushed(shared: &OpenDatabase, tables: &mut [TableSync; Space::COUNT]) -> io::Result<bool> {
-    let sealed = || shared.spaces.iter().map(|k| k.tree.sealed_memtable_count());
-    let most = sealed().max().unwrap_or(0);
+    let most = shared.most_sealed();
     shared.pacing.publish_sealed(most);
     for (keyspace, tables) in shared.spaces.iter().zip(tables) {
         if keyspace.tree.sealed_memtable_count() > 0 {

@@ -39,3 +39,78 @@ impl OpenSnapshots {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ops::Bound;
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use fjall::AbstractTree as _;
+
+    use crate::{Batch, Direction, DiskConfig, DiskEngine, Engine, Snapshot, Space};
+
+    const VALUE_BYTES: usize = 16 << 10;
+    const MEMTABLE_BYTES: u64 = 128 << 10;
+    const ROWS: usize = 2_000;
+
+    fn write(engine: &DiskEngine, rows: std::ops::Range<usize>) {
+        for number in rows {
+            engine.wait_for_room();
+            let mut batch = Batch::new();
+            let value = Bytes::from(vec![7; VALUE_BYTES]);
+            batch.put(Space::History, Bytes::from(format!("h{number:04}")), value);
+            let newest = Bytes::from(number.to_string());
+            batch.put(Space::Latest, Bytes::from_static(b"newest"), newest);
+            engine.write(batch).unwrap();
+        }
+    }
+
+    /// Rows of the history, and the newest one's number.
+    fn read(snapshot: &Arc<dyn Snapshot>) -> (usize, Option<Bytes>) {
+        let all = (Bound::Unbounded, Bound::Unbounded);
+        let rows = snapshot.scan(Space::History, all, Direction::Forward);
+        let newest = snapshot.get(Space::Latest, b"newest").unwrap();
+        (rows.map(Result::unwrap).count(), newest)
+    }
+
+    #[test]
+    fn open_snapshots_keep_what_they_read_and_not_what_was_written_since() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = || {
+            let mut config = DiskConfig::new(dir.path().join("engine"));
+            config.memtable_bytes = MEMTABLE_BYTES;
+            config
+        };
+        let engine = DiskEngine::open(config()).unwrap();
+        write(&engine, 0..3);
+        let first = engine.snapshot();
+        write(&engine, 3..100);
+        let second = engine.snapshot();
+        write(&engine, 100..ROWS);
+        // Until all but the last write buffer are on disk.
+        while engine.shared.most_sealed() > 0 {
+            std::thread::yield_now();
+        }
+        engine.shared.drop_unused_versions();
+        let history = &engine.shared.spaces[Space::History.index()].tree;
+        let kept = history.version_memtable_size_sum();
+        // What the snapshots and the present need: a buffer each, and it grows while another is
+        // flushed.
+        let written = (ROWS * VALUE_BYTES) as u64;
+        assert!(kept < written / 2, "{kept} of {written} bytes in memory");
+        let expected = |rows: usize| (rows, Some(Bytes::from((rows - 1).to_string())));
+        assert_eq!(read(&first), expected(3));
+        assert_eq!(read(&second), expected(100));
+        drop(first);
+        write(&engine, ROWS..ROWS + 200);
+        engine.wait_for_room();
+        assert_eq!(read(&second), expected(100));
+        assert_eq!(read(&engine.snapshot()), expected(ROWS + 200));
+        drop(second);
+        engine.wait_for_room();
+        drop(engine);
+        let engine = DiskEngine::open(config()).unwrap();
+        assert_eq!(read(&engine.snapshot()), expected(ROWS + 200));
+    }
+}

@@ -146,7 +146,10 @@ impl Watch {
             watched.poll_stalled(context, self.timeout).map(|()| true)
         });
         if stalled.await {
-            tracing::warn!(timeout = ?self.timeout, "ended a response that its receiver did not read");
+            tracing::warn!(
+                timeout_s = self.timeout.as_secs(),
+                "ended a response that its receiver did not read"
+            );
             if let Some(ended) = &self.ended {
                 ended.inc();
             }

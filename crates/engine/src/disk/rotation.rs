@@ -1,0 +1,49 @@
+//! Rotates write buffers that are full and that fjall hasn't rotated for a while.
+//!
+//! Each write to a full buffer asks fjall's worker to rotate it, through a queue of 1,000 requests.
+//! The worker puts requests there too, and nobody else takes them out: if it finds the queue full
+//! it waits for itself, for ever, and so do all writers soon after. So a writer that has asked a
+//! few times rotates the buffer itself. fjall holds up writers at 4 unflushed buffers of a space:
+//! until then no more than 4 x 24 requests come from each of the 9 keyspaces.
+
+use fjall::{AbstractTree, Keyspace};
+
+/// Writes from one look at the buffers to the next: the look has a price.
+const LOOK_EVERY: u64 = 8;
+/// Looks in a row that may find a buffer full.
+const MAX_LOOKS: u32 = 2;
+
+/// How long each keyspace's buffer has been full.
+#[derive(Default)]
+pub(super) struct Rotation {
+    looks: Vec<u32>,
+}
+
+impl Rotation {
+    /// To be called after each write, with its number, and the keyspaces with their limits, always
+    /// in the same order.
+    pub(super) fn after_write<'a>(
+        &mut self,
+        number: u64,
+        keyspaces: impl Iterator<Item = (&'a Keyspace, u64)>,
+    ) -> Result<(), fjall::Error> {
+        if !number.is_multiple_of(LOOK_EVERY) {
+            return Ok(());
+        }
+        for (at, (keyspace, limit)) in keyspaces.enumerate() {
+            if self.looks.len() <= at {
+                self.looks.push(0);
+            }
+            if keyspace.tree.active_memtable().size() <= limit {
+                self.looks[at] = 0;
+                continue;
+            }
+            self.looks[at] += 1;
+            if self.looks[at] >= MAX_LOOKS {
+                keyspace.rotate_memtable()?;
+                self.looks[at] = 0;
+            }
+        }
+        Ok(())
+    }
+}
