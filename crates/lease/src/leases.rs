@@ -225,8 +225,8 @@ impl Leases {
         Ok(ids.iter().map(|id| lessor.renew(now_ms, *id)).collect())
     }
 
-    /// A grant is about to be answered: the owner's time begins now, not when the entry was applied.
-    /// Only the node that keeps the clocks has anything to do.
+    /// A grant is about to be answered: the owner's time begins now, not when the entry was
+    /// applied. Only the node that keeps the clocks has anything to do.
     pub fn granted_now(&self, id: i64) {
         let now_ms = self.now_ms();
         if let Some(lessor) = &mut self.state.lock().lessor {

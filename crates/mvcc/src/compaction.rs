@@ -70,8 +70,8 @@ impl Compactor {
     }
 
     /// Removes about `max_rows` rows, but not many at once; a few more where one row of `Revisions`
-    /// names many keys. Waits while the engine is busy. Goes on after a restart where it was. One thread
-    /// at a time.
+    /// names many keys. Waits while the engine is busy. Goes on after a restart where it was. One
+    /// thread at a time.
     ///
     /// # Errors
     /// Of the engine.

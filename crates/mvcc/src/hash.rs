@@ -92,8 +92,8 @@ impl View {
         Ok(hasher.0)
     }
 
-    /// Checksum of everything that members have in common: keyspace, history, leases, members, and the
-    /// service's own rows.
+    /// Checksum of everything that members have in common: keyspace, history, leases, members, and
+    /// the service's own rows.
     ///
     /// # Errors
     /// Of the engine.

@@ -103,7 +103,8 @@ impl<'a> LargeDelete<'a> {
     }
 
     fn delete(&mut self, record: &Bytes) -> Result<(), MvccError> {
-        // Rows of a scan share large buffers; these are kept, and the key for longer than the record.
+        // Rows of a scan share large buffers; these are kept, and the key for longer than the
+        // record.
         let record = Bytes::copy_from_slice(record);
         let fields = KeyValueView::parse(&record)?;
         let key = Bytes::copy_from_slice(&fields.key(&record));

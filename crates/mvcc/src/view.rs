@@ -316,9 +316,9 @@ impl View {
         Ok(page)
     }
 
-    /// What a large revision did to the keys within `filter`, from the piece after `after` on (zero:
-    /// from the first), up to about `max_bytes`, at least one piece. The displaced records are
-    /// looked up only for `with_prev_kv`.
+    /// What a large revision did to the keys within `filter`, from the piece after `after` on
+    /// (zero: from the first), up to about `max_bytes`, at least one piece. The displaced records
+    /// are looked up only for `with_prev_kv`.
     ///
     /// # Errors
     /// [`MvccError::Compacted`] where `revision` is before the compacted one, or of the engine.

@@ -179,8 +179,8 @@ impl<S: StateMachine> Driver<S> {
             .clock
             .instant_of(self.core.deadline())
             .clamp(self.now + MIN_SLEEP, self.now + MAX_SLEEP);
-        // Proposals that are held although there is a leader wait for room. Nothing wakes the driver
-        // when there is room again, so it looks at every turn.
+        // Proposals that are held although there is a leader wait for room. Nothing wakes the
+        // driver when there is room again, so it looks at every turn.
         let room =
             (self.role.leader.is_some() && self.held.deadline().is_some()).then_some(self.now);
         let others = [

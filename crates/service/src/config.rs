@@ -1,8 +1,8 @@
 //! What a service's `config.rs` is made of: the command line and its environment, the values of
 //! flags, and the errors that name what is wrong.
 //!
-//! A service lists its flags as [`Flag`]s in a [`CommandLine`], and sets its own typed configuration
-//! from what was [`Given`]. Flags win over variables.
+//! A service lists its flags as [`Flag`]s in a [`CommandLine`], and sets its own typed
+//! configuration from what was [`Given`]. Flags win over variables.
 
 mod command_line;
 mod near;

@@ -4,8 +4,8 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::Path;
 
-/// Writes the file `name` in `dir`: all of it or nothing, after a power loss at any point. A file of
-/// that name is replaced; `name.tmp` is used on the way.
+/// Writes the file `name` in `dir`: all of it or nothing, after a power loss at any point. A file
+/// of that name is replaced; `name.tmp` is used on the way.
 ///
 /// # Errors
 /// The file system's; then the old file is there, or the new one.

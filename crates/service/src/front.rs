@@ -1,5 +1,5 @@
-//! The side of a service that clients see: the threads that serve, their ports, and what runs beside
-//! them; and how all of it goes away in order.
+//! The side of a service that clients see: the threads that serve, their ports, and what runs
+//! beside them; and how all of it goes away in order.
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;

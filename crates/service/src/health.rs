@@ -34,7 +34,8 @@ pub trait Checked: Send + Sync + 'static {
     /// Why it fails, as the report says it.
     fn check(&self, check: Self::Check) -> impl Future<Output = Result<(), String>> + Send;
 
-    /// Counts checks; its labels are endpoint (`livez` or `readyz`), name, and `success` or `error`.
+    /// Counts checks; its labels are endpoint (`livez` or `readyz`), name, and `success` or
+    /// `error`.
     fn counter(&self) -> &IntCounterVec;
 
     /// All metrics in Prometheus' text format.

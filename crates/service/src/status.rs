@@ -23,8 +23,8 @@ pub enum Advice {
     Internal,
 }
 
-/// The status of a failed call. Where a client must know whether the request may have been done, its
-/// details hold a `google.rpc.ErrorInfo` that says so: codes alone don't.
+/// The status of a failed call. Where a client must know whether the request may have been done,
+/// its details hold a `google.rpc.ErrorInfo` that says so: codes alone don't.
 #[must_use]
 pub fn status(code: Code, message: String, advice: Advice) -> Status {
     let reason = match advice {

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use synod_testkit::peers;
 
-use crate::{boundaries, logging};
+use crate::{boundaries, comments, logging};
 
 /// Installs the peers and says what is there.
 pub(crate) fn peers() -> Result<()> {
@@ -78,7 +78,9 @@ pub(crate) fn lint() -> Result<ExitCode> {
     println!("dependencies");
     boundaries::check(&cargo_metadata()?)?;
     println!("log lines");
-    logging::check(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."))?;
+    logging::check()?;
+    println!("comments");
+    comments::check()?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,39 +1,24 @@
 //! Log lines are for readers, and their fields for programs: a value's `Debug` form
 //! (`Some(NodeId(7))`, `["a"]`) is for neither, and in a JSON line it is JSON within a string.
 
-use std::path::Path;
+use anyhow::Result;
 
-use anyhow::{Result, ensure};
+use crate::sources;
 
 const MACROS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 
 /// Fails where a log line shows the `Debug` form of a value.
-pub(crate) fn check(workspace: &Path) -> Result<()> {
-    let mut wrong = Vec::new();
-    let mut folders = vec![workspace.join("crates")];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder)? {
-            let path = entry?.path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let source = std::fs::read_to_string(&path)?;
-                let lines = debug_forms(&source);
-                wrong.extend(lines.map(|line| format!("{}:{line}", path.display())));
-            }
-        }
-    }
-    ensure!(
-        wrong.is_empty(),
-        "log lines show `Debug` forms (`?value`, `{{:?}}`): give them `%` and a `Display`, \
-         or `.map(tracing::field::display)`:\n{}",
-        wrong.join("\n")
-    );
-    Ok(())
+pub(crate) fn check() -> Result<()> {
+    sources::check(
+        &["crates"],
+        debug_forms,
+        "log lines show `Debug` forms (`?value`, `{:?}`): give them `%` and a `Display`, \
+         or `.map(tracing::field::display)`",
+    )
 }
 
 /// The lines of log macros with such a field or format.
-fn debug_forms(source: &str) -> impl Iterator<Item = usize> {
+fn debug_forms(source: &str) -> Vec<usize> {
     let mut lines = Vec::new();
     for name in MACROS {
         let start = format!("tracing::{name}!(");
@@ -44,7 +29,7 @@ fn debug_forms(source: &str) -> impl Iterator<Item = usize> {
         }
     }
     lines.sort_unstable();
-    lines.into_iter()
+    lines
 }
 
 /// Whether the arguments, up to the macro's closing bracket, ask for a `Debug` form.
@@ -85,7 +70,7 @@ mod tests {
 
     #[test]
     fn no_log_line_shows_a_debug_form() {
-        check(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")).unwrap();
+        check().unwrap();
     }
 
     #[test]
@@ -100,7 +85,7 @@ mod tests {
             r#""it was {value:?}""#,
             "\n    name = x,\n    urls =\n        ?urls,\n    \"ready\"\n",
         ] {
-            assert_eq!(debug_forms(&log(bad)).collect::<Vec<_>>(), [2], "{bad}");
+            assert_eq!(debug_forms(&log(bad)), [2], "{bad}");
         }
         for good in [
             r#"%leader, term = ballot.round, "elected""#,
@@ -108,7 +93,7 @@ mod tests {
             r#"bytes = size(file)?, "read""#,
             r#""a quote \" and = ?""#,
         ] {
-            assert_eq!(debug_forms(&log(good)).count(), 0, "{good}");
+            assert_eq!(debug_forms(&log(good)).len(), 0, "{good}");
         }
     }
 }

@@ -5,9 +5,11 @@
 mod bench;
 mod boundaries;
 mod checks;
+mod comments;
 mod logging;
 mod sim;
 mod soak;
+mod sources;
 
 use std::process::ExitCode;
 

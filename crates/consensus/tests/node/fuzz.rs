@@ -224,8 +224,8 @@ async fn call(channel: Channel, path: PathAndQuery, requests: Vec<Vec<u8>>) {
     }
 }
 
-/// The member does its work: it writes and reads. What was asked before and not waited for may raise
-/// an alarm meanwhile, which is taken back.
+/// The member does its work: it writes and reads. What was asked before and not waited for may
+/// raise an alarm meanwhile, which is taken back.
 async fn still_works(node: &Node, done: usize) {
     assert!(
         node.ended().now_or_never().is_none(),

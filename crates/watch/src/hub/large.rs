@@ -1,5 +1,5 @@
-//! Large revisions: first it is found out which synced watchers they concern, in bounded steps; then
-//! these catch up, each cohort by itself, and the others go on.
+//! Large revisions: first it is found out which synced watchers they concern, in bounded steps;
+//! then these catch up, each cohort by itself, and the others go on.
 
 use std::collections::{BTreeSet, HashSet};
 
