@@ -188,7 +188,11 @@ impl Engine for DiskEngine {
         let rotated = writer
             .rotation
             .after_write(commits, spaces.chain(std::iter::once(own)));
-        rotated.map_err(|error| convert(&self.shared.dir, error))?;
+        rotated.map_err(|error| {
+            let error = convert(&self.shared.dir, error);
+            self.shared.fail(&error);
+            error
+        })?;
         drop(writer);
         self.shared.written.fetch_add(bytes, Ordering::Relaxed);
         self.journal_sync.written(bytes);

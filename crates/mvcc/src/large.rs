@@ -20,6 +20,9 @@ use crate::revisions::{Change, piece_key, piece_row, rows_from};
 use crate::state::{lease_row, unfinished_key, unfinished_revision};
 use crate::{EventKind, KeyRange, KeyValueView, LeaseId, MvccError, MvccStore, Revision};
 
+/// Where a piece ends must be the same in all releases: a watcher may go on with the pieces of a
+/// snapshot from another member.
+///
 /// The most bytes of records and rows of a piece, where it has more than one change.
 const MAX_PIECE_BYTES: usize = 1 << 20;
 

@@ -227,9 +227,19 @@ impl MvccStore {
         self.pending.overlay.bytes()
     }
 
+    /// Whether a large deletion waits for its commit: nothing may be begun before.
+    #[must_use]
+    pub fn must_commit(&self) -> bool {
+        self.pending.large
+    }
+
     /// Starts a transaction on top of all finished ones.
     #[must_use]
     pub fn begin(&mut self) -> WriteTxn<'_> {
+        debug_assert!(
+            !self.pending.large,
+            "a transaction doesn't see the deletion"
+        );
         WriteTxn::new(self)
     }
 

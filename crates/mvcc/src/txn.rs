@@ -276,18 +276,22 @@ impl<'a> WriteTxn<'a> {
         max_prev_bytes: Option<usize>,
     ) -> Result<Deleted, MvccError> {
         let mut room = std::mem::replace(&mut self.delete_room, DeleteRoom::of(0));
-        let rows = self.reading().all(range, |record| room.take(record))?;
+        let mut prev_bytes = 0;
+        let rows = self.reading().all(range, |record| {
+            prev_bytes += record.len();
+            match max_prev_bytes {
+                Some(max_bytes) if prev_bytes > max_bytes => {
+                    Err(MvccError::ResultTooLarge { max_bytes })
+                }
+                Some(_) | None => room.take(record),
+            }
+        })?;
         self.delete_room = room;
         let mut deleted = Deleted::default();
-        let mut prev_bytes = 0;
         for (key, record) in rows {
             // Rows of a scan share large buffers; these are kept.
             let record = Bytes::copy_from_slice(&record);
-            if let Some(max_bytes) = max_prev_bytes {
-                prev_bytes += record.len();
-                if prev_bytes > max_bytes {
-                    return Err(MvccError::ResultTooLarge { max_bytes });
-                }
+            if max_prev_bytes.is_some() {
                 deleted.prev_kvs.push(record.clone());
             }
             deleted.count += 1;

@@ -2,18 +2,21 @@
 
 use std::sync::Arc;
 
-use synod_mvcc::{EventsPage, KeyRange, MvccError, MvccReader, Revision};
+use parking_lot::Mutex;
+use synod_mvcc::{EventsPage, KeyRange, MvccError, MvccReader, Revision, View};
 
 use super::interest::{EventFlags, Interest, Upper, WatchRange};
 use super::limits::WatchLimits;
 use super::queue::Part;
 use super::source::{self, DeletedKeys, EventKind, Fill, History, HistoryError, Piece, Revisions};
 
-/// Reads the store's past in bounded pieces.
+/// Reads the store's past in pieces, bounded except for what an interest sees of a large revision.
 #[derive(Debug)]
 pub struct StoreHistory {
     reader: MvccReader,
     piece_bytes: usize,
+    /// A large revision whose keys are being read, and a view of it: a compaction doesn't end that.
+    large: Mutex<Option<(Revision, View)>>,
 }
 
 impl StoreHistory {
@@ -22,6 +25,7 @@ impl StoreHistory {
         Self {
             reader,
             piece_bytes: limits.piece_bytes,
+            large: Mutex::default(),
         }
     }
 
@@ -106,6 +110,7 @@ impl History for StoreHistory {
     fn batches(&self, from: i64) -> Result<Fill, HistoryError> {
         let (page, through, _) = self.page(from, None)?;
         let large = page.next.filter(|_| page.is_next_large);
+        *self.large.lock() = large.map(|revision| (revision, self.reader.view()));
         Ok(Fill {
             batches: page.batches,
             through,
@@ -114,9 +119,16 @@ impl History for StoreHistory {
     }
 
     fn deleted_keys(&self, revision: i64, after: u32) -> Result<DeletedKeys, HistoryError> {
-        let view = self.reader.view();
         let revision = Revision::new(revision);
+        let kept = self.large.lock().take();
+        let view = match kept {
+            Some((of, view)) if of == revision => view,
+            Some(_) | None => self.reader.view(),
+        };
         let page = view.large_events(revision, after, None, false, self.piece_bytes)?;
+        if page.next.is_some() {
+            *self.large.lock() = Some((revision, view));
+        }
         let keys = page.events.iter().map(|event| event.key.clone());
         Ok(DeletedKeys {
             keys: keys.collect(),

@@ -216,8 +216,8 @@ impl WatchHandle {
         self.feed(batches.into_iter().map(Feed::Batch));
     }
 
-    /// The store is at this revision now, without having gone through the ones before: a snapshot
-    /// was installed.
+    /// The store is at this revision now, and its events are to be read there: a snapshot was
+    /// installed, or the revision is a large deletion.
     pub fn jumped(&self, revision: i64) {
         self.feed([Feed::Jump(revision)]);
     }

@@ -303,7 +303,8 @@ impl StateMachine for Machine {
             last = position;
             returned += outcome.pair_bytes();
             outputs.push(outcome);
-            if returned + applier.store.pending_bytes() >= MAX_BATCH_BYTES {
+            let bytes = returned + applier.store.pending_bytes();
+            if bytes >= MAX_BATCH_BYTES || applier.store.must_commit() {
                 break;
             }
         }

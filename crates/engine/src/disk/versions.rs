@@ -10,6 +10,10 @@ use super::snapshot::OpenSnapshots;
 
 impl OpenSnapshots {
     /// Drops the versions of a space that no open snapshot reads from.
+    ///
+    /// fjall drops versions from the front of their list, and each one's file with it. The file of
+    /// the latest version is what a restart begins with, so that one must never stand in the list
+    /// twice, except here, where no file is looked for: these go with a restart.
     pub(super) fn drop_unused_versions(&self, keyspace: &Keyspace) -> Result<(), fjall::Error> {
         // No snapshot is opened meanwhile.
         let open = self.lock();
@@ -20,21 +24,30 @@ impl OpenSnapshots {
         if versions.len() <= open.len() + 1 {
             return Ok(());
         }
-        let needed: Vec<_> = open
-            .keys()
-            .map(|sequence| versions.get_version_for_snapshot(*sequence))
-            .collect();
+        let no_folder = keyspace.path().join("none");
+        let mut needed = Vec::new();
+        for sequence in open.keys() {
+            let before = versions.len();
+            versions.maintenance(&no_folder, *sequence)?;
+            let is_latest = versions.len() == 1;
+            let is_same = !needed.is_empty() && versions.len() == before;
+            if is_latest {
+                break;
+            }
+            if !is_same {
+                needed.push(versions.get_version_for_snapshot(*sequence));
+            }
+        }
+        versions.maintenance(&no_folder, u64::MAX)?;
+        if needed.is_empty() {
+            return Ok(());
+        }
         let latest = versions.latest_version();
-        // Nothing but the latest stays, and on disk nothing else is needed.
-        let folder = &keyspace.tree.tree_config().path;
-        versions.maintenance(folder, u64::MAX)?;
         for version in needed {
             versions.append_version(version);
         }
         versions.append_version(latest);
-        // The latest stands in front now, too. It goes from there without its file, which fjall
-        // would look for in this folder.
-        let no_folder = folder.join("none");
+        // The latest one stands in front, too.
         versions.maintenance(&no_folder, oldest)?;
         Ok(())
     }
@@ -112,5 +125,39 @@ mod tests {
         drop(engine);
         let engine = DiskEngine::open(config()).unwrap();
         assert_eq!(read(&engine.snapshot()), expected(ROWS + 200));
+    }
+
+    #[test]
+    fn a_restart_finds_the_latest_version_after_snapshots_have_come_and_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = || {
+            let mut config = DiskConfig::new(dir.path().join("engine"));
+            config.memtable_bytes = MEMTABLE_BYTES;
+            config
+        };
+        let engine = DiskEngine::open(config()).unwrap();
+        write(&engine, 0..3);
+        let old = engine.snapshot();
+        write(&engine, 3..400);
+        while engine.shared.most_sealed() > 0 {
+            std::thread::yield_now();
+        }
+        let newest = [engine.snapshot(), engine.snapshot()];
+        let history = &engine.shared.spaces[Space::History.index()];
+        for _ in 0..3 {
+            engine.shared.drop_unused_versions();
+        }
+        drop(old);
+        // As fjall does it for all spaces when it flushes any.
+        let folder = history.path();
+        let mut versions = history.tree.get_version_history_lock();
+        versions.maintenance(folder, u64::MAX).unwrap();
+        drop(versions);
+        let latest = history.tree.current_version().id();
+        assert!(folder.join(format!("v{latest}")).exists());
+        drop(newest);
+        drop(engine);
+        let engine = DiskEngine::open(config()).unwrap();
+        assert_eq!(read(&engine.snapshot()).0, 400);
     }
 }

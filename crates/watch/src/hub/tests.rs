@@ -782,3 +782,28 @@ fn a_watcher_that_joins_amid_a_large_revision_gets_all_of_it() {
     assert!(responses.contains(&of_a), "{responses:?}");
     assert_eq!(responses.len(), 3, "{responses:?}");
 }
+
+#[test]
+fn a_compaction_amid_a_large_revision_cancels_nobody_whom_it_does_not_concern() {
+    let mut single = Single::with(WatchLimits {
+        piece_bytes: 1,
+        ..WatchLimits::default()
+    });
+    for key in ["a", "b", "c"] {
+        single.put(key);
+    }
+    single.create(request("z", 0));
+    assert_eq!(single.responses(), [created(0, 4)]);
+    let revision = single.store.delete_large("a").unwrap();
+    single.hub.feed([Feed::Jump(revision)]);
+    for _ in 0..2 {
+        let Work::Run(job) = single.hub.work() else {
+            panic!("nothing to read");
+        };
+        let result = job.run(&*single.store);
+        single.hub.complete(result);
+    }
+    single.put("a");
+    single.store.compact(revision + 1);
+    assert_eq!(single.responses(), []);
+}

@@ -218,22 +218,32 @@ fn a_command_that_deletes_much_is_alone_in_its_batch() {
     let mut entries = vec![
         fixture.command(put("before", 1)),
         fixture.command(Kind::DeleteRange(delete_all())),
-        fixture.command(put("after", 1)),
+        // Of a deleted key: it is a new one.
+        fixture.command(put("d1", 1)),
+        fixture.command(Kind::DeleteRange(pb::DeleteRangeRequest {
+            key: "d2".into(),
+            ..Default::default()
+        })),
     ];
     let mut calls = Vec::new();
+    let mut deleted = Vec::new();
     while !entries.is_empty() {
         let (rest, outcomes) = fixture.apply(entries).unwrap();
         calls.push(outcomes.len());
-        if let Ok(Reply::Deleted { count, prev_kvs }) = &outcomes[0].result {
-            assert_eq!((*count, prev_kvs.len()), (5, 0));
-        }
+        deleted.extend(outcomes.iter().filter_map(|outcome| match &outcome.result {
+            Ok(Reply::Deleted { count, prev_kvs }) => Some((*count, prev_kvs.len())),
+            _ => None,
+        }));
         entries = rest;
     }
-    assert_eq!(calls[0], 1);
-    assert_eq!(calls.iter().sum::<usize>(), 3);
+    assert_eq!(calls, [1, 1, 2]);
+    assert_eq!(deleted, [(5, 0), (0, 0)]);
     let view = fixture.machine.store.view();
     assert_eq!(view.revision(), before.plus(3));
     assert_eq!(view.key_count(), 2);
+    let record = view.get(b"d1").unwrap().unwrap();
+    let fields = synod_mvcc::KeyValueView::parse(&record).unwrap();
+    assert_eq!((fields.version, fields.create), (1, view.revision()));
     // Under one revision, and as a large one.
     let deleted = before.plus(2);
     let page = view.events(deleted, deleted, None, 1).unwrap();
@@ -251,10 +261,16 @@ fn a_revocation_that_deletes_much_removes_the_lease_with_its_keys() {
         ids: vec![9, 9, 10],
         ..Default::default()
     });
-    let mut entries = vec![fixture.command(put("before", 1)), fixture.command(revoke)];
+    let mut entries = vec![
+        fixture.command(put("before", 1)),
+        fixture.command(revoke),
+        fixture.command(Kind::DeleteRange(delete_all())),
+    ];
     let mut revoked = Vec::new();
+    let mut calls = Vec::new();
     while !entries.is_empty() {
         let (rest, outcomes) = fixture.apply(entries).unwrap();
+        calls.push(outcomes.len());
         for outcome in outcomes {
             if let Ok(Reply::LeasesRevoked { ids }) = outcome.result {
                 revoked.extend(ids);
@@ -262,7 +278,7 @@ fn a_revocation_that_deletes_much_removes_the_lease_with_its_keys() {
         }
         entries = rest;
     }
-    assert_eq!(revoked, [9]);
+    assert_eq!((revoked, calls), (vec![9], vec![1, 1, 1]));
     assert!(!fixture.machine.leases.contains(9));
     let view = fixture.machine.store.view();
     assert_eq!(view.key_count(), 1);
