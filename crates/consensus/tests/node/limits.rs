@@ -295,15 +295,19 @@ async fn what_a_write_returns_is_bounded_and_a_refused_one_has_no_effect() {
         TxnOp::put("x", "v", None),
         TxnOp::get("k", Some(everything)),
     ]);
-    let delete = Txn::new().and_then(vec![
-        TxnOp::put("x", "v", None),
-        TxnOp::delete("k", Some(all())),
-    ]);
+    let delete = |options| {
+        Txn::new().and_then(vec![
+            TxnOp::put("x", "v", None),
+            TxnOp::delete("k", Some(options)),
+        ])
+    };
+    let unreturned = DeleteOptions::new().with_prefix();
     let (returns, deletes) = ("return fewer pairs", "the transaction deletes more than");
     for (refused, why) in [
         (status(client.delete("k", Some(all())).await), returns),
         (status(client.txn(txn).await), returns),
-        (status(client.txn(delete).await), deletes),
+        (status(client.txn(delete(all())).await), returns),
+        (status(client.txn(delete(unreturned)).await), deletes),
     ] {
         assert_eq!(refused.0, Code::ResourceExhausted, "{refused:?}");
         assert!(refused.1.contains(why), "{refused:?}");
