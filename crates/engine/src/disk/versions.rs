@@ -79,6 +79,19 @@ mod tests {
         }
     }
 
+    fn open(dir: &tempfile::TempDir) -> DiskEngine {
+        let mut config = DiskConfig::new(dir.path().join("engine"));
+        config.memtable_bytes = MEMTABLE_BYTES;
+        DiskEngine::open(config).unwrap()
+    }
+
+    /// Waits until all but the last write buffer are on disk.
+    fn flushed(engine: &DiskEngine) {
+        while engine.shared.most_sealed() > 0 {
+            std::thread::yield_now();
+        }
+    }
+
     /// Rows of the history, and the newest one's number.
     fn read(snapshot: &Arc<dyn Snapshot>) -> (usize, Option<Bytes>) {
         let all = (Bound::Unbounded, Bound::Unbounded);
@@ -90,21 +103,13 @@ mod tests {
     #[test]
     fn open_snapshots_keep_what_they_read_and_not_what_was_written_since() {
         let dir = tempfile::tempdir().unwrap();
-        let config = || {
-            let mut config = DiskConfig::new(dir.path().join("engine"));
-            config.memtable_bytes = MEMTABLE_BYTES;
-            config
-        };
-        let engine = DiskEngine::open(config()).unwrap();
+        let engine = open(&dir);
         write(&engine, 0..3);
         let first = engine.snapshot();
         write(&engine, 3..100);
         let second = engine.snapshot();
         write(&engine, 100..ROWS);
-        // Until all but the last write buffer are on disk.
-        while engine.shared.most_sealed() > 0 {
-            std::thread::yield_now();
-        }
+        flushed(&engine);
         engine.shared.drop_unused_versions();
         let history = &engine.shared.spaces[Space::History.index()].tree;
         let kept = history.version_memtable_size_sum();
@@ -123,25 +128,18 @@ mod tests {
         drop(second);
         engine.wait_for_room();
         drop(engine);
-        let engine = DiskEngine::open(config()).unwrap();
+        let engine = open(&dir);
         assert_eq!(read(&engine.snapshot()), expected(ROWS + 200));
     }
 
     #[test]
     fn a_restart_finds_the_latest_version_after_snapshots_have_come_and_gone() {
         let dir = tempfile::tempdir().unwrap();
-        let config = || {
-            let mut config = DiskConfig::new(dir.path().join("engine"));
-            config.memtable_bytes = MEMTABLE_BYTES;
-            config
-        };
-        let engine = DiskEngine::open(config()).unwrap();
+        let engine = open(&dir);
         write(&engine, 0..3);
         let old = engine.snapshot();
         write(&engine, 3..400);
-        while engine.shared.most_sealed() > 0 {
-            std::thread::yield_now();
-        }
+        flushed(&engine);
         let newest = [engine.snapshot(), engine.snapshot()];
         let history = &engine.shared.spaces[Space::History.index()];
         for _ in 0..3 {
@@ -157,7 +155,7 @@ mod tests {
         assert!(folder.join(format!("v{latest}")).exists());
         drop(newest);
         drop(engine);
-        let engine = DiskEngine::open(config()).unwrap();
+        let engine = open(&dir);
         assert_eq!(read(&engine.snapshot()).0, 400);
     }
 }

@@ -440,6 +440,34 @@ impl Single {
         Self { store, hub, queue }
     }
 
+    /// With the keys `a` to `c`, and history that is read one event at a time.
+    fn in_small_pieces() -> Self {
+        let mut single = Self::with(WatchLimits {
+            piece_bytes: 1,
+            ..WatchLimits::default()
+        });
+        for key in ["a", "b", "c"] {
+            single.put(key);
+        }
+        single
+    }
+
+    /// Deletes all keys as a large revision, of which the hub has looked at the first piece, the one
+    /// with `a`.
+    fn begin_large(&mut self) -> i64 {
+        let revision = self.store.delete_large("a").unwrap();
+        self.hub.feed([Feed::Jump(revision)]);
+        // Where it begins, and then the piece.
+        for _ in 0..2 {
+            let Work::Run(job) = self.hub.work() else {
+                panic!("nothing to read");
+            };
+            let result = job.run(&*self.store);
+            self.hub.complete(result);
+        }
+        revision
+    }
+
     fn create(&mut self, create: Create) {
         self.hub.handle(Command::Create(STREAM, create));
     }
@@ -757,25 +785,10 @@ fn a_snapshot_past_compacted_history_cancels_watchers_that_missed_it() {
 
 #[test]
 fn a_watcher_that_joins_amid_a_large_revision_gets_all_of_it() {
-    let mut single = Single::with(WatchLimits {
-        piece_bytes: 1,
-        ..WatchLimits::default()
-    });
-    for key in ["a", "b", "c"] {
-        single.put(key);
-    }
+    let mut single = Single::in_small_pieces();
     single.create(request("c", 0));
     assert_eq!(single.responses(), [created(0, 4)]);
-    let revision = single.store.delete_large("a").unwrap();
-    single.hub.feed([Feed::Jump(revision)]);
-    // Where it begins, and its first piece: the one with `a`.
-    for _ in 0..2 {
-        let Work::Run(job) = single.hub.work() else {
-            panic!("nothing to read");
-        };
-        let result = job.run(&*single.store);
-        single.hub.complete(result);
-    }
+    let revision = single.begin_large();
     single.create(request("a", revision));
     let responses = single.responses();
     let of_a = single.events(1, revision, revision);
@@ -785,24 +798,10 @@ fn a_watcher_that_joins_amid_a_large_revision_gets_all_of_it() {
 
 #[test]
 fn a_compaction_amid_a_large_revision_cancels_nobody_whom_it_does_not_concern() {
-    let mut single = Single::with(WatchLimits {
-        piece_bytes: 1,
-        ..WatchLimits::default()
-    });
-    for key in ["a", "b", "c"] {
-        single.put(key);
-    }
+    let mut single = Single::in_small_pieces();
     single.create(request("z", 0));
     assert_eq!(single.responses(), [created(0, 4)]);
-    let revision = single.store.delete_large("a").unwrap();
-    single.hub.feed([Feed::Jump(revision)]);
-    for _ in 0..2 {
-        let Work::Run(job) = single.hub.work() else {
-            panic!("nothing to read");
-        };
-        let result = job.run(&*single.store);
-        single.hub.complete(result);
-    }
+    let revision = single.begin_large();
     single.put("a");
     single.store.compact(revision + 1);
     assert_eq!(single.responses(), []);
