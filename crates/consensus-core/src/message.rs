@@ -54,7 +54,7 @@ pub enum CommonBody {
         round: u64,
         /// As in [`Self::Commit`].
         commit: LogPosition,
-        /// The leader's transfers so far that came to nothing.
+        /// How many leadership transfers this leader has given up so far.
         transfers: TransferEpoch,
     },
     /// It does. Never waits for the disk.
@@ -69,7 +69,7 @@ pub enum CommonBody {
     },
     /// Campaign at once (Raft thesis §3.10).
     TimeoutNow {
-        /// The leader's transfers so far that came to nothing.
+        /// How many leadership transfers this leader has given up so far.
         transfers: TransferEpoch,
     },
     /// Proposals for the leader.
@@ -141,7 +141,7 @@ pub enum RaftBody {
     },
 }
 
-/// How Multi-Paxos does ("Paxos Made Simple" §2.2, §3).
+/// How Multi-Paxos elects leaders and replicates entries ("Paxos Made Simple" §2.2, §3).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum PaxosBody {
     /// Phase 1a: promise to accept nothing below this message's ballot, and say what
@@ -248,7 +248,7 @@ impl CommonBody {
     }
 }
 
-/// By what it says alone: which part that is in, the name tells.
+/// Without the outer variant: the name of the inner one says which it is.
 impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -33,7 +33,8 @@ const MAX_SAMPLES: u32 = 10;
 /// How often revision-based compaction looks.
 const REVISION_COMPACTION: Duration = Duration::from_secs(300);
 
-/// Follows role and leader into [`ServiceContext`], and logs their changes. Ends with the replica.
+/// Keeps role and leader in [`ServiceContext`] up to date, and logs changes of the leader. Ends
+/// with the replica.
 pub(crate) async fn follow_role(shared: Arc<ServiceContext>) {
     let mut role = shared.replica.watch_role();
     let mut leader = None;

@@ -24,9 +24,9 @@ const UNIT_BYTES: usize = 1 << 10;
 const UNCOUNTED_BYTES: usize = 16 << 10;
 /// While it is encoded a response is there twice: as records and as a message.
 const COPIES: usize = 2;
-/// The share of small responses is one part of so many.
+/// Small responses have this fraction of the budget: one part in so many.
 const SMALL_SHARE: usize = 8;
-/// The share of what writes return is one part of so many.
+/// What writes return has this fraction of the budget: one part in so many.
 const WRITES_SHARE: usize = 8;
 
 /// The budget of a process. Clones share it.
@@ -35,7 +35,7 @@ pub(crate) struct ResponseBudget {
     large: Share,
     small: Share,
     writes: Share,
-    /// Units that writes returned beyond their share: what is done must be answered.
+    /// Units that writes returned beyond their share: a write that is done must be answered.
     overdraft: Arc<AtomicUsize>,
     metrics: BudgetMetrics,
 }
@@ -70,7 +70,7 @@ struct Overdraft {
     total: Arc<AtomicUsize>,
 }
 
-/// The place of a response of one message, which is there once only when it is encoded.
+/// The place of a response of one message. Once that is encoded, only one copy is left.
 struct OfMessage(Mutex<Place>);
 
 /// The place of a stream of messages.
@@ -107,7 +107,7 @@ impl Share {
         Arc::clone(&self.free).try_acquire_many_owned(units).ok()
     }
 
-    /// Waits until the deadline. Callers have made sure that so many units exist.
+    /// Waits until the deadline. The caller has checked that the share has `units` at all.
     async fn take(&self, units: u32, deadline: Instant) -> Option<OwnedSemaphorePermit> {
         let taking = Arc::clone(&self.free).acquire_many_owned(units);
         // The semaphore is never closed.
@@ -144,8 +144,8 @@ impl ResponseBudget {
         Some(self.place(permit))
     }
 
-    /// Waits for a place for one key's value. It stands in line with small responses, however large
-    /// it is: ranges must not hold up gets.
+    /// Waits for a place for one key's value, together with the small responses: ranges must not
+    /// hold up gets. Only a value that is larger than their whole share waits with the ranges.
     ///
     /// # Errors
     /// As [`Self::large`].
@@ -163,8 +163,8 @@ impl ResponseBudget {
         }
     }
 
-    /// A place for a response of so many bytes that is made already: with the small ones if there
-    /// is room, with the large ones if not.
+    /// A place for a response that is complete already, among the small ones if there is room.
+    /// Otherwise waits for one among the large ones.
     ///
     /// # Errors
     /// As [`Self::large`].
@@ -198,22 +198,22 @@ impl ResponseBudget {
         }
     }
 
-    /// Refuses a write that returns something while writes have returned more than their share
-    /// holds. Only few writes are asked whether they do.
+    /// Refuses a write that returns something while what writes returned exceeds their share.
+    /// `returns` says whether it does; it is only called in that case.
     ///
     /// # Errors
     /// [`Error::ResponsesBusy`]: the write must not be proposed.
     pub(crate) fn check_write(&self, returns: impl FnOnce() -> bool) -> Result<(), Error> {
         let overdraft = self.overdraft.load(Ordering::Relaxed);
-        // What was given back makes good for it, whoever gave it.
+        // Room that any write gave back to the share makes up for the overdraft.
         if overdraft > self.writes.free.available_permits() && returns() {
             return Err(self.busy());
         }
         Ok(())
     }
 
-    /// Waits for a place for what a write returns, up to so many bytes, before it is proposed. Once
-    /// it is done, [`Self::written`] takes what it really needs.
+    /// Waits, before a write is proposed, for a place for the `most` bytes that it may return. Once
+    /// the write is done, [`Self::written`] takes what it really needs.
     ///
     /// # Errors
     /// [`Error::ResponsesBusy`]: the write must not be proposed.
@@ -224,7 +224,7 @@ impl ResponseBudget {
         self.check_write(|| true)?;
         let units = units(most, 1);
         if units > self.writes.units {
-            // Of a small budget.
+            // The budget is small.
             return self.large(most.min(self.largest()), deadline).await;
         }
         let free = [&self.writes, &self.large];
@@ -238,8 +238,8 @@ impl ResponseBudget {
         }
     }
 
-    /// The place of a write that is done and returns so many bytes. It may be more than what was
-    /// taken before; where there is no room it is counted beyond the share.
+    /// The place of a write that is done and returns `bytes`. That may be more than `before` has
+    /// room for; what finds no room is counted beyond the share.
     pub(crate) fn written(&self, bytes: usize, before: Option<Place>) -> Place {
         if bytes <= UNCOUNTED_BYTES {
             return Place::default();
@@ -356,7 +356,7 @@ impl Overdraft {
         }
     }
 
-    /// Takes back up to so many units; returns how many there were.
+    /// Repays up to so many units; returns how many were repaid.
     fn repay(&mut self, units: usize) -> usize {
         let repaid = units.min(self.units);
         self.units -= repaid;

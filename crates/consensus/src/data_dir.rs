@@ -11,7 +11,7 @@ use crate::backup::BackupId;
 
 /// The newest format that this release reads.
 const FORMAT: u32 = 2;
-/// The format without an algorithm's name, which is Raft's: so that releases that know no other
+/// The format without an algorithm's name. It means Raft, so that releases that know only Raft
 /// still read it.
 const RAFT_FORMAT: u32 = 1;
 
@@ -41,7 +41,7 @@ pub(crate) struct Own {
 /// Data that can't be used as the flags ask. The text says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum OtherDataError {
-    /// Another algorithm's.
+    /// The data was made with another algorithm.
     #[error(
         "data directory {path} was made by --engine {found}, and --engine {asked} was asked for: the log of one algorithm \
          means nothing to the other; start it with --engine {found}, or begin a new cluster that runs {asked} with a \
@@ -55,7 +55,7 @@ pub enum OtherDataError {
         /// In the flags.
         asked: Algorithm,
     },
-    /// Not the backup's.
+    /// There is data already, and it does not come from the backup.
     #[error(
         "data directory {path} has data already, which is not that of the snapshot {snapshot}: a snapshot is restored \
          into an empty directory only; name one with --data-dir, or start without --restore-snapshot"

@@ -107,7 +107,7 @@ pub enum Error {
         "etcdserver: the response of the write is larger than {largest} bytes: let it return fewer pairs"
     )]
     ReplyTooLarge { largest: usize },
-    /// Ours alone, for the same reason.
+    /// Ours alone: every member holds a transaction in memory as a whole.
     #[error(
         "etcdserver: the transaction deletes more than {largest} bytes: delete less at once, or with a request of its own"
     )]
@@ -199,7 +199,8 @@ impl Error {
         }
     }
 
-    /// What a request that only reads fails with: nothing happened, so no outcome is unknown.
+    /// The same error for a request that only reads: it changed nothing, so its outcome is not
+    /// unknown.
     #[must_use]
     pub(crate) fn of_read(self) -> Self {
         if self == Self::Stopped {

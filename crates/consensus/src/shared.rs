@@ -247,7 +247,7 @@ impl ServiceContext {
         self.until_appended(attempt, deadline).await
     }
 
-    /// Makes a proposal again as long as it certainly was not appended and may be yet.
+    /// Repeats a proposal as long as it certainly was not appended, and still may be.
     async fn until_appended<F>(
         &self,
         attempt: impl Fn() -> F,
@@ -359,7 +359,7 @@ impl ServiceContext {
     }
 }
 
-/// Whether to make a proposal again: it was certainly not appended, and may succeed before the
+/// Whether to repeat a proposal: it was certainly not appended, and may succeed before the
 /// deadline. The replica has waited already where it could, except for another change of members.
 fn is_worth_another_try(error: &ProposeError, deadline: Instant) -> bool {
     let ProposeError::Rejected(rejected) = error else {

@@ -11,8 +11,8 @@
 //! - The journal is synced ahead of fjall ([`sync`]), which does it while it holds up all writes.
 //! - Tables are written to the disk while they grow ([`tables`]), not at once when they are
 //!   complete.
-//! - Versions that no open snapshot needs are dropped ([`versions`]): they keep write buffers in
-//!   memory.
+//! - fjall's versions of a keyspace that no open snapshot needs are dropped ([`versions`]): each
+//!   keeps its write buffers in memory.
 //! - Each batch carries a commit number and [`Engine::persist`] records it ([`marker`]), so that a
 //!   journal which lost durable batches is refused instead of being cut off silently.
 
@@ -278,13 +278,13 @@ impl OpenDatabase {
         })
     }
 
-    /// The most unflushed write buffers of any space, beside the one that is being written.
+    /// The largest number of sealed, unflushed write buffers that any space has.
     fn most_sealed(&self) -> usize {
         let sealed = self.spaces.iter().map(|k| k.tree.sealed_memtable_count());
         sealed.max().unwrap_or(0)
     }
 
-    /// Drops what no reader needs and what would take memory.
+    /// Drops fjall's versions that no open snapshot needs, and with them their write buffers.
     fn drop_unused_versions(&self) {
         for keyspace in self.spaces.iter() {
             if let Err(error) = self.snapshots.drop_unused_versions(keyspace) {

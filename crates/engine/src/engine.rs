@@ -38,9 +38,9 @@ pub trait Engine: Send + Sync + fmt::Debug {
     /// After an I/O error or corruption the engine refuses all further writes.
     fn write(&self, batch: Batch) -> Result<(), EngineError>;
 
-    /// Waits some milliseconds where the engine has no room for background work; says whether there
-    /// was room at once. To be called without locks before a write that can wait, so that it isn't
-    /// held back within [`Engine::write`], together with others.
+    /// Waits some milliseconds if the engine has no room for background work; returns whether there
+    /// was room without waiting. Call it without locks before a write that can wait: in
+    /// [`Engine::write`] it would be held back together with all other writes.
     fn wait_for_room(&self) -> bool {
         true
     }

@@ -1,4 +1,4 @@
-//! The register, and which operations of a history are part of the order that is searched for.
+//! The register, and which operations of a history the search has to put in order.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub struct Record {
     pub seen: Seen,
 }
 
-/// What an operation did; of one without an answer, what it would have done.
+/// What an operation did or, if it has no answer, would have done.
 #[derive(Clone, Copy, Debug)]
 pub enum Seen {
     /// A put, or without a value a deletion.
@@ -47,7 +47,7 @@ pub enum Seen {
 /// The answer to the question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// There is an order that explains everything; so many operations are in it.
+    /// There is an order that explains every answer; it has so many operations.
     Linearizable(usize),
     /// There is none.
     Violated,

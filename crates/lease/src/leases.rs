@@ -110,7 +110,7 @@ impl Leases {
     }
 
     /// The leases that a revocation removes, in the order of the command: those that are there.
-    /// `appended` is the entry's own term, which only entries without a claim go by.
+    /// `appended` is the term of the entry. It only decides for entries that name no claim.
     pub fn revocable(&self, appended: u64, command: &LeaseRevoke) -> Vec<i64> {
         let found_by = Keeper {
             term: command.expired_in_term,

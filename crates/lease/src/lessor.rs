@@ -227,16 +227,18 @@ impl Held {
         self.deadline_ms.min(self.checkpoint_ms)
     }
 
-    /// Rounded up, and never more than the full time: a new leader's extension is no gain. The
-    /// millisecond of [`end_ms`] would make a whole second of it.
+    /// What is left, rounded up, and at most the full time: a new leader's extension doesn't show.
+    /// The extra millisecond of [`end_ms`] is taken off first, or rounding would turn it into a
+    /// second.
     fn left_s(&self, now_ms: u64) -> i64 {
         let left_ms = self.deadline_ms.saturating_sub(now_ms).saturating_sub(1);
         ms_to_seconds(left_ms.min(self.ttl_ms).saturating_add(999))
     }
 }
 
-/// When what lasts from now on is over. Now is rounded down to whole milliseconds, both here and
-/// where the end is looked for: one more, or the end could be up to a millisecond early.
+/// The end of what lasts `lasts_ms` from now. The clock is rounded down to whole milliseconds, both
+/// here and where the end is checked: without the extra one, the end could be up to a millisecond
+/// early.
 fn end_ms(now_ms: u64, lasts_ms: u64) -> u64 {
     now_ms.saturating_add(lasts_ms).saturating_add(1)
 }

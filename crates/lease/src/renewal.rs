@@ -158,7 +158,8 @@ impl<H: Host> LeaderClock<'_, H> {
             waited |= !ran_out.is_empty() || !recorded.is_empty();
             if recorded.is_empty() {
                 if waited {
-                    // Their time counts from the answer on, which others have held up.
+                    // A lease's time counts from the answer, and the wait for others has delayed
+                    // that.
                     let live = ids
                         .iter()
                         .filter(|id| ttls.get(id).is_some_and(|ttl| *ttl > 0));

@@ -57,7 +57,7 @@ struct Sweep {
 /// How far the sweep of a large revision has come.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Sweeping {
-    /// The compacted revision that it follows.
+    /// The compacted revision up to which it sweeps.
     compacted: Revision,
     revision: Revision,
     /// The last piece that is done.
@@ -69,9 +69,9 @@ impl Compactor {
         Self { shared }
     }
 
-    /// Removes about `max_rows` rows, but not many at once; a few more where one row of `Revisions`
-    /// names many keys. Waits while the engine is busy. Goes on after a restart where it was. One
-    /// thread at a time.
+    /// Removes about `max_rows` rows, at most `MAX_STEP_ROWS`; a few more where one row of
+    /// `Revisions` names many keys. Waits while the engine is busy. After a restart it continues
+    /// where it was. Call it from one thread at a time.
     ///
     /// # Errors
     /// Of the engine.
@@ -81,7 +81,8 @@ impl Compactor {
             let engine = Arc::clone(&core.engine);
             // Of its own: views still show what earlier steps removed.
             let snapshot = engine.snapshot();
-            // A later compaction has more to say about the pieces that were swept already.
+            // After a later compaction the sweep starts over: it can remove more of the swept
+            // pieces.
             let compacted = core.state.compacted;
             let sweeping = core.sweeping.filter(|s| s.compacted == compacted);
             (engine, snapshot, core.state, sweeping)

@@ -152,7 +152,7 @@ pub struct EventsPage {
     pub batches: Vec<Arc<EventBatch>>,
     /// Where to go on; nothing when the end was reached.
     pub next: Option<Revision>,
-    /// Whether that is a large revision.
+    /// Whether `next` is a large revision.
     pub is_next_large: bool,
 }
 
@@ -161,7 +161,7 @@ pub struct EventsPage {
 pub struct LargePage {
     /// The events within the asked range, in order. May be empty before the end.
     pub events: Vec<Arc<Event>>,
-    /// The last piece in the page, to go on after; nothing when the end was reached.
+    /// The last piece in the page, after which the next page begins; `None` at the end.
     pub next: Option<u32>,
 }
 

@@ -44,8 +44,8 @@ impl View {
     /// Checksum of the keys and records at `revision`; nothing or zero is the current one. Reads
     /// the whole keyspace.
     ///
-    /// Only what every member can read that can read this revision at all goes into it: members
-    /// agree however far each has compacted. Older versions are in [`View::hash`].
+    /// It covers only what every member that has this revision can read, so that members agree
+    /// however far each has compacted. [`View::hash`] covers older versions too.
     ///
     /// # Errors
     /// [`MvccError::Compacted`], [`MvccError::FutureRevision`], or of the engine.

@@ -304,8 +304,8 @@ impl<'a> Reading<'a> {
         Ok(found || compare.holds_for_nothing())
     }
 
-    /// The current keys and records within `range`, for a deletion, as long as `admit` lets each
-    /// record pass.
+    /// The current keys and records within `range`, for a deletion. The first error of `admit`,
+    /// which sees each record, ends the read.
     pub(crate) fn all(
         &self,
         range: &KeyRange,

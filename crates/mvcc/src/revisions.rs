@@ -1,9 +1,8 @@
 //! Rows of `Revisions`: what each revision changed.
 //!
-//! A row holds consecutive revisions, from the one that is its key on, so that applying many small
-//! transactions at once costs one row. How revisions are grouped is each member's own affair. A
-//! revision that is too large for one row has several, its numbered pieces (see
-//! [`crate::large`]).
+//! A row holds consecutive revisions; its key is the first of them. So applying many small
+//! transactions together costs one row. Members may group revisions differently. A revision that is
+//! too large for one row has several, its numbered pieces (see [`crate::large`]).
 
 use std::ops::Bound;
 
@@ -33,7 +32,7 @@ pub(crate) struct Change {
 }
 
 impl Change {
-    /// The same change once what it displaced is gone.
+    /// The same change after the displaced record was removed.
     pub(crate) fn without_displaced(&self) -> Self {
         Self {
             kind: self.kind,
@@ -219,7 +218,7 @@ pub(crate) fn rows_from(
         .transpose()?;
     let start = match holding {
         None => Bound::Unbounded,
-        // A piece of an earlier revision.
+        // The last piece of an earlier revision: `from` comes after it.
         Some((key, _)) if key.len() == PIECE_KEY_BYTES => Bound::Excluded(key),
         Some((key, _)) => Bound::Included(key),
     };

@@ -23,7 +23,8 @@ use crate::{EventBatch, MvccError, MvccReader, Revision, View, WriteTxn};
 /// Keys that came or went until the counts are written again: what a restart has to catch up with.
 const SAVE_COUNTS_AFTER: usize = 65_536;
 
-/// How often a piece of a large deletion waits for room in the engine, some milliseconds each.
+/// How often at most a piece of a large deletion waits for room in the engine, some milliseconds
+/// each time.
 const MAX_PIECE_WAITS: usize = 8;
 
 /// How much of the recent past is kept in memory.
@@ -227,7 +228,7 @@ impl MvccStore {
         self.pending.overlay.bytes()
     }
 
-    /// Whether a large deletion waits for its commit: nothing may be begun before.
+    /// Whether a large deletion waits for its commit: nothing else may begin before that.
     #[must_use]
     pub fn must_commit(&self) -> bool {
         self.pending.large
@@ -243,8 +244,8 @@ impl MvccStore {
         WriteTxn::new(self)
     }
 
-    /// Starts a deletion that may be too large for a transaction. Nothing where transactions wait
-    /// for a commit: the deletion doesn't see them.
+    /// Starts a deletion that may be too large for a transaction. `None` if transactions wait for a
+    /// commit: the deletion would not see them.
     #[must_use]
     pub fn begin_large(&mut self) -> Option<LargeDelete<'_>> {
         let pending = &self.pending;
@@ -260,7 +261,7 @@ impl MvccStore {
             return Err(MvccError::Failed);
         }
         let engine = Arc::clone(&self.shared.core.lock().engine);
-        // As a piece is larger than most writes, it leaves the others their room.
+        // A piece is larger than most writes, so it waits rather than take their room.
         for _ in 0..MAX_PIECE_WAITS {
             if engine.wait_for_room() {
                 break;
@@ -287,7 +288,7 @@ impl MvccStore {
     }
 
     /// Commits all finished transactions together with the position of the last entry among them,
-    /// and shows them to readers. Answers what each revision changed, except for a large deletion:
+    /// and shows them to readers. Returns what each revision changed, except for a large deletion:
     /// its events are read with [`View::large_events`].
     ///
     /// # Errors

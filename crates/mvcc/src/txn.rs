@@ -304,7 +304,7 @@ impl<'a> WriteTxn<'a> {
         let main = self.main();
         let fields = KeyValueView::parse(&record)?;
         let kv = tombstone(key, main);
-        // The engine keeps the key for longer than the record.
+        // A copy: the engine keeps the key for long, and a slice would keep the record with it.
         let key = Bytes::copy_from_slice(key);
         self.detach(fields.lease, &key);
         self.set(Space::Latest, key.clone(), None, true);

@@ -370,7 +370,7 @@ impl View {
         let kv = reading
             .written(change.kind, &change.key, revision)?
             .ok_or_else(missing)?;
-        // What the compacted revision displaced may be swept or not, so it is never told.
+        // What the compacted revision displaced may be swept already, so it is never returned.
         let is_readable = change.displaced > Revision::ZERO && revision > self.inner.compacted;
         let prev_kv = match is_readable {
             true => {

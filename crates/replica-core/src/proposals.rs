@@ -2,8 +2,7 @@
 
 use synod_consensus_core::Rejected;
 
-/// Refusals that pass by themselves: the proposal certainly was not appended, and may be made
-/// again.
+/// Transient refusals: the proposal certainly was not appended, and may be made again.
 #[must_use]
 pub fn is_transient(rejected: Rejected) -> bool {
     match rejected {

@@ -11,18 +11,18 @@ use synod_types::LogPosition;
 pub use transfer::{Attempts, PieceError, Step, Transfer};
 pub use views::{Cursor, Full, Opened, Views};
 
-/// Where a follower goes on with a transfer that broke.
+/// Where a follower continues a broken transfer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resume {
-    /// Where the view stands that it was begun with.
+    /// The position of the view that the transfer began with.
     pub position: LogPosition,
     /// That view. Zero: any at this position.
     pub view: u64,
-    /// After which piece.
+    /// The [`Piece::resume`] of the last piece that was written.
     pub after: Bytes,
 }
 
-/// Of which view a stream's pieces are.
+/// The view that a stream's pieces come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Begun {
     /// What it holds.
@@ -34,8 +34,8 @@ pub struct Begun {
 /// One piece of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Piece {
-    /// With the first of each stream. Where it isn't what was asked for, that view is closed and
-    /// this is the beginning of another.
+    /// Set in the first piece of each stream. If it differs from what was asked for, that view is
+    /// closed, and the stream begins another from the start.
     pub begun: Option<Begun>,
     /// In the state machine's own format.
     pub data: Bytes,

@@ -5,8 +5,8 @@ use std::ops::{Add, Sub};
 
 use synod_types::WriteSeq;
 
-/// When a leader leaves its office because of its log's disk. `T` is the shell's clock, `D` a time
-/// on it.
+/// Decides when a leader hands over because its log's disk hangs. `T` is an instant of the shell's
+/// clock, `D` a duration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StallWatch<T, D> {
     timeout: D,
@@ -94,7 +94,8 @@ where
 }
 
 impl Backlog {
-    /// Whether the node takes no more entries, where the apply thread may be so far behind.
+    /// Whether the node takes no more entries. The arguments are how far the apply thread may be
+    /// behind.
     #[must_use]
     pub const fn is_overload(&self, max_entries: usize, max_bytes: usize) -> bool {
         self.entries > max_entries

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// A client that takes nothing of a response for so long is given up, unless it is told otherwise.
+/// The default of [`ServerConfig::response_stall_timeout`].
 const RESPONSE_STALL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Limits and timeouts of a [`Server`](crate::Server). The defaults suit a service that many

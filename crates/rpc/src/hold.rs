@@ -16,8 +16,8 @@ pub struct Hold {
 
 /// What can be held.
 pub trait Keep: Send + Sync + 'static {
-    /// The response's first message is encoded, and itself gone. Called once, before any of its
-    /// bytes leave.
+    /// The response's first message is encoded, and the message itself dropped. Called once, before
+    /// any of the bytes leave.
     fn encoded(&self) {}
 }
 

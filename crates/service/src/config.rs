@@ -31,7 +31,7 @@ pub struct LogFormat {
 }
 
 impl Default for LogFormat {
-    /// `info`, for whoever reads it.
+    /// `info`; text on a terminal, JSON otherwise.
     fn default() -> Self {
         Self {
             level: "info".to_owned(),

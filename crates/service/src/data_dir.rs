@@ -35,7 +35,7 @@ pub struct Layout {
     pub foreign: &'static [Foreign],
 }
 
-/// How another program's data directory is known.
+/// How another program's data directory is recognised.
 #[derive(Clone, Copy, Debug)]
 pub struct Foreign {
     /// A directory that it has, and ours don't.

@@ -32,8 +32,8 @@ pub struct Front {
 }
 
 impl Front {
-    /// Starts the threads, each a runtime of its own; `name` is theirs, with a number. Zero
-    /// `threads` are one a processor, up to 8.
+    /// Starts the threads, each with a runtime of its own. They are called `name` and a number.
+    /// Zero `threads`: one for each processor, up to 8.
     ///
     /// # Errors
     /// The operating system's.
@@ -52,7 +52,7 @@ impl Front {
         &self.health
     }
 
-    /// Thrown by [`Front::end_tasks`].
+    /// Triggered by [`Front::end_tasks`].
     #[must_use]
     pub fn ending(&self) -> &Shutdown {
         &self.stop

@@ -5,10 +5,10 @@ use synod_rpc::{BindError, Listener};
 use crate::config::value::authority;
 
 /// Binds each URL, which [`check_url`](crate::config::value::check_url) accepted. `localhost` is
-/// IPv4's, whatever the resolver says first.
+/// 127.0.0.1, whatever a resolver would say.
 ///
 /// # Errors
-/// The first port that can't be had.
+/// The first port that can't be bound.
 pub fn bind(urls: &[String]) -> Result<Vec<Listener>, BindError> {
     let bind = |url: &String| Listener::bind(&bindable(url));
     urls.iter().map(bind).collect()

@@ -17,7 +17,7 @@ use crate::time::MS;
 use crate::words;
 use crate::world::World;
 
-/// A broken transfer is taken up again so many times without progress, after so long.
+/// How often, and after which pauses, a broken transfer without progress is continued.
 const ATTEMPTS: Attempts = Attempts {
     max: 3,
     backoff_min: Duration::from_millis(20),
@@ -40,7 +40,8 @@ impl Fetch {
         }
     }
 
-    /// Writes a piece; what is wrong with the node itself is no reason to go on.
+    /// Writes a piece. The inner error breaks the transfer; the outer one is a fault of the node
+    /// itself, and ends the run.
     fn take(&mut self, id: NodeId, mut piece: Piece) -> Check<Result<(), PieceError>> {
         let broken = |error| SHELL_CONTRACT.broken(format!("n{id} can't take a piece: {error}"));
         match self.transfer.check(&mut piece) {
@@ -137,7 +138,7 @@ impl World {
             Some(cursor) => cursor,
             None => {
                 let opened = Opened {
-                    // As a random number would: it names no other view of this process.
+                    // In place of a random number: no other view of this process has it.
                     id: now.max(1),
                     source: process.machine.view(),
                     meta: process.initial.complete(process.machine.applied().clone()),

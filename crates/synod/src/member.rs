@@ -121,8 +121,8 @@ fn role(is_learner: bool, joins: bool) -> &'static str {
     }
 }
 
-/// The members that don't count yet, which etcd's messages have no place for. Nobody where no
-/// endpoint says so, as stock etcd.
+/// The members that don't count yet, which etcd's messages have no place for. Empty if no endpoint
+/// names any, as with stock etcd.
 async fn joining(target: &Target) -> Vec<String> {
     let config = ChannelConfig {
         connect_timeout: target.timeout,

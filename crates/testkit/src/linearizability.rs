@@ -47,7 +47,8 @@ pub fn check_linearizable(records: &[Record], within: Duration, evidence: &Path)
     Ok(checked)
 }
 
-/// Each of the records, but for what was refused or made again with success.
+/// The records that say something. Left out: those that were refused, and those without an answer
+/// that only read, or whose value another attempt wrote with success.
 fn calls(records: &[&Record]) -> Vec<Call> {
     let certain: BTreeSet<u64> = records
         .iter()
@@ -85,7 +86,7 @@ fn calls(records: &[&Record]) -> Vec<Call> {
     records.iter().filter_map(call).collect()
 }
 
-/// What an action does, or a get that finds this.
+/// What an action does; a get finds `found`.
 fn happened(action: Action, found: Option<u64>) -> Seen {
     match action {
         Action::Put(value) => Seen::Wrote(Some(value)),

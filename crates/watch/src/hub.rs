@@ -11,7 +11,7 @@
 //! A large revision is not pushed: the synced watchers that it concerns catch up with it.
 //!
 //! Watchers that catch up with equal interests from the same revision form a cohort, which is read
-//! for once. Cohorts take turns, one bounded piece each.
+//! for once. Cohorts take turns, one bounded read each.
 
 mod catch_up;
 mod large;

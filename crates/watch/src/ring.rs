@@ -54,7 +54,8 @@ impl Ring {
     }
 
     /// What `interest` sees from revision `from` on, up to about [`WatchLimits::piece_bytes`], as
-    /// history would tell it. Only where [`Self::reaches`], and not from before what was compacted.
+    /// history would tell it. Call it only where the ring [`reaches`](Self::reaches) `from` and
+    /// that is not compacted.
     pub(crate) fn read(&self, interest: &Interest, from: i64, store: Revisions) -> Piece {
         let first = self
             .batches

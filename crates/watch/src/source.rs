@@ -36,7 +36,7 @@ pub struct Fill {
     pub batches: Vec<Arc<EventBatch>>,
     /// Nothing up to and including this revision is missing.
     pub through: i64,
-    /// The revision after it, if that is a large one: it is never a batch.
+    /// The revision after `through`, if it is a large one: those are never in a batch.
     pub large: Option<i64>,
 }
 
@@ -45,7 +45,7 @@ pub struct Fill {
 pub struct DeletedKeys {
     /// Some of them.
     pub keys: Vec<Bytes>,
-    /// The piece after which the next ones come; nothing at the end.
+    /// The piece of the revision after which the next keys are read; `None` at the end.
     pub next: Option<u32>,
 }
 
@@ -60,8 +60,9 @@ pub enum HistoryError {
     Failed(String),
 }
 
-/// The store's past. Reads are bounded pieces, at least one revision each. What an interest sees of
-/// a large revision is never split either, so that it can be as large as that.
+/// The store's past. A read returns a bounded part of it, but at least one whole revision. That
+/// holds for large revisions too: such a read takes as much memory as what the interest sees of
+/// one.
 pub trait History: Send + Sync {
     /// Where the store stands; cheap.
     fn revisions(&self) -> Revisions;

@@ -1,4 +1,4 @@
-//! Comments are as narrow as the code: rustfmt leaves them alone.
+//! Comments must not be wider than code, and rustfmt does not check them.
 
 use anyhow::Result;
 

@@ -35,7 +35,7 @@ fn debug_forms(source: &str) -> Vec<usize> {
 /// Whether the arguments, up to the macro's closing bracket, ask for a `Debug` form.
 fn shows_debug(arguments: &str) -> bool {
     let (mut depth, mut in_text, mut escaped) = (1, false, false);
-    // What stands before a field's value or a shorthand field.
+    // Whether a field's value, or a shorthand field, may begin here.
     let mut begins = true;
     for (at, letter) in arguments.char_indices() {
         if in_text {

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 
-/// Fails with `advice` and all places where `find` finds something: it gives the numbers of lines
-/// in a Rust source of `folders`.
+/// Runs `find`, which returns line numbers, on each Rust source of `folders`. Fails with `advice`
+/// and all the lines that it found.
 pub(crate) fn check(
     folders: &[&str],
     find: impl Fn(&str) -> Vec<usize>,

@@ -1,4 +1,5 @@
-//! What some [mutants](crate::mutants) do that takes more than a line. Without one it does nothing.
+//! The [mutants](crate::mutants) whose broken rule takes more than a line. Unless one is active,
+//! nothing here changes the core.
 
 use synod_types::{Ballot, Index, NodeId};
 
@@ -7,7 +8,7 @@ use crate::mutants::{Mutant, is_active};
 use crate::{Body, ConfigCommand, EntryKind, Membership, PaxosBody, RaftBody};
 
 impl<P: Protocol> Core<P> {
-    /// Whether a message of this earlier ballot is taken as one of the present.
+    /// Whether a message of this earlier ballot is treated as one of the current ballot.
     pub(super) fn overlooks_ballot(&mut self, ballot: Ballot, body: &Body) -> bool {
         let is_ack = matches!(
             body,
@@ -24,7 +25,7 @@ impl<P: Protocol> Core<P> {
         false
     }
 
-    /// After a failed write: the entries are gone, and their indexes free.
+    /// Drops the entries of a failed write, so that their indexes are used again.
     pub(super) fn retract_unwritten(&mut self) {
         let from = self.storage.durable().max(self.commit).next();
         if from <= self.log.last().index {

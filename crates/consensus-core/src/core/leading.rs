@@ -72,7 +72,8 @@ impl Leading {
         }
     }
 
-    /// Until an entry of its own is committed, more may be than the leader knows of (Raft §8).
+    /// Until an entry of its own ballot is committed, the leader may not know of everything that is
+    /// committed (Raft §8).
     pub(super) fn may_read(&self, commit: Index) -> bool {
         commit >= self.first_own || is_active(Mutant::ReadBeforeOwnCommit)
     }

@@ -18,7 +18,7 @@ pub trait Protocol: Sized + Clone + Debug + Default + PartialEq + Eq + Hash + Se
     /// Whether a node that joins needs to know the membership before the first entry.
     const JOINS_BY_SNAPSHOT: bool;
 
-    /// Takes up what was restored, and checks what is this algorithm's own.
+    /// Loads what was restored, and checks it by the rules of this algorithm.
     fn load(restored: Restored) -> Result<Loaded, ConfigError>;
 
     /// Whether certainly nobody else had a vote before the restart.
@@ -88,7 +88,7 @@ pub trait Protocol: Sized + Clone + Debug + Default + PartialEq + Eq + Hash + Se
     /// Tells the leader that everything up to here is durable.
     fn acknowledgement(matched: Index) -> Body;
 
-    /// Up to where a message acknowledges, if it does.
+    /// The index up to which a message acknowledges; `None` if it is no acknowledgement.
     fn acknowledged(body: &mut Body) -> Option<&mut Index>;
 
     /// The leader has committed up to here.

@@ -89,7 +89,7 @@ impl<P: Protocol> Core<P> {
     }
 }
 
-/// Whether log and state machine can be of one node.
+/// Checks that the log and the state machine can belong to one node.
 fn check(restored: &Restored) -> Result<(), ConfigError> {
     restored.start.membership.validate()?;
     let (start, applied) = (restored.start.last.index, restored.applied.last.index);
@@ -113,7 +113,7 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// Whether what is known to be committed is here.
+    /// Checks that the log holds everything that is known to be committed.
     fn check(&self) -> Result<(), ConfigError> {
         let (commit, last) = (self.commit, self.log.last().index);
         if commit > last {

@@ -74,7 +74,7 @@ flags! {
     "version" Switch Used;
     "help" Switch Used;
 
-    // Our own: what they mean is said here, and in no manual of etcd's.
+    // Our own. They have help texts, since etcd's manual does not describe them.
     "engine" Value Used =>
         "the consensus algorithm, the same on all members: raft or multi-paxos; by default what the data directory \
         was made with, raft for a new one";

@@ -19,7 +19,7 @@ use crate::identity::added_member_id;
 use crate::shared::{Caller, ServiceContext};
 use crate::state::{Reply, Roster};
 
-/// How often a removal looks whether the members that join count.
+/// How often a removal checks whether the joining members count yet.
 const JOIN_POLL: Duration = Duration::from_millis(50);
 
 /// The Cluster service of the client port.
@@ -129,7 +129,7 @@ impl ClusterService {
         let shared = &self.shared;
         loop {
             let joining = shared.joining();
-            // A learner, and one that doesn't count itself, is no loss.
+            // A learner, or a member that doesn't count yet itself, is no loss for the quorum.
             let is_loss = !joining.contains(&removed)
                 && (shared.view.roster().member(removed)).is_some_and(|member| !member.is_learner);
             let runs = |id: &NodeId| *id == shared.member || shared.peers.is_connected(*id);

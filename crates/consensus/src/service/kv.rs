@@ -170,7 +170,7 @@ impl KvService {
         let budget = &self.shared.responses;
         let most = || reply::txn_returns(&request, self.shared.settings.max_request_bytes);
         budget.check_write(|| most() > 0)?;
-        // Taken before it is proposed: once it is done it must be answered.
+        // Taken before the write is proposed: once that is done it must be answered.
         let place = match txn_reads_much(&request) {
             true => Some(budget.write(most(), deadline).await?),
             false => None,

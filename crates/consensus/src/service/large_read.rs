@@ -110,8 +110,8 @@ pub(super) async fn run<R: LargeRead>(
         .ok_or_else(|| Error::Internal(format!("a result of {bytes} bytes grew at one revision")))
 }
 
-/// Reads one key's value, which found no room among the small responses at first. Waits with them,
-/// and not with the ranges.
+/// Reads one key's value that found no room among the small responses at first. It waits with
+/// those, and not with the ranges.
 ///
 /// # Errors
 /// As [`run`].
@@ -121,7 +121,7 @@ pub(super) async fn single(
     deadline: Instant,
 ) -> Result<(RangeResult, Place), Error> {
     let RangeRead { view, query } = &read;
-    // Read twice, so that nothing is kept that is not counted.
+    // Read again once there is a place: a value must not be kept uncounted during the wait.
     let bytes = RangeRead::size(&view.range(query)?);
     let place = shared.responses.single(bytes, deadline).await?;
     Ok((view.range(query)?, place))

@@ -62,7 +62,7 @@ impl MaintenanceService {
             ));
         };
         if !is_known {
-            // Nobody has raised what there is not.
+            // An alarm of an unknown type is never raised.
             alarms.clear();
         }
         Ok(pb::AlarmResponse {
@@ -134,7 +134,7 @@ impl MaintenanceService {
                     tried = true;
                 }
                 Err(TransferError::Timeout) => return Err(Error::TimeoutLeaderTransfer),
-                // What was tried before may still take effect.
+                // An earlier attempt may still take effect.
                 Err(TransferError::Rejected(_)) if tried => {
                     return Err(Error::TimeoutLeaderTransfer);
                 }

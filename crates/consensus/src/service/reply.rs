@@ -29,7 +29,7 @@ fn op_returns(op: &pb::RequestOp, pair_bytes: usize) -> usize {
         Some(Request::RequestRange(range)) => {
             let pairs = match range.range_end.is_empty() {
                 true => Some(1),
-                // Zero and less is no limit.
+                // Zero or less: no limit.
                 false => usize::try_from(range.limit).ok().filter(|limit| *limit > 0),
             };
             pairs.map_or(MAX_REPLY_BYTES, |pairs| pairs.saturating_mul(pair_bytes))

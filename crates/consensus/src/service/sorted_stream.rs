@@ -1,5 +1,5 @@
-//! A range stream in another order than the keys': all of it is read before the first chunk leaves,
-//! as for a range, and within the budget of responses like one.
+//! A range stream that is not sorted by key. Like a range, it is read as a whole before the first
+//! chunk leaves, and takes its place in the budget of responses.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::shared::ServiceContext;
 pub(super) type Chunks =
     Pin<Box<dyn Stream<Item = Result<pb::RangeStreamResponse, Status>> + Send>>;
 
-/// Whether a checked request wants another order than the keys'.
+/// Whether a checked request wants another order than that of the keys.
 pub(super) fn needs_sorting(request: &pb::RangeRequest) -> bool {
     request.sort_target != SortTarget::Key as i32 && !request.count_only
 }
@@ -44,7 +44,7 @@ pub(super) async fn respond(
     Ok(place.response(Box::pin(responses)))
 }
 
-/// Header, count and more come with the last response; an empty range has one too.
+/// `header`, `count` and `more` come with the last response; an empty range has one too.
 fn responses(
     result: RangeResult,
     header: pb::ResponseHeader,

@@ -79,7 +79,8 @@ pub(super) struct Applier<'a> {
 }
 
 impl Applier<'_> {
-    /// Applies one entry. Nothing where it has to be the first one after a commit.
+    /// Applies one entry. `None`: nothing was done, since the entry has to be the first after a
+    /// commit.
     ///
     /// # Errors
     /// The store failed, or the entry holds a command of a newer release.
@@ -189,7 +190,8 @@ impl Applier<'_> {
         )))
     }
 
-    /// This bound, once all members have the release that it came with.
+    /// `bytes` once the feature level has the bound, and no bound before: all members must apply
+    /// alike.
     fn bound(&self, bytes: usize) -> usize {
         match self.roster.feature_level() >= BOUNDED_WRITES {
             true => bytes,

@@ -77,7 +77,7 @@ impl Pacing {
     /// keep up as well.
     pub(super) fn wait_for_room(&self, shared: &OpenDatabase) -> bool {
         let buffered = shared.database.write_buffer_size();
-        // Looked at here, since what was published may be as old as the disk is slow.
+        // Counted anew: on a slow disk the published number may be old.
         let sealed = shared.most_sealed() as u64;
         let has_room = self.has_room(buffered, self.level0_runs()) && sealed < SEALED_SOFT;
         if !has_room {

@@ -8,9 +8,9 @@
 
 use fjall::{AbstractTree, Keyspace};
 
-/// Writes from one look at the buffers to the next: the look has a price.
+/// Writes between two looks at the buffers: a look has a cost.
 const LOOK_EVERY: u64 = 8;
-/// Looks in a row that may find a buffer full.
+/// After so many looks in a row that find a buffer full, the writer rotates it.
 const MAX_LOOKS: u32 = 2;
 
 /// How long each keyspace's buffer has been full.
@@ -20,8 +20,8 @@ pub(super) struct Rotation {
 }
 
 impl Rotation {
-    /// To be called after each write, with its number, and the keyspaces with their limits, always
-    /// in the same order.
+    /// Call it after each write, with the write's number. The keyspaces, each with its limit in
+    /// bytes, must always come in the same order.
     pub(super) fn after_write<'a>(
         &mut self,
         number: u64,

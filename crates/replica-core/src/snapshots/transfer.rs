@@ -27,10 +27,10 @@ pub enum PieceError {
     Gap,
 }
 
-/// How long a transfer is continued that doesn't move.
+/// How long a transfer without progress is continued.
 #[derive(Clone, Copy, Debug)]
 pub struct Attempts {
-    /// Streams that break in a row.
+    /// Give up when so many streams in a row broke without a piece.
     pub max: u32,
     /// The pause after the first of them; it doubles with each.
     pub backoff_min: Duration,
@@ -53,7 +53,7 @@ pub struct Transfer<K> {
 #[derive(Debug)]
 struct Progress<K> {
     begun: Begun,
-    /// Away while a piece is being written.
+    /// `None` while a piece is being written.
     sink: Option<K>,
     resume: Bytes,
     done: bool,
@@ -69,7 +69,7 @@ pub enum Step {
 }
 
 impl<K> Transfer<K> {
-    /// A transfer of at least what was offered.
+    /// A transfer of a snapshot that is not older than `offered`.
     #[must_use]
     pub fn new(offered: LogPosition, attempts: Attempts) -> Self {
         Self {

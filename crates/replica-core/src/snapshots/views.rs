@@ -92,7 +92,8 @@ impl<V: Clone, T: Copy + Ord> Views<V, T> {
         Some(cursor)
     }
 
-    /// Before a view is opened. Count it out with [`opened`](Self::opened), whatever became of it.
+    /// Call it before a view is opened, and [`opened`](Self::opened) afterwards, also if that
+    /// failed.
     ///
     /// # Errors
     /// [`Full`] where too many are being opened.
@@ -109,11 +110,11 @@ impl<V: Clone, T: Copy + Ord> Views<V, T> {
         self.opening = self.opening.saturating_sub(1);
     }
 
-    /// Takes an opened view in, where it stands at a new position, and begins a transfer. Also
-    /// answers who lost a view by it and is served by no other.
+    /// Begins a transfer from an opened view, or from an open one at the same position. Also
+    /// returns the nodes whose view was closed to make room, and that no other view serves.
     ///
     /// # Errors
-    /// [`Full`] where as many as may be open are being read.
+    /// [`Full`] if the most views are open and all of them are being read.
     pub fn admit(
         &mut self,
         opened: Opened<V>,
@@ -164,8 +165,8 @@ impl<V: Clone, T: Copy + Ord> Views<V, T> {
         });
     }
 
-    /// Closes views that nobody has used after `since`. Answers who was left unfinished by them and
-    /// is served by no other.
+    /// Closes views that nobody has used after `since`. Returns the nodes that had not got
+    /// everything from them, and that no other view serves.
     pub fn expire(&mut self, since: T) -> BTreeSet<NodeId> {
         let mut closed = Vec::new();
         self.open.retain_mut(|view| {

@@ -5,7 +5,7 @@ use synod_replica_core::{Begun, Piece, Resume};
 
 use super::{WireError, meta_from_wire, meta_to_wire, position_from_wire, position_to_wire};
 
-/// A request to go on there; the caller fills in who asks whom.
+/// A request to continue from `resume`; the caller fills in who asks whom.
 pub(crate) fn resume_to_wire(resume: Option<Resume>) -> wire::FetchSnapshotRequest {
     let mut request = wire::FetchSnapshotRequest::default();
     if let Some(resume) = resume {

@@ -62,7 +62,7 @@ pub(crate) struct Fetch<S: StateMachine> {
 
 type Transfer<S> = synod_replica_core::Transfer<<S as StateMachine>::Sink>;
 
-/// How long a transfer is continued that doesn't move.
+/// How long a transfer without progress is continued.
 pub(super) fn attempts(config: &Snapshots, transport: &TransportConfig) -> Attempts {
     Attempts {
         max: config.max_attempts,

@@ -95,7 +95,7 @@ impl PeerBook {
     }
 
     /// From now on nodes that don't have this feature level are refused: they would not understand
-    /// the log. A stream to one that is open ends with its next message or ping.
+    /// the log. An open stream to such a node ends at its next message or ping.
     pub fn require_feature_level(&self, level: u32) {
         self.required_level.store(level, Ordering::Relaxed);
     }

@@ -155,7 +155,7 @@ impl Transport {
                 biased;
                 () = link.closed.triggered() => break "the stream was closed here".to_owned(),
                 received = inbound.message() => match received {
-                    // It may have been raised since the two met.
+                    // The required level may have been raised since the stream was opened.
                     Ok(Some(_)) if self.book.required_feature_level() > feature_level => {
                         break self.outgrown(peer.node, feature_level);
                     }
@@ -182,7 +182,7 @@ impl Transport {
         };
     }
 
-    /// Why a peer is not heard any more although it was welcome once.
+    /// Counts a peer that is refused although its stream was accepted once. Returns the reason.
     fn outgrown(&self, from: NodeId, theirs: u32) -> String {
         let required = self.book.required_feature_level();
         let refused = Refused::TooOld {

@@ -76,7 +76,8 @@ impl ResponseBody {
 }
 
 impl Held {
-    /// In pieces, and the end only after the last one has left: until then the stream can be reset.
+    /// Yields the data in pieces, and the end only when the last piece has left: until then the
+    /// stream can be reset.
     fn poll_frame(&mut self, body: &mut Body, context: &mut Context<'_>) -> Poll<Next> {
         if self.rest.is_empty() && self.end.is_none() {
             match ready!(http_body::Body::poll_frame(Pin::new(body), context)) {

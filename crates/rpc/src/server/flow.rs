@@ -1,5 +1,5 @@
-//! A response that holds something, on its way out: what HTTP/2 has of it, and since when its
-//! receiver has taken nothing.
+//! Follows a response that holds something on its way out: what HTTP/2 still has of it, and since
+//! when its receiver has taken nothing.
 
 use std::{
     cell::Cell,
@@ -20,13 +20,16 @@ use synod_runtime::clock;
 
 use crate::hold::Hold;
 
-/// HTTP/2 gets such a response in pieces of this size: what has left shows that its receiver reads.
+/// HTTP/2 gets such a response in pieces of this size: each that leaves shows that the receiver
+/// reads.
 pub(super) const CHUNK_BYTES: usize = 64 << 10;
-/// A timer that is so late tells that the process did not run, and nothing about the receiver.
+/// A timer that is this late shows that the process did not run. It says nothing about the
+/// receiver.
 const PAUSE: Duration = Duration::from_secs(1);
 
 thread_local! {
-    /// Where a response that begins tells so whoever watches its call; nothing where nobody does.
+    /// Hands a response that begins to whoever watches its call. The outer `None`: nobody waits for
+    /// one; the inner: none has begun yet.
     static BEGUN: Cell<Option<Option<Arc<Flow>>>> = const { Cell::new(None) };
 }
 
@@ -87,7 +90,7 @@ impl Flow {
         self.moved.store(nanos, Ordering::Relaxed);
     }
 
-    /// When its receiver has taken nothing for `timeout`, unless something moves until then.
+    /// When the receiver will have taken nothing for `timeout`, unless a piece moves before.
     fn stalls_at(&self, now: Instant, timeout: Duration) -> Instant {
         // While HTTP/2 has nothing, the receiver waits for the service.
         let since = match self.unsent.load(Ordering::Acquire) {
@@ -113,7 +116,7 @@ impl Drop for Piece {
     }
 }
 
-/// What becomes of responses that nobody reads.
+/// Ends responses that nobody reads.
 #[derive(Clone, Debug)]
 pub(super) struct Watch {
     pub(super) timeout: Duration,

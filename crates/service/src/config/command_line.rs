@@ -1,10 +1,10 @@
-//! The flags of a program: which there are, what each does, and how they are split from their
-//! values. The syntax is that of Go's flag package.
+//! The flags of a program: which exist, what each does, and how a command line is split into flags
+//! and values. The syntax is that of Go's flag package.
 
 use super::ConfigError;
 use super::near::near;
 
-/// How the variables of our own flags begin.
+/// The prefix of the variables of our own flags.
 pub const PREFIX: &str = "SYNOD_";
 
 /// One flag of the command line, which is also an environment variable.
@@ -18,7 +18,8 @@ pub struct Flag {
     pub effect: Effect,
     /// What `--help` says about it; empty if its name is enough.
     pub help: &'static str,
-    /// How its variables begin, the one that wins first: `["SYNOD_"]` reads `SYNOD_DATA_DIR`.
+    /// The prefixes of its variables; the first that is set wins. `["SYNOD_"]` reads
+    /// `SYNOD_DATA_DIR`.
     pub prefixes: &'static [&'static str],
 }
 
@@ -65,7 +66,7 @@ impl Flag {
         }
     }
 
-    /// Its environment variables, the one that wins first.
+    /// Its environment variables; the first that is set wins.
     fn variables(&self) -> impl Iterator<Item = String> {
         let name = self.name.to_ascii_uppercase().replace('-', "_");
         let prefixes = self.prefixes.iter();
@@ -131,7 +132,7 @@ impl CommandLine {
         Ok(Given(given))
     }
 
-    /// The chosen flags as `--help` shows them, each on a line, what it is for below it.
+    /// The chosen flags as `--help` shows them: each on a line, with its help below.
     pub fn list(&self, chosen: impl Fn(&Flag) -> bool) -> String {
         let mut text = String::new();
         for flag in self.flags.iter().filter(|flag| chosen(flag)) {
@@ -190,7 +191,7 @@ impl CommandLine {
         Ok(given)
     }
 
-    /// What the flag does; whether it takes a value is not known of a family's.
+    /// What the flag does, and whether it takes a value: `None` for a family's, as it is not known.
     fn find(&self, name: &str) -> Result<(Effect, Option<Kind>), ConfigError> {
         if let Some(flag) = self.flags.iter().find(|flag| flag.name == name) {
             return Ok((flag.effect, Some(flag.kind)));

@@ -1,4 +1,4 @@
-//! Which names somebody may have meant who mistyped one.
+//! Suggestions for a mistyped name.
 
 /// Up to three of `names` that are close to `name`, the closest first.
 pub(super) fn near(name: &str, names: impl Iterator<Item = &'static str>) -> Vec<&'static str> {

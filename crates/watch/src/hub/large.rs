@@ -1,5 +1,5 @@
-//! Large revisions: first it is found out which synced watchers they concern, in bounded steps;
-//! then these catch up, each cohort by itself, and the others go on.
+//! Large revisions. The hub first finds, in bounded steps, the synced watchers that one concerns.
+//! Then these catch up, each cohort by itself, and the others go on.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -12,7 +12,7 @@ use super::{Hub, WatcherKey};
 #[derive(Debug)]
 pub(super) struct Marking {
     revision: i64,
-    /// The last piece that was looked at.
+    /// The last piece of the revision whose keys were looked at.
     after: u32,
     groups: HashSet<GroupSlot>,
     found: BTreeSet<WatcherKey>,
@@ -28,7 +28,8 @@ impl Marking {
         }
     }
 
-    /// A watcher joins the synced ones meanwhile: the pieces before were not compared with it.
+    /// A watcher joins the synced ones during the search. It was not compared with the earlier
+    /// pieces, so it is taken as concerned.
     pub(super) fn joined(&mut self, key: WatcherKey, next: i64) {
         if next <= self.revision {
             self.found.insert(key);
@@ -82,7 +83,7 @@ impl Hub {
             return;
         };
         self.processed = self.processed.max(marking.revision);
-        // The next batch doesn't follow the last one.
+        // The next batch doesn't follow the last one: the large revision is between them.
         self.ring.clear();
         for key in marking.found {
             let Some(watcher) = self.watchers.get_mut(&key) else {
