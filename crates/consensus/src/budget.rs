@@ -1,4 +1,4 @@
-//! Memory for responses: in the making, and on their way out.
+//! Memory for responses, while they are built and while they are sent.
 //!
 //! A client that reads slowly keeps its response in memory, and a range can be as large as the
 //! keyspace: without a bound a few of them end the process. Large responses wait for room in their
@@ -85,11 +85,11 @@ impl BudgetMetrics {
         Ok(Self {
             held: registry.gauge(
                 "synod_response_budget_held_bytes",
-                "Memory held by counted responses, in the making and on their way out (bytes).",
+                "Memory held by counted responses that are being built or sent (bytes).",
             )?,
             refused: registry.counter(
                 "synod_response_budget_refused_total",
-                "Requests refused since their responses found no room in the budget.",
+                "Requests refused because their responses found no room in the budget.",
             )?,
         })
     }

@@ -57,7 +57,7 @@ pub enum OtherDataError {
     },
     /// There is data already, and it does not come from the backup.
     #[error(
-        "data directory {path} has data already, which is not that of the snapshot {snapshot}: a snapshot is restored \
+        "data directory {path} already has data that does not come from the snapshot {snapshot}: a snapshot is restored \
          into an empty directory only; name one with --data-dir, or start without --restore-snapshot"
     )]
     NotRestored {

@@ -99,7 +99,7 @@ pub enum Error {
     ResponseTooLarge { bytes: usize, largest: usize },
     /// Ours alone: the response found no room in time.
     #[error(
-        "etcdserver: too many large responses are on their way: try again, or read in pages (limit) or with RangeStream"
+        "etcdserver: too many large responses are in progress: try again, or read in pages (limit) or with RangeStream"
     )]
     ResponsesBusy,
     /// Ours alone: a command is answered by all members alike, within the same memory.
@@ -109,7 +109,7 @@ pub enum Error {
     ReplyTooLarge { largest: usize },
     /// Ours alone: every member holds a transaction in memory as a whole.
     #[error(
-        "etcdserver: the transaction deletes more than {largest} bytes: delete less at once, or with a request of its own"
+        "etcdserver: the transaction deletes more than {largest} bytes: delete fewer keys, or use a DeleteRange request of its own"
     )]
     DeleteTooLarge { largest: usize },
     #[error("etcdserver: server stopped")]
@@ -119,7 +119,7 @@ pub enum Error {
     #[error("etcdserver: server stopped")]
     NotRunning,
     /// A backup whose client did not read it for too long.
-    #[error("etcdserver: the backup ended since its client stopped reading it: save it again")]
+    #[error("etcdserver: the backup was ended because its client stopped reading: start it again")]
     BackupStalled,
     /// The outcome is unknown: it may have happened, or may still happen.
     #[error("etcdserver: request timed out")]
@@ -554,7 +554,7 @@ mod tests {
             (
                 Error::ResponsesBusy,
                 Code::ResourceExhausted,
-                "etcdserver: too many large responses are on their way: try again, or read in pages (limit) or with RangeStream",
+                "etcdserver: too many large responses are in progress: try again, or read in pages (limit) or with RangeStream",
             ),
             (
                 Error::ReplyTooLarge { largest: 8 },
@@ -564,7 +564,7 @@ mod tests {
             (
                 Error::DeleteTooLarge { largest: 8 },
                 Code::ResourceExhausted,
-                "etcdserver: the transaction deletes more than 8 bytes: delete less at once, or with a request of its own",
+                "etcdserver: the transaction deletes more than 8 bytes: delete fewer keys, or use a DeleteRange request of its own",
             ),
             (
                 Error::Stopped,
@@ -579,7 +579,7 @@ mod tests {
             (
                 Error::BackupStalled,
                 Code::DeadlineExceeded,
-                "etcdserver: the backup ended since its client stopped reading it: save it again",
+                "etcdserver: the backup was ended because its client stopped reading: start it again",
             ),
             (
                 Error::Timeout,

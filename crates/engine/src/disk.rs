@@ -289,7 +289,7 @@ impl OpenDatabase {
         for keyspace in self.spaces.iter() {
             if let Err(error) = self.snapshots.drop_unused_versions(keyspace) {
                 let error = convert(&self.dir, error);
-                tracing::warn!(%error, "could not drop what no reader needs: it takes memory");
+                tracing::warn!(%error, "could not drop unused versions: they keep memory");
             }
         }
     }

@@ -1,8 +1,8 @@
 //! Deletions that are too large for one engine write: they are written in pieces, under one
-//! revision, and readers see them at once.
+//! revision, and readers see them all together.
 //!
 //! Until the commit readers stay on the view before it, and a row in `Meta` names the revision. An
-//! engine that is opened with that row was cut off in between: [`roll_back`] takes back the pieces,
+//! engine that is opened with that row was cut off in between: [`roll_back`] undoes the pieces,
 //! and whoever applies the log does the deletion again.
 //!
 //! The rows of `Revisions` of such a revision are its pieces, numbered from 1 on. Its events are
@@ -27,7 +27,7 @@ use crate::{EventKind, KeyRange, KeyValueView, LeaseId, MvccError, MvccStore, Re
 const MAX_PIECE_BYTES: usize = 1 << 20;
 
 /// A running deletion. Where it is dropped without [`LargeDelete::finish`] after it has deleted a
-/// key, the store accepts nothing more: it has to be opened again, which takes back what was
+/// key, the store accepts nothing more: it has to be opened again, which rolls back what was
 /// written.
 pub struct LargeDelete<'a> {
     store: &'a mut MvccStore,
@@ -229,7 +229,7 @@ fn restore(
     let record = snapshot.get(Space::History, &displaced)?.ok_or_else(|| {
         let key = change.key.escape_ascii();
         MvccError::corrupt(format!(
-            "no record of \"{key}\" to take back an unfinished deletion"
+            "no record of \"{key}\" to roll back an unfinished deletion with"
         ))
     })?;
     let record = Bytes::copy_from_slice(&record);

@@ -97,7 +97,7 @@ impl RpcMetrics {
             )?,
             responses_stalled: registry.counter(
                 "synod_rpc_responses_stalled_total",
-                "Responses ended since their receivers did not read them.",
+                "Responses reset because their clients stopped reading.",
             )?,
         })
     }

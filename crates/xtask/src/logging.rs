@@ -12,7 +12,7 @@ pub(crate) fn check() -> Result<()> {
     sources::check(
         &["crates"],
         debug_forms,
-        "log lines show `Debug` forms (`?value`, `{:?}`): give them `%` and a `Display`, \
+        "log lines show `Debug` forms (`?value`, `{:?}`): use `%` with a `Display`, \
          or `.map(tracing::field::display)`",
     )
 }

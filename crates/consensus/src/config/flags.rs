@@ -79,16 +79,16 @@ flags! {
         "the consensus algorithm, the same on all members: raft or multi-paxos; by default what the data directory \
         was made with, raft for a new one";
     "restore-snapshot" Value Used =>
-        "begin a new cluster with what this file holds, which `etcdctl snapshot save` wrote; the same file on all \
-        members, whose data directories are empty";
+        "start a new cluster from this file of `etcdctl snapshot save`; give the same file to all members, with empty \
+        data directories";
     "linearizable-read" Value Used =>
         "how a linearizable read is confirmed: read-index (default) or lease";
     "io-threads" Value Used =>
         "threads that serve connections; 0 (default): by the number of processors";
     "cache-bytes" Value Used =>
-        "the engine's block cache in bytes; 67108864 by default";
+        "the storage engine's block cache in bytes; 67108864 by default";
     "response-budget-bytes" Value Used =>
-        "memory for large responses, until they have left, in bytes; 268435456 by default";
+        "memory for large responses until they are sent, in bytes; 268435456 by default";
     "feature-level" Value Used =>
         "the highest feature level that this member lets the cluster use; the release's by default";
 

@@ -22,7 +22,7 @@ pub(super) fn parse(text: &str) -> Result<InitialCluster, String> {
         }
         let url = check_url(url).map_err(|why| format!("{EXPECTED}; {why}"))?;
         if cluster.values().flatten().any(|known| *known == url) {
-            return Err(format!("each URL once; {url} stands there twice"));
+            return Err(format!("each URL once; {url} is listed twice"));
         }
         cluster.entry(name.to_owned()).or_default().push(url);
     }

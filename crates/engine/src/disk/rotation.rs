@@ -3,8 +3,8 @@
 //! Each write to a full buffer asks fjall's worker to rotate it, through a queue of 1,000 requests.
 //! The worker puts requests there too, and nobody else takes them out: if it finds the queue full
 //! it waits for itself, for ever, and so do all writers soon after. So a writer that has asked a
-//! few times rotates the buffer itself: up to 24 requests come from a buffer then, and fjall holds
-//! up writers at 4 unflushed buffers of a space.
+//! few times rotates the buffer itself: up to 16 requests come from a full buffer then. fjall stops
+//! writers at 4 unflushed buffers of a space, so that the 9 keyspaces leave the queue some room.
 
 use fjall::{AbstractTree, Keyspace};
 

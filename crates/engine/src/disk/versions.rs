@@ -11,9 +11,10 @@ use super::snapshot::OpenSnapshots;
 impl OpenSnapshots {
     /// Drops the versions of a space that no open snapshot reads from.
     ///
-    /// fjall drops versions from the front of their list, and each one's file with it. The file of
-    /// the latest version is what a restart begins with, so that one must never stand in the list
-    /// twice, except here, where no file is looked for: these go with a restart.
+    /// fjall drops versions from the front of their list, and deletes the file of each. A restart
+    /// begins with the file of the latest version, so the list must not hold that version twice when
+    /// fjall looks at it. In here it does for a moment: therefore no file is deleted here. fjall
+    /// deletes unused ones when it opens the space.
     pub(super) fn drop_unused_versions(&self, keyspace: &Keyspace) -> Result<(), fjall::Error> {
         // No snapshot is opened meanwhile.
         let open = self.lock();

@@ -20,10 +20,10 @@ pub enum PieceError {
         offered: LogPosition,
     },
     /// The stream began without saying of which view it is.
-    #[error("a piece of an unknown snapshot")]
+    #[error("a piece came before its snapshot was named")]
     Unannounced,
     /// The sink is gone.
-    #[error("a piece follows one that was not written")]
+    #[error("a piece came although the one before was not written")]
     Gap,
 }
 

@@ -151,7 +151,7 @@ impl Watch {
         if stalled.await {
             tracing::warn!(
                 timeout_s = self.timeout.as_secs(),
-                "ended a response that its receiver did not read"
+                "reset a response: its client stopped reading"
             );
             if let Some(ended) = &self.ended {
                 ended.inc();

@@ -130,7 +130,7 @@ pub fn dialable(flag: &str, urls: &[String]) -> Result<(), ConfigError> {
     });
     match wildcard {
         Some(url) => Err(ConfigError::Contradiction(format!(
-            "--{flag} is required: {url} can be listened on but not dialled by others"
+            "--{flag} is required: {url} is a wildcard address, which others cannot connect to"
         ))),
         None => Ok(()),
     }
@@ -205,7 +205,7 @@ mod tests {
             assert_eq!(
                 refused.to_string(),
                 format!(
-                    "--advertise-urls is required: {wildcard} can be listened on but not dialled by others"
+                    "--advertise-urls is required: {wildcard} is a wildcard address, which others cannot connect to"
                 )
             );
         }
