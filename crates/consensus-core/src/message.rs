@@ -238,13 +238,20 @@ pub struct ForwardToken {
 impl CommonBody {
     /// Whether only who leads in the message's ballot says this.
     pub(crate) fn is_from_leader(&self) -> bool {
-        matches!(
-            self,
+        match self {
             Self::Commit { .. }
-                | Self::Heartbeat { .. }
-                | Self::Snapshot { .. }
-                | Self::TimeoutNow { .. }
-        )
+            | Self::Heartbeat { .. }
+            | Self::Snapshot { .. }
+            | Self::TimeoutNow { .. } => true,
+            Self::PreVote { .. }
+            | Self::PreVoteReply { .. }
+            | Self::HeartbeatReply { .. }
+            | Self::Forward { .. }
+            | Self::ForwardChange { .. }
+            | Self::ForwardRejected { .. }
+            | Self::ReadIndex { .. }
+            | Self::ReadIndexReply { .. } => false,
+        }
     }
 }
 

@@ -109,7 +109,7 @@ pub enum Error {
     ReplyTooLarge { largest: usize },
     /// Ours alone: every member holds a transaction in memory as a whole.
     #[error(
-        "etcdserver: the transaction deletes more than {largest} bytes: delete fewer keys, or use a DeleteRange request of its own"
+        "etcdserver: the request deletes more than {largest} bytes at once: delete fewer keys, or use a DeleteRange request of its own without prev_kv"
     )]
     DeleteTooLarge { largest: usize },
     #[error("etcdserver: server stopped")]
@@ -564,7 +564,7 @@ mod tests {
             (
                 Error::DeleteTooLarge { largest: 8 },
                 Code::ResourceExhausted,
-                "etcdserver: the transaction deletes more than 8 bytes: delete fewer keys, or use a DeleteRange request of its own",
+                "etcdserver: the request deletes more than 8 bytes at once: delete fewer keys, or use a DeleteRange request of its own without prev_kv",
             ),
             (
                 Error::Stopped,

@@ -19,8 +19,9 @@ pub(crate) const ETCD_STORAGE_VERSION: &str = "3.7.0";
 /// | 0 | 0.1.0 | |
 /// | 1 | 0.2.0 | [`BOUNDED_WRITES`] |
 pub(crate) const FEATURE_LEVEL: u32 = BOUNDED_WRITES;
-/// A write that returns more than `MAX_REPLY_BYTES` is refused, and so is a transaction that
-/// deletes more than `MAX_DELETE_BYTES`; other deletions of that size are stored in pieces.
+/// A write that returns more than `MAX_REPLY_BYTES` is refused. So is a transaction, or a deletion
+/// that returns what it deleted, of more than `MAX_DELETE_BYTES`; other deletions of that size are
+/// stored in pieces.
 pub(crate) const BOUNDED_WRITES: u32 = 1;
 
 /// What `--version` prints.

@@ -187,7 +187,7 @@ impl Engine for DiskEngine {
         let own = (&self.shared.engine_keyspace, config::SMALL_MEMTABLE_BYTES);
         let rotated = writer
             .rotation
-            .after_write(commits, spaces.chain(std::iter::once(own)));
+            .after_write(spaces.chain(std::iter::once(own)));
         rotated.map_err(|error| {
             let error = convert(&self.shared.dir, error);
             self.shared.fail(&error);
@@ -209,6 +209,10 @@ impl Engine for DiskEngine {
         let snapshot = DiskSnapshot::open(&self.shared);
         drop(writer);
         Arc::new(snapshot)
+    }
+
+    fn has_snapshots(&self) -> bool {
+        !self.shared.snapshots.lock().is_empty()
     }
 
     fn persist(&self) -> Result<(), EngineError> {

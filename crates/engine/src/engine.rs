@@ -49,6 +49,9 @@ pub trait Engine: Send + Sync + fmt::Debug {
     /// hold it for seconds, not for hours.
     fn snapshot(&self) -> Arc<dyn Snapshot>;
 
+    /// Whether a snapshot is open.
+    fn has_snapshots(&self) -> bool;
+
     /// Makes everything written so far safe against power loss.
     ///
     /// # Errors

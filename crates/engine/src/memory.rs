@@ -89,6 +89,10 @@ impl Engine for MemoryEngine {
         })
     }
 
+    fn has_snapshots(&self) -> bool {
+        self.inner.oldest_snapshot().is_some()
+    }
+
     fn persist(&self) -> Result<(), EngineError> {
         Ok(())
     }

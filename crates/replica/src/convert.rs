@@ -45,15 +45,33 @@ pub(crate) enum Lane {
 
 pub(crate) fn lane(body: &Body) -> Lane {
     match body {
-        Body::Common(
+        Body::Common(body) => match body {
             CommonBody::Forward { .. }
             | CommonBody::ForwardChange { .. }
             | CommonBody::Commit { .. }
-            | CommonBody::TimeoutNow { .. },
-        )
-        | Body::Raft(RaftBody::Append { .. })
-        | Body::Paxos(PaxosBody::Accept { .. } | PaxosBody::Promise { .. }) => Lane::Bulk,
-        Body::Common(_) | Body::Raft(_) | Body::Paxos(_) => Lane::Urgent,
+            | CommonBody::TimeoutNow { .. } => Lane::Bulk,
+            CommonBody::PreVote { .. }
+            | CommonBody::PreVoteReply { .. }
+            | CommonBody::Heartbeat { .. }
+            | CommonBody::HeartbeatReply { .. }
+            | CommonBody::Snapshot { .. }
+            | CommonBody::ForwardRejected { .. }
+            | CommonBody::ReadIndex { .. }
+            | CommonBody::ReadIndexReply { .. } => Lane::Urgent,
+        },
+        Body::Raft(body) => match body {
+            RaftBody::Append { .. } => Lane::Bulk,
+            RaftBody::Vote { .. } | RaftBody::VoteReply { .. } | RaftBody::AppendReply { .. } => {
+                Lane::Urgent
+            }
+        },
+        Body::Paxos(body) => match body {
+            PaxosBody::Accept { .. } | PaxosBody::Promise { .. } => Lane::Bulk,
+            PaxosBody::Prepare { .. }
+            | PaxosBody::Nack
+            | PaxosBody::Accepted { .. }
+            | PaxosBody::Gap { .. } => Lane::Urgent,
+        },
     }
 }
 
@@ -61,19 +79,42 @@ pub(crate) fn lane(body: &Body) -> Lane {
 pub(crate) fn message_bytes(message: &Message) -> usize {
     const HEADER: usize = 48;
     const ITEM: usize = 32;
+    let entry_bytes =
+        |entries: &[Entry]| -> usize { entries.iter().map(|e| e.data.len() + ITEM).sum() };
     HEADER
         + match &message.body {
-            Body::Raft(RaftBody::Append { entries, .. })
-            | Body::Paxos(PaxosBody::Accept { entries, .. } | PaxosBody::Promise { entries, .. }) => {
-                entries.iter().map(|entry| entry.data.len() + ITEM).sum()
-            }
-            Body::Common(CommonBody::Forward { proposals, .. }) => proposals
-                .iter()
-                .map(|proposal| proposal.data.len() + ITEM)
-                .sum(),
-            Body::Common(CommonBody::ForwardChange { change, .. }) => change.context.len() + ITEM,
-            Body::Common(CommonBody::ForwardRejected { ids, .. }) => ids.len() * ITEM,
-            Body::Common(_) | Body::Raft(_) | Body::Paxos(_) => 0,
+            Body::Common(body) => match body {
+                CommonBody::Forward { proposals, .. } => proposals
+                    .iter()
+                    .map(|proposal| proposal.data.len() + ITEM)
+                    .sum(),
+                CommonBody::ForwardChange { change, .. } => change.context.len() + ITEM,
+                CommonBody::ForwardRejected { ids, .. } => ids.len() * ITEM,
+                CommonBody::PreVote { .. }
+                | CommonBody::PreVoteReply { .. }
+                | CommonBody::Commit { .. }
+                | CommonBody::Heartbeat { .. }
+                | CommonBody::HeartbeatReply { .. }
+                | CommonBody::Snapshot { .. }
+                | CommonBody::TimeoutNow { .. }
+                | CommonBody::ReadIndex { .. }
+                | CommonBody::ReadIndexReply { .. } => 0,
+            },
+            Body::Raft(body) => match body {
+                RaftBody::Append { entries, .. } => entry_bytes(entries),
+                RaftBody::Vote { .. }
+                | RaftBody::VoteReply { .. }
+                | RaftBody::AppendReply { .. } => 0,
+            },
+            Body::Paxos(body) => match body {
+                PaxosBody::Accept { entries, .. } | PaxosBody::Promise { entries, .. } => {
+                    entry_bytes(entries)
+                }
+                PaxosBody::Prepare { .. }
+                | PaxosBody::Nack
+                | PaxosBody::Accepted { .. }
+                | PaxosBody::Gap { .. } => 0,
+            },
         }
 }
 

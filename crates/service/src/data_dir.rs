@@ -22,6 +22,8 @@ pub use meta::{Identity, Meta, Origin};
 use crate::durable::{sync_directory, write_durably};
 
 const META: &str = "meta.json";
+/// What mkfs(8) makes at the root of an ext file system.
+const LOST_AND_FOUND: &str = "lost+found";
 const MARKER: &str = "CREATING";
 const LOCK: &str = "LOCK";
 const PARTS: [&str; 3] = ["log", "engine", "snapshots"];
@@ -109,8 +111,8 @@ impl DataDir {
         self.path.join("engine")
     }
 
-    /// Nothing is in it: snapshots are received in the engine's directory. Release 0.1.0 expects
-    /// it.
+    /// Always empty: snapshots are received in the engine's directory. Release 0.1.0 expects it to
+    /// exist.
     #[must_use]
     pub fn snapshots(&self) -> PathBuf {
         self.path.join("snapshots")
@@ -130,10 +132,8 @@ impl DataDir {
         let run = || -> io::Result<()> {
             write_durably(&self.path, MARKER, self.marker_text().as_bytes())?;
             for part in [self.log(), self.engine(), self.snapshots()] {
-                if part.exists() {
-                    fs::remove_dir_all(&part)?;
-                }
-                fs::create_dir_all(&part)?;
+                make_directory(&part)?;
+                empty(&part)?;
             }
             sync_directory(&self.path)
         };
@@ -148,7 +148,9 @@ impl DataDir {
         let run = || -> io::Result<()> {
             for part in [self.log(), self.engine(), self.snapshots()] {
                 sync_directory(&part)?;
+                sync_parent(&part)?;
             }
+            sync_parent(&self.path)?;
             let mut text = serde_json::to_vec_pretty(meta).map_err(io::Error::other)?;
             text.push(b'\n');
             write_durably(&self.path, META, &text)?;
@@ -219,7 +221,7 @@ impl DataDir {
             .iter()
             .map(|part| self.path.join(part))
             .chain(self.wal.clone())
-            .any(|part| fs::read_dir(part).is_ok_and(|mut entries| entries.next().is_some()));
+            .any(|part| entries(&part).is_ok_and(|found| !found.is_empty()));
         if has_data {
             return Err(DataDirError::MetaMissing {
                 path: self.path.clone(),
@@ -244,6 +246,37 @@ fn make_directory(path: &Path) -> io::Result<()> {
         .recursive(true)
         .mode(0o700)
         .create(path)
+}
+
+/// What is in a directory, except for what a file system keeps at its root.
+fn entries(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_name() != LOST_AND_FOUND {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
+}
+
+/// Removes what is in a directory. The directory itself may be a mount point, and stays.
+fn empty(dir: &Path) -> io::Result<()> {
+    for path in entries(dir)? {
+        match path.is_dir() && !path.is_symlink() {
+            true => fs::remove_dir_all(path)?,
+            false => fs::remove_file(path)?,
+        }
+    }
+    Ok(())
+}
+
+/// Makes durable that a directory exists.
+fn sync_parent(dir: &Path) -> io::Result<()> {
+    match dir.canonicalize()?.parent() {
+        Some(parent) => sync_directory(parent),
+        None => Ok(()),
+    }
 }
 
 /// Opening the lock file also finds out whether the directory is writable.
@@ -437,5 +470,36 @@ mod tests {
         create(&busy);
         let (_held, _) = open(&busy, None).unwrap();
         assert!(matches!(refused(&busy), DataDirError::InUse { .. }));
+    }
+
+    #[test]
+    fn the_log_may_have_a_file_system_of_its_own() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let temp = tempfile::tempdir().unwrap();
+        let (path, wal) = (temp.path().join("data"), temp.path().join("wal"));
+        // As mkfs leaves it.
+        fs::create_dir_all(wal.join("lost+found")).unwrap();
+        let (dir, found) = open(&path, Some(&wal)).unwrap();
+        assert!(matches!(found, Found::Empty));
+        dir.begin_creation().unwrap();
+        fs::write(wal.join("segment"), "").unwrap();
+        // Cut off here: the next creation begins with an empty log.
+        drop(dir);
+        let (dir, found) = open(&path, Some(&wal)).unwrap();
+        assert!(matches!(found, Found::Empty));
+        dir.begin_creation().unwrap();
+        assert!(!wal.join("segment").exists() && wal.join("lost+found").exists());
+        dir.finish_creation(&meta()).unwrap();
+        drop(dir);
+        assert!(matches!(
+            open(&path, Some(&wal)).unwrap().1,
+            Found::Member(_)
+        ));
+        // Where it is made by us, it is private, too.
+        let (path, wal) = (temp.path().join("other"), temp.path().join("new/wal"));
+        let (dir, _) = open(&path, Some(&wal)).unwrap();
+        dir.begin_creation().unwrap();
+        let mode = fs::metadata(&wal).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
     }
 }

@@ -68,6 +68,9 @@ pub enum RunError {
     /// Flags or environment.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// An argument is not text.
+    #[error("the argument {0} is not UTF-8")]
+    NotText(String),
     /// The environment is not text.
     #[error(transparent)]
     Environment(#[from] env::EnvError),
@@ -89,19 +92,26 @@ pub enum RunError {
 /// command line that can't be used, 1 for every other error. Errors are one line on standard error.
 #[must_use]
 pub fn main<S: Service>() -> ExitCode {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let (text, code) = match run::<S>(&args) {
+    let (text, code) = match arguments().and_then(|args| run::<S>(&args)) {
         Ok(None) => return ExitCode::SUCCESS,
         Ok(Some(text)) => {
             // Nobody reads it any more: nothing to do about that.
             let _closed = std::io::stdout().write_all(text.as_bytes());
             return ExitCode::SUCCESS;
         }
-        Err(error @ RunError::Config(_)) => (error.to_string(), 2),
+        Err(error @ (RunError::Config(_) | RunError::NotText(_))) => (error.to_string(), 2),
         Err(error) => (error.to_string(), 1),
     };
     let _closed = writeln!(std::io::stderr(), "{}: {text}", S::NAME);
     ExitCode::from(code)
+}
+
+fn arguments() -> Result<Vec<String>, RunError> {
+    let args = std::env::args_os().skip(1).map(|arg| {
+        arg.into_string()
+            .map_err(|arg| RunError::NotText(arg.display().to_string()))
+    });
+    args.collect()
 }
 
 /// Runs until the process is told to stop. Returns what is to be printed, for `--version` and

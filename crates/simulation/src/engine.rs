@@ -94,6 +94,10 @@ impl Engine for SimEngine {
         self.live.snapshot()
     }
 
+    fn has_snapshots(&self) -> bool {
+        self.live.has_snapshots()
+    }
+
     fn persist(&self) -> Result<(), EngineError> {
         let written = self.written();
         self.flushed(written);

@@ -2,21 +2,20 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use synod_mvcc::{EventsPage, KeyRange, MvccError, MvccReader, Revision, View};
 
 use super::interest::{EventFlags, Interest, Upper, WatchRange};
 use super::limits::WatchLimits;
 use super::queue::Part;
-use super::source::{self, DeletedKeys, EventKind, Fill, History, HistoryError, Piece, Revisions};
+use super::source::{
+    self, DeletedKeys, EventKind, Fill, History, HistoryError, LargeRevision, Piece, Revisions,
+};
 
 /// Reads the store's past in pieces, bounded except for what an interest sees of a large revision.
 #[derive(Debug)]
 pub struct StoreHistory {
     reader: MvccReader,
     piece_bytes: usize,
-    /// A large revision whose keys are being read, and a view of it: a compaction doesn't end that.
-    large: Mutex<Option<(Revision, View)>>,
 }
 
 impl StoreHistory {
@@ -25,28 +24,32 @@ impl StoreHistory {
         Self {
             reader,
             piece_bytes: limits.piece_bytes,
-            large: Mutex::default(),
         }
     }
 
-    /// A page from revision `from` on, up to where it is complete, and the store's revision.
+    /// A page from revision `from` on, up to where it is complete, and the view that it was read
+    /// from.
     fn page(
         &self,
         from: i64,
         range: Option<&KeyRange>,
-    ) -> Result<(EventsPage, i64, i64), HistoryError> {
+    ) -> Result<(EventsPage, i64, View), HistoryError> {
         let view = self.reader.view();
         let current = view.revision();
         let page = view.events(Revision::new(from), current, range, self.piece_bytes)?;
         let through = page.next.map_or(current, Revision::prev);
-        Ok((page, through.get(), current.get()))
+        Ok((page, through.get(), view))
     }
 }
 
 impl StoreHistory {
     /// What `interest` sees of a large revision.
-    fn read_large(&self, interest: &Interest, revision: i64) -> Result<Piece, HistoryError> {
-        let view = self.reader.view();
+    fn read_large(
+        &self,
+        view: &View,
+        interest: &Interest,
+        revision: i64,
+    ) -> Result<Piece, HistoryError> {
         let range = key_range(&interest.range);
         let mut events = Vec::new();
         let mut after = Some(0).filter(|_| source::admits(interest.flags, EventKind::Delete));
@@ -84,9 +87,9 @@ impl History for StoreHistory {
     }
 
     fn read(&self, interest: &Interest, from: i64) -> Result<Piece, HistoryError> {
-        let (page, through, store_revision) = self.page(from, Some(&key_range(&interest.range)))?;
+        let (page, through, view) = self.page(from, Some(&key_range(&interest.range)))?;
         if page.is_next_large && through < from {
-            return self.read_large(interest, from);
+            return self.read_large(&view, interest, from);
         }
         let mut parts = Vec::with_capacity(page.batches.len());
         for batch in &page.batches {
@@ -103,32 +106,26 @@ impl History for StoreHistory {
         Ok(Piece {
             parts,
             through,
-            store_revision,
+            store_revision: view.revision().get(),
         })
     }
 
     fn batches(&self, from: i64) -> Result<Fill, HistoryError> {
-        let (page, through, _) = self.page(from, None)?;
+        let (page, through, view) = self.page(from, None)?;
         let large = page.next.filter(|_| page.is_next_large);
-        *self.large.lock() = large.map(|revision| (revision, self.reader.view()));
         Ok(Fill {
             batches: page.batches,
             through,
-            large: large.map(Revision::get),
+            large: large.map(|revision| LargeRevision {
+                revision: revision.get(),
+                view,
+            }),
         })
     }
 
-    fn deleted_keys(&self, revision: i64, after: u32) -> Result<DeletedKeys, HistoryError> {
-        let revision = Revision::new(revision);
-        let kept = self.large.lock().take();
-        let view = match kept {
-            Some((of, view)) if of == revision => view,
-            Some(_) | None => self.reader.view(),
-        };
-        let page = view.large_events(revision, after, None, false, self.piece_bytes)?;
-        if page.next.is_some() {
-            *self.large.lock() = Some((revision, view));
-        }
+    fn deleted_keys(&self, large: &LargeRevision, after: u32) -> Result<DeletedKeys, HistoryError> {
+        let revision = Revision::new(large.revision);
+        let page = (large.view).large_events(revision, after, None, false, self.piece_bytes)?;
         let keys = page.events.iter().map(|event| event.key.clone());
         Ok(DeletedKeys {
             keys: keys.collect(),

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use super::interest::{EmptyRange, EventFlags, Interest, WatchRange};
 use super::queue::{Progress, Splitting, StreamQueue, WatchId};
-use super::source::{self, DeletedKeys, EventBatch, Fill, History, HistoryError, Piece};
+use super::source::{
+    self, DeletedKeys, EventBatch, Fill, History, HistoryError, LargeRevision, Piece,
+};
 
 /// Names a stream within the hub.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -70,10 +72,10 @@ pub(crate) enum Job {
         /// The first missing revision.
         from: i64,
     },
-    /// What a large revision deleted, from the piece after this one on.
+    /// What a large revision deleted, from the piece after `after` on.
     DeletedKeys {
         /// The revision.
-        revision: i64,
+        large: LargeRevision,
         /// The last piece that is done.
         after: u32,
     },
@@ -98,12 +100,12 @@ pub(crate) enum JobResult {
 }
 
 impl Job {
-    /// Reads; takes up to milliseconds.
+    /// Reads. Takes milliseconds, except for what an interest sees of a large revision.
     pub(crate) fn run(&self, history: &dyn History) -> JobResult {
         match self {
             Self::Fill { from } => JobResult::Filled(history.batches(*from)),
-            Self::DeletedKeys { revision, after } => {
-                JobResult::DeletedKeys(history.deleted_keys(*revision, *after))
+            Self::DeletedKeys { large, after } => {
+                JobResult::DeletedKeys(history.deleted_keys(large, *after))
             }
             Self::Read { interest, from } => JobResult::Read(history.read(interest, *from)),
         }

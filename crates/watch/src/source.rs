@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use synod_mvcc::View;
 pub(crate) use synod_mvcc::{Event, EventBatch, EventKind};
 
 use super::interest::{EventFlags, Interest};
@@ -37,7 +38,17 @@ pub struct Fill {
     /// Nothing up to and including this revision is missing.
     pub through: i64,
     /// The revision after `through`, if it is a large one: those are never in a batch.
-    pub large: Option<i64>,
+    pub large: Option<LargeRevision>,
+}
+
+/// A large revision, with the view that its keys are read from: so a compaction in between does not
+/// end that.
+#[derive(Clone, Debug)]
+pub struct LargeRevision {
+    /// The revision.
+    pub revision: i64,
+    /// The keyspace at that revision or a later one.
+    pub view: View,
 }
 
 /// Keys that a large revision deleted.
@@ -73,8 +84,8 @@ pub trait History: Send + Sync {
     /// Everything from revision `from` on.
     fn batches(&self, from: i64) -> Result<Fill, HistoryError>;
 
-    /// What the large revision `revision` deleted, from the piece after `after` on.
-    fn deleted_keys(&self, revision: i64, after: u32) -> Result<DeletedKeys, HistoryError>;
+    /// What a large revision deleted, from the piece after `after` on.
+    fn deleted_keys(&self, large: &LargeRevision, after: u32) -> Result<DeletedKeys, HistoryError>;
 }
 
 impl fmt::Debug for dyn History {

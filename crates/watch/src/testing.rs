@@ -12,7 +12,8 @@ use super::history::StoreHistory;
 use super::interest::Interest;
 use super::limits::WatchLimits;
 use super::source::{
-    self, DeletedKeys, EventBatch, EventKind, Fill, History, HistoryError, Piece, Revisions, admits,
+    self, DeletedKeys, EventBatch, EventKind, Fill, History, HistoryError, LargeRevision, Piece,
+    Revisions, admits,
 };
 
 /// Choices that a seed reproduces.
@@ -151,8 +152,8 @@ impl History for Store {
         self.history.batches(from)
     }
 
-    fn deleted_keys(&self, revision: i64, after: u32) -> Result<DeletedKeys, HistoryError> {
-        self.history.deleted_keys(revision, after)
+    fn deleted_keys(&self, large: &LargeRevision, after: u32) -> Result<DeletedKeys, HistoryError> {
+        self.history.deleted_keys(large, after)
     }
 }
 

@@ -103,9 +103,13 @@ impl Protocol for PaxosRules {
             Body::Common(body) => {
                 body.is_from_leader() || matches!(body, CommonBody::PreVote { .. })
             }
-            Body::Paxos(body) => {
-                matches!(body, PaxosBody::Prepare { .. } | PaxosBody::Accept { .. })
-            }
+            Body::Paxos(body) => match body {
+                PaxosBody::Prepare { .. } | PaxosBody::Accept { .. } => true,
+                PaxosBody::Promise { .. }
+                | PaxosBody::Nack
+                | PaxosBody::Accepted { .. }
+                | PaxosBody::Gap { .. } => false,
+            },
         };
         !is_proposers || ballot.node == from.get()
     }

@@ -241,11 +241,9 @@ impl Applier<'_> {
         let max_reply_bytes = self.bound(txn::MAX_REPLY_BYTES);
         let max_delete_bytes = self.bound(txn::MAX_DELETE_BYTES);
         let mut txn = self.store.begin();
-        if !request.prev_kv {
-            txn.limit_deletes(max_delete_bytes);
-        }
+        txn.limit_deletes(max_delete_bytes);
         let response = match txn::delete_range(&mut txn, request, max_reply_bytes) {
-            Err(MvccError::DeleteTooLarge { .. }) => {
+            Err(MvccError::DeleteTooLarge { .. }) if !request.prev_kv => {
                 drop(txn);
                 return self.delete_large_range(request);
             }

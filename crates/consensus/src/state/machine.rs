@@ -259,7 +259,7 @@ impl Machine {
         let Some(engine) = self.retired.take() else {
             return;
         };
-        if Arc::strong_count(&engine) > 1 {
+        if Arc::strong_count(&engine) > 1 || engine.has_snapshots() {
             self.retired = Some(engine);
             return;
         }

@@ -21,8 +21,8 @@ use crate::error::Error;
 /// another state.
 pub(crate) const MAX_REPLY_BYTES: usize = 32 << 20;
 /// The most that a command deletes in the engine write of its batch, as
-/// [`WriteTxn::limit_deletes`] counts. A request or a revocation that deletes more is written in
-/// pieces, a transaction is refused.
+/// [`WriteTxn::limit_deletes`] counts. A deletion or a revocation of more is written in pieces; a
+/// transaction, and a deletion that returns what it deleted, are refused.
 pub(crate) const MAX_DELETE_BYTES: usize = 32 << 20;
 /// Up to so many single keys, a write's reads are small.
 const FEW_READS: usize = 16;

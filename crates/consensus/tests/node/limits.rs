@@ -302,7 +302,7 @@ async fn what_a_write_returns_is_bounded_and_a_refused_one_has_no_effect() {
         ])
     };
     let unreturned = DeleteOptions::new().with_prefix();
-    let (returns, deletes) = ("return fewer pairs", "the transaction deletes more than");
+    let (returns, deletes) = ("return fewer pairs", "the request deletes more than");
     for (refused, why) in [
         (status(client.delete("k", Some(all())).await), returns),
         (status(client.txn(txn).await), returns),

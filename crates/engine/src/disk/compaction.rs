@@ -147,8 +147,7 @@ impl Worker {
         self.merging
             .run(keyspace, || keyspace.tree.compact(strategy, watermark))
             .map_err(|error| convert(dir, fjall::Error::from(error)))?;
-        // Old versions of the list of tables keep flushed memtables in memory. The open snapshots
-        // are locked before the versions, as everywhere.
+        // Old versions of the list of tables keep flushed memtables in memory.
         let watermark = self.watermark();
         keyspace
             .tree

@@ -16,18 +16,18 @@ const MAX_LOOKS: u32 = 2;
 /// How long each keyspace's buffer has been full.
 #[derive(Default)]
 pub(super) struct Rotation {
+    writes: u64,
     looks: Vec<u32>,
 }
 
 impl Rotation {
-    /// Call it after each write, with the write's number. The keyspaces, each with its limit in
-    /// bytes, must always come in the same order.
+    /// To be called after each write, with the keyspaces and their limits, always in the same order.
     pub(super) fn after_write<'a>(
         &mut self,
-        number: u64,
         keyspaces: impl Iterator<Item = (&'a Keyspace, u64)>,
     ) -> Result<(), fjall::Error> {
-        if !number.is_multiple_of(LOOK_EVERY) {
+        self.writes += 1;
+        if !self.writes.is_multiple_of(LOOK_EVERY) {
             return Ok(());
         }
         for (at, (keyspace, limit)) in keyspaces.enumerate() {

@@ -11,46 +11,52 @@ use super::snapshot::OpenSnapshots;
 impl OpenSnapshots {
     /// Drops the versions of a space that no open snapshot reads from.
     ///
-    /// fjall drops versions from the front of their list, and deletes the file of each. A restart
+    /// fjall drops versions from the front of their list and deletes the file of each. A restart
     /// begins with the file of the latest version, so the list must not hold that version twice when
-    /// fjall looks at it. In here it does for a moment: therefore no file is deleted here. fjall
-    /// deletes unused ones when it opens the space.
+    /// fjall looks at it. In here it does for a moment, while it is put behind those before it.
     pub(super) fn drop_unused_versions(&self, keyspace: &Keyspace) -> Result<(), fjall::Error> {
-        // No snapshot is opened meanwhile.
-        let open = self.lock();
+        // The latest one, and one that a snapshot reads from.
+        if keyspace.tree.version_free_list_len() < 2 {
+            return Ok(());
+        }
+        // First the versions: a flush may hold them while it syncs a file, and no snapshot should
+        // wait for that. Then the snapshots: none is opened meanwhile.
         let mut versions = keyspace.tree.get_version_history_lock();
+        let open = self.lock();
         let Some(oldest) = open.keys().next().copied().filter(|oldest| *oldest > 0) else {
             return Ok(());
         };
         if versions.len() <= open.len() + 1 {
             return Ok(());
         }
-        let no_folder = keyspace.path().join("none");
-        let mut needed = Vec::new();
-        for sequence in open.keys() {
+        let folder = keyspace.path();
+        let no_folder = folder.join("none");
+        let (mut needed, mut result) = (Vec::new(), Ok(()));
+        for sequence in open.keys().chain([&u64::MAX]) {
             let before = versions.len();
-            versions.maintenance(&no_folder, *sequence)?;
-            let is_latest = versions.len() == 1;
-            let is_same = !needed.is_empty() && versions.len() == before;
-            if is_latest {
+            let dropped = versions.maintenance(folder, *sequence);
+            if dropped.is_err() {
+                // A file could not be deleted. Its version goes all the same.
+                result = result.and(dropped);
+                versions.maintenance(&no_folder, *sequence)?;
+            }
+            if versions.len() == 1 {
                 break;
             }
-            if !is_same {
+            if needed.is_empty() || versions.len() < before {
                 needed.push(versions.get_version_for_snapshot(*sequence));
             }
         }
-        versions.maintenance(&no_folder, u64::MAX)?;
-        if needed.is_empty() {
-            return Ok(());
+        if !needed.is_empty() {
+            let latest = versions.latest_version();
+            for version in needed {
+                versions.append_version(version);
+            }
+            versions.append_version(latest);
+            // Drops the first copy of the latest version, without its file.
+            versions.maintenance(&no_folder, oldest)?;
         }
-        let latest = versions.latest_version();
-        for version in needed {
-            versions.append_version(version);
-        }
-        versions.append_version(latest);
-        // The latest one stands in front, too.
-        versions.maintenance(&no_folder, oldest)?;
-        Ok(())
+        Ok(result?)
     }
 }
 
@@ -154,6 +160,16 @@ mod tests {
         drop(versions);
         let latest = history.tree.current_version().id();
         assert!(folder.join(format!("v{latest}")).exists());
+        // Nothing is left of the versions in between.
+        let files = std::fs::read_dir(folder).unwrap();
+        let names = files.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let versions: Vec<String> = names
+            .filter(|name| {
+                name.strip_prefix('v')
+                    .is_some_and(|id| id.parse::<u64>().is_ok())
+            })
+            .collect();
+        assert!(versions.len() <= 2, "{versions:?}");
         drop(newest);
         drop(engine);
         let engine = open(&dir);

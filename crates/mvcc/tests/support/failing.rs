@@ -36,6 +36,10 @@ impl Engine for FailingEngine {
         self.engine.snapshot()
     }
 
+    fn has_snapshots(&self) -> bool {
+        self.engine.has_snapshots()
+    }
+
     fn persist(&self) -> Result<(), EngineError> {
         self.engine.persist()
     }

@@ -157,7 +157,7 @@ impl Hub {
                 self.processed = self.processed.max(fill.through);
                 self.marking = fill
                     .large
-                    .filter(|revision| *revision > self.processed)
+                    .filter(|large| large.revision > self.processed)
                     .map(Marking::new);
             }
             Err(error) => self.cannot_read(&error),

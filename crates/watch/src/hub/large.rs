@@ -5,13 +5,13 @@ use std::collections::{BTreeSet, HashSet};
 
 use super::super::message::Job;
 use super::super::set::GroupSlot;
-use super::super::source::{self, DeletedKeys, EventKind, HistoryError};
+use super::super::source::{self, DeletedKeys, EventKind, HistoryError, LargeRevision};
 use super::{Hub, WatcherKey};
 
 /// The search for the watchers that a large revision concerns.
 #[derive(Debug)]
 pub(super) struct Marking {
-    revision: i64,
+    large: LargeRevision,
     /// The last piece of the revision whose keys were looked at.
     after: u32,
     groups: HashSet<GroupSlot>,
@@ -19,9 +19,9 @@ pub(super) struct Marking {
 }
 
 impl Marking {
-    pub(super) fn new(revision: i64) -> Self {
+    pub(super) fn new(large: LargeRevision) -> Self {
         Self {
-            revision,
+            large,
             after: 0,
             groups: HashSet::new(),
             found: BTreeSet::new(),
@@ -31,7 +31,7 @@ impl Marking {
     /// A watcher joins the synced ones during the search. It was not compared with the earlier
     /// pieces, so it is taken as concerned.
     pub(super) fn joined(&mut self, key: WatcherKey, next: i64) {
-        if next <= self.revision {
+        if next <= self.large.revision {
             self.found.insert(key);
         }
     }
@@ -41,7 +41,7 @@ impl Hub {
     /// What has to be read to go on with a large revision.
     pub(super) fn next_deleted_keys(&self) -> Option<Job> {
         self.marking.as_ref().map(|marking| Job::DeletedKeys {
-            revision: marking.revision,
+            large: marking.large.clone(),
             after: marking.after,
         })
     }
@@ -49,7 +49,7 @@ impl Hub {
     /// Finds the watchers of these keys.
     pub(super) fn mark(&mut self, keys: Result<DeletedKeys, HistoryError>) {
         let Some(marking) = &mut self.marking else {
-            // Nobody watches any more.
+            // The search was given up.
             return;
         };
         let keys = match keys {
@@ -67,7 +67,7 @@ impl Hub {
                     && marking.groups.insert(id)
                 {
                     let members = group.members.iter();
-                    let waits = members.filter(|(_, m)| m.min_revision <= marking.revision);
+                    let waits = members.filter(|(_, m)| m.min_revision <= marking.large.revision);
                     marking.found.extend(waits.map(|(key, _)| *key));
                 }
             });
@@ -82,14 +82,14 @@ impl Hub {
         let Some(marking) = self.marking.take() else {
             return;
         };
-        self.processed = self.processed.max(marking.revision);
+        self.processed = self.processed.max(marking.large.revision);
         // The next batch doesn't follow the last one: the large revision is between them.
         self.ring.clear();
         for key in marking.found {
             let Some(watcher) = self.watchers.get_mut(&key) else {
                 continue;
             };
-            watcher.next = marking.revision;
+            watcher.next = marking.large.revision;
             self.synced.remove(&watcher.interest, &key);
             self.catch_up(key);
         }

@@ -318,3 +318,32 @@ fn a_transaction_that_deletes_much_is_refused_once_all_members_know_that() {
     let page = view.events(view.revision(), view.revision(), None, 1);
     assert!(!page.unwrap().is_next_large);
 }
+
+#[test]
+fn a_deletion_that_returns_what_it_deletes_is_bounded_by_the_number_of_keys_too() {
+    let mut fixture = Fixture::new();
+    raise_level(&mut fixture, LEVEL);
+    // Four records of just under what a write may return; what they cost beside is over it.
+    for key in ["d0", "d1", "d2", "d3"] {
+        let entry = fixture.command(put(key, txn::MAX_REPLY_BYTES / 4 - 128));
+        fixture.apply(vec![entry]).unwrap();
+    }
+    let returned = |prev_kv| {
+        Kind::DeleteRange(pb::DeleteRangeRequest {
+            prev_kv,
+            ..delete_all()
+        })
+    };
+    let entry = fixture.command(returned(true));
+    let (_, outcomes) = fixture.apply(vec![entry]).unwrap();
+    assert_eq!(
+        outcomes[0].result.as_ref().unwrap_err(),
+        &crate::Error::DeleteTooLarge {
+            largest: txn::MAX_DELETE_BYTES
+        }
+    );
+    assert_eq!(fixture.machine.store.view().key_count(), 4);
+    let entry = fixture.command(returned(false));
+    fixture.apply(vec![entry]).unwrap();
+    assert_eq!(fixture.machine.store.view().key_count(), 0);
+}
