@@ -171,7 +171,7 @@ async fn data_of_its_own_is_not_restored_over() {
     save(&client(&node).await, &file).await;
     node.shutdown().await;
     restores.restore_snapshot = Some(file);
-    assert!(refused(restores).await.contains("has data already"));
+    assert!(refused(restores).await.contains("already has data"));
     missing.restore_snapshot = Some(dir.path().join("nowhere"));
     assert!(refused(missing).await.contains("nowhere"));
 }
@@ -206,7 +206,7 @@ async fn the_flag_may_stand_but_restores_once() {
     }
     other.restore_snapshot = Some(later);
     let text = refused(other).await;
-    assert!(text.contains("has data already"), "{text}");
+    assert!(text.contains("already has data"), "{text}");
     assert!(text.contains("--restore-snapshot"), "{text}");
 }
 

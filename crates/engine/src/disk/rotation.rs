@@ -21,7 +21,7 @@ pub(super) struct Rotation {
 }
 
 impl Rotation {
-    /// To be called after each write, with the keyspaces and their limits, always in the same order.
+    /// To be called after each write, with the keyspaces and their limits in the same order always.
     pub(super) fn after_write<'a>(
         &mut self,
         keyspaces: impl Iterator<Item = (&'a Keyspace, u64)>,

@@ -12,8 +12,9 @@ impl OpenSnapshots {
     /// Drops the versions of a space that no open snapshot reads from.
     ///
     /// fjall drops versions from the front of their list and deletes the file of each. A restart
-    /// begins with the file of the latest version, so the list must not hold that version twice when
-    /// fjall looks at it. In here it does for a moment, while it is put behind those before it.
+    /// begins with the file of the latest version, so the list must not hold that version twice
+    /// when fjall looks at it. In here it does for a moment, while it is put behind those before
+    /// it.
     pub(super) fn drop_unused_versions(&self, keyspace: &Keyspace) -> Result<(), fjall::Error> {
         // The latest one, and one that a snapshot reads from.
         if keyspace.tree.version_free_list_len() < 2 {

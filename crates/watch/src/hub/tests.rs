@@ -452,8 +452,8 @@ impl Single {
         single
     }
 
-    /// Deletes all keys as a large revision, of which the hub has looked at the first piece, the one
-    /// with `a`.
+    /// Deletes all keys as a large revision. The hub has looked at its first piece, the one with
+    /// `a`.
     fn begin_large(&mut self) -> i64 {
         let revision = self.store.delete_large("a").unwrap();
         self.hub.feed([Feed::Jump(revision)]);

@@ -5,6 +5,7 @@ use synod_consensus_core::{ConfigCommand, EntryFields, EntryKind};
 use synod_lease::LeasePolicy;
 use synod_proto::consensus::v1::{Command, SetClusterVersion, command::Command as Kind};
 use synod_proto::etcd::etcdserverpb as pb;
+use synod_replica::SnapshotSink as _;
 use synod_runtime::metrics::Registry;
 use synod_types::{Ballot, Index, RequestId};
 use synod_watch::{StoreHistory, WatchHub, WatchLimits};
@@ -19,8 +20,10 @@ const LEVEL: u32 = 7;
 struct Fixture {
     machine: Machine,
     next: u64,
+    /// The engine's directory.
+    dir: PathBuf,
     _hub: WatchHub,
-    _dir: TempDir,
+    _temp: TempDir,
 }
 
 impl Fixture {
@@ -56,8 +59,9 @@ impl Fixture {
         Self {
             machine: state.connect(leases, listeners, Arc::default()),
             next: 1,
+            dir: dir.path().join("engine"),
             _hub: hub,
-            _dir: dir,
+            _temp: dir,
         }
     }
 
@@ -346,4 +350,45 @@ fn a_deletion_that_returns_what_it_deletes_is_bounded_by_the_number_of_keys_too(
     let entry = fixture.command(returned(false));
     fixture.apply(vec![entry]).unwrap();
     assert_eq!(fixture.machine.store.view().key_count(), 0);
+}
+
+#[test]
+fn what_was_there_before_an_installation_stays_while_somebody_reads_it() {
+    let mut leader = Fixture::new();
+    let entry = leader.command(put("k", 1));
+    leader.apply(vec![entry]).unwrap();
+    let source = leader.machine.snapshot().unwrap();
+
+    let mut fixture = Fixture::new();
+    // Enough to be read from tables, not from memory.
+    for number in 0..40 {
+        let entry = fixture.command(put(&format!("old{number:02}"), 1 << 20));
+        fixture.apply(vec![entry]).unwrap();
+    }
+    let old = fixture.machine.store.view();
+    let mut sink = fixture
+        .machine
+        .begin_install(source.meta().clone())
+        .unwrap();
+    let mut resume = Some(Bytes::new());
+    while let Some(after) = resume {
+        let chunk = source.read(&after, 1 << 20).unwrap();
+        sink.write(chunk.data).unwrap();
+        resume = chunk.resume;
+    }
+    sink.finish().unwrap();
+    fixture.machine.install(sink).unwrap();
+
+    let generations = || {
+        let entries = std::fs::read_dir(&fixture.dir).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.starts_with("gen-")).count()
+    };
+    fixture.machine.drop_retired();
+    assert_eq!(generations(), 2);
+    let all = synod_mvcc::RangeQuery::new(synod_mvcc::KeyRange::all());
+    assert_eq!(old.range(&all).unwrap().kvs.len(), 40);
+    drop(old);
+    fixture.machine.drop_retired();
+    assert_eq!(generations(), 1);
 }
