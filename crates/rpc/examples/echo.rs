@@ -65,10 +65,10 @@ enum Contestant {
 }
 
 impl Contestant {
-    fn address(&self) -> SocketAddr {
+    fn url(&self) -> String {
         match self {
-            Self::Ours { running, .. } => running.local_addr(),
-            Self::Tonic { address, .. } => *address,
+            Self::Ours { running, .. } => running.url(),
+            Self::Tonic { address, .. } => format!("http://{address}"),
         }
     }
 
@@ -149,15 +149,10 @@ fn server_cpu() -> anyhow::Result<f64> {
 }
 
 /// Calls with `outstanding` in flight until `deadline`, and gives each call's time.
-async fn load(
-    address: SocketAddr,
-    outstanding: usize,
-    deadline: Instant,
-) -> anyhow::Result<Vec<Duration>> {
-    let url = format!("http://{address}");
+async fn load(url: &str, outstanding: usize, deadline: Instant) -> anyhow::Result<Vec<Duration>> {
     let mut channels = Vec::new();
     for _ in 0..CONNECTIONS.min(outstanding) {
-        channels.push(ChannelConfig::default().connect(&url).await?);
+        channels.push(ChannelConfig::default().connect(url).await?);
     }
     let callers = (0..outstanding).map(|caller| {
         let mut client = LockClient::new(channels[caller % channels.len()].clone());
@@ -193,10 +188,10 @@ fn measure(name: &str, contestant: &Contestant, duration: Duration) -> anyhow::R
         .build()?;
     for outstanding in [1, 64] {
         let warm = clock::now() + duration / 5;
-        client.block_on(load(contestant.address(), outstanding, warm))?;
+        client.block_on(load(&contestant.url(), outstanding, warm))?;
         let cpu = server_cpu()?;
         let started = clock::now();
-        let times = client.block_on(load(contestant.address(), outstanding, started + duration))?;
+        let times = client.block_on(load(&contestant.url(), outstanding, started + duration))?;
         let elapsed = clock::now().duration_since(started).as_secs_f64();
         let cpu = (server_cpu()? - cpu) * 1e6;
         let calls = times.len() as f64;

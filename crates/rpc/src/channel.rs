@@ -5,9 +5,17 @@ use std::time::Duration;
 use thiserror::Error;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::{
+    connector::Connector,
+    tls::ClientTls,
+    url::{ServerUrl, UrlError},
+};
+
 /// Timeouts and windows of a channel. The defaults suit calls between the members of a cluster.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct ChannelConfig {
+    /// For URLs with TLS; without it they are refused. Default none.
+    pub tls: Option<ClientTls>,
     /// How long a connection may take to be established. Default 2 s.
     pub connect_timeout: Duration,
     /// How long the peer may be silent before it is pinged, also while nothing is called. Default
@@ -27,12 +35,15 @@ pub struct ChannelConfig {
 #[derive(Debug, Error)]
 pub enum ChannelError {
     /// The text is no URL.
-    #[error("{url:?} is not an endpoint URL ({reason}): use http://HOST:PORT")]
-    BadUrl {
+    #[error(transparent)]
+    BadUrl(#[from] UrlError),
+    /// A URL with TLS, and nothing is set up for it.
+    #[error(
+        "{url} needs TLS, which is not configured here: name the authority's certificate, or use http://"
+    )]
+    NoTls {
         /// The URL as given.
         url: String,
-        /// The parser's answer.
-        reason: String,
     },
     /// The peer can't be reached.
     #[error(
@@ -49,6 +60,7 @@ pub enum ChannelError {
 impl Default for ChannelConfig {
     fn default() -> Self {
         Self {
+            tls: None,
             connect_timeout: Duration::from_secs(2),
             keepalive_interval: Duration::from_secs(10),
             keepalive_timeout: Duration::from_secs(5),
@@ -63,12 +75,13 @@ impl ChannelConfig {
     /// A channel that connects with its first call, and again after it lost its connection.
     ///
     /// # Errors
-    /// [`ChannelError::BadUrl`].
+    /// [`ChannelError::BadUrl`] and [`ChannelError::NoTls`].
     ///
     /// # Panics
     /// Outside a tokio runtime, which drives the channel.
     pub fn lazy(&self, url: &str) -> Result<Channel, ChannelError> {
-        Ok(self.endpoint(url)?.connect_lazy())
+        let (endpoint, connector) = self.endpoint(url)?;
+        Ok(endpoint.connect_with_connector_lazy(connector))
     }
 
     /// A channel that is connected, and connects again when it is lost.
@@ -76,9 +89,9 @@ impl ChannelConfig {
     /// # Errors
     /// [`ChannelError`].
     pub async fn connect(&self, url: &str) -> Result<Channel, ChannelError> {
-        let endpoint = self.endpoint(url)?;
+        let (endpoint, connector) = self.endpoint(url)?;
         endpoint
-            .connect()
+            .connect_with_connector(connector)
             .await
             .map_err(|error| ChannelError::Connect {
                 url: url.to_owned(),
@@ -86,27 +99,37 @@ impl ChannelConfig {
             })
     }
 
-    fn endpoint(&self, url: &str) -> Result<Endpoint, ChannelError> {
-        let bad = |reason: String| ChannelError::BadUrl {
-            url: url.to_owned(),
-            reason,
+    fn endpoint(&self, text: &str) -> Result<(Endpoint, Connector), ChannelError> {
+        let url = ServerUrl::parse(text)?;
+        let tls = match (url.is_tls(), &self.tls) {
+            (false, _) => None,
+            (true, Some(tls)) => Some(tls.clone()),
+            (true, None) => {
+                return Err(ChannelError::NoTls {
+                    url: text.to_owned(),
+                });
+            }
         };
-        let endpoint = Endpoint::from_shared(url.to_owned()).map_err(|error| bad(chain(&error)))?;
-        match endpoint.uri().scheme_str() {
-            Some("http") => {}
-            Some(scheme) => return Err(bad(format!("scheme {scheme} is not supported"))),
-            None => return Err(bad("the scheme is missing".to_owned())),
-        }
-        Ok(endpoint
+        let bad = |error: tonic::transport::Error| UrlError {
+            text: text.to_owned(),
+            reason: format!("can't be dialled ({})", chain(&error)),
+        };
+        // The connector knows where to go. The URI is for the headers of requests, in which a
+        // socket's path has no place.
+        let uri = match url.socket_path() {
+            Some(_) => "http://localhost".to_owned(),
+            None => url.as_str().to_owned(),
+        };
+        let endpoint = Endpoint::from_shared(uri).map_err(bad)?;
+        let endpoint = endpoint
             .connect_timeout(self.connect_timeout)
-            .tcp_nodelay(true)
-            .tcp_keepalive(Some(self.keepalive_interval))
             .http2_keep_alive_interval(self.keepalive_interval)
             .keep_alive_timeout(self.keepalive_timeout)
             .keep_alive_while_idle(true)
             .initial_stream_window_size(self.stream_window_bytes)
             .initial_connection_window_size(self.connection_window_bytes)
-            .buffer_size(self.max_queued_calls))
+            .buffer_size(self.max_queued_calls);
+        Ok((endpoint, Connector::new(url, tls, self.keepalive_interval)))
     }
 }
 
@@ -133,13 +156,15 @@ mod tests {
             let error = config.lazy(bad).unwrap_err().to_string();
             assert!(error.contains("http://HOST:PORT"), "{bad}: {error}");
         }
+        let error = config.lazy("https://127.0.0.1:1").unwrap_err();
+        assert!(matches!(error, ChannelError::NoTls { .. }), "{error:?}");
         config.lazy("http://127.0.0.1:1").unwrap();
     }
 
     #[tokio::test]
     async fn an_unreachable_server_is_named_with_the_cause() {
         let free = crate::Listener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}", free.local_addr());
+        let url = free.url();
         drop(free);
         let error = ChannelConfig::default().connect(&url).await.unwrap_err();
         let text = error.to_string();

@@ -17,18 +17,27 @@
 
 mod channel;
 mod config;
+mod connector;
 mod health;
 mod hold;
 mod listener;
 mod metrics;
 mod server;
+mod stream;
+mod tls;
 mod trace;
+mod url;
 
 pub use channel::{ChannelConfig, ChannelError};
 pub use config::ServerConfig;
 pub use health::Health;
 pub use hold::{Hold, Keep};
-pub use listener::{BindError, Listener};
+pub use listener::{BindError, BoundTo, Listener};
 pub use metrics::RpcMetrics;
 pub use server::{Drained, GrpcFuture, GrpcService, Running, Server, StartError};
+pub use tls::{
+    CertificateFiles, CertificateStatus, CipherName, ClientCertificate, ClientTls, ClientTlsConfig,
+    Protocol, ServerTls, ServerTlsConfig, ServerTrust, TlsError, TlsVersion, Trust,
+};
 pub use trace::inject;
+pub use url::{ServerUrl, UrlError};

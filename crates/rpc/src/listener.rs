@@ -1,11 +1,21 @@
 //! A bound port, and clear words when there is none.
 
 use std::{
-    io,
+    fmt, fs, io,
     net::{SocketAddr, TcpListener, ToSocketAddrs as _},
+    os::unix::{
+        fs::FileTypeExt as _,
+        net::{UnixListener, UnixStream},
+    },
+    path::{Path, PathBuf},
 };
 
 use thiserror::Error;
+
+use crate::{
+    tls::ServerTls,
+    url::{Place, ServerUrl},
+};
 
 /// Why an address can't be listened on.
 #[derive(Debug, Error)]
@@ -44,6 +54,20 @@ pub enum BindError {
         /// The address as given.
         address: String,
     },
+    /// Something that is not a socket stands in the place of one.
+    #[error(
+        "cannot listen on {path}: a file that is not a socket has this name; move it away or choose another path"
+    )]
+    NotASocket {
+        /// The path.
+        path: PathBuf,
+    },
+    /// TLS is asked for, and nothing is set up for it.
+    #[error("{address} needs a certificate, and none is configured")]
+    NoTls {
+        /// The address as given.
+        address: String,
+    },
     /// Anything else the operating system says.
     #[error("cannot listen on {address}: {source}")]
     Io {
@@ -54,15 +78,73 @@ pub enum BindError {
     },
 }
 
-/// A port that is bound, though nothing is accepted yet: bind everything first, then start.
+/// Where a listener was bound.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BoundTo {
+    /// TCP, with the port that was really bound.
+    Tcp(SocketAddr),
+    /// A socket in the file system.
+    Unix(PathBuf),
+}
+
+impl BoundTo {
+    /// The URL that a process of this machine connects to.
+    #[must_use]
+    pub fn url(&self, is_tls: bool) -> String {
+        let end = if is_tls { "s" } else { "" };
+        match self {
+            Self::Tcp(address) => format!("http{end}://{address}"),
+            Self::Unix(path) => format!("unix{end}://{}", path.display()),
+        }
+    }
+
+    /// The TCP address, if it is one.
+    #[must_use]
+    pub fn tcp(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(address) => Some(*address),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for BoundTo {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(formatter),
+            Self::Unix(path) => path.display().fmt(formatter),
+        }
+    }
+}
+
+/// A bound socket that accepts nothing yet: bind everything first, then start.
 #[derive(Debug)]
 pub struct Listener {
-    listener: TcpListener,
-    address: SocketAddr,
+    pub(crate) socket: BoundSocket,
+    pub(crate) bound_to: BoundTo,
+    pub(crate) tls: Option<ServerTls>,
+}
+
+#[derive(Debug)]
+pub(crate) enum BoundSocket {
+    Tcp(TcpListener),
+    Unix(UnixListener, SocketFile),
+}
+
+/// Removes a socket's file when nobody listens there any more.
+#[derive(Debug)]
+pub(crate) struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Without the file nothing is lost, and with it the next start removes it.
+        let _ = fs::remove_file(&self.0);
+    }
 }
 
 impl Listener {
-    /// Binds `HOST:PORT`; port 0 takes a free one. A host name stands for its first address.
+    /// Binds `HOST:PORT`, without TLS. Port 0 takes a free one. Of a host name's addresses the
+    /// first is bound.
     ///
     /// # Errors
     /// [`BindError`], which names the address and what to do.
@@ -76,22 +158,93 @@ impl Listener {
             .map_err(|error| bad(error.to_string()))?
             .next()
             .ok_or_else(|| bad("the name has no address".to_owned()))?;
-        let os_error = |source| bind_error(address, source);
+        Self::bind_tcp(address, resolved)
+    }
+
+    /// Binds a URL. `localhost` is 127.0.0.1, whatever a resolver would say. A URL with TLS needs
+    /// [`Listener::with_tls`] before it is started.
+    ///
+    /// # Errors
+    /// [`BindError`], which names the address and what to do.
+    pub fn bind_url(url: &ServerUrl) -> Result<Self, BindError> {
+        match url.place() {
+            Place::Tcp { host, port } if host == "localhost" => {
+                Self::bind(&format!("127.0.0.1:{port}"))
+            }
+            Place::Tcp { host, port } if host.contains(':') => {
+                Self::bind(&format!("[{host}]:{port}"))
+            }
+            Place::Tcp { host, port } => Self::bind(&format!("{host}:{port}")),
+            Place::Unix(path) => Self::bind_path(path),
+        }
+    }
+
+    /// Serves TLS.
+    #[must_use]
+    pub fn with_tls(mut self, tls: ServerTls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// Where it was really bound.
+    #[must_use]
+    pub fn bound_to(&self) -> &BoundTo {
+        &self.bound_to
+    }
+
+    /// The URL that a process of this machine connects to.
+    #[must_use]
+    pub fn url(&self) -> String {
+        self.bound_to.url(self.tls.is_some())
+    }
+
+    fn bind_tcp(name: &str, address: SocketAddr) -> Result<Self, BindError> {
+        let os_error = |source| bind_error(name, source);
         // The standard library sets SO_REUSEADDR, so a restart need not wait for TIME_WAIT.
-        let listener = TcpListener::bind(resolved).map_err(os_error)?;
+        let listener = TcpListener::bind(address).map_err(os_error)?;
         listener.set_nonblocking(true).map_err(os_error)?;
         let address = listener.local_addr().map_err(os_error)?;
-        Ok(Self { listener, address })
+        Ok(Self {
+            socket: BoundSocket::Tcp(listener),
+            bound_to: BoundTo::Tcp(address),
+            tls: None,
+        })
     }
 
-    /// The address with the port that was really bound.
-    #[must_use]
-    pub fn local_addr(&self) -> SocketAddr {
-        self.address
+    fn bind_path(path: &Path) -> Result<Self, BindError> {
+        let name = path.display().to_string();
+        let os_error = |source| bind_error(&name, source);
+        remove_stale(path)?;
+        let listener = UnixListener::bind(path).map_err(os_error)?;
+        let file = SocketFile(path.to_owned());
+        listener.set_nonblocking(true).map_err(os_error)?;
+        Ok(Self {
+            socket: BoundSocket::Unix(listener, file),
+            bound_to: BoundTo::Unix(path.to_owned()),
+            tls: None,
+        })
     }
+}
 
-    pub(crate) fn into_std(self) -> TcpListener {
-        self.listener
+/// Removes the socket that a process left when it was killed. A socket that somebody listens on
+/// stays, as does any other file.
+fn remove_stale(path: &Path) -> Result<(), BindError> {
+    let name = path.display().to_string();
+    let metadata = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(bind_error(&name, error)),
+    };
+    if !metadata.file_type().is_socket() {
+        return Err(BindError::NotASocket {
+            path: path.to_owned(),
+        });
+    }
+    match UnixStream::connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).map_err(|error| bind_error(&name, error))
+        }
+        Ok(_) | Err(_) => Err(BindError::InUse { address: name }),
     }
 }
 
@@ -116,7 +269,7 @@ mod tests {
     #[test]
     fn a_busy_port_is_named_with_a_way_out() {
         let first = Listener::bind("127.0.0.1:0").unwrap();
-        let address = first.local_addr().to_string();
+        let address = first.bound_to().to_string();
         let error = Listener::bind(&address).unwrap_err();
         assert!(matches!(error, BindError::InUse { .. }), "{error:?}");
         let text = error.to_string();
@@ -140,6 +293,38 @@ mod tests {
         // TEST-NET-1 is never a local address (RFC 5737).
         let error = Listener::bind("192.0.2.1:2379").unwrap_err();
         assert!(matches!(error, BindError::NotLocal { .. }), "{error:?}");
+    }
+
+    #[test]
+    fn a_socket_file_is_taken_over_only_from_the_dead() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let url = ServerUrl::parse(&format!("unix://{}", path.display())).unwrap();
+        let first = Listener::bind_url(&url).unwrap();
+        assert_eq!(first.url(), url.as_str());
+        let error = Listener::bind_url(&url).unwrap_err();
+        assert!(matches!(error, BindError::InUse { .. }), "{error:?}");
+        drop(first);
+        assert!(!path.exists(), "it goes with its listener");
+
+        // A process that is killed leaves the file.
+        drop(UnixListener::bind(&path).unwrap());
+        assert!(path.exists());
+        drop(Listener::bind_url(&url).unwrap());
+
+        fs::write(&path, "data").unwrap();
+        let error = Listener::bind_url(&url).unwrap_err();
+        assert!(matches!(error, BindError::NotASocket { .. }), "{error:?}");
+        assert_eq!(fs::read(&path).unwrap(), b"data");
+    }
+
+    #[test]
+    fn localhost_is_ipv4_and_ipv6_addresses_work() {
+        let bind = |text: &str| Listener::bind_url(&ServerUrl::parse(text).unwrap()).unwrap();
+        let address = bind("http://localhost:0").bound_to().tcp().unwrap();
+        assert!(address.ip().is_loopback() && address.is_ipv4());
+        let wide = bind("https://[::]:0");
+        assert!(wide.bound_to().tcp().unwrap().is_ipv6());
     }
 
     #[test]

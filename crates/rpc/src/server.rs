@@ -7,16 +7,15 @@ mod flow;
 mod router;
 mod running;
 
-use std::{fmt, io, net::SocketAddr, sync::Arc};
+use std::{fmt, io, sync::Arc};
 
 use synod_runtime::executor::Executor;
 use thiserror::Error;
-use tokio::net::TcpListener;
 
 use self::{
     connection::Connections,
     router::{Handler, Route, Router, handler},
-    running::Acceptor,
+    running::{Accepting, Acceptor},
 };
 pub use self::{
     router::{GrpcFuture, GrpcService},
@@ -25,7 +24,7 @@ pub use self::{
 use crate::{
     config::ServerConfig,
     health::Health,
-    listener::Listener,
+    listener::{BoundTo, Listener},
     metrics::{Methods, RpcMetrics},
 };
 
@@ -36,7 +35,7 @@ pub enum StartError {
     #[error("cannot serve on {address}: {source}")]
     Socket {
         /// The listener's address.
-        address: SocketAddr,
+        address: BoundTo,
         /// The operating system's answer.
         source: io::Error,
     },
@@ -152,19 +151,26 @@ impl Server {
     /// # Errors
     /// [`StartError`].
     pub fn start(&self, listener: Listener, executor: &Executor) -> Result<Running, StartError> {
-        let address = listener.local_addr();
+        let Listener {
+            socket,
+            bound_to,
+            tls,
+        } = listener;
         let listener = {
             // The first runtime's reactor watches the port.
             let _entered = executor.handle(0);
             let _entered = _entered.enter();
-            TcpListener::from_std(listener.into_std())
-                .map_err(|source| StartError::Socket { address, source })?
+            Accepting::new(socket).map_err(|source| StartError::Socket {
+                address: bound_to.clone(),
+                source,
+            })?
         };
-        let connections = Connections::new(&self.config, self.router()?, self.metrics.as_ref());
+        let connections =
+            Connections::new(&self.config, self.router()?, tls, self.metrics.as_ref());
         let max_connections = self.config.max_connections;
         let metrics = self.metrics.clone();
         Ok(Running::start(
-            address,
+            bound_to,
             listener,
             executor,
             Acceptor::new(connections, max_connections, executor.threads(), metrics),
@@ -187,10 +193,8 @@ impl Server {
                 .as_ref()
                 .map(|metrics| metrics.service(name, &methods)),
         });
-        Ok(Router {
-            routes: routes.collect(),
-            // axum prepares a router once its state is known.
-            http: self.http.clone().with_state(()),
-        })
+        // axum prepares a router once its state is known.
+        let http = self.http.clone().with_state(());
+        Ok(Router::new(routes.collect(), http))
     }
 }

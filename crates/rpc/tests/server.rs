@@ -132,11 +132,11 @@ impl Fixture {
     }
 
     fn address(&self) -> SocketAddr {
-        self.running.local_addr()
+        self.running.bound_to().tcp().unwrap()
     }
 
     async fn channel(&self) -> Channel {
-        let url = format!("http://{}", self.address());
+        let url = self.running.url();
         ChannelConfig::default().connect(&url).await.unwrap()
     }
 

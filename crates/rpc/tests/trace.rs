@@ -72,7 +72,7 @@ async fn a_call_continues_its_callers_trace() {
     let server = server.start(listener(), &executor).unwrap();
 
     let config = TelemetryConfig {
-        otlp_endpoint: Some(format!("http://{}", collector.local_addr())),
+        otlp_endpoint: Some(collector.url()),
         service_name: "synod-test".to_owned(),
         service_instance: "n1".to_owned(),
         ..TelemetryConfig::default()
@@ -82,7 +82,7 @@ async fn a_call_continues_its_callers_trace() {
     let again = telemetry::init(&TelemetryConfig::default());
     assert!(matches!(again, Err(TelemetryError::AlreadyInitialized)));
 
-    let url = format!("http://{}", server.local_addr());
+    let url = server.url();
     let mut client = LockClient::new(ChannelConfig::default().connect(&url).await.unwrap());
     let call = async {
         let mut request = Request::new(LockRequest::default());

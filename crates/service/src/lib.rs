@@ -91,7 +91,7 @@
 //!     }
 //!
 //!     async fn start(config: Config) -> Result<Self, Self::StartError> {
-//!         let ports = listen::bind(&config.listen_urls)?;
+//!         let ports = listen::bind(&config.listen_urls, None)?;
 //!         let (data_dir, found) = DataDir::open::<()>(&config.data_dir, None, &LAYOUT)?;
 //!         if let Found::Empty = found {
 //!             data_dir.begin_creation()?;

@@ -1,38 +1,50 @@
-//! Ports by the URLs that name them. Bind all of them before anything on disk is touched.
+//! Sockets by the URLs that name them. Bind all of them before anything on disk is touched.
 
-use synod_rpc::{BindError, Listener};
+use synod_rpc::{BindError, Listener, ServerTls, ServerUrl};
 
-use crate::config::value::authority;
-
-/// Binds each URL, which [`check_url`](crate::config::value::check_url) accepted. `localhost` is
-/// 127.0.0.1, whatever a resolver would say.
+/// Binds each URL, which [`check_url`](crate::config::value::check_url) accepted. Those with TLS
+/// get `tls`.
 ///
 /// # Errors
-/// The first port that can't be bound.
-pub fn bind(urls: &[String]) -> Result<Vec<Listener>, BindError> {
-    let bind = |url: &String| Listener::bind(&bindable(url));
-    urls.iter().map(bind).collect()
+/// The first one that can't be bound.
+pub fn bind(urls: &[String], tls: Option<&ServerTls>) -> Result<Vec<Listener>, BindError> {
+    urls.iter().map(|url| bind_one(url, tls)).collect()
 }
 
-fn bindable(url: &str) -> String {
-    match authority(url).strip_prefix("localhost:") {
-        Some(port) => format!("127.0.0.1:{port}"),
-        None => authority(url).to_owned(),
+fn bind_one(url: &str, tls: Option<&ServerTls>) -> Result<Listener, BindError> {
+    let parsed = ServerUrl::parse(url).map_err(|error| BindError::BadAddress {
+        address: url.to_owned(),
+        reason: error.to_string(),
+    })?;
+    let listener = Listener::bind_url(&parsed)?;
+    match (parsed.is_tls(), tls) {
+        (false, _) => Ok(listener),
+        (true, Some(tls)) => Ok(listener.with_tls(tls.clone())),
+        // Rather no service than one in plaintext.
+        (true, None) => Err(BindError::NoTls {
+            address: url.to_owned(),
+        }),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use synod_rpc::Protocol;
+
     use super::*;
 
     #[test]
-    fn localhost_is_ipv4s() {
-        let urls = ["http://localhost:0".to_owned(), "http://[::]:0".to_owned()];
-        let bound = bind(&urls).unwrap();
-        let addresses: Vec<_> = bound.iter().map(Listener::local_addr).collect();
-        assert!(addresses[0].ip().is_loopback() && addresses[0].is_ipv4());
-        assert!(addresses[1].is_ipv6());
-        let taken = [format!("http://{}", addresses[0])];
-        assert!(matches!(bind(&taken), Err(BindError::InUse { .. })));
+    fn only_urls_with_tls_get_it() {
+        let urls = ["http://localhost:0", "https://localhost:0"].map(str::to_owned);
+        let error = bind(&urls, None).unwrap_err();
+        assert!(matches!(error, BindError::NoTls { .. }), "{error:?}");
+        let hosts = ["localhost".to_owned()];
+        let tls = ServerTls::self_signed(&hosts, 1, &Protocol::default()).unwrap();
+        let bound = bind(&urls, Some(&tls)).unwrap();
+        let schemes: Vec<_> = bound
+            .iter()
+            .map(|listener| listener.url().split(':').next().map(str::to_owned))
+            .collect();
+        assert_eq!(schemes, [Some("http".to_owned()), Some("https".to_owned())]);
     }
 }

@@ -6,6 +6,7 @@
 //! sleeps where a condition can be awaited, and it knows our services only by their binaries.
 
 mod binary;
+pub mod certificates;
 mod client;
 mod cluster;
 mod etcdctl;

@@ -3,7 +3,6 @@
 use std::{
     future::Future,
     io,
-    net::SocketAddr,
     pin::{Pin, pin},
     sync::{
         Arc,
@@ -19,10 +18,15 @@ use hyper_util::{
     server::conn::auto,
 };
 use synod_runtime::{clock, shutdown::Shutdown, task};
-use tokio::net::TcpStream;
+use tokio_util::either::Either;
 
 use super::{authority::Lenient, flow::Watch, router::Router};
-use crate::{config::ServerConfig, metrics::RpcMetrics};
+use crate::{
+    config::ServerConfig,
+    metrics::RpcMetrics,
+    stream::{Remote, Socket, Stream},
+    tls::{ClientCertificate, ServerTls},
+};
 
 /// As many bytes as tell HTTP/2 from HTTP/1: the length of HTTP/2's preface.
 const PREFACE_BYTES: usize = 24;
@@ -32,6 +36,7 @@ const PREFACE_BYTES: usize = 24;
 pub(super) struct Connections {
     builder: auto::Builder<Spawner>,
     router: Router,
+    tls: Option<ServerTls>,
     handshake_timeout: Duration,
 }
 
@@ -50,7 +55,12 @@ where
 }
 
 impl Connections {
-    pub(super) fn new(config: &ServerConfig, router: Router, metrics: Option<&RpcMetrics>) -> Self {
+    pub(super) fn new(
+        config: &ServerConfig,
+        router: Router,
+        tls: Option<ServerTls>,
+        metrics: Option<&RpcMetrics>,
+    ) -> Self {
         let watch = Watch {
             timeout: config.response_stall_timeout,
             ended: metrics.map(|metrics| metrics.responses_stalled.clone()),
@@ -76,19 +86,38 @@ impl Connections {
         Self {
             builder,
             router,
+            tls,
             handshake_timeout: config.handshake_timeout,
         }
+    }
+
+    pub(super) fn is_tls(&self) -> bool {
+        self.tls.is_some()
     }
 
     /// Serves until the peer closes or fails, or `drain` is triggered and the calls in flight are
     /// answered. `cut` ends it at once.
     pub(super) async fn serve(
         &self,
-        stream: TcpStream,
-        peer: SocketAddr,
+        socket: Socket,
+        peer: Remote,
         drain: &Shutdown,
         cut: &Shutdown,
     ) {
+        let shaken = tokio::select! {
+            biased; // a server that drains takes no new calls
+            () = drain.triggered() => return,
+            () = cut.triggered() => return,
+            shaken = self.shake_hands(socket) => shaken,
+        };
+        let (stream, client) = match shaken {
+            Ok(shaken) => shaken,
+            Err(error) => {
+                tracing::debug!(%peer, %error, "TLS handshake failed");
+                return;
+            }
+        };
+        let router = self.router.for_client(client);
         let spoken = Arc::new(AtomicBool::new(false));
         let io = Watched {
             io: TokioIo::new(stream),
@@ -96,7 +125,7 @@ impl Connections {
             spoken: Arc::clone(&spoken),
         };
         let io = Lenient::new(io);
-        let mut connection = pin!(self.builder.serve_connection(io, self.router.clone()));
+        let mut connection = pin!(self.builder.serve_connection(io, router));
         let mut draining = pin!(drain.triggered());
         let mut cutting = pin!(cut.triggered());
         let mut silent = pin!(clock::sleep(self.handshake_timeout));
@@ -127,11 +156,25 @@ impl Connections {
     }
 }
 
+/// What TLS gave.
+type Shaken = (Stream, Option<ClientCertificate>);
+
+impl Connections {
+    /// Without TLS there is nothing to do.
+    async fn shake_hands(&self, socket: Socket) -> io::Result<Shaken> {
+        let Some(tls) = &self.tls else {
+            return Ok((Either::Left(socket), None));
+        };
+        let accepted = clock::timeout(self.handshake_timeout, tls.accept(socket)).await;
+        let (stream, client) = accepted.map_err(|_| io::ErrorKind::TimedOut)??;
+        Ok((Either::Right(Box::new(stream)), client))
+    }
+}
+
 /// A socket that notes whether its peer has said enough to be understood. HTTP/2's pings and
 /// HTTP/1's header timeout begin only after that.
-#[derive(Debug)]
 struct Watched {
-    io: TokioIo<TcpStream>,
+    io: TokioIo<Stream>,
     read_bytes: usize,
     spoken: Arc<AtomicBool>,
 }

@@ -19,6 +19,7 @@ use super::body::ResponseBody;
 use crate::{
     hold::Hold,
     metrics::{Call, ServiceMetrics},
+    tls::ClientCertificate,
     trace,
 };
 
@@ -75,15 +76,36 @@ impl fmt::Debug for Route {
     }
 }
 
-/// Shared by all connections.
+/// Each connection has its own.
 #[derive(Debug, Clone)]
 pub(super) struct Router {
-    pub(super) routes: Arc<[Route]>,
-    pub(super) http: axum::Router,
+    routes: Arc<[Route]>,
+    http: axum::Router,
+    /// Who is on the other side, by TLS.
+    client: Option<Arc<ClientCertificate>>,
 }
 
 impl Router {
-    fn route(&self, request: Request<Incoming>) -> Answer {
+    pub(super) fn new(routes: Arc<[Route]>, http: axum::Router) -> Self {
+        Self {
+            routes,
+            http,
+            client: None,
+        }
+    }
+
+    /// The router of a connection.
+    pub(super) fn for_client(&self, client: Option<ClientCertificate>) -> Self {
+        Self {
+            client: client.map(Arc::new),
+            ..self.clone()
+        }
+    }
+
+    fn route(&self, mut request: Request<Incoming>) -> Answer {
+        if let Some(client) = &self.client {
+            request.extensions_mut().insert(Arc::clone(client));
+        }
         let path = request.uri().path().as_bytes();
         // A server has about ten services, whose names differ early: a scan beats a hash.
         let found = self.routes.iter().find(|route| {

@@ -2,7 +2,6 @@
 
 use std::{
     io,
-    net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -12,12 +11,17 @@ use std::{
 
 use synod_runtime::{clock, executor::Executor, shutdown::Shutdown, task::JoinHandle};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, UnixListener},
     sync::watch,
 };
+use tokio_util::either::Either;
 
 use super::connection::Connections;
-use crate::metrics::RpcMetrics;
+use crate::{
+    listener::{BoundSocket, BoundTo, SocketFile},
+    metrics::RpcMetrics,
+    stream::{Moved, Remote, Socket},
+};
 
 /// How long to wait before accepting again when the process is out of file descriptors or memory.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
@@ -37,31 +41,40 @@ pub enum Drained {
 /// A started listener. Dropping it closes the port and cuts its connections off.
 #[derive(Debug)]
 pub struct Running {
-    address: SocketAddr,
+    bound_to: BoundTo,
+    is_tls: bool,
     accepting: Option<JoinHandle<()>>,
     acceptor: Arc<Acceptor>,
 }
 
 impl Running {
     pub(super) fn start(
-        address: SocketAddr,
-        listener: TcpListener,
+        bound_to: BoundTo,
+        listener: Accepting,
         executor: &Executor,
         acceptor: Acceptor,
     ) -> Self {
+        let is_tls = acceptor.connections.is_tls();
         let acceptor = Arc::new(acceptor);
         let accepting = Arc::clone(&acceptor).accept(listener, executor.clone());
         Self {
-            address,
+            bound_to,
+            is_tls,
             accepting: Some(executor.spawn_on(0, "rpc-accept", accepting)),
             acceptor,
         }
     }
 
-    /// The address with the port that was really bound.
+    /// Where it was really bound.
     #[must_use]
-    pub fn local_addr(&self) -> SocketAddr {
-        self.address
+    pub fn bound_to(&self) -> &BoundTo {
+        &self.bound_to
+    }
+
+    /// The URL that a process of this machine connects to.
+    #[must_use]
+    pub fn url(&self) -> String {
+        self.bound_to.url(self.is_tls)
     }
 
     /// How many connections are open.
@@ -105,6 +118,37 @@ impl Drop for Running {
     }
 }
 
+/// A listener of the runtime.
+pub(super) enum Accepting {
+    Tcp(TcpListener),
+    Unix(UnixListener, SocketFile),
+}
+
+impl Accepting {
+    /// Must be called within a runtime, whose reactor watches the socket.
+    pub(super) fn new(socket: BoundSocket) -> io::Result<Self> {
+        Ok(match socket {
+            BoundSocket::Tcp(listener) => Self::Tcp(TcpListener::from_std(listener)?),
+            BoundSocket::Unix(listener, file) => {
+                Self::Unix(UnixListener::from_std(listener)?, file)
+            }
+        })
+    }
+
+    async fn accept(&self) -> io::Result<(Socket, Remote)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                Ok((Either::Left(stream), Remote::Tcp(peer)))
+            }
+            Self::Unix(listener, _file) => {
+                let (stream, _) = listener.accept().await?;
+                Ok((Either::Right(stream), Remote::Unix))
+            }
+        }
+    }
+}
+
 /// What the accept loop and the connections share.
 #[derive(Debug)]
 pub(super) struct Acceptor {
@@ -137,7 +181,7 @@ impl Acceptor {
         }
     }
 
-    async fn accept(self: Arc<Self>, listener: TcpListener, executor: Executor) {
+    async fn accept(self: Arc<Self>, listener: Accepting, executor: Executor) {
         loop {
             let accepted = tokio::select! {
                 biased; // a server that drains takes nothing new
@@ -145,7 +189,7 @@ impl Acceptor {
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, peer)) => self.hand_over(stream, peer, &executor),
+                Ok((socket, peer)) => self.hand_over(socket, peer, &executor),
                 // The peer was gone before we came to it.
                 Err(error) if is_peers(&error) => {}
                 Err(error) => {
@@ -157,7 +201,7 @@ impl Acceptor {
     }
 
     /// Moves the socket to the thread with the fewest connections.
-    fn hand_over(self: &Arc<Self>, stream: TcpStream, peer: SocketAddr, executor: &Executor) {
+    fn hand_over(self: &Arc<Self>, socket: Socket, peer: Remote, executor: &Executor) {
         if *self.open.borrow() >= self.max_connections {
             tracing::debug!(%peer, limit = self.max_connections, "connection refused: too many");
             if let Some(metrics) = &self.metrics {
@@ -172,9 +216,8 @@ impl Acceptor {
             .min_by_key(|thread| self.per_thread[*thread].load(Ordering::Relaxed))
             .unwrap_or_default();
         let open = Open::new(self, thread);
-        let moved = stream.set_nodelay(true).and_then(|()| stream.into_std());
-        let stream = match moved {
-            Ok(stream) => stream,
+        let moved = match Moved::from_runtime(socket) {
+            Ok(moved) => moved,
             Err(error) => {
                 tracing::debug!(%peer, %error, "connection failed");
                 return;
@@ -183,16 +226,15 @@ impl Acceptor {
         let shared = Arc::clone(self);
         let serving = async move {
             let _open = open;
-            let served = TcpStream::from_std(stream);
-            match served {
-                Ok(stream) => {
+            match moved.into_runtime() {
+                Ok(socket) => {
                     let Self {
                         connections,
                         drain,
                         cut,
                         ..
                     } = &*shared;
-                    connections.serve(stream, peer, drain, cut).await;
+                    connections.serve(socket, peer, drain, cut).await;
                 }
                 Err(error) => tracing::debug!(%peer, %error, "connection failed"),
             }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use url::Url;
+use synod_rpc::ServerUrl;
 
 use super::ConfigError;
 
@@ -71,52 +71,33 @@ where
         .ok_or_else(|| format!("a whole number of at least {least}"))
 }
 
-/// A comma-separated list of `http://host:port` URLs, without a path. Empty text is no URL.
+/// A comma-separated list; spaces around its words don't count, and empty words are dropped.
+#[must_use]
+pub fn list(text: &str) -> Vec<String> {
+    let words = text.split(',').map(str::trim);
+    words
+        .filter(|word| !word.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+/// A comma-separated list of URLs of servers, as [`ServerUrl`] takes them. Empty text is no URL.
 ///
 /// # Errors
 /// Says which one is wrong, and why.
 pub fn urls(text: &str) -> Result<Vec<String>, String> {
-    text.split(',')
-        .map(str::trim)
-        .filter(|part| !part.is_empty())
-        .map(check_url)
-        .collect()
+    list(text).iter().map(|url| check_url(url)).collect()
 }
 
-/// Checks one `http://host:port` URL and gives it without a trailing slash.
+/// Checks the URL of a server, and writes it as [`ServerUrl::as_str`] does.
 ///
 /// # Errors
 /// Says what is wrong with it.
 pub fn check_url(text: &str) -> Result<String, String> {
-    let url = Url::parse(text).map_err(|error| format!("http://host:port ({text:?}: {error})"))?;
-    match url.scheme() {
-        "http" => {}
-        "https" | "unixs" => {
-            return Err(format!(
-                "http:// URLs: TLS is not supported yet, so {text} can't be served (it comes in a \
-                 later release; nothing is served in plaintext instead)"
-            ));
-        }
-        other => return Err(format!("http://host:port, not the scheme {other:?}")),
+    match ServerUrl::parse(text) {
+        Ok(url) => Ok(url.as_str().to_owned()),
+        Err(error) => Err(format!("the URL of a server: {error}")),
     }
-    if url.host_str().is_none_or(str::is_empty) {
-        return Err(format!("http://host:port; {text:?} names no host"));
-    }
-    // Url drops a port that is the scheme's default, so the text is what decides.
-    if url.port().is_none() && !text.trim_end_matches('/').ends_with(":80") {
-        return Err(format!("http://host:port; {text:?} names no port"));
-    }
-    if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
-        return Err(format!(
-            "http://host:port; {text:?} must not have a path or a query"
-        ));
-    }
-    Ok(text.trim_end_matches('/').to_owned())
-}
-
-/// The `host:port` of a URL that [`check_url`] accepted.
-pub fn authority(url: &str) -> &str {
-    url.trim_start_matches("http://").trim_end_matches('/')
 }
 
 /// A wildcard address can be listened on but not dialled.
@@ -124,11 +105,8 @@ pub fn authority(url: &str) -> &str {
 /// # Errors
 /// [`ConfigError::Contradiction`] for the first such URL, which says that `flag` is required.
 pub fn dialable(flag: &str, urls: &[String]) -> Result<(), ConfigError> {
-    let wildcard = urls.iter().find(|url| {
-        let host = authority(url);
-        host.starts_with("0.0.0.0:") || host.starts_with("[::]:")
-    });
-    match wildcard {
+    let is_wildcard = |url: &&String| ServerUrl::parse(url).is_ok_and(|url| url.is_wildcard());
+    match urls.iter().find(is_wildcard) {
         Some(url) => Err(ConfigError::Contradiction(format!(
             "--{flag} is required: {url} is a wildcard address, which others cannot connect to"
         ))),
@@ -187,13 +165,14 @@ mod tests {
     }
 
     #[test]
-    fn urls_need_scheme_host_and_port() {
-        assert_eq!(check_url("http://a:1/").unwrap(), "http://a:1");
-        assert_eq!(check_url("http://[::1]:80").unwrap(), "http://[::1]:80");
-        for bad in ["a:1", "http://a", "http://:1", "http://a:1/x", "ftp://a:1"] {
-            assert!(check_url(bad).is_err(), "{bad}");
-        }
-        assert!(check_url("https://a:1").unwrap_err().contains("TLS"));
+    fn lists_of_urls_name_the_wrong_one() {
+        assert_eq!(
+            urls("http://a:1/, unix://b").unwrap(),
+            ["http://a:1", "unix://b"]
+        );
+        assert_eq!(urls("").unwrap(), Vec::<String>::new());
+        let error = urls("http://a:1,b:2").unwrap_err();
+        assert!(error.contains("\"b:2\" has no scheme"), "{error}");
     }
 
     #[test]

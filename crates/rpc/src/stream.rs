@@ -1,0 +1,56 @@
+//! Connections of every kind, as one type.
+
+use std::{fmt, io, net::SocketAddr, os::unix::net::UnixStream as StdUnixStream};
+
+use tokio::net::{TcpStream, UnixStream};
+use tokio_rustls::TlsStream;
+use tokio_util::either::Either;
+
+/// TCP, or a socket in the file system.
+pub(crate) type Socket = Either<TcpStream, UnixStream>;
+/// A socket, or TLS on it.
+pub(crate) type Stream = Either<Socket, Box<TlsStream<Socket>>>;
+
+/// A socket between two runtimes.
+pub(crate) enum Moved {
+    Tcp(std::net::TcpStream),
+    Unix(StdUnixStream),
+}
+
+impl Moved {
+    /// Takes a socket from its runtime.
+    pub(crate) fn from_runtime(socket: Socket) -> io::Result<Self> {
+        match socket {
+            Either::Left(stream) => {
+                stream.set_nodelay(true)?;
+                stream.into_std().map(Self::Tcp)
+            }
+            Either::Right(stream) => stream.into_std().map(Self::Unix),
+        }
+    }
+
+    /// Gives the socket to the runtime that it is called in.
+    pub(crate) fn into_runtime(self) -> io::Result<Socket> {
+        match self {
+            Self::Tcp(stream) => TcpStream::from_std(stream).map(Either::Left),
+            Self::Unix(stream) => UnixStream::from_std(stream).map(Either::Right),
+        }
+    }
+}
+
+/// Who connected, for log lines.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Remote {
+    Tcp(SocketAddr),
+    /// A process of this machine; such sockets have no names on the client's side.
+    Unix,
+}
+
+impl fmt::Display for Remote {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(formatter),
+            Self::Unix => formatter.write_str("a process of this machine"),
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! TLS of servers and channels: certificates in PEM files, which are read again when they change.
+//!
+//! A change concerns new connections; those that are open stay as they are. Files that can't be
+//! used after a change are reported, and the previous ones stay in use.
+
+mod accepted;
+mod client;
+mod error;
+mod files;
+mod protocol;
+mod reload;
+mod self_signed;
+mod server;
+
+use std::path::PathBuf;
+
+pub use self::{
+    accepted::ClientCertificate,
+    client::{ClientTls, ClientTlsConfig, ServerTrust},
+    error::TlsError,
+    protocol::{CipherName, Protocol, TlsVersion},
+    reload::CertificateStatus,
+    server::{ServerTls, ServerTlsConfig},
+};
+
+/// A certificate and its key, each in a PEM file. Intermediate certificates follow the first one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The certificate chain.
+    pub certificate: PathBuf,
+    /// The private key: PKCS #8, PKCS #1 or SEC1, not encrypted.
+    pub key: PathBuf,
+}
+
+/// Whose certificates are accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trust {
+    /// PEM file with the certificates of the authorities.
+    pub ca_file: PathBuf,
+    /// PEM or DER file with certificates that were revoked.
+    pub crl_file: Option<PathBuf>,
+    /// Common names of which a certificate must have one; empty allows all.
+    pub allowed_common_names: Vec<String>,
+    /// Host names or addresses of which a certificate must be valid for one; empty allows all.
+    pub allowed_hostnames: Vec<String>,
+}
+
+impl Trust {
+    /// All certificates of these authorities.
+    #[must_use]
+    pub fn new(ca_file: PathBuf) -> Self {
+        Self {
+            ca_file,
+            crl_file: None,
+            allowed_common_names: Vec::new(),
+            allowed_hostnames: Vec::new(),
+        }
+    }
+
+    fn files(&self) -> impl Iterator<Item = PathBuf> {
+        std::iter::once(self.ca_file.clone()).chain(self.crl_file.clone())
+    }
+}

@@ -1,0 +1,142 @@
+//! What is in PEM files, checked.
+
+use std::{fs, path::Path, sync::Arc, time::SystemTime};
+
+use rustls::{
+    RootCertStore,
+    crypto::CryptoProvider,
+    pki_types::{
+        CertificateDer, CertificateRevocationListDer, PrivateKeyDer,
+        pem::{self, PemObject as _},
+    },
+    sign::CertifiedKey,
+};
+use synod_runtime::clock;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use super::{CertificateFiles, TlsError};
+
+/// A certificate with its key, and when it expires.
+pub(super) struct Loaded {
+    pub(super) key: Arc<CertifiedKey>,
+    pub(super) expires: SystemTime,
+}
+
+/// Reads a certificate and its key.
+pub(super) fn certified_key(
+    files: &CertificateFiles,
+    provider: &CryptoProvider,
+) -> Result<Loaded, TlsError> {
+    let chain = certificates(&files.certificate)?;
+    let bytes = read(&files.key)?;
+    let key = PrivateKeyDer::from_pem_slice(&bytes)
+        .map_err(|error| malformed(&files.key, "private key", &error))?;
+    let loaded = loaded(chain, key, provider).map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => TlsError::Mismatch {
+            certificate: files.certificate.clone(),
+            key: files.key.clone(),
+        },
+        other => TlsError::Unsupported {
+            path: files.key.clone(),
+            reason: other.to_string(),
+        },
+    })?;
+    warn_of_dates(&files.certificate, &loaded);
+    Ok(loaded)
+}
+
+/// Puts a chain and its key together.
+pub(super) fn loaded(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    provider: &CryptoProvider,
+) -> Result<Loaded, rustls::Error> {
+    let expires = chain.first().map_or(SystemTime::UNIX_EPOCH, expiry);
+    let key = CertifiedKey::from_der(chain, key, provider)?;
+    // `from_der` accepts what it can't compare.
+    key.keys_match()?;
+    Ok(Loaded {
+        key: Arc::new(key),
+        expires,
+    })
+}
+
+/// Reads the certificates of authorities.
+pub(super) fn roots(path: &Path) -> Result<Arc<RootCertStore>, TlsError> {
+    let mut store = RootCertStore::empty();
+    for certificate in certificates(path)? {
+        store
+            .add(certificate)
+            .map_err(|error| malformed(path, "certificate of an authority", &error))?;
+    }
+    Ok(Arc::new(store))
+}
+
+/// Reads lists of revoked certificates, in PEM or DER.
+pub(super) fn revoked(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+    let bytes = read(path)?;
+    // DER begins with the tag of a sequence, which is no text.
+    if bytes.first() == Some(&0x30) {
+        return Ok(vec![CertificateRevocationListDer::from(bytes)]);
+    }
+    let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&bytes).collect();
+    match lists {
+        Ok(lists) if !lists.is_empty() => Ok(lists),
+        Ok(_) => Err(malformed(
+            path,
+            "certificate revocation list",
+            &pem::Error::NoItemsFound,
+        )),
+        Err(error) => Err(malformed(path, "certificate revocation list", &error)),
+    }
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let bytes = read(path)?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+    let found = found.map_err(|error| malformed(path, "certificate", &error))?;
+    if found.is_empty() {
+        return Err(malformed(path, "certificate", &pem::Error::NoItemsFound));
+    }
+    for certificate in &found {
+        X509Certificate::from_der(certificate)
+            .map_err(|error| malformed(path, "certificate", &error))?;
+    }
+    Ok(found)
+}
+
+pub(super) fn malformed(
+    path: &Path,
+    expected: &'static str,
+    reason: &dyn std::fmt::Display,
+) -> TlsError {
+    TlsError::Malformed {
+        path: path.to_owned(),
+        expected,
+        reason: reason.to_string(),
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    fs::read(path).map_err(|source| TlsError::Unreadable {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn expiry(certificate: &CertificateDer<'_>) -> SystemTime {
+    let seconds = X509Certificate::from_der(certificate)
+        .map_or(0, |(_, parsed)| parsed.validity().not_after.timestamp());
+    SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
+}
+
+/// Such a certificate is used all the same: refusing to start would help nobody, and the file is
+/// read again as soon as it is replaced.
+fn warn_of_dates(path: &Path, loaded: &Loaded) {
+    if loaded.expires <= clock::wall() {
+        tracing::error!(
+            certificate = %path.display(),
+            "the certificate has expired, so others refuse it: replace the file; it is read again without a restart"
+        );
+    }
+}

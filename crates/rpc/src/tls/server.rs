@@ -1,0 +1,130 @@
+//! TLS of listeners.
+
+use std::{io, sync::Arc};
+
+use rustls::{
+    ServerConfig,
+    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
+    sign::SingleCertAndKey,
+};
+use tokio_rustls::TlsAcceptor;
+
+use super::{
+    CertificateFiles, CertificateStatus, ClientCertificate, Protocol, TlsError, Trust,
+    accepted::NamedClients,
+    files::{self, Loaded, malformed},
+    reload::{Made, Reloading},
+    self_signed,
+};
+use crate::stream::Socket;
+
+/// What a listener shows, and what it asks of clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerTlsConfig {
+    /// The server's certificate.
+    pub certificate: CertificateFiles,
+    /// Clients must show a certificate that this accepts; `None` asks for none.
+    pub clients: Option<Trust>,
+    /// Versions and cipher suites.
+    pub protocol: Protocol,
+}
+
+/// TLS of one or several listeners. A clone is the same.
+#[derive(Debug, Clone)]
+pub struct ServerTls(Arc<Reloading<Arc<ServerConfig>>>);
+
+impl ServerTls {
+    /// Reads the files, and reads them again when they change.
+    ///
+    /// # Errors
+    /// [`TlsError`] names the file.
+    pub fn load(config: ServerTlsConfig) -> Result<Self, TlsError> {
+        config.protocol.check()?;
+        let certificate = &config.certificate;
+        let mut paths = vec![certificate.certificate.clone(), certificate.key.clone()];
+        paths.extend(config.clients.iter().flat_map(Trust::files));
+        let make = move || {
+            let provider = config.protocol.provider();
+            let loaded = files::certified_key(&config.certificate, &provider)?;
+            server_config(loaded, config.clients.as_ref(), &config.protocol)
+        };
+        Reloading::new(paths, make).map(|files| Self(Arc::new(files)))
+    }
+
+    /// Makes a certificate for these host names and addresses, valid for so many days. It is kept
+    /// in memory only, so each start makes a new one.
+    ///
+    /// # Errors
+    /// [`TlsError::SelfSigned`] names a host name that can't stand in a certificate.
+    pub fn self_signed(
+        hosts: &[String],
+        valid_days: u32,
+        protocol: &Protocol,
+    ) -> Result<Self, TlsError> {
+        protocol.check()?;
+        let (hosts, protocol) = (hosts.to_vec(), protocol.clone());
+        let make = move || {
+            let loaded = self_signed::make(&hosts, valid_days, &protocol.provider())?;
+            server_config(loaded, None, &protocol)
+        };
+        Reloading::new(Vec::new(), make).map(|files| Self(Arc::new(files)))
+    }
+
+    /// The certificate's state.
+    #[must_use]
+    pub fn status(&self) -> Option<CertificateStatus> {
+        self.0.status()
+    }
+
+    /// Shakes hands with a client.
+    pub(crate) async fn accept(
+        &self,
+        socket: Socket,
+    ) -> io::Result<(tokio_rustls::TlsStream<Socket>, Option<ClientCertificate>)> {
+        let config = Arc::clone(&self.0.current().value);
+        let stream = TlsAcceptor::from(config).accept(socket).await?;
+        let shown = stream.get_ref().1.peer_certificates();
+        let client = shown
+            .and_then(|chain| chain.first())
+            .map(ClientCertificate::read);
+        Ok((stream.into(), client))
+    }
+}
+
+fn server_config(
+    loaded: Loaded,
+    clients: Option<&Trust>,
+    protocol: &Protocol,
+) -> Result<Made<Arc<ServerConfig>>, TlsError> {
+    let builder = ServerConfig::builder_with_provider(protocol.provider())
+        .with_protocol_versions(&protocol.versions())
+        .map_err(|error| TlsError::Protocol(error.to_string()))?;
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(trust) => builder.with_client_cert_verifier(verifier(trust, protocol)?),
+    };
+    let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(loaded.key)));
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Made {
+        value: Arc::new(config),
+        expires: Some(loaded.expires),
+    })
+}
+
+fn verifier(trust: &Trust, protocol: &Protocol) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let roots = files::roots(&trust.ca_file)?;
+    let mut builder = WebPkiClientVerifier::builder_with_provider(roots, protocol.provider());
+    if let Some(crl) = &trust.crl_file {
+        // A list speaks of its authority's certificates; of the others' nothing is known, and etcd
+        // accepts them.
+        builder = builder
+            .with_crls(files::revoked(crl)?)
+            .allow_unknown_revocation_status();
+    }
+    let signed = builder.build().map_err(|error| {
+        let file = trust.crl_file.as_ref().unwrap_or(&trust.ca_file);
+        malformed(file, "certificate revocation list", &error)
+    })?;
+    let named = NamedClients::new(signed, trust).map_err(TlsError::Protocol)?;
+    Ok(Arc::new(named))
+}
