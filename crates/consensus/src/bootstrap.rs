@@ -109,26 +109,32 @@ pub(crate) struct Beginning {
     pub(crate) start: SnapshotMeta,
 }
 
-/// Finds out with whom this node begins; a new cluster may begin with a backup.
+/// Finds out with whom this node begins; a new cluster may begin with a backup. `dial` is how other
+/// members are reached.
 ///
 /// # Errors
 /// [`BootstrapError`] says what to do.
 pub(crate) async fn begin(
     config: &Config,
     restored: Option<BackupId>,
+    dial: &ChannelConfig,
 ) -> Result<Beginning, BootstrapError> {
     match config.initial_cluster_state {
-        ClusterState::New => found(config, restored).await,
-        ClusterState::Existing => join(config).await,
+        ClusterState::New => found(config, restored, dial).await,
+        ClusterState::Existing => join(config, dial).await,
     }
 }
 
 /// A new cluster: everybody derives the same ids and the same first snapshot.
-async fn found(config: &Config, restored: Option<BackupId>) -> Result<Beginning, BootstrapError> {
+async fn found(
+    config: &Config,
+    restored: Option<BackupId>,
+    dial: &ChannelConfig,
+) -> Result<Beginning, BootstrapError> {
     let token = &config.initial_cluster_token;
     let cluster = cluster_id(&config.initial_cluster, token, restored);
     let me = initial_member_id(&config.initial_advertise_peer_urls, token);
-    refuse_if_lost(config, cluster, me).await?;
+    refuse_if_lost(config, cluster, me, dial).await?;
     let members = config.initial_cluster.iter().map(|(name, urls)| Member {
         id: initial_member_id(urls, token).get(),
         name: name.clone(),
@@ -178,9 +184,10 @@ async fn refuse_if_lost(
     config: &Config,
     cluster: ClusterId,
     me: NodeId,
+    dial: &ChannelConfig,
 ) -> Result<(), BootstrapError> {
     for url in peer_urls(config) {
-        let asked = ask(&url, CHECK_TIMEOUT, false).await;
+        let asked = ask(&url, CHECK_TIMEOUT, false, dial).await;
         let Ok(answer) = asked else { continue };
         if answer.cluster != cluster {
             continue;
@@ -194,11 +201,11 @@ async fn refuse_if_lost(
 }
 
 /// An existing cluster: it knows the ids, and the log brings the rest.
-async fn join(config: &Config) -> Result<Beginning, BootstrapError> {
-    let answer = match ask_anyone(config).await {
+async fn join(config: &Config, dial: &ChannelConfig) -> Result<Beginning, BootstrapError> {
+    let answer = match ask_anyone(config, dial).await {
         Ok(answer) => answer,
         Err(error) => {
-            refuse_if_it_was_started(config).await?;
+            refuse_if_it_was_started(config, dial).await?;
             return Err(error);
         }
     };
@@ -235,9 +242,12 @@ async fn join(config: &Config) -> Result<Beginning, BootstrapError> {
 
 /// Without a quorum nobody vouches for who the members are. But a peer that knows this one as
 /// started may well be without one *because* this member lost its data: then say that.
-async fn refuse_if_it_was_started(config: &Config) -> Result<(), BootstrapError> {
+async fn refuse_if_it_was_started(
+    config: &Config,
+    dial: &ChannelConfig,
+) -> Result<(), BootstrapError> {
     for url in peer_urls(config) {
-        let Ok(answer) = ask(&url, ASK_TIMEOUT, false).await else {
+        let Ok(answer) = ask(&url, ASK_TIMEOUT, false, dial).await else {
             continue;
         };
         if let Some(me) = myself(config, &answer.members)
@@ -261,9 +271,14 @@ fn myself<'a>(config: &Config, members: &'a [Member]) -> Option<&'a Member> {
 
 /// Whether the other members say that this one is not among them any more. A member that is removed
 /// while it is away, or just before it hears of it, is told nothing by its log.
-pub(crate) async fn was_removed(cluster: ClusterId, me: NodeId, peer_urls: &[String]) -> bool {
+pub(crate) async fn was_removed(
+    cluster: ClusterId,
+    me: NodeId,
+    peer_urls: &[String],
+    dial: &ChannelConfig,
+) -> bool {
     for url in peer_urls {
-        let Ok(answer) = ask(url, ASK_TIMEOUT, true).await else {
+        let Ok(answer) = ask(url, ASK_TIMEOUT, true, dial).await else {
             continue;
         };
         if answer.cluster == cluster {
@@ -296,7 +311,7 @@ struct Answer {
 }
 
 /// Asks the members in turn until one knows.
-async fn ask_anyone(config: &Config) -> Result<Answer, BootstrapError> {
+async fn ask_anyone(config: &Config, dial: &ChannelConfig) -> Result<Answer, BootstrapError> {
     let urls = peer_urls(config);
     if urls.is_empty() {
         return Err(BootstrapError::Alone);
@@ -307,7 +322,7 @@ async fn ask_anyone(config: &Config) -> Result<Answer, BootstrapError> {
             clock::sleep(JOIN_PAUSE).await;
         }
         for url in &urls {
-            match ask(url, ASK_TIMEOUT, true).await {
+            match ask(url, ASK_TIMEOUT, true, dial).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => {
                     tracing::info!(%url, %error, "a peer did not say who its cluster is");
@@ -322,10 +337,15 @@ async fn ask_anyone(config: &Config) -> Result<Answer, BootstrapError> {
     })
 }
 
-async fn ask(url: &str, timeout: Duration, linearizable: bool) -> Result<Answer, String> {
+async fn ask(
+    url: &str,
+    timeout: Duration,
+    linearizable: bool,
+    dial: &ChannelConfig,
+) -> Result<Answer, String> {
     let config = ChannelConfig {
         connect_timeout: timeout,
-        ..ChannelConfig::default()
+        ..dial.clone()
     };
     let asking = async {
         let channel = config

@@ -3,7 +3,7 @@
 //! The command line is etcd's: charts, scripts and test drivers that start etcd start this server
 //! unchanged. Flags win over `ETCD_*` variables, and `SYNOD_*` for the flags that etcd does not
 //! have. A flag that has no effect here is accepted and named once in the log; one that would
-//! weaken security if it were ignored (TLS) is refused.
+//! weaken security if it were ignored is refused.
 
 mod flags;
 mod initial_cluster;
@@ -12,9 +12,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use synod_consensus_core::Algorithm;
-use synod_rpc::Listener;
-use synod_service::config::value::{self, dialable};
-use synod_service::config::{ConfigError, Effect, Flag, Given, Launch, LogFormat, PREFIX};
+use synod_rpc::{Listener, TlsError};
+use synod_service::config::value::{self, dialable, is_tls};
+use synod_service::config::{
+    ConfigError, Effect, Flag, Given, Launch, LogFormat, PREFIX, Side, TlsCommon, TlsFlags,
+};
 
 pub use initial_cluster::InitialCluster;
 
@@ -61,6 +63,12 @@ pub struct Config {
     pub listen_peer_urls: Vec<String>,
     /// Listeners for health and metrics; none.
     pub listen_metrics_urls: Vec<String>,
+    /// TLS of the listeners for clients.
+    pub client_tls: TlsFlags,
+    /// TLS of the listeners for peers, and of the connections to them.
+    pub peer_tls: TlsFlags,
+    /// What TLS is like on both.
+    pub tls: TlsCommon,
     /// What clients are told to dial; the client listeners' URLs.
     pub advertise_client_urls: Vec<String>,
     /// What peers dial; the peer listeners' URLs.
@@ -131,8 +139,8 @@ pub struct Config {
 pub struct Listeners {
     /// Instead of `listen_client_urls`, unless empty.
     pub client: Vec<Listener>,
-    /// Instead of `listen_peer_urls`.
-    pub peer: Option<Listener>,
+    /// Instead of `listen_peer_urls`, unless empty.
+    pub peer: Vec<Listener>,
     /// Instead of `listen_metrics_urls`, unless empty.
     pub metrics: Vec<Listener>,
 }
@@ -189,6 +197,9 @@ impl Config {
             listen_client_http_urls: Vec::new(),
             listen_peer_urls: vec![peer.clone()],
             listen_metrics_urls: Vec::new(),
+            client_tls: TlsFlags::new(Side::Clients),
+            peer_tls: TlsFlags::new(Side::Peers),
+            tls: TlsCommon::default(),
             advertise_client_urls: vec![client],
             initial_advertise_peer_urls: vec![peer.clone()],
             initial_cluster: InitialCluster::from([(name.to_owned(), vec![peer])]),
@@ -330,7 +341,12 @@ impl Config {
             "cache-bytes" => self.cache_bytes = whole(1 << 20)?,
             // Set as a pair, and before all others.
             "auto-compaction-mode" | "auto-compaction-retention" | "name" => {}
-            _ => debug_assert!(false, "flag {name} is used but not read"),
+            _ => {
+                let is_read = self.client_tls.set(name, text)?
+                    || self.peer_tls.set(name, text)?
+                    || self.tls.set(name, text)?;
+                debug_assert!(is_read, "flag {name} is used but not read");
+            }
         }
         Ok(())
     }
@@ -366,6 +382,29 @@ impl Config {
         Ok(())
     }
 
+    fn check_tls(&self) -> Result<(), ConfigError> {
+        let clients = [
+            &self.listen_client_urls,
+            &self.listen_client_http_urls,
+            &self.listen_metrics_urls,
+        ];
+        let clients: Vec<_> = clients.into_iter().flatten().cloned().collect();
+        self.client_tls.check(&clients)?;
+        self.peer_tls.check(&self.listen_peer_urls)?;
+        let contradiction = |error: TlsError| ConfigError::Contradiction(error.to_string());
+        self.tls.protocol.check().map_err(contradiction)?;
+        let others = self.initial_cluster.values().flatten();
+        match others
+            .chain(&self.initial_advertise_peer_urls)
+            .find(|url| is_tls(url))
+        {
+            Some(url) if !self.peer_tls.can_dial() => Err(ConfigError::Contradiction(format!(
+                "{url} needs --peer-trusted-ca-file (or --peer-auto-tls), to know the other members by"
+            ))),
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// Checks what no single flag can.
     ///
     /// # Errors
@@ -382,12 +421,10 @@ impl Config {
                     .to_owned(),
             );
         }
-        if self.listen_peer_urls.len() != 1 && self.listeners.peer.is_none() {
-            return contradiction(format!(
-                "--listen-peer-urls must name one URL (0.0.0.0 listens on all addresses), not {}",
-                self.listen_peer_urls.len()
-            ));
+        if self.listen_peer_urls.is_empty() && self.listeners.peer.is_empty() {
+            return contradiction("--listen-peer-urls names no URL".to_owned());
         }
+        self.check_tls()?;
         if self.max_request_bytes > MAX_REQUEST_BYTES {
             return contradiction(format!(
                 "--max-request-bytes {} is over {MAX_REQUEST_BYTES}, the largest request that the log and the peers take: \

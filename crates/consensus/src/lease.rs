@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use crate::error::Error;
 use crate::shared::ServiceContext;
 use crate::state::Reply;
+use crate::version::LEASES_ON_PEER_PORT;
 
 impl Host for ServiceContext {
     type Error = Error;
@@ -40,12 +41,16 @@ impl Host for ServiceContext {
         self.leader()
     }
 
-    fn client_urls(&self, member: NodeId) -> Vec<String> {
+    fn lease_urls(&self, member: NodeId) -> Vec<String> {
         let roster = self.view.roster();
-        let urls = roster
-            .member(member)
-            .map(|member| member.client_urls.clone());
-        urls.unwrap_or_default()
+        let Some(found) = roster.member(member) else {
+            return Vec::new();
+        };
+        // Earlier releases answer such requests on the client port alone.
+        match roster.feature_level() >= LEASES_ON_PEER_PORT {
+            true => found.peer_urls.clone(),
+            false => found.client_urls.clone(),
+        }
     }
 
     fn lease_keys(&self, id: i64) -> Result<Vec<Bytes>, Error> {

@@ -2,22 +2,20 @@
 
 mod setup;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use synod_consensus_core::Algorithm;
-use synod_lease::{LeasePolicy, Leases};
+use synod_lease::{LeaderLink, LeasePolicy, Leases};
 use synod_log::Log;
 use synod_proto::etcd::etcdserverpb as pb;
 use synod_proto::etcd::{v3electionpb, v3lockpb};
 use synod_replica::{Fault, Parts as ReplicaParts, PeerBook, Replica};
-use synod_rpc::{Listener, RpcMetrics, Server, ServerConfig};
+use synod_rpc::{ChannelConfig, Listener, RpcMetrics, Server, ServerConfig};
 use synod_runtime::metrics::Registry;
 use synod_runtime::{clock, task};
 use synod_service::{DataDir, Front, register_log};
 use synod_types::NodeId;
-use tonic::service::Routes;
 
 use crate::background;
 use crate::bootstrap;
@@ -25,10 +23,11 @@ use crate::budget::{BudgetMetrics, ResponseBudget};
 use crate::config::Config;
 use crate::http;
 use crate::metrics::{LOG_NAMES, Metrics, register_watch};
-use crate::service::cluster::{ClusterService, PeerClusterService};
+use crate::service::cluster::ClusterService;
 use crate::service::kv::KvService;
 use crate::service::lease::LeaseService;
 use crate::service::maintenance::MaintenanceService;
+use crate::service::peer::PeerServices;
 use crate::service::unsupported::{AuthService, ElectionService, LockService};
 use crate::service::watch::WatchService;
 use crate::shared::{Parts, ServiceContext};
@@ -36,7 +35,7 @@ use crate::state::{Listeners as StateListeners, Outcome, SweepSignal, Sweeper};
 use synod_watch::{StoreHistory, WatchHub, WatchLimits};
 
 pub use setup::StartError;
-use setup::{Opened, Ports, replica_config, settings};
+use setup::{Opened, Ports, Tls, replica_config, settings};
 
 /// What etcd allows a message beyond `--max-request-bytes`.
 const MESSAGE_OVERHEAD_BYTES: usize = 512 << 10;
@@ -65,8 +64,9 @@ pub struct Node {
     hub: WatchHub,
     sweeper: Sweeper,
     front: Front,
-    client_addresses: Vec<SocketAddr>,
-    peer_address: Option<SocketAddr>,
+    client_urls: Vec<String>,
+    /// How the other members are dialled.
+    dial_peers: ChannelConfig,
     _data_dir: DataDir,
 }
 
@@ -81,7 +81,8 @@ impl Node {
         for (flag, why) in &config.without_effect {
             tracing::info!(flag, why, "flag has no effect");
         }
-        let ports = Ports::bind(&mut config)?;
+        let tls = Tls::load(&config)?;
+        let ports = Ports::bind(&mut config, &tls)?;
         let Opened {
             data_dir,
             meta,
@@ -89,10 +90,11 @@ impl Node {
             log,
             recovered,
             completions,
-        } = Opened::open(&config).await?;
+        } = Opened::open(&config, &tls).await?;
         let member = meta.member();
         let registry = Registry::new();
         register_log(&registry, log.clone(), LOG_NAMES)?;
+        tls.register(&registry)?;
         let front = Front::start("synod-serve", config.io_threads)?;
         let metrics = Metrics::new(
             &registry,
@@ -122,18 +124,17 @@ impl Node {
             signal,
         );
         let view = machine.view();
-        let cluster_service = PeerClusterService::default();
+        let peer_services = PeerServices::default();
         let mut replica_config = replica_config(&config, &meta);
-        replica_config.routes = Routes::new(pb::cluster_server::ClusterServer::new(
-            cluster_service.clone(),
-        ));
+        replica_config.transport.tls.clone_from(&tls.to_peers);
+        replica_config.routes = peer_services.routes();
         let replica = Replica::start(
             replica_config,
             ReplicaParts {
                 log: log.clone(),
                 recovered: Some(recovered),
                 completions,
-                listener: Some(ports.peer),
+                listeners: ports.peer,
                 peers: peers.clone(),
                 metrics: synod_replica::Metrics::register(&registry, member)?,
             },
@@ -152,19 +153,19 @@ impl Node {
                 BudgetMetrics::new(&registry)?,
             ),
         }));
-        cluster_service.open(&shared);
         let mut node = Self {
             leases,
             log,
             hub,
             sweeper,
             front,
-            client_addresses: Vec::new(),
-            peer_address: replica.peer_address(),
+            client_urls: Vec::new(),
+            dial_peers: tls.dial_peers(),
             replica,
             shared,
             _data_dir: data_dir,
         };
+        peer_services.open(&node.shared, node.lease_service());
         node.spawn_background(&config);
         if let Err(error) = node.serve(&config, &registry, ports.client, ports.http) {
             // Its threads run already, and hold the data directory.
@@ -177,21 +178,14 @@ impl Node {
 
     /// Where clients connect, with the ports that were really bound.
     #[must_use]
-    pub fn client_addresses(&self) -> &[SocketAddr] {
-        &self.client_addresses
+    pub fn client_urls(&self) -> &[String] {
+        &self.client_urls
     }
 
-    /// The client addresses as URLs.
+    /// Where peers connect, with the ports that were really bound.
     #[must_use]
-    pub fn client_urls(&self) -> Vec<String> {
-        let url = |address: &SocketAddr| format!("http://{address}");
-        self.client_addresses.iter().map(url).collect()
-    }
-
-    /// Where peers connect.
-    #[must_use]
-    pub fn peer_address(&self) -> Option<SocketAddr> {
-        self.peer_address
+    pub fn peer_urls(&self) -> Vec<String> {
+        self.replica.peer_urls()
     }
 
     /// This member's id.
@@ -263,7 +257,7 @@ impl Node {
                 .flat_map(|member| member.peer_urls.iter().cloned())
                 .collect()
         };
-        bootstrap::was_removed(self.shared.cluster, me, &urls).await
+        bootstrap::was_removed(self.shared.cluster, me, &urls, &self.dial_peers).await
     }
 
     /// Stops in good order: not ready, leadership handed over, calls drained, data flushed.
@@ -342,14 +336,22 @@ impl Node {
         };
         let server = self.client_server(config, limits.clone(), registry)?;
         for listener in client {
-            self.client_addresses
-                .push(self.front.serve(&server, listener)?);
+            self.client_urls.push(self.front.serve(&server, listener)?);
         }
         let server = Server::new(limits).http(http::router(Arc::clone(&self.shared)));
         for listener in http {
             self.front.serve(&server, listener)?;
         }
         Ok(())
+    }
+
+    fn lease_service(&self) -> LeaseService {
+        LeaseService::new(
+            Arc::clone(&self.shared),
+            Arc::clone(&self.leases),
+            LeaderLink::new(self.dial_peers.clone()),
+            self.front.ending().clone(),
+        )
     }
 
     /// The services of the client port. Messages may be larger than requests, so that a request
@@ -364,11 +366,6 @@ impl Node {
         let limit = config.max_request_bytes * 2 + MESSAGE_OVERHEAD_BYTES;
         let kv = KvService::new(shared(), self.sweeper.swept());
         let watch = WatchService::new(shared(), self.hub.handle(), config.watch_progress_interval);
-        let lease = LeaseService::new(
-            shared(),
-            Arc::clone(&self.leases),
-            self.front.ending().clone(),
-        );
         Ok(Server::new(limits)
             .metrics(RpcMetrics::new(registry)?)
             .add_service(
@@ -379,7 +376,7 @@ impl Node {
             .add_service(
                 pb::watch_server::WatchServer::new(watch).max_encoding_message_size(usize::MAX),
             )
-            .add_service(pb::lease_server::LeaseServer::new(lease))
+            .add_service(pb::lease_server::LeaseServer::new(self.lease_service()))
             .add_service(pb::cluster_server::ClusterServer::new(ClusterService::new(
                 shared(),
             )))
@@ -403,7 +400,7 @@ impl Node {
             member_id = %self.shared.member,
             engine = %self.shared.settings.algorithm,
             client_urls = %self.client_urls().join(","),
-            peer_address = self.peer_address.map(tracing::field::display),
+            peer_urls = %self.peer_urls().join(","),
             data_dir = %config.data_dir.display(),
             "ready to serve client requests"
         );

@@ -6,6 +6,7 @@ mod large_read;
 mod leaderless;
 pub(crate) mod lease;
 pub(crate) mod maintenance;
+pub(crate) mod peer;
 mod reply;
 mod snapshot;
 mod sorted_stream;

@@ -18,11 +18,15 @@ pub(crate) const ETCD_STORAGE_VERSION: &str = "3.7.0";
 /// |---|---|---|
 /// | 0 | 0.1.0 | |
 /// | 1 | 0.2.0 | [`BOUNDED_WRITES`] |
-pub(crate) const FEATURE_LEVEL: u32 = BOUNDED_WRITES;
+/// | 2 | 0.2.0 | [`LEASES_ON_PEER_PORT`] |
+pub(crate) const FEATURE_LEVEL: u32 = LEASES_ON_PEER_PORT;
 /// A write that returns more than `MAX_REPLY_BYTES` is refused. So is a transaction, or a deletion
 /// that returns what it deleted, of more than `MAX_DELETE_BYTES`; other deletions of that size are
 /// stored in pieces.
 pub(crate) const BOUNDED_WRITES: u32 = 1;
+/// Followers ask the leader about leases on its peer port, where members know each other, and not
+/// on its client port, which may ask for certificates and tokens that only clients have.
+pub(crate) const LEASES_ON_PEER_PORT: u32 = 2;
 
 /// What `--version` prints.
 pub(crate) fn banner() -> String {

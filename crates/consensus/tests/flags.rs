@@ -208,9 +208,20 @@ fn mistakes_are_named_with_what_to_do() {
             vec!["--max-txn-ops=many"],
             vec!["--max-txn-ops", "many", "whole number"],
         ),
-        (vec!["--cert-file=/x"], vec!["--cert-file", "TLS"]),
-        (vec!["--auto-tls"], vec!["--auto-tls", "TLS"]),
-        (vec!["--listen-client-urls=https://a:1"], vec!["TLS"]),
+        (vec!["--cert-file=/x"], vec!["--cert-file and --key-file"]),
+        (
+            vec!["--listen-client-urls=https://a:1"],
+            vec!["https://a:1 needs a certificate", "--auto-tls"],
+        ),
+        (
+            vec!["--initial-cluster=default=https://a:1"],
+            vec!["https://a:1 needs --peer-trusted-ca-file"],
+        ),
+        (vec!["--tls-min-version=TLS1.0"], vec!["TLS1.2 or TLS1.3"]),
+        (
+            vec!["--listen-peer-urls=http://a:1,unix://"],
+            vec!["names no path"],
+        ),
         (vec!["--engine=zab"], vec!["zab", "raft or multi-paxos"]),
         (
             vec!["--force-new-cluster"],

@@ -1,6 +1,5 @@
-//! How a follower asks the leader about leases: as a client of the leader's Lease service, at the
-//! client URLs that the leader has published, with a mark in the metadata so that no request is
-//! forwarded twice.
+//! How a follower asks the leader about leases: as a client of the leader's Lease service, with a
+//! mark in the metadata so that no request is forwarded twice.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -31,8 +30,8 @@ struct Link {
 }
 
 /// The connection to the current leader, opened when it is needed first.
-#[derive(Default)]
 pub struct LeaderLink {
+    dial: ChannelConfig,
     link: Mutex<Option<Link>>,
     /// Which of the leader's URLs to use: the next one after a failure.
     choice: AtomicUsize,
@@ -41,8 +40,8 @@ pub struct LeaderLink {
 /// Why the leader gave no answer. All of these are worth another try.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ForwardError {
-    /// The leader has not published where clients reach it.
-    #[error("the leader has published no client URL")]
+    /// The leader has not said where it answers.
+    #[error("it is not known where the leader answers")]
     NoUrl,
     /// The URL is of no use.
     #[error(transparent)]
@@ -61,10 +60,14 @@ pub(crate) enum ForwardError {
 }
 
 impl LeaderLink {
-    /// No connection yet.
+    /// No connection yet; `dial` is how members are reached.
     #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+    pub fn new(dial: ChannelConfig) -> Self {
+        Self {
+            dial,
+            link: Mutex::default(),
+            choice: AtomicUsize::default(),
+        }
     }
 
     /// Renews at the leader; returns the times to live in the order of `ids`, zero for those that
@@ -149,7 +152,7 @@ impl LeaderLink {
         {
             return Ok(link.client.clone());
         }
-        let client = LeaseClient::new(ChannelConfig::default().lazy(url)?);
+        let client = LeaseClient::new(self.dial.lazy(url)?);
         *link = Some(Link {
             leader,
             url: url.clone(),

@@ -35,8 +35,9 @@ pub trait Host: Send + Sync {
     /// The leader, if one is known.
     fn leader(&self) -> Option<NodeId>;
 
-    /// Where clients reach a member; empty if it has not said so.
-    fn client_urls(&self, member: NodeId) -> Vec<String>;
+    /// Where a member answers questions about leases that another one passes on; empty if that is
+    /// not known.
+    fn lease_urls(&self, member: NodeId) -> Vec<String>;
 
     /// The keys that are attached to a lease, in order.
     ///

@@ -80,7 +80,7 @@ impl<H: Host> LeaderClock<'_, H> {
                 Err(Missed::Elsewhere) => {}
             }
             if let Some(leader) = self.other_leader(origin)? {
-                let urls = self.host.client_urls(leader);
+                let urls = self.host.lease_urls(leader);
                 match self.link.renew(leader, &urls, ids, deadline).await {
                     Ok(ttls) => return Ok(ttls),
                     Err(error) => tracing::debug!(%error, %leader, "cannot renew at the leader"),
@@ -108,7 +108,7 @@ impl<H: Host> LeaderClock<'_, H> {
                 Err(Missed::Elsewhere) => {}
             }
             if let Some(leader) = self.other_leader(origin)? {
-                let urls = self.host.client_urls(leader);
+                let urls = self.host.lease_urls(leader);
                 match self
                     .link
                     .time_to_live(leader, &urls, request, deadline)

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use synod_consensus_core::{Algorithm, CoreConfig, Membership};
 use synod_replica_core::Bounds;
+use synod_rpc::ClientTls;
 use synod_types::{ClusterId, GroupId};
 
 /// One group's replica in this process.
@@ -163,6 +164,8 @@ impl Default for Snapshots {
 /// Peer streams.
 #[derive(Clone, Debug)]
 pub struct TransportConfig {
+    /// How peers at URLs with TLS are dialled; without it they are not. Default none.
+    pub tls: Option<ClientTls>,
     /// Messages queued for one peer; more are dropped. Default 8,192.
     pub max_queued_messages: usize,
     /// Bytes queued for one peer; more are dropped. Default 64 MiB.
@@ -187,6 +190,7 @@ pub struct TransportConfig {
 impl Default for TransportConfig {
     fn default() -> Self {
         Self {
+            tls: None,
             max_queued_messages: 8_192,
             max_queued_bytes: 64 << 20,
             max_envelope_bytes: 1 << 20,

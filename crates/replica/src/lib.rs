@@ -19,7 +19,7 @@
 //!     log: log.clone(),
 //!     recovered: recovered.groups.remove(&group),
 //!     completions,
-//!     listener: Some(Listener::bind("0.0.0.0:2380")?), // synod_rpc's: a busy port is the service's error
+//!     listeners: vec![Listener::bind("0.0.0.0:2380")?], // synod_rpc's: a busy port is the service's error
 //!     peers,
 //!     metrics: Metrics::register(&registry, node)?,
 //! }, state_machine)?;

@@ -52,9 +52,9 @@ pub struct Parts {
     pub recovered: Option<GroupState>,
     /// The log's sink.
     pub completions: Arc<Completions>,
-    /// Where peers connect: bound by the service, so that a busy port is its error. `None` on a
-    /// node that has no peers and never will.
-    pub listener: Option<Listener>,
+    /// Where peers connect: bound by the service, so that a busy port is its error. Empty on a node
+    /// that has no peers and never will.
+    pub listeners: Vec<Listener>,
     /// Where the peers are.
     pub peers: PeerBook,
     /// Instruments.
@@ -94,7 +94,7 @@ pub struct Replica<O> {
     completions: Arc<Completions>,
     group: GroupId,
     executor: Executor,
-    server: Option<Running>,
+    servers: Vec<Running>,
     driver: Option<JoinHandle<()>>,
     threads: Mutex<Vec<thread::JoinHandle<()>>>,
     persist: Arc<PersistSignal>,
@@ -114,7 +114,7 @@ impl<O: Send + 'static> Replica<O> {
             log,
             recovered,
             completions,
-            listener,
+            listeners,
             peers,
             metrics,
         } = parts;
@@ -187,10 +187,7 @@ impl<O: Send + 'static> Replica<O> {
             metrics,
         };
         // What can fail comes first, so that nothing is left running.
-        let server = match listener {
-            Some(listener) => Some(serve(&transport, config.routes, listener, &executor)?),
-            None => None,
-        };
+        let servers = serve(&transport, config.routes, listeners, &executor)?;
         let threads = start_threads(applier, persister, &persist, &shared)?;
         completions.register(config.group, Arc::clone(&port) as Arc<dyn LogListener>);
         transport.register(config.group, port);
@@ -203,7 +200,7 @@ impl<O: Send + 'static> Replica<O> {
             completions,
             group: config.group,
             executor,
-            server,
+            servers,
             driver: Some(driver),
             threads: Mutex::new(threads),
             persist,
@@ -216,10 +213,10 @@ impl<O: Send + 'static> Replica<O> {
         self.handle.clone()
     }
 
-    /// The address that peers connect to; `None` without a listener.
+    /// The URLs that peers connect to, with the ports that were really bound.
     #[must_use]
-    pub fn peer_address(&self) -> Option<std::net::SocketAddr> {
-        self.server.as_ref().map(Running::local_addr)
+    pub fn peer_urls(&self) -> Vec<String> {
+        self.servers.iter().map(Running::url).collect()
     }
 
     /// Stops: no more answers, streams closed, threads ended, the engine flushed. The log stays
@@ -237,9 +234,8 @@ impl<O: Send + 'static> Replica<O> {
             let _ended = driver.await;
         }
         self.transport.stop.trigger();
-        if let Some(server) = self.server.take() {
-            server.drain(DRAIN).await;
-        }
+        let drains = self.servers.drain(..).map(|server| server.drain(DRAIN));
+        futures::future::join_all(drains).await;
         self.executor.stop(DRAIN).await;
         self.persist.stop();
         let threads = std::mem::take(&mut *self.threads.lock());
@@ -308,9 +304,9 @@ fn begin<S: StateMachine>(
 fn serve(
     transport: &Arc<Transport>,
     routes: tonic::service::Routes,
-    listener: Listener,
+    listeners: Vec<Listener>,
     executor: &Executor,
-) -> Result<Running, synod_rpc::StartError> {
+) -> Result<Vec<Running>, synod_rpc::StartError> {
     let limit = transport.config.max_receive_bytes;
     let service = PeerServer::new(PeerService::new(Arc::clone(transport)))
         .max_decoding_message_size(limit)
@@ -320,10 +316,9 @@ fn serve(
         connection_window_bytes: 16 << 20,
         ..ServerConfig::default()
     };
-    Server::new(config)
-        .add_service(service)
-        .routes(routes)
-        .start(listener, executor)
+    let server = Server::new(config).add_service(service).routes(routes);
+    let start = |listener| server.start(listener, executor);
+    listeners.into_iter().map(start).collect()
 }
 
 fn snapshot_server<S: StateMachine>(

@@ -144,7 +144,8 @@ async fn a_client_verifies_the_server() {
     );
 
     let unknown = fixture.name_of(client(other.ca_file(), None)).await;
-    assert!(unknown.unwrap_err().contains("UnknownIssuer"));
+    let unknown = unknown.unwrap_err();
+    assert!(unknown.contains("UnknownIssuer"), "{unknown}");
     let unverified = ClientTlsConfig {
         servers: ServerTrust::Unverified,
         ..client(other.ca_file(), None)
@@ -158,7 +159,8 @@ async fn a_client_verifies_the_server() {
     let shown = ours.issue("elsewhere", &elsewhere).unwrap();
     let fixture = Fixture::with_tls(server(&shown, None));
     let wrong_host = fixture.name_of(client(ours.ca_file(), None)).await;
-    assert!(wrong_host.unwrap_err().contains("not valid for name"));
+    let wrong_host = wrong_host.unwrap_err();
+    assert!(wrong_host.contains("not valid for name"), "{wrong_host}");
 
     let expired = Subject {
         is_expired: true,
@@ -167,7 +169,8 @@ async fn a_client_verifies_the_server() {
     let shown = ours.issue("expired", &expired).unwrap();
     let fixture = Fixture::with_tls(server(&shown, None));
     let late = fixture.name_of(client(ours.ca_file(), None)).await;
-    assert!(late.unwrap_err().contains("expired"));
+    let late = late.unwrap_err();
+    assert!(late.contains("expired"), "{late}");
 }
 
 #[tokio::test]

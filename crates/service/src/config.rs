@@ -11,7 +11,6 @@ pub mod value;
 
 use std::fmt;
 
-pub(crate) use tls::is_tls;
 pub use tls::{Side, TlsCommon, TlsFlags};
 
 pub use command_line::{CommandLine, Effect, Family, Flag, Given, Kind, PREFIX};

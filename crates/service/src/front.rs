@@ -1,7 +1,6 @@
 //! The side of a service that clients see: the threads that serve, their ports, and what runs
 //! beside them; and how all of it goes away in order.
 
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
@@ -66,15 +65,15 @@ impl Front {
         drop(self.executor.spawn(name, task));
     }
 
-    /// Serves on a port, whose address is returned.
+    /// Serves on a socket, whose URL is returned.
     ///
     /// # Errors
     /// [`StartError`].
-    pub fn serve(&mut self, server: &Server, listener: Listener) -> Result<SocketAddr, StartError> {
+    pub fn serve(&mut self, server: &Server, listener: Listener) -> Result<String, StartError> {
         let running = server.start(listener, &self.executor)?;
-        let address = running.local_addr();
+        let url = running.url();
         self.servers.push(running);
-        Ok(address)
+        Ok(url)
     }
 
     /// From here on gRPC's health checks say "not serving".
@@ -123,7 +122,8 @@ mod tests {
         let mut front = Front::start("test-serve", 1).unwrap();
         let listener = Listener::bind("127.0.0.1:0").unwrap();
         let server = Server::new(ServerConfig::default()).health(front.health());
-        let address = front.serve(&server, listener).unwrap();
+        let address = listener.bound_to().tcp().unwrap();
+        front.serve(&server, listener).unwrap();
         let ended = Arc::new(AtomicBool::new(false));
         let (stop, flag) = (front.ending().clone(), Arc::clone(&ended));
         front.spawn("beside", async move {

@@ -123,6 +123,7 @@
 //! }
 //! ```
 
+mod certificate_metrics;
 pub mod config;
 mod data_dir;
 mod deadline;
@@ -137,6 +138,7 @@ mod run;
 pub mod scraped;
 mod status;
 
+pub use certificate_metrics::register_certificate;
 pub use data_dir::{DataDir, DataDirError, Foreign, Found, Identity, Layout, Meta, Origin};
 pub use deadline::asked_timeout;
 pub use front::Front;

@@ -75,7 +75,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let client = Listener::bind("127.0.0.1:0").unwrap();
         let peer = Listener::bind("127.0.0.1:0").unwrap();
-        let url = |listener: &Listener| vec![format!("http://{}", listener.local_addr())];
+        let url = |listener: &Listener| vec![listener.url()];
         let mut config = Config::new("n1");
         config.data_dir = dir.path().join("n1");
         config.advertise_client_urls = url(&client);
@@ -84,11 +84,11 @@ mod tests {
         config.listen_peer_urls = url(&peer);
         config.initial_cluster = InitialCluster::from([("n1".to_owned(), url(&peer))]);
         config.listeners.client = vec![client];
-        config.listeners.peer = Some(peer);
+        config.listeners.peer = vec![peer];
         let node = Node::start(config).await.unwrap();
         let timeout = Duration::from_secs(60);
         node.ready(timeout).await.unwrap();
-        let endpoints = node.client_urls();
+        let endpoints = node.client_urls().to_vec();
         let target = Target { endpoints, timeout };
         let mut kv = target.kv_client().await.unwrap();
         let keys = ["k1", "k2", "k3", "k4"];

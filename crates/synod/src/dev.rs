@@ -171,15 +171,14 @@ fn configs(options: &Options, folder: &Path) -> anyhow::Result<Vec<Config>> {
 
 /// The ready line: every endpoint, and what to try.
 fn announce(nodes: &[Node], folder: &Path, ephemeral: bool) -> anyhow::Result<()> {
+    let address = |url: &String| url.trim_start_matches("http://").to_owned();
     let clients: Vec<String> = nodes
         .iter()
-        .flat_map(|node| node.client_addresses())
-        .map(ToString::to_string)
+        .flat_map(|node| node.client_urls().iter().map(address))
         .collect();
     let peers: Vec<String> = nodes
         .iter()
-        .filter_map(Node::peer_address)
-        .map(|address| address.to_string())
+        .flat_map(|node| node.peer_urls().iter().map(address).collect::<Vec<_>>())
         .collect();
     let kept = if ephemeral {
         "until this process ends"

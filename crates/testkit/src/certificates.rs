@@ -1,7 +1,7 @@
 //! An authority that issues certificates to tests.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use rcgen::{
@@ -9,6 +9,7 @@ use rcgen::{
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
     RevokedCertParams, SerialNumber,
 };
+use synod_runtime::clock;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -61,9 +62,9 @@ impl Authority {
     pub fn new(dir: &Path) -> anyhow::Result<Self> {
         std::fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
         let mut params = CertificateParams::default();
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "an authority of tests");
+        // Two authorities of one name would be taken for one another.
+        let name = format!("authority {}", dir.display());
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![
             KeyUsagePurpose::KeyCertSign,
@@ -106,7 +107,7 @@ impl Authority {
         ];
         params.serial_number = Some(SerialNumber::from(subject.serial));
         params.use_authority_key_identifier_extension = true;
-        let now = SystemTime::now();
+        let now = clock::wall();
         params.not_before = (now - 3 * DAY).into();
         params.not_after = match subject.is_expired {
             true => (now - DAY).into(),
@@ -129,7 +130,7 @@ impl Authority {
     /// # Errors
     /// The directory can't be written.
     pub fn revoke(&self, serials: &[u64]) -> anyhow::Result<PathBuf> {
-        let now = SystemTime::now();
+        let now = clock::wall();
         let revoked = |serial: &u64| RevokedCertParams {
             serial_number: SerialNumber::from(*serial),
             revocation_time: now.into(),

@@ -18,10 +18,7 @@ pub(super) const COMMAND_LINE: CommandLine = CommandLine {
 const ETCDS: &[&str] = &["ETCD_"];
 const OURS: &[&str] = &[PREFIX, "ETCD_"];
 
-/// TLS is refused as soon as it is asked for, rather than served in plaintext.
-const TLS: &str = "TLS is not supported yet and comes in a later release; remove the flag to serve in plaintext \
-     knowingly, or put a TLS proxy in front";
-
+const ITSELF: &str = "this server does not connect to its own client port";
 const BBOLT: &str = "the storage engine is not bbolt";
 const AUTH: &str = "authentication comes in a later release";
 const DISCOVERY: &str = "discovery is not supported: list the members in --initial-cluster";
@@ -92,30 +89,32 @@ flags! {
     "feature-level" Value Used =>
         "the highest feature level that this member lets the cluster use; the release's by default";
 
-    "cert-file" Value Refused(TLS);
-    "key-file" Value Refused(TLS);
-    "client-cert-auth" Switch Refused(TLS);
-    "client-cert-file" Value Refused(TLS);
-    "client-key-file" Value Refused(TLS);
-    "client-crl-file" Value Refused(TLS);
-    "client-cert-allowed-hostname" Value Refused(TLS);
-    "trusted-ca-file" Value Refused(TLS);
-    "auto-tls" Switch Refused(TLS);
-    "peer-cert-file" Value Refused(TLS);
-    "peer-key-file" Value Refused(TLS);
-    "peer-client-cert-auth" Switch Refused(TLS);
-    "peer-client-cert-file" Value Refused(TLS);
-    "peer-client-key-file" Value Refused(TLS);
-    "peer-trusted-ca-file" Value Refused(TLS);
-    "peer-auto-tls" Switch Refused(TLS);
-    "peer-crl-file" Value Refused(TLS);
-    "peer-cert-allowed-cn" Value Refused(TLS);
-    "peer-cert-allowed-hostname" Value Refused(TLS);
-    "peer-skip-client-san-verification" Switch Ignored("peers don't use TLS yet");
-    "cipher-suites" Value Ignored("TLS comes in a later release");
-    "tls-min-version" Value Ignored("TLS comes in a later release");
-    "tls-max-version" Value Ignored("TLS comes in a later release");
-    "self-signed-cert-validity" Value Ignored("TLS comes in a later release");
+    "cert-file" Value Used;
+    "key-file" Value Used;
+    "client-cert-auth" Switch Used;
+    "client-cert-file" Value Ignored(ITSELF);
+    "client-key-file" Value Ignored(ITSELF);
+    "client-crl-file" Value Used;
+    "client-cert-allowed-hostname" Value Used;
+    "trusted-ca-file" Value Used;
+    "auto-tls" Switch Used;
+    "peer-cert-file" Value Used;
+    "peer-key-file" Value Used;
+    "peer-client-cert-auth" Switch Used;
+    "peer-client-cert-file" Value Used;
+    "peer-client-key-file" Value Used;
+    "peer-trusted-ca-file" Value Used;
+    "peer-auto-tls" Switch Used;
+    "peer-crl-file" Value Used;
+    "peer-cert-allowed-cn" Value Used;
+    "peer-cert-allowed-hostname" Value Used;
+    "peer-skip-client-san-verification" Switch Ignored(
+        "where a peer connects from is not compared with its certificate; see --peer-cert-allowed-cn"
+    );
+    "cipher-suites" Value Used;
+    "tls-min-version" Value Used;
+    "tls-max-version" Value Used;
+    "self-signed-cert-validity" Value Used;
 
     "force-new-cluster" Switch Refused("recovery from a lost majority comes in a later release");
     "config-file" Value Refused("configuration files are not supported: use flags or ETCD_* variables");

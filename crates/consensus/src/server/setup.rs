@@ -7,13 +7,13 @@ use std::time::Duration;
 use synod_consensus_core::{CoreConfig, ReadMode};
 use synod_log::{CompletionSink, GroupState, Log, LogConfig, LogError, OpenError, SyncMode};
 use synod_replica::{Completions, ReplicaConfig};
-use synod_rpc::{BindError, Listener};
+use synod_rpc::{BindError, ChannelConfig, ClientTls, Listener, ServerTls, TlsError};
 use synod_runtime::executor::ExecutorError;
-use synod_runtime::metrics::MetricsError;
+use synod_runtime::metrics::{MetricsError, Registry};
 use synod_runtime::random;
 use synod_runtime::task::spawn_blocking;
-use synod_service::config::ConfigError;
-use synod_service::{DataDir, DataDirError, Found, Origin, listen};
+use synod_service::config::{ConfigError, Side};
+use synod_service::{DataDir, DataDirError, Found, Origin, listen, register_certificate};
 use synod_types::GroupId;
 
 use crate::backup::{Backup, BackupError};
@@ -35,6 +35,9 @@ pub enum StartError {
     /// The configuration.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// A certificate, a key, or another file of TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A port.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -80,7 +83,59 @@ pub enum StartError {
 pub(super) struct Ports {
     pub(super) client: Vec<Listener>,
     pub(super) http: Vec<Listener>,
-    pub(super) peer: Listener,
+    pub(super) peer: Vec<Listener>,
+}
+
+/// TLS of this member's connections; `None` where no URL asks for it.
+pub(super) struct Tls {
+    of_clients: Option<ServerTls>,
+    of_peers: Option<ServerTls>,
+    pub(super) to_peers: Option<ClientTls>,
+}
+
+impl Tls {
+    /// Reads the files that the flags name.
+    ///
+    /// # Errors
+    /// A file that can't be used.
+    pub(super) fn load(config: &Config) -> Result<Self, TlsError> {
+        let common = &config.tls;
+        let client_urls = [
+            &config.listen_client_urls,
+            &config.listen_client_http_urls,
+            &config.listen_metrics_urls,
+        ];
+        let client_urls: Vec<_> = client_urls.into_iter().flatten().cloned().collect();
+        Ok(Self {
+            of_clients: config.client_tls.server(common, &client_urls)?,
+            of_peers: config.peer_tls.server(common, &config.listen_peer_urls)?,
+            to_peers: config.peer_tls.client(common)?,
+        })
+    }
+
+    /// Shows when the certificates expire.
+    ///
+    /// # Errors
+    /// A name is taken.
+    pub(super) fn register(&self, registry: &Registry) -> Result<(), MetricsError> {
+        for (side, tls) in [
+            (Side::Clients, &self.of_clients),
+            (Side::Peers, &self.of_peers),
+        ] {
+            if let Some(tls) = tls {
+                register_certificate(registry, side, tls.clone())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How other members are dialled.
+    pub(super) fn dial_peers(&self) -> ChannelConfig {
+        ChannelConfig {
+            tls: self.to_peers.clone(),
+            ..ChannelConfig::default()
+        }
+    }
 }
 
 impl Ports {
@@ -88,25 +143,19 @@ impl Ports {
     ///
     /// # Errors
     /// A port that can't be had.
-    pub(super) fn bind(config: &mut Config) -> Result<Self, StartError> {
+    pub(super) fn bind(config: &mut Config, tls: &Tls) -> Result<Self, StartError> {
         let given = std::mem::take(&mut config.listeners);
-        let client = match given.client.is_empty() {
-            true => listen::bind(&config.listen_client_urls)?,
-            false => given.client,
+        let bind = |given: Vec<Listener>, urls: &[String], tls: Option<&ServerTls>| match given
+            .is_empty()
+        {
+            true => listen::bind(urls, tls),
+            false => Ok(given),
         };
-        let mut http = match given.metrics.is_empty() {
-            true => listen::bind(&config.listen_metrics_urls)?,
-            false => given.metrics,
-        };
-        http.extend(listen::bind(&config.listen_client_http_urls)?);
-        let peer = match given.peer {
-            Some(peer) => Some(peer),
-            None => listen::bind(&config.listen_peer_urls)?.pop(),
-        };
-        let Some(peer) = peer else {
-            let text = "--listen-peer-urls names no URL".to_owned();
-            return Err(ConfigError::Contradiction(text).into());
-        };
+        let of_clients = tls.of_clients.as_ref();
+        let client = bind(given.client, &config.listen_client_urls, of_clients)?;
+        let mut http = bind(given.metrics, &config.listen_metrics_urls, of_clients)?;
+        http.extend(listen::bind(&config.listen_client_http_urls, of_clients)?);
+        let peer = bind(given.peer, &config.listen_peer_urls, tls.of_peers.as_ref())?;
         Ok(Self { client, http, peer })
     }
 }
@@ -126,7 +175,7 @@ impl Opened {
     ///
     /// # Errors
     /// [`StartError`] says what to do.
-    pub(super) async fn open(config: &Config) -> Result<Self, StartError> {
+    pub(super) async fn open(config: &Config, tls: &Tls) -> Result<Self, StartError> {
         let (data_dir, found) = data_dir::open(&config.data_dir, config.wal_dir.as_deref())?;
         let meta = match found {
             Found::Member(meta) => {
@@ -134,7 +183,7 @@ impl Opened {
                 refuse_other_backup(config, &data_dir, &meta)?;
                 meta
             }
-            Found::Empty => create_data(config, &data_dir).await?,
+            Found::Empty => create_data(config, &data_dir, &tls.dial_peers()).await?,
         };
         let state = OpenState::open(MachineConfig {
             dir: data_dir.engine(),
@@ -165,7 +214,11 @@ impl Opened {
 }
 
 /// Makes the data of a node that has none.
-async fn create_data(config: &Config, data_dir: &DataDir) -> Result<Meta, StartError> {
+async fn create_data(
+    config: &Config,
+    data_dir: &DataDir,
+    dial: &ChannelConfig,
+) -> Result<Meta, StartError> {
     let backup = config.restore_snapshot.as_deref().map(Backup::open);
     let backup = backup.transpose()?;
     let restored = backup.as_ref().map(Backup::id);
@@ -173,7 +226,7 @@ async fn create_data(config: &Config, data_dir: &DataDir) -> Result<Meta, StartE
         meta,
         roster,
         start,
-    } = bootstrap::begin(config, restored).await?;
+    } = bootstrap::begin(config, restored, dial).await?;
     data_dir.begin_creation()?;
     let machine = MachineConfig {
         dir: data_dir.engine(),

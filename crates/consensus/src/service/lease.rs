@@ -44,11 +44,16 @@ struct KeepAlive {
 }
 
 impl LeaseService {
-    pub(crate) fn new(shared: Arc<ServiceContext>, leases: Arc<Leases>, stop: Shutdown) -> Self {
+    pub(crate) fn new(
+        shared: Arc<ServiceContext>,
+        leases: Arc<Leases>,
+        link: LeaderLink,
+        stop: Shutdown,
+    ) -> Self {
         Self {
             shared,
             leases,
-            link: Arc::new(LeaderLink::new()),
+            link: Arc::new(link),
             stop,
         }
     }

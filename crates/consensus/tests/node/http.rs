@@ -6,7 +6,7 @@ use synod_rpc::Listener;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::support::{Cluster, eventually};
+use crate::support::{Cluster, address, eventually};
 
 pub(crate) async fn get(address: SocketAddr, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).await.unwrap();
@@ -22,7 +22,7 @@ pub(crate) async fn get(address: SocketAddr, path: &str) -> (u16, String) {
 #[tokio::test]
 async fn probes_version_and_metrics_answer_as_etcd_does() {
     let cluster = Cluster::start(1).await;
-    let address = cluster.nodes[0].client_addresses()[0];
+    let address = address(&cluster.nodes[0]);
     assert_eq!(
         get(address, "/health").await,
         (200, r#"{"health":"true","reason":""}"#.into())
@@ -73,7 +73,7 @@ async fn probes_version_and_metrics_answer_as_etcd_does() {
 #[tokio::test]
 async fn a_port_of_its_own_serves_probes_alone() {
     let metrics = Listener::bind("127.0.0.1:0").unwrap();
-    let address = metrics.local_addr();
+    let address = metrics.bound_to().tcp().unwrap();
     let dir = tempfile::tempdir().unwrap();
     let mut config = crate::support::config("n1", dir.path());
     config.listeners.metrics = vec![metrics];

@@ -11,7 +11,9 @@ use tonic::Code;
 use tonic_types::StatusExt as _;
 
 use crate::http;
-use crate::support::{Cluster, SOON, Unread, again, client, config, eventually, raw_kv, status};
+use crate::support::{
+    Cluster, SOON, Unread, address, again, client, config, eventually, raw_kv, status,
+};
 
 #[tokio::test]
 async fn requests_that_are_too_large_are_refused_by_name() {
@@ -477,7 +479,7 @@ async fn a_get_of_a_large_value_waits_for_other_gets_and_not_for_ranges() {
 #[tokio::test]
 async fn lists_of_leases_and_of_their_keys_are_counted() {
     let cluster = Cluster::start(1).await;
-    let address = cluster.nodes[0].client_addresses()[0];
+    let address = address(&cluster.nodes[0]);
     let held = async || {
         let (_, metrics) = http::get(address, "/metrics").await;
         let name = "synod_response_budget_held_bytes ";

@@ -35,5 +35,6 @@ mod restore;
 mod single;
 mod support;
 mod three;
+mod tls;
 mod upgrade;
 mod watch;

@@ -10,7 +10,7 @@ use synod_runtime::clock;
 use tonic::Code;
 
 use crate::http::get;
-use crate::support::{Cluster, SOON, again, client, config, eventually, status};
+use crate::support::{Cluster, SOON, address, again, client, config, eventually, status};
 
 on_both! {
     a_cluster_of_one_grows_by_a_voter_and_shrinks_again,
@@ -129,7 +129,7 @@ async fn a_new_voter_says_when_it_counts(algorithm: Algorithm) {
     let listed = first.member_list().await.unwrap();
     assert!(listed.members().iter().all(|member| !member.is_learner()));
     assert_eq!(joining(&cluster.nodes[0]).await, format!("{id:x}"));
-    let address = cluster.nodes[0].client_addresses()[0];
+    let address = address(&cluster.nodes[0]);
     let (_, metrics) = get(address, "/metrics").await;
     for line in ["synod_members_joining 1", "synod_member_votes 1"] {
         assert!(metrics.lines().any(|l| l == line), "{line} in {metrics}");

@@ -329,7 +329,7 @@ async fn a_range_stream_sends_everything_at_one_revision() {
             .await
             .unwrap();
     }
-    let url = cluster.nodes[0].client_urls().remove(0);
+    let url = cluster.nodes[0].client_urls()[0].clone();
     let channel = synod_rpc::ChannelConfig::default()
         .connect(&url)
         .await

@@ -1,6 +1,7 @@
 //! Clusters of embedded nodes.
 
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ pub(crate) const SOON: Duration = Duration::from_secs(60);
 pub(crate) fn config(name: &str, dir: &Path) -> Config {
     let client = Listener::bind("127.0.0.1:0").unwrap();
     let peer = Listener::bind("127.0.0.1:0").unwrap();
-    let url = |listener: &Listener| vec![format!("http://{}", listener.local_addr())];
+    let url = |listener: &Listener| vec![listener.url()];
     let mut config = Config::new(name);
     config.data_dir = dir.join(name);
     config.advertise_client_urls = url(&client);
@@ -30,7 +31,7 @@ pub(crate) fn config(name: &str, dir: &Path) -> Config {
     config.listen_peer_urls = url(&peer);
     config.initial_cluster = InitialCluster::from([(name.to_owned(), url(&peer))]);
     config.listeners.client = vec![client];
-    config.listeners.peer = Some(peer);
+    config.listeners.peer = vec![peer];
     config.heartbeat = Duration::from_millis(100);
     config.election_timeout = Duration::from_secs(1);
     config
@@ -71,6 +72,14 @@ pub(crate) fn configs(count: usize, dir: &Path) -> Vec<Config> {
         config.initial_cluster.clone_from(&cluster);
     }
     configs
+}
+
+/// Where a node's first client listener is.
+pub(crate) fn address(node: &Node) -> SocketAddr {
+    node.client_urls()[0]
+        .trim_start_matches("http://")
+        .parse()
+        .unwrap()
 }
 
 /// A cluster, with its data.
@@ -154,7 +163,7 @@ pub(crate) struct Unread {
 
 impl Unread {
     pub(crate) async fn connect(node: &Node) -> Self {
-        let address = node.client_addresses()[0];
+        let address = address(node);
         let stream = tokio::net::TcpStream::connect(address).await.unwrap();
         let mut builder = h2::client::Builder::new();
         builder.initial_window_size(0);

@@ -134,6 +134,7 @@ impl Transport {
     /// How a channel to a peer is set up; also for snapshots.
     pub(crate) fn channel_config(&self) -> ChannelConfig {
         ChannelConfig {
+            tls: self.config.tls.clone(),
             connect_timeout: self.config.connect_timeout,
             stream_window_bytes: 4 << 20,
             connection_window_bytes: 16 << 20,

@@ -314,7 +314,7 @@ fn single(algorithm: Algorithm, disk: Arc<Disk>, before: fn(&Log) -> Option<Grou
         log: log.clone(),
         recovered,
         completions,
-        listener: None,
+        listeners: Vec::new(),
         peers: PeerBook::new(),
         metrics: Metrics::register(&Registry::new(), id).unwrap(),
     };

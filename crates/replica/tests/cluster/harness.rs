@@ -133,7 +133,10 @@ impl Cluster {
             .map(|id| (*id, Listener::bind("127.0.0.1:0").unwrap()))
             .collect();
         for (id, listener) in &bound {
-            cluster.add(*id, format!("127.0.0.1:{}", listener.local_addr().port()));
+            cluster.add(
+                *id,
+                format!("127.0.0.1:{}", listener.bound_to().tcp().unwrap().port()),
+            );
         }
         for (id, listener) in bound {
             cluster.run(id, listener);
@@ -165,7 +168,10 @@ impl Cluster {
     pub(crate) fn join(&mut self, id: u64) -> NodeId {
         let id = node(id);
         let listener = Listener::bind("127.0.0.1:0").unwrap();
-        self.add(id, format!("127.0.0.1:{}", listener.local_addr().port()));
+        self.add(
+            id,
+            format!("127.0.0.1:{}", listener.bound_to().tcp().unwrap().port()),
+        );
         self.run(id, listener);
         id
     }
@@ -208,7 +214,7 @@ impl Cluster {
             log: log.clone(),
             recovered: recovered.groups.remove(&GROUP),
             completions,
-            listener: Some(listener),
+            listeners: vec![listener],
             peers: node.book.clone(),
             metrics: Metrics::register(&node.registry, id).unwrap(),
         };

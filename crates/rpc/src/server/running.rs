@@ -71,7 +71,7 @@ impl Running {
         &self.bound_to
     }
 
-    /// The URL that a process of this machine connects to.
+    /// The URL that a process of this machine connects to, with the port that was really bound.
     #[must_use]
     pub fn url(&self) -> String {
         self.bound_to.url(self.is_tls)

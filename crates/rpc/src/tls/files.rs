@@ -31,15 +31,17 @@ pub(super) fn certified_key(
     let bytes = read(&files.key)?;
     let key = PrivateKeyDer::from_pem_slice(&bytes)
         .map_err(|error| malformed(&files.key, "private key", &error))?;
-    let loaded = loaded(chain, key, provider).map_err(|error| match error {
-        rustls::Error::InconsistentKeys(_) => TlsError::Mismatch {
-            certificate: files.certificate.clone(),
-            key: files.key.clone(),
-        },
-        other => TlsError::Unsupported {
+    let loaded = loaded(chain, key, provider).map_err(|error| {
+        if matches!(error, rustls::Error::InconsistentKeys(_)) {
+            return TlsError::Mismatch {
+                certificate: files.certificate.clone(),
+                key: files.key.clone(),
+            };
+        }
+        TlsError::Unsupported {
             path: files.key.clone(),
-            reason: other.to_string(),
-        },
+            reason: error.to_string(),
+        }
     })?;
     warn_of_dates(&files.certificate, &loaded);
     Ok(loaded)

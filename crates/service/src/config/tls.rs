@@ -8,7 +8,7 @@ use synod_rpc::{
 };
 
 use super::ConfigError;
-use super::value;
+use super::value::{self, is_tls};
 
 /// Days in `--self-signed-cert-validity`'s unit, which is years.
 const YEAR_DAYS: u32 = 365;
@@ -149,6 +149,12 @@ impl TlsFlags {
         self.cert_file.is_some() || self.auto
     }
 
+    /// Whether it is known which members to trust when they are dialled with TLS.
+    #[must_use]
+    pub fn can_dial(&self) -> bool {
+        self.trusted_ca_file.is_some() || self.auto
+    }
+
     /// Checks the flags against each other and against the URLs that are listened on.
     ///
     /// # Errors
@@ -235,7 +241,8 @@ impl TlsFlags {
         .map(Some)
     }
 
-    /// How other members are dialled at URLs with TLS; `None` without a certificate of one's own.
+    /// How other members are dialled at URLs with TLS; `None` if
+    /// nothing says which of them to trust.
     ///
     /// # Errors
     /// [`TlsError`] names the file.
@@ -295,11 +302,6 @@ fn pair(certificate: Option<&PathBuf>, key: Option<&PathBuf>) -> Option<Certific
         certificate: certificate?.clone(),
         key: key?.clone(),
     })
-}
-
-/// Whether a URL, which was checked before, asks for TLS.
-pub(crate) fn is_tls(url: &str) -> bool {
-    ServerUrl::parse(url).is_ok_and(|url| url.is_tls())
 }
 
 /// Whom a self-signed certificate is for.

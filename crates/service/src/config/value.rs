@@ -100,6 +100,12 @@ pub fn check_url(text: &str) -> Result<String, String> {
     }
 }
 
+/// Whether a URL, which was checked before, asks for TLS.
+#[must_use]
+pub fn is_tls(url: &str) -> bool {
+    ServerUrl::parse(url).is_ok_and(|url| url.is_tls())
+}
+
 /// A wildcard address can be listened on but not dialled.
 ///
 /// # Errors
