@@ -8,7 +8,7 @@
 mod flags;
 mod initial_cluster;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use synod_consensus_core::Algorithm;
@@ -20,7 +20,7 @@ use synod_service::config::{
 
 pub use initial_cluster::InitialCluster;
 
-use flags::COMMAND_LINE;
+use flags::{COMMAND_LINE, SECTIONS};
 
 use crate::version::FEATURE_LEVEL;
 
@@ -241,13 +241,19 @@ impl Config {
         args: &[String],
         env: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Launch<Self>, ConfigError> {
-        let given = COMMAND_LINE.read(args, env)?;
-        if given.has("version") {
+        let line = COMMAND_LINE.read(args, env)?;
+        if line.has("version") {
             return Ok(Launch::Print(crate::version::banner()));
         }
-        if given.has("help") {
+        if line.has("help") {
             return Ok(Launch::Print(help()));
         }
+        // As in etcd, a file stands for all flags and variables.
+        let file = line.last("config-file").filter(|path| !path.is_empty());
+        let given = match file {
+            Some(path) => &COMMAND_LINE.read_file(Path::new(path), SECTIONS)?,
+            None => &line,
+        };
         // The name first: other defaults derive from it.
         let name = given.last("name").unwrap_or("default");
         if name.is_empty() || name.contains([',', '=']) {
@@ -256,7 +262,12 @@ impl Config {
         }
         let mut config = Self::new(name);
         config.without_effect = given.apply(|flag, text| config.set(flag, text))?;
-        config.derive(&given)?;
+        if file.is_some() {
+            let others = line.names().filter(|flag| *flag != "config-file");
+            let ignored = others.map(|flag| (flag.to_owned(), "--config-file is given"));
+            config.without_effect.extend(ignored);
+        }
+        config.derive(given)?;
         config.validate()?;
         Ok(Launch::Run(Box::new(config)))
     }
@@ -320,6 +331,11 @@ impl Config {
                 self.max_concurrent_streams = value::number(text, 1).map_err(bad)?;
             }
             "watch-progress-notify-interval" => {
+                // A number in a configuration file counts nanoseconds, as Go's durations do.
+                let text = match text.parse::<u64>() {
+                    Ok(nanoseconds) => &format!("{nanoseconds}ns"),
+                    Err(_) => text,
+                };
                 self.watch_progress_interval = value::duration(text).map_err(bad)?;
             }
             "unsafe-no-fsync" => {
@@ -340,7 +356,7 @@ impl Config {
             "io-threads" => self.io_threads = value::number(text, 0).map_err(bad)?,
             "cache-bytes" => self.cache_bytes = whole(1 << 20)?,
             // Set as a pair, and before all others.
-            "auto-compaction-mode" | "auto-compaction-retention" | "name" => {}
+            "auto-compaction-mode" | "auto-compaction-retention" | "name" | "config-file" => {}
             _ => {
                 let is_read = self.client_tls.set(name, text)?
                     || self.peer_tls.set(name, text)?

@@ -227,7 +227,10 @@ fn mistakes_are_named_with_what_to_do() {
             vec!["--force-new-cluster"],
             vec!["--force-new-cluster", "later"],
         ),
-        (vec!["--config-file=/x"], vec!["--config-file", "ETCD_"]),
+        (
+            vec!["--config-file=/nowhere"],
+            vec!["/nowhere", "No such file"],
+        ),
         (
             vec!["--election-timeout=300"],
             vec!["--election-timeout 300", "five times"],
@@ -279,4 +282,59 @@ fn a_connection_has_a_bounded_number_of_streams_unless_told_otherwise() {
     // etcd's default: no limit.
     assert_eq!(streams(&["--max-concurrent-streams=4294967295"]), u32::MAX);
     assert!(error(&["--max-concurrent-streams=0"]).contains("max-concurrent-streams"));
+}
+
+/// The file that k3s writes for its etcd, and settings that other tools write.
+#[test]
+fn a_file_stands_for_all_flags() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let text = "advertise-client-urls: https://10.0.0.1:2379\n\
+                client-transport-security:\n  cert-file: /tls/server.crt\n  client-cert-auth: true\n  \
+                key-file: /tls/server.key\n  trusted-ca-file: /tls/ca.crt\n\
+                data-dir: /var/lib/db/etcd\nelection-timeout: 5000\nheartbeat-interval: 500\n\
+                experimental-initial-corrupt-check: true\n\
+                watch-progress-notify-interval: 5000000000\n\
+                listen-client-urls: https://127.0.0.1:2379,https://10.0.0.1:2379\n\
+                listen-metrics-urls: http://127.0.0.1:2381\n\
+                listen-peer-urls: https://127.0.0.1:2380,https://10.0.0.1:2380\n\
+                initial-advertise-peer-urls: https://10.0.0.1:2380\n\
+                initial-cluster: server-1=https://10.0.0.1:2380\nlog-outputs:\n- stderr\nlogger: zap\n\
+                name: server-1\npeer-transport-security:\n  cert-file: /tls/peer.crt\n  \
+                client-cert-auth: true\n  key-file: /tls/peer.key\n  trusted-ca-file: /tls/peer-ca.crt\n  \
+                allowed-cn: etcd-peer\nsnapshot-count: 10000\nproxy: 'off'\n";
+    std::fs::write(file.path(), text).unwrap();
+    let path = file.path().to_str().unwrap();
+    let with_flag = parse(
+        &["--config-file", path, "--name=other"],
+        &[("ETCD_DATA_DIR", "/x")],
+    );
+    let with_variable = parse(&[], &[("ETCD_CONFIG_FILE", path)]);
+    for launch in [with_flag, with_variable] {
+        let Ok(Launch::Run(config)) = launch else {
+            panic!("{launch:?}")
+        };
+        assert_eq!(config.name, "server-1");
+        assert_eq!(config.data_dir, Path::new("/var/lib/db/etcd"));
+        assert_eq!(config.listen_peer_urls.len(), 2);
+        assert_eq!(config.election_timeout, Duration::from_secs(5));
+        assert_eq!(config.watch_progress_interval, Duration::from_secs(5));
+        let peers = &config.peer_tls;
+        assert_eq!(
+            peers.trusted_ca_file.as_deref(),
+            Some(Path::new("/tls/peer-ca.crt"))
+        );
+        assert_eq!(peers.allowed_common_names, ["etcd-peer"]);
+        assert!(config.client_tls.client_cert_auth);
+        let ignored: Vec<_> = config
+            .without_effect
+            .iter()
+            .map(|(flag, _)| flag.as_str())
+            .collect();
+        assert!(
+            ignored.contains(&"proxy") && ignored.contains(&"logger"),
+            "{ignored:?}"
+        );
+    }
+    std::fs::write(file.path(), "name: a,b\n").unwrap();
+    assert!(error(&["--config-file", path]).contains("without commas"));
 }

@@ -5,11 +5,13 @@
 //! configuration from what was [`Given`]. Flags win over variables.
 
 mod command_line;
+mod file;
 mod near;
 mod tls;
 pub mod value;
 
 use std::fmt;
+use std::path::PathBuf;
 
 pub use tls::{Side, TlsCommon, TlsFlags};
 
@@ -86,9 +88,33 @@ pub enum ConfigError {
         /// Why.
         why: &'static str,
     },
+    /// A file of flags that can't be used.
+    #[error("cannot use the configuration file {path}: {reason}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// Flags that contradict each other.
     #[error("{0}")]
     Contradiction(String),
+}
+
+/// A section of a configuration file, whose keys stand for flags.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Section {
+    /// The section's key.
+    pub name: &'static str,
+    /// Its keys, and the flags that they stand for.
+    pub flags: &'static [(&'static str, &'static str)],
+}
+
+impl Section {
+    fn flag(&self, key: &str) -> Option<&'static str> {
+        let found = self.flags.iter().find(|(name, _)| *name == key);
+        found.map(|(_, flag)| *flag)
+    }
 }
 
 impl ConfigError {

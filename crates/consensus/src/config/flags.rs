@@ -1,6 +1,6 @@
 //! etcd's command line: which flags there are, and what each does here.
 
-use synod_service::config::{CommandLine, Effect, Family, Flag, Kind, PREFIX};
+use synod_service::config::{CommandLine, Effect, Family, Flag, Kind, PREFIX, Section};
 
 use Effect::{Ignored, Refused, Used};
 use Kind::{Switch, Value};
@@ -14,6 +14,46 @@ pub(super) const COMMAND_LINE: CommandLine = CommandLine {
         why: "experimental flags have no effect",
     }),
 };
+
+/// The sections of etcd's configuration file.
+pub(super) const SECTIONS: &[Section] = &[
+    Section {
+        name: "client-transport-security",
+        flags: &[
+            ("cert-file", "cert-file"),
+            ("key-file", "key-file"),
+            ("client-cert-file", "client-cert-file"),
+            ("client-key-file", "client-key-file"),
+            ("client-cert-auth", "client-cert-auth"),
+            ("trusted-ca-file", "trusted-ca-file"),
+            ("auto-tls", "auto-tls"),
+            ("crl-file", "client-crl-file"),
+            ("allowed-hostname", "client-cert-allowed-hostname"),
+            ("allowed-hostnames", "client-cert-allowed-hostname"),
+        ],
+    },
+    Section {
+        name: "peer-transport-security",
+        flags: &[
+            ("cert-file", "peer-cert-file"),
+            ("key-file", "peer-key-file"),
+            ("client-cert-file", "peer-client-cert-file"),
+            ("client-key-file", "peer-client-key-file"),
+            ("client-cert-auth", "peer-client-cert-auth"),
+            ("trusted-ca-file", "peer-trusted-ca-file"),
+            ("auto-tls", "peer-auto-tls"),
+            ("crl-file", "peer-crl-file"),
+            ("allowed-cn", "peer-cert-allowed-cn"),
+            ("allowed-cns", "peer-cert-allowed-cn"),
+            ("allowed-hostname", "peer-cert-allowed-hostname"),
+            ("allowed-hostnames", "peer-cert-allowed-hostname"),
+            (
+                "skip-client-san-verification",
+                "peer-skip-client-san-verification",
+            ),
+        ],
+    },
+];
 
 const ETCDS: &[&str] = &["ETCD_"];
 const OURS: &[&str] = &[PREFIX, "ETCD_"];
@@ -68,6 +108,7 @@ flags! {
     "unsafe-no-fsync" Switch Used;
     "log-level" Value Used;
     "log-format" Value Used;
+    "config-file" Value Used;
     "version" Switch Used;
     "help" Switch Used;
 
@@ -117,7 +158,6 @@ flags! {
     "self-signed-cert-validity" Value Used;
 
     "force-new-cluster" Switch Refused("recovery from a lost majority comes in a later release");
-    "config-file" Value Refused("configuration files are not supported: use flags or ETCD_* variables");
     "discovery" Value Refused(DISCOVERY);
     "discovery-token" Value Refused(DISCOVERY);
     "discovery-endpoints" Value Refused(DISCOVERY);

@@ -94,14 +94,14 @@ pub struct Family {
 
 /// The flags that were given, on the command line and in the environment.
 #[derive(Debug)]
-pub struct Given(Vec<One>);
+pub struct Given(pub(super) Vec<One>);
 
 /// One flag as it was given.
 #[derive(Debug)]
-struct One {
-    name: String,
-    effect: Effect,
-    value: String,
+pub(super) struct One {
+    pub(super) name: String,
+    pub(super) effect: Effect,
+    pub(super) value: String,
 }
 
 impl CommandLine {
@@ -192,7 +192,7 @@ impl CommandLine {
     }
 
     /// What the flag does, and whether it takes a value: `None` for a family's, as it is not known.
-    fn find(&self, name: &str) -> Result<(Effect, Option<Kind>), ConfigError> {
+    pub(super) fn find(&self, name: &str) -> Result<(Effect, Option<Kind>), ConfigError> {
         if let Some(flag) = self.flags.iter().find(|flag| flag.name == name) {
             return Ok((flag.effect, Some(flag.kind)));
         }
@@ -209,6 +209,11 @@ impl CommandLine {
 }
 
 impl Given {
+    /// The names of all flags that were given, in their order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|one| one.name.as_str())
+    }
+
     /// Whether the flag was given.
     #[must_use]
     pub fn has(&self, flag: &str) -> bool {
