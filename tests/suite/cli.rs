@@ -9,7 +9,7 @@ use serde_json::Value;
 use synod_testkit::{Lab, Port, Share, consensus_binary, run};
 
 /// The command stands beside the server's binary; it is built where it is missing.
-fn program() -> Result<PathBuf> {
+pub(crate) fn program() -> Result<PathBuf> {
     let program = consensus_binary()?.with_file_name("synod");
     if !program.is_file() {
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());

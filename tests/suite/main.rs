@@ -13,3 +13,4 @@ mod differences;
 mod engines;
 mod membership;
 mod memory;
+mod secured;

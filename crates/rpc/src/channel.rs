@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::{Uri, uri::InvalidUri};
 use thiserror::Error;
 use tonic::transport::{Channel, Endpoint};
 
@@ -110,18 +111,20 @@ impl ChannelConfig {
                 });
             }
         };
-        let bad = |error: tonic::transport::Error| UrlError {
+        let bad = |error: &InvalidUri| UrlError {
             text: text.to_owned(),
-            reason: format!("can't be dialled ({})", chain(&error)),
+            reason: format!("can't be dialled ({error})"),
         };
-        // The connector knows where to go. The URI is for the headers of requests, in which a
-        // socket's path has no place.
-        let uri = match url.socket_path() {
+        // The connector knows where to go, and tonic would refuse a URI whose TLS it doesn't know.
+        // The origin is for the headers of requests, in which a socket's path has no place.
+        let origin = match url.socket_path() {
+            Some(_) if url.is_tls() => "https://localhost".to_owned(),
             Some(_) => "http://localhost".to_owned(),
             None => url.as_str().to_owned(),
         };
-        let endpoint = Endpoint::from_shared(uri).map_err(bad)?;
-        let endpoint = endpoint
+        let origin: Uri = origin.parse().map_err(|error: InvalidUri| bad(&error))?;
+        let endpoint = Endpoint::from_static("http://localhost")
+            .origin(origin)
             .connect_timeout(self.connect_timeout)
             .http2_keep_alive_interval(self.keepalive_interval)
             .keep_alive_timeout(self.keepalive_timeout)

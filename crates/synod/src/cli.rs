@@ -4,7 +4,13 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::{bench, connect::Target, dev, kv, member, output::Format, status};
+use crate::{
+    bench,
+    connect::{Target, TlsFiles},
+    dev, kv, member,
+    output::Format,
+    status,
+};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -38,6 +44,8 @@ struct Global {
     /// How long a request may take, in seconds
     #[arg(long, global = true, env = "SYNOD_TIMEOUT", default_value = "5", value_parser = seconds)]
     timeout: Duration,
+    #[command(flatten)]
+    tls: TlsFiles,
     /// How results are printed
     #[arg(long, short = 'o', global = true, value_enum, default_value = "table")]
     output: Format,
@@ -67,9 +75,14 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
     let Global {
         endpoints,
         timeout,
+        tls,
         output,
     } = arguments.global;
-    let target = Target { endpoints, timeout };
+    let target = Target {
+        endpoints,
+        timeout,
+        tls,
+    };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

@@ -1,13 +1,81 @@
 //! How commands reach the cluster.
 
+use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use etcd_client::{Client, ConnectOptions, KvClient};
+use anyhow::Context as _;
+use clap::Args;
+use etcd_client::{Certificate, Client, ConnectOptions, Identity, KvClient, TlsOptions};
+use synod_rpc::{
+    CertificateFiles, ChannelConfig, ClientTls, ClientTlsConfig, Protocol, ServerTrust, Trust,
+};
+use tonic::transport::Channel;
 
 /// The endpoints that were named and how long a request may take.
 pub(crate) struct Target {
     pub(crate) endpoints: Vec<String>,
     pub(crate) timeout: Duration,
+    pub(crate) tls: TlsFiles,
+}
+
+/// With an authority's certificate, endpoints without a scheme are `https://`.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct TlsFiles {
+    /// The certificate of the authority that servers are verified with (PEM)
+    #[arg(long, global = true, env = "SYNOD_CACERT", value_name = "FILE")]
+    cacert: Option<PathBuf>,
+    /// This client's certificate (PEM)
+    #[arg(
+        long,
+        global = true,
+        env = "SYNOD_CERT",
+        value_name = "FILE",
+        requires = "key"
+    )]
+    cert: Option<PathBuf>,
+    /// The key of this client's certificate (PEM)
+    #[arg(
+        long,
+        global = true,
+        env = "SYNOD_KEY",
+        value_name = "FILE",
+        requires = "cert"
+    )]
+    key: Option<PathBuf>,
+}
+
+impl TlsFiles {
+    /// For the clients of the crate etcd-client; `None` without an authority.
+    fn options(&self) -> anyhow::Result<Option<TlsOptions>> {
+        let read = |path: &PathBuf| {
+            fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+        };
+        let Some(authority) = &self.cacert else {
+            return Ok(None);
+        };
+        let mut options = TlsOptions::new().ca_certificate(Certificate::from_pem(read(authority)?));
+        if let (Some(certificate), Some(key)) = (&self.cert, &self.key) {
+            options = options.identity(Identity::from_pem(read(certificate)?, read(key)?));
+        }
+        Ok(Some(options))
+    }
+
+    /// For our own channels; `None` without an authority.
+    fn channel(&self) -> anyhow::Result<Option<ClientTls>> {
+        let Some(authority) = &self.cacert else {
+            return Ok(None);
+        };
+        let certificate = self.cert.clone().zip(self.key.clone());
+        let certificate =
+            certificate.map(|(certificate, key)| CertificateFiles { certificate, key });
+        let tls = ClientTls::load(ClientTlsConfig {
+            certificate,
+            servers: ServerTrust::Verified(Trust::new(authority.clone())),
+            protocol: Protocol::default(),
+        })?;
+        Ok(Some(tls))
+    }
 }
 
 impl Target {
@@ -34,9 +102,7 @@ impl Target {
     /// # Errors
     /// An endpoint that is no URL.
     pub(crate) async fn client_to(&self, endpoints: &[String]) -> anyhow::Result<Client> {
-        let options = ConnectOptions::new()
-            .with_timeout(self.timeout)
-            .with_connect_timeout(self.timeout.min(Duration::from_secs(2)));
+        let options = self.options()?.with_timeout(self.timeout);
         Ok(Client::connect(endpoints, Some(options)).await?)
     }
 
@@ -45,20 +111,42 @@ impl Target {
     /// # Errors
     /// An endpoint that is no URL.
     pub(crate) async fn streaming_client(&self) -> anyhow::Result<Client> {
-        let options = ConnectOptions::new()
-            .with_connect_timeout(self.timeout.min(Duration::from_secs(2)))
+        let options = self
+            .options()?
             .with_keep_alive(Duration::from_secs(10), Duration::from_secs(5))
             .with_require_leader(true);
         Ok(Client::connect(&self.endpoints, Some(options)).await?)
     }
-}
 
-/// The endpoint as a URL, for clients that want a scheme.
-pub(crate) fn url(endpoint: &str) -> String {
-    if endpoint.contains("://") {
-        endpoint.to_owned()
-    } else {
-        format!("http://{endpoint}")
+    /// A channel to one endpoint, for what etcd's clients have no place for.
+    ///
+    /// # Errors
+    /// An endpoint that can't be reached, and files that can't be read.
+    pub(crate) async fn channel(&self, endpoint: &str) -> anyhow::Result<Channel> {
+        let config = ChannelConfig {
+            tls: self.tls.channel()?,
+            connect_timeout: self.timeout,
+            ..ChannelConfig::default()
+        };
+        Ok(config.connect(&self.url(endpoint)).await?)
+    }
+
+    fn options(&self) -> anyhow::Result<ConnectOptions> {
+        let options =
+            ConnectOptions::new().with_connect_timeout(self.timeout.min(Duration::from_secs(2)));
+        Ok(match self.tls.options()? {
+            Some(tls) => options.with_tls(tls),
+            None => options,
+        })
+    }
+
+    /// The endpoint as a URL, for clients that want a scheme.
+    pub(crate) fn url(&self, endpoint: &str) -> String {
+        match (endpoint.contains("://"), &self.tls.cacert) {
+            (true, _) => endpoint.to_owned(),
+            (false, Some(_)) => format!("https://{endpoint}"),
+            (false, None) => format!("http://{endpoint}"),
+        }
     }
 }
 
@@ -89,7 +177,11 @@ mod tests {
         let timeout = Duration::from_secs(60);
         node.ready(timeout).await.unwrap();
         let endpoints = node.client_urls().to_vec();
-        let target = Target { endpoints, timeout };
+        let target = Target {
+            endpoints,
+            timeout,
+            tls: TlsFiles::default(),
+        };
         let mut kv = target.kv_client().await.unwrap();
         let keys = ["k1", "k2", "k3", "k4"];
         for key in keys {

@@ -5,10 +5,9 @@ use etcd_client::MemberAddOptions;
 use serde_json::json;
 use synod_consensus::JOINING_METADATA;
 use synod_proto::etcd::etcdserverpb::{MemberListRequest, cluster_client::ClusterClient};
-use synod_rpc::ChannelConfig;
 
 use crate::{
-    connect::{Target, url},
+    connect::Target,
     failure,
     output::{self, Format},
 };
@@ -124,13 +123,9 @@ fn role(is_learner: bool, joins: bool) -> &'static str {
 /// The members that don't count yet, which etcd's messages have no place for. Empty if no endpoint
 /// names any, as with stock etcd.
 async fn joining(target: &Target) -> Vec<String> {
-    let config = ChannelConfig {
-        connect_timeout: target.timeout,
-        ..ChannelConfig::default()
-    };
     for endpoint in &target.endpoints {
         let asking = async {
-            let channel = config.connect(&url(endpoint)).await.ok()?;
+            let channel = target.channel(endpoint).await.ok()?;
             let request = MemberListRequest { linearizable: true };
             ClusterClient::new(channel).member_list(request).await.ok()
         };

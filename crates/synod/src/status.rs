@@ -3,10 +3,9 @@
 use serde_json::{Value, json};
 use synod_consensus::ALGORITHM_METADATA;
 use synod_proto::etcd::etcdserverpb::{StatusRequest, maintenance_client::MaintenanceClient};
-use synod_rpc::ChannelConfig;
 
 use crate::{
-    connect::{Target, url},
+    connect::Target,
     output::{self, Format},
 };
 
@@ -72,12 +71,8 @@ async fn row(target: &Target, endpoint: &String) -> anyhow::Result<Vec<Value>> {
 /// The consensus algorithm, which etcd's messages have no place for; none where the endpoint does
 /// not say, as stock etcd.
 async fn algorithm(target: &Target, endpoint: &str) -> Option<String> {
-    let config = ChannelConfig {
-        connect_timeout: target.timeout,
-        ..ChannelConfig::default()
-    };
     let asking = async {
-        let channel = config.connect(&url(endpoint)).await.ok()?;
+        let channel = target.channel(endpoint).await.ok()?;
         let mut client = MaintenanceClient::new(channel);
         let status = client.status(StatusRequest {}).await.ok()?;
         let name = status.metadata().get(ALGORITHM_METADATA)?;

@@ -20,6 +20,8 @@ const RUN_TIMEOUT: Duration = Duration::from_secs(60);
 pub struct Etcdctl {
     program: PathBuf,
     endpoints: String,
+    /// Flags of every command.
+    flags: Vec<String>,
 }
 
 /// What one run of `etcdctl` printed.
@@ -42,7 +44,15 @@ impl Etcdctl {
         Ok(Self {
             program: peers::install()?.etcdctl,
             endpoints: endpoints.join(","),
+            flags: Vec::new(),
         })
+    }
+
+    /// With these flags in every command.
+    #[must_use]
+    pub fn with_flags(mut self, flags: &[String]) -> Self {
+        self.flags.extend_from_slice(flags);
+        self
     }
 
     /// Runs a command, whatever its exit status.
@@ -146,6 +156,7 @@ impl Etcdctl {
 
     fn args(&self, words: &[&str]) -> Vec<String> {
         std::iter::once(format!("--endpoints={}", self.endpoints))
+            .chain(self.flags.iter().cloned())
             .chain(words.iter().map(|word| (*word).to_owned()))
             .collect()
     }

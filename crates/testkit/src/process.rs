@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::lab::Lab;
 use crate::until;
 
 /// How much of a log a failed test shows.
@@ -54,6 +55,22 @@ impl Process {
             name: launch.name.to_owned(),
             child,
             log: launch.log,
+        })
+    }
+
+    /// Starts a program of the test's own choice; its output goes to a log of the lab.
+    ///
+    /// # Errors
+    /// It can't be started.
+    pub fn run(lab: &Lab, name: &str, program: &Path, args: &[&str]) -> Result<Self> {
+        let args: Vec<_> = args.iter().map(OsString::from).collect();
+        Self::start(Launch {
+            name,
+            program,
+            args: &args,
+            envs: &[],
+            log: lab.log(name),
+            max_file_bytes: None,
         })
     }
 

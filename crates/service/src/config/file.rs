@@ -166,7 +166,7 @@ mod tests {
                 "peer-transport-security is not",
             ),
             ("name: a\n---\nname: b", "several documents"),
-            ("name: [", "line 1"),
+            ("name: [", "line 2"),
         ] {
             let error = LINE.read_yaml(text, SECTIONS).unwrap_err();
             assert!(error.contains(reason), "{text}: {error}");

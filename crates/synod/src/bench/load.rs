@@ -7,17 +7,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Context as _;
 use futures::future;
 use rand::Rng as _;
 use synod_runtime::clock;
-use tonic::{
-    Status,
-    transport::{Channel, Endpoint},
-};
+use tonic::{Status, transport::Channel};
 
 use super::{Shape, report::Samples};
-use crate::connect::{self, Target};
+use crate::connect::Target;
 
 /// Opens the connections, spread evenly over the endpoints.
 ///
@@ -31,16 +27,7 @@ pub(crate) async fn connect(target: &Target, shape: &Shape) -> anyhow::Result<Ve
     };
     let dial = (0..wanted).map(|number| {
         let endpoint = target.endpoints[number % endpoints].clone();
-        async move {
-            Endpoint::from_shared(connect::url(&endpoint))?
-                .tcp_nodelay(true)
-                .initial_stream_window_size(1 << 20)
-                .initial_connection_window_size(4 << 20)
-                .connect_timeout(Duration::from_secs(2))
-                .connect()
-                .await
-                .with_context(|| format!("cannot reach {endpoint}"))
-        }
+        async move { target.channel(&endpoint).await }
     });
     future::try_join_all(dial).await
 }
