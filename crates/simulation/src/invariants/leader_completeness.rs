@@ -1,4 +1,4 @@
-//! A leader has everything that is committed.
+//! A leader has all committed entries.
 
 use synod_consensus_core::Status;
 use synod_types::NodeId;
@@ -12,9 +12,9 @@ pub(crate) const RULE: Invariant = Invariant {
              there `agreement` watches",
 };
 
-/// When a leader is seen for the first time. By log matching the last entry that was committed in
-/// an earlier ballot stands for all; those of later ballots don't concern a leader that hears late
-/// that it is one.
+/// Called when a leader is first seen. By log matching, the last entry committed in an earlier
+/// ballot stands for all. Entries of later ballots don't concern a leader that learns late that it
+/// was elected.
 pub(super) fn check(
     algorithm: Algorithm,
     node: NodeId,
