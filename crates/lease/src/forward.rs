@@ -122,7 +122,9 @@ impl LeaderLink {
     ) -> Result<T, ForwardError> {
         let result = match clock::timeout_at(deadline, call).await {
             Ok(result) => result,
-            Err(_) => Err(Status::deadline_exceeded("the leader did not answer before the deadline")),
+            Err(_) => Err(Status::deadline_exceeded(
+                "the leader did not answer before the deadline",
+            )),
         };
         if result.is_err() {
             // The next attempt uses another connection, and the next URL if there are several.

@@ -301,7 +301,11 @@ mod tests {
         assert_eq!(lessor.renew(3001, 4), Renewal::RanOut);
         lessor.advance(3001);
         assert_eq!(lessor.to_revoke(), [1, 2, 3]);
-        assert_eq!(lessor.to_revoke(), [1, 2, 3], "they stay until they are revoked");
+        assert_eq!(
+            lessor.to_revoke(),
+            [1, 2, 3],
+            "they stay until they are revoked"
+        );
         for id in 1..=3 {
             lessor.revoked(id);
         }

@@ -82,7 +82,9 @@ impl<H: Host> LeaderClock<'_, H> {
                 let urls = self.host.client_urls(leader);
                 match self.link.renew(leader, &urls, ids, deadline).await {
                     Ok(ttls) => return Ok(ttls),
-                    Err(error) => tracing::debug!(%error, %leader, "cannot renew leases at the leader"),
+                    Err(error) => {
+                        tracing::debug!(%error, %leader, "cannot renew leases at the leader")
+                    }
                 }
             }
             self.pause(deadline).await?;
@@ -113,7 +115,9 @@ impl<H: Host> LeaderClock<'_, H> {
                     .await
                 {
                     Ok(response) => return Ok(response),
-                    Err(error) => tracing::debug!(%error, %leader, "cannot query the lease at the leader"),
+                    Err(error) => {
+                        tracing::debug!(%error, %leader, "cannot query the lease at the leader")
+                    }
                 }
             }
             self.pause(deadline).await?;

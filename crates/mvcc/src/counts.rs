@@ -172,7 +172,8 @@ impl Counts {
         let generation = self.take_generation();
         let this = Arc::make_mut(&mut self.chunks[chunk]);
         let keys = i64::from(this.slots[slot].keys) + growth;
-        let keys = u32::try_from(keys).map_err(|_| MvccError::corrupt("key counts are inconsistent"))?;
+        let keys =
+            u32::try_from(keys).map_err(|_| MvccError::corrupt("key counts are inconsistent"))?;
         this.slots[slot] = Slot { keys, generation };
         this.keys = this.keys.saturating_add_signed(growth);
         self.total = self.total.saturating_add_signed(growth);

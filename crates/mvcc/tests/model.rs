@@ -1,10 +1,6 @@
 //! Compares the store with a naive model that keeps everything.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "test helpers may panic"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "test helpers may panic")]
 
 mod support;
 

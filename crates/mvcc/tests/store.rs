@@ -405,7 +405,10 @@ fn revoking_a_lease_deletes_any_number_of_keys() {
         .unwrap();
     }
     txn.finish();
-    assert!(store.begin_large().is_none(), "it would not see pending transactions");
+    assert!(
+        store.begin_large().is_none(),
+        "it would not see pending transactions"
+    );
     commit(&mut store, 1);
     let mut large = store.begin_large().unwrap();
     let missing = large.revoke_lease(LeaseId::new(9));

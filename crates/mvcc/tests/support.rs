@@ -134,7 +134,12 @@ impl Harness {
         }
     }
 
-    fn delete_large(&mut self, range: &KeyRange, interrupted_after: Option<usize>, model: &mut Model) {
+    fn delete_large(
+        &mut self,
+        range: &KeyRange,
+        interrupted_after: Option<usize>,
+        model: &mut Model,
+    ) {
         if self.store.begin_large().is_none() {
             self.commit(model);
         }

@@ -141,7 +141,10 @@ mod tests {
         watch.written(seq(1), 5);
         watch.written(seq(2), 9);
         assert!(!watch.is_stalled(5_004));
-        assert!(watch.is_stalled(5_005), "later writes don't count as progress");
+        assert!(
+            watch.is_stalled(5_005),
+            "later writes don't count as progress"
+        );
         watch.persisted(seq(1), 5_010);
         assert!(!watch.is_stalled(10_009), "one write was persisted");
         assert!(watch.is_stalled(10_010), "and the next one waits");

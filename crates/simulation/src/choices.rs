@@ -206,6 +206,9 @@ mod tests {
         assert_eq!(same, drawn);
         assert_eq!(again.below(Stream::Network, 100), 0);
         assert!(!again.often(Stream::Network, 999), "zero is harmless");
-        assert!(again.often(Stream::Network, 1000), "a probability of one is certain");
+        assert!(
+            again.often(Stream::Network, 1000),
+            "a probability of one is certain"
+        );
     }
 }

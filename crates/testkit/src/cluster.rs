@@ -334,7 +334,7 @@ impl Cluster {
     /// the health page is checked.
     ///
     /// # Errors
-    /// It doesn't answer within 40 s.
+    /// It doesn't answer within `READY_WITHIN`.
     pub async fn node_answers(&mut self, index: usize) -> Result<()> {
         let endpoint = self.endpoint(index);
         until(

@@ -53,9 +53,7 @@ async fn a_leader_whose_disk_hangs_hands_over(algorithm: Algorithm) {
     cluster.stop_all().await;
 }
 
-async fn a_node_with_a_hanging_disk_accepts_only_what_its_log_has_room_for(
-    algorithm: Algorithm,
-) {
+async fn a_node_with_a_hanging_disk_accepts_only_what_its_log_has_room_for(algorithm: Algorithm) {
     let mut cluster = Cluster::start_on_sim_disks(algorithm, 3, |config| {
         // No leader hands over, and no node takes over on a slow machine.
         config.limits.log_stall_timeout = PATIENCE;

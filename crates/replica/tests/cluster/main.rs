@@ -1,9 +1,5 @@
 //! Replicas with a toy state machine, real logs and real streams, in one process.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "test helpers may panic"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "test helpers may panic")]
 
 /// Makes two tests of each function, one per algorithm.
 macro_rules! on_both {

@@ -334,7 +334,10 @@ impl Seen {
                 let next = expected
                     .get(at)
                     .map_or(i64::MAX, |(revision, ..)| *revision);
-                assert!(next > vouched, "{context}: progress overtook revision {next}");
+                assert!(
+                    next > vouched,
+                    "{context}: progress overtook revision {next}"
+                );
                 continue;
             }
             // An event at the compacted revision may come without its previous record.
@@ -377,7 +380,11 @@ fn random_interleavings_lose_and_duplicate_nothing() {
             }
             progress += client.progress.len();
         }
-        assert_eq!(world.hub.stats.behind(), 0, "all watchers are synced in the end");
+        assert_eq!(
+            world.hub.stats.behind(),
+            0,
+            "all watchers are synced in the end"
+        );
     }
     // Checks that the interleavings cover the intended cases.
     assert!(
