@@ -154,7 +154,7 @@ pub enum ConfigError {
     #[error("max_clock_drift_percent must be below 50")]
     Drift,
     /// Entries are missing or out of order: the log is damaged.
-    #[error("the log has {found} where the entry after {after} belongs")]
+    #[error("the log has entry {found} instead of the one after {after}")]
     Gap {
         /// The position of the entry before.
         after: LogPosition,

@@ -138,7 +138,7 @@ pub enum DecodeError {
     #[error("truncated configuration")]
     Truncated,
     /// There are trailing bytes.
-    #[error("{0} bytes after the end of a configuration")]
+    #[error("{0} trailing bytes after a configuration")]
     Trailing(usize),
     /// The format of a later version.
     #[error("unknown configuration format {0}")]

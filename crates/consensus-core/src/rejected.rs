@@ -15,7 +15,7 @@ pub enum Rejected {
         leader: Option<NodeId>,
     },
     /// Too many proposals are waiting; retry later.
-    #[error("too much is waiting to be committed")]
+    #[error("too many proposals are waiting to be committed")]
     Overloaded,
     /// The proposal exceeds `max_entry_bytes`.
     #[error("the proposal is too large")]
@@ -52,7 +52,7 @@ pub enum Rejected {
     #[error("campaigning is not allowed now")]
     CannotCampaign,
     /// A read was not answered in time; retry.
-    #[error("no answer from the leader in time")]
+    #[error("the leader did not answer in time")]
     TimedOut,
     /// This node was removed from the group.
     #[error("this node was removed from the group")]

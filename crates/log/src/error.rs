@@ -47,7 +47,7 @@ pub enum OpenError {
     /// A record or header is damaged in a way that an interrupted write can't cause.
     #[error(
         "log segment {dir}/{file} is corrupt at byte {offset}: {reason}; acknowledged data may be lost on this \
-         node, so it must not go on with this log: restore the data directory from a backup, or remove this \
+         node, so it must not continue with this log: restore the data directory from a backup, or remove this \
          member from the cluster and add it again with an empty data directory; do not delete single segments"
     )]
     Corrupt {

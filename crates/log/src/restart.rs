@@ -22,7 +22,7 @@ pub enum RestartError {
     /// There is a state but no log at all, not even the record that every log begins with.
     #[error(
         "the state machine is at {applied} but there is no log: votes and acknowledged entries may be lost, so this node must \
-         not go on; restore the log directory, or remove this member from the cluster and add it again with an empty data directory"
+         not continue; restore the log directory, or remove this member from the cluster and add it again with an empty data directory"
     )]
     LogLost {
         /// The state machine's position.

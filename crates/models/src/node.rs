@@ -26,7 +26,7 @@ impl Core for Raft {
     const LEADER_COMPLETENESS: bool = true;
 
     fn start(config: CoreConfig, restored: Restored) -> Self {
-        Self::new(config, restored, Tick::ZERO).expect("what was written can be restored")
+        Self::new(config, restored, Tick::ZERO).expect("written state can be restored")
     }
 }
 
@@ -34,7 +34,7 @@ impl Core for MultiPaxos {
     const LEADER_COMPLETENESS: bool = false;
 
     fn start(config: CoreConfig, restored: Restored) -> Self {
-        Self::new(config, restored, Tick::ZERO).expect("what was written can be restored")
+        Self::new(config, restored, Tick::ZERO).expect("written state can be restored")
     }
 }
 

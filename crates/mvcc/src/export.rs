@@ -32,7 +32,7 @@ pub fn export(
         None => (0, Bound::Unbounded),
         Some(number) => {
             let space = Space::from_number(*number).ok_or(MvccError::MalformedImport {
-                detail: "resume token of an unknown space",
+                detail: "the resume token names an unknown space",
             })?;
             (space.index(), Bound::Excluded(resume_after.slice(1..)))
         }
@@ -101,7 +101,7 @@ impl Importer {
         let mut cursor = Cursor::new(chunk);
         while !cursor.is_empty() {
             let (space, key, value) = row(&mut cursor).ok_or(MvccError::MalformedImport {
-                detail: "a row is cut off or of an unknown space",
+                detail: "a row is truncated or its space is unknown",
             })?;
             // Copied, because rows are kept and slices would keep whole chunks in memory.
             let (key, value) = (Bytes::copy_from_slice(&key), Bytes::copy_from_slice(&value));

@@ -11,7 +11,7 @@ Exit codes:
   0  done
   1  failed: nothing was changed, or the message says what was
   2  the command line is wrong
-  3  the outcome of a write is unknown: it may have happened or may yet happen
+  3  the outcome of a write is unknown: it may have happened or may still happen
   4  the key does not exist";
 
 /// Consensus, coordination and transactional storage: run it, use it, measure it.

@@ -326,7 +326,7 @@ impl Cluster {
             Ok(Some(()))
         };
         until(&format!("{name} to serve writes"), READY_WITHIN, probe).await?;
-        ensure!(!ended, "{name} ended instead of getting ready");
+        ensure!(!ended, "{name} exited before it was ready");
         Ok(())
     }
 

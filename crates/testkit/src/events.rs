@@ -115,7 +115,7 @@ impl EventLog {
                     })?;
                     ensure!(
                         stored.key == record.key && stored.value == Some(value.to_string()),
-                        "an acknowledged write is lost: {record:?}, but there stands {stored:?}"
+                        "an acknowledged write is lost: {record:?}, but its revision has {stored:?}"
                     );
                 }
             }

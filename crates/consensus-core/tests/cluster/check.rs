@@ -56,7 +56,10 @@ impl Oracle {
         }
         // Leader completeness (Raft §5.4.3): by log matching, the last committed entry stands for
         // all.
-        assert!(status.last.index >= commit_before, "a leader lacks a committed entry");
+        assert!(
+            status.last.index >= commit_before,
+            "a leader lacks a committed entry"
+        );
         if let Some(last) = self.committed.last() {
             assert!(
                 node.shadow.holds(last),

@@ -144,7 +144,7 @@ fn the_same_seed_gives_the_same_trace(algorithm: Algorithm) {
 }
 
 #[test]
-#[ignore = "takes as long as it is told to"]
+#[ignore = "runs for a configured time"]
 #[expect(clippy::disallowed_methods, reason = "chosen by hand")]
 fn many_seeds() {
     let number = |name, default: u64| {
@@ -168,7 +168,7 @@ fn many_seeds() {
 }
 
 #[test]
-#[ignore = "for looking at a seed"]
+#[ignore = "inspects a single seed"]
 #[expect(clippy::disallowed_methods, reason = "chosen by hand")]
 fn one_seed() {
     let seed = std::env::var("SYNOD_SEED")

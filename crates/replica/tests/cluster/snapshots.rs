@@ -134,11 +134,11 @@ async fn a_new_member_gets_a_snapshot_and_then_the_log_and_a_restart_keeps_both(
     eventually("the learner has everything", || disk.get("k199").is_some()).await;
     assert_eq!(disk.installs.load(Ordering::Relaxed), 1);
     cluster.put(leader, "after", "1").await;
-    eventually("the log goes on", || disk.get("after").is_some()).await;
+    eventually("the log continues", || disk.get("after").is_some()).await;
     cluster.stop(joiner).await;
     cluster.put(leader, "while", "away").await;
     cluster.restart(joiner);
-    eventually("the log goes on after a restart", || {
+    eventually("the log continues after a restart", || {
         disk.get("while").is_some()
     })
     .await;

@@ -172,7 +172,7 @@ impl StateMachine for Toy {
     fn begin_install(&mut self, meta: SnapshotMeta) -> Result<Sink, ApplyError> {
         self.disk.sinks.fetch_add(1, Ordering::Relaxed);
         let alive = self.disk.sinks_alive.fetch_add(1, Ordering::Relaxed);
-        assert_eq!(alive, 0, "the sink before is still there");
+        assert_eq!(alive, 0, "the previous sink still exists");
         Ok(Sink {
             _alive: Alive(Arc::clone(&self.disk)),
             state: State {

@@ -34,7 +34,11 @@ impl World {
                 self.crash(leader, End::Kill)?;
             }
             2 => {
-                words::fault(&mut self.env, None, "the leader is cut off with another");
+                words::fault(
+                    &mut self.env,
+                    None,
+                    "the leader is cut off with another node",
+                );
                 self.set_aside(leader, other);
             }
             _ => {

@@ -8,7 +8,7 @@ use super::{Check, Invariant, Known};
 pub(crate) const RULE: Invariant = Invariant {
     name: "durable-claims",
     source: "Paxos Made Simple §2.5: an acceptor records what it accepts before it says so, and a leader counts itself \
-             as any other; raft-rs, asynchronous appends: a completion counts for the write that it is of",
+             as any other; raft-rs, asynchronous appends: a completion only counts for its own write",
 };
 
 /// Called after a turn, when everything was handed out. Entries up to `commit`, the commit index of

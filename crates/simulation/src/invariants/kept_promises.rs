@@ -14,7 +14,7 @@ use super::{Check, Invariant};
 pub(crate) const RULE: Invariant = Invariant {
     name: "kept-promises",
     source: "Raft thesis §4.2.3, §6.4.1: a request for a vote within the minimum election timeout of hearing from a leader is \
-             neither answered nor its term taken up, unless that leader hands over",
+             neither answered nor its term adopted, unless that leader transfers leadership",
 };
 
 /// How long, by its own clock, a node has promised to abstain, and the ballot of the leader that it

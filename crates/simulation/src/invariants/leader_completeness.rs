@@ -9,7 +9,7 @@ use crate::Algorithm;
 pub(crate) const RULE: Invariant = Invariant {
     name: "leader-completeness",
     source: "Raft §5.4 and Figure 3. A Paxos leader learns what is chosen in phase 1 (Paxos Made Simple §3); \
-             there `agreement` watches",
+             there `agreement` covers it",
 };
 
 /// Called when a leader is first seen. By log matching, the last entry committed in an earlier

@@ -94,10 +94,10 @@ pub(super) fn run(options: &Options, generator: &Path, output: &Path) -> Result<
     let versions = peers::install()?;
     let mut text = format!(
         "Measured on {}, with the load generator and all members on it. All servers sync each write to \
-         disk, had the same flags, and were measured turn by turn in one run, {} times; shown is the turn with the \
-         middle throughput (of two, the better one), and in brackets the ratio to stock etcd's. Values are 128 bytes. Peer: etcd \
-         {}. Raft and Multi-Paxos are Synod's engines. CPU is the processor time of all members an operation; memory is \
-         the largest resident set of any member over all the workloads.\n",
+         disk, had the same flags, and took turns in one run, {} each. The tables show the turn with the median \
+         throughput (of two, the better one), with the ratio to stock etcd's in brackets. Values are 128 bytes. Peer: etcd \
+         {}. Raft and Multi-Paxos are Synod's engines. CPU is the processor time of all members per operation; memory is \
+         the largest resident set of any member in all workloads.\n",
         document::machine(),
         options.rounds,
         versions.version,

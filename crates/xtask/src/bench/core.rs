@@ -83,8 +83,8 @@ type Turns = BTreeMap<(&'static str, u32), Vec<f64>>;
 
 fn section(turns: &Turns, lock: &str) -> Result<String> {
     let mut text = format!(
-        "Measured on {}. Processor time of three nodes together, in microseconds an entry of 100 bytes: the middle \
-         of {TURNS} turns, each in a process of its own, and the lowest and highest.\n\n\
+        "Measured on {}. Processor time of three nodes together, in microseconds per entry of 100 bytes: the \
+         median of {TURNS} turns, each in a separate process, with the lowest and highest.\n\n\
          | core | batch of 1 | batch of 64 |\n|---|--:|--:|\n",
         document::machine()
     );

@@ -287,7 +287,7 @@ impl World {
             Ok(false) => self.wait(receiver),
             Err(broken) => {
                 let gap = matches!(broken, Broken::Piece(PieceError::Gap));
-                assert!(!gap, "a transfer goes on without its sink");
+                assert!(!gap, "a transfer continues without its sink");
                 let stale = matches!(broken, Broken::Piece(PieceError::Stale { .. }));
                 if stale {
                     self.count("stale");
@@ -351,7 +351,7 @@ impl World {
             Some(pause) => {
                 assert!(
                     !given_up,
-                    "a transfer goes on after {max_attempts} attempts"
+                    "a transfer continues after {max_attempts} attempts"
                 );
                 let pause = u64::try_from(pause.max(Duration::from_millis(2)).as_millis()).unwrap();
                 let jittered = self.dice.between(pause / 2, pause);
@@ -364,7 +364,7 @@ impl World {
                 );
             }
             None => {
-                assert!(given_up, "a transfer that moves is given up");
+                assert!(given_up, "a transfer that makes progress is given up");
                 node.pull = None;
                 assert_eq!(
                     node.directory.sinks(),

@@ -175,7 +175,10 @@ impl World {
             events += u64::from(self.step());
             let took = self.now_ms - STORM_MS;
             let bounded = events < MAX_CALM_EVENTS && took < MAX_CALM_MS;
-            assert!(bounded, "transfers go on after {took} ms, {events} events");
+            assert!(
+                bounded,
+                "transfers are not done after {took} ms, {events} events"
+            );
         }
         // Streams to receivers that have disconnected end, then views become idle.
         let idle_ms = 2 * MAX_DELAY_MS + MAX_UNNOTICED_MS + IDLE_MS + 2 * EXPIRE_MS;
