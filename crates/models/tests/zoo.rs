@@ -4,7 +4,7 @@
 #![expect(clippy::print_stdout, reason = "tests print the counterexample")]
 
 use synod_consensus_core::{Change, MultiPaxos, Raft, mutants::Mutant};
-use synod_models::{Bounds, Core, CoreModel, Disks, Shell, Step, Traffic};
+use synod_models::{Bounds, Core, CoreModel, Disks, Step, Traffic};
 use synod_types::NodeId;
 
 const TWO: Bounds = Bounds::TWO_ELECTIONS;
