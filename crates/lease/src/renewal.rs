@@ -83,7 +83,7 @@ impl<H: Host> LeaderClock<'_, H> {
                 match self.link.renew(leader, &urls, ids, deadline).await {
                     Ok(ttls) => return Ok(ttls),
                     Err(error) => {
-                        tracing::debug!(%error, %leader, "cannot renew leases at the leader")
+                        tracing::debug!(%error, %leader, "cannot renew leases at the leader");
                     }
                 }
             }
@@ -116,7 +116,7 @@ impl<H: Host> LeaderClock<'_, H> {
                 {
                     Ok(response) => return Ok(response),
                     Err(error) => {
-                        tracing::debug!(%error, %leader, "cannot query the lease at the leader")
+                        tracing::debug!(%error, %leader, "cannot query the lease at the leader");
                     }
                 }
             }
