@@ -12,10 +12,7 @@
 //! Nothing is tuned for a particular core. Each core batches in its own way: `ProposeMany` for
 //! ours, one proposal message with many entries for `raft`, `batch_size` for `omnipaxos`.
 
-#![expect(
-    clippy::missing_panics_doc,
-    reason = "a benchmark may panic on errors"
-)]
+#![expect(clippy::missing_panics_doc, reason = "a benchmark may panic on errors")]
 
 mod omni;
 mod raft_rs;
@@ -94,7 +91,11 @@ impl<G: Group> Load<G> {
         self.group.propose(payloads);
         self.group.settle();
         for applied in self.group.applied() {
-            assert_eq!(applied.count(), self.proposed, "a node has not applied everything");
+            assert_eq!(
+                applied.count(),
+                self.proposed,
+                "a node has not applied everything"
+            );
         }
         if self.proposed - self.cut_at >= CUT_EVERY {
             self.cut_at = self.proposed;
