@@ -1,10 +1,10 @@
 //! Compiles every .proto file below /proto.
 //!
-//! Two descriptor sets come out of it. The true one is written to a file, for reflection and for
+//! The result is two descriptor sets. The original one is written to a file, for reflection and for
 //! the test of wire identity. Code is generated from a patched copy, in which message fields that
-//! the server passes through in encoded form are declared as `bytes`: both have the same wire type,
-//! so no peer can tell, and a value is not decoded and encoded again between the disk and the
-//! socket.
+//! the server passes through in encoded form are declared as `bytes`. Both have the same wire type,
+//! so peers can't tell the difference, and values are not decoded and encoded again between the
+//! disk and the socket.
 
 use std::{
     env,
@@ -27,14 +27,15 @@ const PRE_ENCODED: &[(&str, &str, &str)] = &[
     ("etcdserverpb", "WatchResponse", "events"),
 ];
 
-/// Field names that would turn into unreadable Rust names (`peer_ur_ls`). Names aren't on the wire.
+/// Field names that would become unreadable Rust names (`peer_ur_ls`). Names aren't sent on the
+/// wire.
 const RENAMED: &[(&str, &str)] = &[("peerURLs", "peer_urls"), ("clientURLs", "client_urls")];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").ok_or("not run by cargo")?)
         .join("../../proto");
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("not run by cargo")?);
-    // A directory is watched with everything in it, so new files are noticed too.
+    // Cargo watches a directory with all its content, so it notices new files too.
     println!("cargo:rerun-if-changed={}", root.display());
     println!("cargo:rerun-if-changed=build.rs");
 
@@ -102,7 +103,7 @@ fn patched(mut descriptors: FileDescriptorSet) -> Result<FileDescriptorSet, Stri
     Ok(descriptors)
 }
 
-/// Turns a message field into a `bytes` field of the same number. A single field becomes
+/// Turns a message field into a `bytes` field with the same number. A single field becomes
 /// `optional`, since an absent message and an empty one differ.
 fn make_bytes(message: &mut DescriptorProto, name: &str) -> Result<(), String> {
     let oneof = i32::try_from(message.oneof_decl.len()).map_err(|error| error.to_string())?;

@@ -1,7 +1,7 @@
-//! The etcd v3 API in its details, through the `etcd-client` crate and by hand-made messages.
+//! Tests of the etcd v3 API in detail, through the `etcd-client` crate and with hand-made messages.
 //!
-//! Every case runs on a fresh node; and all of them, one after the other, on three nodes through a
-//! follower, for each engine. So a case counts revisions from where it began and keeps to its own
+//! Every case runs on a fresh node. All cases also run one after the other on three nodes, through
+//! a follower, for each engine. So a case counts revisions from its start and uses only its own
 //! prefix.
 
 mod borders;
@@ -25,14 +25,14 @@ use anyhow::{Context, Result, ensure};
 use etcd_client::{Client, KeyValue};
 use synod_testkit::{Cluster, Server, Share, Topology};
 
-/// What a case gets.
+/// The environment of a case.
 #[derive(Clone)]
 pub(crate) struct Case {
     client: Client,
     endpoint: String,
-    /// All keys of the case begin with it.
+    /// The prefix of all the case's keys.
     prefix: String,
-    /// The store's revision at the beginning.
+    /// The store's revision at the start.
     base: i64,
     server: Server,
 }
@@ -54,7 +54,7 @@ impl Case {
         })
     }
 
-    /// A key below the case's prefix.
+    /// A key with the case's prefix.
     fn key(&self, name: &str) -> String {
         format!("{}{name}", self.prefix)
     }
@@ -91,7 +91,7 @@ fn names<'a>(kvs: &'a [KeyValue], case: &Case) -> Result<Vec<&'a str>> {
         .collect()
 }
 
-/// Declares the cases: each becomes two tests on one node, and a step of the tests on three.
+/// Declares the cases. Each becomes two tests on one node, and a step of the tests on three nodes.
 macro_rules! cases {
     ($($area:ident: $($name:ident),+;)+) => {
         const CASES: &[(&str, Run)] = &[$($(
@@ -152,7 +152,7 @@ fn on_one_node(server: Server, case: Run) -> Result<()> {
     })
 }
 
-/// All cases on one cluster, through a follower where there is one.
+/// Runs all cases on one cluster, through a follower if there is one.
 fn on_one_cluster(server: Server, nodes: usize) -> Result<()> {
     synod_testkit::run_within(Share::Whole, Duration::from_secs(400), async |lab| {
         let cluster = Cluster::start(lab, server, Topology::of(nodes)).await?;
@@ -170,7 +170,7 @@ async fn all_cases(cluster: &Cluster) -> Result<()> {
             _ => cluster.follower().await?,
         };
         let case = case(Case::new(cluster, through, name).await?);
-        // A task of its own: one failed assertion must not hide the cases after it.
+        // A separate task, so that one failed assertion does not prevent later cases.
         let ended = tokio::task::spawn_local(case).await;
         match ended {
             Ok(Ok(())) => {}
@@ -202,7 +202,7 @@ fn three_nodes_multi_paxos() -> Result<()> {
     on_one_cluster(Server::PAXOS, 3)
 }
 
-/// With Raft every case has a node to itself; what the cases say about the API is the same for both
+/// With Raft every case has its own node. The cases test the API, which is the same with both
 /// engines.
 #[test]
 fn one_node_multi_paxos() -> Result<()> {

@@ -1,4 +1,5 @@
-//! What is wrong outside the server: each ends with a text that says what, where, and what to do.
+//! Errors outside the server. Each ends with a message that says what is wrong, where, and what to
+//! do.
 
 mod clients;
 mod data;
@@ -8,7 +9,7 @@ mod start;
 use anyhow::{Result, ensure};
 use synod_testkit::{Cluster, Lab};
 
-/// Starts a member that must refuse: it ends with a failure, and says all of `words`.
+/// Starts a member that must refuse to start. It must exit with a failure and print all of `words`.
 pub(crate) async fn refuses(
     lab: &Lab,
     cluster: &mut Cluster,
@@ -20,7 +21,7 @@ pub(crate) async fn refuses(
         !status.success(),
         "it should fail, but ended with {status}: {said}"
     );
-    // A panic is no error message.
+    // A panic is not an error message.
     ensure!(!said.contains("panicked at"), "{said}");
     for word in words {
         ensure!(said.contains(word), "{word:?} is missing in: {said}");

@@ -1,5 +1,5 @@
-//! Processes killed, stopped and cut off under load: what was acknowledged stays, and nobody reads
-//! the past. `SYNOD_CHAOS_SECONDS` sets how long, `SYNOD_SEED` what happens.
+//! Processes that are killed, stopped and disconnected under load. Acknowledged writes stay, and no
+//! client reads stale data. `SYNOD_CHAOS_SECONDS` sets the duration, `SYNOD_SEED` the faults.
 
 mod nemesis;
 mod partition;
@@ -18,12 +18,12 @@ use synod_testkit::{
 
 pub(crate) use workload::Workload;
 
-/// How long the search for a linear order may take, for one key.
+/// Time limit of the linearizability check for one key.
 const SEARCH_WITHIN: Duration = Duration::from_secs(60);
 
 #[test]
 fn kill_nine_etcd() -> Result<()> {
-    // The harness itself is on trial here: a short run is enough.
+    // This only tests the harness, so a short run is enough.
     kill_nine(Server::Etcd, seconds().unwrap_or(15))
 }
 
@@ -41,7 +41,7 @@ fn kill_nine(server: Server, seconds: u64) -> Result<()> {
     let load = Duration::from_secs(seconds);
     run_within(Share::Whole, load + Duration::from_secs(240), async |lab| {
         let seed = seed()?;
-        // A short log: members that come back need snapshots too.
+        // A short log, so that returning members need snapshots too.
         let topology = Topology::of(3)
             .flag("--snapshot-count=500")
             .flag("--snapshot-catchup-entries=100");
@@ -57,7 +57,8 @@ fn kill_nine(server: Server, seconds: u64) -> Result<()> {
     })
 }
 
-/// After the storm: the members agree, and they and the clients tell the same story.
+/// Checks the state after the faults: the members agree with each other and with the clients'
+/// records.
 pub(crate) async fn settled(
     lab: &Lab,
     cluster: &mut Cluster,
@@ -98,7 +99,7 @@ pub(crate) async fn settled(
     Ok(())
 }
 
-/// Waits until all members that are up have the same HashKV at the same revision.
+/// Waits until all running members have the same HashKV at the same revision.
 pub(crate) async fn same_hashes(cluster: &Cluster) -> Result<()> {
     until(
         "all members to have the same hash",
@@ -129,7 +130,8 @@ fn seconds() -> Option<u64> {
         .ok()
 }
 
-/// `SYNOD_SEED`, or a fresh one; it is printed, so that a failed run's faults can be repeated.
+/// `SYNOD_SEED`, or a random seed. It is printed, so that the faults of a failed run can be
+/// repeated.
 pub(crate) fn seed() -> Result<u64> {
     let seed = match std::env::var_os("SYNOD_SEED") {
         Some(text) => text

@@ -1,4 +1,4 @@
-//! The `synod` command: a durable development cluster, and the commands a new user tries on it.
+//! The `synod` command: a durable development cluster, and the commands that a new user tries.
 
 use std::io::{BufRead as _, BufReader, Lines};
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use synod_testkit::{Lab, Port, Share, consensus_binary, run};
 
-/// The command stands beside the server's binary; it is built where it is missing.
+/// The command is in the same directory as the server's binary. It is built if it is missing.
 pub(crate) fn program() -> Result<PathBuf> {
     let program = consensus_binary()?.with_file_name("synod");
     if !program.is_file() {
@@ -21,11 +21,11 @@ pub(crate) fn program() -> Result<PathBuf> {
     Ok(program)
 }
 
-/// A running `synod dev`, killed when it is dropped.
+/// A running `synod dev`. Dropping it kills it.
 struct Dev {
     child: Child,
     ready: String,
-    /// Kept open: it may have more to say.
+    /// Kept open, because the process may print more.
     _said: Lines<BufReader<ChildStdout>>,
 }
 
@@ -52,7 +52,7 @@ impl Dev {
 
 impl Drop for Dev {
     fn drop(&mut self) {
-        // It may have ended already.
+        // It may already have exited.
         drop(self.child.kill());
         drop(self.child.wait());
     }
@@ -77,7 +77,7 @@ fn synod(program: &Path, client: &Port, words: &[&str]) -> Result<Output> {
         .output()?)
 }
 
-/// A command that must succeed; its JSON lines.
+/// Runs a command that must succeed, and returns its JSON lines.
 fn json(program: &Path, client: &Port, words: &[&str]) -> Result<Vec<Value>> {
     let words: Vec<&str> = words.iter().copied().chain(["-o", "json"]).collect();
     let output = synod(program, client, &words)?;
@@ -149,7 +149,7 @@ fn the_first_five_minutes() -> Result<()> {
             stderr(&busy)
         );
 
-        // SIGKILL: what was acknowledged is there again.
+        // SIGKILL: acknowledged data is still there.
         drop(dev);
         let gone = synod(&program, &client, &["kv", "get", "greeting"])?;
         assert_eq!(gone.status.code(), Some(1));
@@ -164,7 +164,7 @@ fn the_first_five_minutes() -> Result<()> {
 }
 
 #[test]
-fn the_engine_is_a_choice_that_the_data_keeps() -> Result<()> {
+fn the_data_keeps_its_engine() -> Result<()> {
     run(Share::Small, async |lab: &Lab| {
         let program = program()?;
         let (client, peer) = (Port::reserve()?, Port::reserve()?);
@@ -191,7 +191,7 @@ fn the_engine_is_a_choice_that_the_data_keeps() -> Result<()> {
         assert_eq!(unknown.status.code(), Some(2));
         ensure!(stderr(&unknown).contains("raft"), "{}", stderr(&unknown));
 
-        // Without the flag, that of the data.
+        // Without the flag, the data's engine is used.
         let _again = Dev::spawn(&mut dev(&[]))?;
         assert_eq!(
             json(&program, &client, &["status"])?[0]["engine"],

@@ -1,4 +1,4 @@
-//! The real `etcdctl`, driven through transcripts and sessions: stock etcd and our server print the
+//! Runs the real `etcdctl` with transcripts and sessions: stock etcd and our server must print the
 //! same.
 
 mod commands;

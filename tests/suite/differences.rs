@@ -1,12 +1,12 @@
-//! Where our server answers otherwise than stock etcd on purpose: the tests expect it, and
-//! `docs/compatibility.md` tells it. `SYNOD_BLESS=1 cargo test` rewrites that table.
+//! The intentional differences between our server and stock etcd. The tests expect them, and
+//! `docs/compatibility.md` lists them. `SYNOD_BLESS=1 cargo test` rewrites that table.
 
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use synod_testkit::Server;
 
-/// One difference by design.
+/// An intentional difference.
 pub(crate) struct Difference {
     what: &'static str,
     etcd: &'static str,
@@ -15,7 +15,7 @@ pub(crate) struct Difference {
 }
 
 impl Difference {
-    /// The expectation for a server: what stock etcd does, or what ours does.
+    /// The expectation for a server: stock etcd's behaviour or ours.
     pub(crate) fn expect<T>(&self, server: Server, etcd: T, synod: T) -> T {
         if server.is_etcd() { etcd } else { synod }
     }
@@ -23,23 +23,23 @@ impl Difference {
 
 pub(crate) const MESSAGE_LIMIT: Difference = Difference {
     what: "A request of more than max-request-bytes + 512 KiB",
-    etcd: "`ResourceExhausted`, a text of grpc-go",
+    etcd: "`ResourceExhausted`, with a message of grpc-go",
     synod: "`InvalidArgument`, `etcdserver: request is too large`, like every request over the limit",
-    why: "One error for one cause; etcd's own clients refuse to send such a request anyway.",
+    why: "The same error for the same cause; etcd's own clients refuse to send such a request anyway.",
 };
 
 pub(crate) const LEASE_AFTER_FAIL_OVER: Difference = Difference {
-    what: "What is left of a lease when the leader changes",
-    etcd: "the whole granted time again, unless the feature gate LeaseCheckpoint is on",
-    synod: "what was left, from replicated checkpoints",
-    why: "A lease that outlives its time by fail-overs keeps dead owners' locks.",
+    what: "A lease's remaining time after a change of leader",
+    etcd: "the full TTL again, unless the feature gate LeaseCheckpoint is on",
+    synod: "the remaining time, from replicated checkpoints",
+    why: "Leases that fail-overs extend keep the locks of dead owners.",
 };
 
 pub(crate) const CHANGE_AFTER_CHANGE: Difference = Difference {
-    what: "A change of members that reaches the leader before it has applied the one before",
-    etcd: "dropped, and never answered (`ignoring conf change` in the leader's log)",
-    synod: "made after it, and answered",
-    why: "A request without an answer may have happened or not, and its caller has to find out.",
+    what: "A membership change that reaches the leader before it has applied the previous one",
+    etcd: "dropped and never answered (`ignoring conf change` in the leader's log)",
+    synod: "executed after the previous one, and answered",
+    why: "Without an answer the outcome is unknown, and the caller has to find out.",
 };
 
 pub(crate) const SIGTERM_STATUS: Difference = Difference {
@@ -53,14 +53,14 @@ pub(crate) const LATER_SERVICES: Difference = Difference {
     what: "Auth, Lock and Election",
     etcd: "implemented",
     synod: "`UNIMPLEMENTED`",
-    why: "They come in a later release; the proto is there already.",
+    why: "Planned for a later release; the protos exist already.",
 };
 
 pub(crate) const REFLECTION: Difference = Difference {
     what: "gRPC reflection",
     etcd: "none",
     synod: "`grpc.reflection.v1`",
-    why: "grpcurl and its like work without our proto files.",
+    why: "Tools such as grpcurl work without our proto files.",
 };
 
 const ALL: [&Difference; 6] = [
@@ -90,7 +90,7 @@ fn table() -> String {
 }
 
 #[test]
-fn the_document_tells_every_difference() -> Result<()> {
+fn the_document_lists_every_difference() -> Result<()> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/compatibility.md");
     let text = std::fs::read_to_string(&file)?;
     let (before, rest) = text
@@ -103,7 +103,7 @@ fn the_document_tells_every_difference() -> Result<()> {
     }
     ensure!(
         shown == table(),
-        "docs/compatibility.md tells other differences than the tests expect: run them with SYNOD_BLESS=1"
+        "docs/compatibility.md does not match the expected differences: run this test with SYNOD_BLESS=1"
     );
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! One cluster, one consensus algorithm: what is refused, and how keys get from one to the other.
+//! Each cluster has one consensus algorithm: what is refused, and how to move keys from one to the
+//! other.
 
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ fn another_engine_on_an_existing_directory() -> Result<()> {
             refuses(lab, &mut cluster, 0, &words)
                 .await
                 .context(own.to_owned())?;
-            // Nothing was touched.
+            // Nothing was changed.
             cluster.node(0).spec.flags = vec![own.to_owned()];
             cluster.launch_and_wait(lab, 0).await?;
             let read = cluster.client(0).await?.get("k", None).await?;
@@ -40,8 +41,8 @@ fn another_engine_on_an_existing_directory() -> Result<()> {
     })
 }
 
-/// Two members make the cluster; the third, by mistake, runs the other engine. Both sides say so,
-/// and the two go on.
+/// Two members form the cluster. The third runs the other engine by mistake. Both sides report it,
+/// and the two continue.
 #[test]
 fn a_member_of_the_other_engine() -> Result<()> {
     run(Share::Whole, async |lab| {
@@ -75,10 +76,10 @@ fn a_member_of_the_other_engine() -> Result<()> {
     })
 }
 
-/// The way that `docs/operations.md` gives to another engine: a snapshot, and a new cluster that
-/// begins with it.
+/// The procedure in `docs/operations.md` for changing the engine: a snapshot, and a new cluster
+/// that starts with it.
 #[test]
-fn a_snapshot_begins_a_cluster_of_the_other_engine() -> Result<()> {
+fn a_snapshot_starts_a_cluster_of_the_other_engine() -> Result<()> {
     run(Share::Whole, async |lab| {
         for (from, to) in [
             (Server::SYNOD, Server::PAXOS),
@@ -105,7 +106,7 @@ async fn restore(lab: &Lab, from: Server, to: Server) -> Result<()> {
     let file = lab.folder().join(label("snapshot"));
     let place = file.to_str().context("a readable path")?;
     old.etcdctl(0)?.ok(&["snapshot", "save", place]).await?;
-    // Fields: revisions and versions, too.
+    // The `fields` format includes revisions and versions.
     let all = ["get", "", "--prefix", "--write-out=fields"];
     let keys = |text: String| -> String {
         let identity = ["\"ClusterID\"", "\"MemberID\"", "\"RaftTerm\""];
@@ -128,7 +129,7 @@ async fn restore(lab: &Lab, from: Server, to: Server) -> Result<()> {
         ensure!(before == after, "{before}\nbecame\n{after}");
     }
     new.client(1).await?.put("k007", "again", None).await?;
-    // The flag may stand: nothing is restored twice.
+    // The flag may stay: nothing is restored twice.
     new.stop(0).await?;
     new.launch_and_wait(lab, 0).await?;
     let again = new.client(0).await?.get("k007", None).await?;
@@ -139,7 +140,8 @@ async fn restore(lab: &Lab, from: Server, to: Server) -> Result<()> {
     Ok(())
 }
 
-/// Without a pause of the old cluster: `etcdctl make-mirror` into a new one, and over to it.
+/// Without stopping the old cluster: `etcdctl make-mirror` copies to a new one, then clients switch
+/// over.
 #[test]
 fn keys_move_to_the_other_engine() -> Result<()> {
     run(Share::Whole, async |lab| {
@@ -180,7 +182,7 @@ async fn mirror(lab: &Lab, from: Server, to: Server) -> Result<()> {
         .await
     };
     there("k299", "k299\n299\n").await?;
-    // It follows what is written meanwhile, and what is deleted.
+    // It follows later writes and deletions.
     writer.put("k299", "later", None).await?;
     writer.delete("k000", None).await?;
     there("k299", "k299\nlater\n").await?;

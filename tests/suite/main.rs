@@ -1,5 +1,5 @@
-//! Tests of whole processes. The contract suites run against stock etcd and against our consensus
-//! service; both must agree, except where `differences.rs` says so and why.
+//! Whole-process tests. The contract suites run against stock etcd and against our consensus
+//! service. Both must agree, except for the differences listed in `differences.rs`.
 
 #[macro_use]
 mod support;

@@ -1,4 +1,4 @@
-//! Members added, promoted, removed, restarted and upgraded, by `etcdctl`.
+//! Members that are added, promoted, removed, restarted and upgraded, with `etcdctl`.
 
 use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
@@ -17,7 +17,7 @@ const SOON: Duration = Duration::from_secs(60);
 on_all!(Whole => learner_to_voter, removed_member, strict_reconfiguration, restart_of_all);
 on_all!(Whole => rolling_restart, lease_across_leaders, changes_at_once);
 
-/// The id that `etcdctl member add` printed; ids are padded to 16 digits there.
+/// The id printed by `etcdctl member add`, padded to 16 digits.
 fn added_id(said: &str) -> Result<String> {
     let id = said
         .strip_prefix("Member ")
@@ -25,7 +25,8 @@ fn added_id(said: &str) -> Result<String> {
     Ok(id.with_context(|| format!("no id in {said}"))?.to_owned())
 }
 
-/// A membership change is refused until the members have been connected for some seconds.
+/// Runs a membership change, which is refused until the members have been connected for some
+/// seconds.
 async fn when_healthy(etcdctl: &Etcdctl, words: &[&str]) -> Result<String> {
     until("the cluster to count as healthy", SOON, async || {
         let output = etcdctl.run(words).await?;
@@ -71,7 +72,7 @@ async fn learner_to_voter(lab: &Lab, server: Server) -> Result<()> {
 
     cluster.launch(lab, new)?;
     cluster.node_answers(new).await?;
-    // A learner serves what it has, and nothing that needs a vote.
+    // A learner serves its own state, and nothing that needs a quorum.
     let learner = cluster.etcdctl(new)?;
     until("the learner to catch up", SOON, async || {
         let read = learner.ok(&["get", "k49", "--consistency=s"]).await?;
@@ -101,7 +102,7 @@ async fn learner_to_voter(lab: &Lab, server: Server) -> Result<()> {
         "{listed}"
     );
 
-    // It counts: two of four are no majority, three are.
+    // It counts: two of four are not a majority, three are.
     let leader = cluster.leader().await?;
     let others: Vec<usize> = (0..4)
         .filter(|index| *index != new && *index != leader)
@@ -115,7 +116,10 @@ async fn learner_to_voter(lab: &Lab, server: Server) -> Result<()> {
     .await?;
     cluster.kill(others[1])?;
     let alone = timeout(Duration::from_secs(3), writer.put("two", "v", None)).await;
-    ensure!(!matches!(alone, Ok(Ok(_))), "two of four wrote: {alone:?}");
+    ensure!(
+        !matches!(alone, Ok(Ok(_))),
+        "two of four members wrote: {alone:?}"
+    );
     for index in others {
         cluster.launch(lab, index)?;
     }
@@ -125,7 +129,7 @@ async fn learner_to_voter(lab: &Lab, server: Server) -> Result<()> {
 
 async fn removed_member(lab: &Lab, server: Server) -> Result<()> {
     let mut cluster = Cluster::start(lab, server, Topology::of(3)).await?;
-    // The leader: the others must take over.
+    // The leader is removed, so the others must elect a new one.
     let leader = cluster.leader().await?;
     let id = cluster
         .status(leader)
@@ -142,7 +146,7 @@ async fn removed_member(lab: &Lab, server: Server) -> Result<()> {
         said.starts_with(&format!("Member {id:>16} removed from cluster ")),
         "{said}"
     );
-    // It notices and stops by itself.
+    // It detects its removal and stops by itself.
     cluster.node(leader).process()?.ended(SOON).await?;
     cluster.kill(leader)?;
     cluster.ready().await?;
@@ -152,14 +156,14 @@ async fn removed_member(lab: &Lab, server: Server) -> Result<()> {
         listed.lines().count() == 2 && !listed.contains(&id),
         "{listed}"
     );
-    // Its data doesn't bring it back.
+    // It can't rejoin with its old data.
     let (_, said) = cluster.launch_and_fail(lab, leader).await?;
     ensure!(said.contains("removed"), "{said}");
     same_hashes(&cluster).await
 }
 
-/// Changes that meet are made one after the other, and each is answered. An update of URLs is none
-/// that the voters have to agree on first, so it would not show it.
+/// Concurrent changes are made one after the other, and each is answered. Updates of URLs need no
+/// agreement of the voters first, so this test doesn't use them.
 async fn changes_at_once(lab: &Lab, server: Server) -> Result<()> {
     const REMOVALS: usize = 12;
     let cluster = Cluster::start(lab, server, Topology::of(3)).await?;
@@ -193,7 +197,7 @@ async fn changes_at_once(lab: &Lab, server: Server) -> Result<()> {
     Ok(())
 }
 
-/// With a member down, changes that could cost the majority are refused.
+/// While a member is down, changes that could lose the majority are refused.
 async fn strict_reconfiguration(lab: &Lab, server: Server) -> Result<()> {
     let mut cluster = Cluster::start(lab, server, Topology::of(3)).await?;
     let follower = cluster.follower().await?;
@@ -271,7 +275,7 @@ async fn restart_of_all(lab: &Lab, server: Server) -> Result<()> {
     same_hashes(&cluster).await
 }
 
-/// An upgrade: every member is stopped by SIGTERM and started again, while clients write.
+/// An upgrade: every member is stopped by SIGTERM and restarted while clients write.
 async fn rolling_restart(lab: &Lab, server: Server) -> Result<()> {
     let mut cluster = Cluster::start(lab, server, Topology::of(3)).await?;
     let workload = Workload::start(&cluster, seed()?);
@@ -289,7 +293,7 @@ async fn rolling_restart(lab: &Lab, server: Server) -> Result<()> {
     settled(lab, &mut cluster, records).await
 }
 
-/// What is left of a lease when the leader changes.
+/// The remaining time of a lease after a change of leader.
 async fn lease_across_leaders(lab: &Lab, server: Server) -> Result<()> {
     let mut cluster = Cluster::start(lab, server, Topology::of(3)).await?;
     let leader = cluster.leader().await?;
@@ -300,19 +304,23 @@ async fn lease_across_leaders(lab: &Lab, server: Server) -> Result<()> {
     client
         .put("leased", "v", Some(PutOptions::new().with_lease(lease)))
         .await?;
-    // What is left is recorded once the owner has been silent for two fifths of the lease.
+    // The remaining time is recorded once the owner has been silent for two fifths of the lease.
     until("half of the lease to pass", SOON, async || {
         let left = client.lease_time_to_live(lease, None).await?.ttl();
         Ok((left <= 5).then_some(()))
     })
     .await?;
     cluster.kill(leader)?;
-    let left = until("the new leader to tell", SOON, async || {
-        let left = client.lease_time_to_live(lease, None).await?;
-        Ok((left.ttl() >= 0).then(|| left.ttl()))
-    })
+    let left = until(
+        "the new leader to report the remaining time",
+        SOON,
+        async || {
+            let left = client.lease_time_to_live(lease, None).await?;
+            Ok((left.ttl() >= 0).then(|| left.ttl()))
+        },
+    )
     .await?;
-    ensure!(left > 0, "it was lost with the leader");
+    ensure!(left > 0, "the lease was lost with the leader");
     if LEASE_AFTER_FAIL_OVER.expect(server, true, false) {
         ensure!(
             left >= 10,
@@ -321,7 +329,7 @@ async fn lease_across_leaders(lab: &Lab, server: Server) -> Result<()> {
         return Ok(());
     }
     let passed = i64::try_from(began.elapsed().as_secs())?;
-    // A checkpoint may be some seconds old; nobody may lose time that was granted.
+    // A checkpoint may be some seconds old. No granted time may be lost.
     ensure!(
         left <= 9 && left >= 11 - passed,
         "{left} s left after {passed} s of 12"

@@ -1,4 +1,4 @@
-//! Memory stays within its limits, whatever clients ask for.
+//! Memory stays within its limits, regardless of clients' requests.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use synod_testkit::{Cluster, Lab, Server, Share, Topology};
 
 const MIB: usize = 1 << 20;
 
-/// The peak of a process's resident memory since it was last reset, in bytes. Source: proc(5),
+/// The peak of a process's resident memory since the last reset, in bytes. Source: proc(5),
 /// `VmHWM`.
 fn peak_bytes(pid: u32) -> Result<usize> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
@@ -17,13 +17,13 @@ fn peak_bytes(pid: u32) -> Result<usize> {
     Ok(kib.context("no VmHWM")?.parse::<usize>()? * 1024)
 }
 
-/// Source: proc(5), `clear_refs`.
+/// Resets that peak. Source: proc(5), `clear_refs`.
 fn reset_peak(pid: u32) -> Result<()> {
     Ok(fs::write(format!("/proc/{pid}/clear_refs"), "5")?)
 }
 
 #[test]
-fn sixteen_large_ranges_at_once_take_no_more_than_the_budget() -> Result<()> {
+fn sixteen_concurrent_large_ranges_stay_within_the_budget() -> Result<()> {
     synod_testkit::run(Share::Whole, large_ranges)
 }
 
@@ -67,14 +67,14 @@ async fn large_ranges(lab: &Lab) -> Result<()> {
         grown / MIB
     ));
     ensure!(done > 0, "no range was answered");
-    // The budget, and what the engine and its cache take for reading.
+    // The budget, plus what the engine and its cache need for reading.
     let most = budget + 96 * MIB;
     ensure!(grown < most, "{} MiB more at the peak", grown / MIB);
     Ok(())
 }
 
 #[test]
-fn deleting_much_at_once_takes_little_memory() -> Result<()> {
+fn a_large_deletion_uses_little_memory() -> Result<()> {
     synod_testkit::run(Share::Whole, large_delete)
 }
 
@@ -101,13 +101,13 @@ async fn large_delete(lab: &Lab) -> Result<()> {
     }
     let grown = peak_bytes(pid)?.saturating_sub(before);
     crate::support::note(&format!("{} MiB more at the peak", grown / MIB));
-    // Far less than the records: what the engine takes for writing.
+    // Far less than the records: only what the engine needs for writing.
     let most = 160 * MIB;
     ensure!(grown < most, "{} MiB more at the peak", grown / MIB);
     Ok(())
 }
 
-/// Runs all of them at the same time.
+/// Runs all futures concurrently.
 async fn at_once<F>(futures: Vec<F>) -> Vec<F::Output>
 where
     F: Future + Send + 'static,

@@ -1,9 +1,9 @@
-//! What every test here uses.
+//! Helpers for all tests in this suite.
 
 pub(crate) mod proto;
 pub(crate) mod raw;
 
-/// Tells the reader of a test's output something; the runner shows it when the test fails.
+/// Prints a note to the test's output. The runner shows it if the test fails.
 #[expect(
     clippy::print_stdout,
     reason = "the test runner captures only what the macro prints"
@@ -13,8 +13,7 @@ pub(crate) fn note(text: &str) {
 }
 
 /// Makes a test of each function for stock etcd and for our server: `share => name, name;`. For
-/// what has to do with flags, clients and the API alone: whatever touches consensus is
-/// [`on_all`]'s.
+/// tests of flags, clients and the API only; tests that involve consensus use [`on_all`].
 macro_rules! on_both {
     ($share:ident => $($name:ident),+ $(,)?) => {$(
         mod $name {

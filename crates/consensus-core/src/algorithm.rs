@@ -1,4 +1,4 @@
-//! Which algorithm a group runs.
+//! The consensus algorithm of a group.
 
 use std::{fmt, str::FromStr};
 
@@ -6,20 +6,20 @@ use synod_types::Tick;
 
 use crate::{ConfigError, Consensus, CoreConfig, MultiPaxos, Raft, Restored};
 
-/// The algorithms behind [`Consensus`](crate::Consensus). All members of a group run the same one,
-/// from its first entry on: what one wrote to the disk means something else to the other.
+/// The algorithms behind [`Consensus`](crate::Consensus). All members of a group run the same one
+/// from its first entry on, since each reads the data on disk differently.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Algorithm {
-    /// A leader with the longest log replicates it as it is.
+    /// The leader has an up-to-date log and replicates it as it is.
     #[default]
     Raft,
-    /// A leader with a quorum's promises finds out slot by slot what may be chosen, and goes on
-    /// from there.
+    /// The leader has a quorum's promises, determines for each slot what may be chosen, and
+    /// continues from there.
     MultiPaxos,
 }
 
 impl Algorithm {
-    /// All of them.
+    /// All algorithms.
     pub const ALL: [Self; 2] = [Self::Raft, Self::MultiPaxos];
 
     /// Starts a core of this algorithm.
@@ -53,7 +53,7 @@ impl fmt::Display for Algorithm {
     }
 }
 
-/// There is no algorithm of this name.
+/// No algorithm has this name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown algorithm {0:?}: use raft or multi-paxos")]
 pub struct UnknownAlgorithm(String);

@@ -1,11 +1,11 @@
-//! A core's settings, and what it is started from.
+//! A core's configuration and initial state.
 
 use synod_types::{Index, LogPosition, NodeId};
 
 use crate::{DecodeError, Entry, HardState, MembershipError, SnapshotMeta};
 
-/// Settings of a core. A tick is 10 ms. All members of a group must have the same
-/// `election_ticks`, `check_quorum` and `max_clock_drift_percent`: leases depend on them.
+/// A core's configuration. A tick is 10 ms. All members of a group must have the same
+/// `election_ticks`, `check_quorum` and `max_clock_drift_percent`, because leases depend on them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CoreConfig {
     /// This node.
@@ -14,38 +14,40 @@ pub struct CoreConfig {
     /// drawn anew each time. Also for how long it denies its vote to others. Default 100 (1 s); at
     /// least three heartbeats.
     pub election_ticks: u64,
-    /// Between heartbeats. Default 10 (100 ms); at least 1.
+    /// The interval between heartbeats. Default 10 (100 ms); at least 1.
     pub heartbeat_ticks: u64,
-    /// Unanswered appends to a peer. Default 256; at least 1.
+    /// The maximum number of unanswered appends to a peer. Default 256; at least 1.
     pub max_inflight_messages: usize,
-    /// Their payload, in bytes. Default 16 MiB; one message may always be in flight.
+    /// The maximum payload of unanswered appends, in bytes. Default 16 MiB. One message may always
+    /// be in flight.
     pub max_inflight_bytes: u64,
-    /// Payload of an append, in bytes. Default 1 MiB; one entry always fits.
+    /// The maximum payload of an append, in bytes. Default 1 MiB. One entry always fits.
     pub max_append_bytes: u64,
-    /// Proposals that a leader has not committed yet, in bytes; more are [`Rejected::Overloaded`].
-    /// Default 64 MiB; one batch always fits.
+    /// The maximum size of a leader's uncommitted proposals, in bytes; further ones are
+    /// [`Rejected::Overloaded`]. Default 64 MiB. One batch always fits.
     ///
     /// [`Rejected::Overloaded`]: crate::Rejected::Overloaded
     pub max_uncommitted_bytes: u64,
-    /// Data of a proposal, in bytes. Default 16 MiB.
+    /// The maximum size of a proposal's data, in bytes. Default 16 MiB.
     pub max_entry_bytes: u64,
-    /// Committed entries in one Ready, in bytes; the rest come with the next. Default 16 MiB.
+    /// The maximum size of the committed entries in a `Ready`, in bytes; the rest come with the
+    /// next one. Default 16 MiB.
     pub max_committed_bytes: u64,
-    /// Reads without an answer. Default 100 000.
+    /// The maximum number of unanswered reads. Default 100 000.
     pub max_pending_reads: usize,
     /// Ask whether an election can be won before raising the term. Default true.
     pub pre_vote: bool,
     /// A leader without answers from a quorum steps down, and followers who hear a leader refuse to
     /// vote. Without it there are no leases. Default true.
     pub check_quorum: bool,
-    /// Refuse membership changes after which too few of the voters answer. Default true.
+    /// Refuse membership changes after which too few voters answer. Default true.
     pub strict_reconfig: bool,
     /// Whether this node would rather lead than others.
     pub priority: Priority,
     /// How much faster or slower than another node's a clock may run, in percent. A lease is
     /// shorter by this much. Default 5; below 50.
     pub max_clock_drift_percent: u64,
-    /// Of the random number generator: different on each node and at each start.
+    /// The seed of the random number generator: different on each node and at each start.
     pub seed: u64,
 }
 
@@ -62,7 +64,7 @@ pub enum Priority {
 }
 
 impl CoreConfig {
-    /// The defaults.
+    /// The default configuration.
     #[must_use]
     pub const fn new(id: NodeId, seed: u64) -> Self {
         Self {
@@ -85,7 +87,7 @@ impl CoreConfig {
         }
     }
 
-    /// Checks the ranges.
+    /// Checks the ranges of all settings.
     ///
     /// # Errors
     ///
@@ -112,31 +114,31 @@ impl CoreConfig {
         check(self.max_clock_drift_percent < 50, ConfigError::Drift)
     }
 
-    /// An hour, so that sums of ticks can't overflow.
+    /// One hour, so that sums of ticks can't overflow.
     const MAX_ELECTION_TICKS: u64 = 360_000;
 }
 
-/// What a core is started from: what the log and the state machine kept.
+/// A core's initial state: what the log and the state machine stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Restored {
     /// The last [`Write::HardState`](crate::Write::HardState), or the default.
     pub hard_state: HardState,
-    /// The position before the first entry, and the membership there. For a new group position zero
-    /// and the initial membership; for a node that waits to be added the default.
+    /// The position before the first entry, and the membership there. For a new group, position
+    /// zero and the initial membership; for a node that waits to be added, the default.
     pub start: SnapshotMeta,
-    /// The entries after it, in ascending order. Contiguous; of Multi-Paxos only up to
-    /// `hard_state.commit`, with gaps allowed after it.
+    /// The entries after it, in ascending order. They are contiguous; in Multi-Paxos only up to
+    /// `hard_state.commit`, with possible gaps after it.
     pub entries: Vec<Entry>,
-    /// What the state machine has durably applied. May be past the entries, after a crash between
-    /// the installation of a snapshot and its [`Write::Reset`](crate::Write::Reset); the core then
-    /// writes that again.
+    /// What the state machine has durably applied. After a crash between the installation of a
+    /// snapshot and its [`Write::Reset`](crate::Write::Reset) it may be past the entries; the core
+    /// then writes the reset again.
     pub applied: SnapshotMeta,
 }
 
-/// The core can't start.
+/// The reason why a core can't start.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
-    /// A node needs an id.
+    /// The node has no id.
     #[error("the node id is zero")]
     NoNode,
     /// See [`CoreConfig::heartbeat_ticks`].
@@ -145,45 +147,45 @@ pub enum ConfigError {
     /// See [`CoreConfig::election_ticks`].
     #[error("election_ticks must be at least three times heartbeat_ticks, and at most an hour")]
     Election,
-    /// A limit of zero.
+    /// A limit is zero.
     #[error("limits must be at least 1")]
     Limit,
     /// See [`CoreConfig::max_clock_drift_percent`].
     #[error("max_clock_drift_percent must be below 50")]
     Drift,
     /// Entries are missing or out of order: the log is damaged.
-    #[error("the log has {found} where the entry after {after} belongs")]
+    #[error("the log has entry {found} instead of the one after {after}")]
     Gap {
-        /// The entry before.
+        /// The position of the entry before.
         after: LogPosition,
-        /// The next one.
+        /// The position of the next entry.
         found: LogPosition,
     },
     /// Committed entries are missing: the log is damaged.
     #[error("the log ends at {last}, but {commit} was committed")]
     LostCommitted {
-        /// Committed.
+        /// The commit index.
         commit: Index,
         /// The last entry.
         last: Index,
     },
-    /// The state machine lacks entries that the log has forgotten.
+    /// The state machine lacks entries that the log has compacted.
     #[error("the log starts after {start}, but only {applied} is applied")]
     LostApplied {
         /// The position before the first entry.
         start: Index,
-        /// Applied.
+        /// The applied index.
         applied: Index,
     },
     /// A configuration entry is damaged.
     #[error("the configuration entry at {index} is damaged: {error}")]
     Entry {
-        /// Where.
+        /// The entry's index.
         index: Index,
-        /// How.
+        /// The decoding error.
         error: DecodeError,
     },
-    /// The membership makes no sense.
+    /// The membership is inconsistent.
     #[error("impossible membership: {0}")]
     Membership(#[from] MembershipError),
 }

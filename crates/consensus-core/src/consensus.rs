@@ -1,37 +1,38 @@
-//! The interface that every protocol engine offers to its shell.
+//! The interface of every consensus algorithm for its shell.
 
 use synod_types::{Index, Tick};
 
 use crate::{Input, Ready, Rejected, Status};
 
-/// A replicated log as a state machine: inputs in, [`Ready`] batches out, no I/O inside.
+/// A replicated log as a state machine: inputs in, [`Ready`] batches out, no I/O.
 ///
-/// The [crate documentation](crate) says what the shell must do, in order.
+/// The [crate documentation](crate) says what the shell must do, and in which order.
 pub trait Consensus: Send {
-    /// Takes one input. `now` is the node's monotonic clock, read after the input arrived: leases
-    /// depend on it. A `now` that lies in the past counts as the latest one seen.
+    /// Processes one input. `now` is the node's monotonic clock, read after the input arrived;
+    /// leases depend on it. An earlier `now` counts as the latest one seen.
     ///
     /// # Errors
     ///
-    /// [`Rejected`] means that nothing was done: a refused proposal was certainly not appended, and
-    /// never will be. Of a refused message at most the ballot was taken up.
+    /// [`Rejected`] means that nothing was done: a rejected proposal was certainly not appended and
+    /// never will be. A rejected message may at most have raised the ballot.
     fn step(&mut self, now: Tick, input: Input) -> Result<(), Rejected>;
 
-    /// What there is to do since the last call, or `None`. Call it until `None` after one or many
-    /// steps.
+    /// Returns the work since the last call, or `None`. Call it until it returns `None`, after one
+    /// or many steps.
     fn ready(&mut self) -> Option<Ready>;
 
-    /// A full picture, for operators and tests; allocates. Hot paths use the accessors below.
+    /// The complete status, for operators and tests. It allocates; hot paths use the accessors
+    /// below.
     fn status(&self) -> Status;
 
-    /// The next tick at which [`Input::Tick`] can have an effect: the shell may sleep until then.
+    /// The next tick at which [`Input::Tick`] can have an effect. The shell may sleep until then.
     fn deadline(&self) -> Tick;
 
     /// The highest index known to be committed.
     fn commit(&self) -> Index;
 
-    /// Until when (exclusive) this node may serve reads at [`Consensus::commit`] without asking
-    /// anyone: `None` unless it is a leader with a running lease and an entry of its own ballot
-    /// committed.
+    /// Until when (exclusive) this node may serve reads at [`Consensus::commit`] without a round
+    /// trip. `None` unless it is a leader with a running lease and has committed an entry of its
+    /// own ballot.
     fn lease_until(&self) -> Option<Tick>;
 }

@@ -1,4 +1,4 @@
-//! Entries of the log, and the configuration command that some of them hold.
+//! Log entries, and the configuration command that some of them hold.
 
 use std::{fmt, ops::Deref, sync::Arc};
 
@@ -7,31 +7,31 @@ use synod_types::{Ballot, Index, LogPosition, NodeId, RequestId};
 
 use crate::{Membership, MembershipError};
 
-/// One entry of the replicated log. Log, disk, network and state machine share it: a clone is a
-/// count.
+/// An entry of the replicated log. It is shared by log, disk, network and state machine: a clone
+/// only increments a reference count.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Entry(Arc<EntryFields>);
 
-/// What an [`Entry`] consists of.
+/// The fields of an [`Entry`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct EntryFields {
-    /// Its place.
+    /// The entry's index.
     pub index: Index,
     /// The ballot under which it was proposed.
     pub ballot: Ballot,
-    /// Whose proposal it is; [`RequestId::NONE`] for the core's own.
+    /// The id of its proposal; [`RequestId::NONE`] for the core's own entries.
     pub id: RequestId,
-    /// What `data` is.
+    /// The kind of `data`.
     pub kind: EntryKind,
     /// The command.
     pub data: Bytes,
 }
 
 impl Entry {
-    /// What the limits in bytes count for an entry besides its data: about what it takes in memory.
+    /// What limits in bytes count for an entry besides its data: about what it takes in memory.
     pub const OVERHEAD_BYTES: u64 = 96;
 
-    /// The entry's identity.
+    /// The entry's position.
     #[must_use]
     pub fn position(&self) -> LogPosition {
         LogPosition {
@@ -53,7 +53,7 @@ impl Entry {
         fields.into()
     }
 
-    /// What the limits in bytes count for this entry.
+    /// The entry's size for limits in bytes.
     #[must_use]
     pub fn size_bytes(&self) -> u64 {
         self.data.len() as u64 + Self::OVERHEAD_BYTES
@@ -80,10 +80,10 @@ impl fmt::Debug for Entry {
     }
 }
 
-/// What an entry's data is.
+/// The kind of an entry's data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EntryKind {
-    /// Nothing: a new leader's first entry.
+    /// Empty: a new leader's first entry.
     Noop,
     /// A proposal.
     Normal,
@@ -91,27 +91,27 @@ pub enum EntryKind {
     Config,
 }
 
-/// Everything about a snapshot but its bytes.
+/// A snapshot's metadata.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct SnapshotMeta {
     /// The last entry that it covers.
     pub last: LogPosition,
-    /// The membership as of that entry.
+    /// The membership at that entry.
     pub membership: Membership,
 }
 
-/// The members before the first `Config` entry, which no state machine knows from its entries.
+/// The members before the first `Config` entry. No state machine can learn them from its entries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InitialMembers(Membership);
 
 impl InitialMembers {
-    /// These members.
+    /// The given members.
     #[must_use]
     pub fn of(members: Membership) -> Self {
         Self(members)
     }
 
-    /// Fills in the membership where the state machine has seen none.
+    /// Fills in the membership if the state machine has none yet.
     #[must_use]
     pub fn complete(&self, mut meta: SnapshotMeta) -> SnapshotMeta {
         if meta.membership.members().is_empty() {
@@ -121,13 +121,13 @@ impl InitialMembers {
     }
 }
 
-/// The data of an [`EntryKind::Config`] entry: the whole membership after it, so that none has to
-/// be computed from a history that may have been compacted.
+/// The data of an [`EntryKind::Config`] entry. It holds the whole membership after the entry, so
+/// that it need not be computed from a history that may be compacted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ConfigCommand {
     /// The membership from this entry on.
     pub membership: Membership,
-    /// As given with the change; empty for the end of a joint configuration.
+    /// The context given with the change; empty for the end of a joint configuration.
     pub context: Bytes,
 }
 
@@ -137,13 +137,13 @@ pub enum DecodeError {
     /// Bytes are missing.
     #[error("truncated configuration")]
     Truncated,
-    /// Bytes are left over.
-    #[error("{0} bytes after the end of a configuration")]
+    /// There are trailing bytes.
+    #[error("{0} trailing bytes after a configuration")]
     Trailing(usize),
-    /// A format of a later version.
+    /// The format of a later version.
     #[error("unknown configuration format {0}")]
     Version(u8),
-    /// A set isn't in ascending order.
+    /// A set is not in ascending order.
     #[error("configuration members out of order")]
     Order,
     /// The sets contradict each other.
@@ -163,11 +163,11 @@ impl ConfigCommand {
         out.freeze()
     }
 
-    /// Reads the encoded form; the context shares the memory of `data`.
+    /// Decodes the command. The context shares the memory of `data`.
     ///
     /// # Errors
     ///
-    /// [`DecodeError`] where `data` is anything but what [`ConfigCommand::encode`] makes.
+    /// [`DecodeError`] if `data` is not the output of [`ConfigCommand::encode`].
     pub fn decode(mut data: Bytes) -> Result<Self, DecodeError> {
         let membership = Membership::decode(&mut data)?;
         let length = take_count(&mut data)?;
@@ -208,11 +208,11 @@ impl Membership {
         }
     }
 
-    /// Takes the encoded form off the front of `data`.
+    /// Decodes a membership from the front of `data`.
     ///
     /// # Errors
     ///
-    /// [`DecodeError`] where there is none, or one that no change could have made.
+    /// [`DecodeError`] if there is none, or one that no change could have made.
     pub fn decode(data: &mut Bytes) -> Result<Self, DecodeError> {
         if data.is_empty() {
             return Err(DecodeError::Truncated);
@@ -229,7 +229,7 @@ impl Membership {
             &mut membership.learners_next,
         ] {
             let count = take_count(data)?;
-            // Checked before the loop, so that a damaged count costs nothing.
+            // Checked before the loop, so that a damaged count causes no work.
             if data.len() / 8 < count {
                 return Err(DecodeError::Truncated);
             }
@@ -247,7 +247,8 @@ impl Membership {
 }
 
 fn put_count(out: &mut BytesMut, count: usize) {
-    // A count past u32 would be a membership or context of gigabytes: refused long before.
+    // A count above u32 would mean a membership or context of gigabytes, which is rejected long
+    // before.
     out.put_u32_le(u32::try_from(count).unwrap_or(u32::MAX));
 }
 

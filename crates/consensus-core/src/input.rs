@@ -1,4 +1,4 @@
-//! What the shell tells the core.
+//! The core's inputs.
 
 use bytes::Bytes;
 use synod_types::{Index, NodeId, RequestId, WriteSeq};
@@ -8,35 +8,36 @@ use crate::{Message, SnapshotMeta};
 /// One event for [`Consensus::step`](crate::Consensus::step).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Input {
-    /// Time has passed. Needed at [`Consensus::deadline`](crate::Consensus::deadline), harmless at
-    /// any time.
+    /// Time has passed. Needed at [`Consensus::deadline`](crate::Consensus::deadline); harmless at
+    /// any other time.
     Tick,
-    /// A message from a peer. The shell has checked that it comes from where it says.
+    /// A message from a peer. The shell has verified the sender.
     Message(Message),
-    /// Replicate this.
+    /// Replicate this proposal.
     Propose(Proposal),
-    /// Replicate these, all or none, next to each other and in this order where this node leads.
+    /// Replicate these proposals, all or none. If this node leads, they get consecutive indexes in
+    /// this order.
     ProposeMany(Vec<Proposal>),
     /// Change the membership.
     ChangeMembers(MemberChange),
-    /// Ask for an index at which a linearizable read may be served.
+    /// Request an index at which a linearizable read may be served.
     Read {
-        /// Comes back in [`ReadState`](crate::ReadState) or in `failed_reads`.
+        /// Returned in [`ReadState`](crate::ReadState) or in `failed_reads`.
         ctx: ReadContext,
-        /// How the leader makes sure that it still leads.
+        /// How the leader confirms that it still leads.
         mode: ReadMode,
     },
-    /// Hand the leadership to this voter (Raft thesis §3.10). Only a leader takes it.
+    /// Transfer leadership to this voter (Raft thesis §3.10). Only a leader accepts it.
     Transfer {
         /// The next leader.
         to: NodeId,
     },
-    /// Try to become the leader now instead of at the election timeout.
+    /// Campaign now instead of at the election timeout.
     Campaign,
     /// Everything up to and including this write sequence number is durable.
     Persisted(WriteSeq),
-    /// This write, or an earlier one, failed. The core stops for good: after a failed fsync nobody
-    /// knows what the disk holds.
+    /// This write, or an earlier one, failed. The core stops for good: after a failed fsync the
+    /// content of the disk is unknown.
     PersistFailed(WriteSeq),
     /// The state machine has applied everything up to here.
     Applied(Index),
@@ -44,15 +45,15 @@ pub enum Input {
     SnapshotInstalled(SnapshotMeta),
     /// The snapshot of [`Ready::install`](crate::Ready::install) could not be fetched or installed.
     SnapshotFailed,
-    /// A peer has finished, or given up, pulling a snapshot from this node.
+    /// A peer has finished pulling a snapshot from this node, or given up.
     SnapshotSent {
         /// The peer.
         to: NodeId,
-        /// Whether it got everything.
+        /// Whether it received everything.
         ok: bool,
     },
-    /// Forget entries up to here; they are in the state machine's durable state. Clamped to what is
-    /// applied.
+    /// Compact entries up to here; the state machine holds them durably. Clamped to the applied
+    /// index.
     Compact(Index),
     /// The connection to this peer broke, or messages to it were dropped.
     Unreachable(NodeId),
@@ -61,32 +62,32 @@ pub enum Input {
 /// A command to replicate.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Proposal {
-    /// Comes back in the [`Entry`](crate::Entry).
+    /// Returned in the [`Entry`](crate::Entry).
     pub id: RequestId,
-    /// The command; opaque here.
+    /// The command; opaque to the core.
     pub data: Bytes,
 }
 
-/// A change of the membership, made in one step by joint consensus (Raft thesis §4.3).
+/// A membership change, made in one step by joint consensus (Raft thesis §4.3).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct MemberChange {
-    /// Comes back in the [`Entry`](crate::Entry).
+    /// Returned in the [`Entry`](crate::Entry).
     pub id: RequestId,
-    /// What to change; each node at most once.
+    /// The changes; each node at most once.
     pub changes: Vec<Change>,
-    /// Opaque here, for the state machine: names and addresses of the members.
+    /// Opaque to the core; for the state machine, for example names and addresses of members.
     pub context: Bytes,
 }
 
 /// One node's change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Change {
-    /// Add a voter at once. Refused where the voters that answer now could not commit without it,
-    /// as in a cluster of one: add a learner there and promote it.
+    /// Add a voter at once. Rejected if the voters that answer now could not commit without it, as
+    /// in a cluster of one: add a learner there and promote it.
     AddVoter(NodeId),
-    /// Add a member that gets the log and has no vote.
+    /// Add a member that gets the log but has no vote.
     AddLearner(NodeId),
-    /// Make a learner a voter. Refused until it has almost all of the log.
+    /// Make a learner a voter. Rejected until it has almost all of the log.
     Promote(NodeId),
     /// Make a voter a learner.
     Demote(NodeId),
@@ -95,7 +96,7 @@ pub enum Change {
 }
 
 impl Change {
-    /// The node that is changed.
+    /// The changed node.
     #[must_use]
     pub const fn node(self) -> NodeId {
         match self {
@@ -108,7 +109,7 @@ impl Change {
     }
 }
 
-/// The shell's name for a read; the core never compares two of them.
+/// The shell's identifier for a read. The core never compares them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReadContext(pub u64);
 
@@ -117,6 +118,7 @@ pub struct ReadContext(pub u64);
 pub enum ReadMode {
     /// One round of heartbeats to a quorum (Raft thesis §6.4).
     Index,
-    /// The leader's lease, without a round trip (Raft thesis §6.4.1): rests on bounded clock drift.
+    /// The leader's lease, without a round trip (Raft thesis §6.4.1). It relies on bounded clock
+    /// drift.
     Lease,
 }

@@ -1,113 +1,114 @@
 //! Consensus as deterministic state machines without I/O: [`Raft`] and [`MultiPaxos`] behind one
 //! interface, [`Consensus`].
 //!
-//! A core owns one member's part in one replication group: its log since the last compaction, its
-//! ballot and vote, who leads, and what the peers have. It decides and never acts: no clock,
-//! thread, socket, disk or unordered iteration is in here, random numbers come from a seed, and the
-//! state is `Clone` and `Hash`. The same inputs give the same outputs. The shell around it acts.
+//! A core is one member's part in one replication group: its log since the last compaction, its
+//! ballot and vote, the leader, and the peers' progress. It makes decisions, and the shell around
+//! it carries them out. The core uses no clock, thread, socket, disk or unordered iteration. Random
+//! numbers come from a seed, and the state is `Clone` and `Hash`. The same inputs give the same
+//! outputs.
 //!
 //! # What the shell does, in order
 //!
-//! 1. **Restore.** Read the log and the state machine, and give [`Algorithm::start`] what they kept
-//!    ([`Restored`]). The seed and the [`RequestId`](synod_types::RequestId)s must be fresh at each
-//!    start.
-//! 2. **Step.** Feed events with [`Consensus::step`], one or many, each with a monotonic tick read
-//!    *after* the event came in: promises and leases are counted from it. Sleep until
+//! 1. **Restore.** Read the log and the state machine, and pass their stored state ([`Restored`])
+//!    to [`Algorithm::start`]. The seed and the [`RequestId`](synod_types::RequestId)s must be
+//!    fresh at each start.
+//! 2. **Step.** Pass events to [`Consensus::step`], one or many, each with a monotonic tick that is
+//!    read *after* the event arrived: promises and leases are counted from it. Sleep until
 //!    [`Consensus::deadline`] at most, then step [`Input::Tick`].
-//! 3. **Drain.** Call [`Consensus::ready`] until it gives `None`. For each [`Ready`]:
-//!    1. where `role` is set, or whenever [`Consensus::lease_until`] or [`Consensus::commit`]
-//!       changed, let the readers know **before** any message leaves. A node that serves reads by a
-//!       lease it no longer has may contradict its successor;
-//!    2. hand `writes` to the log under `seq`, to be made durable in this order, after those of all
-//!       earlier Readys. A batch may be torn by a crash; then a prefix of its writes is there;
-//!    3. send `messages`. No need to wait for the disk: the leader's write runs in parallel with
+//! 3. **Drain.** Call [`Consensus::ready`] until it returns `None`. For each [`Ready`]:
+//!    1. if `role` is set, or whenever [`Consensus::lease_until`] or [`Consensus::commit`] changed,
+//!       update the readers **before** any message is sent. A node that serves reads under a lease
+//!       that it no longer has may contradict its successor;
+//!    2. pass `writes` to the log under `seq`, to be made durable in this order, after those of all
+//!       earlier Readys. A crash may tear a batch; then a prefix of its writes is durable;
+//!    3. send `messages`, without waiting for the disk: the leader's write runs in parallel with
 //!       those of its followers (Raft thesis §10.2.1);
-//!    4. keep `messages_after_persist` until `seq` is durable, then send them. A vote or an
-//!       acknowledgement that left earlier would be forgotten by a crash, and two leaders elected
-//!       or a committed entry lost. Where `writes` is empty, they wait for the earlier write that
-//!       has this `seq`;
-//!    5. hand `committed` to the state machine, in order. They are committed by a durable quorum;
-//!       the local copy may still be on its way to the disk;
+//!    4. hold `messages_after_persist` until `seq` is durable, then send them. If a vote or an
+//!       acknowledgement were sent earlier, a crash could lose it, and two leaders could be elected
+//!       or a committed entry lost. If `writes` is empty, they wait for the earlier write that has
+//!       this `seq`;
+//!    5. pass `committed` to the state machine, in order. A durable quorum has committed the
+//!       entries; the local copy may still be in flight to the disk;
 //!    6. serve each of `reads` once the state machine has applied its index; answer `failed_reads`
 //!       and `dropped`;
-//!    7. where `install` is set, fetch the snapshot from that peer, and install it durably.
-//! 4. **Report.** [`Input::Persisted`] when writes are durable, cumulatively and in order;
-//!    [`Input::Applied`]; [`Input::SnapshotInstalled`] (after it no entry handed out earlier may be
-//!    applied any more) or [`Input::SnapshotFailed`]. While a snapshot is fetched nothing is handed
-//!    out.
-//! 5. **Compact.** Keep memory bounded by [`Input::Compact`] up to what the state machine has made
-//!    durable; the log may forget as much. A peer that needs more gets a snapshot.
-//! 6. **Stop** for good after a failed write: [`Input::PersistFailed`]. After a failed fsync nobody
-//!    knows what is on the disk, and asking again doesn't help.
+//!    7. if `install` is set, fetch the snapshot from that peer and install it durably.
+//! 4. **Report.** Step [`Input::Persisted`] when writes are durable, cumulatively and in order;
+//!    [`Input::Applied`]; [`Input::SnapshotInstalled`] (after it no entry that was handed out
+//!    earlier may be applied) or [`Input::SnapshotFailed`]. While a snapshot is being fetched,
+//!    nothing is handed out.
+//! 5. **Compact.** Bound the memory with [`Input::Compact`], up to what the state machine has made
+//!    durable. The log may release as much. A peer that needs older entries gets a snapshot.
+//! 6. **Stop** for good after a failed write: [`Input::PersistFailed`]. After a failed fsync the
+//!    content of the disk is unknown, and retrying doesn't help.
 //!
-//! Several Readys may be outstanding at the log. Messages may be lost, duplicated, delayed and
-//! reordered; connections that keep their order are only faster. Nothing a peer says is trusted to
-//! be well-formed, but peers are trusted not to lie.
+//! Several Readys may be in flight at the log. Messages may be lost, duplicated, delayed and
+//! reordered; connections that preserve order are only faster. Peers are not trusted to send
+//! well-formed messages, but they are trusted not to lie.
 //!
-//! # What it guarantees
+//! # Guarantees
 //!
-//! - One leader a ballot, and each has (Raft) or gets (Multi-Paxos) all committed entries;
-//!   committed entries never change (Raft §5; "Paxos Made Simple" §2). Of Multi-Paxos that is their
-//!   index, id, kind and data: the ballot of an entry may differ from node to node, and no state
+//! - Each ballot has one leader, which has (Raft) or gets (Multi-Paxos) all committed entries.
+//!   Committed entries never change (Raft §5; "Paxos Made Simple" §2). In Multi-Paxos this means
+//!   their index, id, kind and data: an entry's ballot may differ between nodes, and no state
 //!   machine may depend on it.
-//! - A proposal is appended at most once, also when it was forwarded and the message duplicated.
-//!   Where the core refuses or drops one ([`Rejected`]), it was not appended and never will be.
-//!   Otherwise its outcome is unknown until an entry with its id is applied. The core never
-//!   proposes anything twice.
-//! - A [`ReadState`] is linearizable. [`ReadMode::Index`] needs nothing but the algorithm;
-//!   [`ReadMode::Lease`] also that clocks drift no more than configured.
+//! - A proposal is appended at most once, even if it was forwarded and the message duplicated. If
+//!   the core rejects or drops it ([`Rejected`]), it was not appended and never will be. Otherwise
+//!   its outcome is unknown until an entry with its id is applied. The core never proposes anything
+//!   twice.
+//! - A [`ReadState`] is linearizable. [`ReadMode::Index`] relies only on the algorithm;
+//!   [`ReadMode::Lease`] also relies on clocks that drift no more than configured.
 //!
 //! # Leases
 //!
-//! Who hears from a leader promises it not to help to elect another for `election_ticks`, whatever
-//! happens to the ballot meanwhile. A heartbeat round that a quorum answers so gives the leader a
-//! lease from the moment of its *sending*, shorter by the clock drift and by what ticks round. What
-//! could break it, and why it does not:
+//! A node that hears from a leader promises not to help elect another for `election_ticks`,
+//! whatever happens to the ballot meanwhile. So a heartbeat round that a quorum answers gives the
+//! leader a lease. It starts when the round was *sent*, and is shorter by the clock drift and the
+//! rounding of ticks. What could break a lease, and why it doesn't:
 //!
-//! - *A restart forgets the promise.* A node that has a past neither votes nor campaigns for an
-//!   election timeout after its start. A sole voter need not wait: nobody else has a lease, since a
-//!   leader outside the voters takes none.
-//! - *A transfer overrides the promise.* While one is under way there is no lease. A leader that
-//!   gives one up counts it ([`TransferEpoch`]); those who hear the new count ignore campaigns of
-//!   the old, and only their answers renew the lease.
+//! - *A restart forgets the promise.* A node with previous state neither votes nor campaigns for an
+//!   election timeout after its start. A sole voter need not wait: no other node has a lease, since
+//!   a leader that is not a voter takes none.
+//! - *A transfer overrides the promise.* There is no lease while a transfer is in progress. A
+//!   leader that gives one up increments a counter ([`TransferEpoch`]). Nodes that hear the new
+//!   count ignore campaigns with the old one, and only their answers renew the lease.
 //! - *A membership change moves the quorum.* Each configuration's majority overlaps with that of
-//!   the next, through the joint one, and acknowledging entries promises as answering heartbeats
-//!   does.
+//!   the next through the joint one, and acknowledging entries is a promise like answering
+//!   heartbeats.
 //!
-//! Both algorithms have the same leases. In Multi-Paxos it is the `Prepare` of another candidate
-//! that is not answered, and two leaders may have the same round, so that a candidate which was
-//! told to campaign says by which leader ([`Handover`]).
+//! Both algorithms have the same leases. In Multi-Paxos the promise means not to answer the
+//! `Prepare` of another candidate. Two leaders may have the same round, so a candidate that was
+//! told to campaign names the leader that told it ([`Handover`]).
 //!
 //! # Membership
 //!
-//! In Raft a configuration counts from when it is appended (and no longer if it is truncated); one
-//! change at a time; each change of voters goes through a joint configuration, which the leader
-//! ends by itself. Learners are promoted when they have nine tenths of the log. A sole voter can't
-//! add a voter, since the joint configuration would need the new one's vote to commit: add a
-//! learner and promote it. A removed node is told so, if it can be reached.
+//! In Raft a configuration takes effect when it is appended, and no longer if it is truncated.
+//! There is one change at a time. Each change of voters goes through a joint configuration, which
+//! the leader ends automatically. Learners can be promoted when they have nine tenths of the log. A
+//! sole voter can't add a voter, since the joint configuration would need the new one's vote to
+//! commit: add a learner and promote it. A removed node is told so, if it can be reached.
 //!
 //! Multi-Paxos has no joint configuration: one entry changes the membership for all slots after it.
-//! Nothing is proposed there before majorities of the old and of the new voters hold it (proposals
-//! wait meanwhile), and it is handed out when the slot after it is chosen, too: then a majority of
-//! the new voters durably knows it, and the old ones may be switched off. [`Status::membership`] is
-//! the last one chosen. A node that joins always begins with a snapshot, since to settle the first
-//! configuration of its log it needs the one before. The other rules and refusals are those of
-//! Raft.
+//! Nothing is proposed in those slots before majorities of the old and of the new voters hold the
+//! entry; proposals wait meanwhile. The entry is handed out once the slot after it is chosen, too.
+//! By then a majority of the new voters durably knows it, and the old ones may be switched off.
+//! [`Status::membership`] is the last one chosen. A joining node always starts with a snapshot,
+//! because it needs the previous configuration to settle the first one in its log. The other rules
+//! and rejections are the same as in Raft.
 //!
 //! # Raft or Multi-Paxos
 //!
-//! Any voter that a quorum answers can lead in Multi-Paxos, whatever its log: phase 1 brings it
-//! what it lacks. In Raft it must have a log that a quorum's logs don't surpass. On the other hand
-//! a new Raft leader need not ask for anything, and its log never has gaps. Both are the same code
-//! but for what [`Algorithm`] decides.
+//! In Multi-Paxos any voter that a quorum answers can lead, whatever its log: phase 1 supplies what
+//! it lacks. In Raft its log must be at least as up to date as those of a quorum. In return, a new
+//! Raft leader need not ask for anything, and its log never has gaps. Both share all code except
+//! what [`Algorithm`] decides.
 //!
-//! # Where to read on
+//! # Further reading
 //!
-//! `core.rs` dispatches, and `core/protocol.rs` says what an algorithm decides. `core/raft` and
-//! `core/paxos` are the algorithms; the synod, agreement on one value, is `core/paxos/synod.rs`.
-//! What they share is beside them: `election.rs`, `leader.rs`, `follower.rs`, `reads.rs`,
-//! `members.rs`, `transfer.rs` and `forward.rs`, and `storage.rs` says what is durable.
-//! `tests/scenarios` shows each rule at work.
+//! `core.rs` dispatches inputs, and `core/protocol.rs` lists what an algorithm decides. `core/raft`
+//! and `core/paxos` are the algorithms; the synod, agreement on one value, is in
+//! `core/paxos/synod.rs`. The shared parts are next to them: `election.rs`, `leader.rs`,
+//! `follower.rs`, `reads.rs`, `members.rs`, `transfer.rs`, `forward.rs`, and `storage.rs`, which
+//! tracks what is durable. `tests/scenarios` shows each rule at work.
 
 mod algorithm;
 mod config;

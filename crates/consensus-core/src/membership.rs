@@ -1,4 +1,4 @@
-//! Who is in a group, and what a quorum of it is.
+//! A group's members and its quorums.
 
 use std::collections::BTreeSet;
 
@@ -7,39 +7,39 @@ use synod_types::NodeId;
 use crate::mutants::{Mutant, is_active};
 use crate::{Change, ChangeError};
 
-/// The members of a group. While it changes there are two sets of voters, and everything needs a
+/// The members of a group. During a change there are two sets of voters, and everything needs a
 /// majority of both (joint consensus; Raft thesis §4.3).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Membership {
-    /// The voters; of a joint configuration the incoming ones.
+    /// The voters; in a joint configuration the incoming ones.
     pub voters: BTreeSet<NodeId>,
     /// The voters before the change; empty unless joint.
     pub outgoing: BTreeSet<NodeId>,
-    /// Members that get the log and have no vote.
+    /// Members that get the log but have no vote.
     pub learners: BTreeSet<NodeId>,
     /// Outgoing voters that become learners when the joint configuration ends.
     pub learners_next: BTreeSet<NodeId>,
 }
 
-/// The sets of a membership contradict each other.
+/// The reason why a membership is inconsistent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum MembershipError {
-    /// Zero among the members.
+    /// Zero is a member.
     #[error("zero is not a node")]
     NoNode,
-    /// Members, but nobody votes.
+    /// There are members but no voters.
     #[error("no voters")]
     NoVoters,
-    /// A node both votes and learns.
+    /// A node is both a voter and a learner.
     #[error("{0} is both voter and learner")]
     VoterAndLearner(NodeId),
-    /// A node waits to become a learner without being an outgoing voter.
+    /// A node is going to be a learner but is not an outgoing voter.
     #[error("{0} is not an outgoing voter")]
     NotOutgoing(NodeId),
 }
 
 impl Membership {
-    /// A membership of voters only.
+    /// A membership with only voters.
     pub fn of(voters: impl IntoIterator<Item = NodeId>) -> Self {
         Self {
             voters: voters.into_iter().collect(),
@@ -47,19 +47,19 @@ impl Membership {
         }
     }
 
-    /// Whether a change of the voters is under way.
+    /// Whether a change of the voters is in progress.
     #[must_use]
     pub fn is_joint(&self) -> bool {
         !self.outgoing.is_empty()
     }
 
-    /// Whether the node's vote counts, in either set.
+    /// Whether the node has a vote, in either set.
     #[must_use]
     pub fn is_voter(&self, node: NodeId) -> bool {
         self.voters.contains(&node) || self.outgoing.contains(&node)
     }
 
-    /// Whether the node gets the log without a vote.
+    /// Whether the node gets the log without having a vote.
     #[must_use]
     pub fn is_learner(&self, node: NodeId) -> bool {
         self.learners.contains(&node)
@@ -71,7 +71,7 @@ impl Membership {
         self.is_voter(node) || self.is_learner(node)
     }
 
-    /// Whether nobody else has a vote.
+    /// Whether no other node has a vote.
     #[must_use]
     pub fn is_sole_voter(&self, node: NodeId) -> bool {
         self.voters.len() == 1
@@ -79,7 +79,7 @@ impl Membership {
             && self.outgoing.is_subset(&self.voters)
     }
 
-    /// All members, in ascending order, each once.
+    /// All members in ascending order, without duplicates.
     #[must_use]
     pub fn members(&self) -> BTreeSet<NodeId> {
         let mut all = self.voters.clone();
@@ -88,8 +88,8 @@ impl Membership {
         all
     }
 
-    /// The highest value that a quorum has reached: of a majority of the voters and, while joint,
-    /// also of the outgoing ones. Zero where there are no voters.
+    /// The highest value that a quorum has reached: a majority of the voters and, while joint, also
+    /// of the outgoing ones. Zero if there are no voters.
     #[must_use]
     pub fn quorum_value(&self, value_of: impl Fn(NodeId) -> u64) -> u64 {
         if self.voters.is_empty() {
@@ -102,25 +102,25 @@ impl Membership {
         incoming.min(majority_value(&self.outgoing, &value_of))
     }
 
-    /// Whether those for whom `holds` is true are a quorum.
+    /// Whether the nodes for which `holds` is true are a quorum.
     #[must_use]
     pub fn is_quorum(&self, holds: impl Fn(NodeId) -> bool) -> bool {
         self.quorum_value(|node| u64::from(holds(node))) == 1
     }
 
-    /// Whether no quorum is possible without those for whom `holds` is true: an election is lost
-    /// when these have refused.
+    /// Whether no quorum is possible without the nodes for which `holds` is true. If those have
+    /// refused, an election is lost.
     #[must_use]
     pub fn is_blocked_by(&self, holds: impl Fn(NodeId) -> bool) -> bool {
         !self.is_quorum(|node| !holds(node))
     }
 
-    /// Whether the sets fit together. An empty membership does: that of a node that waits to be
-    /// added.
+    /// Whether the sets are consistent. An empty membership is: it belongs to a node that waits to
+    /// be added.
     ///
     /// # Errors
     ///
-    /// [`MembershipError`] says what does not.
+    /// [`MembershipError`] with the inconsistency.
     pub fn validate(&self) -> Result<(), MembershipError> {
         let members = self.members();
         if members.contains(&NodeId::NONE) || self.learners_next.contains(&NodeId::NONE) {
@@ -143,11 +143,11 @@ impl Membership {
         Ok(())
     }
 
-    /// The membership that begins these changes: joint where the voters change, else final.
+    /// The membership at the start of these changes: joint if the voters change, otherwise final.
     ///
     /// # Errors
     ///
-    /// [`ChangeError`] where a change doesn't fit. The membership must not be joint.
+    /// [`ChangeError`] if a change is invalid. The membership must not be joint.
     pub fn change(&self, changes: &[Change]) -> Result<Self, ChangeError> {
         let mut next = self.clone();
         let mut seen = BTreeSet::new();
@@ -186,7 +186,8 @@ impl Membership {
                 }
                 Change::Demote(_) => {
                     next.voters.remove(&node);
-                    // It votes until the joint configuration ends, and can't be a learner before.
+                    // It votes until the joint configuration ends, and can't be a learner before
+                    // that.
                     next.learners_next.insert(node);
                 }
                 Change::Remove(_) => {
@@ -218,7 +219,7 @@ impl Membership {
 
 /// The highest value that a majority of `nodes` has reached.
 fn majority_value(nodes: &BTreeSet<NodeId>, value_of: &impl Fn(NodeId) -> u64) -> u64 {
-    /// Groups up to this size are sorted on the stack: this runs for every acknowledgement.
+    /// Groups up to this size are sorted on the stack, because this runs for every acknowledgement.
     const INLINE: usize = 9;
     let pick = |values: &mut [u64]| {
         if !is_active(Mutant::QuorumUnsorted) {

@@ -1,4 +1,4 @@
-//! What the cores of a group say to each other.
+//! The messages between the cores of a group.
 
 use std::fmt;
 
@@ -13,24 +13,24 @@ pub struct Message {
     pub from: NodeId,
     /// The receiver.
     pub to: NodeId,
-    /// The sender's ballot; of a pre-vote and its grant the ballot that would come next.
+    /// The sender's ballot. For a pre-vote and its grant, the ballot that would come next.
     pub ballot: Ballot,
-    /// The rest.
+    /// The content.
     pub body: Body,
 }
 
-/// What a message says.
+/// The content of a message.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub enum Body {
-    /// In both algorithms.
+    /// Used by both algorithms.
     Common(CommonBody),
-    /// In Raft.
+    /// Used by Raft.
     Raft(RaftBody),
-    /// In Multi-Paxos.
+    /// Used by Multi-Paxos.
     Paxos(PaxosBody),
 }
 
-/// What the members of a group say whichever algorithm it runs.
+/// The messages that both algorithms use.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum CommonBody {
     /// Would you vote for me? Changes nothing at the receiver (Raft thesis §9.6).
@@ -43,9 +43,9 @@ pub enum CommonBody {
         /// Whether it would.
         granted: bool,
     },
-    /// The leader's commit index went up. No answer.
+    /// The leader's commit index has advanced. No answer.
     Commit {
-        /// The last committed entry; a receiver without it ignores the message.
+        /// The last committed entry. A receiver without it ignores the message.
         commit: LogPosition,
     },
     /// The leader is alive and asks whether it still leads (Raft thesis §6.4).
@@ -62,9 +62,9 @@ pub enum CommonBody {
         /// The round answered.
         round: u64,
     },
-    /// The entries that the receiver needs are gone: fetch a snapshot from the sender.
+    /// The receiver needs compacted entries: it should fetch a snapshot from the sender.
     Snapshot {
-        /// The least that the snapshot will hold.
+        /// The minimum content of the snapshot.
         meta: Box<SnapshotMeta>,
     },
     /// Campaign at once (Raft thesis §3.10).
@@ -74,42 +74,42 @@ pub enum CommonBody {
     },
     /// Proposals for the leader.
     Forward {
-        /// Against duplicates.
+        /// Identifies duplicates.
         token: ForwardToken,
-        /// In order.
+        /// The proposals, in order.
         proposals: Vec<Proposal>,
     },
     /// A membership change for the leader.
     ForwardChange {
-        /// Against duplicates.
+        /// Identifies duplicates.
         token: ForwardToken,
         /// The change.
         change: Box<MemberChange>,
     },
     /// Forwarded proposals or changes were not appended.
     ForwardRejected {
-        /// Which.
+        /// The ids of the requests.
         ids: Vec<RequestId>,
-        /// Why.
+        /// The reason.
         reason: Rejected,
     },
     /// Reads for the leader.
     ReadIndex {
-        /// The sender's name for this batch of reads.
+        /// The sender's identifier for this batch of reads.
         token: u64,
-        /// A leader without a running lease takes [`ReadMode::Lease`] for [`ReadMode::Index`].
+        /// A leader without a running lease treats [`ReadMode::Lease`] like [`ReadMode::Index`].
         mode: ReadMode,
     },
-    /// The answer.
+    /// The answer to [`Self::ReadIndex`].
     ReadIndexReply {
-        /// As sent.
+        /// The request's token.
         token: u64,
         /// The read index.
         result: Result<Index, Rejected>,
     },
 }
 
-/// How Raft elects leaders and replicates entries.
+/// Raft's messages for electing leaders and replicating entries.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum RaftBody {
     /// Vote for me (Raft §5.2). Sent when the sender's own vote and log are durable.
@@ -127,21 +127,22 @@ pub enum RaftBody {
     },
     /// Entries from the leader (Raft §5.3).
     Append {
-        /// The entry before the first of `entries`.
+        /// The position before the first of `entries`.
         prev: LogPosition,
-        /// Contiguous; empty to probe.
+        /// Contiguous entries; empty for a probe.
         entries: Vec<Entry>,
-        /// The leader's commit index, not clamped to what the receiver has.
+        /// The leader's commit index, not clamped to the receiver's log.
         commit: Index,
     },
-    /// The answer.
+    /// The answer to [`Self::Append`].
     AppendReply {
-        /// How it went.
+        /// The result.
         outcome: AppendOutcome,
     },
 }
 
-/// How Multi-Paxos elects leaders and replicates entries ("Paxos Made Simple" §2.2, §3).
+/// Multi-Paxos's messages for electing leaders and replicating entries ("Paxos Made Simple" §2.2,
+/// §3).
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum PaxosBody {
     /// Phase 1a: promise to accept nothing below this message's ballot, and say what
@@ -165,48 +166,49 @@ pub enum PaxosBody {
         entries: Vec<Entry>,
         /// The slot to ask for next; none where this is all.
         next: Option<Index>,
-        /// What replaces slots from `from` on that the sender has compacted, where there are any.
+        /// The snapshot that replaces the slots from `from` on that the sender has compacted, if
+        /// any.
         snapshot: Option<Box<SnapshotMeta>>,
     },
-    /// A message came too late: its receiver has promised this message's ballot.
+    /// The sender has promised this message's ballot, so it rejects an earlier one.
     Nack,
-    /// Phase 2a for a run of slots: accept these under this message's ballot, which
-    /// each entry bears, also one that was chosen under an earlier ballot.
+    /// Phase 2a for a run of slots: accept these values under this message's ballot. Each entry has
+    /// that ballot, even if it was chosen under an earlier one.
     Accept {
-        /// The slot before the first of `entries`: what the leader believes that the receiver has.
+        /// The slot before the first of `entries`, which the leader believes the receiver to have.
         prev: Index,
-        /// Contiguous; empty to ask how far the receiver has got.
+        /// Contiguous entries; empty to ask how far the receiver is.
         entries: Vec<Entry>,
-        /// Slots up to here are chosen; not clamped to what the receiver has.
+        /// Slots up to here are chosen. Not clamped to the receiver's log.
         commit: Index,
     },
-    /// Phase 2b: everything up to here is durable here, accepted under this message's ballot or
-    /// chosen.
+    /// Phase 2b: everything up to here is durable on the sender, accepted under this message's
+    /// ballot or chosen.
     Accepted {
         /// The last slot of that prefix.
         upto: Index,
     },
-    /// The answer to an empty [`Self::Accept`] whose `prev` isn't reached yet. Claims nothing
-    /// durable.
+    /// The answer to an empty [`Self::Accept`] whose `prev` the sender has not reached. Claims
+    /// nothing durable.
     Gap {
-        /// As asked.
+        /// The `prev` of the request.
         prev: Index,
-        /// The receiver has everything up to here.
+        /// The sender has everything up to here.
         held: Index,
     },
 }
 
-/// The fate of a [`RaftBody::Append`].
+/// The result of a [`RaftBody::Append`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AppendOutcome {
-    /// The receiver's log equals the leader's up to here, durably.
+    /// The sender's log durably equals the leader's up to here.
     Matched(Index),
-    /// The receiver doesn't have the entry before.
+    /// The sender lacks the entry before the first one.
     Rejected {
-        /// The index of the entry before.
+        /// The index of that entry.
         at: Index,
-        /// The receiver's last entry, not past `at`, of a ballot not above the one sent: the logs
-        /// can agree at most up to here (a hint by term; Raft §5.3, last paragraph).
+        /// The sender's last entry at or before `at` with a ballot of at most the leader's. The
+        /// logs can't agree beyond it (a hint by term; Raft §5.3, last paragraph).
         hint: LogPosition,
     },
 }
@@ -226,12 +228,12 @@ pub struct Handover {
     pub transfers: TransferEpoch,
 }
 
-/// Marks a forwarded message so that a duplicate of it isn't proposed twice.
+/// Identifies a forwarded message, so that a duplicate isn't proposed twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ForwardToken {
     /// Drawn at each start of the sender.
     pub session: u64,
-    /// Grows with each message of the session.
+    /// Incremented with each message of the session.
     pub number: u64,
 }
 
@@ -255,7 +257,7 @@ impl CommonBody {
     }
 }
 
-/// Without the outer variant: the name of the inner one says which it is.
+/// Omits the outer variant: the inner one's name is unique.
 impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

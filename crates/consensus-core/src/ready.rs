@@ -1,31 +1,32 @@
-//! What the core tells the shell to do.
+//! The core's output for the shell.
 
 use synod_types::{Ballot, Index, NodeId, RequestId, WriteSeq};
 
 use crate::{Entry, Message, ReadContext, Rejected, Role, SnapshotMeta};
 
-/// One batch of work. The [crate documentation](crate) gives the order in which to do it.
+/// One batch of work. The [crate documentation](crate) gives the order in which to carry it out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Ready {
-    /// Numbers the writes: one more than before where `writes` isn't empty, else unchanged.
+    /// The number of the writes. One more than before if `writes` isn't empty, otherwise unchanged.
     pub seq: WriteSeq,
-    /// For the log, in this order. May be made durable while `messages` are on their way.
+    /// Writes for the log, in this order. They may be made durable while `messages` are being sent.
     pub writes: Vec<Write>,
-    /// To send now.
+    /// Messages to send now.
     pub messages: Vec<Message>,
-    /// To send once `seq` is durable, and not before. Where `writes` is empty, `seq` is that of an
-    /// earlier Ready that still waits for its [`Input::Persisted`](crate::Input::Persisted).
+    /// Messages to send once `seq` is durable, and not before. If `writes` is empty, `seq` is that
+    /// of an earlier `Ready` that still waits for its
+    /// [`Input::Persisted`](crate::Input::Persisted).
     pub messages_after_persist: Vec<Message>,
-    /// Newly committed entries, contiguous, each handed out once since the start. They may be
-    /// committed by a quorum of others before the local copy is durable.
+    /// Newly committed entries, contiguous. Each is handed out once per start. A quorum of other
+    /// nodes may have committed them before the local copy is durable.
     pub committed: Vec<Entry>,
-    /// Reads that may be served as soon as the state machine has applied the index.
+    /// Reads that may be served as soon as the state machine has applied their index.
     pub reads: Vec<ReadState>,
-    /// Reads without an answer; safe to try again.
+    /// Reads that failed; safe to retry.
     pub failed_reads: Vec<(ReadContext, Rejected)>,
-    /// Fetch a snapshot and install it.
+    /// A snapshot to fetch and install.
     pub install: Option<Box<Install>>,
-    /// Proposals that certainly were not appended.
+    /// Proposals that were certainly not appended.
     pub dropped: Vec<(RequestId, Rejected)>,
     /// The role, leader or ballot has changed. Stop serving lease reads before sending any message.
     pub role: Option<RoleChange>,
@@ -50,35 +51,35 @@ impl Ready {
 /// One change of the log.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Write {
-    /// Store the entry at its index, in place of whatever is there, and leave all others. Raft
-    /// truncates first and leaves no gaps; Multi-Paxos overwrites and may leave gaps.
+    /// Store the entry at its index, replacing any entry there and no other. Raft truncates first
+    /// and leaves no gaps; Multi-Paxos overwrites and may leave gaps.
     Put(Entry),
-    /// Forget the entries from this index on.
+    /// Remove the entries from this index on.
     TruncateFrom(Index),
-    /// Forget all entries: the log goes on after this snapshot, which the state machine has
+    /// Remove all entries: the log continues after this snapshot, which the state machine has
     /// installed.
     Reset(SnapshotMeta),
-    /// Forget the entries up to this snapshot, which the state machine has installed, and keep
-    /// those after it (Multi-Paxos: an acceptor forgets nothing that it has accepted and that isn't
-    /// chosen).
+    /// Remove the entries up to this snapshot, which the state machine has installed, and keep
+    /// those after it (Multi-Paxos: an acceptor never forgets an accepted value that isn't chosen).
     Advance(SnapshotMeta),
     /// Replace the hard state.
     HardState(HardState),
 }
 
-/// What must survive a crash besides the entries. One record, since a vote belongs to its ballot.
+/// The state besides the entries that must survive a crash. It is one record, since a vote belongs
+/// to its ballot.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct HardState {
-    /// The latest ballot seen (Raft: current term; Paxos: promised).
+    /// The latest ballot seen (Raft: the current term; Paxos: the promised ballot).
     pub ballot: Ballot,
-    /// Who got this node's vote in that ballot.
+    /// The node that got this node's vote in that ballot.
     pub vote: Option<NodeId>,
-    /// Known to be committed; may lag behind, since it is only written along with other things.
+    /// A known commit index. It may lag, since it is only written together with other data.
     pub commit: Index,
 }
 
 impl HardState {
-    /// What a node begins with that has nothing but the state at `start`.
+    /// The initial hard state of a node that has only the state at `start`.
     #[must_use]
     pub fn at(start: &SnapshotMeta) -> Self {
         Self {
@@ -92,28 +93,28 @@ impl HardState {
 /// A read that may be served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ReadState {
-    /// As given with the read.
+    /// The context given with the read.
     pub ctx: ReadContext,
-    /// The local state machine must have applied this much.
+    /// The local state machine must have applied this index.
     pub index: Index,
 }
 
 /// A snapshot to fetch.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Install {
-    /// The least that the snapshot will hold. The peer may serve a later one: report that one's
+    /// The minimum content of the snapshot. The peer may serve a later one: report that one's
     /// metadata in [`Input::SnapshotInstalled`](crate::Input::SnapshotInstalled).
     pub meta: SnapshotMeta,
-    /// Who has it.
+    /// The peer that has it.
     pub from: NodeId,
 }
 
-/// Who leads now.
+/// A change of the leadership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RoleChange {
-    /// This node's part.
+    /// This node's role.
     pub role: Role,
-    /// The leader, where known.
+    /// The leader, if known.
     pub leader: Option<NodeId>,
     /// The latest ballot.
     pub ballot: Ballot,

@@ -1,4 +1,4 @@
-//! Why the core refused something.
+//! The reasons why the core rejects an input.
 
 use synod_types::NodeId;
 
@@ -11,53 +11,53 @@ pub enum Rejected {
     /// Only the leader can do this.
     #[error("not the leader")]
     NotLeader {
-        /// The leader, where known.
+        /// The leader, if known.
         leader: Option<NodeId>,
     },
-    /// Too much is waiting; try again later.
-    #[error("too much is waiting to be committed")]
+    /// Too many proposals are waiting; retry later.
+    #[error("too many proposals are waiting to be committed")]
     Overloaded,
-    /// A proposal over the limit of `max_entry_bytes`.
+    /// The proposal exceeds `max_entry_bytes`.
     #[error("the proposal is too large")]
     TooLarge,
-    /// The membership changes already; try again later.
+    /// Another membership change is in progress; retry later.
     #[error("another membership change is in flight")]
     ConfigChangeInFlight,
-    /// The new leader has not committed an entry of its own yet; try again.
+    /// The new leader has not committed an entry of its own yet; retry.
     #[error("the leader is not ready yet")]
     LeaderNotReady,
     /// The learner's log is too far behind to make it a voter.
     #[error("the learner is not in sync with the leader")]
     LearnerNotReady,
-    /// Too few of the future voters answer: the change would stop the cluster.
+    /// Too few of the future voters answer, so the change would stop the cluster.
     #[error("the new members would not have a healthy quorum")]
     UnhealthyQuorum,
-    /// The change doesn't fit the membership.
+    /// The change doesn't fit the current membership.
     #[error("invalid membership change: {0}")]
     InvalidChange(ChangeError),
-    /// The node can't become the leader: it is no voter, or this node itself.
+    /// The node can't become the leader: it is not a voter, or it is this node itself.
     #[error("leadership cannot be transferred to {to}")]
     InvalidTransfer {
-        /// As asked.
+        /// The requested node.
         to: NodeId,
     },
-    /// The lease isn't running; use [`ReadMode::Index`](crate::ReadMode::Index).
+    /// The lease has run out; use [`ReadMode::Index`](crate::ReadMode::Index).
     #[error("the leader's lease has run out")]
     LeaseExpired,
-    /// Leadership is being handed over; try again.
+    /// Leadership is being transferred; retry.
     #[error("leadership is being transferred")]
     Transferring,
     /// This node can't campaign now: it is no voter, installs a snapshot, or has promised a leader
     /// (or, after a restart, may have promised one) not to.
     #[error("campaigning is not allowed now")]
     CannotCampaign,
-    /// A read got no answer in time; try again.
-    #[error("no answer from the leader in time")]
+    /// A read was not answered in time; retry.
+    #[error("the leader did not answer in time")]
     TimedOut,
     /// This node was removed from the group.
     #[error("this node was removed from the group")]
     Removed,
-    /// A message that no correct peer sends.
+    /// No correct peer sends this message.
     #[error("malformed message")]
     InvalidMessage,
     /// A write failed earlier; the replica has stopped for good.
@@ -65,31 +65,31 @@ pub enum Rejected {
     Failed,
 }
 
-/// Why a membership change doesn't fit the membership.
+/// The reason why a membership change is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum ChangeError {
-    /// Nothing to change.
+    /// There is no change.
     #[error("no changes")]
     Empty,
-    /// The id of no node.
+    /// Zero is not a node id.
     #[error("zero is not a node")]
     NoNode,
-    /// One node twice in a change.
+    /// A node is changed twice.
     #[error("{0} is changed twice")]
     Twice(NodeId),
-    /// The node to add is there.
+    /// The node to add is already a member.
     #[error("{0} is a member already")]
     AlreadyMember(NodeId),
-    /// The node to change is not there.
+    /// The node to change is not a member.
     #[error("{0} is not a member")]
     NotMember(NodeId),
-    /// The node to promote is a voter.
+    /// The node to promote is already a voter.
     #[error("{0} is not a learner")]
     NotLearner(NodeId),
-    /// The node to demote is a learner.
+    /// The node to demote is already a learner.
     #[error("{0} is not a voter")]
     NotVoter(NodeId),
-    /// Nobody would be left to vote.
+    /// No voter would be left.
     #[error("no voter would be left")]
     NoVoters,
 }

@@ -1,4 +1,4 @@
-//! A node's view of its group.
+//! A core's status.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use synod_types::{Ballot, Index, LogPosition, NodeId, Tick};
 
 use crate::Membership;
 
-/// A node's part in a group.
+/// A node's role in a group.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Role {
     /// Follows a leader, or waits for one.
@@ -20,14 +20,14 @@ pub enum Role {
     Leader,
 }
 
-/// A full picture of one core.
+/// The complete status of a core.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Status {
     /// This node.
     pub id: NodeId,
-    /// Its part.
+    /// Its role.
     pub role: Role,
-    /// The leader, where known.
+    /// The leader, if known.
     pub leader: Option<NodeId>,
     /// The latest ballot.
     pub ballot: Ballot,
@@ -39,28 +39,28 @@ pub struct Status {
     pub start: LogPosition,
     /// The last entry.
     pub last: LogPosition,
-    /// The highest index whose entry, and all before it, are durable here.
+    /// The highest index up to which all entries are durable on this node.
     pub durable: Index,
     /// The membership in effect: that of the last configuration entry in the log, committed or not.
     pub membership: Membership,
     /// The index of that entry; zero for the initial membership.
     pub membership_index: Index,
-    /// The other members, as the leader sees them; empty elsewhere.
+    /// The other members, as the leader sees them; empty on other nodes.
     pub peers: BTreeMap<NodeId, PeerStatus>,
     /// As [`Consensus::lease_until`](crate::Consensus::lease_until).
     pub lease_until: Option<Tick>,
-    /// To whom leadership is being transferred.
+    /// The target of a leadership transfer in progress.
     pub transferee: Option<NodeId>,
     /// Whether a committed change has removed this node.
     pub removed: bool,
-    /// Whether a write failed: the core has stopped.
+    /// Whether a write failed, so that the core has stopped.
     pub failed: bool,
 }
 
-/// A peer, as the leader sees it.
+/// The leader's view of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PeerStatus {
-    /// Its log equals the leader's up to here, durably.
+    /// The peer's log durably equals the leader's up to here.
     pub matched: Index,
     /// The next entry to send.
     pub next: Index,
@@ -77,7 +77,7 @@ pub struct PeerStatus {
 /// How entries are sent to a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum PeerMode {
-    /// One append at a time, to find out where the logs agree.
+    /// One append at a time, to find where the logs agree.
     Probe,
     /// A stream of appends.
     Replicate,

@@ -35,7 +35,7 @@ fn golden_bytes() {
 }
 
 #[test]
-fn damage_is_told() {
+fn damage_is_detected() {
     let good = sample().encode();
     for length in 0..good.len() {
         assert_eq!(
@@ -65,7 +65,7 @@ fn damage_is_told() {
     );
 }
 
-/// A majority by counting, to compare with.
+/// A majority by counting, for comparison.
 fn counted(members: &BTreeSet<NodeId>, yes: &BTreeSet<NodeId>) -> bool {
     members.intersection(yes).count() * 2 > members.len()
 }
@@ -92,7 +92,7 @@ proptest! {
         };
         let expected = counted(&voters, &yes) && (!joint || counted(&outgoing, &yes));
         prop_assert_eq!(membership.is_quorum(|node| yes.contains(&node)), expected);
-        // Two quorums share a node: none is among those that don't say yes.
+        // Two quorums intersect: the nodes that don't say yes contain none.
         if expected {
             prop_assert!(!membership.is_quorum(|node| !yes.contains(&node)));
             prop_assert!(membership.is_blocked_by(|node| yes.contains(&node)));
@@ -100,7 +100,7 @@ proptest! {
     }
 
     #[test]
-    fn changes_lead_where_they_say(before in ids(), learners in ids(), picks in proptest::collection::vec((0_u8..5, 1_u64..16), 1..5)) {
+    fn changes_have_the_described_effect(before in ids(), learners in ids(), picks in proptest::collection::vec((0_u8..5, 1_u64..16), 1..5)) {
         let before = Membership {
             learners: learners.difference(&before).copied().collect(),
             voters: before,

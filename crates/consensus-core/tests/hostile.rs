@@ -1,4 +1,4 @@
-//! Whatever peers and shells say, a core neither panics nor contradicts itself.
+//! Whatever peers and shells send, a core neither panics nor contradicts itself.
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
@@ -13,7 +13,7 @@ use synod_consensus_core::{
 };
 use synod_types::{Ballot, Index, LogPosition, NodeId, RequestId, SplitMix64, Tick, WriteSeq};
 
-/// A source of nonsense of one algorithm's kind. The core at hand is node 1.
+/// Generates random inputs for one algorithm. The tested core is node 1.
 struct Rng(SplitMix64, Algorithm);
 
 impl Rng {
@@ -283,12 +283,12 @@ impl Rng {
 }
 
 #[test]
-fn nonsense_does_no_harm_to_raft() {
+fn invalid_inputs_do_no_harm_to_raft() {
     suffer(Algorithm::Raft);
 }
 
 #[test]
-fn nonsense_does_no_harm_to_multi_paxos() {
+fn invalid_inputs_do_no_harm_to_multi_paxos() {
     suffer(Algorithm::MultiPaxos);
 }
 

@@ -1,5 +1,5 @@
-//! How much CPU an entry costs in the cores of three nodes together. By hand, in release mode:
-//! `cargo test --release -p synod-consensus-core --test throughput -- --ignored --nocapture`.
+//! Measures the CPU time per entry in the cores of three nodes together. Run it by hand in release
+//! mode: `cargo test --release -p synod-consensus-core --test throughput -- --ignored --nocapture`.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test")]
 
@@ -41,7 +41,7 @@ impl Cluster {
         }
     }
 
-    /// Lets everyone do everything, with instant disks and network.
+    /// Runs all nodes until none has work, with instant disks and network.
     fn settle(&mut self) {
         let mut messages: Vec<Message> = Vec::new();
         loop {
@@ -79,8 +79,7 @@ impl Cluster {
     }
 }
 
-/// What this thread has had of the processor, however busy the machine is; elsewhere than on Linux
-/// nothing.
+/// This thread's CPU time, independent of other load; zero on systems other than Linux.
 fn cpu_ns() -> u64 {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     let first = text.split_whitespace().next();

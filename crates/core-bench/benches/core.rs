@@ -1,5 +1,5 @@
-//! Processor time an entry, at batches of 1 and 64. `cargo xtask bench core` runs this and writes
-//! docs/benchmarks.md.
+//! Measures processor time per entry, at batches of 1 and 64. `cargo xtask bench core` runs this
+//! and writes docs/benchmarks.md.
 
 use std::{hint::black_box, time::Duration};
 
@@ -11,7 +11,8 @@ use rustix::time::{ClockId, clock_gettime};
 use synod_consensus_core::Algorithm;
 use synod_core_bench::{Group, Load, OmniPaxosGroup, RaftRsGroup, SynodGroup};
 
-/// Processor time of this thread: what else the machine does costs the caches, but not the figures.
+/// The processor time of this thread. Other load on the machine affects the caches but is not
+/// counted.
 struct CpuTime;
 
 impl Measurement for CpuTime {

@@ -1,23 +1,18 @@
-//! What an entry costs in the consensus cores of three nodes, without I/O: ours beside the crates
-//! `raft` and `omnipaxos`, all driven in the same way.
+//! Measures the cost of an entry in the consensus cores of three nodes, without I/O: ours, and the
+//! crates `raft` and `omnipaxos`, all driven in the same way.
 //!
-//! - Three nodes in one thread, one of them the leader from the start; no time passes.
-//! - Each proposal has 100 bytes of its own, freshly allocated, as a request from a client would
-//!   be.
-//! - A node is drained, its log is written to memory at once and reported as durable, and its
-//!   messages go to the others as they are, without encoding. This repeats until nobody has
-//!   anything to say.
-//! - Every node applies every entry and checks it: right order, right content. A run ends when all
-//!   three have applied everything.
-//! - Logs are cut from time to time, so that memory stays bounded.
+//! - Three nodes run in one thread. One of them leads from the start, and no time passes.
+//! - Each proposal has 100 bytes, newly allocated, like a client's request.
+//! - Each step drains a node, writes its log to memory and reports it as durable at once, and
+//!   passes its messages to the others without encoding. Steps repeat until no node has work.
+//! - Every node applies every entry and checks its order and content. A run ends when all three
+//!   have applied everything.
+//! - Logs are compacted from time to time, so that memory stays bounded.
 //!
-//! Nothing here is tuned for one of them. Batches go in the way that each offers: `ProposeMany` for
+//! Nothing is tuned for a particular core. Each core batches in its own way: `ProposeMany` for
 //! ours, one proposal message with many entries for `raft`, `batch_size` for `omnipaxos`.
 
-#![expect(
-    clippy::missing_panics_doc,
-    reason = "a benchmark: whatever goes wrong ends it"
-)]
+#![expect(clippy::missing_panics_doc, reason = "a benchmark may panic on errors")]
 
 mod omni;
 mod raft_rs;
@@ -27,49 +22,49 @@ use bytes::Bytes;
 
 pub use self::{omni::OmniPaxosGroup, raft_rs::RaftRsGroup, synod::SynodGroup};
 
-/// Nodes of a group.
+/// Nodes in a group.
 pub const NODES: usize = 3;
 
-/// Bytes of an entry.
+/// Bytes per entry.
 pub const ENTRY_BYTES: usize = 100;
 
-/// Entries between two cuts of the logs.
+/// Entries between two compactions of the logs.
 const CUT_EVERY: u64 = 4096;
 
-/// Three nodes of one core.
+/// Three nodes with the same core.
 pub trait Group {
-    /// Proposes these at the leader.
+    /// Proposes these payloads at the leader.
     fn propose(&mut self, payloads: Vec<Bytes>);
 
-    /// Lets everyone do everything until all is quiet.
+    /// Runs all nodes until none has work.
     fn settle(&mut self);
 
     /// What each node has applied.
     fn applied(&self) -> &[Applied; NODES];
 
-    /// Forgets entries that everybody has applied, from all logs.
+    /// Compacts entries that all nodes have applied.
     fn cut(&mut self);
 }
 
-/// What a node's state machine has seen.
+/// What a node's state machine has applied.
 #[derive(Debug, Default)]
 pub struct Applied(u64);
 
 impl Applied {
-    /// Takes the next entry and checks that it is the next.
+    /// Applies an entry, and checks that it is the next one.
     pub(crate) fn apply(&mut self, data: &[u8]) {
         assert_eq!(data, payload(self.0), "an entry is missing or wrong");
         self.0 += 1;
     }
 
-    /// Entries so far.
+    /// The number of applied entries.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.0
     }
 }
 
-/// A group and how much was proposed to it.
+/// A group, and the number of entries proposed to it.
 #[derive(Debug)]
 pub struct Load<G> {
     group: G,
@@ -78,7 +73,7 @@ pub struct Load<G> {
 }
 
 impl<G: Group> Load<G> {
-    /// Nothing proposed yet.
+    /// Creates a load without proposals.
     pub fn new(group: G) -> Self {
         Self {
             group,
@@ -87,7 +82,7 @@ impl<G: Group> Load<G> {
         }
     }
 
-    /// Proposes a batch and waits until everybody has applied it.
+    /// Proposes a batch and waits until all nodes have applied it.
     pub fn run(&mut self, batch: u64) {
         let payloads = (self.proposed..self.proposed + batch)
             .map(|number| Bytes::copy_from_slice(&payload(number)))
@@ -96,7 +91,11 @@ impl<G: Group> Load<G> {
         self.group.propose(payloads);
         self.group.settle();
         for applied in self.group.applied() {
-            assert_eq!(applied.count(), self.proposed, "not everybody applied");
+            assert_eq!(
+                applied.count(),
+                self.proposed,
+                "a node has not applied everything"
+            );
         }
         if self.proposed - self.cut_at >= CUT_EVERY {
             self.cut_at = self.proposed;
@@ -105,7 +104,7 @@ impl<G: Group> Load<G> {
     }
 }
 
-/// An entry's content: its number, all over.
+/// An entry's content: its number, repeated.
 fn payload(number: u64) -> [u8; ENTRY_BYTES] {
     let mut bytes = [7; ENTRY_BYTES];
     let (head, tail) = bytes.split_at_mut(8);
@@ -151,7 +150,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "an entry is missing or wrong")]
-    fn a_lost_entry_is_noticed() {
+    fn a_lost_entry_is_detected() {
         let mut applied = Applied::default();
         applied.apply(&payload(0));
         applied.apply(&payload(2));

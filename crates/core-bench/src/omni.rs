@@ -1,4 +1,4 @@
-//! The crate `omnipaxos` over its storage in memory.
+//! The crate `omnipaxos` with its in-memory storage.
 
 use std::fmt;
 
@@ -17,14 +17,15 @@ use crate::{Applied, Group, NODES};
 pub struct OmniPaxosGroup {
     nodes: Vec<OmniPaxos<Command, MemoryStorage<Command>>>,
     applied: [Applied; NODES],
-    /// Where each node's state machine stands in the log.
+    /// The next log position for each node's state machine.
     next: [usize; NODES],
-    /// On their way.
+    /// Messages in flight.
     messages: Vec<Message<Command>>,
     batch: usize,
 }
 
-/// An entry: shared bytes, as in the other cores, so that a copy of it costs the same.
+/// An entry. It shares its bytes, like entries of the other cores, so that copying it costs the
+/// same.
 #[derive(Clone, Debug)]
 struct Command(Bytes);
 
@@ -39,7 +40,7 @@ impl fmt::Debug for OmniPaxosGroup {
 }
 
 impl OmniPaxosGroup {
-    /// The first node leads, and takes up to `batch` entries together.
+    /// Creates a group in which the first node leads and accepts up to `batch` entries together.
     #[must_use]
     pub fn new(batch: u64) -> Self {
         let batch = usize::try_from(batch).expect("a small number");

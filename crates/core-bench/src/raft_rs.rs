@@ -1,4 +1,4 @@
-//! The crate `raft` (raft-rs) over its storage in memory.
+//! The crate `raft` (raft-rs) with its in-memory storage.
 
 use std::fmt;
 
@@ -16,7 +16,7 @@ use crate::{Applied, Group, NODES};
 pub struct RaftRsGroup {
     nodes: Vec<RawNode<MemStorage>>,
     applied: [Applied; NODES],
-    /// On their way.
+    /// Messages in flight.
     messages: Vec<Message>,
 }
 
@@ -27,7 +27,7 @@ impl fmt::Debug for RaftRsGroup {
 }
 
 impl RaftRsGroup {
-    /// The first node leads.
+    /// Creates a group in which the first node leads.
     #[must_use]
     #[expect(
         clippy::new_without_default,
@@ -38,7 +38,7 @@ impl RaftRsGroup {
         let nodes = (1..=3).map(|id| {
             let config = Config {
                 id,
-                // As our defaults.
+                // The same as our defaults.
                 election_tick: 100,
                 heartbeat_tick: 10,
                 max_size_per_msg: 1 << 20,
@@ -63,7 +63,7 @@ impl RaftRsGroup {
         group
     }
 
-    /// As its example `single_mem_node` does.
+    /// Follows its example `single_mem_node`.
     fn drain(node: &mut RawNode<MemStorage>, applied: &mut Applied, messages: &mut Vec<Message>) {
         let mut ready = node.ready();
         messages.append(&mut ready.take_messages());

@@ -11,20 +11,20 @@ use synod_types::{Index, LogPosition, NodeId, RequestId, Tick};
 
 use crate::{Applied, Group, NODES};
 
-/// Three of our cores.
+/// Three nodes with one of our cores.
 pub struct SynodGroup {
     nodes: [Node; NODES],
     applied: [Applied; NODES],
-    /// On their way.
+    /// Messages in flight.
     messages: Vec<Message>,
     now: Tick,
-    /// Of the next proposal.
+    /// The id of the next proposal.
     id: u64,
 }
 
 struct Node {
     core: Box<dyn Consensus>,
-    /// The log on "disk".
+    /// The simulated on-disk log.
     log: VecDeque<Entry>,
 }
 
@@ -35,7 +35,7 @@ impl fmt::Debug for SynodGroup {
 }
 
 impl SynodGroup {
-    /// The first node leads.
+    /// Creates a group in which the first node leads.
     #[must_use]
     pub fn new(algorithm: Algorithm) -> Self {
         let start = |config, restored| {
@@ -125,7 +125,7 @@ impl Group for SynodGroup {
 }
 
 impl Node {
-    /// Does everything at once, in the order that the core's documentation asks for.
+    /// Carries out everything at once, in the order given in the core's documentation.
     fn act(&mut self, now: Tick, ready: Ready, applied: &mut Applied, out: &mut Vec<Message>) {
         out.extend(ready.messages);
         if !ready.writes.is_empty() {
@@ -157,7 +157,7 @@ impl Node {
                 let kept = self.log.partition_point(|entry| entry.index < from);
                 self.log.truncate(kept);
             }
-            Write::Reset(_) | Write::Advance(_) => unreachable!("nobody needs a snapshot"),
+            Write::Reset(_) | Write::Advance(_) => unreachable!("no node needs a snapshot"),
             Write::HardState(state) => assert!(state.commit < Index::MAX),
         }
     }

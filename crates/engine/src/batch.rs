@@ -1,4 +1,4 @@
-//! Rows that are written together.
+//! Batches of row changes that are applied atomically.
 
 use bytes::Bytes;
 
@@ -7,16 +7,16 @@ use crate::Space;
 /// One change of a [`Batch`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BatchOp {
-    /// Where the row lives.
+    /// The row's space.
     pub space: Space,
     /// The row's key; never empty.
     pub key: Bytes,
-    /// The new value, or nothing: the row goes away.
+    /// The new value; `None` deletes the row.
     pub value: Option<Bytes>,
 }
 
-/// Changes that become visible and durable together, across spaces. Of two changes to one row the
-/// later wins.
+/// Changes that become visible and durable together, across spaces. If a batch changes a row twice,
+/// the later change wins.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
     ops: Vec<BatchOp>,
@@ -39,8 +39,8 @@ impl Batch {
         }
     }
 
-    /// Writes a row. The buffers are kept by the engine as they are, so they should not be slices
-    /// of something much larger.
+    /// Writes a row. The engine keeps the buffers, so they should not be slices of much larger
+    /// ones.
     pub fn put(&mut self, space: Space, key: Bytes, value: Bytes) {
         self.bytes += key.len() + value.len();
         self.ops.push(BatchOp {
@@ -50,7 +50,7 @@ impl Batch {
         });
     }
 
-    /// Removes a row; one that doesn't exist is no error.
+    /// Deletes a row. Deleting a row that doesn't exist is not an error.
     pub fn delete(&mut self, space: Space, key: Bytes) {
         self.bytes += key.len();
         self.ops.push(BatchOp {
@@ -60,19 +60,19 @@ impl Batch {
         });
     }
 
-    /// How many changes there are.
+    /// The number of changes.
     #[must_use]
     pub fn len(&self) -> usize {
         self.ops.len()
     }
 
-    /// Whether there is no change.
+    /// Whether the batch has no changes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.ops.is_empty()
     }
 
-    /// Bytes of keys and values.
+    /// The size of all keys and values, in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes

@@ -1,20 +1,20 @@
-//! The engine on disk: fjall, an LSM tree, one keyspace for each space.
+//! The on-disk engine: fjall, an LSM tree, with one fjall keyspace per [`Space`].
 //!
-//! Differences from fjall's own way, each for a reason:
-//! - Snapshots are opened under the write lock. fjall publishes a sequence number at the end of a
-//!   flush too, and a snapshot opened in that moment would see part of a batch that is being
+//! It departs from fjall's defaults in these points:
+//! - Snapshots are opened under the write lock. fjall also publishes a sequence number at the end
+//!   of a flush. A snapshot opened at that moment would see part of a batch that is still being
 //!   applied.
-//! - Table compaction runs on a thread of ours ([`compaction`]). With one fjall worker a long
-//!   compaction holds up flushes; with two, the first spins while the second compacts.
-//! - Writes are slowed down smoothly ([`pacing`]) before fjall would stop them for 100 ms at a
-//!   time.
-//! - The journal is synced ahead of fjall ([`sync`]), which does it while it holds up all writes.
-//! - Tables are written to the disk while they grow ([`tables`]), not at once when they are
+//! - Tables are compacted on our own thread ([`compaction`]). With one fjall worker, a long
+//!   compaction delays flushes; with two, the first spins while the second compacts.
+//! - Writes slow down gradually ([`pacing`]), before fjall would stop them for 100 ms at a time.
+//! - The journal is synced early ([`sync`]), because fjall blocks all writes while it syncs.
+//! - Tables are written to disk while they grow ([`tables`]), not all at once when they are
 //!   complete.
-//! - fjall's versions of a keyspace that no open snapshot needs are dropped ([`versions`]): each
-//!   keeps its write buffers in memory.
-//! - Each batch carries a commit number and [`Engine::persist`] records it ([`marker`]), so that a
-//!   journal which lost durable batches is refused instead of being cut off silently.
+//! - Versions of a keyspace that no open snapshot reads are dropped ([`versions`]). fjall would
+//!   keep them, and each version holds its write buffers in memory.
+//! - Each batch carries a commit number, and [`Engine::persist`] records it ([`marker`]). If a
+//!   journal has lost durable batches, the engine refuses to open; fjall would truncate it
+//!   silently.
 
 mod compaction;
 mod config;
@@ -50,11 +50,11 @@ use self::tables::{Merging, Progress};
 use crate::memory::check_key;
 use crate::{Batch, Engine, EngineError, EngineStats, Snapshot, Space};
 
-/// The folder below the engine's directory where fjall keeps its files.
+/// fjall's directory inside the engine's directory.
 const DATABASE_FOLDER: &str = "fjall";
-/// The keyspace of the engine itself.
+/// The engine's own keyspace.
 const ENGINE_KEYSPACE: &str = "engine";
-/// The row with the number of the last batch.
+/// The row that holds the number of the last batch.
 const COMMITS_KEY: &[u8] = b"commits";
 
 /// An [`Engine`] on disk.
@@ -65,7 +65,7 @@ pub struct DiskEngine {
     journal_sync: JournalSync,
 }
 
-/// What the engine, its snapshots and its compaction thread have in common.
+/// State shared by the engine, its snapshots and its background threads.
 struct OpenDatabase {
     dir: PathBuf,
     // Serialises batches, and snapshots against batches.
@@ -73,12 +73,12 @@ struct OpenDatabase {
     marker: Mutex<Marker>,
     snapshots: OpenSnapshots,
     pacing: Pacing,
-    // The first failure: nothing is accepted after it.
+    // The first failure. The engine refuses all writes after it.
     failed: RwLock<Option<String>>,
-    // Bytes given to the engine since the start.
+    // Bytes written since the engine was opened.
     written: AtomicU64,
     spaces: Spaces,
-    // Of each space, in bytes.
+    // The write buffer limit of each space, in bytes.
     buffer_limits: [u64; Space::COUNT],
     engine_keyspace: Keyspace,
     database: Database,
@@ -92,11 +92,11 @@ struct WriterState {
 type Spaces = Arc<[Keyspace; Space::COUNT]>;
 
 impl DiskEngine {
-    /// Opens the engine in `config.dir`, creating it where the directory is missing or empty.
+    /// Opens the engine in `config.dir`. Creates it if the directory is missing or empty.
     ///
     /// # Errors
-    /// [`EngineError::Locked`], [`EngineError::Foreign`] for a directory with other content,
-    /// [`EngineError::Corrupt`] where data that was once persisted is missing or damaged.
+    /// [`EngineError::Locked`] if another process has it open, [`EngineError::Foreign`] if the
+    /// directory has other content, [`EngineError::Corrupt`] if durable data is missing or damaged.
     pub fn open(config: DiskConfig) -> Result<Self, EngineError> {
         let dir = config.dir.clone();
         format::check_or_create(&dir)?;
@@ -118,7 +118,7 @@ impl DiskEngine {
             Ok(spaces) => Arc::new(spaces),
             Err(_) => {
                 return Err(EngineError::Failed {
-                    reason: "keyspaces and spaces differ in number".to_owned(),
+                    reason: "the number of keyspaces differs from the number of spaces".to_owned(),
                 });
             }
         };
@@ -149,11 +149,11 @@ impl DiskEngine {
         })
     }
 
-    /// Removes an engine's directory with everything in it. Missing is fine. The engine must not be
-    /// open.
+    /// Removes an engine's directory and all its content. A missing directory is not an error. The
+    /// engine must not be open.
     ///
     /// # Errors
-    /// [`EngineError::Foreign`] for a directory that is no engine's, [`EngineError::Io`].
+    /// [`EngineError::Foreign`] if the directory is not an engine's, [`EngineError::Io`].
     pub fn destroy(dir: &Path) -> Result<(), EngineError> {
         format::destroy(dir)
     }
@@ -218,8 +218,8 @@ impl Engine for DiskEngine {
     fn persist(&self) -> Result<(), EngineError> {
         self.shared.check_failed()?;
         let commits = self.shared.writer.lock().commits;
-        // Writes go on during the first of the two syncs; the second, under fjall's lock, has
-        // little left to do.
+        // Writes continue during this first sync. The second sync holds fjall's lock but has little
+        // left to write.
         let ahead = sync::sync_active(&self.shared.dir);
         let result = ahead
             .map_err(|error| format::io_error(&self.shared.dir, error))
@@ -257,7 +257,7 @@ impl DiskEngine {
 }
 
 impl OpenDatabase {
-    /// Applies a batch; the caller holds the write lock.
+    /// Applies a batch. The caller holds the write lock.
     fn commit(&self, batch: Batch, commits: u64) -> Result<(), EngineError> {
         let mut writes =
             fjall::OwnedWriteBatch::with_capacity(self.database.clone(), batch.len() + 1)
@@ -282,18 +282,18 @@ impl OpenDatabase {
         })
     }
 
-    /// The largest number of sealed, unflushed write buffers that any space has.
+    /// The largest number of sealed, unflushed write buffers in any space.
     fn most_sealed(&self) -> usize {
         let sealed = self.spaces.iter().map(|k| k.tree.sealed_memtable_count());
         sealed.max().unwrap_or(0)
     }
 
-    /// Drops fjall's versions that no open snapshot needs, and with them their write buffers.
+    /// Drops fjall's versions that no open snapshot reads, which frees their write buffers.
     fn drop_unused_versions(&self) {
         for keyspace in self.spaces.iter() {
             if let Err(error) = self.snapshots.drop_unused_versions(keyspace) {
                 let error = convert(&self.dir, error);
-                tracing::warn!(%error, "could not drop unused versions: they keep memory");
+                tracing::warn!(%error, "could not drop unused versions; their write buffers stay in memory");
             }
         }
     }
@@ -319,7 +319,7 @@ fn open_database(config: &DiskConfig, merging: &Arc<Merging>) -> Result<Database
         .cache_size(config.cache_bytes)
         .max_journaling_size(config.journal_bytes.max(config::MIN_JOURNAL_BYTES))
         .max_cached_files(Some(config.open_files.max(config::MIN_OPEN_FILES)))
-        // Flushes only; compaction has its own thread.
+        // This worker only flushes; compaction has its own thread.
         .worker_threads(1)
         .journal_compression(fjall::CompressionType::None)
         .with_compaction_filter_factories(Arc::new(move |_| {
@@ -344,7 +344,7 @@ fn read_commits(dir: &Path, keyspace: &Keyspace) -> Result<u64, EngineError> {
     }
 }
 
-/// What the journals really take: fjall preallocates them sparsely.
+/// The disk space that journals really use: fjall preallocates sparse files.
 fn journal_bytes(dir: &Path) -> u64 {
     let Ok(entries) = std::fs::read_dir(dir.join(DATABASE_FOLDER)) else {
         return 0;
@@ -357,12 +357,12 @@ fn journal_bytes(dir: &Path) -> u64 {
         .sum()
 }
 
-/// With less room than this the disk counts as full: a flush writes up to a write buffer at a time,
-/// and what it wrote is gone again when it fails.
+/// The disk counts as full below this much free space. A flush writes up to one write buffer, and
+/// its output is deleted when it fails, so some space is free again after the failure.
 const FULL_BELOW_BYTES: u64 = 64 << 20;
 
-/// Why the engine's background work failed. It tells its callers only that it did; a full disk can
-/// still be seen.
+/// The reason why fjall's background work failed. fjall reports only that it failed; a full disk
+/// can still be detected here.
 fn background_failure(dir: &Path) -> EngineError {
     let room = rustix::fs::statvfs(dir).map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
     match room {
@@ -376,10 +376,10 @@ fn background_failure(dir: &Path) -> EngineError {
     }
 }
 
-/// An error of fjall in our words.
+/// Converts a fjall error.
 #[expect(
     clippy::wildcard_enum_match_arm,
-    reason = "all others, and those to come, mean that stored data can't be read"
+    reason = "all other errors, including future ones, mean that stored data can't be read"
 )]
 fn convert(dir: &Path, error: fjall::Error) -> EngineError {
     let dir = dir.to_owned();

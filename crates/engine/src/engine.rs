@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::{Batch, EngineError, Space};
 
-/// Which way a scan goes.
+/// The direction of a scan.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Direction {
     /// From the smallest key up.
@@ -28,37 +28,37 @@ pub type Rows<'a> = Box<dyn Iterator<Item = Result<Row, EngineError>> + Send + '
 
 /// An ordered store of rows in [`Space`]s.
 pub trait Engine: Send + Sync + fmt::Debug {
-    /// Applies a batch: all of it or nothing, also across a crash. Visible to snapshots taken after
-    /// the return. Not durable against power loss before [`Engine::persist`], but against the end
-    /// of the process.
+    /// Applies a batch atomically, also across a crash. Snapshots taken after the return see it.
+    /// The batch survives the end of the process, but survives a power loss only after
+    /// [`Engine::persist`].
     ///
-    /// May wait some milliseconds when the disk can't follow.
+    /// May wait some milliseconds if the disk can't keep up.
     ///
     /// # Errors
     /// After an I/O error or corruption the engine refuses all further writes.
     fn write(&self, batch: Batch) -> Result<(), EngineError>;
 
-    /// Waits some milliseconds if the engine has no room for background work; returns whether there
-    /// was room without waiting. Call it without locks before a write that can wait: in
-    /// [`Engine::write`] it would be held back together with all other writes.
+    /// Waits some milliseconds if the engine has no room for background work. Returns whether there
+    /// was room without waiting. Call it without holding locks, before a write that can wait:
+    /// inside [`Engine::write`] it would be delayed together with all other writes.
     fn wait_for_room(&self) -> bool {
         true
     }
 
-    /// A consistent view of everything written so far. Cheap, but it keeps displaced rows alive:
-    /// hold it for seconds, not for hours.
+    /// A consistent view of everything written so far. It is cheap but keeps old versions of rows
+    /// alive: hold it for seconds, not hours.
     fn snapshot(&self) -> Arc<dyn Snapshot>;
 
     /// Whether a snapshot is open.
     fn has_snapshots(&self) -> bool;
 
-    /// Makes everything written so far safe against power loss.
+    /// Makes everything written so far durable against power loss.
     ///
     /// # Errors
-    /// A failed fsync is final: nothing more is accepted.
+    /// A failed fsync is final: the engine refuses all writes after it.
     fn persist(&self) -> Result<(), EngineError>;
 
-    /// Bytes used on disk (memory engine: in memory).
+    /// Bytes used on disk; for the memory engine, in memory.
     fn disk_bytes(&self) -> u64;
 
     /// Figures for metrics.
@@ -67,30 +67,31 @@ pub trait Engine: Send + Sync + fmt::Debug {
 
 /// A consistent view of an engine.
 pub trait Snapshot: Send + Sync + fmt::Debug {
-    /// The row with this key. The value may share a larger buffer: copy it before keeping it for
-    /// long.
+    /// The value of the row with this key. It may share a larger buffer: copy it before keeping it
+    /// for long.
     ///
     /// # Errors
     /// [`EngineError::Io`] or [`EngineError::Corrupt`].
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, EngineError>;
 
-    /// The rows within `bounds` in the order of their keys. An inverted range has no rows.
+    /// The rows within `bounds`, in the direction's key order. An inverted range has no rows.
     fn scan(&self, space: Space, bounds: KeyBounds, direction: Direction) -> Rows<'_>;
 }
 
 /// What an engine is doing, for metrics.
 #[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
 pub struct EngineStats {
-    /// Bytes used on disk (memory engine: in memory).
+    /// Bytes used on disk; for the memory engine, in memory.
     pub disk_bytes: u64,
-    /// Bytes written but not yet in tables.
+    /// Bytes written but not yet flushed to tables.
     pub write_buffer_bytes: u64,
     /// Bytes of cached blocks.
     pub cache_bytes: u64,
-    /// Journals on disk.
+    /// The number of journals on disk.
     pub journals: u64,
-    /// The most sorted runs that a read of fresh data has to look at.
+    /// The largest number of level-0 runs in any space. A read of recent data may search all of
+    /// them.
     pub level0_runs: u64,
-    /// Microseconds for which writes were held back since the start.
+    /// Total delay of writes since the engine was opened, in microseconds.
     pub write_delay_micros: u64,
 }

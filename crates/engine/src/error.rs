@@ -1,10 +1,10 @@
-//! What can go wrong in a local store.
+//! Errors of the local store.
 
 use std::io;
 use std::path::PathBuf;
 
-/// An engine's failure. Everything but [`EngineError::KeyLength`] and [`EngineError::Locked`] is
-/// final for the running process.
+/// An engine error. All except [`EngineError::KeyLength`] and [`EngineError::Locked`] are final for
+/// the running process.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// The disk or the file system failed.
@@ -12,15 +12,16 @@ pub enum EngineError {
     Io {
         /// The engine's directory.
         dir: PathBuf,
-        /// What the system said.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// Stored data is not what was written. Remove this replica and let it join again as a new one.
+    /// Stored data differs from what was written. Remove this replica and add it again as a new
+    /// one.
     #[error("engine data in {} is corrupt: {detail}", dir.display())]
     Corrupt {
         /// The engine's directory.
         dir: PathBuf,
-        /// Which part, and how it was noticed.
+        /// What is damaged and how it was detected.
         detail: String,
     },
     /// Another process (or this one) has the directory open.
@@ -29,7 +30,7 @@ pub enum EngineError {
         /// The engine's directory.
         dir: PathBuf,
     },
-    /// The directory holds something else, or a newer format.
+    /// The directory holds something else, or data in a newer format.
     #[error("{} is not an engine directory of this version: {detail}", dir.display())]
     Foreign {
         /// The directory.

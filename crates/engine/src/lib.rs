@@ -1,11 +1,11 @@
-//! The ordered local store under every state machine of Synod, behind a small trait.
+//! The ordered local store under each of Synod's state machines, behind a small trait.
 //!
-//! An [`Engine`] holds rows of bytes in a few [`Space`]s. A [`Batch`] is atomic across spaces, a
-//! [`Snapshot`] is a consistent view of all of them. Nothing is fsynced per write: the replicated
-//! log is the durability, and [`Engine::persist`] says from where on the log is still needed. After
-//! a crash an engine holds a prefix of its batches, never part of one.
+//! An [`Engine`] holds rows of bytes in a few [`Space`]s. A [`Batch`] is atomic across spaces, and
+//! a [`Snapshot`] is a consistent view of all of them. Writes are not fsynced: the replicated log
+//! provides durability, and after [`Engine::persist`] the log before that point is no longer
+//! needed. After a crash an engine holds a prefix of its batches, never part of one.
 //!
-//! Two backends pass one conformance suite: [`DiskEngine`] (fjall, an LSM tree) and
+//! Two implementations pass one conformance suite: [`DiskEngine`] (fjall, an LSM tree) and
 //! [`MemoryEngine`].
 
 mod batch;
@@ -22,6 +22,6 @@ pub use error::EngineError;
 pub use memory::MemoryEngine;
 pub use space::Space;
 
-/// The longest key of a row, in bytes. One byte short of the format's limit, which is kept for a
-/// reserved key.
+/// The longest key of a row, in bytes. The format's limit is one byte longer; that length is
+/// reserved for an internal key.
 pub const MAX_KEY_BYTES: usize = 65_534;

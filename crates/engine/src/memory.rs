@@ -1,4 +1,4 @@
-//! An engine in memory: for tests and for data that may go away with the process.
+//! An in-memory engine, for tests and for data that may be lost with the process.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -14,14 +14,14 @@ use crate::{
     Snapshot, Space,
 };
 
-/// Rows fetched under one lock by a scan, at first and at most.
+/// The number of rows that a scan fetches under one lock: at first, and at most.
 const FIRST_CHUNK: usize = 16;
 const MAX_CHUNK: usize = 512;
 
-/// A row's price beyond its bytes, roughly.
+/// Estimated memory per row beyond its key and value.
 const ROW_OVERHEAD: u64 = 64;
 
-/// An [`Engine`] in memory. Rows have versions, so a snapshot is a number.
+/// An [`Engine`] in memory. Rows have versions, so a snapshot is only a sequence number.
 #[derive(Clone, Default)]
 pub struct MemoryEngine {
     inner: Arc<Inner>,
@@ -30,7 +30,8 @@ pub struct MemoryEngine {
 #[derive(Default)]
 struct Inner {
     state: RwLock<State>,
-    // Sequence number of each open snapshot and how often it is open. Locked after `state`.
+    // The sequence number of each open snapshot and how often it is open. Lock order: after
+    // `state`.
     open: Mutex<BTreeMap<u64, usize>>,
 }
 
@@ -38,12 +39,13 @@ struct Inner {
 struct State {
     sequence: u64,
     spaces: [BTreeMap<Bytes, Versions>; Space::COUNT],
-    // Rows whose older versions go once no snapshot needs them, in order of the displacing write.
+    // Rows with old versions to drop once no snapshot reads them, ordered by the write that
+    // replaced them.
     garbage: VecDeque<(u64, Space, Bytes)>,
     bytes: u64,
 }
 
-/// A row's versions, the oldest first.
+/// A row's versions, oldest first.
 type Versions = SmallVec<[Version; 1]>;
 
 struct Version {
@@ -73,7 +75,7 @@ impl Engine for MemoryEngine {
         let mut state = self.inner.state.write();
         let oldest = self.inner.oldest_snapshot();
         state.apply(batch);
-        // A snapshot can't be opened meanwhile: that needs the state's lock.
+        // No snapshot can be opened meanwhile: that takes the state's lock.
         let horizon = oldest.unwrap_or(state.sequence);
         state.prune(horizon);
         Ok(())
@@ -143,7 +145,7 @@ impl State {
         }
     }
 
-    /// Drops what no snapshot at `horizon` or later can see.
+    /// Drops versions that no snapshot at `horizon` or later can see.
     fn prune(&mut self, horizon: u64) {
         while let Some((sequence, _, _)) = self.garbage.front()
             && *sequence <= horizon
@@ -194,7 +196,8 @@ pub(crate) fn check_key(key: &[u8]) -> Result<(), EngineError> {
     Ok(())
 }
 
-/// Whether no key can lie within the bounds; `BTreeMap::range` panics on these.
+/// Whether the bounds are inverted, so that no key lies within them. `BTreeMap::range` panics on
+/// such bounds.
 pub(crate) fn is_inverted(bounds: &KeyBounds) -> bool {
     match bounds {
         (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
@@ -253,7 +256,7 @@ impl Snapshot for MemorySnapshot {
     }
 }
 
-/// A scan that holds the lock for a chunk of rows at a time.
+/// A scan that takes the lock once per chunk of rows.
 struct Scan<'a> {
     snapshot: &'a MemorySnapshot,
     space: Space,

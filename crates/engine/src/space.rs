@@ -1,4 +1,4 @@
-//! What a row belongs to.
+//! The spaces that rows live in.
 
 use std::fmt;
 
@@ -10,17 +10,17 @@ pub enum Space {
     Meta = 0,
     /// The current version of every key.
     Latest = 1,
-    /// Displaced versions and tombstones.
+    /// Replaced versions and tombstones.
     History = 2,
-    /// What each revision changed.
+    /// The changes of each revision.
     Revisions = 3,
     /// Leases.
     Leases = 4,
-    /// Which keys hang on which lease.
+    /// The keys attached to each lease.
     LeaseKeys = 5,
     /// Members of the cluster.
     Members = 6,
-    /// How many keys there are, by bucket.
+    /// The number of keys, by bucket.
     Counts = 7,
 }
 
@@ -37,16 +37,16 @@ impl Space {
         Self::Counts,
     ];
 
-    /// How many spaces there are.
+    /// The number of spaces.
     pub const COUNT: usize = Self::ALL.len();
 
-    /// The space's place in [`Space::ALL`].
+    /// The space's index in [`Space::ALL`].
     #[must_use]
     pub const fn index(self) -> usize {
         self as usize
     }
 
-    /// The number that stands for this space in formats.
+    /// The number of this space in file formats.
     #[must_use]
     pub const fn number(self) -> u8 {
         self as u8

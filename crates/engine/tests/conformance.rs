@@ -1,6 +1,6 @@
-//! What every engine has to do, run for each backend.
+//! The conformance suite for engines, run for each implementation.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail loudly")]
+#![expect(clippy::unwrap_used, reason = "test helpers may panic")]
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -25,13 +25,13 @@ fn disk_engine_conforms() {
     conforms(8, || {
         let dir = tempfile::tempdir().unwrap();
         let mut config = DiskConfig::new(dir.path().join("engine"));
-        // Small enough for flushes and compactions to happen.
+        // Small enough to cause flushes and compactions.
         config.memtable_bytes = 1 << 16;
         (DiskEngine::open(config).unwrap(), dir)
     });
 }
 
-/// The suite. `open` gives an empty engine and what keeps its place alive.
+/// The suite. `open` returns an empty engine and a guard for its directory.
 fn conforms<E: Engine + 'static, P>(cases: u32, open: impl Fn() -> (E, P)) {
     let with = |test: fn(&Arc<dyn Engine>)| {
         let (engine, place) = open();
@@ -40,14 +40,14 @@ fn conforms<E: Engine + 'static, P>(cases: u32, open: impl Fn() -> (E, P)) {
         drop(engine);
         drop(place);
     };
-    with(an_empty_engine_has_nothing);
-    with(spaces_are_apart);
-    with(snapshots_do_not_move);
+    with(an_empty_engine_has_no_rows);
+    with(spaces_are_separate);
+    with(snapshots_do_not_change);
     with(scans_respect_bounds_and_direction);
-    with(the_last_change_of_a_row_wins);
-    with(keys_have_a_length);
-    with(keys_that_no_row_can_have_are_asked_for);
-    with(batches_are_never_seen_in_part);
+    with(the_last_change_of_a_row_in_a_batch_wins);
+    with(key_lengths_are_checked);
+    with(reads_accept_keys_longer_than_any_row);
+    with(readers_never_see_part_of_a_batch);
     let mut runner = TestRunner::new(ProptestConfig::with_cases(cases));
     runner
         .run(&prop::collection::vec(step(), 1..60), |steps| {
@@ -81,7 +81,7 @@ fn rows(snapshot: &dyn Snapshot, bounds: KeyBounds, direction: Direction) -> Vec
         .unwrap()
 }
 
-fn an_empty_engine_has_nothing(engine: &Arc<dyn Engine>) {
+fn an_empty_engine_has_no_rows(engine: &Arc<dyn Engine>) {
     let snapshot = engine.snapshot();
     for space in Space::ALL {
         assert_eq!(snapshot.get(space, b"key").unwrap(), None);
@@ -92,7 +92,7 @@ fn an_empty_engine_has_nothing(engine: &Arc<dyn Engine>) {
     assert!(engine.disk_bytes() < 1 << 16, "{}", engine.disk_bytes());
 }
 
-fn spaces_are_apart(engine: &Arc<dyn Engine>) {
+fn spaces_are_separate(engine: &Arc<dyn Engine>) {
     for space in Space::ALL {
         put(&**engine, space, "key", space.name());
     }
@@ -103,7 +103,7 @@ fn spaces_are_apart(engine: &Arc<dyn Engine>) {
     }
 }
 
-fn snapshots_do_not_move(engine: &Arc<dyn Engine>) {
+fn snapshots_do_not_change(engine: &Arc<dyn Engine>) {
     put(&**engine, Space::Latest, "a", "1");
     put(&**engine, Space::Latest, "b", "1");
     let before = engine.snapshot();
@@ -168,7 +168,7 @@ fn scans_respect_bounds_and_direction(engine: &Arc<dyn Engine>) {
     assert_eq!(backward, rows(&*snapshot, bounds, Direction::Forward));
 }
 
-fn the_last_change_of_a_row_wins(engine: &Arc<dyn Engine>) {
+fn the_last_change_of_a_row_in_a_batch_wins(engine: &Arc<dyn Engine>) {
     let mut batch = Batch::new();
     batch.put(Space::Latest, bytes("a"), bytes("1"));
     batch.put(Space::Latest, bytes("a"), bytes("2"));
@@ -182,7 +182,7 @@ fn the_last_change_of_a_row_wins(engine: &Arc<dyn Engine>) {
     assert_eq!(rows(&*snapshot, all(), Direction::Forward), expected);
 }
 
-fn keys_have_a_length(engine: &Arc<dyn Engine>) {
+fn key_lengths_are_checked(engine: &Arc<dyn Engine>) {
     for length in [0, MAX_KEY_BYTES + 1] {
         let mut batch = Batch::new();
         batch.put(Space::Latest, bytes("fine"), Bytes::new());
@@ -200,7 +200,7 @@ fn keys_have_a_length(engine: &Arc<dyn Engine>) {
     );
 }
 
-fn keys_that_no_row_can_have_are_asked_for(engine: &Arc<dyn Engine>) {
+fn reads_accept_keys_longer_than_any_row(engine: &Arc<dyn Engine>) {
     let longest = Bytes::from(vec![b'k'; MAX_KEY_BYTES]);
     let long = |tail: u8| {
         let mut key = longest.to_vec();
@@ -229,7 +229,7 @@ fn keys_that_no_row_can_have_are_asked_for(engine: &Arc<dyn Engine>) {
 }
 
 /// Readers check that all rows of a batch have the same value while flushes go on.
-fn batches_are_never_seen_in_part(engine: &Arc<dyn Engine>) {
+fn readers_never_see_part_of_a_batch(engine: &Arc<dyn Engine>) {
     const KEYS: usize = 20;
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {

@@ -1,9 +1,9 @@
-//! Whether what the clients of one key saw is linearizable (Herlihy and Wing), by the search of
-//! Wing and Gong. The simulation and the tests of whole processes judge by it.
+//! Checks whether the history of one key is linearizable (Herlihy and Wing), with the search of
+//! Wing and Gong. The simulation and the whole-process tests use it.
 //!
-//! Each key is a register that is empty at first. The crate guarantees a verdict on whatever was
-//! recorded, provided that no two writes write the same value. It never makes a history, and never
-//! cuts a long one: the worst case of the search is exponential.
+//! Each key is a register that is initially empty. The verdict is correct as long as no two writes
+//! write the same value. The crate neither generates histories nor truncates long ones. In the
+//! worst case the search is exponential.
 
 mod register;
 

@@ -1,57 +1,57 @@
-//! The register, and which operations of a history the search has to put in order.
+//! The register model, and the selection of operations that the search has to order.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use porcupine_rs::{CheckResult, Model, Operation, check_operations, check_operations_timeout};
 
-/// A value, or none.
+/// A register's value; `None` if it is empty.
 type Value = Option<u64>;
 
-/// One operation as its client saw it.
+/// One operation as seen by its client.
 #[derive(Clone, Copy, Debug)]
 pub struct Record {
-    /// Who called: a client waits for one answer before the next call.
+    /// The client. It waits for one answer before its next call.
     pub client: u32,
-    /// When, in any unit.
+    /// The time of the call, in any unit.
     pub called: i64,
-    /// When the answer came; `None`: nobody knows whether it happened.
+    /// The time of the answer. `None`: the outcome is unknown.
     pub returned: Option<i64>,
-    /// What it did.
+    /// The operation and its result.
     pub seen: Seen,
 }
 
 /// What an operation did or, if it has no answer, would have done.
 #[derive(Clone, Copy, Debug)]
 pub enum Seen {
-    /// A put, or without a value a deletion.
+    /// A put, or a deletion if there is no value.
     Wrote(Option<u64>),
-    /// A get, and what it found.
+    /// A get, with the value that it returned.
     Read(Option<u64>),
     /// A compare-and-swap that wrote `new` over `expect`.
     Swapped {
-        /// What was there.
+        /// The value that was replaced.
         expect: Option<u64>,
-        /// What is there now.
+        /// The value after the swap.
         new: u64,
     },
-    /// A compare-and-swap that found something else than `expect`.
+    /// A compare-and-swap that found a value other than `expect`.
     Kept {
-        /// What it looked for.
+        /// The expected value.
         expect: Option<u64>,
-        /// What was there.
+        /// The value found.
         found: Option<u64>,
     },
 }
 
-/// The answer to the question.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// There is an order that explains every answer; it has so many operations.
+    /// An order explains every answer; it has this many operations.
     Linearizable(usize),
-    /// There is none.
+    /// No order explains every answer.
     Violated,
-    /// The search took too long.
+    /// The search exceeded its time limit.
     Undecided,
 }
 
@@ -77,7 +77,7 @@ impl Model for Register {
     }
 }
 
-/// Judges the history of one key, however long it takes.
+/// Checks the history of one key without a time limit.
 #[must_use]
 pub fn check(records: &[Record]) -> Verdict {
     let operations = operations(records);
@@ -88,7 +88,7 @@ pub fn check(records: &[Record]) -> Verdict {
     }
 }
 
-/// Judges the history of one key, or gives up after `within`.
+/// Checks the history of one key, for at most `within`.
 #[must_use]
 pub fn check_within(records: &[Record], within: Duration) -> Verdict {
     let operations = operations(records);
@@ -99,9 +99,10 @@ pub fn check_within(records: &[Record], within: Duration) -> Verdict {
     }
 }
 
-/// A write of unknown outcome that nobody observed is left out: at the end of the order it is
-/// always legal. One that was observed has happened before the first observation returned. A
-/// deletion can't be recognised in what others see: it stays, with an end after all others.
+/// The operations to order. A write of unknown outcome that no client observed is omitted: it is
+/// always legal at the end of the order. One that was observed happened before the first
+/// observation returned. A deletion can't be recognised in other operations' results, so it stays,
+/// with an end after all others.
 fn operations(records: &[Record]) -> Vec<Operation<Register>> {
     let observed = observed(records);
     let times = records
@@ -112,7 +113,8 @@ fn operations(records: &[Record]) -> Vec<Operation<Register>> {
         let returned = match (record.returned, record.seen) {
             (Some(returned), _) => returned,
             (None, Seen::Wrote(Some(value)) | Seen::Swapped { new: value, .. }) => {
-                // Never before the call, or what was observed too early would be legal.
+                // Never before the call; otherwise a value observed before its write would be
+                // legal.
                 (*observed.get(&value)?).max(record.called)
             }
             (None, Seen::Wrote(None)) => end,
@@ -129,8 +131,8 @@ fn operations(records: &[Record]) -> Vec<Operation<Register>> {
     records.iter().filter_map(operation).collect()
 }
 
-/// The values that certainly were there, since somebody saw them or a swap from them happened, and
-/// when the first answer that proves it had come.
+/// The values that certainly existed, because a client read them or swapped them, with the time of
+/// the first answer that proves it.
 fn observed(records: &[Record]) -> BTreeMap<u64, i64> {
     let mut observed: BTreeMap<u64, i64> = BTreeMap::new();
     loop {
@@ -138,7 +140,7 @@ fn observed(records: &[Record]) -> BTreeMap<u64, i64> {
         for record in records {
             let (value, proven) = match record.seen {
                 Seen::Read(value) | Seen::Kept { found: value, .. } => (value, record.returned),
-                // A swap without an answer happened if what it wrote was there.
+                // A swap without an answer happened if its new value was observed.
                 Seen::Swapped { expect, new } => {
                     (expect, record.returned.or(observed.get(&new).copied()))
                 }
@@ -197,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stale_read_is_found() {
+    fn a_stale_read_is_detected() {
         let history = |seen| {
             [
                 done(1, 0, wrote(1)),
@@ -224,14 +226,14 @@ mod tests {
     }
 
     #[test]
-    fn a_write_is_not_seen_before_it_is_called() {
+    fn a_write_is_not_observed_before_its_call() {
         let history = |called| [done(2, 0, read(1)), unknown(1, called, wrote(1))];
         assert!(is_linearizable(&history(5)));
         assert!(!is_linearizable(&history(20)));
     }
 
     #[test]
-    fn what_an_unknown_swap_replaced_has_happened_too() {
+    fn the_value_replaced_by_an_observed_swap_was_written() {
         let history = [
             unknown(1, 0, wrote(1)),
             unknown(2, 0, swapped(1, 2)),
@@ -242,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn two_swaps_from_one_value_are_found() {
+    fn two_swaps_from_one_value_are_detected() {
         let history = [
             done(1, 0, wrote(1)),
             done(1, 20, swapped(1, 2)),
@@ -253,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_swap_is_refused_only_by_another_value() {
+    fn a_swap_fails_only_if_the_value_differs() {
         let kept = |found| {
             let expect = Some(2);
             [

@@ -1,35 +1,36 @@
-//! What can go wrong with leases, without the host's own words for it.
+//! Lease errors, independent of the host's error type.
 
-/// A lease that is not granted: on no member, since the table is the same everywhere.
+/// The reason why a lease is not granted. Every member reaches the same verdict, since the table is
+/// the same everywhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GrantError {
-    /// The id zero means no lease.
+    /// The id zero means "no lease".
     #[error("no lease has the id zero")]
     NoId,
-    /// There is such a lease already.
+    /// A lease with this id exists already.
     #[error("the lease exists already")]
     Exists,
-    /// It asks for more than [`MAX_TTL_S`](crate::MAX_TTL_S).
+    /// The TTL exceeds [`MAX_TTL_S`](crate::MAX_TTL_S).
     #[error("the time to live is too large")]
     TtlTooLarge,
 }
 
-/// A renewal, a question or a proposal that failed; `E` is the host's error.
+/// The error of a renewal, query or proposal; `E` is the host's error.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LeaseError<E> {
-    /// Nobody led until the deadline.
+    /// There was no leader until the deadline.
     #[error("no leader")]
     NoLeader,
-    /// Another member passed the request on, and this one does not lead.
+    /// Another member forwarded the request, but this one is not the leader.
     #[error("not leader")]
     NotLeader,
-    /// Another term began first: certainly not done.
+    /// Another term began before the proposal: it was certainly not made.
     #[error("leader changed")]
     LeaderChanged,
-    /// The leader did not answer until the deadline.
+    /// The leader did not answer before the deadline.
     #[error("request timed out")]
     Timeout,
-    /// The host could not do its part.
+    /// An error of the host.
     #[error("{0}")]
     Host(E),
 }

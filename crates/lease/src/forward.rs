@@ -1,5 +1,5 @@
-//! How a follower asks the leader about leases: as a client of the leader's Lease service, with a
-//! mark in the metadata so that no request is forwarded twice.
+//! Forwards lease requests from a follower to the leader. The follower acts as a client of the
+//! leader's Lease service. A mark in the metadata prevents that a request is forwarded twice.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -14,10 +14,10 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
-/// Marks requests that a member passed on.
+/// Metadata key that marks forwarded requests.
 const FORWARDED: &str = "synod-forwarded";
 
-/// Whether a member passed this request on; such a request is not passed on again.
+/// Whether a member forwarded this request. If so, it is not forwarded again.
 #[must_use]
 pub fn was_forwarded(metadata: &MetadataMap) -> bool {
     metadata.contains_key(FORWARDED)
@@ -29,38 +29,38 @@ struct Link {
     client: LeaseClient<Channel>,
 }
 
-/// The connection to the current leader, opened when it is needed first.
+/// The connection to the current leader, opened on first use.
 pub struct LeaderLink {
     dial: ChannelConfig,
     link: Mutex<Option<Link>>,
-    /// Which of the leader's URLs to use: the next one after a failure.
+    /// The index of the leader's URL to use; it moves to the next one after a failure.
     choice: AtomicUsize,
 }
 
-/// Why the leader gave no answer. All of these are worth another try.
+/// The reason why the leader gave no answer. All of these can be retried.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ForwardError {
-    /// The leader has not said where it answers.
-    #[error("it is not known where the leader answers")]
+    /// The leader's URLs are not known.
+    #[error("the leader's URLs are not known")]
     NoUrl,
-    /// The URL is of no use.
+    /// The URL is invalid.
     #[error(transparent)]
     Channel(#[from] synod_rpc::ChannelError),
     /// The call failed.
     #[error("the leader did not answer: {0}")]
     Call(#[from] Status),
-    /// The leader ended the stream before all was answered.
+    /// The leader ended the stream before it had answered all renewals.
     #[error("the leader answered only {answered} of {asked}")]
     Cut {
-        /// Renewals that were answered.
+        /// The number of renewals that were answered.
         answered: usize,
-        /// Renewals that were asked for.
+        /// The number of renewals that were requested.
         asked: usize,
     },
 }
 
 impl LeaderLink {
-    /// No connection yet; `dial` is how members are reached.
+    /// Creates a link without a connection. `dial` configures connections to members.
     #[must_use]
     pub fn new(dial: ChannelConfig) -> Self {
         Self {
@@ -70,8 +70,8 @@ impl LeaderLink {
         }
     }
 
-    /// Renews at the leader; returns the times to live in the order of `ids`, zero for those that
-    /// are gone.
+    /// Renews leases at the leader. Returns the TTLs in the order of `ids`, zero for leases that no
+    /// longer exist.
     pub(crate) async fn renew(
         &self,
         leader: NodeId,
@@ -88,7 +88,7 @@ impl LeaderLink {
         let answered = async {
             let mut answers = client.lease_keep_alive(request).await?.into_inner();
             let mut ttls = Vec::with_capacity(ids.len());
-            // The leader answers each request, in order.
+            // The leader answers the requests in order.
             while ttls.len() < ids.len()
                 && let Some(answer) = answers.message().await?
             {
@@ -104,7 +104,7 @@ impl LeaderLink {
         Ok(ttls)
     }
 
-    /// Asks the leader what is left of a lease.
+    /// Asks the leader for the remaining time of a lease.
     pub(crate) async fn time_to_live(
         &self,
         leader: NodeId,
@@ -125,7 +125,9 @@ impl LeaderLink {
     ) -> Result<T, ForwardError> {
         let result = match clock::timeout_at(deadline, call).await {
             Ok(result) => result,
-            Err(_) => Err(Status::deadline_exceeded("no answer in time")),
+            Err(_) => Err(Status::deadline_exceeded(
+                "the leader did not answer before the deadline",
+            )),
         };
         if result.is_err() {
             // The next attempt uses another connection, and the next URL if there are several.

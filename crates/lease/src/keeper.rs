@@ -1,6 +1,6 @@
-//! The task that makes time count: when this node becomes the leader it claims the leases' time by
-//! an entry and starts the clocks, proposes to revoke what ran out and to record what is left, and
-//! stops when another node leads.
+//! The task that keeps leases on the leader. When this node becomes the leader, it claims the
+//! leases through an entry and starts their clocks. Then it proposes to revoke expired leases and
+//! to record remaining times. It stops when another node leads.
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use crate::error::LeaseError;
 use crate::host::Host;
 use crate::leases::{Leases, NotLeading};
 
-/// The pause after a proposal that failed or did nothing.
+/// The delay after a proposal that failed or had no effect.
 const RETRY: Duration = Duration::from_millis(200);
 
 /// Keeps this node's leases until `stop`.
@@ -23,7 +23,7 @@ pub async fn keep<H: Host>(host: &H, leases: &Leases, stop: &Shutdown) {
     loop {
         let term = H::term_led(&role.borrow_and_update());
         if let Some(term) = term {
-            // Stopping comes first, then the loss of leadership: nothing is proposed after either.
+            // Stopping has priority, then the loss of leadership: nothing is proposed after either.
             let next = tokio::select! {
                 biased;
                 () = stop.triggered() => None,
@@ -44,11 +44,11 @@ pub async fn keep<H: Host>(host: &H, leases: &Leases, stop: &Shutdown) {
     }
 }
 
-/// Before the leadership is handed over: records what is left of all leases, so that they end in
-/// time.
+/// Records the remaining time of all leases before leadership is handed over, so that they don't
+/// last longer than granted.
 ///
 /// # Errors
-/// Why it could not be recorded; handing over is safe all the same, leases then last longer.
+/// The reason why it could not be recorded. Handing over is still safe; leases then last longer.
 pub async fn checkpoint_all<H: Host>(
     host: &H,
     leases: &Leases,
@@ -67,10 +67,11 @@ pub async fn checkpoint_all<H: Host>(
     Ok(())
 }
 
-/// Writes what is left of leases; zero seconds take a record back.
+/// Records the remaining time of leases; zero seconds delete a record.
 ///
 /// # Errors
-/// Why not. An entry that comes after another leader's claim has no effect and is no error.
+/// The reason for the failure. If the entry comes after another leader's claim, it has no effect;
+/// that is not an error.
 pub(crate) async fn record<H: Host>(
     host: &H,
     term: u64,
@@ -90,7 +91,7 @@ pub(crate) async fn record<H: Host>(
     host.checkpoint(command, deadline).await
 }
 
-/// Resolves when this member does not lead in `term` any more.
+/// Resolves when this member no longer leads in `term`.
 async fn until_over<H: Host>(
     role: &mut watch::Receiver<H::Leadership>,
     term: u64,
@@ -123,24 +124,25 @@ async fn keep_term<H: Host>(host: &H, leases: &Leases, term: u64) -> NotLeading 
             false => revoke(host, term, due.revoke, deadline).await,
         };
         if let Err(error) = recorded.and(revoked) {
-            tracing::debug!(%error, term, "leases could not be updated; trying again");
+            tracing::debug!(%error, term, "could not update leases; retrying");
             clock::sleep(random::jitter(RETRY)).await;
         }
     }
 }
 
-/// Makes this node's findings count, and those of earlier leaders void. The clocks start only after
-/// it was applied: whoever is given time here can't lose it to an entry of before. Resolves once it
-/// holds; not at all where a later leader's does, of which this node hears sooner or later.
+/// Claims the leases for this leader, which voids entries based on earlier leaders' clocks. The
+/// clocks start only after the claim is applied, so a lease that is renewed here can't be revoked
+/// by an older entry. Resolves once the claim is in force. If a later leader's claim is in force it
+/// never resolves; this node then learns about that leader.
 async fn claim<H: Host>(host: &H, term: u64) {
     let member = host.member().get();
     loop {
         let deadline = clock::now() + host.request_timeout();
         match host.claim(LeaseClaim { term, member }, deadline).await {
             Ok(true) => return,
-            Ok(false) => tracing::debug!(term, "a later leader keeps the leases"),
+            Ok(false) => tracing::debug!(term, "a later leader's claim is in force"),
             Err(error) => {
-                tracing::debug!(%error, term, "leases could not be claimed; trying again");
+                tracing::debug!(%error, term, "could not claim leases; retrying");
             }
         }
         clock::sleep(random::jitter(RETRY)).await;
@@ -154,7 +156,7 @@ async fn wait(leases: &Leases, next: Option<Instant>) {
             None => std::future::pending().await,
         }
     };
-    // Whichever comes first leads to the same look at what is due.
+    // Either event leads to the same check for due work.
     tokio::select! {
         biased;
         () = leases.sooner() => {}
@@ -176,9 +178,9 @@ async fn revoke<H: Host>(
     };
     let any = host.revoke(command, deadline).await;
     if !any.map_err(LeaseError::Host)? {
-        // Another term began in between: whoever leads now decides anew.
+        // Another term began in between. Its leader decides anew.
         return Err(LeaseError::LeaderChanged);
     }
-    tracing::debug!(count, term, "revoked leases that ran out");
+    tracing::debug!(count, term, "revoked expired leases");
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! Both halves of leasing under one lock: the table that entries change, and the leader's
-//! clockwork.
+//! The two parts of leasing under one lock: the table, which entries change, and the leader's
+//! clocks.
 
 use std::collections::HashSet;
 use std::time::Instant;
@@ -15,16 +15,16 @@ use crate::lessor::{Lessor, Renewal};
 use crate::policy::{LeasePolicy, millis};
 use crate::table::{Keeper, LeaseTable};
 
-/// What is left of a lease.
+/// The remaining time of a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Remaining {
-    /// In whole seconds; zero while its revocation is under way.
+    /// The remaining whole seconds; zero while the lease is being revoked.
     pub(crate) left_s: i64,
-    /// Its time to live in seconds.
+    /// The granted TTL in seconds.
     pub(crate) granted_s: i64,
 }
 
-/// This node does not lead in the term that was asked for.
+/// This node does not lead in the requested term.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NotLeading;
 
@@ -32,26 +32,26 @@ pub(crate) struct NotLeading;
 struct State {
     table: LeaseTable,
     lessor: Option<Lessor>,
-    /// When the keeper looks again by itself.
+    /// When the keeper wakes up next.
     keeper_wakes_ms: u64,
 }
 
-/// The leases of a node. The apply thread changes the table; services and the keeper ask and renew.
+/// A node's leases. The apply thread changes the table; services and the keeper read and renew.
 #[derive(Debug)]
 pub struct Leases {
     policy: LeasePolicy,
     epoch: Instant,
     state: Mutex<State>,
-    /// Something ends sooner than the keeper thinks.
+    /// Notified when something is due earlier than the keeper expects.
     sooner: Notify,
-    /// A lease was revoked, or this node stopped leading.
+    /// Notified when a lease was revoked, or this node stopped leading.
     revoked: Notify,
-    /// The term in which this node keeps the clocks; zero in none.
+    /// The term in which this node runs the clocks; zero if it doesn't.
     keeping: watch::Sender<u64>,
 }
 
 impl Leases {
-    /// What was stored.
+    /// Creates the leases from stored rows.
     pub fn new(
         policy: LeasePolicy,
         leases: impl IntoIterator<Item = (LeaseId, LeaseRecord)>,
@@ -71,23 +71,23 @@ impl Leases {
         }
     }
 
-    /// A snapshot of a peer took the place of all data.
+    /// Replaces all leases after a peer's snapshot was installed.
     pub fn reload(&self, leases: impl IntoIterator<Item = (LeaseId, LeaseRecord)>, keeper: Keeper) {
         let table = LeaseTable::new(leases, keeper);
         let mut state = self.state.lock();
         state.table = table;
-        // Leaders install no snapshots.
+        // A leader never installs a snapshot.
         state.lessor = None;
         drop(state);
         self.revoked.notify_waiters();
     }
 
-    // What entries do. Deterministic: the clockwork follows, it decides nothing.
+    // Applying entries. This is deterministic: the clocks follow the table and decide nothing.
 
-    /// Applies a grant. Returns the lease to write.
+    /// Applies a grant. Returns the lease to store.
     ///
     /// # Errors
-    /// [`GrantError`] says why it is not granted.
+    /// [`GrantError`] with the reason.
     pub fn apply_grant(&self, id: i64, ttl_s: i64) -> Result<LeaseRecord, GrantError> {
         let now_ms = self.now_ms();
         let mut state = self.state.lock();
@@ -102,15 +102,15 @@ impl Leases {
         Ok(lease)
     }
 
-    /// Applies a claim. Returns the keeper to write, or nothing where a later claim holds.
+    /// Applies a claim. Returns the keeper to store, or `None` if a later claim is in force.
     pub fn apply_claim(&self, command: LeaseClaim) -> Option<Keeper> {
         let LeaseClaim { term, member } = command;
         let keeper = Keeper { term, member };
         self.state.lock().table.claim(keeper).then_some(keeper)
     }
 
-    /// The leases that a revocation removes, in the order of the command: those that are there.
-    /// `appended` is the term of the entry. It only decides for entries that name no claim.
+    /// The existing leases that a revocation removes, in the order of the command. `appended` is
+    /// the entry's term; it is only used for entries without a claim.
     pub fn revocable(&self, appended: u64, command: &LeaseRevoke) -> Vec<i64> {
         let found_by = Keeper {
             term: command.expired_in_term,
@@ -126,7 +126,7 @@ impl Leases {
             .collect()
     }
 
-    /// Removes leases whose keys are gone.
+    /// Removes leases whose keys have been deleted.
     pub fn apply_revoke(&self, ids: &[i64]) {
         let mut state = self.state.lock();
         for id in ids {
@@ -139,7 +139,7 @@ impl Leases {
         self.revoked.notify_waiters();
     }
 
-    /// Applies a checkpoint. Returns the leases to write anew; `appended` as for
+    /// Applies a checkpoint. Returns the leases to store again. For `appended` see
     /// [`Self::revocable`].
     pub fn apply_checkpoint(
         &self,
@@ -170,14 +170,14 @@ impl Leases {
         changed
     }
 
-    /// Whether this claim is the latest.
+    /// Whether this claim is the latest one.
     #[must_use]
     pub fn is_kept_by(&self, claim: LeaseClaim) -> bool {
         let LeaseClaim { term, member } = claim;
         self.state.lock().table.keeper() == Keeper { term, member }
     }
 
-    /// Whether there is such a lease.
+    /// Whether the lease exists.
     #[must_use]
     pub fn contains(&self, id: i64) -> bool {
         self.state.lock().table.get(id).is_some()
@@ -189,9 +189,9 @@ impl Leases {
         self.state.lock().table.iter().map(|(id, _)| id).collect()
     }
 
-    // What the leader does.
+    // Leader operations.
 
-    /// Starts the clockwork for a term.
+    /// Starts the clocks for a term.
     pub(crate) fn lead(&self, term: u64) {
         let now_ms = self.now_ms();
         let mut state = self.state.lock();
@@ -201,23 +201,23 @@ impl Leases {
         self.keeping.send_replace(term);
     }
 
-    /// Stops the clockwork.
+    /// Stops the clocks.
     pub(crate) fn follow(&self) {
         self.state.lock().lessor = None;
         self.keeping.send_replace(0);
-        // Whoever waits for a revocation has to ask the next leader.
+        // Callers that wait for a revocation have to ask the next leader.
         self.revoked.notify_waiters();
     }
 
-    /// The term in which this node keeps the clocks, now and after each change; zero in none.
+    /// The term in which this node runs the clocks, now and after each change; zero if it doesn't.
     pub(crate) fn keeping(&self) -> watch::Receiver<u64> {
         self.keeping.subscribe()
     }
 
-    /// Renews leases, all at the same moment.
+    /// Renews leases, all at the same instant.
     ///
     /// # Errors
-    /// This node does not lead in `term`.
+    /// [`NotLeading`] if this node does not lead in `term`.
     pub(crate) fn renew(&self, term: u64, ids: &[i64]) -> Result<Vec<Renewal>, NotLeading> {
         let now_ms = self.now_ms();
         let mut state = self.state.lock();
@@ -225,20 +225,20 @@ impl Leases {
         Ok(ids.iter().map(|id| lessor.renew(now_ms, *id)).collect())
     }
 
-    /// A grant is about to be answered: the owner's time begins now, not when the entry was
-    /// applied. Only the node that keeps the clocks has anything to do.
+    /// Restarts a lease's time when its grant is answered: the owner's time begins then, not when
+    /// the entry was applied. Does nothing unless this node runs the clocks.
     pub fn granted_now(&self, id: i64) {
         let now_ms = self.now_ms();
         if let Some(lessor) = &mut self.state.lock().lessor {
-            // One that is gone already, or recorded, stays as it is.
+            // A lease that was revoked or recorded meanwhile stays as it is.
             let _outcome = lessor.renew(now_ms, id);
         }
     }
 
-    /// What is left of a lease; `None` without such a lease.
+    /// The remaining time of a lease; `None` if it doesn't exist.
     ///
     /// # Errors
-    /// This node does not lead in `term`.
+    /// [`NotLeading`] if this node does not lead in `term`.
     pub(crate) fn remaining(&self, term: u64, id: i64) -> Result<Option<Remaining>, NotLeading> {
         let now_ms = self.now_ms();
         let mut state = self.state.lock();
@@ -250,10 +250,10 @@ impl Leases {
         }))
     }
 
-    /// What is due now: leases to revoke and records to write, each at most one entry's worth.
+    /// The work that is due: leases to revoke and records to write, each at most one entry's worth.
     ///
     /// # Errors
-    /// This node does not lead in `term`.
+    /// [`NotLeading`] if this node does not lead in `term`.
     pub(crate) fn due(&self, term: u64) -> Result<Due, NotLeading> {
         let now_ms = self.now_ms();
         let mut state = self.state.lock();
@@ -271,22 +271,22 @@ impl Leases {
         Ok(due)
     }
 
-    /// Wants what is left of every lease recorded.
+    /// Schedules a record of every lease's remaining time.
     ///
     /// # Errors
-    /// This node does not lead in `term`.
+    /// [`NotLeading`] if this node does not lead in `term`.
     pub(crate) fn record_all(&self, term: u64) -> Result<(), NotLeading> {
         let now_ms = self.now_ms();
         self.state.lock().lessor(term)?.record_all(now_ms);
         Ok(())
     }
 
-    /// Resolves when something ends sooner than the last [`Due::next`] said.
+    /// Resolves when something is due earlier than the last [`Due::next`].
     pub(crate) async fn sooner(&self) {
         self.sooner.notified().await;
     }
 
-    /// Resolves once none of `ids` exists, or this node does not lead in `term` any more.
+    /// Resolves once none of `ids` exists. Fails if this node no longer leads in `term`.
     pub(crate) async fn gone(&self, term: u64, ids: &[i64]) -> Result<(), NotLeading> {
         loop {
             let revoked = self.revoked.notified();
@@ -306,7 +306,7 @@ impl Leases {
     }
 
     fn at(&self, ms: u64) -> Instant {
-        // A year from now is as good as never: the keeper looks again then.
+        // A year from now counts as never; the keeper then checks again.
         const FAR_MS: u64 = 365 * 24 * 3600 * 1000;
         let ms = ms.min(self.now_ms().saturating_add(FAR_MS));
         self.epoch + std::time::Duration::from_millis(ms)
@@ -316,18 +316,18 @@ impl Leases {
 /// See [`Leases::due`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Due {
-    /// Leases that ran out.
+    /// Expired leases.
     pub(crate) revoke: Vec<i64>,
-    /// Leases, and what is left of them in seconds.
+    /// Lease ids with their remaining seconds.
     pub(crate) record: Vec<(i64, i64)>,
-    /// When to look again.
+    /// When to check again.
     pub(crate) next: Option<Instant>,
 }
 
 impl State {
-    /// Whether what a keeper found out still holds. It does until a later claim, in the order of
-    /// the log; releases without claims went by the term of the entry, which is the same everywhere
-    /// with Raft alone.
+    /// Whether a keeper's finding is still valid. It is valid until a later claim, in log order.
+    /// Releases without claims used the entry's term, which is the same on all members only with
+    /// Raft.
     fn counts(&self, found_by: Keeper, appended: u64) -> bool {
         match found_by.member {
             0 => found_by.term == appended,
@@ -388,14 +388,14 @@ mod tests {
     }
 
     #[test]
-    fn what_an_earlier_leader_found_out_does_not_count() {
+    fn findings_of_an_earlier_leader_have_no_effect() {
         let leases = leases();
         leases.apply_grant(1, 60).unwrap();
         leases.apply_grant(2, 60).unwrap();
         assert!(claim(&leases, 3, ME) && claim(&leases, 4, ME));
-        // Found out in term 3, but decided after the claim of term 4, whose leader gave the lease
-        // new time. Which ballot the entry has here says nothing: members may have accepted it in
-        // different ones.
+        // Found in term 3 but decided after the claim of term 4, whose leader renewed the lease.
+        // The entry's local ballot is irrelevant: members may have accepted it in different
+        // ballots.
         for ballot in [3, 4, 5] {
             assert!(revoke_all(&leases, ballot, &revoke(&[1], 3)).is_empty());
             let late = leases.apply_checkpoint(ballot, &checkpoint(1, 5, 3));
@@ -404,19 +404,19 @@ mod tests {
         assert!(leases.contains(1));
         let changed = leases.apply_checkpoint(7, &checkpoint(1, 5, 4));
         assert_eq!(changed[0].1.remaining_s, 5);
-        // Clients revoke in any term; unknown and repeated ids are skipped.
+        // Clients may revoke in any term. Unknown and repeated ids are skipped.
         assert_eq!(revoke_all(&leases, 4, &revoke(&[2, 9, 2], 0)), [2]);
         // Another leader of the same round.
         assert!(claim(&leases, 4, ME + 1));
         assert!(revoke_all(&leases, 4, &revoke(&[1], 4)).is_empty());
-        assert!(!claim(&leases, 4, ME), "behind the one that holds");
+        assert!(!claim(&leases, 4, ME), "earlier than the claim in force");
         assert!(claim(&leases, 6, ME));
         assert_eq!(revoke_all(&leases, 5, &revoke(&[1], 6)), [1]);
         assert!(leases.ids().is_empty());
     }
 
     #[test]
-    fn entries_of_releases_without_claims_count_in_their_own_term() {
+    fn entries_without_claims_are_valid_in_their_own_term() {
         let leases = leases();
         leases.apply_grant(1, 60).unwrap();
         let old = LeaseRevoke {
@@ -445,7 +445,7 @@ mod tests {
         leases.follow();
         assert_eq!(leases.due(5), Err(NotLeading));
 
-        // What was recorded in the meantime is where the next term starts.
+        // The next term starts from the remaining time recorded meanwhile.
         claim(&leases, 6, ME);
         leases.apply_checkpoint(6, &checkpoint(1, 20, 6));
         claim(&leases, 7, ME);
@@ -472,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grant_lasts_from_its_answer_on() {
+    fn a_granted_leases_time_starts_with_its_answer() {
         let leases = leases();
         claim(&leases, 5, ME);
         leases.lead(5);
@@ -485,7 +485,7 @@ mod tests {
         }
         leases.granted_now(1);
         assert!(ends(&leases).unwrap() >= applied + 2);
-        // Nobody's clocks, and nobody's lease.
+        // Neither running clocks nor an existing lease.
         leases.granted_now(2);
         leases.follow();
         leases.granted_now(1);

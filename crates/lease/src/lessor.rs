@@ -1,7 +1,7 @@
-//! The leader's clockwork: when each lease runs out, and what is to be recorded or revoked.
+//! The leader's clocks: when each lease expires, and what to record or revoke.
 //!
-//! Time is a parameter: milliseconds of a monotonic clock. What this says takes effect only once an
-//! entry that says so is applied; until then a lease that ran out is kept here, and can't be
+//! Time is a parameter, in milliseconds of a monotonic clock. A finding of this type takes effect
+//! only when an entry for it is applied. Until then an expired lease stays here and can't be
 //! renewed.
 
 use std::collections::{BTreeSet, HashMap};
@@ -15,25 +15,25 @@ use crate::wheel::{TimerId, TimingWheel};
 struct Held {
     ttl_ms: u64,
     deadline_ms: u64,
-    /// When what is left is recorded next.
+    /// When to record the remaining time next.
     checkpoint_ms: u64,
-    /// What the table says is left; zero without a record.
+    /// The remaining seconds in the table; zero without a record.
     recorded_s: i64,
-    /// A record is on its way into the table.
+    /// Whether a record is on its way into the table.
     recording: bool,
     timer: TimerId,
 }
 
-/// What became of a renewal.
+/// The result of a renewal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Renewal {
-    /// It lasts its full time again, in seconds.
+    /// The lease has its full TTL again, in seconds.
     Renewed(i64),
-    /// There is no such lease.
+    /// The lease doesn't exist.
     Missing,
-    /// It ran out, and its revocation is under way.
+    /// The lease has expired and is being revoked.
     RanOut,
-    /// What is left of it was recorded: the record must be taken back before it can be renewed.
+    /// Its remaining time was recorded. The record must be deleted before the lease can be renewed.
     Recorded,
 }
 
@@ -44,14 +44,14 @@ pub(crate) struct Lessor {
     policy: LeasePolicy,
     held: HashMap<i64, Held>,
     wheel: TimingWheel<i64>,
-    /// Ran out, not yet revoked.
+    /// Expired, not yet revoked.
     ran_out: BTreeSet<i64>,
-    /// To be recorded.
+    /// Leases to record.
     to_record: BTreeSet<i64>,
 }
 
 impl Lessor {
-    /// Starts the clocks of all leases, from what was recorded or else from their full time.
+    /// Starts the clocks of all leases with their recorded remaining time, or else their full TTL.
     pub(crate) fn new(
         now_ms: u64,
         term: u64,
@@ -77,17 +77,17 @@ impl Lessor {
         lessor
     }
 
-    /// The term for which this counts.
+    /// The term of this leadership.
     pub(crate) const fn term(&self) -> u64 {
         self.term
     }
 
-    /// A lease was granted.
+    /// Adds a granted lease.
     pub(crate) fn granted(&mut self, now_ms: u64, id: i64, lease: LeaseRecord) {
         self.hold(now_ms, id, lease, seconds_to_ms(lease.ttl_s));
     }
 
-    /// A lease is gone.
+    /// Removes a revoked lease.
     pub(crate) fn revoked(&mut self, id: i64) {
         if let Some(held) = self.held.remove(&id) {
             self.wheel.remove(held.timer);
@@ -96,9 +96,9 @@ impl Lessor {
         self.to_record.remove(&id);
     }
 
-    /// An entry says that this much is left, zero to take the record back. Entries of one leader
-    /// apply in the order in which it proposed them, so that what was on its way before is in the
-    /// table by now, or never will be.
+    /// An applied entry recorded this remaining time; zero deleted the record. The entries of one
+    /// leader are applied in the order in which it proposed them. So any record that was on its way
+    /// before this one is now in the table, or never will be.
     pub(crate) fn recorded(&mut self, id: i64, remaining_s: i64) {
         if let Some(held) = self.held.get_mut(&id) {
             held.recorded_s = remaining_s;
@@ -114,7 +114,7 @@ impl Lessor {
         if held.deadline_ms <= now_ms || self.ran_out.contains(&id) {
             return Renewal::RanOut;
         }
-        // One on its way must be taken back too: a new leader would go by it.
+        // A record that is still on its way must be deleted too: a new leader would use it.
         if held.recorded_s != 0 || held.recording {
             return Renewal::Recorded;
         }
@@ -125,8 +125,8 @@ impl Lessor {
         Renewal::Renewed(ms_to_seconds(held.ttl_ms))
     }
 
-    /// What is left of a lease in whole seconds, a new leader's extension not counted; zero while
-    /// its revocation is under way.
+    /// The remaining whole seconds, without a new leader's extension; zero while the lease is being
+    /// revoked.
     pub(crate) fn remaining_s(&self, now_ms: u64, id: i64) -> Option<i64> {
         let held = self.held.get(&id)?;
         let left_ms = held.deadline_ms.saturating_sub(now_ms);
@@ -139,7 +139,7 @@ impl Lessor {
         self.held.get(&id).map(|held| held.deadline_ms)
     }
 
-    /// Moves time on: finds what ran out and what is to be recorded.
+    /// Advances the time. Finds leases that expired or are due to be recorded.
     pub(crate) fn advance(&mut self, now_ms: u64) {
         let mut due = Vec::new();
         self.wheel.advance(now_ms, |id| due.push(id));
@@ -158,12 +158,12 @@ impl Lessor {
         }
     }
 
-    /// When [`Self::advance`] has something to do at the earliest.
+    /// The earliest time at which [`Self::advance`] has work to do.
     pub(crate) fn next_ms(&self) -> Option<u64> {
         self.wheel.next_deadline()
     }
 
-    /// Leases to revoke, as many as one entry takes. They stay until [`Self::revoked`].
+    /// Expired leases, as many as one entry may revoke. They stay here until [`Self::revoked`].
     pub(crate) fn to_revoke(&self) -> Vec<i64> {
         self.ran_out
             .iter()
@@ -172,8 +172,8 @@ impl Lessor {
             .collect()
     }
 
-    /// What to record, as much as one entry takes, with what is left in seconds. Taken: a record
-    /// that is lost is replaced by the next one.
+    /// Takes the records to write, as many as one entry may hold, with the remaining seconds. If a
+    /// record is lost, the next one replaces it.
     pub(crate) fn take_records(&mut self, now_ms: u64) -> Vec<(i64, i64)> {
         let mut records = Vec::new();
         while records.len() < self.policy.checkpoint_batch
@@ -189,8 +189,8 @@ impl Lessor {
         records
     }
 
-    /// Wants a record of every lease that has used up a second or more: before leadership is handed
-    /// over.
+    /// Schedules a record of every lease that has used up a second or more. Called before
+    /// leadership is handed over.
     pub(crate) fn record_all(&mut self, now_ms: u64) {
         for (id, held) in &self.held {
             let known_s = match held.recorded_s {
@@ -227,18 +227,18 @@ impl Held {
         self.deadline_ms.min(self.checkpoint_ms)
     }
 
-    /// What is left, rounded up, and at most the full time: a new leader's extension doesn't show.
-    /// The extra millisecond of [`end_ms`] is taken off first, or rounding would turn it into a
-    /// second.
+    /// The remaining seconds, rounded up and at most the full TTL, so that a new leader's extension
+    /// doesn't show. The extra millisecond of [`end_ms`] is subtracted first; otherwise it would be
+    /// rounded up to a second.
     fn left_s(&self, now_ms: u64) -> i64 {
         let left_ms = self.deadline_ms.saturating_sub(now_ms).saturating_sub(1);
         ms_to_seconds(left_ms.min(self.ttl_ms).saturating_add(999))
     }
 }
 
-/// The end of what lasts `lasts_ms` from now. The clock is rounded down to whole milliseconds, both
-/// here and where the end is checked: without the extra one, the end could be up to a millisecond
-/// early.
+/// The end of a time span of `lasts_ms` that starts now. The clock is rounded down to whole
+/// milliseconds, here and when the end is checked. Without the extra millisecond, the end could be
+/// up to a millisecond early.
 fn end_ms(now_ms: u64, lasts_ms: u64) -> u64 {
     now_ms.saturating_add(lasts_ms).saturating_add(1)
 }
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_leader_starts_from_the_record_and_adds_an_election() {
+    fn a_new_leader_starts_from_the_record_plus_an_election_timeout() {
         let lessor = lessor(&[(1, lease(60, 0)), (2, lease(60, 12))]);
         assert_eq!(lessor.remaining_s(1000, 1), Some(60));
         assert_eq!(lessor.remaining_s(2000, 1), Some(60));
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ran_out_is_revoked_in_batches_and_cannot_be_renewed() {
+    fn expired_leases_are_revoked_in_batches_and_cannot_be_renewed() {
         let mut lessor = lessor(&[]);
         for id in 1..=5 {
             lessor.granted(1000, id, lease(2, 0));
@@ -297,11 +297,15 @@ mod tests {
         lessor.advance(3000);
         assert!(lessor.to_revoke().is_empty());
         assert_eq!(lessor.renew(3000, 5), Renewal::Renewed(2));
-        // Its time is over whether or not anybody has looked.
+        // Its time has run out whether or not `advance` has noticed.
         assert_eq!(lessor.renew(3001, 4), Renewal::RanOut);
         lessor.advance(3001);
         assert_eq!(lessor.to_revoke(), [1, 2, 3]);
-        assert_eq!(lessor.to_revoke(), [1, 2, 3], "until they are gone");
+        assert_eq!(
+            lessor.to_revoke(),
+            [1, 2, 3],
+            "they stay until they are revoked"
+        );
         for id in 1..=3 {
             lessor.revoked(id);
         }
@@ -311,9 +315,9 @@ mod tests {
         assert_eq!(lessor.to_revoke(), [4, 5]);
     }
 
-    /// The clock is finer than the milliseconds that are told here.
+    /// The real clock is finer than the milliseconds passed here.
     #[test]
-    fn nothing_ends_before_its_whole_time_has_passed() {
+    fn no_lease_ends_before_its_whole_time_has_passed() {
         const TTL_US: u64 = 2_000_000;
         let ms = |us: u64| us / 1000;
         for fraction in (0..1000).step_by(37) {
@@ -334,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn silent_leases_are_recorded_and_living_ones_are_not() {
+    fn only_leases_with_silent_owners_are_recorded() {
         let mut lessor = lessor(&[(1, lease(30, 0)), (2, lease(30, 0)), (3, lease(5, 0))]);
         let mut now = 1000;
         while now < 25_000 {
@@ -344,22 +348,22 @@ mod tests {
                 assert_eq!(lessor.renew(now, 2), Renewal::Renewed(30));
             }
         }
-        // Two fifths of 30 s have passed twice for the first, never for the second; the third ran
-        // out first.
+        // Two fifths of 30 s have passed twice for the first lease and never for the second. The
+        // third expired first.
         assert_eq!(lessor.take_records(now), [(1, 7)]);
         assert!(lessor.take_records(now).is_empty());
         assert_eq!(lessor.to_revoke(), [3]);
     }
 
     #[test]
-    fn a_record_is_taken_back_before_a_renewal() {
+    fn a_record_is_deleted_before_a_renewal() {
         let mut lessor = lessor(&[(1, lease(30, 20))]);
         assert_eq!(lessor.renew(2000, 1), Renewal::Recorded);
         assert_eq!(lessor.remaining_s(2000, 1), Some(20), "not renewed");
         lessor.recorded(1, 0);
         assert_eq!(lessor.renew(2000, 1), Renewal::Renewed(30));
 
-        // Neither does one count that was proposed but isn't applied yet.
+        // A record that is proposed but not applied yet doesn't count either.
         lessor.record_all(9000);
         assert_eq!(lessor.take_records(9000), [(1, 23)]);
         assert_eq!(lessor.renew(9000, 1), Renewal::Recorded);
@@ -370,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn handing_over_records_what_was_used_up() {
+    fn handing_over_records_the_time_used() {
         let mut lessor = lessor(&[]);
         for id in 1..=3 {
             lessor.granted(1000, id, lease(30, 0));
@@ -378,14 +382,14 @@ mod tests {
         lessor.renew(9000, 2);
         lessor.record_all(9500);
         assert_eq!(lessor.take_records(9500), [(1, 22), (3, 22)]);
-        // The extension of a new leader is not handed on.
+        // A new leader's extension is not handed over.
         let mut lessor = Lessor::new(1000, TERM, policy(), [(1, lease(30, 0))].into_iter());
         lessor.record_all(1500);
         assert!(lessor.take_records(1500).is_empty());
     }
 
     #[test]
-    fn everything_ends_once_as_in_a_plain_list() {
+    fn every_lease_expires_once_as_in_a_plain_list() {
         let mut lessor = lessor(&[]);
         let mut deadlines: HashMap<i64, u64> = HashMap::new();
         let (mut now, mut seed) = (1000_u64, 9_u64);

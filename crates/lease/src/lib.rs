@@ -1,21 +1,20 @@
-//! Leases: keys that go away unless their owner stays in touch.
+//! Leases: keys that are deleted unless their owner renews them.
 //!
-//! Two halves. The [`LeaseTable`](table::LeaseTable) is replicated state: which leases exist, how
-//! long they last, what is left of those that were checkpointed. It changes only when entries are
-//! applied and is the same on every member. The [`Lessor`](lessor::Lessor) is the leader's
-//! clockwork: deadlines on a timing wheel, in local monotonic time. Nothing expires by itself: a
-//! leader first claims the leases' time by an entry, then proposes to revoke what ran out, and that
-//! counts only until the next leader's claim, because a later leader gave the leases new time.
-//! [`Leases`] holds both halves under one lock, so that a lease that is granted while a leader
-//! takes over is in exactly one of the two.
+//! There are two parts. The [`LeaseTable`](table::LeaseTable) is replicated state: which leases
+//! exist, their TTLs, and the remaining time of those that were checkpointed. It changes only when
+//! entries are applied and is the same on every member. The [`Lessor`](lessor::Lessor) is the
+//! leader's clock: deadlines on a timing wheel, in local monotonic time. No lease expires by
+//! itself. A leader first claims the leases through an entry, then proposes to revoke those that
+//! ran out. Such a proposal is valid only until the next leader's claim, because a new leader gives
+//! the leases new time. [`Leases`] holds both parts under one lock, so a lease that is granted
+//! while a leader takes over is in exactly one of them.
 //!
-//! Remaining time survives a change of leader: the leader checkpoints what is left of leases that
-//! have not been renewed for a while, and of all of them before it hands over on purpose. A renewal
-//! first takes such a checkpoint back, since otherwise the next leader would end the lease early.
+//! Remaining time survives a change of leader. The leader checkpoints the remaining time of leases
+//! that have not been renewed for a while, and of all leases before it hands over leadership. A
+//! renewal first deletes such a checkpoint; otherwise the next leader would end the lease early.
 //!
-//! What is replicated where is the business of the [`Host`]: this crate knows the keyspace's rows
-//! (`synod-mvcc`) and the leader's Lease service as a client, and nothing of consensus or of the
-//! service around it.
+//! Replication is the job of the [`Host`]. This crate depends on the keyspace's rows (`synod-mvcc`)
+//! and, as a client, on the leader's Lease service, but not on consensus or the consensus service.
 
 mod error;
 mod forward;

@@ -1,26 +1,26 @@
-//! How leases are kept: every choice and bound in one place.
+//! The settings of leases.
 
 use std::time::Duration;
 
-/// The longest time to live that can be asked for, in seconds.
+/// The longest TTL that a client may request, in seconds.
 pub const MAX_TTL_S: i64 = 9_000_000_000;
 
-/// Choices and bounds. The defaults are meant for production.
+/// Settings and limits. The defaults are for production.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeasePolicy {
-    /// What a new leader adds to every lease: the owners could not renew while there was no leader.
+    /// Added by a new leader to every lease, because owners could not renew while there was no
+    /// leader.
     pub extension: Duration,
-    /// The longest time between two records of what is left of a lease whose owner has been silent
-    /// for a while.
+    /// The longest time between two records of the remaining time of a lease whose owner is silent.
     pub checkpoint_interval: Duration,
-    /// The shortest silence before the first record, and the shortest time between two: short
-    /// leases are recorded too.
+    /// The shortest silence before the first record, and the shortest time between two records. It
+    /// applies to short leases, which are recorded too.
     pub checkpoint_floor: Duration,
     /// The longest silence before the first record.
     pub checkpoint_patience: Duration,
-    /// Leases that one entry revokes.
+    /// The number of leases that one entry revokes.
     pub revoke_batch: usize,
-    /// Leases that one entry checkpoints.
+    /// The number of leases that one entry checkpoints.
     pub checkpoint_batch: usize,
 }
 
@@ -38,14 +38,14 @@ impl LeasePolicy {
         }
     }
 
-    /// How long after a renewal the first record is due. Owners renew after a third of the time to
-    /// live: one that is alive gets no record, which it would then have to take back.
+    /// The time from a renewal to the first record. Owners renew after a third of the TTL, so a
+    /// live owner's lease is not recorded and no record has to be deleted.
     pub(crate) fn first_checkpoint_ms(&self, ttl_ms: u64) -> u64 {
         let silence = (ttl_ms / 5 * 2).min(millis(self.checkpoint_patience));
         silence.max(millis(self.checkpoint_floor))
     }
 
-    /// How long after a record the next one is due.
+    /// The time from a record to the next one.
     pub(crate) fn next_checkpoint_ms(&self, ttl_ms: u64) -> u64 {
         let apart = (ttl_ms / 5).min(millis(self.checkpoint_interval));
         apart.max(millis(self.checkpoint_floor))

@@ -1,5 +1,5 @@
-//! Renewing leases and asking what is left of them: only the leader can, after it has made sure
-//! that it leads.
+//! Renews leases and reports their remaining time. Only the leader can do so, after it has
+//! confirmed that it leads.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -15,21 +15,21 @@ use crate::keeper::record;
 use crate::leases::{Leases, NotLeading, Remaining};
 use crate::lessor::Renewal;
 
-/// The pause before another attempt, unless the leadership changes sooner.
+/// The delay before another attempt, unless leadership changes first.
 const RETRY: Duration = Duration::from_millis(100);
-/// Rounds of taking back records; a lease that gets a new one each time waits for another attempt.
+/// Rounds of deleting records. A lease that gets a new record each time waits for another attempt.
 const ROUNDS: usize = 4;
 
-/// Whether a request came from a client or through another member.
+/// Whether a request came from a client or was forwarded by a member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// From a client: it may be passed on to the leader.
+    /// From a client; it may be forwarded to the leader.
     Client,
-    /// From a member that takes this one for the leader.
+    /// From a member that believes this one to be the leader.
     Member,
 }
 
-/// The way to the leader's clocks, whichever member has them.
+/// Accesses the leader's clocks, on whichever member they are.
 pub struct LeaderClock<'a, H> {
     /// This node.
     pub host: &'a H,
@@ -39,12 +39,12 @@ pub struct LeaderClock<'a, H> {
     pub link: &'a LeaderLink,
 }
 
-/// Why an attempt on this node came to nothing.
+/// The reason why an attempt on this node failed.
 #[derive(Debug)]
 enum Missed<E> {
-    /// This node does not lead, or not any more.
+    /// This node does not lead, or no longer does.
     Elsewhere,
-    /// For good.
+    /// A permanent error.
     Failed(LeaseError<E>),
 }
 
@@ -61,12 +61,11 @@ impl<E> From<NotLeading> for Missed<E> {
 }
 
 impl<H: Host> LeaderClock<'_, H> {
-    /// Renews leases. Returns the times to live in seconds in the order of `ids`, zero for those
-    /// that are gone.
+    /// Renews leases. Returns the TTLs in seconds in the order of `ids`, zero for leases that no
+    /// longer exist.
     ///
     /// # Errors
-    /// [`LeaseError::NoLeader`] or [`LeaseError::Timeout`] when no leader answered until
-    /// `deadline`.
+    /// [`LeaseError::NoLeader`] or [`LeaseError::Timeout`] if no leader answered before `deadline`.
     pub async fn renew(
         &self,
         ids: &[i64],
@@ -83,15 +82,16 @@ impl<H: Host> LeaderClock<'_, H> {
                 let urls = self.host.lease_urls(leader);
                 match self.link.renew(leader, &urls, ids, deadline).await {
                     Ok(ttls) => return Ok(ttls),
-                    Err(error) => tracing::debug!(%error, %leader, "cannot renew at the leader"),
+                    Err(error) => {
+                        tracing::debug!(%error, %leader, "cannot renew leases at the leader");
+                    }
                 }
             }
             self.pause(deadline).await?;
         }
     }
 
-    /// What is left of a lease, and its keys if they are asked for. The header is the caller's to
-    /// fill in.
+    /// The remaining time of a lease, and its keys if requested. The caller fills in the header.
     ///
     /// # Errors
     /// As [`Self::renew`].
@@ -115,7 +115,9 @@ impl<H: Host> LeaderClock<'_, H> {
                     .await
                 {
                     Ok(response) => return Ok(response),
-                    Err(error) => tracing::debug!(%error, %leader, "cannot ask the leader"),
+                    Err(error) => {
+                        tracing::debug!(%error, %leader, "cannot query the lease at the leader");
+                    }
                 }
             }
             self.pause(deadline).await?;
@@ -148,7 +150,7 @@ impl<H: Host> LeaderClock<'_, H> {
                 }
             }
             if !ran_out.is_empty() {
-                // "Gone" is true only once the keys are gone too.
+                // A lease counts as gone only once its keys are deleted too.
                 let gone = self.leases.gone(term, &ran_out);
                 clock::timeout_at(deadline, gone)
                     .await
@@ -158,7 +160,7 @@ impl<H: Host> LeaderClock<'_, H> {
             waited |= !ran_out.is_empty() || !recorded.is_empty();
             if recorded.is_empty() {
                 if waited {
-                    // A lease's time counts from the answer, and the wait for others has delayed
+                    // A lease's time starts with the answer, and waiting for others has delayed
                     // that.
                     let live = ids
                         .iter()
@@ -215,15 +217,15 @@ impl<H: Host> LeaderClock<'_, H> {
         })
     }
 
-    /// Makes sure that this node leads now, and has applied everything that was acknowledged
-    /// before. Reads of many callers at once share one round.
+    /// Confirms that this node leads now and has applied everything that was acknowledged before.
+    /// Concurrent callers share one read round.
     async fn confirm(&self, deadline: Instant) -> Result<u64, Missed<H::Error>> {
         let term = self.leading_term().ok_or(Missed::Elsewhere)?;
         self.host
             .linearize(deadline)
             .await
             .map_err(LeaseError::Host)?;
-        // A read of a node that has just lost the leadership is confirmed by the next leader.
+        // If this node has just lost leadership, the next leader confirms the read.
         match self.leading_term() {
             Some(now) if now == term => Ok(term),
             _ => Err(Missed::Elsewhere),
@@ -247,7 +249,7 @@ impl<H: Host> LeaderClock<'_, H> {
         Ok(leader)
     }
 
-    /// Waits for another leader, for this node's clocks, or just a while.
+    /// Waits for another leader, for this node's clocks to start, or for a short delay.
     async fn pause(&self, deadline: Instant) -> Result<(), LeaseError<H::Error>> {
         let now = clock::now();
         if now >= deadline {
@@ -259,7 +261,7 @@ impl<H: Host> LeaderClock<'_, H> {
         let mut role = self.host.watch_leadership();
         let mut keeping = self.leases.keeping();
         let until = deadline.min(now + random::jitter(RETRY));
-        // Any of them is a reason to try again.
+        // Each of these is a reason to try again.
         tokio::select! {
             biased;
             _ = role.changed() => {}

@@ -1,6 +1,5 @@
-//! Which leases exist: replicated state, changed by applying entries only. The rows are the
-//! keyspace's; this is their image in memory, so that asking for a lease or starting the clocks
-//! reads nothing.
+//! The leases: replicated state that only applied entries change. The keyspace stores the rows.
+//! This is their image in memory, so that looking up a lease or starting the clocks reads nothing.
 
 use std::collections::BTreeMap;
 
@@ -12,39 +11,38 @@ use synod_proto::consensus::v1::LeaseClaim;
 use crate::error::GrantError;
 use crate::policy::MAX_TTL_S;
 
-/// The row with the [`Keeper`].
+/// The row that stores the [`Keeper`].
 pub const KEEPER_ROW: &[u8] = b"lease-keeper";
 
-/// Whose findings about time count: the member that claimed to keep it last, and in which term. Two
-/// leaders may share a round of Multi-Paxos, never round and node; ordered as their ballots are.
+/// The member whose clocks decide about leases: the one with the latest claim, and its term. Two
+/// leaders of Multi-Paxos may share a round, but never round and node. Ordered like their ballots.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Keeper {
-    /// In which term it claimed.
+    /// The term of the claim.
     pub term: u64,
-    /// Who it is.
+    /// The member's id.
     pub member: u64,
 }
 
 impl Keeper {
-    /// The row's content.
+    /// Encodes the row.
     #[must_use]
     pub fn encode(self) -> Bytes {
         let Self { term, member } = self;
         LeaseClaim { term, member }.encode_to_vec().into()
     }
 
-    /// What the row says; nobody where there is none.
+    /// Decodes the row. Without a row, there is no keeper.
     ///
     /// # Errors
-    /// The row is damaged.
+    /// The row is corrupt.
     pub fn decode(row: Option<Bytes>) -> Result<Self, prost::DecodeError> {
         let LeaseClaim { term, member } = LeaseClaim::decode(row.unwrap_or_default())?;
         Ok(Self { term, member })
     }
 }
 
-/// All leases. Each change returns what is to be written to the keyspace with the entry that makes
-/// it.
+/// All leases. Each change returns what to write to the keyspace with the entry that makes it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LeaseTable {
     leases: BTreeMap<i64, LeaseRecord>,
@@ -52,7 +50,7 @@ pub(crate) struct LeaseTable {
 }
 
 impl LeaseTable {
-    /// What was stored.
+    /// Creates the table from stored rows.
     pub(crate) fn new(
         leases: impl IntoIterator<Item = (LeaseId, LeaseRecord)>,
         keeper: Keeper,
@@ -66,24 +64,24 @@ impl LeaseTable {
         }
     }
 
-    /// Whose findings count from here on.
+    /// The current keeper.
     pub(crate) const fn keeper(&self) -> Keeper {
         self.keeper
     }
 
-    /// Takes a claim; `false` where a later one holds.
+    /// Applies a claim; `false` if a later one is in force.
     pub(crate) fn claim(&mut self, keeper: Keeper) -> bool {
         let later = keeper > self.keeper;
         self.keeper = self.keeper.max(keeper);
         later
     }
 
-    /// One lease.
+    /// Looks up a lease.
     pub(crate) fn get(&self, id: i64) -> Option<LeaseRecord> {
         self.leases.get(&id).copied()
     }
 
-    /// All leases in the order of their ids.
+    /// All leases, ordered by id.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (i64, LeaseRecord)> {
         self.leases.iter().map(|(id, lease)| (*id, *lease))
     }
@@ -91,7 +89,7 @@ impl LeaseTable {
     /// Adds a lease.
     ///
     /// # Errors
-    /// [`GrantError`] says why not.
+    /// [`GrantError`] with the reason.
     pub(crate) fn grant(&mut self, id: i64, ttl_s: i64) -> Result<LeaseRecord, GrantError> {
         if id == 0 {
             return Err(GrantError::NoId);
@@ -110,13 +108,12 @@ impl LeaseTable {
         Ok(lease)
     }
 
-    /// Removes a lease; `false` where it isn't there.
+    /// Removes a lease; `false` if it doesn't exist.
     pub(crate) fn revoke(&mut self, id: i64) -> bool {
         self.leases.remove(&id).is_some()
     }
 
-    /// Records what is left of a lease, zero to take the record back; nothing where nothing
-    /// changes.
+    /// Records the remaining time of a lease; zero deletes the record. `None` if nothing changes.
     pub(crate) fn checkpoint(&mut self, id: i64, remaining_s: i64) -> Option<LeaseRecord> {
         let lease = self.leases.get_mut(&id)?;
         let remaining_s = remaining_s.clamp(0, lease.ttl_s);
@@ -169,12 +166,12 @@ mod tests {
         let mut table = LeaseTable::default();
         let keeper = |term, member| Keeper { term, member };
         assert!(table.claim(keeper(3, 9)));
-        assert!(!table.claim(keeper(3, 9)), "said already");
-        // Two leaders of one round: the higher node's ballot is the later one.
+        assert!(!table.claim(keeper(3, 9)), "repeated");
+        // Two leaders of one round: the higher node's ballot is later.
         assert!(!table.claim(keeper(3, 8)));
         assert!(table.claim(keeper(3, 10)));
         assert!(table.claim(keeper(4, 1)));
-        // Delayed, and decided after the next leader's.
+        // Delayed, and decided after the next leader's claim.
         assert!(!table.claim(keeper(3, 11)));
         assert_eq!(table.keeper(), keeper(4, 1));
         assert_eq!(

@@ -1,18 +1,17 @@
-//! A hierarchical timing wheel: adding, moving and removing a timer costs O(1) however many there
-//! are.
+//! A hierarchical timing wheel. Adding, moving and removing a timer is O(1).
 //!
 //! Time is a parameter, in a unit that the owner chooses. Level `l` has 64 slots of `64^l` units. A
-//! timer stands on the level of the highest base-64 digit in which its deadline differs from now;
-//! so the lowest occupied level, and on it the lowest occupied slot, come due first, and a timer
-//! moves down at most once a level.
+//! timer is on the level of the highest base-64 digit in which its deadline differs from now. So
+//! the lowest occupied level, and on it the lowest occupied slot, come due first, and a timer moves
+//! down at most once per level.
 
 const SLOT_BITS: u32 = 6;
 const SLOTS: usize = 1 << SLOT_BITS;
-/// Eleven digits of six bits hold any `u64`.
+/// Eleven digits of six bits cover any `u64`.
 const LEVELS: usize = 11;
 const NIL: u32 = u32::MAX;
 
-/// Names a timer; stale once the timer fired or was removed, which the wheel notices.
+/// Identifies a timer. The wheel detects ids of timers that fired or were removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TimerId {
     index: u32,
@@ -30,7 +29,7 @@ struct Timer<T> {
     value: Option<T>,
 }
 
-/// Timers that carry values of type `T`.
+/// A wheel of timers that carry values of type `T`.
 #[derive(Debug)]
 pub(crate) struct TimingWheel<T> {
     now: u64,
@@ -42,7 +41,7 @@ pub(crate) struct TimingWheel<T> {
 }
 
 impl<T> TimingWheel<T> {
-    /// An empty wheel whose time stands at `now`.
+    /// Creates an empty wheel at time `now`.
     pub(crate) fn new(now: u64) -> Self {
         Self {
             now,
@@ -54,13 +53,13 @@ impl<T> TimingWheel<T> {
         }
     }
 
-    /// How many timers are pending.
+    /// The number of pending timers.
     #[cfg(test)]
     pub(crate) const fn len(&self) -> usize {
         self.len
     }
 
-    /// Adds a timer; one whose deadline has passed fires at the next [`Self::advance`].
+    /// Adds a timer. If its deadline has passed, it fires at the next [`Self::advance`].
     pub(crate) fn insert(&mut self, deadline: u64, value: T) -> TimerId {
         let index = match self.free.pop() {
             Some(index) => index,
@@ -75,7 +74,7 @@ impl<T> TimingWheel<T> {
         TimerId { index, generation }
     }
 
-    /// Moves a pending timer to another deadline; `false` where there is no such timer any more.
+    /// Moves a pending timer to another deadline; `false` if the timer is no longer pending.
     pub(crate) fn reschedule(&mut self, id: TimerId, deadline: u64) -> bool {
         if !self.is_pending(id) {
             return false;
@@ -86,7 +85,7 @@ impl<T> TimingWheel<T> {
         true
     }
 
-    /// Removes a pending timer and gives its value back.
+    /// Removes a pending timer and returns its value.
     pub(crate) fn remove(&mut self, id: TimerId) -> Option<T> {
         if !self.is_pending(id) {
             return None;
@@ -95,8 +94,8 @@ impl<T> TimingWheel<T> {
         self.release(id.index)
     }
 
-    /// Moves time to `now` (never backwards) and calls `fire` with each timer whose deadline is not
-    /// after it, in order of deadlines.
+    /// Advances the time to `now`, never backwards. Calls `fire` with each timer that is due, in
+    /// deadline order.
     pub(crate) fn advance(&mut self, now: u64, mut fire: impl FnMut(T)) {
         let now = now.max(self.now);
         while let Some((level, slot, start)) = self.next_slot() {
@@ -121,9 +120,9 @@ impl<T> TimingWheel<T> {
         self.now = now;
     }
 
-    /// A time before which no timer fires; `None` without timers. The first timer may be later by
-    /// as much as its slot is wide: advancing to this time then moves it down, and the next answer
-    /// is closer.
+    /// A lower bound for the next deadline; `None` without timers. The first timer may be later by
+    /// up to the width of its slot. Advancing to this time moves it down a level, which makes the
+    /// next bound tighter.
     pub(crate) fn next_deadline(&self) -> Option<u64> {
         self.next_slot().map(|(_, _, start)| start)
     }
@@ -132,7 +131,7 @@ impl<T> TimingWheel<T> {
         let level = self.occupied.iter().position(|slots| *slots != 0)?;
         let slot = self.occupied[level].trailing_zeros();
         let shift = shift_of(level);
-        // The digits above this level are those of now, the ones below are zero.
+        // The digits above this level are those of now; the digits below are zero.
         let above = shift + SLOT_BITS;
         let high = if above >= u64::BITS {
             0
@@ -143,7 +142,7 @@ impl<T> TimingWheel<T> {
     }
 
     fn link(&mut self, index: u32) {
-        // A deadline in the past belongs to the slot of now.
+        // A deadline in the past goes into the current slot.
         let deadline = self.timers[at(index)].deadline.max(self.now);
         let differing = deadline ^ self.now;
         let level = (u64::BITS - 1).saturating_sub((differing | 1).leading_zeros()) / SLOT_BITS;
@@ -233,7 +232,7 @@ mod tests {
             self.0.below(bound)
         }
 
-        /// Mostly near, sometimes years away.
+        /// Mostly short delays, sometimes years.
         fn delay(&mut self) -> u64 {
             let bits = self.below(44);
             self.below(1 << bits)
@@ -319,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn following_the_bound_reaches_the_deadline_exactly() {
+    fn advancing_to_each_bound_reaches_the_deadline_exactly() {
         let mut wheel = TimingWheel::new(0);
         wheel.insert(123_456_789, ());
         let (mut fired_at, mut steps) = (None, 0);

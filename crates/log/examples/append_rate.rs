@@ -1,4 +1,5 @@
-//! Prints how many appends a second the log takes with fdatasync, and how fast a log is read back.
+//! Measures how many appends per second the log makes durable with fdatasync, and how fast it reads
+//! a log back.
 //!
 //! `cargo run --release -p synod-log --example append_rate -- [directory]`
 
@@ -76,7 +77,7 @@ fn entry(index: u64, data: &Bytes) -> Write {
     }))
 }
 
-/// Keeps `window` appends of `bytes` each under way for two seconds.
+/// Keeps `window` appends of `bytes` each in flight for two seconds.
 fn measure(dir: PathBuf, window: u64, bytes: usize) -> Result<String, Error> {
     let (log, completions, _) = open(dir)?;
     let data = Bytes::from(vec![0x5a; bytes]);
@@ -117,7 +118,7 @@ fn release(log: &Log, index: u64) -> Result<(), Error> {
     Ok(())
 }
 
-/// Writes a gibibyte in entries of 1 KiB and reads it back.
+/// Writes one gibibyte in entries of 1 KiB and reads it back.
 fn restart(dir: PathBuf) -> Result<String, Error> {
     let (log, completions, _) = open(dir.clone())?;
     let data = Bytes::from(vec![0x5a; 1024]);

@@ -1,4 +1,4 @@
-//! The records of one write, encoded.
+//! Encodes the records of one write.
 
 use std::io::IoSlice;
 
@@ -6,23 +6,22 @@ use bytes::Bytes;
 
 use crate::record::{ALIGNMENT, BatchId, Fields, RECORD_HEADER_BYTES, RecordCodec, record_bytes};
 
-/// Payloads from this size on are written from where they are; smaller ones are gathered in one
-/// buffer.
+/// Payloads of at least this size are written in place; smaller ones are copied into one buffer.
 const BORROW_BYTES: usize = 16 * 1024;
-/// A buffer that grew past this for one large batch is given back.
+/// A buffer that a large batch has grown beyond this size is freed.
 const KEEP_BYTES: usize = 4 << 20;
 
-/// Records that go to one segment in one write and become durable in one sync.
+/// Records for one segment that are written in one write and become durable in one sync.
 #[derive(Debug)]
 pub(crate) struct Batch {
     codec: RecordCodec,
     id: BatchId,
-    /// Where the batch begins in the segment, and where its next record goes.
+    /// The offset of the batch in the segment, and of its next record.
     start: u64,
     end: u64,
     records: u64,
     gathered: Vec<u8>,
-    /// Large payloads, each with the number of gathered bytes before it.
+    /// Large payloads, each with the number of buffered bytes before it.
     borrowed: Vec<(usize, Bytes)>,
 }
 
@@ -42,12 +41,12 @@ impl Batch {
         }
     }
 
-    /// Begins a batch at `start`, an aligned offset; keeps the memory of the one before.
+    /// Starts a batch at `start`, an aligned offset. Reuses the previous batch's memory.
     pub(crate) fn begin(&mut self, codec: RecordCodec, number: u64, start: u64) {
         self.codec = codec;
         self.id = BatchId {
             number,
-            // Capacities fit in 32 bits, see `LogCoreConfig`.
+            // Segment sizes fit in 32 bits, see `LogCoreConfig`.
             start: u32::try_from(start).unwrap_or(u32::MAX),
         };
         self.start = start;
@@ -59,7 +58,7 @@ impl Batch {
     }
 
     pub(crate) fn push(&mut self, fields: &Fields, payload: &Bytes) {
-        // Longer payloads are refused when they are appended.
+        // Longer payloads are refused on append.
         let len = u32::try_from(payload.len()).unwrap_or(u32::MAX);
         let header = self.codec.header(self.end, self.id, fields, payload, len);
         self.gathered.extend_from_slice(&header);
@@ -78,17 +77,17 @@ impl Batch {
         self.records += 1;
     }
 
-    /// Where the batch begins in the segment.
+    /// The batch's offset in the segment.
     pub(crate) const fn start(&self) -> u64 {
         self.start
     }
 
-    /// Where the next record goes.
+    /// The offset of the next record.
     pub(crate) const fn end(&self) -> u64 {
         self.end
     }
 
-    /// How many records there are.
+    /// The number of records.
     pub(crate) const fn records(&self) -> u64 {
         self.records
     }
@@ -117,7 +116,7 @@ mod tests {
     use crate::record::{Parsed, SegmentId};
 
     #[test]
-    fn small_payloads_are_gathered_and_large_ones_borrowed() {
+    fn small_payloads_are_copied_and_large_ones_borrowed() {
         let codec = RecordCodec::new(SegmentId {
             log: 1,
             sequence: 1,

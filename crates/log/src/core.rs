@@ -1,8 +1,8 @@
-//! The log without threads and clocks: what to write where, over any [`Disk`].
+//! The log without threads and clocks: decides what to write where, on any [`Disk`].
 //!
-//! The order of every commit: encode the records; where the segment has no room left, make the next
-//! segment durable, then seal this one, then go on in the next, which begins with a checkpoint of
-//! all groups; write; sync; only then report success and give back segments that nobody needs.
+//! Each commit has this order: encode the records, write, sync, report success, and release
+//! segments that no group needs. If the segment is full, first make the next segment durable, then
+//! seal the full one, then continue in the next one, which starts with a checkpoint of all groups.
 
 use std::{io, ops::Range, sync::Arc};
 
@@ -30,54 +30,54 @@ mod files;
 use files::{Files, SegmentMaker, Spare, failure};
 pub use files::{SpareRequest, make_spare};
 
-/// Least size of a segment in bytes.
+/// The minimum segment size, in bytes.
 pub const MIN_SEGMENT_BYTES: u64 = 16 << 10;
-/// Greatest size of a segment in bytes.
+/// The maximum segment size, in bytes.
 pub const MAX_SEGMENT_BYTES: u64 = 1 << 30;
-/// Greatest size of an entry's data in bytes.
+/// The maximum size of an entry's data, in bytes.
 pub const MAX_ENTRY_BYTES: u64 = 256 << 20;
 
-/// A seal always fits.
+/// Reserved in each segment, so that a seal always fits.
 const SEAL_BYTES: u64 = RECORD_HEADER_BYTES;
 const BLOCK_BYTES: u64 = 4096;
 
-/// Whether the log waits for the disk.
+/// Whether commits wait for the disk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum SyncMode {
-    /// Each commit ends with an fdatasync: what was acknowledged survives a power loss.
+    /// Each commit ends with an fdatasync. Acknowledged data survives a power loss.
     #[default]
     Data,
-    /// No commit does: what was acknowledged survives the end of the process, but not of the
-    /// machine, after which the log may even be refused as corrupt.
+    /// No commit syncs. Acknowledged data survives the end of the process but not a power loss.
+    /// After a power loss the log may even be refused as corrupt.
     None,
 }
 
-/// How a [`LogCore`] works.
+/// The configuration of a [`LogCore`].
 #[derive(Clone, Copy, Debug)]
 pub struct LogCoreConfig {
-    /// Size of a segment in bytes, a multiple of 4096 from [`MIN_SEGMENT_BYTES`] to
-    /// [`MAX_SEGMENT_BYTES`]. Segments are larger where a single record, or the state of all
-    /// groups, needs it.
+    /// Size of a segment in bytes: a multiple of 4096 from [`MIN_SEGMENT_BYTES`] to
+    /// [`MAX_SEGMENT_BYTES`]. A segment is larger if a single record or the state of all groups
+    /// needs it.
     pub segment_bytes: u64,
-    /// How many segments that nobody needs are kept for later use; the others are removed.
+    /// The number of unneeded segments to keep for reuse; more are removed.
     pub max_recycled_segments: usize,
-    /// Whether to wait for the disk.
+    /// Whether commits wait for the disk.
     pub sync: SyncMode,
 }
 
-/// One thing to record about a group.
+/// An action to record for a group.
 #[derive(Clone, Copy, Debug)]
 pub enum Action<'a> {
-    /// What the consensus core asks for.
+    /// A write that the consensus core asks for.
     Write(&'a Write),
-    /// Entries up to this position are not needed any more. Ignored where it is before an earlier
-    /// one.
+    /// Entries up to this position are no longer needed. Ignored if it is before an earlier
+    /// release.
     Release(&'a SnapshotMeta),
-    /// The group is gone.
+    /// The group was removed.
     Forget,
 }
 
-/// A segmented log of many groups.
+/// A segmented log shared by many groups.
 pub struct LogCore {
     disk: Arc<dyn Disk>,
     config: LogCoreConfig,
@@ -88,14 +88,14 @@ pub struct LogCore {
     next: Option<Segment>,
     batch: Batch,
     next_batch: u64,
-    /// Segments before this one are not needed, as the log itself says.
+    /// Segments before this one are not needed, according to the log itself.
     horizon: u64,
     spares: Vec<Spare>,
     next_spare: u64,
-    /// Whether the present segment may lack some of the state with which segments begin: after a
-    /// restart, since an interrupted write may have torn it.
+    /// Whether the current segment may lack part of the checkpoint that segments start with. True
+    /// after a restart, since an interrupted write may have torn it.
     checkpoint_due: bool,
-    /// Whether the last batch is known to be durable by what follows it.
+    /// Whether a later record already proves that the last batch is durable.
     marked: bool,
     failure: Option<LogFailure>,
 }
@@ -116,8 +116,8 @@ impl LogCoreConfig {
 }
 
 impl LogCore {
-    /// Opens the log on `disk`, or creates one there, with the random number `fresh_id` as its
-    /// identity, if there is none. An interrupted write at the end is cut off.
+    /// Opens the log on `disk`. If there is none, creates one with the random number `fresh_id` as
+    /// its identity. Truncates an interrupted write at the end.
     ///
     /// # Errors
     /// [`OpenError`] says what was found and what to do.
@@ -146,7 +146,7 @@ impl LogCore {
         Self::resume(disk, config, metrics, found, files, created)
     }
 
-    /// Makes durable what was read, and goes on from there.
+    /// Makes the recovered data durable and continues the log from there.
     fn resume(
         disk: Arc<dyn Disk>,
         config: LogCoreConfig,
@@ -191,12 +191,11 @@ impl LogCore {
         Ok((log, recovered))
     }
 
-    /// Records `actions` in their order and makes them durable, all in one write and one sync
-    /// unless they go over the end of a segment. After a crash on the way, the log holds the first
-    /// of them up to some point.
+    /// Records `actions` in order and makes them durable. They take one write and one sync unless
+    /// they exceed the segment. After a crash in between, the log holds a prefix of them.
     ///
     /// # Errors
-    /// [`LogFailure`], and the same again for every later call: the log is dead.
+    /// [`LogFailure`]; every later call fails with the same error, since the log has stopped.
     pub fn commit<'a>(
         &mut self,
         actions: impl IntoIterator<Item = (GroupId, Action<'a>)>,
@@ -213,8 +212,8 @@ impl LogCore {
         result
     }
 
-    /// Records that everything so far is durable, so that later damage to it can't be taken for an
-    /// interrupted write. Does nothing where that is already known.
+    /// Records that everything so far is durable, so that later damage to it can't be mistaken for
+    /// an interrupted write. Does nothing if the log already shows that.
     ///
     /// # Errors
     /// As [`LogCore::commit`].
@@ -233,13 +232,13 @@ impl LogCore {
         result
     }
 
-    /// Whether there is anything of this group.
+    /// Whether the log holds anything of this group.
     #[must_use]
     pub fn contains(&self, group: GroupId) -> bool {
         self.ledger.heads().contains_key(&group)
     }
 
-    /// The group that keeps the oldest segment from being given back, as of the last release.
+    /// The group that needs the oldest segment, as of the last release.
     #[must_use]
     pub fn pinned_by(&self) -> Option<GroupId> {
         self.ledger.pinned_by()
@@ -251,9 +250,9 @@ impl LogCore {
         self.marked
     }
 
-    /// The file and the bytes in it of the mark that the log ends with, if it does: for tests that
-    /// damage a log. Who damages both the mark and the write before it leaves what an interrupted
-    /// write leaves.
+    /// The file name and byte range of the mark at the end of the log, if there is one. For tests
+    /// that damage a log: if both the mark and the write before it are damaged, the result looks
+    /// like an interrupted write.
     #[must_use]
     pub fn mark_place(&self) -> Option<(String, Range<u64>)> {
         let end = self.batch.end();
@@ -262,8 +261,9 @@ impl LogCore {
             .then(|| (name, end.saturating_sub(record_bytes(0))..end))
     }
 
-    /// The file to prepare, with [`make_spare`], before the present segment is full; none where one
-    /// is at hand or there is much room left. Without it, the log makes the file when it needs it.
+    /// The file to prepare with [`make_spare`] before the current segment is full. `None` if a
+    /// spare exists or there is enough room left. Without a spare, the log creates the file when it
+    /// needs it.
     pub fn wants_spare(&mut self) -> Option<SpareRequest> {
         if !self.spares.is_empty() || self.batch.end() < self.active.capacity / 2 {
             return None;
@@ -276,7 +276,7 @@ impl LogCore {
         })
     }
 
-    /// Takes a file that [`make_spare`] has prepared.
+    /// Adds a file prepared by [`make_spare`].
     pub fn add_spare(&mut self, spare: SpareRequest) {
         self.spares.push(Spare {
             name: spare.name,
@@ -304,7 +304,7 @@ impl LogCore {
         self.recycle()
     }
 
-    /// Encodes one action; tells whether segments may have become free by it.
+    /// Encodes one action. Returns whether it may have released segments.
     fn record(&mut self, group: GroupId, action: Action<'_>) -> Result<bool, LogFailure> {
         let none = Bytes::new();
         match action {
@@ -343,7 +343,7 @@ impl LogCore {
         }
     }
 
-    /// Gives the present segment the state of all groups, so that it may become the oldest.
+    /// Writes the state of all groups to the current segment, so that it may become the oldest one.
     fn complete_checkpoint(&mut self) -> Result<(), LogFailure> {
         if std::mem::take(&mut self.checkpoint_due) {
             for (fields, payload) in self.ledger.checkpoint() {
@@ -362,7 +362,7 @@ impl LogCore {
         Ok(())
     }
 
-    /// Encodes a record, in the next segment where this one is full.
+    /// Encodes a record. Moves to the next segment if this one is full.
     fn push(&mut self, fields: &Fields, payload: &Bytes) -> Result<(), LogFailure> {
         let size = record_bytes(u64::try_from(payload.len()).unwrap_or(u64::MAX));
         if self.batch.end() + size + SEAL_BYTES > self.active.capacity {
@@ -372,7 +372,7 @@ impl LogCore {
         Ok(())
     }
 
-    /// Moves on to the next segment, which will have room for a record of `room` bytes.
+    /// Moves to the next segment, which has room for a record of `room` bytes.
     fn rotate(&mut self, room: u64) -> Result<(), LogFailure> {
         let checkpoint = self.ledger.checkpoint();
         let checkpoint_bytes: u64 = checkpoint
@@ -381,7 +381,7 @@ impl LogCore {
             .sum();
         let needed =
             SEGMENT_HEADER_BYTES + RECORD_HEADER_BYTES + checkpoint_bytes + room + SEAL_BYTES;
-        // A checkpoint that all but fills its segment would be followed by the next one.
+        // If a checkpoint nearly filled its segment, the next checkpoint would follow at once.
         let needed = needed + 2 * checkpoint_bytes;
         let capacity = needed
             .next_multiple_of(BLOCK_BYTES)
@@ -404,7 +404,7 @@ impl LogCore {
         Ok(())
     }
 
-    /// Writes the batch, waits for the disk, and begins the next batch.
+    /// Writes the batch, syncs, and starts the next batch.
     fn flush(&mut self) -> Result<(), LogFailure> {
         let name = segment_name(self.active.sequence);
         let (start, end) = (self.batch.start(), self.batch.end());
@@ -444,7 +444,7 @@ impl LogCore {
         maker.make(sequence, capacity)
     }
 
-    /// Gives back the segments before the horizon, which is durable.
+    /// Releases the segments before the horizon, which is durable.
     fn recycle(&mut self) -> Result<(), LogFailure> {
         let mut free = Vec::new();
         while let Some(sequence) = self.ledger.pop_before(self.horizon) {
@@ -476,7 +476,7 @@ impl LogCore {
             }
             self.metrics.observe_recycled();
         }
-        // Before a spare gets a new header, its old name must be gone for good.
+        // Before a spare gets a new header, the removal of its old name must be durable.
         if !free.is_empty() && self.config.sync == SyncMode::Data {
             disk.sync_dir().map_err(|error| fail("sync", "", error))?;
         }
@@ -485,9 +485,9 @@ impl LogCore {
     }
 }
 
-/// Makes durable what was read at the end of the log: the process that wrote it may have ended
-/// between write and sync, or because of a failed sync, after which the kernel takes pages for
-/// clean that never reached the disk. Writing the same bytes again makes them dirty.
+/// Makes the recovered end of the log durable. The previous process may have ended between write
+/// and sync, or after a failed sync, which makes the kernel treat pages as clean although they
+/// never reached the disk. Writing the same bytes again makes the pages dirty.
 fn secure_end(disk: &dyn Disk, last: Option<&LastBatch>) -> Result<(), OpenError> {
     if let Some(last) = last {
         let name = segment_name(last.sequence);

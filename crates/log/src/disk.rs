@@ -1,8 +1,7 @@
-//! The log's view of a disk: one flat directory of preallocated files.
+//! The log's interface to the disk: one flat directory of preallocated files.
 //!
-//! Everything that the log does to storage goes through these two traits, so that the simulator and
-//! the tests can run the real log over a disk that tears writes, loses what was not synced, flips
-//! bits and runs full.
+//! The log accesses storage only through these two traits. So the simulator and the tests can run
+//! the real log on a disk that tears writes, loses unsynced data, flips bits and fills up.
 
 use std::io::{self, IoSlice};
 
@@ -14,7 +13,7 @@ pub use sim::{Crash, SimDisk};
 
 /// A directory.
 pub trait Disk: Send + Sync {
-    /// The directory as error messages name it.
+    /// The directory's name for error messages.
     fn describe(&self) -> String;
 
     /// The names of all files.
@@ -26,60 +25,59 @@ pub trait Disk: Send + Sync {
     /// Opens a file for reading and writing.
     ///
     /// # Errors
-    /// It is missing or can't be opened.
+    /// The file is missing or can't be opened.
     fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>>;
 
-    /// Creates a file of `len` zero bytes and reserves the room for it; replaces a file of that
-    /// name. Leaves no file behind where it fails. Neither the content nor the name is durable
-    /// before the file's [`DiskFile::sync`] and [`Disk::sync_dir`].
+    /// Creates a file of `len` zero bytes and reserves its space. Replaces a file with the same
+    /// name. If it fails, no file is left. Content and name become durable with [`DiskFile::sync`]
+    /// and [`Disk::sync_dir`].
     ///
     /// # Errors
-    /// [`io::ErrorKind::StorageFull`] where the room is lacking; others as the disk has them.
+    /// [`io::ErrorKind::StorageFull`] if there is not enough space, or another error of the disk.
     fn create(&self, name: &str, len: u64) -> io::Result<Box<dyn DiskFile>>;
 
-    /// Renames a file, replacing one that has the new name. Open handles stay valid.
+    /// Renames a file and replaces any file with the new name. Open handles stay valid.
     ///
     /// # Errors
-    /// As the disk has them.
+    /// The disk's error.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
 
     /// Removes a file.
     ///
     /// # Errors
-    /// As the disk has them.
+    /// The disk's error.
     fn remove(&self, name: &str) -> io::Result<()>;
 
     /// Makes creations, renames and removals durable.
     ///
     /// # Errors
-    /// As the disk has them; what was to be made durable may be lost then.
+    /// The disk's error. The changes may then be lost.
     fn sync_dir(&self) -> io::Result<()>;
 }
 
 /// An open file.
 pub trait DiskFile: Send + Sync {
-    /// Length in bytes.
+    /// The file's length in bytes.
     ///
     /// # Errors
-    /// As the disk has them.
+    /// The disk's error.
     fn size(&self) -> io::Result<u64>;
 
-    /// Fills `buf` from `offset` on.
+    /// Fills `buf` with the bytes from `offset` on.
     ///
     /// # Errors
-    /// [`io::ErrorKind::UnexpectedEof`] where the file ends before; others as the disk has them.
+    /// [`io::ErrorKind::UnexpectedEof`] if the file ends before that, or another error of the disk.
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()>;
 
-    /// Writes all of `parts`, one after the other, from `offset` on, in one operation where the
-    /// disk can.
+    /// Writes all `parts` consecutively from `offset` on, in one operation if the disk can.
     ///
     /// # Errors
-    /// Any part of the data may have been written then.
+    /// The disk's error. Any part of the data may then have been written.
     fn write_at(&self, offset: u64, parts: &mut [IoSlice<'_>]) -> io::Result<()>;
 
     /// Makes everything written so far durable.
     ///
     /// # Errors
-    /// What was to be made durable may be lost, even if a later call succeeds: never try again.
+    /// The disk's error. The data may be lost even if a later call succeeds, so never retry.
     fn sync(&self) -> io::Result<()>;
 }

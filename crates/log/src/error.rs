@@ -1,21 +1,21 @@
-//! What goes wrong when a log is opened, appended to, or written.
+//! Errors of opening, appending to and writing a log.
 
 use std::{io, sync::Arc};
 
 use synod_consensus_core::Write;
 use synod_types::GroupId;
 
-/// Why a log can't be opened. Nothing was changed on disk, except that leftovers may have been
-/// removed.
+/// The reason why a log can't be opened. Nothing on disk was changed, except that leftovers may
+/// have been removed.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The configuration makes no sense.
+    /// The configuration is invalid.
     #[error("invalid log configuration: {reason}")]
     InvalidConfig {
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
-    /// Another process, or another log of this one, has the directory open.
+    /// Another process, or another log in this process, has the directory open.
     #[error(
         "log directory {dir} is in use by another process: stop that process, or give this one a data \
          directory of its own"
@@ -31,23 +31,23 @@ pub enum OpenError {
     NoSpace {
         /// The directory.
         dir: String,
-        /// Size of the segment.
+        /// The segment's size.
         bytes: u64,
     },
-    /// Another failure of the disk or the file system.
+    /// Another disk or file system error.
     #[error("cannot {operation} {path}: {source}")]
     Io {
-        /// What was tried.
+        /// The failed operation.
         operation: &'static str,
-        /// With which file or directory.
+        /// The file or directory.
         path: String,
-        /// What the system said.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// A record or header is damaged, and this can't be what an interrupted write leaves.
+    /// A record or header is damaged in a way that an interrupted write can't cause.
     #[error(
         "log segment {dir}/{file} is corrupt at byte {offset}: {reason}; acknowledged data may be lost on this \
-         node, so it must not go on with this log: restore the data directory from a backup, or remove this \
+         node, so it must not continue with this log: restore the data directory from a backup, or remove this \
          member from the cluster and add it again with an empty data directory; do not delete single segments"
     )]
     Corrupt {
@@ -55,12 +55,12 @@ pub enum OpenError {
         dir: String,
         /// The segment's file name.
         file: String,
-        /// Where in the file.
+        /// The offset in the file.
         offset: u64,
-        /// What is wrong there.
+        /// What is damaged.
         reason: String,
     },
-    /// A segment between the oldest and the newest is not there.
+    /// A segment between the oldest and the newest is missing.
     #[error(
         "log segment {dir}/{file} is missing: put the file back, or restore the data directory from a backup, \
          or remove this member from the cluster and add it again with an empty data directory"
@@ -68,7 +68,7 @@ pub enum OpenError {
     MissingSegment {
         /// The log's directory.
         dir: String,
-        /// The name that the segment must have.
+        /// The segment's file name.
         file: String,
     },
     /// The file was written by a newer version.
@@ -83,10 +83,10 @@ pub enum OpenError {
         file: String,
         /// The version in the file.
         found: u32,
-        /// The newest version that can be read.
+        /// The newest version that this code reads.
         supported: u32,
     },
-    /// The file belongs to another log, or to another place in this one.
+    /// The file belongs to another log, or to another position in this one.
     #[error(
         "log segment {dir}/{file} belongs to another log or place ({reason}): it was copied or renamed; put the \
          right file back"
@@ -96,7 +96,7 @@ pub enum OpenError {
         dir: String,
         /// The segment's file name.
         file: String,
-        /// How that shows.
+        /// How this was detected.
         reason: String,
     },
 }
@@ -111,8 +111,8 @@ impl OpenError {
     }
 }
 
-/// The disk failed under a running log. The log is dead from then on: what was not acknowledged may
-/// or may not be durable, and only a restart, which reads the disk again, can tell.
+/// The disk failed while the log was running. The log has stopped. Unacknowledged writes may or may
+/// not be durable; only a restart, which reads the disk again, can tell.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum LogFailure {
     /// The disk has no room for the next segment.
@@ -122,48 +122,49 @@ pub enum LogFailure {
     NoSpace {
         /// The log's directory.
         dir: String,
-        /// What was tried.
+        /// The failed operation.
         operation: &'static str,
-        /// With which file.
+        /// The file.
         file: String,
     },
-    /// A write, sync or rename failed. It is never tried again: the kernel may have dropped the
-    /// data, and would call the next sync a success.
+    /// A write, sync or rename failed. It is never retried: the kernel may have dropped the data
+    /// and would report success for the next sync.
     #[error(
         "log stopped: could not {operation} {dir}/{file}: {source}; check the disk, then restart"
     )]
     Io {
         /// The log's directory.
         dir: String,
-        /// What was tried.
+        /// The failed operation.
         operation: &'static str,
-        /// With which file.
+        /// The file.
         file: String,
-        /// What the system said.
+        /// The operating system's error.
         source: Arc<io::Error>,
     },
-    /// The log's own thread ended by a defect.
+    /// The log's thread ended because of a bug.
     #[error("log thread ended unexpectedly; restart the process")]
     ThreadDied,
 }
 
-/// Why the log did not take something. Certainly nothing of it was or will be written, except where
-/// [`LogError::Failed`] answers a call that waited.
+/// The reason why the log refused a request. Certainly nothing of it was or will be written, except
+/// for [`LogError::Failed`] from a call that waits for the disk.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// Too much is waiting to be written. Append the same writes again after the next completion.
+    /// Too many bytes are waiting to be written. Append the same writes again after the next
+    /// completion.
     #[error(
         "log queue is full: {pending_bytes} of at most {max_pending_bytes} bytes are waiting for the disk"
     )]
     Full {
-        /// What is waiting.
+        /// The waiting bytes.
         pending_bytes: u64,
         /// The limit.
         max_pending_bytes: u64,
-        /// The refused writes, handed back.
+        /// The refused writes.
         writes: Vec<Write>,
     },
-    /// An entry is larger than a record can be.
+    /// The entry is larger than the largest record.
     #[error("entry of {bytes} bytes exceeds the log's limit of {max_bytes}")]
     TooLarge {
         /// Size of the entry's data.
@@ -171,8 +172,8 @@ pub enum LogError {
         /// The limit.
         max_bytes: u64,
     },
-    /// The group is in the log already.
-    #[error("group {group} is in the log already and can't be bootstrapped")]
+    /// The group already exists in the log.
+    #[error("group {group} already exists in the log and can't be bootstrapped")]
     GroupExists {
         /// The group.
         group: GroupId,
@@ -186,7 +187,7 @@ pub enum LogError {
 }
 
 impl LogFailure {
-    /// The failure of a log that is being opened.
+    /// Converts a failure while the log is being opened.
     pub(crate) fn on_open(self, segment_bytes: u64) -> OpenError {
         match self {
             Self::NoSpace { dir, .. } => OpenError::NoSpace {

@@ -1,4 +1,4 @@
-//! Which segments are still needed, and what of each group must outlive them.
+//! Tracks which segments are still needed, and which state of each group must outlive them.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -8,7 +8,8 @@ use synod_types::{GroupId, Index};
 
 use crate::record::{Fields, Kind, encode_membership};
 
-/// What is repeated at the head of each segment, since the segment that had it first will go.
+/// A group's state that each segment repeats at its start, because the segment that had it first
+/// will be removed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Head {
     pub(crate) hard_state: Option<HardState>,
@@ -16,7 +17,7 @@ pub(crate) struct Head {
 }
 
 impl Head {
-    /// The last index whose entry may be forgotten.
+    /// The last index whose entry is no longer needed.
     pub(crate) fn released(&self) -> Index {
         self.start
             .as_ref()
@@ -24,21 +25,21 @@ impl Head {
     }
 }
 
-/// A segment and the highest live index that it holds of each group.
+/// A segment, with the highest live index that it holds for each group.
 #[derive(Debug)]
 struct Held {
     sequence: u64,
     highest: BTreeMap<GroupId, Index>,
 }
 
-/// The state of all groups but their entries. The same records in the same order give the same
-/// ledger, whether they were just written or are read back.
+/// The state of all groups except their entries. The same records in the same order give the same
+/// ledger, whether they are written or read back.
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     heads: BTreeMap<GroupId, Head>,
-    /// Oldest first; never empty once a segment has begun.
+    /// Oldest first. Never empty once a segment was started.
     segments: VecDeque<Held>,
-    /// The group that was last found to need the oldest segment: asked first the next time.
+    /// The group that last needed the oldest segment. It is checked first the next time.
     pin: Option<GroupId>,
 }
 
@@ -47,7 +48,7 @@ impl Ledger {
         &self.heads
     }
 
-    /// The segment that takes the records from now on.
+    /// Starts the segment that takes all records from now on.
     pub(crate) fn begin_segment(&mut self, sequence: u64) {
         self.segments.push_back(Held {
             sequence,
@@ -55,7 +56,7 @@ impl Ledger {
         });
     }
 
-    /// How many segments there are.
+    /// The number of segments.
     pub(crate) fn segments(&self) -> usize {
         self.segments.len()
     }
@@ -68,7 +69,7 @@ impl Ledger {
         }
     }
 
-    /// Entries from `from` on are dead, wherever they are.
+    /// Marks the entries from `from` on as dead, in all segments.
     pub(crate) fn truncate(&mut self, group: GroupId, from: Index) {
         for segment in &mut self.segments {
             if let Some(highest) = segment.highest.get_mut(&group) {
@@ -86,7 +87,7 @@ impl Ledger {
         self.heads.entry(group).or_default().hard_state = Some(state);
     }
 
-    /// Moves the start forward; a start behind the present one changes nothing.
+    /// Moves the group's start forward. An earlier start changes nothing.
     pub(crate) fn release(&mut self, group: GroupId, start: SnapshotMeta) {
         let head = self.heads.entry(group).or_default();
         if head.start.is_none() || start.last.index >= head.released() {
@@ -99,7 +100,7 @@ impl Ledger {
         self.heads.remove(&group);
     }
 
-    /// The oldest segment that some group needs, or the newest of all.
+    /// The oldest segment that some group needs, or else the newest one.
     pub(crate) fn oldest_needed(&mut self) -> u64 {
         let mut pin = self.pin.take();
         let heads = &self.heads;
@@ -129,18 +130,18 @@ impl Ledger {
         newest
     }
 
-    /// The group that [`Ledger::oldest_needed`] found to need the oldest segment.
+    /// The group for which [`Ledger::oldest_needed`] last kept the oldest segment.
     pub(crate) const fn pinned_by(&self) -> Option<GroupId> {
         self.pin
     }
 
-    /// Takes the oldest segment out if it is before `horizon`.
+    /// Removes and returns the oldest segment if it is before `horizon`.
     pub(crate) fn pop_before(&mut self, horizon: u64) -> Option<u64> {
         let held = self.segments.pop_front_if(|held| held.sequence < horizon)?;
         Some(held.sequence)
     }
 
-    /// The records from which a reader that has no older segment gets all heads.
+    /// Records from which a reader without the older segments restores the state of all groups.
     pub(crate) fn checkpoint(&self) -> Vec<(Fields, Bytes)> {
         let mut records = Vec::with_capacity(2 * self.heads.len());
         for (group, head) in &self.heads {
@@ -211,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn truncated_reset_and_forgotten_entries_hold_nothing() {
+    fn truncated_reset_and_forgotten_entries_need_no_segment() {
         let mut ledger = ledger();
         ledger.truncate(A, Index::new(5));
         ledger.release(A, start(4));

@@ -1,17 +1,18 @@
 //! The log that all replication groups of a process share.
 //!
-//! It owns a directory of segment files, and guarantees: what it reports as persisted survives a
-//! power loss; after any crash, the writes of all groups are there up to some point at or after the
-//! last report, in the order in which they were appended, and nothing else is; damaged data is
-//! refused, not served and not skipped. It never tries again after a failed sync.
+//! It owns a directory of segment files and guarantees: Data reported as persisted survives a power
+//! loss. After any crash, the log holds a prefix of all groups' writes in append order, which
+//! includes everything reported as persisted. Damaged data is refused, never served or skipped. A
+//! failed sync is never retried.
 //!
-//! One thread takes everything that is queued, of all groups, and makes it durable in one write and
-//! one fdatasync. [`LogCore`] is the same log without thread and clock, over any [`Disk`], for
+//! One thread takes everything that is queued for all groups, and makes it durable in one write and
+//! one fdatasync. [`LogCore`] is the same log without a thread and a clock, on any [`Disk`], for
 //! simulation.
 //!
-//! Modules, in reading order: `record` and `segment` are the format; `batch` encodes; `ledger`
-//! knows what is still needed; `replay` and `recovery` read; `core` writes; `log` is the thread;
-//! `disk` is below it all. `restart` makes of what was read what a consensus core starts from.
+//! Modules, in reading order: `record` and `segment` define the format; `batch` encodes; `ledger`
+//! tracks what is still needed; `replay` and `recovery` read; `core` writes; `log` has the thread;
+//! `disk` is the storage interface. `restart` turns the recovered data into a consensus core's
+//! initial state.
 
 mod batch;
 mod core;

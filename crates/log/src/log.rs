@@ -1,4 +1,4 @@
-//! The log's own thread around a [`LogCore`].
+//! The log's thread around a [`LogCore`].
 
 use std::{fmt, path::PathBuf, sync::Arc, thread::JoinHandle};
 
@@ -24,24 +24,24 @@ mod worker;
 use spares::SpareMaker;
 use worker::Worker;
 
-/// Where and how a log is kept.
+/// The configuration of a log.
 #[derive(Clone, Debug)]
 pub struct LogConfig {
-    /// The directory, which no other process may use; created if it is missing.
+    /// The directory, which no other process may use. Created if it is missing.
     pub dir: PathBuf,
-    /// Size of a segment in bytes, a multiple of 4096. Default 64 MiB.
+    /// Size of a segment in bytes, a multiple of 4096. Default: 64 MiB.
     pub segment_bytes: u64,
-    /// How many segments that nobody needs are kept for later use. Default 2.
+    /// The number of unneeded segments to keep for reuse. Default: 2.
     pub max_recycled_segments: usize,
-    /// How many bytes may wait for the disk before appends are refused; one append may go over it.
-    /// Default 64 MiB.
+    /// Bytes that may wait for the disk before appends are refused. One append may exceed it.
+    /// Default: 64 MiB.
     pub max_pending_bytes: u64,
-    /// Whether to wait for the disk.
+    /// Whether commits wait for the disk.
     pub sync: SyncMode,
 }
 
 impl LogConfig {
-    /// The defaults for this directory.
+    /// The default configuration for this directory.
     #[must_use]
     pub fn new(dir: PathBuf) -> Self {
         Self {
@@ -54,25 +54,25 @@ impl LogConfig {
     }
 }
 
-/// Who learns what became of the appends. Called on the log's thread: must be quick, and must not
-/// close or drop the log.
+/// Receives the results of appends. It is called on the log's thread: it must be quick, and must
+/// not close or drop the log.
 pub trait CompletionSink: Send + Sync {
-    /// The append is durable, and so are all earlier ones of the group. In the order of the
-    /// appends.
+    /// The append and all earlier ones of the group are durable. Called in append order.
     fn persisted(&self, group: GroupId, seq: WriteSeq);
 
-    /// The log is dead: nothing that was not reported before will ever be. Called at most once.
+    /// The log has stopped: appends that were not reported before never will be. Called at most
+    /// once.
     fn failed(&self, error: LogFailure);
 }
 
-/// A running log. Clones are handles of the same log; it closes when it is told to, or with the
-/// last handle.
+/// A handle to a running log. Clones share the log. It closes on [`Log::close`] or when the last
+/// handle is dropped.
 #[derive(Clone)]
 pub struct Log {
     owner: Arc<Owner>,
 }
 
-/// Closes the log when the last handle goes.
+/// Closes the log when the last handle is dropped.
 struct Owner {
     shared: Arc<LogQueue>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -87,7 +87,7 @@ struct LogQueue {
 
 #[derive(Default)]
 struct State {
-    /// Bounded by `pending_bytes`, which also counts what the thread is working on.
+    /// Bounded by `pending_bytes`, which includes what the thread is writing.
     queue: Vec<Job>,
     pending_bytes: u64,
     closing: bool,
@@ -116,7 +116,7 @@ enum Job {
 }
 
 impl Log {
-    /// Opens the log of `config.dir`, or creates it, and starts its thread.
+    /// Opens or creates the log in `config.dir` and starts its thread.
     ///
     /// # Errors
     /// [`OpenError`] says what was found and what to do.
@@ -129,7 +129,7 @@ impl Log {
         Self::open_on(Arc::new(disk), &config, metrics, sink)
     }
 
-    /// The same over any disk; `config.dir` is not used.
+    /// Like [`Log::open`] on any disk; ignores `config.dir`.
     ///
     /// # Errors
     /// As [`Log::open`].
@@ -174,12 +174,12 @@ impl Log {
         ))
     }
 
-    /// Queues writes of a group; the sink learns when they are durable. Never blocks. An append
-    /// without writes completes in its turn like any other.
+    /// Queues writes of a group; the sink is told when they are durable. Never blocks. An append
+    /// without writes completes in order like any other.
     ///
     /// # Errors
-    /// Nothing was queued. [`LogError::Full`] hands the writes back: append them again, before any
-    /// others of the group, after the next completion.
+    /// Nothing was queued. [`LogError::Full`] returns the writes: append them again after the next
+    /// completion, before any other writes of the group.
     pub fn append(
         &self,
         group: GroupId,
@@ -203,35 +203,35 @@ impl Log {
         Ok(())
     }
 
-    /// Whether an append would find room now.
+    /// Whether an append would be accepted now.
     #[must_use]
     pub fn has_room(&self) -> bool {
         let shared = &self.owner.shared;
         shared.state.lock().pending_bytes < shared.max_pending_bytes
     }
 
-    /// Entries of the group up to `start.last` are not needed any more, since the state machine has
-    /// them durably; a restart begins after them. Segments that no group needs are given back.
+    /// Releases the group's entries up to `start.last`, which the state machine has stored durably.
+    /// A restart begins after them. Segments that no group needs are released.
     ///
     /// # Errors
-    /// The log is closed or dead.
+    /// [`LogError::Closed`], [`LogError::Failed`].
     pub fn release(&self, group: GroupId, start: SnapshotMeta) -> Result<(), LogError> {
         self.request(Job::Release { group, start })
     }
 
-    /// The group is gone for good: nothing of it is needed any more.
+    /// Removes the group for good. The log no longer keeps anything of it.
     ///
     /// # Errors
-    /// The log is closed or dead.
+    /// [`LogError::Closed`], [`LogError::Failed`].
     pub fn forget(&self, group: GroupId) -> Result<(), LogError> {
         self.request(Job::Forget { group })
     }
 
-    /// Records the initial state of a new group, [`first_writes`], and waits until it is durable.
+    /// Records a new group's initial state, [`first_writes`], and waits until it is durable.
     ///
     /// # Errors
-    /// [`LogError::GroupExists`] where there is something of the group already;
-    /// [`LogError::Failed`], where the outcome is unknown.
+    /// [`LogError::GroupExists`] if the log already holds something of the group;
+    /// [`LogError::Failed`], after which the outcome is unknown.
     pub fn bootstrap(&self, group: GroupId, start: SnapshotMeta) -> Result<(), LogError> {
         let (done, outcome) = bounded(1);
         let writes = first_writes(start).to_vec();
@@ -246,11 +246,11 @@ impl Log {
             .unwrap_or(Err(LogError::Failed(LogFailure::ThreadDied)))
     }
 
-    /// Writes what is queued, ends the thread, and unlocks the directory with the last handle. Must
-    /// not be called by the sink.
+    /// Writes what is queued and ends the thread. The directory is unlocked when the last handle is
+    /// dropped. The sink must not call this.
     ///
     /// # Errors
-    /// The log died, now or before.
+    /// The log failed, now or earlier.
     pub fn close(&self) -> Result<(), LogError> {
         self.owner.stop();
         match &self.owner.shared.state.lock().failure {
@@ -259,14 +259,14 @@ impl Log {
         }
     }
 
-    /// The counters now.
+    /// The current counters.
     #[must_use]
     pub fn metrics(&self) -> MetricsSnapshot {
         self.owner.shared.metrics.snapshot()
     }
 
-    /// The group that keeps the oldest segment from being given back, as of the last release: the
-    /// one to release more of where the log takes too much room.
+    /// The group that needs the oldest segment, as of the last release. If the log takes too much
+    /// space, release more entries of this group.
     #[must_use]
     pub fn pinned_by(&self) -> Option<GroupId> {
         self.owner.shared.state.lock().pinned_by
@@ -322,7 +322,7 @@ impl LogQueue {
         state.pending_bytes += bytes;
         self.metrics.set_pending(state.pending_bytes);
         drop(state);
-        // With other jobs in the queue the thread was woken already.
+        // If other jobs are queued, the thread has already been woken.
         if idle {
             self.work.notify_one();
         }
@@ -353,7 +353,7 @@ fn job_bytes(job: &Job) -> u64 {
     }
 }
 
-/// About what a write takes, in the queue and in the log.
+/// The approximate size of a write, in the queue and in the log.
 fn write_bytes(write: &Write) -> u64 {
     match write {
         Write::Put(entry) => {

@@ -1,12 +1,12 @@
-//! What the log counts. Reading and writing take no lock.
+//! The log's counters. Reading and updating them takes no lock.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
 
-/// Upper bounds of the sync duration buckets in microseconds; a last bucket takes the rest. From
-/// one millisecond on these are etcd's bounds of `etcd_disk_wal_fsync_duration_seconds`.
+/// Upper bounds of the sync duration buckets in microseconds; a last bucket has no bound. From one
+/// millisecond on these are the bounds of etcd's `etcd_disk_wal_fsync_duration_seconds`.
 pub const SYNC_BUCKETS_US: [u64; 20] = [
     15, 30, 60, 125, 250, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 64_000, 128_000,
     256_000, 512_000, 1_024_000, 2_048_000, 4_096_000, 8_192_000,
@@ -25,25 +25,25 @@ pub struct Metrics {
     pending_bytes: AtomicU64,
 }
 
-/// The counters at one moment.
+/// A snapshot of the counters.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct MetricsSnapshot {
-    /// Syncs by duration: one count for each of [`SYNC_BUCKETS_US`], not cumulative, and one for
-    /// the longer.
+    /// Syncs by duration: one count per bucket of [`SYNC_BUCKETS_US`], not cumulative, and one for
+    /// longer syncs.
     pub sync_buckets: [u64; SYNC_BUCKETS_US.len() + 1],
-    /// Sum of all sync durations, microseconds.
+    /// Sum of all sync durations in microseconds.
     pub sync_total_us: u64,
     /// Group commits that wrote something.
     pub commits: u64,
-    /// Records written, those of the log itself included.
+    /// Records written, including the log's own.
     pub records: u64,
-    /// Bytes written, headers and padding included.
+    /// Bytes written, including headers and padding.
     pub bytes_written: u64,
     /// Segments in use.
     pub segments: u64,
-    /// Segments given back since the start.
+    /// Segments released since the start.
     pub recycled: u64,
-    /// Bytes that were appended and are not yet durable.
+    /// Bytes that were appended but are not durable yet.
     pub pending_bytes: u64,
 }
 
@@ -77,7 +77,8 @@ impl Metrics {
         self.pending_bytes.store(bytes, Relaxed);
     }
 
-    /// The counters now; each is exact, together they may be a moment apart.
+    /// The current counters. Each is exact, but they may have been read at slightly different
+    /// times.
     #[must_use]
     pub fn snapshot(&self) -> MetricsSnapshot {
         let mut sync_buckets = [0; SYNC_BUCKETS_US.len() + 1];
@@ -98,7 +99,7 @@ impl Metrics {
 }
 
 impl MetricsSnapshot {
-    /// How many syncs there were.
+    /// The number of syncs.
     #[must_use]
     pub fn syncs(&self) -> u64 {
         self.sync_buckets.iter().sum()
@@ -110,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_fall_into_the_bucket_whose_bound_they_do_not_pass() {
+    fn durations_are_counted_in_the_first_bucket_that_fits() {
         let metrics = Metrics::default();
         for us in [0, 15, 16, 1_000, 1_001, 9_000_000] {
             metrics.observe_sync(Duration::from_micros(us));

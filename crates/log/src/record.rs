@@ -1,4 +1,4 @@
-//! One record: a fixed header with its own checksum, then the payload.
+//! The format of a record: a fixed header with its own checksum, followed by the payload.
 //!
 //! ```text
 //!  0 u32 header checksum   CRC32C over log id, segment sequence, offset in the segment and bytes 4..80
@@ -14,27 +14,27 @@
 //! 72 u64 request's number
 //! 80 payload, padded with zeros to a multiple of 8
 //! ```
-//! All numbers are little-endian. The segment's identity and the offset are part of the header's
-//! checksum without being stored, so that neither the stale records of a recycled segment nor a
-//! misdirected write can pass for records. The entry's identity is checked apart from its payload,
-//! so that a damaged payload still says which entry it was.
+//! All numbers are little-endian. The header's checksum covers the segment's identity and the
+//! offset, which are not stored. So neither stale records of a recycled segment nor misdirected
+//! writes are accepted as records. The header and the payload have separate checksums, so a damaged
+//! payload still shows which entry it was.
 
 use bytes::{Bytes, BytesMut};
 use synod_consensus_core::{Entry, EntryFields, EntryKind, HardState, Membership, SnapshotMeta};
 use synod_types::{Ballot, GroupId, Index, LogPosition, NodeId, RequestId};
 
-/// Bytes of a record before its payload.
+/// Size of a record's header in bytes.
 pub(crate) const RECORD_HEADER_BYTES: u64 = 80;
 const HEADER: usize = 80;
 /// Records start at multiples of this.
 pub(crate) const ALIGNMENT: u64 = 8;
 
-/// What identifies a segment; part of every checksum in it.
+/// A segment's identity, included in every checksum of the segment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct SegmentId {
-    /// Random number of the log, the same in all its segments.
+    /// The log's random number, the same in all its segments.
     pub(crate) log: u64,
-    /// Position of the segment in the log; never used twice.
+    /// The segment's position in the log; never reused.
     pub(crate) sequence: u64,
 }
 
@@ -47,7 +47,7 @@ impl SegmentId {
     }
 }
 
-/// What a record says.
+/// The kind of a record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u8)]
 pub(crate) enum Kind {
@@ -57,11 +57,11 @@ pub(crate) enum Kind {
     HardState = 4,
     Release = 5,
     Forget = 6,
-    /// Segments before `index` are not needed any more.
+    /// Segments before `index` are no longer needed.
     Horizon = 7,
-    /// The segment ends here and the next one exists.
+    /// The segment ends here, and the next one exists.
     Seal = 8,
-    /// Says nothing; its being there proves that the batch before it was durable.
+    /// Carries no data. Its existence proves that the batch before it was durable.
     Mark = 9,
 }
 
@@ -143,7 +143,7 @@ impl Fields {
         }
     }
 
-    /// A reset or a release; the membership is the payload.
+    /// Fields of a reset or a release. The payload is the membership.
     pub(crate) fn start(kind: Kind, group: GroupId, meta: &SnapshotMeta) -> Self {
         Self {
             index: meta.last.index.get(),
@@ -180,16 +180,16 @@ impl Fields {
     }
 }
 
-/// Where a record stands among the batches.
+/// A record's position among the batches.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct BatchId {
-    /// Rising through the whole log.
+    /// Increases through the whole log.
     pub(crate) number: u64,
     /// Offset of the batch's first record in its segment.
     pub(crate) start: u32,
 }
 
-/// A record header whose checksum was right.
+/// A record header with a valid checksum.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Header {
     pub(crate) batch: BatchId,
@@ -198,18 +198,18 @@ pub(crate) struct Header {
     pub(crate) fields: Fields,
 }
 
-/// What is found at an offset of a segment.
+/// The result of parsing at an offset of a segment.
 #[derive(Debug)]
 pub(crate) enum Parsed<'a> {
-    /// A whole record.
+    /// A complete record.
     Record { header: Header, payload: &'a [u8] },
-    /// An intact header whose payload is not what was written.
+    /// A valid header whose payload is damaged.
     DamagedPayload(Header),
     /// No record of this segment.
     Nothing,
 }
 
-/// Bytes that a record with this payload takes, padding included.
+/// The size of a record with this payload in bytes, including padding.
 pub(crate) const fn record_bytes(payload_len: u64) -> u64 {
     RECORD_HEADER_BYTES + payload_len.next_multiple_of(ALIGNMENT)
 }
@@ -227,7 +227,7 @@ impl RecordCodec {
         }
     }
 
-    /// The header of a record at `offset`.
+    /// Encodes the header of a record at `offset`.
     pub(crate) fn header(
         self,
         offset: u64,
@@ -259,7 +259,7 @@ impl RecordCodec {
         out
     }
 
-    /// The record at `offset` of a segment, whose bytes `segment` are all there.
+    /// Parses the record at `offset`. `segment` is the whole segment.
     pub(crate) fn parse(self, segment: &[u8], offset: u64) -> Parsed<'_> {
         let Some((header, body)) = self.parse_header(segment, offset) else {
             return Parsed::Nothing;
@@ -275,12 +275,11 @@ impl RecordCodec {
         }
     }
 
-    /// The intact header at `offset`, and all that follows it.
+    /// The valid header at `offset`, and the bytes after it.
     pub(crate) fn parse_header(self, segment: &[u8], offset: u64) -> Option<(Header, &[u8])> {
         let rest = segment.get(usize::try_from(offset).ok()?..)?;
         let (bytes, body) = rest.split_first_chunk::<HEADER>()?;
-        // The cheap tests come first: the search for later records calls this for every eighth
-        // byte.
+        // The cheap tests come first: the search for later records calls this at every eighth byte.
         let kind = Kind::from_byte(bytes[24])?;
         if bytes[26..32] != [0; 6] || u32_at(bytes, 0) != self.checksum(offset, bytes) {
             return None;
@@ -329,7 +328,8 @@ pub(crate) enum Record {
 }
 
 impl Record {
-    /// The record of intact `fields` and `payload`, which is copied; or what makes no sense in it.
+    /// Decodes a record from valid `fields` and `payload`, which is copied. The error says what is
+    /// inconsistent.
     pub(crate) fn decode(fields: &Fields, payload: &[u8]) -> Result<Self, &'static str> {
         let group = GroupId::new(fields.group);
         let index = Index::new(fields.index);
@@ -376,7 +376,7 @@ fn decode_start(fields: &Fields, payload: &[u8]) -> Result<SnapshotMeta, &'stati
     let mut rest = Bytes::copy_from_slice(payload);
     let membership = Membership::decode(&mut rest).map_err(|_| "malformed membership")?;
     if !rest.is_empty() {
-        return Err("bytes after the membership");
+        return Err("trailing bytes after the membership");
     }
     Ok(SnapshotMeta {
         last: LogPosition {
@@ -387,7 +387,7 @@ fn decode_start(fields: &Fields, payload: &[u8]) -> Result<SnapshotMeta, &'stati
     })
 }
 
-/// The payload of a reset or release.
+/// Encodes the payload of a reset or release.
 pub(crate) fn encode_membership(membership: &Membership) -> Bytes {
     let mut out = BytesMut::new();
     membership.encode(&mut out);
@@ -535,7 +535,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_counts_only_in_its_segment_and_at_its_offset() {
+    fn a_record_is_valid_only_in_its_segment_and_at_its_offset() {
         let fields = Fields::put(GroupId::new(6), &entry(b"value"));
         let bytes = segment(SEGMENT, 16, &fields, b"value");
         for sequence in 4..2000 {
@@ -554,7 +554,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flipped_bit_shows_where_it_is() {
+    fn a_flipped_bit_is_detected_in_header_or_payload() {
         let fields = Fields::put(GroupId::new(6), &entry(b"value"));
         let bytes = segment(SEGMENT, 0, &fields, b"value");
         let codec = RecordCodec::new(SEGMENT);
@@ -578,7 +578,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_with_a_right_checksum_is_named() {
+    fn invalid_records_with_valid_checksums_are_refused() {
         let mut fields = Fields::put(GroupId::new(6), &entry(b""));
         fields.detail = 3;
         assert_eq!(Record::decode(&fields, b""), Err("unknown entry kind"));
@@ -588,7 +588,7 @@ mod tests {
         long.push(0);
         assert_eq!(
             Record::decode(&fields, &long),
-            Err("bytes after the membership")
+            Err("trailing bytes after the membership")
         );
     }
 }

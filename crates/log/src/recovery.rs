@@ -1,11 +1,11 @@
-//! Reading a log back: every whole record, and a verdict about where they end.
+//! Reads a log back: every complete record, and a verdict about the end of the log.
 //!
-//! A batch is synced before the next one is written. So where records end, what follows tells an
-//! interrupted write from damage: an intact record of a *later* batch proves that everything before
-//! it was durable once, and what can't be read now was damaged. Intact records of the *same* batch
-//! prove nothing, since a disk writes the pages of one batch in any order. The last batch of all
-//! has nothing after it; damage to it and an interrupted write look the same, which is why the log
-//! writes a mark when it falls idle or is closed.
+//! A batch is synced before the next one is written. So at the point where valid records end, what
+//! follows tells an interrupted write from damage. A valid record of a *later* batch proves that
+//! everything before it was durable, so unreadable data is damage. Valid records of the *same*
+//! batch prove nothing, since a disk writes the pages of one batch in any order. Nothing follows
+//! the last batch: damage to it looks like an interrupted write. That is why the log writes a mark
+//! when it becomes idle or is closed.
 
 use std::{collections::BTreeSet, io};
 
@@ -27,35 +27,35 @@ pub(crate) struct Segment {
     pub(crate) file: Box<dyn DiskFile>,
 }
 
-/// The bytes of the last batch that was read. Only the batches before it are known to be durable.
+/// The bytes of the last batch that was read. Only batches before it are known to be durable.
 pub(crate) struct LastBatch {
     pub(crate) sequence: u64,
     pub(crate) start: u64,
     pub(crate) bytes: Vec<u8>,
 }
 
-/// A log that was read.
+/// A recovered log.
 pub(crate) struct Found {
     pub(crate) replay: Replay,
     pub(crate) log: u64,
-    /// Where to write on, and from which offset.
+    /// The segment and the offset where writing continues.
     pub(crate) active: Segment,
     pub(crate) end: u64,
-    /// The empty segment after the active one, if the log was stopped while it moved on.
+    /// The empty segment after the active one, if the log stopped while it changed segments.
     pub(crate) next: Option<Segment>,
-    /// Greater than the number of every batch of which there is a trace.
+    /// Larger than the number of every batch found in the log.
     pub(crate) next_batch: u64,
     pub(crate) last_batch: Option<LastBatch>,
     pub(crate) torn: Option<TornTail>,
-    /// Segments, all before the horizon, that were not read.
+    /// Segments before the horizon that were not read.
     pub(crate) leftovers: Vec<u64>,
 }
 
-/// Reads the log whose segments are `sequences`, of which there is at least one.
+/// Reads the log with the segments `sequences`, at least one.
 pub(crate) fn recover(disk: &dyn Disk, sequences: &BTreeSet<u64>) -> Result<Found, OpenError> {
     let newest = sequences.last().copied().unwrap_or(0);
-    // Removals may have been undone by a crash one by one, so that there can be gaps before the
-    // horizon, which is only known in the end.
+    // A crash may have undone some removals, so there can be gaps before the horizon, which is
+    // known only at the end.
     let oldest = (0..=newest)
         .rev()
         .take_while(|sequence| sequences.contains(sequence))
@@ -82,7 +82,7 @@ pub(crate) fn recover(disk: &dyn Disk, sequences: &BTreeSet<u64>) -> Result<Foun
     })
 }
 
-/// Where the log goes on.
+/// The end of the log.
 struct LogEnd {
     active: Segment,
     offset: u64,
@@ -90,11 +90,11 @@ struct LogEnd {
     torn: Option<TornTail>,
 }
 
-/// How far the records of one segment go.
+/// The extent of the records in one segment.
 struct Extent {
     end: u64,
     sealed: bool,
-    /// Why the record at `end` does not count, where the segment is not sealed.
+    /// Why the record at `end` is invalid, if the segment is not sealed.
     fault: String,
 }
 
@@ -102,11 +102,11 @@ struct Reader<'a> {
     disk: &'a dyn Disk,
     replay: Replay,
     log: Option<u64>,
-    /// The batch of the last whole record.
+    /// The batch of the last complete record.
     batch: BatchId,
     highest_batch: u64,
     last_batch: Option<LastBatch>,
-    /// The segment at hand.
+    /// The current segment.
     bytes: SegmentBuffer,
 }
 
@@ -159,14 +159,14 @@ impl<'a> Reader<'a> {
                 torn,
             });
         }
-        // The newest is sealed, which it was only after the next had been made.
+        // The newest segment is sealed, which happens only after the next one was created.
         Err(OpenError::MissingSegment {
             dir: self.disk.describe(),
             file: segment_name(newest + 1),
         })
     }
 
-    /// Reads a whole segment into memory and checks its header.
+    /// Loads a segment into memory and checks its header.
     fn load(&mut self, sequence: u64) -> Result<(Segment, SegmentHeader), OpenError> {
         let name = segment_name(sequence);
         let failed = |source: io::Error| {
@@ -175,7 +175,7 @@ impl<'a> Reader<'a> {
         let file = self.disk.open(&name).map_err(failed)?;
         let size = file.size().map_err(failed)?;
         let too_large = |_| failed(io::ErrorKind::FileTooLarge.into());
-        // The one before goes first.
+        // Free the previous segment first.
         self.bytes = SegmentBuffer::default();
         self.bytes =
             SegmentBuffer::new(usize::try_from(size).map_err(too_large)?).map_err(failed)?;
@@ -215,7 +215,7 @@ impl<'a> Reader<'a> {
                 });
             }
             Err(HeaderFault::NotASegment) => {
-                let reason = "it does not begin as a log segment does".to_owned();
+                let reason = "it does not start with the magic number of a log segment".to_owned();
                 return Err(self.corrupt(sequence, 0, reason));
             }
             Err(HeaderFault::Damaged) => {
@@ -233,7 +233,7 @@ impl<'a> Reader<'a> {
         Ok(header)
     }
 
-    /// Applies the whole records of the segment at hand.
+    /// Applies the complete records of the current segment.
     fn scan(&mut self, id: SegmentId) -> Result<Extent, OpenError> {
         let codec = RecordCodec::new(id);
         let bytes = std::mem::take(&mut self.bytes);
@@ -276,14 +276,14 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Whether a record at `offset` goes on with the batch at hand, or begins a later one. Intact
-    /// records of an interrupted write that was cut off before do neither.
+    /// Whether a record at `offset` continues the current batch or starts a later one. Valid
+    /// records of an interrupted write that was truncated earlier do neither.
     fn follows(&self, batch: BatchId, offset: u64) -> bool {
         batch == self.batch
             || (batch.number > self.batch.number && u64::from(batch.start) == offset)
     }
 
-    /// Tells an interrupted write from damage where the records of the segment at hand end.
+    /// Decides whether the records of the current segment end in an interrupted write or in damage.
     fn judge_end(
         &mut self,
         header: &SegmentHeader,
@@ -314,7 +314,7 @@ impl<'a> Reader<'a> {
         tracing::warn!(
             segment = file,
             offset = extent.end,
-            "the log ends in an interrupted write, which was never acknowledged; cutting it off"
+            "truncating an interrupted write at the end of the log; it was never acknowledged"
         );
         Ok(Some(TornTail {
             file,
@@ -322,7 +322,7 @@ impl<'a> Reader<'a> {
         }))
     }
 
-    /// The intact record headers of the segment at hand, from `from` on.
+    /// The valid record headers of the current segment, from `from` on.
     fn later_headers(
         &self,
         id: SegmentId,
@@ -336,7 +336,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Whether nothing was written where the next record header would be.
+    /// Whether the place of the next record header is unwritten.
     fn is_zero_at(&self, offset: u64) -> bool {
         let rest = usize::try_from(offset)
             .ok()
@@ -361,7 +361,7 @@ fn describe(found: &Parsed<'_>) -> String {
             header.fields.kind, header.fields.group, header.fields.index
         ),
         Parsed::Record { header, .. } => format!(
-            "the record there belongs to write {}, which was cut off before",
+            "the record there belongs to write {}, which was truncated earlier",
             header.batch.number
         ),
         Parsed::Nothing => "there is no intact record header".to_owned(),

@@ -1,4 +1,4 @@
-//! The groups as their records say.
+//! Rebuilds the groups from their records.
 
 use std::collections::BTreeMap;
 
@@ -7,36 +7,36 @@ use synod_types::{GroupId, Index};
 
 use crate::{ledger::Ledger, record::Record};
 
-/// What a log holds when it is opened.
+/// The content of a log when it is opened.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Recovered {
-    /// All groups of which there is anything.
+    /// All groups in the log.
     pub groups: BTreeMap<GroupId, GroupState>,
-    /// Whether there was no log before: the directory was empty or missing.
+    /// Whether the log is new: the directory was empty or missing.
     pub created: bool,
-    /// Where an interrupted write was cut off.
+    /// Where an interrupted write was truncated.
     pub torn: Option<TornTail>,
 }
 
-/// What a log holds of one group.
+/// The log's content for one group.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct GroupState {
-    /// The last one written.
+    /// The last hard state written.
     pub hard_state: Option<HardState>,
-    /// The position before the first entry, and the membership there; none where neither a reset, a
-    /// release nor a bootstrap was written.
+    /// The position before the first entry and the membership there. `None` if no reset, release or
+    /// bootstrap was written.
     pub start: Option<SnapshotMeta>,
-    /// The entries after it, in ascending order of index. Gaps are possible where the algorithm
+    /// The entries after `start`, in ascending index order. Gaps are possible if the algorithm
     /// leaves them.
     pub entries: Vec<Entry>,
 }
 
-/// The end of the log was an interrupted write, which nobody was told to be durable.
+/// An interrupted write at the end of the log. It was never reported as durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TornTail {
     /// The segment's file name.
     pub file: String,
-    /// Where the whole records end.
+    /// The offset where the complete records end.
     pub offset: u64,
 }
 
@@ -45,7 +45,7 @@ pub struct TornTail {
 pub(crate) struct Replay {
     pub(crate) ledger: Ledger,
     entries: BTreeMap<GroupId, Vec<Entry>>,
-    /// Segments before this one are not needed; zero where no record says so.
+    /// Segments before this one are not needed; zero if no record says so.
     pub(crate) horizon: u64,
 }
 
@@ -80,7 +80,7 @@ impl Replay {
         }
     }
 
-    /// The groups, and the ledger to go on with.
+    /// Returns the groups, and the ledger to continue with.
     pub(crate) fn finish(mut self) -> (BTreeMap<GroupId, GroupState>, Ledger) {
         let groups = self.ledger.heads().iter().map(|(group, head)| {
             let state = GroupState {
@@ -90,7 +90,7 @@ impl Replay {
             };
             (*group, state)
         });
-        // A group that was only written to and truncated has left nothing.
+        // A group whose only writes were truncated has left nothing.
         let groups = groups.filter(|(_, state)| *state != GroupState::default());
         (groups.collect(), self.ledger)
     }
@@ -106,7 +106,7 @@ impl Replay {
             return;
         }
         let entries = self.entries.entry(group).or_default();
-        // In order but for Paxos, which accepts out of order and overwrites.
+        // Raft writes in order. Paxos accepts out of order and overwrites.
         if entries.last().is_none_or(|last| last.index < entry.index) {
             entries.push(entry);
             return;

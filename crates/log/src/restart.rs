@@ -1,15 +1,14 @@
-//! From what the disk kept to what a core starts from: log and state machine are checked against
-//! each other.
+//! Converts recovered data to a core's initial state, and checks that log and state machine match.
 
 use synod_consensus_core::{HardState, InitialMembers, Restored, SnapshotMeta, Write};
 use synod_types::LogPosition;
 
 use crate::replay::GroupState;
 
-/// Log and state machine don't fit together.
+/// Log and state machine don't match.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RestartError {
-    /// The log forgot entries that the state machine does not have.
+    /// The log no longer has entries that the state machine lacks.
     #[error(
         "the state machine is at {applied} but the log begins after {start}: the engine's data is older than the log; restore \
          both from one backup, or remove this member from the cluster and add it again with an empty data directory"
@@ -23,7 +22,7 @@ pub enum RestartError {
     /// There is a state but no log at all, not even the record that every log begins with.
     #[error(
         "the state machine is at {applied} but there is no log: votes and acknowledged entries may be lost, so this node must \
-         not go on; restore the log directory, or remove this member from the cluster and add it again with an empty data directory"
+         not continue; restore the log directory, or remove this member from the cluster and add it again with an empty data directory"
     )]
     LogLost {
         /// The state machine's position.
@@ -31,25 +30,25 @@ pub enum RestartError {
     },
 }
 
-/// What a group goes on from.
+/// The initial state of a group.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Restart {
-    /// What the core starts from.
+    /// The core's initial state.
     pub restored: Restored,
     /// The members before the first `Config` entry.
     pub initial: InitialMembers,
-    /// Whether the log has nothing of the group: [`first_writes`] of `restored.start` must be
-    /// durable before the core starts.
+    /// Whether the log has nothing of the group. If so, [`first_writes`] of `restored.start` must
+    /// be durable before the core starts.
     pub is_new: bool,
 }
 
 impl Restart {
-    /// Takes what the log held of a group, if anything, and what its state machine has durably
-    /// applied. A new group begins at `bootstrap`, where its state machine must be: with its
-    /// members, or with none on a node that waits to be added.
+    /// Combines the log's content for a group, if any, with the position that its state machine has
+    /// applied durably. A new group begins at `bootstrap`, which its state machine must match.
+    /// `bootstrap` has the group's members, or none on a node that waits to be added.
     ///
     /// # Errors
-    /// They don't fit together: [`RestartError`] says what to do.
+    /// [`RestartError`] says why they don't match and what to do.
     pub fn new(
         recovered: Option<GroupState>,
         applied: SnapshotMeta,
@@ -88,7 +87,7 @@ impl Restart {
     }
 }
 
-/// What the log of a new group begins with.
+/// The first writes of a new group's log.
 #[must_use]
 pub fn first_writes(start: SnapshotMeta) -> [Write; 2] {
     let hard_state = HardState::at(&start);
@@ -126,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_group_begins_where_it_is_told_to() {
+    fn a_new_group_begins_at_its_bootstrap_position() {
         let restart = Restart::new(None, meta(7, Membership::default()), meta(7, members(1)));
         let restart = restart.unwrap();
         assert!(restart.is_new);
@@ -147,7 +146,7 @@ mod tests {
     #[test]
     fn the_initial_members_are_those_of_the_first_start() {
         let log = log_from(meta(1, members(1)));
-        // Other flags later change nothing.
+        // Different flags on a later start change nothing.
         let restart = Restart::new(log, meta(3, Membership::default()), meta(1, members(2)));
         let restart = restart.unwrap();
         assert!(!restart.is_new);
@@ -163,7 +162,7 @@ mod tests {
     #[test]
     fn a_state_that_does_not_fit_the_log_is_refused() {
         let refused = |log, applied: SnapshotMeta, bootstrap| {
-            Restart::new(log, applied, bootstrap).expect_err("they don't fit")
+            Restart::new(log, applied, bootstrap).expect_err("they don't match")
         };
         let state = meta(5, members(1));
         let bootstrap = SnapshotMeta {
@@ -185,8 +184,8 @@ mod tests {
         );
     }
 
-    /// It is sent entries before the one that adds it, and a quorum of others commits them before
-    /// its own copy is durable.
+    /// Such a node receives entries before the one that adds it. A quorum of other nodes commits
+    /// them before this node's copy is durable.
     #[test]
     fn a_node_that_waits_to_be_added_may_be_ahead_of_its_log() {
         let nameless = meta(5, Membership::default());

@@ -1,4 +1,4 @@
-//! A segment file: a header block, then records up to its capacity.
+//! The format of a segment file: a header block, then records up to its capacity.
 //!
 //! The header block has 4096 bytes, of which 64 are used:
 //!
@@ -7,14 +7,14 @@
 //! 16 u64 log id  24 u64 sequence         32 u64 capacity in bytes, header block included
 //! 60 u32 CRC32C over bytes 0..60
 //! ```
-//! Magic, version and checksum keep their places in all versions, so that a newer format is told
-//! apart from damage.
+//! Magic, version and checksum have the same place in all versions, so that a newer format is
+//! distinguished from damage.
 
 use crate::record::SegmentId;
 
-/// Records start here.
+/// The offset of the first record.
 pub(crate) const SEGMENT_HEADER_BYTES: u64 = 4096;
-/// The format that this code writes, and the only one that it reads.
+/// The format version that this code writes, and the only one that it reads.
 pub(crate) const FORMAT_VERSION: u32 = 1;
 
 const MAGIC: &[u8; 8] = b"SYNODLOG";
@@ -24,18 +24,18 @@ const RECYCLED: u32 = 1;
 const SEGMENT_SUFFIX: &str = ".seg";
 const SPARE_SUFFIX: &str = ".spare";
 
-/// What the head of a segment says.
+/// The header of a segment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct SegmentHeader {
     pub(crate) id: SegmentId,
     /// Size of the file in bytes.
     pub(crate) capacity: u64,
-    /// Whether the file was another segment before: what lies behind the last record may be
-    /// anything then, where it is zeros in a fresh file.
+    /// Whether the file was another segment before. If so, anything may follow the last record; in
+    /// a new file, zeros follow it.
     pub(crate) recycled: bool,
 }
 
-/// Why a header is refused.
+/// The reason why a header is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum HeaderFault {
     NotASegment,
@@ -44,7 +44,7 @@ pub(crate) enum HeaderFault {
 }
 
 impl SegmentHeader {
-    /// The header block.
+    /// Encodes the header block.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(4096);
         out.extend_from_slice(MAGIC);
@@ -61,7 +61,7 @@ impl SegmentHeader {
         out
     }
 
-    /// The header at the start of `file`, of which there may be less than a header.
+    /// Decodes the header at the start of `file`, which may be too short.
     pub(crate) fn decode(file: &[u8]) -> Result<Self, HeaderFault> {
         let Some(used) = file.first_chunk::<USED>() else {
             return Err(HeaderFault::Damaged);
@@ -102,12 +102,12 @@ pub(crate) fn segment_name(sequence: u64) -> String {
     format!("{sequence:016x}{SEGMENT_SUFFIX}")
 }
 
-/// The file name of a spare: an allocated file that waits to become a segment.
+/// The file name of a spare: an allocated file that will become a segment.
 pub(crate) fn spare_name(number: u64) -> String {
     format!("{number:016x}{SPARE_SUFFIX}")
 }
 
-/// What a file of the log's directory is for.
+/// The role of a file in the log's directory.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum FileRole {
     Segment(u64),
@@ -115,7 +115,7 @@ pub(crate) enum FileRole {
     Unknown,
 }
 
-/// The role that the name gives a file.
+/// The role of the file with this name.
 pub(crate) fn file_role(name: &str) -> FileRole {
     let number = |suffix: &str, canonical: fn(u64) -> String| {
         let number = u64::from_str_radix(name.strip_suffix(suffix)?, 16).ok()?;
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newer_version_is_told_apart_from_damage() {
+    fn a_newer_version_is_distinguished_from_damage() {
         let mut block = header().encode();
         block[8] = 2;
         assert_eq!(SegmentHeader::decode(&block), Err(HeaderFault::Damaged));
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn names_tell_roles() {
+    fn file_names_determine_roles() {
         assert_eq!(file_role(&segment_name(26)), FileRole::Segment(26));
         assert_eq!(file_role(&spare_name(3)), FileRole::Spare(3));
         assert_eq!(file_role("LOCK"), FileRole::Unknown);

@@ -1,30 +1,29 @@
-//! The bytes of a segment while the log is being recovered.
+//! The buffer for a segment during recovery.
 
 use std::io;
 use std::ops::Deref;
 
 use memmap2::MmapMut;
 
-/// Zero bytes at first. They lie outside the heap, so that they go back to the system at once: an
-/// allocator keeps what it has been given, and nothing else that a small member holds is as large
-/// as a segment.
+/// A zeroed buffer outside the heap, so that its memory returns to the system at once. An allocator
+/// would keep it, and a small member holds nothing else as large as a segment.
 #[derive(Debug, Default)]
 pub(crate) struct SegmentBuffer(Option<MmapMut>);
 
 impl SegmentBuffer {
-    /// A buffer of `len` bytes.
+    /// Allocates a buffer of `len` bytes.
     ///
     /// # Errors
-    /// There is no memory.
+    /// Out of memory.
     pub(crate) fn new(len: usize) -> io::Result<Self> {
         match len {
-            // The system maps no empty ranges.
+            // The system can't map an empty range.
             0 => Ok(Self::default()),
             len => Ok(Self(Some(MmapMut::map_anon(len)?))),
         }
     }
 
-    /// The bytes, to be filled.
+    /// The writable bytes.
     pub(crate) fn as_mut_slice(&mut self) -> &mut [u8] {
         self.0.as_deref_mut().unwrap_or_default()
     }

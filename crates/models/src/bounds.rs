@@ -1,45 +1,47 @@
-//! How far a model goes, and where it begins.
+//! The bounds of a model and its initial state.
 
 use synod_consensus_core::{Body, Change, CommonBody};
 
 use crate::node::{Disks, Shell};
 
-/// Nodes of the group.
+/// The number of nodes in the group.
 pub(crate) const NODES: usize = 3;
 
-/// How far a run may go.
+/// The bounds of a model's runs.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// How often each node's next deadline may come: election timeouts, or heartbeats of a leader.
+    /// How often each node's clock may advance to its next deadline: an election timeout, or a
+    /// leader's heartbeat.
     pub ticks: [u8; NODES],
-    /// How often any of them may come.
+    /// How often all nodes' clocks together may advance.
     pub all_ticks: u8,
-    /// The first so many nodes are the group's voters at the start. The others wait to be added.
+    /// The number of initial voters: the nodes with the lowest numbers. The others wait to be
+    /// added.
     pub voters: u64,
-    /// What happens before anything else, in this order.
+    /// Steps that happen first, in this order.
     pub start: &'static [Step],
-    /// Proposals, each at a node that leads. Those of `start` count.
+    /// The number of proposals, each at a leader. Includes those in `start`.
     pub proposals: u8,
-    /// A change of the membership, once, at a node that leads.
+    /// A membership change, made once, at a leader.
     pub change: &'static [Change],
-    /// Reads by read index, each at a node that leads.
+    /// The number of reads by read index, each at a leader.
     pub reads: u8,
-    /// Whether each node forgets at once what it has applied, so that who is behind needs a
-    /// snapshot.
+    /// Whether each node compacts everything it has applied immediately, so that a lagging node
+    /// needs a snapshot.
     pub compacts: bool,
-    /// Crashes, each with a restart.
+    /// The number of crashes, each followed by a restart.
     pub crashes: u8,
-    /// The disks.
+    /// How disks behave.
     pub disks: Disks,
-    /// What the network ever delivers.
+    /// The messages that the network may deliver.
     pub traffic: Traffic,
-    /// Entries in a message, at most one instead of all that fit.
+    /// Whether a message holds at most one entry instead of as many as fit.
     pub single_entries: bool,
-    /// Pre-vote, and promises not to vote (with them, leases).
+    /// Whether nodes use pre-vote and promises not to vote (and with them leases).
     pub promises: bool,
-    /// Elections that came before, as candidate and voter: of each only the votes between these two
-    /// arrived, and nothing else that was sent ever will. The new leader wrote its no-op and
-    /// crashed. A candidate that is its own voter got no vote at all.
+    /// Elections before the start, as pairs of candidate and voter. Only the votes between these
+    /// two arrived; everything else they sent is lost. The new leader wrote its no-op and crashed.
+    /// If candidate and voter are the same node, the candidate got no votes.
     pub before: &'static [(usize, usize)],
     /// Whether each of these leaders also wrote a proposal before it crashed.
     pub proposals_before: bool,
@@ -47,33 +49,33 @@ pub struct Bounds {
     pub shell: Shell,
 }
 
-/// One step of the way to where a model begins. What none of them delivers stays under way.
+/// A step towards the initial state. Messages that no step delivers stay in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Time passes at this node.
+    /// Time advances at this node.
     Tick(usize),
-    /// The next proposal is made at this node.
+    /// This node makes the next proposal.
     Propose(usize),
-    /// The membership change is made at this node.
+    /// This node makes the membership change.
     Change(usize),
-    /// These nodes talk to each other, and write, until there is nothing left to say or to write.
+    /// These nodes exchange messages and write to disk until nothing is left to do.
     Settle(&'static [usize]),
-    /// Everything under way is lost.
+    /// All messages in flight are lost.
     Lose,
 }
 
-/// What the network delivers at all. What it never does is lost in every run, which cores must
-/// bear: the states get fewer, and none is added.
+/// The messages that the network may deliver. A message that is never delivered is lost in every
+/// run, which cores must tolerate. So a restriction leaves fewer states and adds none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Traffic {
-    /// Everything.
+    /// All messages.
     All,
-    /// All but word of commits of its own: heartbeats have it, too.
+    /// All except separate commit messages. Heartbeats carry the commit index, too.
     NoCommits,
-    /// All but heartbeats and their answers.
+    /// All except heartbeats and their responses.
     NoHeartbeats,
-    /// Only what elects leaders, and replicates and acknowledges entries: no heartbeats, and no
-    /// word about commits but that in appends.
+    /// Only messages that elect leaders, and that replicate and acknowledge entries. No heartbeats,
+    /// and the commit index only in appends.
     Essential,
 }
 
@@ -98,8 +100,8 @@ fn is_heartbeat(body: &Body) -> bool {
 }
 
 impl Bounds {
-    /// Three nodes, of which two may campaign once each, in the same ballot or one after the other;
-    /// nothing else happens.
+    /// Three nodes, of which two may campaign once each, in the same ballot or one after the other.
+    /// Nothing else happens.
     pub const TWO_ELECTIONS: Self = Self {
         ticks: [1, 1, 0],
         all_ticks: 2,

@@ -1,4 +1,4 @@
-//! What the world remembers of the past, to judge the present by.
+//! History that a model needs to check the present.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,48 +13,48 @@ use crate::node::{Core, Effects, Node};
 /// History that properties need and no node has.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Ghost {
-    /// What any node has ever said to be committed.
+    /// Everything that any node ever reported as committed.
     pub(crate) committed: BTreeMap<Index, Committed>,
-    /// Who led in each ballot.
+    /// The leader of each ballot.
     pub(crate) leaders: BTreeMap<Ballot, NodeId>,
     pub(crate) violations: Violations,
-    /// A proposal was committed after a node had crashed.
+    /// Whether a proposal was committed after a node had crashed.
     pub(crate) committed_after_crash: bool,
-    /// What was committed when each read was asked for.
+    /// The commit index when each read was requested.
     pub(crate) asked: BTreeMap<u8, Index>,
-    /// A read was answered.
+    /// Whether a read was answered.
     pub(crate) read: bool,
-    /// A snapshot was installed.
+    /// Whether a snapshot was installed.
     pub(crate) installed: bool,
 }
 
-/// An entry and its first commit.
+/// A committed entry.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Committed {
     pub(crate) entry: Entry,
-    /// In which ballot: that of the leader, who knows first.
+    /// The ballot in which it was first committed: the leader's, which learns of it first.
     ballot: Ballot,
 }
 
-/// Rules that a step has broken.
+/// The rules that a step violated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Violations(u8);
 
 impl Violations {
-    /// Two nodes committed different entries at one index (Paxos: two values were chosen).
+    /// Two nodes committed different entries at one index; in Paxos, two values were chosen.
     pub const AGREEMENT: Self = Self(1);
-    /// Two nodes led in one ballot (Raft §5.2, election safety).
+    /// One ballot had two leaders (Raft §5.2, election safety).
     pub const ELECTION: Self = Self(2);
     /// A new leader lacks a committed entry (Raft §5.4.3).
     pub const COMPLETENESS: Self = Self(4);
-    /// A core failed one of its own assertions.
+    /// One of the core's assertions failed.
     pub const PANIC: Self = Self(8);
-    /// A read may miss what was committed when it was asked for.
+    /// A read may miss entries that were committed when it was requested.
     pub const READ: Self = Self(16);
-    /// A snapshot holds what wasn't committed, or another membership than that of its last entry.
+    /// A snapshot has uncommitted entries, or not the membership of its last entry.
     pub const SNAPSHOT: Self = Self(32);
-    /// A core asked for what makes no sense here.
-    pub const SENSELESS: Self = Self(64);
+    /// A core made an invalid request.
+    pub const INVALID: Self = Self(64);
 
     pub(crate) fn add(&mut self, other: Self) {
         self.0 |= other.0;
@@ -75,10 +75,10 @@ impl fmt::Display for Violations {
             (Self::AGREEMENT, "agreement"),
             (Self::ELECTION, "election safety"),
             (Self::COMPLETENESS, "leader completeness"),
-            (Self::PANIC, "an assertion of the core"),
+            (Self::PANIC, "the core's assertions"),
             (Self::READ, "linearizable reads"),
             (Self::SNAPSHOT, "snapshots"),
-            (Self::SENSELESS, "a senseless request of the core"),
+            (Self::INVALID, "an invalid request of the core"),
         ];
         let broken = names.iter().filter(|(rule, _)| self.has(*rule));
         let names: Vec<&str> = broken.map(|(_, name)| *name).collect();
@@ -87,7 +87,7 @@ impl fmt::Display for Violations {
 }
 
 impl Ghost {
-    /// Notes what a node let the world know.
+    /// Records what a node revealed.
     pub(crate) fn observe<C: Core>(&mut self, node: NodeId, effects: &Effects, crashes: u8) {
         for entry in &effects.committed {
             let entry = value::<C>(entry);
@@ -131,18 +131,18 @@ impl Ghost {
                 self.violations.add(Violations::READ);
             }
         }
-        if effects.senseless {
-            self.violations.add(Violations::SENSELESS);
+        if effects.is_invalid {
+            self.violations.add(Violations::INVALID);
         }
     }
 
-    /// A read is asked for: it must not miss what is committed.
+    /// Records a read request. The read must not miss anything that is committed now.
     pub(crate) fn ask(&mut self, number: u8) {
         let last = self.committed.keys().next_back().copied();
         self.asked.insert(number, last.unwrap_or_default());
     }
 
-    /// Whether this is what the committed entries lead to. The first membership is in no entry.
+    /// Whether a snapshot matches the committed entries. The initial membership is in no entry.
     fn knows<C: Core>(&self, meta: &SnapshotMeta) -> bool {
         let last = self.committed.get(&meta.last.index);
         last.is_some_and(|last| !C::LEADER_COMPLETENESS || last.entry.position() == meta.last)
@@ -151,7 +151,7 @@ impl Ghost {
                 .is_none_or(|(_, is)| is == meta.membership)
     }
 
-    /// The latest committed membership as of `index`, and where it stands.
+    /// The latest committed membership at `index`, and the index of its entry.
     fn membership_at(&self, index: Index) -> Option<(Index, Membership)> {
         let entries = self.committed.range(..=index).rev().map(|(_, c)| &c.entry);
         let mut configs = entries.filter(|entry| entry.kind == EntryKind::Config);
@@ -160,10 +160,9 @@ impl Ghost {
         Some((entry.index, command.expect("a configuration").membership))
     }
 
-    /// Whether a quorum has each committed entry on its disk, in the log or applied; of the
-    /// membership that was committed last. What came before that is part of the same logs; what
-    /// comes after a joint one may be committed by its successor, which stands in the leader's log
-    /// by then.
+    /// Whether a quorum has each committed entry durably, in the log or applied. The quorum is that
+    /// of the last committed membership. Entries before it are in the same logs. Entries after a
+    /// joint configuration may be committed by its successor, which is then in the leader's log.
     pub(crate) fn is_durable<C: Core>(&self, nodes: &[&Node<C>], first: &Membership) -> bool {
         let latest = self.membership_at(Index::MAX);
         let (since, membership) = latest
@@ -176,7 +175,7 @@ impl Ghost {
                 *index <= nodes[at].durably_applied()
                     || durable.is_some_and(|durable| value::<C>(durable) == committed.entry)
             };
-            // Counted here and not by the code under test.
+            // Counted here, independently of the code under test.
             let is_majority = |voters: &BTreeSet<NodeId>| {
                 let holders = voters.iter().filter(has).count();
                 voters.is_empty() || holders > voters.len() / 2
@@ -186,7 +185,8 @@ impl Ghost {
     }
 }
 
-/// What must be the same everywhere: in Paxos the value alone, which later ballots accept again.
+/// The part of an entry that must be the same on all nodes. In Paxos it is only the value, since
+/// later ballots accept it again.
 fn value<C: Core>(entry: &Entry) -> Entry {
     if C::LEADER_COMPLETENESS {
         entry.clone()

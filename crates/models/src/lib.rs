@@ -1,20 +1,18 @@
-//! Exhaustive models of small groups: the real cores, every order of events, every loss and
-//! repetition of messages, crashes between any two writes. [`stateright`] walks through all states
-//! that the [`Bounds`] allow.
+//! Exhaustive models of small groups: real cores, every order of events, every loss and duplication
+//! of messages, and crashes between any two writes. [`stateright`] visits all states within the
+//! [`Bounds`].
 //!
-//! - **Network.** A set that only grows: a message that was sent once may arrive at any later time,
-//!   any number of times, or never. Loss, duplication, delay and reordering need no actions of
-//!   their own.
-//! - **Disks.** What the core hands out is written when the model says so ([`Disks::Slow`]) or at
-//!   once. A crash keeps any prefix of what is under way; only the disk survives it.
-//! - **Time.** A node's clock stands still but for [`Action::Tick`], which moves it to the core's
-//!   next deadline: an election timeout, or a leader's heartbeat. Nodes' clocks are independent of
-//!   each other, so nothing that rests on bounded drift (leases) is checked here; the simulation
-//!   does that.
+//! - **Network.** A set that only grows: a message may arrive at any later time, any number of
+//!   times, or never. So loss, duplication, delay and reordering need no actions of their own.
+//! - **Disks.** The core's writes become durable when the model chooses ([`Disks::Slow`]) or at
+//!   once. A crash keeps any prefix of the writes in flight, and only the disk survives.
+//! - **Time.** A node's clock only moves with [`Action::Tick`], to the core's next deadline: an
+//!   election timeout, or a leader's heartbeat. The clocks are independent, so nothing that relies
+//!   on bounded drift (leases) is checked here. The simulation checks that.
 //!
-//! A core's step is a function of its state and its input, so that each is computed once: states
-//! and messages are interned, and a state of the whole group is a few numbers. `docs/models.md` has
-//! the bounds and the sizes of the models in `tests/`.
+//! A core's step is a function of its state and its input, so each step is computed once. States
+//! and messages are interned, and a state of the group is a few numbers. `docs/models.md` lists the
+//! bounds and sizes of the models in `tests/`.
 
 mod bounds;
 mod ghost;

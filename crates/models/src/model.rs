@@ -1,4 +1,4 @@
-//! The group and its network as a [`Model`].
+//! The group and its network as a stateright [`Model`].
 
 use std::{
     fmt,
@@ -31,11 +31,11 @@ pub struct CoreModel<C> {
     mutant: Option<synod_consensus_core::mutants::Mutant>,
 }
 
-/// A state of the group: numbers that stand for values in the model's tables.
+/// A state of the group. Its numbers are keys in the model's tables.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct World {
     pub(crate) nodes: [u32; NODES],
-    /// All that was ever sent, ascending.
+    /// All messages ever sent, in ascending order.
     pub(crate) network: Arc<[u32]>,
     pub(crate) ghost: u32,
     pub(crate) ticks: [u8; NODES],
@@ -45,46 +45,46 @@ pub struct World {
     pub(crate) crashes: u8,
 }
 
-/// One thing that can happen.
+/// An action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// A message arrives.
     Deliver(u32),
-    /// Time passes at this node.
+    /// Time advances at this node.
     Tick(usize),
-    /// The next proposal is made at this node.
+    /// This node makes the next proposal.
     Propose(usize),
-    /// The membership change is made at this node.
+    /// This node makes the membership change.
     Change(usize),
-    /// The next read is asked for at this node.
+    /// This node requests the next read.
     Read(usize),
-    /// The snapshot that this node waits for has arrived.
+    /// The snapshot that this node waits for arrives.
     Install(usize),
-    /// The oldest writes under way reach this node's disk.
+    /// This node's oldest batch of writes becomes durable.
     Persist(usize),
-    /// This node crashes and starts again, with so many writes of the oldest batch on its disk.
+    /// This node crashes and restarts. This many writes of its oldest batch are durable.
     Crash(usize, u8),
 }
 
-/// What a check found.
+/// The result of a check.
 #[derive(Debug)]
 pub struct Report {
-    /// Different states.
+    /// The number of distinct states.
     pub states: usize,
-    /// Steps taken, those that led to known states included.
+    /// The number of steps, including those to known states.
     pub steps: usize,
-    /// Different states of single nodes, and different messages.
+    /// The number of distinct states of single nodes, and of distinct messages.
     pub parts: (usize, usize),
-    /// The longest shortest path.
+    /// The depth of the state graph.
     pub depth: usize,
-    /// Which `always` property failed first, and the steps that lead there.
+    /// The first `always` property that failed, and the steps that lead to the failure.
     pub counterexample: Option<(&'static str, Vec<String>)>,
     /// `sometimes` properties without an example.
     pub never: Vec<&'static str>,
 }
 
 impl<C: Core> CoreModel<C> {
-    /// A group within these bounds.
+    /// A model of a group with these bounds.
     #[must_use]
     pub fn new(bounds: Bounds) -> Self {
         Self {
@@ -96,7 +96,7 @@ impl<C: Core> CoreModel<C> {
         }
     }
 
-    /// The same with a rule of the core taken away.
+    /// The same model with one rule of the core disabled.
     #[cfg(feature = "mutants")]
     #[must_use]
     pub fn without(mut self, rule: synod_consensus_core::mutants::Mutant) -> Self {
@@ -104,7 +104,7 @@ impl<C: Core> CoreModel<C> {
         self
     }
 
-    /// Walks through all states, on one thread.
+    /// Visits all states on one thread.
     #[must_use]
     pub fn check(self) -> Report {
         let checker = self
@@ -181,7 +181,7 @@ impl<C: Core> CoreModel<C> {
 
     fn config(&self, node: usize) -> CoreConfig {
         let id = id(node);
-        // A seed a node, the same in every run and after every crash.
+        // Each node has its own seed, the same in every run and after every crash.
         let mut config = CoreConfig::new(id, id.get());
         config.pre_vote = self.bounds.promises;
         config.check_quorum = self.bounds.promises;
@@ -330,7 +330,7 @@ impl<C: Core> Model for CoreModel<C> {
     fn actions(&self, world: &World, actions: &mut Vec<Action>) {
         let tables = self.tables();
         if tables.ghosts.get(world.ghost).violations.any() {
-            // The shortest way here is enough.
+            // The shortest path to this state is enough.
             return;
         }
         actions.extend(
@@ -450,7 +450,7 @@ impl<C: Core> Model for CoreModel<C> {
                 "the core's own assertions hold",
                 |model: &Self, world: &World| {
                     let violations = model.violations(world);
-                    !violations.has(Violations::PANIC) && !violations.has(Violations::SENSELESS)
+                    !violations.has(Violations::PANIC) && !violations.has(Violations::INVALID)
                 },
             ),
             Property::always(

@@ -1,4 +1,4 @@
-//! One node: a core and the shell around it.
+//! A node: a core and its shell.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -14,11 +14,11 @@ use synod_types::{Ballot, Index, Tick, WriteSeq};
 
 /// A core that can be modelled.
 pub trait Core: Consensus + Clone + Eq + Hash + Debug + Send + Sync + 'static {
-    /// Whether a leader has every committed entry in its log from the start, and entries keep their
-    /// ballot (Raft §5.4.3). Multi-Paxos collects them in phase 1.
+    /// Whether a leader's log has every committed entry from the start and entries keep their
+    /// ballot (Raft §5.4.3). In Multi-Paxos a leader collects them in phase 1.
     const LEADER_COMPLETENESS: bool;
 
-    /// Starts it.
+    /// Starts the core.
     fn start(config: CoreConfig, restored: Restored) -> Self;
 }
 
@@ -26,7 +26,7 @@ impl Core for Raft {
     const LEADER_COMPLETENESS: bool = true;
 
     fn start(config: CoreConfig, restored: Restored) -> Self {
-        Self::new(config, restored, Tick::ZERO).expect("what was written can be restored")
+        Self::new(config, restored, Tick::ZERO).expect("written state can be restored")
     }
 }
 
@@ -34,58 +34,58 @@ impl Core for MultiPaxos {
     const LEADER_COMPLETENESS: bool = false;
 
     fn start(config: CoreConfig, restored: Restored) -> Self {
-        Self::new(config, restored, Tick::ZERO).expect("what was written can be restored")
+        Self::new(config, restored, Tick::ZERO).expect("written state can be restored")
     }
 }
 
 /// When writes become durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disks {
-    /// At once.
+    /// Immediately.
     Instant,
-    /// When the model says so, batch by batch.
+    /// When the model chooses, batch by batch.
     Slow,
 }
 
-/// What the shell does wrong, to see that somebody notices.
+/// A bug in the shell, to check that the models detect it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shell {
-    /// Nothing.
+    /// No bug.
     Correct,
-    /// Sends before the disk has what the message claims.
+    /// Sends messages before the writes that they vouch for are durable.
     SendsBeforePersistence,
-    /// Forgets the vote in a crash.
+    /// Loses the vote in a crash.
     ForgetsVote,
-    /// Reports writes as durable that are not.
+    /// Reports writes as durable before they are.
     ReportsTooEarly,
 }
 
-/// How nodes are run.
+/// The settings of nodes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Setting {
     pub(crate) disks: Disks,
-    /// Whether the log forgets at once what was applied.
+    /// Whether applied entries are compacted immediately.
     pub(crate) compacts: bool,
-    /// Whether anything may need a snapshot.
+    /// Whether any node may need a snapshot.
     pub(crate) installs: bool,
-    /// Whether anybody reads.
+    /// Whether there are reads.
     pub(crate) reads: bool,
     pub(crate) shell: Shell,
 }
 
-/// A node's whole state.
+/// A node's complete state.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Node<C> {
     core: C,
     disk: Disk,
-    /// Writes on their way to the disk.
+    /// Writes in flight to the disk.
     pending: VecDeque<Batch>,
-    /// Messages that wait for them.
+    /// Messages that wait for these writes.
     waiting: VecDeque<(WriteSeq, Message)>,
-    /// What the state machine stands at. It is durable when the log forgets it, and when it was
-    /// installed.
+    /// The state machine's position. It becomes durable when the log is compacted, and when a
+    /// snapshot is installed.
     applied: SnapshotMeta,
-    /// A snapshot on its way from a peer.
+    /// A snapshot in flight from a peer.
     installing: Option<SnapshotMeta>,
 }
 
@@ -98,47 +98,47 @@ struct Batch {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Disk {
     hard_state: HardState,
-    /// Before the first entry.
+    /// The position before the first entry.
     start: SnapshotMeta,
     entries: BTreeMap<Index, Entry>,
-    /// The state machine.
+    /// The state machine's durable position.
     applied: SnapshotMeta,
 }
 
-/// What a node let the world know.
+/// What a node revealed in a step.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Effects {
     pub(crate) sent: Vec<Message>,
     pub(crate) committed: Vec<Entry>,
-    /// The node's ballot then.
+    /// The node's ballot after the step.
     pub(crate) ballot: Ballot,
-    /// The ballot in which it began to lead, and its log then.
+    /// Set if the node became leader: the ballot, and its log at that time.
     pub(crate) led: Option<Led>,
-    /// A snapshot that was installed, and the membership by which the core goes then.
+    /// A snapshot that was installed, and the core's membership after it.
     pub(crate) installed: Option<(SnapshotMeta, Membership)>,
     /// Reads that may be served.
     pub(crate) reads: Vec<ReadState>,
-    /// The core asked for what makes no sense here.
-    pub(crate) senseless: bool,
+    /// The core made an invalid request.
+    pub(crate) is_invalid: bool,
 }
 
-/// The begin of a leadership.
+/// The start of a leadership.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Led {
     pub(crate) ballot: Ballot,
-    /// Up to here the log is forgotten.
+    /// The log is compacted up to this index.
     pub(crate) start: Index,
     pub(crate) log: BTreeMap<Index, Entry>,
 }
 
 impl Effects {
-    /// Whether they matter to the ghost.
+    /// Whether the ghost needs to see them.
     pub(crate) fn is_news(&self) -> bool {
         !self.committed.is_empty()
             || self.led.is_some()
             || self.installed.is_some()
             || !self.reads.is_empty()
-            || self.senseless
+            || self.is_invalid
     }
 }
 
@@ -160,7 +160,7 @@ impl Disk {
         }
     }
 
-    /// The log begins after `start` from now on.
+    /// Compacts the log: it now begins after `start`.
     fn forget(&mut self, start: SnapshotMeta) {
         self.entries = self.entries.split_off(&start.last.index.next());
         self.start = start;
@@ -168,7 +168,8 @@ impl Disk {
 }
 
 impl<C: Core> Node<C> {
-    /// A node of a new group with this membership; a node that isn't in it waits to be added.
+    /// Creates a node of a new group with this membership. A node outside the membership waits to
+    /// be added.
     pub(crate) fn new(config: CoreConfig, membership: Membership) -> Self {
         let mut start = SnapshotMeta::default();
         if membership.contains(config.id) {
@@ -199,12 +200,12 @@ impl<C: Core> Node<C> {
         }
     }
 
-    /// The entry that is durable at `index` in the log.
+    /// The durable entry at `index` in the log.
     pub(crate) fn durable(&self, index: Index) -> Option<&Entry> {
         self.disk.entries.get(&index)
     }
 
-    /// Up to where the state machine is durable.
+    /// The index up to which the state machine is durable.
     pub(crate) fn durably_applied(&self) -> Index {
         self.disk.applied.last.index
     }
@@ -221,21 +222,22 @@ impl<C: Core> Node<C> {
         !self.pending.is_empty()
     }
 
-    /// In how many places a crash can tear the oldest batch: after none of its writes, after one,
-    /// ...
+    /// The number of ways a crash can tear the oldest batch: after none of its writes, after one,
+    /// and so on.
     pub(crate) fn tears(&self) -> usize {
         self.pending
             .front()
             .map_or(1, |batch| batch.writes.len() + 1)
     }
 
-    /// Takes an input and does what follows from it; a refusal changes nothing that matters.
+    /// Steps the core with an input and carries out the result. A rejected input has no relevant
+    /// effect.
     pub(crate) fn step(&mut self, input: Input, setting: Setting) -> Effects {
-        // A time in the past counts as the latest one seen: the clock stands still.
+        // An earlier time counts as the latest one seen, so the clock does not advance.
         self.step_at(Tick::ZERO, input, setting)
     }
 
-    /// Time passes until something is due.
+    /// Advances the time to the next deadline.
     pub(crate) fn tick(&mut self, setting: Setting) -> Effects {
         self.step_at(self.core.deadline(), Input::Tick, setting)
     }
@@ -247,7 +249,7 @@ impl<C: Core> Node<C> {
         effects
     }
 
-    /// The oldest batch has reached the disk.
+    /// Makes the oldest batch durable.
     pub(crate) fn persist(&mut self, setting: Setting) -> Effects {
         let mut effects = Effects::default();
         self.persist_batch(&mut effects);
@@ -255,7 +257,7 @@ impl<C: Core> Node<C> {
         effects
     }
 
-    /// The snapshot on its way has arrived, and is the state machine from now on, durably.
+    /// Installs the snapshot in flight. It becomes the state machine's durable state.
     pub(crate) fn install(&mut self, setting: Setting) -> Effects {
         let mut effects = Effects::default();
         if let Some(meta) = self.installing.take() {
@@ -281,7 +283,7 @@ impl<C: Core> Node<C> {
     }
 
     fn report(&mut self, seq: WriteSeq, effects: &mut Effects) {
-        // Failing can only a core that has stopped, which none here does.
+        // Only a stopped core can fail here, and none of these is.
         let _ = self.core.step(Tick::ZERO, Input::Persisted(seq));
         while let Some((waits_for, _)) = self.waiting.front()
             && *waits_for <= seq
@@ -291,7 +293,7 @@ impl<C: Core> Node<C> {
         }
     }
 
-    /// Only the disk survives, with the first `torn` writes of the oldest batch.
+    /// Keeps only the disk, with the first `torn` writes of the oldest batch.
     pub(crate) fn crash(&self, config: CoreConfig, torn: usize, shell: Shell) -> Self {
         let mut disk = self.disk.clone();
         let writes = self.pending.front().into_iter().flat_map(|b| &b.writes);
@@ -304,7 +306,7 @@ impl<C: Core> Node<C> {
         Self::restart(config, disk)
     }
 
-    /// Everything that there is to do, in the order that the core's documentation asks for.
+    /// Carries out everything that the core asks for, in the documented order.
     fn drain(&mut self, setting: Setting, effects: &mut Effects) {
         loop {
             while let Some(ready) = self.core.ready() {
@@ -321,8 +323,8 @@ impl<C: Core> Node<C> {
         }
     }
 
-    /// Forgets what was applied, once no write of it is under way. False where there is nothing to
-    /// forget.
+    /// Compacts applied entries once none of their writes is in flight. Returns whether there were
+    /// any.
     fn compact(&mut self) -> bool {
         let last = self.applied.last.index;
         if self.has_pending() || last <= self.disk.start.last.index {
@@ -336,7 +338,7 @@ impl<C: Core> Node<C> {
 
     fn act(&mut self, ready: Ready, setting: Setting, effects: &mut Effects) {
         let shell = setting.shell;
-        effects.senseless |= (ready.install.is_some() && !setting.installs)
+        effects.is_invalid |= (ready.install.is_some() && !setting.installs)
             || (!ready.failed_reads.is_empty() && !setting.reads);
         effects.sent.extend(ready.messages);
         let leads_since = ready.role.filter(|role| role.role == Role::Leader);
@@ -387,7 +389,8 @@ impl<C: Core> Node<C> {
         }
     }
 
-    /// Keeps a message until `seq` is durable. The network is a set, so are the messages for it.
+    /// Holds a message until `seq` is durable. The network is a set, so the held messages are one
+    /// too.
     fn hold(&mut self, seq: WriteSeq, message: Message) {
         let key = |message: &Message| {
             let mut hasher = DefaultHasher::new();
@@ -403,7 +406,7 @@ impl<C: Core> Node<C> {
         }
     }
 
-    /// The log with all that is under way.
+    /// The log including all writes in flight.
     fn written(&self) -> Disk {
         let mut disk = self.disk.clone();
         for write in self.pending.iter().flat_map(|batch| &batch.writes) {

@@ -1,4 +1,4 @@
-//! The way to where a model begins.
+//! The steps that lead to a model's initial state.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::{
 };
 
 impl<C: Core> CoreModel<C> {
-    /// The world after this step, with all bounds as they were but for proposals.
+    /// The world after this step. All bounds stay the same, except for proposals.
     pub(crate) fn begin(&self, world: &World, step: Step) -> World {
         let after = |world: World, action| self.next_state(&world, action).unwrap_or(world);
         let world = world.clone();
@@ -34,7 +34,7 @@ impl<C: Core> CoreModel<C> {
         }
     }
 
-    /// All that these nodes have sent each other has arrived once, and is written.
+    /// The world after all messages between these nodes have arrived once and are written.
     fn settle(&self, mut world: World, nodes: &[usize]) -> World {
         let is_one = |node: NodeId| nodes.iter().any(|at| id(*at) == node);
         let mut arrived = Vec::new();
@@ -53,7 +53,7 @@ impl<C: Core> CoreModel<C> {
         }
     }
 
-    /// All writes and snapshots under way to these nodes have arrived.
+    /// The world after all writes and snapshots in flight to these nodes have arrived.
     fn written(&self, mut world: World, nodes: &[usize]) -> World {
         for at in nodes {
             loop {
@@ -69,7 +69,7 @@ impl<C: Core> CoreModel<C> {
         world
     }
 
-    /// The world after an election that nobody but these two noticed.
+    /// The world after an election that only these two nodes noticed.
     pub(crate) fn elect(&self, world: &World, candidate: usize, voter: usize) -> World {
         let after = |world: World, action| {
             let world = self.next_state(&world, action).unwrap_or(world);
@@ -77,7 +77,7 @@ impl<C: Core> CoreModel<C> {
         };
         let mut world = world.clone();
         let leads = |world: &World| self.tables().nodes.get(world.nodes[candidate]).leads();
-        // The voter may have voted in the first ballot that the candidate tries.
+        // The voter may already have voted in the candidate's first ballot.
         let tries = if candidate == voter { 1 } else { 2 };
         for _ in 0..tries {
             if leads(&world) {

@@ -1,4 +1,4 @@
-//! Numbers for nodes' states, messages and histories, and the steps between them that are known.
+//! Interning tables for nodes' states, messages and histories, and a cache of known steps.
 
 use std::{collections::HashMap, hash::Hash, sync::Arc};
 
@@ -9,7 +9,7 @@ use crate::{
     node::{Effects, Node},
 };
 
-/// Values by number and numbers by value.
+/// Maps values to numbers and back.
 #[derive(Debug)]
 pub(crate) struct Interned<T> {
     values: Vec<Arc<T>>,
@@ -46,7 +46,7 @@ impl<T: Eq + Hash> Interned<T> {
     }
 }
 
-/// What happens to a node, apart from the node.
+/// An event at a node, without the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Event {
     Deliver(u32),
@@ -59,18 +59,18 @@ pub(crate) enum Event {
     Crash(u8),
 }
 
-/// What comes of it.
+/// The result of an event.
 #[derive(Clone, Debug)]
 pub(crate) struct Outcome {
     pub(crate) node: u32,
-    /// Ascending, each once.
+    /// The sent messages, in ascending order without duplicates.
     pub(crate) sent: Vec<u32>,
-    /// What the world notices; nothing for most steps.
+    /// What the ghost needs to see; `None` for most steps.
     pub(crate) news: Option<Arc<Effects>>,
     pub(crate) panicked: bool,
 }
 
-/// All that was seen so far.
+/// Everything seen so far.
 #[derive(Debug)]
 pub(crate) struct Tables<C> {
     pub(crate) nodes: Interned<Node<C>>,

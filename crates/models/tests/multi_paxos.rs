@@ -1,13 +1,13 @@
-//! Multi-Paxos, exhaustively within small bounds. `docs/models.md` has the sizes.
+//! Exhaustive models of Multi-Paxos within small bounds. `docs/models.md` has the sizes.
 
-#![expect(clippy::print_stdout, reason = "a test says how much it has seen")]
+#![expect(clippy::print_stdout, reason = "tests print the number of states")]
 
 use synod_consensus_core::{Change, MultiPaxos};
 use synod_models::{Bounds, CoreModel, Disks, Report, Shell, Step, Traffic};
 use synod_types::NodeId;
 
-/// Two proposers with a ballot each, three acceptors. A new leader proposes a no-op, so that there
-/// is a slot to agree on even without a proposal.
+/// Two proposers with one ballot each, three acceptors. A new leader proposes a no-op, so there is
+/// a slot to agree on even without a proposal.
 const TWO_BALLOTS: Bounds = Bounds::TWO_ELECTIONS;
 
 const ONE_BALLOT: Bounds = Bounds {
@@ -16,10 +16,10 @@ const ONE_BALLOT: Bounds = Bounds {
     ..TWO_BALLOTS
 };
 
-/// The first node leads, and the second has its first entry. What else was sent is lost.
+/// The first node leads, and the second has its first entry. All other messages are lost.
 const LED: &[Step] = &[Step::Tick(0), Step::Settle(&[0, 1]), Step::Lose];
 
-/// The first node leads, and all have its first entry, and know it to be committed.
+/// The first node leads, and all nodes know that its first entry is committed.
 const ALL_KNOW: &[Step] = &[
     Step::Tick(0),
     Step::Settle(&[0, 1, 2]),
@@ -28,11 +28,11 @@ const ALL_KNOW: &[Step] = &[
     Step::Lose,
 ];
 
-/// So does it here, and the second has its first entry; what was sent to the third may still
+/// The first node leads, and the second has its first entry. Messages to the third may still
 /// arrive.
 const ONE_BEHIND: &[Step] = &[Step::Tick(0), Step::Settle(&[0, 1])];
 
-/// Two nodes have added the third, which hasn't heard of it.
+/// Two nodes have added the third, which has not learned of it.
 const THIRD_ADDED: &[Step] = &[
     Step::Tick(0),
     Step::Settle(&[0, 1]),
@@ -40,7 +40,7 @@ const THIRD_ADDED: &[Step] = &[
     Step::Settle(&[0, 1]),
 ];
 
-/// One of the others may campaign, too.
+/// One of the other nodes may campaign, too.
 const ONE_MORE: Bounds = Bounds {
     ticks: [0, 1, 1],
     ..ONE_BALLOT
@@ -59,15 +59,16 @@ fn check(bounds: Bounds) -> Report {
     report
 }
 
-/// Every state is as it must be, and everything that should be possible is, but for these.
+/// Checks that every `always` property holds, and that every `sometimes` property except `never`
+/// has an example.
 fn holds(bounds: Bounds, never: &[&str]) {
     let report = check(bounds);
     assert!(report.counterexample.is_none());
     assert_eq!(report.never, never);
 }
 
-/// The shell's fault is found.
-fn bites(bounds: Bounds, property: &str) {
+/// Checks that the shell's bug is detected.
+fn detects(bounds: Bounds, property: &str) {
     let report = check(bounds);
     let (found, _) = report.counterexample.expect("a counterexample");
     assert_eq!(found, property);
@@ -87,7 +88,7 @@ fn a_ballot_with_all_messages() {
 }
 
 #[test]
-fn a_proposal_with_word_of_commits() {
+fn a_proposal_with_commit_messages() {
     let bounds = Bounds {
         proposals: 1,
         traffic: Traffic::NoHeartbeats,
@@ -96,15 +97,15 @@ fn a_proposal_with_word_of_commits() {
     holds(bounds, &[NO_SECOND_LEADER, NO_CRASH]);
 }
 
-/// The synod: one slot that two ballots compete for, in every order of prepare, promise, accept and
+/// The synod: two ballots compete for one slot, with every order of prepare, promise, accept and
 /// accepted.
 #[test]
 fn single_decree() {
     holds(TWO_BALLOTS, &[NO_PROPOSAL, NO_CRASH]);
 }
 
-/// Two values for one slot: two leaders have each accepted a proposal of their own, alone, and
-/// crashed. Two more ballots find one of them, or both, or none; whichever is chosen stays so.
+/// Two values for one slot: each of two leaders has accepted its own proposal, alone, and crashed.
+/// Two more ballots find one of them, both or none. The value that is chosen stays chosen.
 #[test]
 fn two_values_for_a_slot() {
     let bounds = Bounds {
@@ -156,7 +157,7 @@ fn pre_votes_and_promises() {
     holds(bounds, &[NO_PROPOSAL, NO_CRASH]);
 }
 
-/// Two voters have a third, which needs a snapshot to begin with, and one of the three campaigns.
+/// Two voters add a third, which first needs a snapshot, and one of the three campaigns.
 #[test]
 fn a_voter_joins() {
     let bounds = Bounds {
@@ -168,7 +169,7 @@ fn a_voter_joins() {
     holds(bounds, &[NO_PROPOSAL, NO_CRASH]);
 }
 
-/// The third voter begins with a snapshot, since the entry that added it is compacted.
+/// The third voter starts with a snapshot, since the entry that added it is compacted.
 #[test]
 fn a_voter_joins_by_snapshot() {
     let bounds = Bounds {
@@ -181,7 +182,7 @@ fn a_voter_joins_by_snapshot() {
     holds(bounds, &[NO_PROPOSAL, NO_CRASH]);
 }
 
-/// Three voters become one, while another still campaigns.
+/// Three voters become one while another one still campaigns.
 #[test]
 fn voters_leave() {
     let bounds = Bounds {
@@ -192,10 +193,10 @@ fn voters_leave() {
     holds(bounds, &[NO_PROPOSAL, NO_CRASH]);
 }
 
-/// Nodes forget at once what they have applied: who is behind gets a snapshot, from its leader or
+/// Nodes compact applied entries immediately. A lagging node gets a snapshot, from its leader or
 /// with a promise.
 #[test]
-fn a_snapshot_for_who_is_behind() {
+fn a_snapshot_for_a_lagging_node() {
     let bounds = Bounds {
         ticks: [0, 0, 1],
         start: ONE_BEHIND,
@@ -206,8 +207,8 @@ fn a_snapshot_for_who_is_behind() {
     holds(bounds, &[NO_CRASH]);
 }
 
-/// A read by read index, at a leader or at its successor. All know the leader's first entry to be
-/// committed, or the states would be beyond what a test can wait for.
+/// A read by read index, at a leader or at its successor. All nodes know that the leader's first
+/// entry is committed; otherwise there would be too many states for a test.
 #[test]
 fn reads_of_two_leaders() {
     let bounds = Bounds {
@@ -221,21 +222,21 @@ fn reads_of_two_leaders() {
 }
 
 #[test]
-fn messages_ahead_of_the_disk_are_noticed() {
+fn messages_sent_before_their_writes_are_durable_are_detected() {
     let bounds = Bounds {
         disks: Disks::Slow,
         shell: Shell::SendsBeforePersistence,
         ..ONE_BALLOT
     };
-    bites(bounds, "a durable quorum has what is committed");
+    detects(bounds, "a durable quorum has what is committed");
 }
 
 #[test]
-fn writes_reported_too_early_are_noticed() {
+fn writes_reported_too_early_are_detected() {
     let bounds = Bounds {
         disks: Disks::Slow,
         shell: Shell::ReportsTooEarly,
         ..ONE_BALLOT
     };
-    bites(bounds, "a durable quorum has what is committed");
+    detects(bounds, "a durable quorum has what is committed");
 }

@@ -1,6 +1,6 @@
-//! Raft, exhaustively within small bounds. `docs/models.md` has the sizes.
+//! Exhaustive models of Raft within small bounds. `docs/models.md` has the sizes.
 
-#![expect(clippy::print_stdout, reason = "a test says how much it has seen")]
+#![expect(clippy::print_stdout, reason = "tests print the number of states")]
 
 use synod_consensus_core::{Change, Raft};
 use synod_models::{Bounds, CoreModel, Disks, Report, Shell, Step, Traffic};
@@ -15,13 +15,13 @@ const ONE_TERM: Bounds = Bounds {
     ..TWO_TERMS
 };
 
-/// The first node leads, and the second has its first entry. What else was sent is lost.
+/// The first node leads, and the second has its first entry. All other messages are lost.
 const LED: &[Step] = &[Step::Tick(0), Step::Settle(&[0, 1]), Step::Lose];
 
-/// So it is here, and what was sent to the third may still arrive.
+/// The same, but messages to the third node may still arrive.
 const ONE_BEHIND: &[Step] = &[Step::Tick(0), Step::Settle(&[0, 1])];
 
-/// Two nodes have added the third, which hasn't heard of it.
+/// Two nodes have added the third, which has not learned of it.
 const THIRD_ADDED: &[Step] = &[
     Step::Tick(0),
     Step::Settle(&[0, 1]),
@@ -29,7 +29,7 @@ const THIRD_ADDED: &[Step] = &[
     Step::Settle(&[0, 1]),
 ];
 
-/// One of the others may campaign, too.
+/// One of the other nodes may campaign, too.
 const ONE_MORE: Bounds = Bounds {
     ticks: [0, 1, 1],
     ..ONE_TERM
@@ -48,15 +48,16 @@ fn check(bounds: Bounds) -> Report {
     report
 }
 
-/// Every state is as it must be, and everything that should be possible is, but for these.
+/// Checks that every `always` property holds, and that every `sometimes` property except `never`
+/// has an example.
 fn holds(bounds: Bounds, never: &[&str]) {
     let report = check(bounds);
     assert!(report.counterexample.is_none());
     assert_eq!(report.never, never);
 }
 
-/// The shell's fault is found.
-fn bites(bounds: Bounds, property: &str) {
+/// Checks that the shell's bug is detected.
+fn detects(bounds: Bounds, property: &str) {
     let report = check(bounds);
     let (found, _) = report.counterexample.expect("a counterexample");
     assert_eq!(found, property);
@@ -86,7 +87,7 @@ fn two_terms_and_a_proposal() {
 }
 
 #[test]
-fn two_terms_with_word_of_commits() {
+fn two_terms_with_commit_messages() {
     let bounds = Bounds {
         traffic: Traffic::NoHeartbeats,
         ..TWO_TERMS
@@ -123,9 +124,9 @@ fn a_crash_between_any_two_writes() {
     holds(bounds, &[NO_SECOND_LEADER]);
 }
 
-/// Raft §5.4.2, figure 8: (a) and (b) have happened, with two logs that differ at their first
-/// index. Then (c), (d), (e) and everything else that two more elections can lead to, one entry in
-/// a message.
+/// Raft §5.4.2, figure 8. Steps (a) and (b) have happened: two logs differ at their first index.
+/// Then (c), (d), (e) and everything else that two more elections can lead to, with one entry per
+/// message.
 #[test]
 fn figure_8() {
     let bounds = Bounds {
@@ -149,7 +150,7 @@ fn pre_votes_and_promises() {
     holds(bounds, &[NO_CRASH]);
 }
 
-/// Two voters get a third, and one of those two campaigns meanwhile.
+/// Two voters add a third, and one of the two campaigns meanwhile.
 #[test]
 fn a_voter_joins() {
     let bounds = Bounds {
@@ -161,7 +162,7 @@ fn a_voter_joins() {
     holds(bounds, &[NO_PROPOSAL, NO_CRASH]);
 }
 
-/// The third voter begins with a snapshot, since the entry that added it is compacted.
+/// The third voter starts with a snapshot, since the entry that added it is compacted.
 #[test]
 fn a_voter_joins_by_snapshot() {
     let bounds = Bounds {
@@ -174,7 +175,7 @@ fn a_voter_joins_by_snapshot() {
     holds(bounds, &[NO_PROPOSAL, NO_CRASH]);
 }
 
-/// Three voters become one, while another still campaigns.
+/// Three voters become one while another one still campaigns.
 #[test]
 fn voters_leave() {
     let bounds = Bounds {
@@ -185,10 +186,10 @@ fn voters_leave() {
     holds(bounds, &[NO_PROPOSAL, NO_CRASH]);
 }
 
-/// Nodes forget at once what they have applied: who is behind gets a snapshot, from either of two
+/// Nodes compact applied entries immediately. A lagging node gets a snapshot, from either of two
 /// leaders.
 #[test]
-fn a_snapshot_for_who_is_behind() {
+fn a_snapshot_for_a_lagging_node() {
     let bounds = Bounds {
         start: ONE_BEHIND,
         proposals: 1,
@@ -213,31 +214,31 @@ fn reads_of_two_leaders() {
 }
 
 #[test]
-fn a_vote_that_a_crash_forgets_is_noticed() {
+fn a_vote_lost_in_a_crash_is_detected() {
     let bounds = Bounds {
         crashes: 1,
         shell: Shell::ForgetsVote,
         ..TWO_TERMS
     };
-    bites(bounds, "one leader a ballot");
+    detects(bounds, "one leader a ballot");
 }
 
 #[test]
-fn messages_ahead_of_the_disk_are_noticed() {
+fn messages_sent_before_their_writes_are_durable_are_detected() {
     let bounds = Bounds {
         disks: Disks::Slow,
         shell: Shell::SendsBeforePersistence,
         ..ONE_TERM
     };
-    bites(bounds, "a durable quorum has what is committed");
+    detects(bounds, "a durable quorum has what is committed");
 }
 
 #[test]
-fn writes_reported_too_early_are_noticed() {
+fn writes_reported_too_early_are_detected() {
     let bounds = Bounds {
         disks: Disks::Slow,
         shell: Shell::ReportsTooEarly,
         ..ONE_TERM
     };
-    bites(bounds, "a durable quorum has what is committed");
+    detects(bounds, "a durable quorum has what is committed");
 }

@@ -1,10 +1,10 @@
-//! The models find the bugs of the zoo that show in three nodes, two ballots and a crash, without
-//! clocks.
+//! The models detect those bugs of the zoo that show with three nodes, two ballots and one crash,
+//! without clocks.
 
-#![expect(clippy::print_stdout, reason = "a test says what it has found")]
+#![expect(clippy::print_stdout, reason = "tests print the counterexample")]
 
 use synod_consensus_core::{Change, MultiPaxos, Raft, mutants::Mutant};
-use synod_models::{Bounds, Core, CoreModel, Disks, Shell, Step, Traffic};
+use synod_models::{Bounds, Core, CoreModel, Disks, Step, Traffic};
 use synod_types::NodeId;
 
 const TWO: Bounds = Bounds::TWO_ELECTIONS;
@@ -41,7 +41,7 @@ const TWO_VALUES: Bounds = Bounds {
     ..TWO
 };
 
-/// The first node campaigns twice, and anybody may crash once.
+/// The first node campaigns twice, and any node may crash once.
 const AGAIN_AFTER_A_CRASH: Bounds = Bounds {
     ticks: [2, 0, 0],
     ..SLOW_AND_A_CRASH
@@ -53,7 +53,7 @@ const TWO_VALUES_AGAIN: Bounds = Bounds {
     ..AGAIN_AFTER_A_CRASH
 };
 
-/// All voters but the leader leave at once, and one of them doesn't hear of it.
+/// All voters except the leader leave at once, and one of them does not learn of it.
 const TO_ONE: Bounds = Bounds {
     ticks: [0, 1, 0],
     all_ticks: 1,
@@ -65,7 +65,7 @@ const TO_ONE: Bounds = Bounds {
     ..TWO
 };
 
-/// The third node was added, and everything that it needs to hear is compacted.
+/// The third node was added, and all entries that it needs are compacted.
 const JOINING: Bounds = Bounds {
     ticks: [0; 3],
     all_ticks: 0,
@@ -81,7 +81,7 @@ const JOINING: Bounds = Bounds {
     ..TWO
 };
 
-/// A leader has committed an entry, and sent a heartbeat; its successor may read, too.
+/// A leader has committed an entry and sent a heartbeat. Its successor may read, too.
 const READ_AT_TWO_LEADERS: Bounds = Bounds {
     ticks: [0, 1, 0],
     all_ticks: 1,
@@ -102,14 +102,14 @@ fn raft_commits_a_prior_term_by_count() {
 }
 
 #[test]
-fn raft_votes_before_that_is_durable() {
+fn raft_votes_before_the_vote_is_durable() {
     finds::<Raft>(Mutant::HelpBeforeDurable, SLOW_AND_A_CRASH, ELECTION);
 }
 
-/// The candidate has votes for a log that it lost. Another leader's entry is committed, and on its
-/// way here.
+/// The candidate has votes for a log that it lost. An entry of another leader is committed and on
+/// its way to the candidate.
 #[test]
-fn raft_campaigns_before_that_is_durable() {
+fn raft_campaigns_before_its_term_is_durable() {
     let bounds = Bounds {
         start: &[Step::Tick(1), Step::Settle(&[1, 2])],
         ..AGAIN_AFTER_A_CRASH
@@ -118,22 +118,22 @@ fn raft_campaigns_before_that_is_durable() {
 }
 
 #[test]
-fn raft_writes_term_and_vote_apart() {
+fn raft_writes_term_and_vote_separately() {
     let bounds = Bounds { crashes: 1, ..TWO };
     finds::<Raft>(Mutant::TermAndVoteApart, bounds, ELECTION);
 }
 
 #[test]
-fn raft_does_not_sort() {
+fn raft_does_not_sort_acknowledgements() {
     finds::<Raft>(Mutant::QuorumUnsorted, TWO, DURABILITY);
 }
 
 #[test]
-fn raft_acknowledges_ahead_of_the_disk() {
+fn raft_acknowledges_before_the_write_is_durable() {
     finds::<Raft>(Mutant::AckAheadOfDurability, SLOW_AND_A_CRASH, DURABILITY);
 }
 
-/// The leader lost in a crash what others had acknowledged.
+/// The leader lost entries in a crash that others had acknowledged.
 #[test]
 fn raft_takes_late_acknowledgements() {
     finds::<Raft>(Mutant::StaleAck, AGAIN_AFTER_A_CRASH, DURABILITY);
@@ -145,7 +145,7 @@ fn raft_changes_members_without_a_joint_configuration() {
 }
 
 #[test]
-fn raft_keeps_its_membership_over_a_snapshot() {
+fn raft_ignores_the_membership_of_a_snapshot() {
     finds::<Raft>(Mutant::MembershipSurvivesSnapshot, JOINING, SNAPSHOT);
 }
 
@@ -170,13 +170,14 @@ fn paxos_accepts_below_its_promise() {
 }
 
 #[test]
-fn paxos_leads_with_a_promise_too_few() {
+fn paxos_leads_with_one_promise_too_few() {
     finds::<MultiPaxos>(Mutant::Phase1OneShort, TWO_VALUES, AGREEMENT);
 }
 
-/// One slot a message, or the acceptor gets the values of the new ballot all at once.
+/// With one slot per message. Otherwise the acceptor would get all values of the new ballot at
+/// once.
 #[test]
-fn paxos_counts_what_was_accepted_before() {
+fn paxos_counts_accepts_of_earlier_ballots() {
     let bounds = Bounds {
         single_entries: true,
         ..TWO_VALUES
@@ -185,7 +186,7 @@ fn paxos_counts_what_was_accepted_before() {
 }
 
 #[test]
-fn paxos_promises_before_that_is_durable() {
+fn paxos_promises_before_the_promise_is_durable() {
     let bounds = Bounds {
         crashes: 1,
         disks: Disks::Slow,
@@ -194,10 +195,10 @@ fn paxos_promises_before_that_is_durable() {
     finds::<MultiPaxos>(Mutant::HelpBeforeDurable, bounds, DURABILITY);
 }
 
-/// The two others are a majority without the candidate, so that it leads before its ballot is
-/// durable, and after a crash uses the ballot again, with another value.
+/// The two others are a majority without the candidate. So it leads before its ballot is durable,
+/// and after a crash it uses the ballot again with another value.
 #[test]
-fn paxos_campaigns_before_that_is_durable() {
+fn paxos_campaigns_before_its_ballot_is_durable() {
     finds::<MultiPaxos>(Mutant::CampaignBeforeDurable, TWO_VALUES_AGAIN, DURABILITY);
 }
 
@@ -207,13 +208,13 @@ fn paxos_takes_late_acknowledgements() {
 }
 
 #[test]
-fn paxos_acknowledges_ahead_of_the_disk() {
+fn paxos_acknowledges_before_the_write_is_durable() {
     let bounds = SLOW_AND_A_CRASH;
     finds::<MultiPaxos>(Mutant::AckAheadOfDurability, bounds, DURABILITY);
 }
 
 #[test]
-fn paxos_does_not_sort() {
+fn paxos_does_not_sort_acknowledgements() {
     finds::<MultiPaxos>(Mutant::QuorumUnsorted, TWO, DURABILITY);
 }
 
@@ -223,7 +224,7 @@ fn paxos_changes_members_without_the_old_majority() {
 }
 
 #[test]
-fn paxos_keeps_its_membership_over_a_snapshot() {
+fn paxos_ignores_the_membership_of_a_snapshot() {
     finds::<MultiPaxos>(Mutant::MembershipSurvivesSnapshot, JOINING, SNAPSHOT);
 }
 

@@ -1,7 +1,7 @@
-//! Loads a store on disk and reads from it: `load [keys] [value bytes] [batch]`. Prints rates,
-//! latencies, memory.
+//! Loads an on-disk store and reads from it: `load [keys] [value bytes] [batch]`. Prints rates,
+//! latencies and memory use.
 
-#![expect(clippy::print_stdout, reason = "its output is for a terminal")]
+#![expect(clippy::print_stdout, reason = "it prints to a terminal")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -189,7 +189,7 @@ impl Load {
         Ok(())
     }
 
-    /// Compacts while another thread reads and this one puts; prints the longest pauses.
+    /// Compacts while another thread reads and this one writes. Prints the longest latencies.
     fn compact(&mut self, keys: u64) -> Outcome<()> {
         let revision = self.store.revision();
         let mut txn = self.store.begin();

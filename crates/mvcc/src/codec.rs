@@ -1,4 +1,4 @@
-//! Variable-length integers and a cursor that notices short input.
+//! Variable-length integers, and a cursor that detects truncated input.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -7,18 +7,18 @@ pub(crate) fn put_varint(buffer: &mut BytesMut, value: u64) {
     prost::encoding::encode_varint(value, buffer);
 }
 
-/// Bytes that `value` takes as a varint.
+/// Length of `value` as a varint, in bytes.
 pub(crate) fn varint_len(value: u64) -> usize {
     prost::encoding::encoded_len_varint(value)
 }
 
-/// Appends `bytes` with their length in front.
+/// Appends `bytes`, preceded by their length.
 pub(crate) fn put_bytes(buffer: &mut BytesMut, bytes: &[u8]) {
     put_varint(buffer, bytes.len() as u64);
     buffer.put_slice(bytes);
 }
 
-/// Reads a row from its front; `None` means that it ended too early.
+/// Reads fields from the front of a row. `None` means that the row is truncated.
 pub(crate) struct Cursor {
     rest: Bytes,
 }

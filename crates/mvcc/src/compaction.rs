@@ -1,9 +1,9 @@
 //! Removes rows that no readable revision needs, in small steps.
 //!
-//! An event at or before the compacted revision means that what it displaced can't be read any
-//! more, so the displaced row goes, and the tombstone of a deletion with it. Both go in one batch:
-//! without the tombstone the displaced record would come back to life. Events at the compacted
-//! revision itself stay readable.
+//! Once an event is at or before the compacted revision, the version that it displaced can't be
+//! read any more. So the displaced row is removed, and for a deletion its tombstone too. Both go in
+//! one batch: without the tombstone, the displaced version would become visible again. Events at
+//! the compacted revision itself stay readable.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,23 +17,24 @@ use crate::state::State;
 use crate::view::Shared;
 use crate::{EventKind, MvccError, Revision};
 
-/// The most rows of a step: writers wait while they are removed, a few microseconds each.
+/// The maximum number of rows per step. Writers wait a few microseconds for each removed row.
 const MAX_STEP_ROWS: usize = 500;
 
 type Rows<'a> = Box<dyn Iterator<Item = Result<RevisionRow, MvccError>> + 'a>;
 
-/// How far a step came.
+/// The result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CompactionStep {
-    /// Rows that were removed.
+    /// The number of removed rows.
     pub rows: usize,
-    /// Whether everything up to the compacted revision is gone.
+    /// Whether everything up to the compacted revision has been removed.
     pub is_done: bool,
-    /// Up to which revision everything is gone.
+    /// The revision up to which everything has been removed.
     pub swept: Revision,
 }
 
-/// Removes compacted rows and persists, on a thread of its owner's choice, beside the applying one.
+/// Removes compacted rows and persists the store. Runs on a thread of the caller's choice,
+/// concurrently with the applying thread.
 #[derive(Clone)]
 pub struct Compactor {
     shared: Arc<Shared>,
@@ -45,7 +46,7 @@ impl std::fmt::Debug for Compactor {
     }
 }
 
-/// What a step removes.
+/// The removals of one step.
 #[derive(Default)]
 struct Sweep {
     batch: Batch,
@@ -54,13 +55,13 @@ struct Sweep {
     sweeping: Option<Sweeping>,
 }
 
-/// How far the sweep of a large revision has come.
+/// The progress of sweeping a large revision.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Sweeping {
-    /// The compacted revision up to which it sweeps.
+    /// The compacted revision that this sweep is for.
     compacted: Revision,
     revision: Revision,
-    /// The last piece that is done.
+    /// The last piece that was swept.
     piece: u32,
 }
 
@@ -69,20 +70,20 @@ impl Compactor {
         Self { shared }
     }
 
-    /// Removes about `max_rows` rows, at most `MAX_STEP_ROWS`; a few more where one row of
+    /// Removes about `max_rows` rows, at most `MAX_STEP_ROWS`; slightly more if one row of
     /// `Revisions` names many keys. Waits while the engine is busy. After a restart it continues
-    /// where it was. Call it from one thread at a time.
+    /// where it stopped. Call it from one thread at a time.
     ///
     /// # Errors
-    /// Of the engine.
+    /// [`MvccError::Engine`].
     pub fn step(&self, max_rows: usize) -> Result<CompactionStep, MvccError> {
         let (engine, snapshot, from, sweeping) = {
             let core = self.shared.core.lock();
             let engine = Arc::clone(&core.engine);
-            // Of its own: views still show what earlier steps removed.
+            // A fresh snapshot: views still show rows that earlier steps removed.
             let snapshot = engine.snapshot();
-            // After a later compaction the sweep starts over: it can remove more of the swept
-            // pieces.
+            // A later compaction restarts the sweep, since it can remove more of the pieces already
+            // swept.
             let compacted = core.state.compacted;
             let sweeping = core.sweeping.filter(|s| s.compacted == compacted);
             (engine, snapshot, core.state, sweeping)
@@ -100,7 +101,7 @@ impl Compactor {
         let rows = sweep.batch.len();
         let mut core = self.shared.core.lock();
         if core.state.swept != from.swept || !Arc::ptr_eq(&core.engine, &engine) {
-            // Another thread was faster, or the engine was replaced: its rows are grouped
+            // Another thread was faster, or the engine was replaced and its rows are grouped
             // differently.
             return Ok(CompactionStep {
                 rows: 0,
@@ -128,11 +129,11 @@ impl Compactor {
         })
     }
 
-    /// Makes all commits so far safe against power loss, as
+    /// Makes all commits so far durable against power loss, like
     /// [`MvccStore::persist`](crate::MvccStore::persist).
     ///
     /// # Errors
-    /// Of the engine.
+    /// [`MvccError::Engine`].
     pub fn persist(&self) -> Result<LogPosition, MvccError> {
         let (engine, applied) = {
             let core = self.shared.core.lock();
@@ -143,7 +144,7 @@ impl Compactor {
     }
 }
 
-/// Collects what to remove next.
+/// Collects the next rows to remove.
 fn plan(
     snapshot: &dyn Snapshot,
     from: &State,
@@ -196,8 +197,9 @@ fn plan(
 }
 
 impl Sweep {
-    /// Removes what a piece of a large revision displaced. Its own row goes too, unless its events
-    /// can still be read: then it stays as the row of a piece that displaced nothing.
+    /// Removes the versions that a piece of a large revision displaced. Removes the piece's own row
+    /// too, unless its events can still be read; then the row is rewritten without displaced
+    /// versions.
     fn remove_piece(&mut self, row: &RevisionRow, from: &State) {
         if row.first > from.swept {
             for change in row.changes() {

@@ -1,8 +1,8 @@
-//! How many keys there are, by bucket: counting a range costs time per bucket, not per key.
+//! Key counts by bucket. Counting a range takes time per bucket, not per key.
 //!
-//! A bucket holds the keys from its fence up to the next one; together they cover everything.
-//! Buckets lie in chunks that are copied on write, so each commit publishes its own counts to
-//! readers cheaply.
+//! A bucket holds the keys from its fence up to the next fence; together, buckets cover all keys.
+//! Buckets are stored in copy-on-write chunks, so each commit publishes its counts to readers
+//! cheaply.
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Bound;
@@ -16,18 +16,19 @@ use crate::codec::{Cursor, put_bytes, put_varint};
 use crate::types::from_bound;
 use crate::{KeyRange, MvccError};
 
-/// A bucket with more keys is split into ones with half as many.
+/// A bucket with more keys than this is split into buckets with half as many.
 pub(crate) const MAX_BUCKET_KEYS: u32 = 128;
-/// A bucket with fewer keys is merged with a neighbour where both have room in one.
+/// A bucket with fewer keys is merged with a neighbour if the result has at most
+/// `MERGED_BUCKET_KEYS`.
 const MIN_BUCKET_KEYS: u32 = 16;
 const MERGED_BUCKET_KEYS: u32 = MAX_BUCKET_KEYS / 2;
-/// Buckets of a chunk, at most.
+/// The maximum number of buckets in a chunk.
 const MAX_CHUNK_BUCKETS: usize = 256;
 
-/// Counts at one revision.
+/// The key counts at one revision.
 #[derive(Clone)]
 pub(crate) struct Counts {
-    // Never empty; the first chunk's first fence is the empty key.
+    // Never empty. The first fence of the first chunk is the empty key.
     chunks: Vec<Arc<Chunk>>,
     total: u64,
     next_generation: u64,
@@ -35,7 +36,7 @@ pub(crate) struct Counts {
 
 #[derive(Clone)]
 struct Chunk {
-    // Apart from the slots, since it changes far less often.
+    // Separate from the slots because fences change far less often.
     fences: Arc<Vec<Bytes>>,
     slots: Vec<Slot>,
     keys: u64,
@@ -44,11 +45,11 @@ struct Chunk {
 #[derive(Clone, Copy)]
 struct Slot {
     keys: u32,
-    // A number that no other set of keys ever had.
+    // Unique to this set of keys: it is never used for another set.
     generation: u64,
 }
 
-/// A bucket's place.
+/// A bucket's chunk and slot.
 type At = (usize, usize);
 
 /// A bucket.
@@ -68,7 +69,8 @@ impl Bucket {
 }
 
 impl Counts {
-    /// No keys. `first_generation` must not have been used together with the same cache.
+    /// Counts of an empty keyspace. `first_generation` must be new to the cache that is used with
+    /// it.
     pub(crate) fn empty(first_generation: u64) -> Self {
         let slot = Slot {
             keys: 0,
@@ -142,14 +144,14 @@ impl Counts {
         }
     }
 
-    /// Keys in the buckets before this one.
+    /// The number of keys in the buckets before this one.
     fn before(&self, (chunk, slot): At) -> u64 {
         let chunks: u64 = self.chunks[..chunk].iter().map(|chunk| chunk.keys).sum();
         let slots = &self.chunks[chunk].slots[..slot];
         chunks + slots.iter().map(|slot| u64::from(slot.keys)).sum::<u64>()
     }
 
-    /// Keys that are smaller than `key`; `rank` counts within the bucket that `key` belongs to.
+    /// The number of keys smaller than `key`. `rank` counts within the bucket of `key`.
     pub(crate) fn rank(
         &self,
         key: &[u8],
@@ -164,13 +166,14 @@ impl Counts {
         Ok(self.before(at) + within)
     }
 
-    /// Notes that `key` came (1) or went (-1). Says how many keys its bucket has now.
+    /// Counts `key` as added (1) or removed (-1). Returns the number of keys in its bucket.
     pub(crate) fn add(&mut self, key: &[u8], growth: i64) -> Result<u32, MvccError> {
         let (chunk, slot) = self.locate(key);
         let generation = self.take_generation();
         let this = Arc::make_mut(&mut self.chunks[chunk]);
         let keys = i64::from(this.slots[slot].keys) + growth;
-        let keys = u32::try_from(keys).map_err(|_| MvccError::corrupt("key counts are off"))?;
+        let keys =
+            u32::try_from(keys).map_err(|_| MvccError::corrupt("key counts are inconsistent"))?;
         this.slots[slot] = Slot { keys, generation };
         this.keys = this.keys.saturating_add_signed(growth);
         self.total = self.total.saturating_add_signed(growth);
@@ -186,7 +189,7 @@ impl Counts {
         generation
     }
 
-    /// Merges a small bucket with a neighbour in its chunk, and drops an empty chunk.
+    /// Merges a small bucket with a neighbour in its chunk, and drops a chunk that is empty.
     fn merge(&mut self, (chunk, slot): At) {
         let slots = &self.chunks[chunk].slots;
         if slots.len() == 1 {
@@ -195,7 +198,7 @@ impl Counts {
             }
             return;
         }
-        // The earlier of the two buckets stays.
+        // The earlier of the two buckets remains.
         let first = slot.saturating_sub(1);
         let keys = slots[first].keys + slots[first + 1].keys;
         if keys > MERGED_BUCKET_KEYS {
@@ -208,8 +211,8 @@ impl Counts {
         this.slots[first] = Slot { keys, generation };
     }
 
-    /// Splits the bucket that starts with the same key as `bucket` at `fences`: keys from each on,
-    /// up to the next. `rest` is how many stay before the first fence.
+    /// Splits the bucket that starts with the same key as `bucket`, at `fences`: each fence with
+    /// the number of keys from it to the next. `rest` is the number of keys before the first fence.
     pub(crate) fn split(&mut self, bucket: &Bucket, rest: u32, fences: &[(Bytes, u32)]) {
         let (chunk, slot) = self.locate(&bucket.start);
         let generation = self.take_generation();
@@ -238,7 +241,7 @@ impl Counts {
         }
     }
 
-    /// Rows for `Counts`: one for each chunk, keyed by its position.
+    /// Rows for `Counts`: one per chunk, keyed by its index.
     pub(crate) fn rows(&self) -> impl Iterator<Item = (Bytes, Bytes)> {
         self.chunks.iter().enumerate().map(|(at, chunk)| {
             let mut row = BytesMut::new();
@@ -250,12 +253,12 @@ impl Counts {
         })
     }
 
-    /// How many rows there are.
+    /// The number of rows.
     pub(crate) fn row_count(&self) -> usize {
         self.chunks.len()
     }
 
-    /// Counts from the rows of an engine, and how many rows there were.
+    /// Loads counts from an engine's rows. Also returns the number of rows.
     pub(crate) fn load(
         snapshot: &dyn Snapshot,
         first_generation: u64,
@@ -281,7 +284,7 @@ impl Counts {
         let (mut fences, mut slots) = (Vec::new(), Vec::new());
         let mut cursor = Cursor::new(row);
         while !cursor.is_empty() {
-            // Fences outlive the row's buffer.
+            // Copied: fences outlive the row's buffer.
             fences.push(Bytes::copy_from_slice(&cursor.bytes()?));
             slots.push(Slot {
                 keys: u32::try_from(cursor.varint()?).ok()?,
@@ -315,7 +318,7 @@ pub(crate) fn row_key(at: usize) -> Bytes {
     Bytes::copy_from_slice(&(at as u64).to_be_bytes())
 }
 
-/// The keys of recently counted buckets.
+/// A cache of the keys of recently counted buckets.
 pub(crate) struct BucketKeysCache {
     state: Mutex<CacheState>,
     max_bytes: usize,
@@ -358,7 +361,7 @@ impl BucketKeys {
         &self.buffer[start..self.ends[at]]
     }
 
-    /// Keys smaller than `key`.
+    /// The number of keys smaller than `key`.
     fn rank(&self, key: &[u8]) -> u64 {
         let (mut low, mut high) = (0, self.ends.len());
         while low < high {
@@ -416,7 +419,7 @@ impl BucketKeysCache {
         }
     }
 
-    /// Keys within `range` in a snapshot that `counts` belong to.
+    /// The number of keys within `range` in a snapshot that matches `counts`.
     pub(crate) fn count(
         &self,
         snapshot: &dyn Snapshot,
@@ -438,7 +441,8 @@ impl BucketKeysCache {
     }
 }
 
-/// Splits a bucket that has become too large; `newest` is the largest key that just came to it.
+/// Splits a bucket that has become too large. `newest` is the largest key that was just added to
+/// it.
 pub(crate) fn split_bucket(
     counts: &mut Counts,
     snapshot: &dyn Snapshot,
@@ -448,7 +452,7 @@ pub(crate) fn split_bucket(
     if bucket.keys <= MAX_BUCKET_KEYS {
         return Ok(());
     }
-    // Keys that arrive in order leave full buckets behind, at the cost of reading one key.
+    // When keys arrive in order this leaves full buckets behind, for the cost of reading one key.
     let last = snapshot
         .scan(Space::Latest, bucket.bounds(), Direction::Backward)
         .next()
@@ -463,7 +467,7 @@ pub(crate) fn split_bucket(
     let mut fences = Vec::new();
     let mut at = half;
     while at < bucket.keys {
-        // The last one takes what is left.
+        // The last one takes the remainder.
         let left = bucket.keys - at;
         let size = if left < 2 * half { left } else { half };
         let fence = Bytes::copy_from_slice(keys.key(at as usize));

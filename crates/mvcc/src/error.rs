@@ -1,13 +1,13 @@
-//! What can go wrong in the keyspace.
+//! Errors of the keyspace.
 
 use synod_engine::EngineError;
 
 use crate::{LeaseId, Revision};
 
-/// A request that can't be served, or a failure of the store.
+/// An invalid request, or a failure of the store.
 #[derive(Debug, thiserror::Error)]
 pub enum MvccError {
-    /// The revision was compacted away. Start again from a current range.
+    /// The revision has been compacted. Read the current range and start again from its revision.
     #[error("revision is older than the compacted revision {compacted}")]
     Compacted {
         /// The oldest revision that can still be read.
@@ -16,7 +16,7 @@ pub enum MvccError {
     /// The revision doesn't exist yet.
     #[error("revision is newer than the current revision {current}")]
     FutureRevision {
-        /// The newest revision there is.
+        /// The current revision.
         current: Revision,
     },
     /// `ignore_value` or `ignore_lease` on a key that doesn't exist.
@@ -34,41 +34,41 @@ pub enum MvccError {
         /// The query's limit.
         max_bytes: usize,
     },
-    /// The transaction would delete more than it may. Nothing of it is kept: delete less, or with a
-    /// [`LargeDelete`](crate::LargeDelete).
+    /// The transaction would delete more than its limit. None of its changes are kept. Delete less,
+    /// or use a [`LargeDelete`](crate::LargeDelete).
     #[error("a transaction deletes more than {max_bytes} bytes")]
     DeleteTooLarge {
-        /// The limit, as [`WriteTxn::limit_deletes`](crate::WriteTxn::limit_deletes) counts.
+        /// The limit, counted as in [`WriteTxn::limit_deletes`](crate::WriteTxn::limit_deletes).
         max_bytes: usize,
     },
-    /// There is no such lease.
+    /// The lease doesn't exist.
     #[error("lease {id} not found")]
     LeaseNotFound {
-        /// The lease asked for.
+        /// The requested lease.
         id: LeaseId,
     },
     /// A lease with this id exists already.
     #[error("lease {id} exists already")]
     LeaseExists {
-        /// The lease asked for.
+        /// The requested lease.
         id: LeaseId,
     },
-    /// Stored rows contradict each other or can't be decoded. Final.
+    /// Stored rows contradict each other or can't be decoded. Final for the running process.
     #[error("keyspace is corrupt: {detail}")]
     Corrupt {
-        /// Which row, and what is wrong.
+        /// Which row is corrupt, and how.
         detail: String,
     },
     /// An import stream is damaged.
     #[error("import stream is malformed: {detail}")]
     MalformedImport {
-        /// What is wrong.
+        /// What is malformed.
         detail: &'static str,
     },
-    /// A commit failed earlier. Restart to recover.
+    /// An earlier commit failed. Restart to recover.
     #[error("keyspace stopped after a failed commit")]
     Failed,
-    /// The engine failed. Final.
+    /// The engine failed. Final for the running process.
     #[error(transparent)]
     Engine(#[from] EngineError),
 }

@@ -1,4 +1,4 @@
-//! What a revision changed, and the recent past in memory.
+//! The changes of revisions as events, and recent events in memory.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 use crate::{KeyRange, LeaseId, Revision, record};
 
-/// What happened to a key.
+/// The kind of change to a key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum EventKind {
     /// It was created or changed.
@@ -20,18 +20,17 @@ pub enum EventKind {
 /// One key's change.
 #[derive(Debug)]
 pub struct Event {
-    /// What happened.
+    /// The kind of change.
     pub kind: EventKind,
-    /// To which key.
+    /// The changed key.
     pub key: Bytes,
-    /// Wire form of the new `mvccpb.KeyValue`; of a deletion: key and revision only.
+    /// Wire form of the new `mvccpb.KeyValue`. For a deletion it has only key and revision.
     pub kv: Bytes,
-    /// Wire form of the displaced `mvccpb.KeyValue`. Nothing for a new key, and where it was
-    /// compacted away.
+    /// Wire form of the displaced `mvccpb.KeyValue`. `None` for a new key, or if it was compacted.
     pub prev_kv: Option<Bytes>,
-    /// The lease that the key is attached to now.
+    /// The lease that the key is attached to after the event.
     pub lease: LeaseId,
-    /// Whether the key was created by this event.
+    /// Whether the event created the key.
     pub is_create: bool,
     wire: OnceLock<Bytes>,
     wire_with_prev: OnceLock<Bytes>,
@@ -58,7 +57,7 @@ impl Event {
         }
     }
 
-    /// A deletion without the record that it displaced.
+    /// A deletion event without the displaced record.
     pub(crate) fn deletion(key: &Bytes, revision: Revision) -> Self {
         let kv = record::tombstone(key, revision);
         Self::new(
@@ -71,7 +70,7 @@ impl Event {
         )
     }
 
-    /// Wire form of the `mvccpb.Event`, made once and shared by all watchers.
+    /// Wire form of the `mvccpb.Event`, encoded once and shared by all watchers.
     #[must_use]
     pub fn wire(&self, with_prev_kv: bool) -> &Bytes {
         let prev_kv = self.prev_kv.as_deref().filter(|_| with_prev_kv);
@@ -83,30 +82,30 @@ impl Event {
         wire.get_or_init(|| record::event(self.kind, &self.kv, prev_kv))
     }
 
-    /// Bytes of the event's records.
+    /// The size of the event's records, in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.kv.len() + self.prev_kv.as_ref().map_or(0, Bytes::len)
     }
 }
 
-/// Everything that one revision changed, in order.
+/// The changes of one revision, in order.
 #[derive(Clone, Debug)]
 pub struct EventBatch {
     /// The revision.
     pub revision: Revision,
-    /// Its changes; sub-revisions are their positions.
+    /// Its events. An event's index is its sub-revision.
     pub events: Vec<Arc<Event>>,
 }
 
 impl EventBatch {
-    /// Bytes of the events' records.
+    /// The size of the events' records, in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.events.iter().map(|event| event.bytes()).sum()
     }
 
-    /// The same without displaced records.
+    /// A copy without displaced records.
     pub(crate) fn without_prev_kvs(&self) -> Self {
         let events = self.events.iter().map(|event| match event.prev_kv {
             Some(_) => Arc::new(Event::new(
@@ -125,7 +124,7 @@ impl EventBatch {
         }
     }
 
-    /// The part of the batch that touches `range`; nothing if none does.
+    /// The part of the batch that is within `range`; `None` if no event is.
     #[must_use]
     pub fn filtered(self: &Arc<Self>, range: Option<&KeyRange>) -> Option<Arc<Self>> {
         let Some(range) = range else {
@@ -145,31 +144,30 @@ impl EventBatch {
     }
 }
 
-/// A part of the history.
+/// A page of the history.
 #[derive(Clone, Debug, Default)]
 pub struct EventsPage {
     /// Revisions with matching events, in order.
     pub batches: Vec<Arc<EventBatch>>,
-    /// Where to go on; nothing when the end was reached.
+    /// The revision to continue from; `None` at the end.
     pub next: Option<Revision>,
     /// Whether `next` is a large revision.
     pub is_next_large: bool,
 }
 
-/// A part of a large revision: keys that were deleted.
+/// A page of a large revision's events; all are deletions.
 #[derive(Clone, Debug, Default)]
 pub struct LargePage {
-    /// The events within the asked range, in order. May be empty before the end.
+    /// The events within the requested range, in order. May be empty before the end.
     pub events: Vec<Arc<Event>>,
-    /// The last piece in the page, after which the next page begins; `None` at the end.
+    /// The last piece in the page; the next page starts after it. `None` at the end.
     pub next: Option<u32>,
 }
 
-/// An event's price in memory beyond its records, roughly.
+/// Estimated memory per event beyond its records.
 const EVENT_OVERHEAD: usize = 256;
 
-/// The recent past, bounded by revisions and by bytes. Revisions in it follow each other without a
-/// gap.
+/// Recent events, bounded by the number of revisions and by bytes. The revisions are contiguous.
 pub(crate) struct Ring {
     recent: Mutex<Recent>,
     max_revisions: usize,
@@ -213,8 +211,8 @@ impl Ring {
         }
     }
 
-    /// The batches of `from..=to` up to `max_bytes`, at least one; nothing if `from` isn't covered
-    /// any more.
+    /// The batches of `from..=to`, up to `max_bytes` but at least one. `None` if `from` is no
+    /// longer in the ring.
     pub(crate) fn read(
         &self,
         from: Revision,
@@ -241,8 +239,8 @@ impl Ring {
         Some(found)
     }
 
-    /// By how much the number of keys within `range` grew over `from..=to`; nothing if that isn't
-    /// covered.
+    /// The net number of keys added within `range` over `from..=to`. `None` if the ring doesn't
+    /// cover it.
     pub(crate) fn growth(&self, range: &KeyRange, from: Revision, to: Revision) -> Option<i64> {
         let batches = self.read(from, to, usize::MAX)?;
         let mut growth = 0;
@@ -277,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_the_newest_within_its_bounds() {
+    fn keeps_the_newest_revisions_within_its_bounds() {
         let ring = Ring::new(3, usize::MAX);
         ring.extend(&[batch(2, "a"), batch(3, "b"), batch(4, "c"), batch(5, "d")]);
         let all = (Revision::ZERO, Revision::new(9));

@@ -1,8 +1,8 @@
-//! The whole content as a stream that can be resumed, and back into an empty engine.
+//! Exports the whole content as a resumable stream, and imports it into an empty engine.
 //!
 //! A chunk is a sequence of rows: space, length of the key, length of the value, key, value. A
-//! resume token is the space and the key of the last row. Zeros are no row: no key of the first
-//! space is empty.
+//! resume token is the space and the key of the last row. A row never consists of zeros, since no
+//! key of the first space is empty.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -14,15 +14,15 @@ use synod_engine::{Batch, Direction, Engine, Space};
 use crate::codec::{Cursor, put_varint};
 use crate::{MvccError, View};
 
-/// Rows that are written at once by an import.
+/// Rows that an import writes in one batch.
 const IMPORT_BATCH_BYTES: usize = 1 << 20;
 
-/// The rows after `resume_after` (empty: from the start) up to about `max_bytes`, at least one; and
-/// where to go on, or nothing at the end. With the same view the same arguments give the same
-/// chunk.
+/// Exports the rows after `resume_after` (empty: from the start): about `max_bytes`, but at least
+/// one row. Also returns the next resume token, or `None` at the end. The same view and arguments
+/// always give the same chunk.
 ///
 /// # Errors
-/// [`MvccError::MalformedImport`] for a token that isn't one, or of the engine.
+/// [`MvccError::MalformedImport`] for an invalid token, [`MvccError::Engine`].
 pub fn export(
     view: &View,
     resume_after: &Bytes,
@@ -32,7 +32,7 @@ pub fn export(
         None => (0, Bound::Unbounded),
         Some(number) => {
             let space = Space::from_number(*number).ok_or(MvccError::MalformedImport {
-                detail: "resume token of an unknown space",
+                detail: "the resume token names an unknown space",
             })?;
             (space.index(), Bound::Excluded(resume_after.slice(1..)))
         }
@@ -68,10 +68,10 @@ pub struct Importer {
 }
 
 impl Importer {
-    /// An import into `engine`, which must hold nothing.
+    /// Starts an import into `engine`, which must be empty.
     ///
     /// # Errors
-    /// [`MvccError::MalformedImport`] where it does, or of the engine.
+    /// [`MvccError::MalformedImport`] if the engine is not empty, [`MvccError::Engine`].
     pub fn new(engine: Arc<dyn Engine>) -> Result<Self, MvccError> {
         let snapshot = engine.snapshot();
         for space in Space::ALL {
@@ -96,14 +96,14 @@ impl Importer {
     /// Writes a chunk.
     ///
     /// # Errors
-    /// [`MvccError::MalformedImport`], or of the engine. Destroy the engine then.
+    /// [`MvccError::MalformedImport`], [`MvccError::Engine`]. After an error, destroy the engine.
     pub fn write(&mut self, chunk: Bytes) -> Result<(), MvccError> {
         let mut cursor = Cursor::new(chunk);
         while !cursor.is_empty() {
             let (space, key, value) = row(&mut cursor).ok_or(MvccError::MalformedImport {
-                detail: "a row is cut off or of an unknown space",
+                detail: "a row is truncated or its space is unknown",
             })?;
-            // Rows are kept; slices would keep whole chunks.
+            // Copied, because rows are kept and slices would keep whole chunks in memory.
             let (key, value) = (Bytes::copy_from_slice(&key), Bytes::copy_from_slice(&value));
             self.batch.put(space, key, value);
             self.rows += 1;
@@ -114,10 +114,10 @@ impl Importer {
         Ok(())
     }
 
-    /// Ends the import: everything is safe against power loss. Answers how many rows there were.
+    /// Ends the import and makes it durable against power loss. Returns the number of rows.
     ///
     /// # Errors
-    /// Of the engine.
+    /// [`MvccError::Engine`].
     pub fn finish(&mut self) -> Result<u64, MvccError> {
         self.engine.write(std::mem::take(&mut self.batch))?;
         self.engine.persist()?;
@@ -134,8 +134,8 @@ fn row(cursor: &mut Cursor) -> Option<(Space, Bytes, Bytes)> {
     Some((space, cursor.take(key)?, cursor.take(value)?))
 }
 
-/// How many bytes at the beginning of `stream` are whole rows. The rest is the beginning of a row,
-/// or none.
+/// The length of the whole rows at the start of `stream`, in bytes. The rest is the start of
+/// another row, or empty.
 #[must_use]
 pub fn whole_rows(stream: &[u8]) -> usize {
     let mut rest = stream;

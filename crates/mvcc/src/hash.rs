@@ -1,5 +1,4 @@
-//! Checksums by which members compare themselves. They cover what can be read, not how it is
-//! stored.
+//! Checksums that members compare. They cover what can be read, independent of how it is stored.
 
 use std::ops::Bound;
 
@@ -15,13 +14,13 @@ use crate::{KeyRange, MvccError, Revision, View};
 pub struct KvHash {
     /// The checksum.
     pub hash: u32,
-    /// The compacted revision. The checksum doesn't depend on it.
+    /// The compacted revision. It has no effect on the checksum.
     pub compact_revision: Revision,
     /// The revision at which the keyspace was read.
     pub hash_revision: Revision,
 }
 
-/// Checksum of everything.
+/// A checksum of all replicated data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoreHash {
     /// The checksum.
@@ -41,14 +40,14 @@ impl Hasher {
 }
 
 impl View {
-    /// Checksum of the keys and records at `revision`; nothing or zero is the current one. Reads
+    /// The checksum of keys and records at `revision`; `None` or zero means the current one. Reads
     /// the whole keyspace.
     ///
-    /// It covers only what every member that has this revision can read, so that members agree
-    /// however far each has compacted. [`View::hash`] covers older versions too.
+    /// It covers only what every member that has this revision can read, so members agree
+    /// regardless of how far each has compacted. [`View::hash`] covers older versions too.
     ///
     /// # Errors
-    /// [`MvccError::Compacted`], [`MvccError::FutureRevision`], or of the engine.
+    /// [`MvccError::Compacted`], [`MvccError::FutureRevision`], [`MvccError::Engine`].
     pub fn hash_kv(&self, revision: Option<Revision>) -> Result<KvHash, MvccError> {
         self.reading().time(revision)?;
         let revision = revision
@@ -56,7 +55,7 @@ impl View {
             .unwrap_or(self.revision());
         let hash = self.hash_versions(|at, record| match (at > revision, record.is_empty()) {
             (true, _) => Keep::Skip,
-            // A deletion: the key isn't there.
+            // A deletion: the key doesn't exist at this revision.
             (false, true) => Keep::Stop,
             (false, false) => Keep::TakeLast,
         })?;
@@ -67,11 +66,11 @@ impl View {
         })
     }
 
-    /// Checksum of all versions that can be read.
+    /// The checksum of all versions that can be read.
     fn hash_history(&self) -> Result<u32, MvccError> {
         let compacted = self.compacted();
-        // Of the versions up to the compacted revision the newest can still be read, unless it is a
-        // deletion.
+        // Of the versions up to the compacted revision only the newest can still be read, unless it
+        // is a deletion.
         self.hash_versions(|at, record| match (at > compacted, record.is_empty()) {
             (true, _) => Keep::Take,
             (false, true) => Keep::Stop,
@@ -92,11 +91,11 @@ impl View {
         Ok(hasher.0)
     }
 
-    /// Checksum of everything that members have in common: keyspace, history, leases, members, and
-    /// the service's own rows.
+    /// The checksum of everything that members have in common: keyspace, history, leases, members,
+    /// and the service's own rows.
     ///
     /// # Errors
-    /// Of the engine.
+    /// [`MvccError::Engine`].
     pub fn hash(&self) -> Result<StoreHash, MvccError> {
         let mut hasher = Hasher(self.hash_history()?);
         for space in [Space::Leases, Space::LeaseKeys, Space::Members, Space::Meta] {

@@ -1,8 +1,8 @@
-//! Keys of `History` and `LeaseKeys` rows.
+//! Encoding of the keys of `History` and `LeaseKeys` rows.
 //!
 //! A history key is the user key with each 0 byte followed by 255, then the terminator 0 1, then
-//! the inverted revision: keys keep their order, none is another's prefix, and a key's versions
-//! stand newest first.
+//! the inverted revision. So keys keep their order, none is a prefix of another, and a key's
+//! versions are sorted newest first.
 
 use std::ops::Bound;
 
@@ -32,7 +32,7 @@ fn escaped(key: &[u8]) -> Bytes {
     buffer.freeze()
 }
 
-/// The row of `key` as it was written at `revision`.
+/// The row for `key` as written at `revision`.
 pub(crate) fn history_key(key: &[u8], revision: Revision) -> Bytes {
     let mut buffer = BytesMut::with_capacity(key.len() + TERMINATOR.len() + REVISION_BYTES);
     escape_into(&mut buffer, key);
@@ -41,7 +41,7 @@ pub(crate) fn history_key(key: &[u8], revision: Revision) -> Bytes {
     buffer.freeze()
 }
 
-/// The rows of `key` at `revision` and before.
+/// The rows of `key` at `revision` and earlier.
 pub(crate) fn versions_up_to(key: &[u8], revision: Revision) -> KeyBounds {
     (
         Bound::Included(history_key(key, revision)),
@@ -61,7 +61,7 @@ pub(crate) fn history_bounds(range: &KeyRange) -> KeyBounds {
     }
 }
 
-/// A history key's parts: the user key in escaped form, and the revision.
+/// Splits a history key into the escaped user key and the revision.
 pub(crate) fn split_history_key(row: &Bytes) -> Option<(Bytes, Revision)> {
     let at = row.len().checked_sub(REVISION_BYTES)?;
     let revision = i64::from_be_bytes(<[u8; REVISION_BYTES]>::try_from(&row[at..]).ok()?);
@@ -69,7 +69,7 @@ pub(crate) fn split_history_key(row: &Bytes) -> Option<(Bytes, Revision)> {
     Some((row.slice_ref(escaped), Revision::new(!revision)))
 }
 
-/// The user key in its own form. Shares the buffer where nothing was escaped.
+/// Decodes an escaped user key. Shares the buffer if nothing was escaped.
 pub(crate) fn unescape(escaped: &Bytes) -> Bytes {
     if !escaped.contains(&0) {
         return escaped.clone();
@@ -101,7 +101,7 @@ pub(crate) fn lease_bounds(lease: LeaseId) -> KeyBounds {
     }
 }
 
-/// The user key of a row that [`lease_key`] made.
+/// The user key of a row made by [`lease_key`].
 pub(crate) fn leased_key(row: &Bytes) -> Bytes {
     row.slice(REVISION_BYTES.min(row.len())..)
 }
@@ -115,7 +115,7 @@ mod tests {
     ];
 
     #[test]
-    fn order_is_by_key_then_newest_first() {
+    fn rows_are_ordered_by_key_then_newest_first() {
         let mut expected = Vec::new();
         for key in KEYS {
             for revision in [i64::MAX, 300, 2, 1, 0] {
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn bounds_hold_exactly_the_range() {
+    fn bounds_match_the_range_exactly() {
         for start in KEYS {
             for end in KEYS {
                 let range = KeyRange::Span {

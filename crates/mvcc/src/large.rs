@@ -1,13 +1,13 @@
-//! Deletions that are too large for one engine write: they are written in pieces, under one
-//! revision, and readers see them all together.
+//! Deletions that are too large for one engine write. They are written in pieces under one
+//! revision, and readers see all of them at once.
 //!
-//! Until the commit readers stay on the view before it, and a row in `Meta` names the revision. An
-//! engine that is opened with that row was cut off in between: [`roll_back`] undoes the pieces,
-//! and whoever applies the log does the deletion again.
+//! Until the commit, readers stay on the previous view, and a row in `Meta` names the revision. If
+//! an engine is opened with that row, the deletion was interrupted: [`roll_back`] undoes its
+//! pieces, and the caller applies the log entry again.
 //!
-//! The rows of `Revisions` of such a revision are its pieces, numbered from 1 on. Its events are
-//! read piece by piece ([`View::large_events`](crate::View::large_events)); they are never in
-//! memory together.
+//! Such a revision has several rows in `Revisions`: its pieces, numbered from 1. Its events are
+//! read piece by piece ([`View::large_events`](crate::View::large_events)); they are never all in
+//! memory.
 
 use std::sync::Arc;
 
@@ -20,15 +20,14 @@ use crate::revisions::{Change, piece_key, piece_row, rows_from};
 use crate::state::{lease_row, unfinished_key, unfinished_revision};
 use crate::{EventKind, KeyRange, KeyValueView, LeaseId, MvccError, MvccStore, Revision};
 
-/// Where a piece ends must be the same in all releases: a watcher may go on with the pieces of a
-/// snapshot from another member.
+/// The maximum size of a piece with more than one change: its records and rows, in bytes.
 ///
-/// The most bytes of records and rows of a piece, where it has more than one change.
+/// Pieces must end at the same place in all releases: after a restart from another member's
+/// snapshot, a watcher may continue with that snapshot's pieces.
 const MAX_PIECE_BYTES: usize = 1 << 20;
 
-/// A running deletion. Where it is dropped without [`LargeDelete::finish`] after it has deleted a
-/// key, the store accepts nothing more: it has to be opened again, which rolls back what was
-/// written.
+/// A running deletion. If it is dropped without [`LargeDelete::finish`] after it has deleted a key,
+/// the store refuses all further work. It must be opened again, which rolls the deletion back.
 pub struct LargeDelete<'a> {
     store: &'a mut MvccStore,
     piece: Piece,
@@ -37,7 +36,7 @@ pub struct LargeDelete<'a> {
     finished: bool,
 }
 
-/// Changes that are written together.
+/// Changes that are written in one batch.
 #[derive(Default)]
 struct Piece {
     batch: Batch,
@@ -69,10 +68,10 @@ impl<'a> LargeDelete<'a> {
         self.store.pending.revision.next()
     }
 
-    /// Deletes the keys within `range`, in order. Ranges of one deletion must not overlap.
+    /// Deletes the keys within `range`, in order. The ranges of one deletion must not overlap.
     ///
     /// # Errors
-    /// Of the engine.
+    /// [`MvccError::Engine`].
     pub fn delete_range(&mut self, range: &KeyRange) -> Result<(), MvccError> {
         if range.is_empty() {
             return Ok(());
@@ -88,7 +87,7 @@ impl<'a> LargeDelete<'a> {
     /// Removes a lease and deletes its keys, in order.
     ///
     /// # Errors
-    /// [`MvccError::LeaseNotFound`], or of the engine.
+    /// [`MvccError::LeaseNotFound`], [`MvccError::Engine`].
     pub fn revoke_lease(&mut self, id: LeaseId) -> Result<(), MvccError> {
         let snapshot = Arc::clone(&self.store.view.snapshot);
         if snapshot.get(Space::Leases, &lease_row(id))?.is_none() {
@@ -106,8 +105,8 @@ impl<'a> LargeDelete<'a> {
     }
 
     fn delete(&mut self, record: &Bytes) -> Result<(), MvccError> {
-        // Rows of a scan share large buffers; these are kept, and the key for longer than the
-        // record.
+        // Copied, because rows of a scan share large buffers. These are kept, and the key is kept
+        // longer than the record.
         let record = Bytes::copy_from_slice(record);
         let fields = KeyValueView::parse(&record)?;
         let key = Bytes::copy_from_slice(&fields.key(&record));
@@ -159,11 +158,11 @@ impl<'a> LargeDelete<'a> {
         Ok(())
     }
 
-    /// Ends the deletion. The next [`MvccStore::commit`] shows it to readers; nothing else may be
-    /// done before. Answers how many keys were deleted; with none there is no new revision.
+    /// Ends the deletion. The next [`MvccStore::commit`] makes it visible; nothing else may start
+    /// before that. Returns the number of deleted keys. If it is zero, there is no new revision.
     ///
     /// # Errors
-    /// Of the engine.
+    /// [`MvccError::Engine`].
     pub fn finish(mut self) -> Result<u64, MvccError> {
         self.write_piece()?;
         self.finished = true;
@@ -193,7 +192,7 @@ impl Drop for LargeDelete<'_> {
     }
 }
 
-/// Takes back a deletion that was cut off before its commit.
+/// Undoes a deletion that was interrupted before its commit.
 pub(crate) fn roll_back(engine: &dyn Engine) -> Result<(), MvccError> {
     let snapshot = engine.snapshot();
     let Some(revision) = unfinished_revision(&*snapshot)? else {
@@ -229,7 +228,7 @@ fn restore(
     let record = snapshot.get(Space::History, &displaced)?.ok_or_else(|| {
         let key = change.key.escape_ascii();
         MvccError::corrupt(format!(
-            "no record of \"{key}\" to roll back an unfinished deletion with"
+            "no record of \"{key}\", which is needed to roll back an unfinished deletion"
         ))
     })?;
     let record = Bytes::copy_from_slice(&record);

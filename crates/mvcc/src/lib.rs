@@ -1,26 +1,26 @@
 //! A revisioned keyspace with watch history, as etcd defines it, over a local
 //! [`Engine`](synod_engine::Engine).
 //!
-//! [`MvccStore`] is owned by the thread that applies the log. Each entry is a [`WriteTxn`]; several
-//! are committed by one engine write, together with the position of the last entry, so data and
-//! position never differ after a crash. [`MvccReader`] gives any thread a [`View`]: one revision of
-//! everything, never blocked by writes.
+//! The thread that applies the log owns [`MvccStore`]. Each log entry is one [`WriteTxn`]. One
+//! engine write commits several of them together with the position of the last entry, so data and
+//! position always match after a crash. [`MvccReader`] gives any thread a [`View`] of everything at
+//! one revision; writes never block it.
 //!
 //! # Rows
-//! - `Latest`: key -> the wire form of etcd's `mvccpb.KeyValue`. A current range is a scan; nothing
-//!   is re-encoded.
-//! - `History`: escaped key, inverted revision -> a displaced `KeyValue`, or nothing for a
+//! - `Latest`: key -> the wire form of etcd's `mvccpb.KeyValue`. A current range is a plain scan;
+//!   nothing is re-encoded.
+//! - `History`: escaped key, inverted revision -> a displaced `KeyValue`, or an empty value for a
 //!   deletion.
-//! - `Revisions`: first revision -> what that revision and the next ones changed. Drives watch
-//!   catch-up and compaction, and tells which version each event displaced.
-//! - `Counts`: how many keys there are by bucket; written now and then, and brought up to date from
+//! - `Revisions`: first revision -> the changes of that revision and the following ones. Used for
+//!   watch catch-up and compaction, and to find the version that each event displaced.
+//! - `Counts`: the number of keys by bucket. Written now and then, and brought up to date from
 //!   `Revisions`.
-//! - `Leases`, `LeaseKeys`, `Members`, `Meta`: what their names say.
+//! - `Leases`, `LeaseKeys`, `Members`, `Meta`: leases, their keys, members, and single rows.
 //!
 //! # Compaction
-//! [`WriteTxn::compact`] is replicated and takes effect for readers at once. The rows go later, by
-//! [`Compactor::step`], at each member's own pace; hashes and reads don't depend on how far it has
-//! come.
+//! [`WriteTxn::compact`] is replicated and takes effect for readers immediately.
+//! [`Compactor::step`] removes the rows later, at each member's own pace. Reads and hashes don't
+//! depend on its progress.
 
 mod codec;
 mod compaction;
@@ -63,5 +63,5 @@ pub use txn::{Deleted, Put, TxnOutcome, WriteTxn};
 pub use types::{KeyRange, LeaseId, Revision};
 pub use view::{MvccReader, View};
 
-/// The longest key, in bytes. Its escaped form with a revision must fit into an engine key.
+/// The longest key, in bytes. Its escaped form plus a revision must fit into an engine key.
 pub const MAX_KEY_BYTES: usize = 32_000;

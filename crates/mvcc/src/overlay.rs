@@ -1,4 +1,4 @@
-//! What transactions changed since the last engine write.
+//! Changes by transactions since the last engine write.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -9,14 +9,14 @@ use synod_engine::{Batch, Space};
 /// A changed row.
 #[derive(Clone, Debug)]
 pub(crate) struct Pending {
-    /// The new value; nothing if the row goes.
+    /// The new value; `None` deletes the row.
     pub(crate) value: Option<Bytes>,
-    /// Whether the engine has the row. Kept for `Latest` only, where it decides how the number of
-    /// keys changes.
+    /// Whether the engine has the row. Only kept for `Latest`, where it determines how the number
+    /// of keys changes.
     pub(crate) existed: bool,
 }
 
-/// Changed rows by space, with what is needed to take back the running transaction.
+/// Changed rows by space, with what is needed to undo the running transaction.
 #[derive(Default)]
 pub(crate) struct Overlay {
     spaces: [BTreeMap<Bytes, Pending>; Space::COUNT],
@@ -34,7 +34,7 @@ impl Overlay {
         &self.spaces[space.index()]
     }
 
-    /// Changes a row. `existed` counts only for a row's first change.
+    /// Changes a row. `existed` is only used for the row's first change.
     pub(crate) fn set(&mut self, space: Space, key: Bytes, value: Option<Bytes>, existed: bool) {
         self.bytes += key.len() + value.as_ref().map_or(0, Bytes::len);
         match self.spaces[space.index()].entry(key) {
@@ -52,12 +52,12 @@ impl Overlay {
         }
     }
 
-    /// Makes the changes of the running transaction final.
+    /// Keeps the changes of the running transaction.
     pub(crate) fn keep(&mut self) {
         self.undo.clear();
     }
 
-    /// Takes back the changes of the running transaction.
+    /// Undoes the changes of the running transaction.
     pub(crate) fn undo(&mut self) {
         while let Some((space, key, before)) = self.undo.pop() {
             let rows = &mut self.spaces[space.index()];
@@ -87,7 +87,8 @@ impl Overlay {
         }
     }
 
-    /// Bytes of all rows that were set, also of those that were replaced or taken back since.
+    /// The size of all rows that were set, in bytes, including those that were replaced or undone
+    /// since.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }

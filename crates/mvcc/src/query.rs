@@ -1,29 +1,29 @@
-//! What can be asked.
+//! Queries and conditions.
 
 use bytes::Bytes;
 
 use crate::{KeyRange, KeyValueView, LeaseId, Revision};
 
-/// By what a result is sorted.
+/// The field by which a result is sorted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum SortTarget {
     /// The key.
     #[default]
     Key,
-    /// Changes since the creation.
+    /// The number of changes since the key was created.
     Version,
-    /// Revision of the creation.
+    /// The revision at which the key was created.
     Create,
-    /// Revision of the last change.
+    /// The revision of the last change.
     Mod,
     /// The value's bytes.
     Value,
 }
 
-/// In which direction a result is sorted.
+/// The direction in which a result is sorted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum SortOrder {
-    /// Ascending; the limit counts in key order, before sorting.
+    /// Ascending; unlike `Ascend`, the limit is applied in key order, before sorting.
     #[default]
     None,
     /// Smallest first.
@@ -32,12 +32,12 @@ pub enum SortOrder {
     Descend,
 }
 
-/// Inclusive bounds on a revision; zero is no bound.
+/// Inclusive bounds on a revision; zero means unbounded.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct RevisionBounds {
-    /// The smallest revision that passes.
+    /// The smallest revision that matches.
     pub min: Revision,
-    /// The largest revision that passes.
+    /// The largest revision that matches.
     pub max: Revision,
 }
 
@@ -55,30 +55,31 @@ impl RevisionBounds {
 /// A read of one key or a range of keys.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct RangeQuery {
-    /// Which keys.
+    /// The keys to read.
     pub range: KeyRange,
-    /// At which revision; nothing is the current one.
+    /// The revision to read at; `None` means the current one.
     pub revision: Option<Revision>,
-    /// The most keys to return; zero is no limit.
+    /// The maximum number of keys to return; zero means no limit.
     pub limit: usize,
-    /// By what to sort.
+    /// The field to sort by.
     pub target: SortTarget,
-    /// In which direction to sort.
+    /// The direction to sort in.
     pub order: SortOrder,
     /// Leave out values (and leases, unless sorted by value).
     pub keys_only: bool,
-    /// Return the count alone.
+    /// Return only the count.
     pub count_only: bool,
     /// Bounds on the revision of the last change.
     pub modified: RevisionBounds,
     /// Bounds on the revision of the creation.
     pub created: RevisionBounds,
-    /// The most bytes of records to gather; more is an error. `usize::MAX` by default.
+    /// The maximum size of the records to gather, in bytes; more is an error. Default:
+    /// `usize::MAX`.
     pub max_bytes: usize,
 }
 
 impl RangeQuery {
-    /// Everything within `range` at the current revision.
+    /// A query for everything within `range` at the current revision.
     #[must_use]
     pub const fn new(range: KeyRange) -> Self {
         Self {
@@ -106,27 +107,27 @@ impl RangeQuery {
     }
 }
 
-/// The answer to a [`RangeQuery`].
+/// The result of a [`RangeQuery`].
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct RangeResult {
-    /// Wire forms of `mvccpb.KeyValue`.
+    /// The keys, in the wire form of `mvccpb.KeyValue`.
     pub kvs: Vec<Bytes>,
-    /// Keys within the range, regardless of limit and filters.
+    /// The number of keys within the range, regardless of limit and filters.
     pub count: u64,
-    /// Whether the limit cut the result.
+    /// Whether the limit truncated the result.
     pub more: bool,
     /// The store's current revision.
     pub revision: Revision,
 }
 
-/// What is compared.
+/// The field and value to compare with.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum CompareTarget {
-    /// Changes since the creation.
+    /// The number of changes since the key was created.
     Version(i64),
-    /// Revision of the creation.
+    /// The revision at which the key was created.
     Create(Revision),
-    /// Revision of the last change.
+    /// The revision of the last change.
     Mod(Revision),
     /// The value.
     Value(Bytes),
@@ -134,32 +135,32 @@ pub enum CompareTarget {
     Lease(LeaseId),
 }
 
-/// How what is stored has to relate to the target.
+/// How the stored field must relate to the target.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum CompareOp {
     /// Equal.
     Equal,
     /// Not equal.
     NotEqual,
-    /// Stored is greater.
+    /// The stored field is greater.
     Greater,
-    /// Stored is less.
+    /// The stored field is less.
     Less,
 }
 
 /// A condition on a key, or on every key of a range.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Compare {
-    /// Which keys.
+    /// The keys to compare.
     pub range: KeyRange,
-    /// Against what.
+    /// The field and value to compare with.
     pub target: CompareTarget,
-    /// How.
+    /// The comparison.
     pub op: CompareOp,
 }
 
 impl Compare {
-    /// Whether it holds for a stored record.
+    /// Whether the condition holds for a stored record.
     pub(crate) fn holds_for(&self, view: &KeyValueView, record: &[u8]) -> bool {
         let ordering = match &self.target {
             CompareTarget::Version(version) => view.version.cmp(version),
@@ -171,8 +172,8 @@ impl Compare {
         self.op.admits(ordering)
     }
 
-    /// Whether it holds where there is no key: a value has nothing to be compared with, the rest is
-    /// zero.
+    /// Whether the condition holds for a missing key. A value comparison fails; the other fields
+    /// count as zero.
     pub(crate) fn holds_for_nothing(&self) -> bool {
         let ordering = match &self.target {
             CompareTarget::Version(version) => 0.cmp(version),

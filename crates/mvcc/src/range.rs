@@ -15,10 +15,11 @@ use crate::{
     SortOrder, SortTarget,
 };
 
-/// Revisions that are taken back to count at an earlier one; beyond that the keys are counted.
+/// To count keys at a past revision, at most this many stored revisions are reversed. Beyond that,
+/// the keys are counted.
 const MAX_COUNTED_BACK: usize = 100_000;
 
-/// When a read looks.
+/// The revision that a read sees.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Time {
     Current,
@@ -28,17 +29,17 @@ pub(crate) enum Time {
 /// The keyspace as a view or a transaction sees it.
 pub(crate) struct Reading<'a> {
     pub(crate) source: Source<'a>,
-    /// What was committed when the source's snapshot was taken.
+    /// The committed state when the source's snapshot was taken.
     pub(crate) view: &'a ViewInner,
-    /// The newest revision that can be read; for a transaction with changes its own.
+    /// The newest revision that can be read. For a transaction with changes, its own revision.
     pub(crate) current: Revision,
     pub(crate) compacted: Revision,
 }
 
-/// Records, each with its parsed fields.
+/// Keys and records.
 type Records<'a> = Box<dyn Iterator<Item = Result<(Bytes, Bytes), MvccError>> + 'a>;
 
-/// What a scan gathered.
+/// The result of a scan.
 struct Gathered {
     kvs: Vec<Bytes>,
     scanned: u64,
@@ -46,7 +47,7 @@ struct Gathered {
 }
 
 impl<'a> Reading<'a> {
-    /// Checks a query's revision; zero and less is the current one.
+    /// Checks a query's revision. Zero or less means the current one.
     pub(crate) fn time(&self, revision: Option<Revision>) -> Result<Time, MvccError> {
         match revision {
             Some(revision) if revision > self.current => Err(MvccError::FutureRevision {
@@ -67,7 +68,7 @@ impl<'a> Reading<'a> {
     /// A key's record.
     pub(crate) fn get(&self, key: &[u8], time: Time) -> Result<Option<Bytes>, MvccError> {
         let latest = match self.source.get(Space::Latest, key) {
-            // The empty key is nobody's.
+            // No key is empty.
             _ if key.is_empty() => None,
             latest => latest?,
         };
@@ -90,7 +91,8 @@ impl<'a> Reading<'a> {
             .filter(|record| !record.is_empty()))
     }
 
-    /// The records within `range` in key order. Backwards only at the current revision.
+    /// The records within `range` in key order. `Backward` is only supported at the current
+    /// revision.
     fn records(&self, range: &KeyRange, time: Time, direction: Direction) -> Records<'a> {
         match time {
             Time::Current => Box::new(
@@ -162,7 +164,7 @@ impl<'a> Reading<'a> {
         })
     }
 
-    /// Bytes of the records that answering a query gathers, before they are sorted and cut.
+    /// The size of the records that a query gathers before they are sorted and truncated, in bytes.
     pub(crate) fn bytes(&self, query: &RangeQuery) -> Result<u64, MvccError> {
         let time = self.time(query.revision)?;
         let mut bytes = 0;
@@ -180,8 +182,8 @@ impl<'a> Reading<'a> {
         Ok(bytes)
     }
 
-    /// Hands the records that a query is about to `each`, as far as its limit allows. Returns how
-    /// many rows were looked at, and whether the limit ended it.
+    /// Calls `each` with the records that match a query, up to its limit. Returns the number of
+    /// rows read and whether the limit ended the scan.
     fn each_selected(
         &self,
         query: &RangeQuery,
@@ -205,7 +207,7 @@ impl<'a> Reading<'a> {
         Ok((scanned, false))
     }
 
-    /// Keys within `range`.
+    /// The number of keys within `range`.
     pub(crate) fn count(&self, range: &KeyRange, time: Time) -> Result<u64, MvccError> {
         match (range, time) {
             (KeyRange::One(key), _) => Ok(u64::from(self.get(key, time)?.is_some())),
@@ -227,7 +229,8 @@ impl<'a> Reading<'a> {
         }
     }
 
-    /// The count at `revision` by taking back what happened since, where that isn't too much.
+    /// The number of keys at `revision`, computed by reversing the later changes. `None` if there
+    /// are too many.
     fn counted_back(&self, range: &KeyRange, revision: Revision) -> Result<Option<u64>, MvccError> {
         let committed = self.view.revision;
         if revision > committed {
@@ -248,7 +251,7 @@ impl<'a> Reading<'a> {
         Ok(Some(count.saturating_add_signed(-growth)))
     }
 
-    /// By how much the keys within `range` grew over `from..=to`, from what is stored about these
+    /// The net number of keys added within `range` over `from..=to`, according to the stored
     /// revisions.
     fn stored_growth(
         &self,
@@ -270,7 +273,7 @@ impl<'a> Reading<'a> {
         Ok(growth)
     }
 
-    /// By how much pending changes add to the keys within `range`.
+    /// The net number of keys that pending changes add within `range`.
     fn pending_growth(&self, range: &KeyRange) -> i64 {
         let Some(overlay) = self.source.overlay else {
             return 0;
@@ -283,7 +286,7 @@ impl<'a> Reading<'a> {
             .sum()
     }
 
-    /// Whether a condition holds now.
+    /// Evaluates a condition.
     pub(crate) fn compare(&self, compare: &Compare) -> Result<bool, MvccError> {
         if let KeyRange::One(key) = &compare.range {
             return match self.get(key, Time::Current)? {
@@ -304,8 +307,8 @@ impl<'a> Reading<'a> {
         Ok(found || compare.holds_for_nothing())
     }
 
-    /// The current keys and records within `range`, for a deletion. The first error of `admit`,
-    /// which sees each record, ends the read.
+    /// The current keys and records within `range`, for a deletion. `admit` sees each record; its
+    /// first error ends the read.
     pub(crate) fn all(
         &self,
         range: &KeyRange,
@@ -330,8 +333,8 @@ impl<'a> Reading<'a> {
         Ok(rows)
     }
 
-    /// Records in key order from the start of `range` until `max_bytes` or `limit` are reached
-    /// (zero: no limit), for a stream; and whether the range was read to its end.
+    /// Records from the start of `range` in key order, up to `max_bytes` or `limit` (zero: no
+    /// limit), for a stream. Also returns whether the end of the range was reached.
     pub(crate) fn chunk(
         &self,
         range: &KeyRange,
@@ -353,7 +356,7 @@ impl<'a> Reading<'a> {
     }
 }
 
-/// Whether a result can come straight from a backward scan.
+/// The direction of the scan. Backward if the sort order allows it, which saves sorting.
 fn scan_direction(query: &RangeQuery, time: Time) -> Direction {
     let by_key = query.target == SortTarget::Key && query.order == SortOrder::Descend;
     if by_key && time == Time::Current {
@@ -363,8 +366,9 @@ fn scan_direction(query: &RangeQuery, time: Time) -> Direction {
     }
 }
 
-/// After how many records a scan can stop; zero: it can't. Without an order the limit counts in key
-/// order even if a target is given: as etcd does, one more is fetched, then sorted, then cut.
+/// The number of records after which a scan can stop; zero if it can't. Without an order, the limit
+/// applies in key order even if a target is given. As in etcd, one more record is fetched, then all
+/// are sorted, then truncated.
 fn pushed_limit(query: &RangeQuery, direction: Direction) -> usize {
     if query.limit == 0 || query.has_filters() {
         return 0;
@@ -387,7 +391,7 @@ fn gather_one(query: &RangeQuery, record: Option<Bytes>) -> Result<Gathered, Mvc
     })
 }
 
-/// The record as the query wants it; nothing if a filter drops it.
+/// The record in the form that the query asks for; `None` if a filter excludes it.
 fn selected(query: &RangeQuery, record: Bytes) -> Result<Option<Bytes>, MvccError> {
     if !query.has_filters() && !query.keys_only {
         return Ok(Some(record));
@@ -402,7 +406,7 @@ fn selected(query: &RangeQuery, record: Bytes) -> Result<Option<Bytes>, MvccErro
     Ok(Some(record))
 }
 
-/// Sorts records that are in key order, ascending or as scanned.
+/// Sorts records. The input is in ascending key order, or in the scan's order.
 fn sorted(query: &RangeQuery, mut kvs: Vec<Bytes>) -> Result<Vec<Bytes>, MvccError> {
     let descend = query.order == SortOrder::Descend;
     if query.target == SortTarget::Key && !descend {
@@ -447,7 +451,7 @@ impl Reading<'_> {
         }
     }
 
-    /// The record of `key` that was written at `revision` and displaced later, if it is still
+    /// The record of `key` that was written at `revision` and later displaced, if it is still
     /// stored.
     pub(crate) fn displaced(
         &self,

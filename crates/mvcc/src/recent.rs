@@ -1,15 +1,16 @@
-//! The newest records of keys that were written lately: an overwrite needs the record that it
-//! displaces, and looking that up in the engine is the larger part of its cost.
+//! A cache of recently written records. An overwrite needs the record that it displaces, and
+//! looking it up in the engine is most of the cost.
 
 use std::collections::HashMap;
 
 use bytes::Bytes;
 
-/// A record's price in memory beyond its bytes, roughly.
+/// Estimated memory per record beyond its bytes.
 const RECORD_OVERHEAD: usize = 128;
 
-/// Committed records by key, in two generations: when the young one has half of the bytes, the old
-/// one goes. A record in the young generation hides one in the old.
+/// Committed records by key, in two generations. When the young one reaches half of the bytes, it
+/// becomes the old one, and the previous old one is dropped. A record in the young generation hides
+/// an older one.
 pub(crate) struct RecentRecords {
     young: HashMap<Bytes, Bytes>,
     old: HashMap<Bytes, Bytes>,
@@ -31,13 +32,13 @@ impl RecentRecords {
         }
     }
 
-    /// The newest committed record of a key; nothing if it isn't known here.
+    /// The newest committed record of a key. `None` if it isn't cached.
     pub(crate) fn get(&self, key: &[u8]) -> Option<&Bytes> {
         self.young.get(key).or_else(|| self.old.get(key))
     }
 
-    /// Notes what was committed for a key: a record, or that there is none any more. The key may
-    /// share the record's buffer, but neither should be a slice of something larger.
+    /// Records what was committed for a key: a record, or `None` for a deletion. The key may share
+    /// the record's buffer, but neither should be a slice of a larger one.
     pub(crate) fn set(&mut self, key: &Bytes, record: Option<&Bytes>) {
         let Some(record) = record else {
             self.old.remove(key);
@@ -46,7 +47,7 @@ impl RecentRecords {
             }
             return;
         };
-        // The key of an earlier entry shares that one's record, so it has to go as well.
+        // The earlier entry's key shares the buffer of that record, so remove the key as well.
         if let Some(before) = self.young.remove(key) {
             self.young_bytes -= price(&before);
         }
@@ -72,12 +73,12 @@ mod tests {
     }
 
     #[test]
-    fn answers_the_newest_record() {
+    fn returns_the_newest_record() {
         let mut recent = RecentRecords::new(4 * (RECORD_OVERHEAD + 2));
         recent.set(&bytes("a"), Some(&bytes("a1")));
         recent.set(&bytes("b"), Some(&bytes("b1")));
         recent.set(&bytes("c"), Some(&bytes("c1")));
-        // All are old now.
+        // Now all entries are in the old generation.
         assert!(recent.young.is_empty());
         recent.set(&bytes("a"), Some(&bytes("a2")));
         recent.set(&bytes("b"), None);
@@ -91,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn is_bounded_by_bytes() {
+    fn size_is_bounded_in_bytes() {
         let mut recent = RecentRecords::new(4 * (RECORD_OVERHEAD + 2));
         for _ in 0..100 {
             recent.set(&bytes("x"), Some(&bytes("xx")));

@@ -1,4 +1,5 @@
-//! etcd's `mvccpb.KeyValue` and `mvccpb.Event` in wire form: assembled once, then passed on.
+//! etcd's `mvccpb.KeyValue` and `mvccpb.Event` in wire form. They are encoded once and then passed
+//! on.
 
 use std::ops::Range;
 
@@ -32,7 +33,7 @@ pub(crate) struct KeyValueFields<'a> {
 }
 
 impl KeyValueFields<'_> {
-    /// The wire form, fields in ascending order, in a buffer of its own.
+    /// Encodes the wire form, with fields in ascending order, in a separate buffer.
     pub(crate) fn encode(&self) -> Bytes {
         let integers = [
             (CREATE_REVISION, self.create.get()),
@@ -55,7 +56,7 @@ impl KeyValueFields<'_> {
     }
 }
 
-/// The wire form of what a deletion leaves: key and revision.
+/// The wire form for a deletion: key and revision.
 pub(crate) fn tombstone(key: &[u8], modified: Revision) -> Bytes {
     KeyValueFields {
         key,
@@ -98,25 +99,25 @@ fn put_field(buffer: &mut BytesMut, tag: u8, bytes: &[u8]) {
     }
 }
 
-/// Where the fields of a stored `KeyValue` are.
+/// The decoded fields of a stored `KeyValue`, and where its value starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyValueView {
     /// Revision at which the key was created.
     pub create: Revision,
     /// Revision of the last change.
     pub modified: Revision,
-    /// Changes since the creation; 1 for a new key.
+    /// The number of changes since the creation; 1 for a new key.
     pub version: i64,
     /// The attached lease.
     pub lease: LeaseId,
     key: Range<usize>,
     value: Range<usize>,
-    // Where the fields before the value end.
+    // The offset where the fields before the value end.
     head: usize,
 }
 
 impl KeyValueView {
-    /// Finds the fields of a wire form that this crate made.
+    /// Parses a record that this crate encoded.
     ///
     /// # Errors
     /// [`MvccError::Corrupt`] for anything else.
@@ -176,13 +177,13 @@ impl KeyValueView {
         record.get(self.value.clone()).unwrap_or_default()
     }
 
-    /// The record without value and lease; shares the record's buffer.
+    /// The record without value and lease. Shares the record's buffer.
     #[must_use]
     pub fn keys_only(&self, record: &Bytes) -> Bytes {
         record.slice(..self.head)
     }
 
-    /// The record without value but with its lease.
+    /// The record without its value but with its lease.
     #[must_use]
     pub fn without_value(&self, record: &Bytes) -> Bytes {
         if !self.lease.is_some() {
@@ -195,7 +196,7 @@ impl KeyValueView {
     }
 }
 
-/// The wire form of an `mvccpb.Event`.
+/// Encodes an `mvccpb.Event`.
 pub(crate) fn event(kind: EventKind, kv: &[u8], prev_kv: Option<&[u8]>) -> Bytes {
     let prev_kv = prev_kv.unwrap_or_default();
     let length = 2 + bytes_len(kv) + bytes_len(prev_kv);
@@ -212,7 +213,7 @@ pub(crate) fn event(kind: EventKind, kv: &[u8], prev_kv: Option<&[u8]>) -> Bytes
     buffer.freeze()
 }
 
-/// What a row counts in `live_bytes`, signed to be added up.
+/// A row's contribution to `live_bytes`; signed, so that it can be subtracted.
 pub(crate) fn live_bytes(key: &[u8], value: &[u8]) -> i64 {
     i64::try_from(key.len() + value.len()).unwrap_or(i64::MAX)
 }
@@ -248,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_are_found_again() {
+    fn encoded_fields_are_parsed() {
         for (value, lease) in [(&b"v"[..], 5), (b"", 5), (b"v", 0), (b"", 0), (b"v", -9)] {
             let record = record(value, lease);
             let view = KeyValueView::parse(&record).unwrap();

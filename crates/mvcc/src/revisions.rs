@@ -1,8 +1,8 @@
-//! Rows of `Revisions`: what each revision changed.
+//! Rows of `Revisions`: the changes of each revision.
 //!
-//! A row holds consecutive revisions; its key is the first of them. So applying many small
-//! transactions together costs one row. Members may group revisions differently. A revision that is
-//! too large for one row has several, its numbered pieces (see [`crate::large`]).
+//! A row holds consecutive revisions; its key is the first of them. So many small transactions that
+//! are applied together cost one row. Members may group revisions differently. A revision that is
+//! too large for one row has several: its numbered pieces (see [`crate::large`]).
 
 use std::ops::Bound;
 
@@ -12,7 +12,7 @@ use synod_engine::{Direction, Snapshot, Space};
 use crate::codec::{Cursor, put_bytes, put_varint};
 use crate::{EventKind, MvccError, Revision};
 
-/// A row is closed when it is larger than this.
+/// A row that is larger than this is closed.
 const MAX_ROW_BYTES: usize = 16 << 10;
 
 const PIECE_KEY_BYTES: usize = 8 + 4;
@@ -20,7 +20,7 @@ const PIECE_KEY_BYTES: usize = 8 + 4;
 const PUT: u8 = 0;
 const DELETE: u8 = 1;
 
-/// A change as the row knows it.
+/// A change as stored in a row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Change {
     pub(crate) kind: EventKind,
@@ -32,7 +32,7 @@ pub(crate) struct Change {
 }
 
 impl Change {
-    /// The same change after the displaced record was removed.
+    /// The change after its displaced record was removed.
     pub(crate) fn without_displaced(&self) -> Self {
         Self {
             kind: self.kind,
@@ -42,7 +42,7 @@ impl Change {
         }
     }
 
-    /// By how much the number of keys grew.
+    /// The change in the number of keys.
     pub(crate) fn growth(&self) -> i64 {
         match (self.kind, self.displaced == Revision::ZERO) {
             (EventKind::Put, true) => 1,
@@ -52,14 +52,14 @@ impl Change {
     }
 }
 
-/// Collects changes into rows.
+/// Groups changes into rows.
 #[derive(Default)]
 pub(crate) struct RowWriter {
     rows: Vec<(Revision, BytesMut)>,
 }
 
 impl RowWriter {
-    /// Adds a revision; the one after the last added.
+    /// Adds a revision, which must follow the last one added.
     pub(crate) fn push(&mut self, revision: Revision, changes: &[Change]) {
         let fits = self
             .rows
@@ -74,7 +74,7 @@ impl RowWriter {
         put_changes(row, changes);
     }
 
-    /// The rows; each in a buffer of its own.
+    /// Returns the rows, each in a separate buffer.
     pub(crate) fn take(&mut self) -> impl Iterator<Item = (Bytes, Bytes)> {
         std::mem::take(&mut self.rows)
             .into_iter()
@@ -117,11 +117,11 @@ fn row_key(first: Revision) -> Bytes {
 /// A decoded row.
 pub(crate) struct RevisionRow {
     pub(crate) first: Revision,
-    /// The number of the piece, where the row is one of a large revision.
+    /// The piece's number if the row is a piece of a large revision.
     pub(crate) piece: Option<u32>,
     /// The changes of `first` and the revisions after it.
     pub(crate) revisions: Vec<Vec<Change>>,
-    /// Key and value bytes of the row.
+    /// The size of the row's key and value, in bytes.
     pub(crate) bytes: usize,
 }
 
@@ -158,7 +158,7 @@ impl RevisionRow {
         }
     }
 
-    /// All changes of the row, whichever revisions made them.
+    /// The changes of all the row's revisions.
     pub(crate) fn changes(&self) -> impl Iterator<Item = &Change> {
         self.revisions.iter().flatten()
     }
@@ -206,7 +206,7 @@ fn decode_changes(cursor: &mut Cursor) -> Option<Vec<Change>> {
     Some(changes)
 }
 
-/// The rows from the one that holds `from` on; the first one where that is gone.
+/// The rows starting with the one that holds `from`, or with the first row if that one was removed.
 pub(crate) fn rows_from(
     snapshot: &dyn Snapshot,
     from: Revision,
@@ -218,14 +218,14 @@ pub(crate) fn rows_from(
         .transpose()?;
     let start = match holding {
         None => Bound::Unbounded,
-        // The last piece of an earlier revision: `from` comes after it.
+        // This is the last piece of an earlier revision, so `from` comes after it.
         Some((key, _)) if key.len() == PIECE_KEY_BYTES => Bound::Excluded(key),
         Some((key, _)) => Bound::Included(key),
     };
     Ok(scan(snapshot, start))
 }
 
-/// The pieces of a large revision after `number`, and then the rows of what follows it.
+/// The pieces of a large revision after `number`, then the rows after that revision.
 pub(crate) fn rows_after_piece(
     snapshot: &dyn Snapshot,
     revision: Revision,

@@ -1,4 +1,4 @@
-//! Rows as a reader sees them: a snapshot, with pending changes on top inside a transaction.
+//! A reader's rows: a snapshot, and inside a transaction the pending changes on top of it.
 
 use std::collections::btree_map;
 use std::iter::Peekable;
@@ -10,12 +10,12 @@ use synod_engine::{Direction, EngineError, KeyBounds, Row, Rows, Snapshot, Space
 use crate::overlay::{Overlay, Pending};
 use crate::recent::RecentRecords;
 
-/// Where rows are read from.
+/// The source of rows.
 #[derive(Clone, Copy)]
 pub(crate) struct Source<'a> {
     pub(crate) snapshot: &'a dyn Snapshot,
     pub(crate) overlay: Option<&'a Overlay>,
-    /// Records of `Latest` as they are in the snapshot.
+    /// Records of `Latest`, as they are in the snapshot.
     pub(crate) recent: Option<&'a RecentRecords>,
 }
 
@@ -80,7 +80,7 @@ impl<'a> PendingRows<'a> {
     }
 }
 
-/// Two ordered streams as one; a pending row hides the stored one.
+/// Merges two ordered streams. A pending row hides the stored one.
 struct Merged<'a> {
     rows: Peekable<Rows<'a>>,
     pending: PendingRows<'a>,

@@ -7,7 +7,7 @@ use synod_types::{Ballot, Index, LogPosition, NodeId};
 use crate::codec::Cursor;
 use crate::{LeaseId, MvccError, Revision};
 
-// Keys within `Meta`. The store's own start with 0, its user's with 1.
+// Keys within `Meta`. The store's own keys start with 0, the user's with 1.
 const STATE_KEY: &[u8] = b"\0state";
 const MEMBERSHIP_KEY: &[u8] = b"\0membership";
 const UNFINISHED_KEY: &[u8] = b"\0unfinished";
@@ -16,28 +16,28 @@ const USER_PREFIX: u8 = 1;
 const STATE_FORMAT: u8 = 1;
 const STATE_BYTES: usize = 1 + 8 * 8;
 
-/// How far the log was applied.
+/// The position up to which the log was applied.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Applied {
     /// Position of the last applied entry.
     pub position: LogPosition,
-    /// The replication group's membership as of that entry, in its owner's encoding. Nothing: as
-    /// before.
+    /// The replication group's membership as of that entry, in its owner's encoding. `None`:
+    /// unchanged.
     pub membership: Option<Bytes>,
 }
 
-/// The store's positions; one row, written with every commit.
+/// The store's positions. One row, written with every commit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct State {
     pub(crate) revision: Revision,
-    /// Readers see nothing before this revision.
+    /// The oldest revision that can be read.
     pub(crate) compacted: Revision,
-    /// Up to here rows that compaction made superfluous are gone.
+    /// Rows that compaction made obsolete are removed up to this revision.
     pub(crate) swept: Revision,
-    /// The rows in `Counts` stand for this revision.
+    /// The revision of the counts stored in `Counts`.
     pub(crate) counted: Revision,
     pub(crate) applied: LogPosition,
-    /// Bytes of keys and records in use.
+    /// The size of the keys and records in use, in bytes.
     pub(crate) live_bytes: u64,
 }
 
@@ -66,7 +66,7 @@ impl State {
         (Bytes::from_static(STATE_KEY), row.freeze())
     }
 
-    /// The state in an engine; a fresh one in an empty engine.
+    /// Loads the state from an engine. An empty engine has a fresh state.
     pub(crate) fn load(snapshot: &dyn Snapshot) -> Result<Self, MvccError> {
         match snapshot.get(Space::Meta, STATE_KEY)? {
             None => Ok(Self::fresh()),
@@ -105,12 +105,12 @@ pub(crate) fn membership_key() -> Bytes {
     Bytes::from_static(MEMBERSHIP_KEY)
 }
 
-/// The row that names the revision of a large deletion that isn't committed yet.
+/// The row that names the revision of an uncommitted large deletion.
 pub(crate) fn unfinished_key() -> Bytes {
     Bytes::from_static(UNFINISHED_KEY)
 }
 
-/// The revision of a large deletion that was cut off.
+/// The revision of a large deletion that was interrupted.
 pub(crate) fn unfinished_revision(snapshot: &dyn Snapshot) -> Result<Option<Revision>, MvccError> {
     let Some(row) = snapshot.get(Space::Meta, UNFINISHED_KEY)? else {
         return Ok(None);
@@ -128,17 +128,17 @@ pub(crate) fn meta_key(key: &[u8]) -> Bytes {
     row.freeze()
 }
 
-/// Whether a row of `Meta` is a user's, thus the same on all members.
+/// Whether a row of `Meta` belongs to the user. Such rows are the same on all members.
 pub(crate) fn is_user_meta(row_key: &[u8]) -> bool {
     row_key.first() == Some(&USER_PREFIX)
 }
 
-/// A lease as it is stored. When it expires is for the leaseholder's clock to say.
+/// A stored lease. The leaseholder's clock determines when it expires.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LeaseRecord {
     /// Granted time to live, in seconds.
     pub ttl_s: i64,
-    /// What was left of it at the last checkpoint, in seconds; zero: all of it.
+    /// The remaining time at the last checkpoint, in seconds; zero means the full TTL.
     pub remaining_s: i64,
 }
 

@@ -1,4 +1,4 @@
-//! The store: collects transactions and commits them with the log position they stand for.
+//! The store. It collects transactions and commits them together with their log position.
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,26 +20,27 @@ use crate::state::{Applied, State, membership_key};
 use crate::view::{Caches, Core, Shared, ViewInner};
 use crate::{EventBatch, MvccError, MvccReader, Revision, View, WriteTxn};
 
-/// Keys that came or went until the counts are written again: what a restart has to catch up with.
+/// The number of added and removed keys after which the counts are written again. A restart has to
+/// catch up with at most this many.
 const SAVE_COUNTS_AFTER: usize = 65_536;
 
-/// How often at most a piece of a large deletion waits for room in the engine, some milliseconds
-/// each time.
+/// The maximum number of times a piece of a large deletion waits for room in the engine, some
+/// milliseconds each.
 const MAX_PIECE_WAITS: usize = 8;
 
-/// How much of the recent past is kept in memory.
+/// Sizes of the in-memory caches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MvccConfig {
-    /// Revisions in memory for watchers that lag a little. 16,384.
+    /// Recent revisions kept in memory, for watchers that lag a little. Default: 16,384.
     pub recent_revisions: usize,
-    /// Bytes that these may take. 32 MiB.
+    /// The maximum size of these revisions, in bytes. Default: 32 MiB.
     pub recent_bytes: usize,
-    /// Bytes for the keys of recently counted buckets. 16 MiB.
+    /// Memory for the keys of recently counted buckets, in bytes. Default: 16 MiB.
     pub count_cache_bytes: usize,
-    /// Bytes for the records of keys that were written lately. 16 MiB; mostly shared with the
-    /// above.
+    /// Memory for recently written records, in bytes. Default: 16 MiB. Mostly shared with
+    /// `recent_bytes`.
     pub recent_record_bytes: usize,
-    /// Keys that a large deletion deletes in one engine write. 250.
+    /// The number of keys that a large deletion deletes per engine write. Default: 250.
     pub piece_changes: usize,
 }
 
@@ -58,20 +59,20 @@ impl Default for MvccConfig {
 /// The keyspace's only writer.
 pub struct MvccStore {
     shared: Arc<Shared>,
-    /// What was committed last.
+    /// The last committed state.
     pub(crate) view: Arc<ViewInner>,
     pub(crate) pending: PendingCommit,
-    /// Of the view.
+    /// Records as of the view.
     pub(crate) recent: RecentRecords,
     counts: Counts,
-    // Rows in `Counts`, and what happened since they were written.
+    // The number of rows in `Counts`, and of changes since they were written.
     count_rows: usize,
     uncounted: usize,
     pub(crate) piece_changes: usize,
     failed: bool,
 }
 
-/// What has been changed since the last commit.
+/// Changes since the last commit.
 pub(crate) struct PendingCommit {
     pub(crate) overlay: Overlay,
     pub(crate) revision: Revision,
@@ -80,7 +81,7 @@ pub(crate) struct PendingCommit {
     pub(crate) events: Vec<Arc<EventBatch>>,
     pub(crate) rows: RowWriter,
     pub(crate) save_counts: bool,
-    /// Whether the last revision is a large deletion, which is in the engine already.
+    /// Whether the last revision is a large deletion, which is already in the engine.
     pub(crate) large: bool,
 }
 
@@ -99,7 +100,7 @@ impl PendingCommit {
     }
 }
 
-/// What an engine holds.
+/// The state loaded from an engine.
 struct Loaded {
     state: State,
     counts: Counts,
@@ -160,10 +161,10 @@ impl fmt::Debug for MvccStore {
 }
 
 impl MvccStore {
-    /// Opens the keyspace in an engine; an empty engine is a fresh one at revision 1.
+    /// Opens the keyspace in an engine. An empty engine becomes a fresh keyspace at revision 1.
     ///
     /// # Errors
-    /// [`MvccError::Corrupt`], or of the engine.
+    /// [`MvccError::Corrupt`], [`MvccError::Engine`].
     pub fn open(engine: Arc<dyn Engine>, config: MvccConfig) -> Result<Self, MvccError> {
         let loaded = Loaded::load(&*engine, 0)?;
         let caches = Arc::new(Caches {
@@ -202,7 +203,7 @@ impl MvccStore {
         }
     }
 
-    /// What was committed last.
+    /// The last committed state.
     #[must_use]
     pub fn view(&self) -> View {
         View {
@@ -210,25 +211,25 @@ impl MvccStore {
         }
     }
 
-    /// The revision after all finished transactions, committed or not.
+    /// The revision after all finished transactions, including uncommitted ones.
     #[must_use]
     pub fn revision(&self) -> Revision {
         self.pending.revision
     }
 
-    /// Rows that wait for the next commit.
+    /// The number of rows that wait for the next commit.
     #[must_use]
     pub fn pending_rows(&self) -> usize {
         self.pending.overlay.rows()
     }
 
-    /// An upper bound of the bytes of the rows that wait for the next commit.
+    /// An upper bound for the size of the rows that wait for the next commit, in bytes.
     #[must_use]
     pub fn pending_bytes(&self) -> usize {
         self.pending.overlay.bytes()
     }
 
-    /// Whether a large deletion waits for its commit: nothing else may begin before that.
+    /// Whether a large deletion waits for its commit. Nothing else may start before that.
     #[must_use]
     pub fn must_commit(&self) -> bool {
         self.pending.large
@@ -239,13 +240,13 @@ impl MvccStore {
     pub fn begin(&mut self) -> WriteTxn<'_> {
         debug_assert!(
             !self.pending.large,
-            "a transaction doesn't see the deletion"
+            "commit the large deletion before starting a transaction"
         );
         WriteTxn::new(self)
     }
 
     /// Starts a deletion that may be too large for a transaction. `None` if transactions wait for a
-    /// commit: the deletion would not see them.
+    /// commit, since the deletion would not see them.
     #[must_use]
     pub fn begin_large(&mut self) -> Option<LargeDelete<'_>> {
         let pending = &self.pending;
@@ -261,7 +262,7 @@ impl MvccStore {
             return Err(MvccError::Failed);
         }
         let engine = Arc::clone(&self.shared.core.lock().engine);
-        // A piece is larger than most writes, so it waits rather than take their room.
+        // A piece is larger than most writes, so it waits until there is room for it.
         for _ in 0..MAX_PIECE_WAITS {
             if engine.wait_for_room() {
                 break;
@@ -272,7 +273,7 @@ impl MvccStore {
         Ok(())
     }
 
-    /// Notes in counts and caches that a large deletion deletes `key`. Nothing reads them before
+    /// Updates counts and caches for a key that a large deletion deletes. Nothing reads them before
     /// the commit.
     pub(crate) fn deleted(&mut self, key: &Bytes) -> Result<(), MvccError> {
         self.recent.set(key, None);
@@ -281,18 +282,18 @@ impl MvccStore {
         Ok(())
     }
 
-    /// Accepts nothing more.
+    /// Makes the store refuse all further work.
     pub(crate) fn fail(&mut self) {
         self.failed = true;
         self.recent.clear();
     }
 
-    /// Commits all finished transactions together with the position of the last entry among them,
-    /// and shows them to readers. Returns what each revision changed, except for a large deletion:
-    /// its events are read with [`View::large_events`].
+    /// Commits all finished transactions together with the position of the last entry, and makes
+    /// them visible to readers. Returns the changes of each revision, except those of a large
+    /// deletion, whose events are read with [`View::large_events`].
     ///
     /// # Errors
-    /// Of the engine. The store accepts nothing more then.
+    /// [`MvccError::Engine`]. The store then refuses all further work.
     pub fn commit(&mut self, applied: Applied) -> Result<Vec<Arc<EventBatch>>, MvccError> {
         if self.failed {
             return Err(MvccError::Failed);
@@ -340,12 +341,13 @@ impl MvccStore {
         Ok(std::mem::take(&mut self.pending.events))
     }
 
-    /// Brings the counts and recent records up to date with the pending changes. Answers the
-    /// largest new key of each bucket that became too large.
+    /// Updates the counts and recent records with the pending changes. Returns the largest new key
+    /// of each bucket that became too large.
     fn count_changes(&mut self) -> Result<Vec<Bytes>, MvccError> {
         let mut grown: Vec<Bytes> = Vec::new();
         for (key, pending) in self.pending.overlay.space(Space::Latest) {
-            // Early, but nothing reads it before the commit; a failed one drops all of them.
+            // It is safe to do this before the write: nothing reads the cache before the commit,
+            // and a failed commit drops it.
             self.recent.set(key, pending.value.as_ref());
             let growth = i64::from(pending.value.is_some()) - i64::from(pending.existed);
             if growth == 0 {
@@ -353,7 +355,7 @@ impl MvccStore {
             }
             self.uncounted += 1;
             if self.counts.add(key, growth)? > counts::MAX_BUCKET_KEYS && growth > 0 {
-                // Keys come in order, so those of a bucket follow each other.
+                // Keys come in order, so keys of the same bucket are adjacent.
                 if let Some(last) = grown.last_mut()
                     && self.counts.same_bucket(last, key)
                 {
@@ -377,7 +379,7 @@ impl MvccStore {
         self.uncounted = 0;
     }
 
-    /// Shows what was written to readers.
+    /// Makes written changes visible to readers.
     fn publish(&mut self, core: &Core, state: &State, grown: &[Bytes]) -> Result<(), MvccError> {
         let snapshot = core.engine.snapshot();
         let counts_changed = self.counts.next_generation() != self.view.counts.next_generation();
@@ -389,7 +391,7 @@ impl MvccStore {
         } else {
             Arc::clone(&self.view.counts)
         };
-        // Watchers may ask for what a view shows, so the ring has it first.
+        // Watchers may ask for anything that a view shows, so the ring gets it first.
         let ring = &self.shared.caches.ring;
         if self.pending.large {
             ring.clear();
@@ -412,21 +414,21 @@ impl MvccStore {
         Ok(())
     }
 
-    /// Makes all commits so far safe against power loss. Answers the position up to which the log
-    /// isn't needed.
+    /// Makes all commits so far durable against power loss. Returns the position up to which the
+    /// log is no longer needed.
     ///
     /// # Errors
-    /// Of the engine.
+    /// [`MvccError::Engine`].
     pub fn persist(&self) -> Result<LogPosition, MvccError> {
         self.reader().compactor().persist()
     }
 
-    /// Continues on another engine, after a snapshot was installed there. Readers follow; pending
-    /// transactions are dropped. Answers the engine that was used before; it stays open while old
-    /// views of it are.
+    /// Switches to another engine after a snapshot was installed there. Readers follow; pending
+    /// transactions are dropped. Returns the previous engine, which stays open as long as views use
+    /// it.
     ///
     /// # Errors
-    /// As [`MvccStore::open`]; nothing is changed then.
+    /// As [`MvccStore::open`]. On an error nothing changes.
     pub fn replace_engine(
         &mut self,
         engine: Arc<dyn Engine>,

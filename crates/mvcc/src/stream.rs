@@ -1,20 +1,20 @@
-//! A range in chunks, for results that shouldn't be in memory at once.
+//! Reads a range in chunks, for results that shouldn't be in memory at once.
 
 use bytes::Bytes;
 
 use crate::range::Time;
 use crate::{KeyRange, KeyValueView, MvccError, MvccReader, RangeQuery, Revision, SortOrder};
 
-/// A part of a range's result.
+/// A chunk of a range's result.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RangeChunk {
     /// Wire forms of `mvccpb.KeyValue`, in key order.
     pub kvs: Vec<Bytes>,
-    /// Whether this is the last part; only then `count` and `more` mean something.
+    /// Whether this is the last chunk. `count` and `more` are only valid then.
     pub is_last: bool,
-    /// Keys within the range, regardless of the limit.
+    /// The number of keys within the range, regardless of the limit.
     pub count: u64,
-    /// Whether the limit cut the result.
+    /// Whether the limit truncated the result.
     pub more: bool,
 }
 
@@ -26,7 +26,7 @@ pub struct RangeStream {
     revision: Revision,
     store_revision: Revision,
     chunk_bytes: usize,
-    // What is still to be read; nothing after the end.
+    // The range still to be read; `None` after the end.
     rest: Option<KeyRange>,
     sent: usize,
 }
@@ -53,8 +53,8 @@ impl RangeStream {
         })
     }
 
-    /// Whether a query can be streamed: not with an order other than by key, nor with bounds on
-    /// revisions.
+    /// Whether a query can be streamed. It can't if it sorts by anything but the key or has bounds
+    /// on revisions.
     #[must_use]
     pub fn supports(query: &RangeQuery) -> bool {
         let by_key = query.target == crate::SortTarget::Key
@@ -62,16 +62,16 @@ impl RangeStream {
         by_key && !query.has_filters()
     }
 
-    /// The store's revision when the stream began; what is read may be older.
+    /// The store's revision when the stream began. The revision that is read may be older.
     #[must_use]
     pub fn store_revision(&self) -> Revision {
         self.store_revision
     }
 
-    /// The next part; nothing after the last one.
+    /// The next chunk; `None` after the last one.
     ///
     /// # Errors
-    /// [`MvccError::Compacted`] where the revision was compacted away meanwhile, or of the engine.
+    /// [`MvccError::Compacted`] if the revision was compacted meanwhile, [`MvccError::Engine`].
     pub fn next_chunk(&mut self) -> Result<Option<RangeChunk>, MvccError> {
         let Some(rest) = self.rest.take() else {
             return Ok(None);
@@ -129,7 +129,7 @@ fn after(range: &KeyRange, key: &[u8]) -> KeyRange {
     KeyRange::Span {
         start: start.into(),
         end: match range {
-            // Nothing follows a single key.
+            // No key follows within the range of a single key.
             KeyRange::One(_) => Some(Bytes::new()),
             KeyRange::Span { end, .. } => end.clone(),
         },

@@ -1,4 +1,4 @@
-//! A transaction: what one log entry changes, under one main revision.
+//! A transaction: the changes of one log entry, under one main revision.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,10 +18,10 @@ use crate::{
     MAX_KEY_BYTES, MvccError, MvccStore, RangeQuery, RangeResult, Revision, view,
 };
 
-/// From how many changes on a transaction keeps an index of their keys.
+/// A transaction with this many changes keeps an index of their keys.
 const INDEXED_CHANGES: usize = 16;
 
-/// What a deleted key costs in memory beside its record, roughly.
+/// Estimated memory per deleted key beyond its record.
 const DELETE_OVERHEAD_BYTES: usize = 256;
 
 /// A put.
@@ -31,7 +31,7 @@ pub struct Put {
     pub key: Bytes,
     /// The value; unused with `ignore_value`.
     pub value: Bytes,
-    /// The lease to attach the key to, or none: the key is detached. Unused with `ignore_lease`.
+    /// The lease to attach the key to; [`LeaseId::NONE`] detaches it. Unused with `ignore_lease`.
     pub lease: LeaseId,
     /// Keep the current value.
     pub ignore_value: bool,
@@ -39,16 +39,16 @@ pub struct Put {
     pub ignore_lease: bool,
 }
 
-/// What a deletion removed.
+/// The result of a deletion.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Deleted {
-    /// How many keys.
+    /// The number of deleted keys.
     pub count: u64,
-    /// Their records in wire form, in key order, where asked for.
+    /// Their records in wire form and key order, if requested.
     pub prev_kvs: Vec<Bytes>,
 }
 
-/// How a transaction ended.
+/// The result of a transaction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TxnOutcome {
     /// The revision after it.
@@ -57,8 +57,8 @@ pub struct TxnOutcome {
     pub changed: bool,
 }
 
-/// A running transaction. It sees its own changes and those of all transactions before it. Without
-/// [`WriteTxn::finish`] its changes are taken back.
+/// A running transaction. It sees its own changes and those of all earlier transactions. If it is
+/// dropped without [`WriteTxn::finish`], its changes are undone.
 pub struct WriteTxn<'a> {
     store: &'a mut MvccStore,
     changes: Vec<Pending>,
@@ -68,7 +68,7 @@ pub struct WriteTxn<'a> {
     finished: bool,
 }
 
-/// How much a transaction may still delete.
+/// How much more a transaction may delete.
 struct DeleteRoom {
     max_bytes: usize,
     left: usize,
@@ -88,7 +88,7 @@ impl DeleteRoom {
         }
     }
 
-    /// Takes what deleting this record needs.
+    /// Subtracts the memory that deleting this record needs.
     fn take(&mut self, record: &[u8]) -> Result<(), MvccError> {
         let needed = record.len() + DELETE_OVERHEAD_BYTES;
         self.left = self.left.checked_sub(needed).ok_or(self.too_large())?;
@@ -96,7 +96,7 @@ impl DeleteRoom {
     }
 }
 
-/// A change that isn't an event yet.
+/// A change that has not become an event yet.
 struct Pending {
     kind: EventKind,
     key: Bytes,
@@ -125,8 +125,8 @@ impl<'a> WriteTxn<'a> {
         }
     }
 
-    /// Bounds what the transaction may delete from now on: the bytes of the records, and
-    /// `DELETE_OVERHEAD_BYTES` for each. Without a call there is no bound.
+    /// Limits what the transaction may delete from now on, in bytes: the records, plus
+    /// `DELETE_OVERHEAD_BYTES` for each. The default is no limit.
     pub fn limit_deletes(&mut self, max_bytes: usize) {
         self.delete_room = DeleteRoom::of(max_bytes);
     }
@@ -148,12 +148,12 @@ impl<'a> WriteTxn<'a> {
         }
     }
 
-    /// The revision that this transaction's changes have.
+    /// The revision of this transaction's changes.
     fn main(&self) -> Revision {
         self.store.pending.revision.next()
     }
 
-    /// The newest revision that this transaction sees: its own if it changed something.
+    /// The newest revision that this transaction sees; its own if it changed something.
     #[must_use]
     pub fn revision(&self) -> Revision {
         if self.changes.is_empty() {
@@ -172,12 +172,12 @@ impl<'a> WriteTxn<'a> {
     /// A key's current record in wire form.
     ///
     /// # Errors
-    /// Of the engine.
+    /// [`MvccError::Engine`].
     pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>, MvccError> {
         self.reading().get(key, Time::Current)
     }
 
-    /// Answers a query; earlier changes of the transaction are visible.
+    /// Executes a query. It sees the transaction's earlier changes.
     ///
     /// # Errors
     /// As [`View::range`](crate::View::range).
@@ -185,19 +185,19 @@ impl<'a> WriteTxn<'a> {
         self.reading().range(query)
     }
 
-    /// Whether a condition holds now: evaluate all of them before the first change.
+    /// Whether a condition holds. Evaluate all conditions before the first change.
     ///
     /// # Errors
-    /// Of the engine.
+    /// [`MvccError::Engine`].
     pub fn compare(&self, compare: &Compare) -> Result<bool, MvccError> {
         self.reading().compare(compare)
     }
 
-    /// Stores a key. Answers with the displaced record in wire form.
+    /// Stores a key. Returns the displaced record in wire form.
     ///
     /// # Errors
-    /// [`MvccError::KeyLength`], [`MvccError::KeyNotFound`] for `ignore_*` on a missing key, or of
-    /// the engine.
+    /// [`MvccError::KeyLength`], [`MvccError::KeyNotFound`] for `ignore_*` on a missing key,
+    /// [`MvccError::Engine`].
     pub fn put(&mut self, put: &Put) -> Result<Option<Bytes>, MvccError> {
         if put.key.is_empty() || put.key.len() > MAX_KEY_BYTES {
             return Err(MvccError::KeyLength {
@@ -229,7 +229,7 @@ impl<'a> WriteTxn<'a> {
             lease,
         }
         .encode();
-        // The record's own copy of the key: the caller's may pin a whole network buffer.
+        // Use the record's copy of the key: the caller's may pin a whole network buffer.
         let key = KeyValueView::parse(&kv)?.key(&kv);
         if lease != lease_before {
             self.detach(lease_before, &key);
@@ -264,12 +264,12 @@ impl<'a> WriteTxn<'a> {
         Ok(prev_kv)
     }
 
-    /// Deletes the keys within `range`. Where none exists, nothing changes, not even the revision.
-    /// With `max_prev_bytes` their records are returned.
+    /// Deletes the keys within `range`. If there are none, nothing changes, not even the revision.
+    /// With `max_prev_bytes` it returns their records.
     ///
     /// # Errors
-    /// [`MvccError::ResultTooLarge`] where the records have more than `max_prev_bytes`, or
-    /// [`MvccError::DeleteTooLarge`]: drop the transaction then. Or of the engine.
+    /// [`MvccError::ResultTooLarge`] if the records exceed `max_prev_bytes`,
+    /// [`MvccError::DeleteTooLarge`], [`MvccError::Engine`]. After an error, drop the transaction.
     pub fn delete_range(
         &mut self,
         range: &KeyRange,
@@ -289,7 +289,7 @@ impl<'a> WriteTxn<'a> {
         self.delete_room = room;
         let mut deleted = Deleted::default();
         for (key, record) in rows {
-            // Rows of a scan share large buffers; these are kept.
+            // Copied, because rows of a scan share large buffers and these are kept.
             let record = Bytes::copy_from_slice(&record);
             if max_prev_bytes.is_some() {
                 deleted.prev_kvs.push(record.clone());
@@ -304,7 +304,7 @@ impl<'a> WriteTxn<'a> {
         let main = self.main();
         let fields = KeyValueView::parse(&record)?;
         let kv = tombstone(key, main);
-        // A copy: the engine keeps the key for long, and a slice would keep the record with it.
+        // Copied, because the engine keeps the key for long and a slice would pin the record.
         let key = Bytes::copy_from_slice(key);
         self.detach(fields.lease, &key);
         self.set(Space::Latest, key.clone(), None, true);
@@ -326,7 +326,7 @@ impl<'a> WriteTxn<'a> {
         })
     }
 
-    /// Takes a key off a lease.
+    /// Detaches a key from a lease.
     fn detach(&mut self, lease: LeaseId, key: &[u8]) {
         if lease.is_some() {
             self.set(Space::LeaseKeys, lease_key(lease, key), None, false);
@@ -338,7 +338,8 @@ impl<'a> WriteTxn<'a> {
         let record = match overlay.get(Space::Latest, key) {
             Some(pending) => pending.value.clone(),
             None if let Some(record) = self.store.recent.get(key) => Some(record.clone()),
-            // A row of a snapshot shares a large buffer; this one is kept in memory.
+            // Copied, because rows of a snapshot share large buffers and this one is kept in
+            // memory.
             None => self
                 .store
                 .view
@@ -354,8 +355,8 @@ impl<'a> WriteTxn<'a> {
             .transpose()
     }
 
-    /// Moves a displaced record to the history, unless it is this transaction's own: nobody ever
-    /// saw that.
+    /// Moves a displaced record to the history, unless this transaction wrote it: no reader ever
+    /// saw such a record.
     fn displace(&mut self, key: &[u8], displaced: Option<Displaced>) {
         let Some(Displaced { record, fields }) = displaced else {
             return;
@@ -368,8 +369,8 @@ impl<'a> WriteTxn<'a> {
         }
     }
 
-    /// Adds a change; a second one to the same key replaces the first, but displaces what the first
-    /// displaced.
+    /// Adds a change. A second change to the same key replaces the first and takes over its
+    /// displaced record.
     fn note(&mut self, mut change: Pending) -> Result<(), MvccError> {
         let main = self.main();
         let earlier = self.earlier(&change.key);
@@ -405,7 +406,7 @@ impl<'a> WriteTxn<'a> {
         change.kind == EventKind::Delete && change.displaced > Revision::ZERO
     }
 
-    /// This transaction's change to `key`.
+    /// The index of this transaction's change to `key`.
     fn earlier(&mut self, key: &[u8]) -> Option<usize> {
         if self.changes.len() < INDEXED_CHANGES {
             return self.changes.iter().position(|change| change.key == key);
@@ -424,15 +425,15 @@ impl<'a> WriteTxn<'a> {
     /// A lease's record.
     ///
     /// # Errors
-    /// Of the engine.
+    /// [`MvccError::Engine`].
     pub fn lease(&self, id: LeaseId) -> Result<Option<LeaseRecord>, MvccError> {
         view::lease(self.source(), id)
     }
 
-    /// The keys that are attached to a lease, in order.
+    /// The keys attached to a lease, in order.
     ///
     /// # Errors
-    /// Of the engine.
+    /// [`MvccError::Engine`].
     pub fn keys_of_lease(&self, id: LeaseId) -> Result<Vec<Bytes>, MvccError> {
         view::keys_of_lease(self.source(), id, usize::MAX)
     }
@@ -440,7 +441,7 @@ impl<'a> WriteTxn<'a> {
     /// Creates a lease.
     ///
     /// # Errors
-    /// [`MvccError::LeaseExists`], or of the engine.
+    /// [`MvccError::LeaseExists`], [`MvccError::Engine`].
     pub fn lease_grant(&mut self, id: LeaseId, record: LeaseRecord) -> Result<(), MvccError> {
         if self.lease(id)?.is_some() {
             return Err(MvccError::LeaseExists { id });
@@ -449,10 +450,10 @@ impl<'a> WriteTxn<'a> {
         Ok(())
     }
 
-    /// Records what is left of a lease; zero: all of it.
+    /// Records the remaining time of a lease; zero means the full TTL.
     ///
     /// # Errors
-    /// [`MvccError::LeaseNotFound`], or of the engine.
+    /// [`MvccError::LeaseNotFound`], [`MvccError::Engine`].
     pub fn lease_checkpoint(&mut self, id: LeaseId, remaining_s: i64) -> Result<(), MvccError> {
         let record = self.lease(id)?.ok_or(MvccError::LeaseNotFound { id })?;
         let record = LeaseRecord {
@@ -463,10 +464,10 @@ impl<'a> WriteTxn<'a> {
         Ok(())
     }
 
-    /// Removes a lease and deletes its keys in order. Answers how many keys there were.
+    /// Removes a lease and deletes its keys in order. Returns the number of keys.
     ///
     /// # Errors
-    /// [`MvccError::LeaseNotFound`], [`MvccError::DeleteTooLarge`], or of the engine.
+    /// [`MvccError::LeaseNotFound`], [`MvccError::DeleteTooLarge`], [`MvccError::Engine`].
     pub fn lease_revoke(&mut self, id: LeaseId) -> Result<u64, MvccError> {
         if self.lease(id)?.is_none() {
             return Err(MvccError::LeaseNotFound { id });
@@ -484,11 +485,11 @@ impl<'a> WriteTxn<'a> {
         Ok(deleted)
     }
 
-    /// Compacts: nothing before `revision` can be read any more. The rows go later, see
-    /// [`Compactor`](crate::Compactor).
+    /// Compacts: nothing before `revision` can be read any more. [`Compactor`](crate::Compactor)
+    /// removes the rows later.
     ///
     /// # Errors
-    /// [`MvccError::Compacted`] where that is done already, [`MvccError::FutureRevision`].
+    /// [`MvccError::Compacted`] if `revision` is already compacted, [`MvccError::FutureRevision`].
     pub fn compact(&mut self, revision: Revision) -> Result<(), MvccError> {
         let compacted = self.store.pending.compacted;
         if revision <= compacted {
@@ -499,25 +500,26 @@ impl<'a> WriteTxn<'a> {
             return Err(MvccError::FutureRevision { current });
         }
         self.store.pending.compacted = revision;
-        // Sweeping removes rows from which the counts would be brought up to date.
+        // Save the counts, because sweeping removes rows that would be needed to bring them up to
+        // date.
         self.store.pending.save_counts = true;
         Ok(())
     }
 
-    /// A row that [`WriteTxn::meta_put`] stored.
+    /// A row stored by [`WriteTxn::meta_put`].
     ///
     /// # Errors
-    /// Of the engine.
+    /// [`MvccError::Engine`].
     pub fn meta_get(&self, key: &[u8]) -> Result<Option<Bytes>, MvccError> {
         Ok(self.source().get(Space::Meta, &meta_key(key))?)
     }
 
-    /// Stores a row of the service's own, outside the keyspace and without a revision.
+    /// Stores a row of the service itself, outside the keyspace and without a revision.
     pub fn meta_put(&mut self, key: &[u8], value: Bytes) {
         self.set(Space::Meta, meta_key(key), Some(value), false);
     }
 
-    /// Removes such a row.
+    /// Removes a row stored by [`WriteTxn::meta_put`].
     pub fn meta_delete(&mut self, key: &[u8]) {
         self.set(Space::Meta, meta_key(key), None, false);
     }
@@ -525,7 +527,7 @@ impl<'a> WriteTxn<'a> {
     /// A member's record.
     ///
     /// # Errors
-    /// Of the engine.
+    /// [`MvccError::Engine`].
     pub fn member(&self, id: NodeId) -> Result<Option<Bytes>, MvccError> {
         Ok(self.source().get(Space::Members, &member_row(id))?)
     }
@@ -540,7 +542,7 @@ impl<'a> WriteTxn<'a> {
         self.set(Space::Members, member_row(id), None, false);
     }
 
-    /// Ends the transaction. Its changes are kept for the next [`MvccStore::commit`].
+    /// Ends the transaction. The next [`MvccStore::commit`] commits its changes.
     pub fn finish(mut self) -> TxnOutcome {
         self.finished = true;
         let revision = self.revision();

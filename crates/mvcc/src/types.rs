@@ -1,4 +1,4 @@
-//! Revisions, leases and ranges of keys.
+//! Revisions, lease ids and key ranges.
 
 use std::fmt;
 use std::ops::Bound;
@@ -6,14 +6,14 @@ use std::ops::Bound;
 use bytes::Bytes;
 use synod_engine::KeyBounds;
 
-/// A main revision of the keyspace: signed, as on etcd's wire. A fresh store is at revision 1.
+/// A main revision of the keyspace. Signed, as in etcd's API. A fresh store is at revision 1.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Revision(i64);
 
 impl Revision {
-    /// Before the first; "no revision" where one is optional on the wire.
+    /// Before the first revision. On the wire it means "no revision" where one is optional.
     pub const ZERO: Self = Self(0);
-    /// Of a fresh store.
+    /// The revision of a fresh store.
     pub const FIRST: Self = Self(1);
 
     /// The revision with this number.
@@ -22,7 +22,7 @@ impl Revision {
         Self(value)
     }
 
-    /// The number, as it stands on the wire.
+    /// The number, as used on the wire.
     #[must_use]
     pub const fn get(self) -> i64 {
         self.0
@@ -40,13 +40,13 @@ impl Revision {
         Self(self.0.saturating_sub(1))
     }
 
-    /// `n` revisions on.
+    /// The revision `n` after this one.
     #[must_use]
     pub fn plus(self, n: usize) -> Self {
         Self(self.0.saturating_add(i64::try_from(n).unwrap_or(i64::MAX)))
     }
 
-    /// How many revisions this is past `earlier`; zero if it isn't.
+    /// The number of revisions from `earlier` to this one; zero if `earlier` is later.
     #[must_use]
     pub fn since(self, earlier: Self) -> usize {
         usize::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0)
@@ -69,7 +69,7 @@ impl fmt::Debug for Revision {
     }
 }
 
-/// A lease's id: signed, as on etcd's wire.
+/// A lease id. Signed, as in etcd's API.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct LeaseId(i64);
 
@@ -83,13 +83,13 @@ impl LeaseId {
         Self(value)
     }
 
-    /// The id, as it stands on the wire.
+    /// The id, as used on the wire.
     #[must_use]
     pub const fn get(self) -> i64 {
         self.0
     }
 
-    /// Whether this is a lease at all.
+    /// Whether this is a lease and not [`LeaseId::NONE`].
     #[must_use]
     pub const fn is_some(self) -> bool {
         self.0 != 0
@@ -108,7 +108,7 @@ impl fmt::Debug for LeaseId {
     }
 }
 
-/// One key, or the keys from `start` up to but without `end`.
+/// One key, or the keys from `start` up to but excluding `end`.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum KeyRange {
     /// A single key.
@@ -117,14 +117,14 @@ pub enum KeyRange {
     Span {
         /// The first key.
         start: Bytes,
-        /// The first key that is no longer part of it.
+        /// The first key after the range.
         end: Option<Bytes>,
     },
 }
 
 impl KeyRange {
-    /// From etcd's pair of fields: without `range_end` one key, with `"\0"` everything from `key`
-    /// on.
+    /// Converts etcd's pair of fields: an empty `range_end` means one key, `"\0"` all keys from
+    /// `key` on.
     #[must_use]
     pub fn from_wire(key: Bytes, range_end: Bytes) -> Self {
         match &*range_end {
@@ -163,7 +163,7 @@ impl KeyRange {
         Self::Span { start: prefix, end }
     }
 
-    /// Whether `key` is part of the range.
+    /// Whether the range contains `key`.
     #[must_use]
     pub fn contains(&self, key: &[u8]) -> bool {
         match self {
@@ -174,7 +174,7 @@ impl KeyRange {
         }
     }
 
-    /// Whether no key can be part of the range.
+    /// Whether the range can't contain any key.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         match self {
@@ -194,7 +194,7 @@ impl KeyRange {
     }
 }
 
-/// From `start` on; engines have no empty keys.
+/// The lower bound for `start`. Engines have no empty keys.
 pub(crate) fn from_bound(start: Bytes) -> Bound<Bytes> {
     if start.is_empty() {
         Bound::Unbounded

@@ -26,33 +26,34 @@ use crate::{
     history,
 };
 
-/// Changes looked at for one page of events, at most: a filter may drop nearly all of them.
+/// The maximum number of changes examined for one page of events. A filter may drop nearly all of
+/// them.
 const MAX_PAGE_CHANGES: usize = 50_000;
 
-/// What all handles of a store share.
+/// State shared by all handles of a store.
 pub(crate) struct Shared {
     pub(crate) view: ArcSwap<ViewInner>,
-    /// Serialises engine writes and the views that follow from them.
+    /// Serialises engine writes with the publication of their views.
     pub(crate) core: Mutex<Core>,
     pub(crate) caches: Arc<Caches>,
     pub(crate) live_bytes: AtomicU64,
 }
 
-/// The engine and what was last written to it.
+/// The engine and the last state written to it.
 pub(crate) struct Core {
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) state: State,
-    /// How far the sweep of a large revision has come.
+    /// The progress of sweeping a large revision.
     pub(crate) sweeping: Option<Sweeping>,
 }
 
-/// What survives from view to view.
+/// Caches that outlive a view.
 pub(crate) struct Caches {
     pub(crate) ring: Ring,
     pub(crate) bucket_keys: BucketKeysCache,
 }
 
-/// One revision of everything.
+/// The state at one revision.
 pub(crate) struct ViewInner {
     pub(crate) snapshot: Arc<dyn Snapshot>,
     pub(crate) revision: Revision,
@@ -63,7 +64,7 @@ pub(crate) struct ViewInner {
 }
 
 impl ViewInner {
-    /// Keys within `range` at the view's revision.
+    /// The number of keys within `range` at the view's revision.
     pub(crate) fn count(&self, range: &KeyRange) -> Result<u64, MvccError> {
         self.caches
             .bucket_keys
@@ -71,7 +72,8 @@ impl ViewInner {
     }
 }
 
-/// Reads a store from any thread. Cheap to clone; follows the store when its engine is replaced.
+/// Reads a store from any thread. It is cheap to clone, and keeps working when the store's engine
+/// is replaced.
 #[derive(Clone)]
 pub struct MvccReader {
     pub(crate) shared: Arc<Shared>,
@@ -86,7 +88,7 @@ impl fmt::Debug for MvccReader {
 }
 
 impl MvccReader {
-    /// What was committed last.
+    /// The last committed state.
     #[must_use]
     pub fn view(&self) -> View {
         View {
@@ -100,8 +102,8 @@ impl MvccReader {
         self.shared.view.load().revision
     }
 
-    /// Answers a query in chunks of about `chunk_bytes`. The stream stays at the revision at which
-    /// it started but holds no view between chunks, so a compaction can end it.
+    /// Executes a query in chunks of about `chunk_bytes`. The stream stays at the revision at which
+    /// it started. It holds no view between chunks, so a compaction can end it.
     ///
     /// # Errors
     /// As [`View::range`].
@@ -113,26 +115,26 @@ impl MvccReader {
         RangeStream::new(self.clone(), query, chunk_bytes)
     }
 
-    /// The handle of a thread that removes compacted rows.
+    /// The handle for a thread that removes compacted rows.
     #[must_use]
     pub fn compactor(&self) -> Compactor {
         Compactor::new(Arc::clone(&self.shared))
     }
 
-    /// Bytes of keys, records and history in use: what a quota counts.
+    /// The size of the keys, records and history in use, in bytes. Quotas use this number.
     #[must_use]
     pub fn live_bytes(&self) -> u64 {
         self.shared.live_bytes.load(Ordering::Relaxed)
     }
 
-    /// Bytes that the engine takes on disk. Looks at the file system.
+    /// Bytes that the engine uses on disk. Accesses the file system.
     #[must_use]
     pub fn disk_bytes(&self) -> u64 {
         let engine = Arc::clone(&self.shared.core.lock().engine);
         engine.disk_bytes()
     }
 
-    /// The engine's figures. Looks at the file system.
+    /// The engine's statistics. Accesses the file system.
     #[must_use]
     pub fn engine_stats(&self) -> EngineStats {
         let engine = Arc::clone(&self.shared.core.lock().engine);
@@ -140,8 +142,8 @@ impl MvccReader {
     }
 }
 
-/// The keyspace at one revision with its past back to the compacted one. Hold it for seconds, not
-/// for hours: it keeps displaced rows on disk.
+/// The keyspace at one revision, with its history back to the compacted revision. Hold it for
+/// seconds, not hours: it keeps displaced rows on disk.
 #[derive(Clone)]
 pub struct View {
     pub(crate) inner: Arc<ViewInner>,
@@ -176,7 +178,7 @@ impl View {
         self.inner.applied
     }
 
-    /// How many keys there are.
+    /// The number of keys.
     #[must_use]
     pub fn key_count(&self) -> u64 {
         self.inner.counts.total()
@@ -199,25 +201,25 @@ impl View {
         }
     }
 
-    /// Wire form of a key's current `mvccpb.KeyValue`. The fast path of a point read.
+    /// The wire form of a key's current `mvccpb.KeyValue`. This is the fast path for point reads.
     ///
     /// # Errors
-    /// Of the engine.
+    /// [`MvccError::Engine`].
     pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>, MvccError> {
         self.reading().get(key, Time::Current)
     }
 
-    /// Answers a query.
+    /// Executes a query.
     ///
     /// # Errors
-    /// [`MvccError::Compacted`], [`MvccError::FutureRevision`], [`MvccError::ResultTooLarge`], or
-    /// of the engine.
+    /// [`MvccError::Compacted`], [`MvccError::FutureRevision`], [`MvccError::ResultTooLarge`],
+    /// [`MvccError::Engine`].
     pub fn range(&self, query: &RangeQuery) -> Result<RangeResult, MvccError> {
         self.reading().range(query)
     }
 
-    /// Bytes of the records that [`View::range`] gathers to answer a query. Reads them, but keeps
-    /// none.
+    /// The size of the records that [`View::range`] would gather for a query, in bytes. Reads them
+    /// but keeps none.
     ///
     /// # Errors
     /// As [`View::range`], except [`MvccError::ResultTooLarge`].
@@ -228,18 +230,18 @@ impl View {
     /// Whether a condition holds.
     ///
     /// # Errors
-    /// Of the engine.
+    /// [`MvccError::Engine`].
     pub fn compare(&self, compare: &Compare) -> Result<bool, MvccError> {
         self.reading().compare(compare)
     }
 
-    /// What happened in `from..=to` (to the view's revision at most) to the keys within `filter`,
-    /// up to about `max_bytes`; whole revisions only. A large revision ends the page: it is read
-    /// with [`View::large_events`]. Events at the compacted revision itself come without displaced
+    /// Returns the events in `from..=to` (at most up to the view's revision) for keys within
+    /// `filter`: about `max_bytes`, always whole revisions. A large revision ends the page; read it
+    /// with [`View::large_events`]. Events at the compacted revision itself have no displaced
     /// records.
     ///
     /// # Errors
-    /// [`MvccError::Compacted`] where `from` is before the compacted revision, or of the engine.
+    /// [`MvccError::Compacted`] if `from` is before the compacted revision, [`MvccError::Engine`].
     pub fn events(
         &self,
         from: Revision,
@@ -262,7 +264,8 @@ impl View {
                 batches: recent
                     .iter()
                     .filter_map(|batch| batch.filtered(filter))
-                    // As from the rows: nobody can read what was before the compacted revision.
+                    // Like the stored events: the version before the compacted revision can't be
+                    // read any more.
                     .map(|batch| match batch.revision <= self.inner.compacted {
                         true => Arc::new(batch.without_prev_kvs()),
                         false => batch,
@@ -316,12 +319,12 @@ impl View {
         Ok(page)
     }
 
-    /// What a large revision did to the keys within `filter`, from the piece after `after` on
-    /// (zero: from the first), up to about `max_bytes`, at least one piece. The displaced records
-    /// are looked up only for `with_prev_kv`.
+    /// Returns the events of a large revision for keys within `filter`: about `max_bytes`, at least
+    /// one piece, starting with the piece after `after` (zero: the first). Displaced records are
+    /// only looked up for `with_prev_kv`.
     ///
     /// # Errors
-    /// [`MvccError::Compacted`] where `revision` is before the compacted one, or of the engine.
+    /// [`MvccError::Compacted`] if `revision` is before the compacted one, [`MvccError::Engine`].
     pub fn large_events(
         &self,
         revision: Revision,
@@ -370,7 +373,8 @@ impl View {
         let kv = reading
             .written(change.kind, &change.key, revision)?
             .ok_or_else(missing)?;
-        // What the compacted revision displaced may be swept already, so it is never returned.
+        // The record displaced by the compacted revision may already be swept, so it is never
+        // returned.
         let is_readable = change.displaced > Revision::ZERO && revision > self.inner.compacted;
         let prev_kv = match is_readable {
             true => {
@@ -393,15 +397,15 @@ impl View {
     /// A lease's record.
     ///
     /// # Errors
-    /// Of the engine.
+    /// [`MvccError::Engine`].
     pub fn lease(&self, id: LeaseId) -> Result<Option<LeaseRecord>, MvccError> {
         lease(self.source(), id)
     }
 
-    /// All leases in the order of their ids.
+    /// All leases, ordered by id.
     ///
     /// # Errors
-    /// Of the engine.
+    /// [`MvccError::Engine`].
     pub fn leases(&self) -> Result<Vec<(LeaseId, LeaseRecord)>, MvccError> {
         let all = (Bound::Unbounded, Bound::Unbounded);
         self.source()
@@ -413,18 +417,18 @@ impl View {
             .collect()
     }
 
-    /// The keys that are attached to a lease, in order.
+    /// The keys attached to a lease, in order.
     ///
     /// # Errors
-    /// Of the engine.
+    /// [`MvccError::Engine`].
     pub fn keys_of_lease(&self, id: LeaseId) -> Result<Vec<Bytes>, MvccError> {
         keys_of_lease(self.source(), id, usize::MAX)
     }
 
-    /// A row that was stored with [`WriteTxn::meta_put`](crate::WriteTxn::meta_put).
+    /// A row stored by [`WriteTxn::meta_put`](crate::WriteTxn::meta_put).
     ///
     /// # Errors
-    /// Of the engine.
+    /// [`MvccError::Engine`].
     pub fn meta_get(&self, key: &[u8]) -> Result<Option<Bytes>, MvccError> {
         Ok(self.source().get(Space::Meta, &meta_key(key))?)
     }
@@ -432,7 +436,7 @@ impl View {
     /// All members and their records.
     ///
     /// # Errors
-    /// Of the engine.
+    /// [`MvccError::Engine`].
     pub fn members(&self) -> Result<Vec<(NodeId, Bytes)>, MvccError> {
         let all = (Bound::Unbounded, Bound::Unbounded);
         self.source()
@@ -447,15 +451,15 @@ impl View {
     /// A member's record.
     ///
     /// # Errors
-    /// Of the engine.
+    /// [`MvccError::Engine`].
     pub fn member(&self, id: NodeId) -> Result<Option<Bytes>, MvccError> {
         Ok(self.source().get(Space::Members, &member_row(id))?)
     }
 
-    /// The replication group's membership as of [`View::applied`]; nothing if none was ever given.
+    /// The replication group's membership as of [`View::applied`]; `None` if it was never set.
     ///
     /// # Errors
-    /// Of the engine.
+    /// [`MvccError::Engine`].
     pub fn membership(&self) -> Result<Option<Bytes>, MvccError> {
         Ok(self.source().get(Space::Meta, &membership_key())?)
     }

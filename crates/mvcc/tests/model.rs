@@ -1,10 +1,6 @@
-//! The store against a naive model that keeps everything.
+//! Compares the store with a naive model that keeps everything.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "helpers of tests fail loudly"
-)]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "test helpers may panic")]
 
 mod support;
 
@@ -50,11 +46,11 @@ fn behaves_like_the_model(place: Place, steps: &[(Op, Vec<Query>)]) {
         .collect();
     check_queries(&harness, &model, &all);
     compaction_changes_no_hash(&harness, steps);
-    physical_compaction_changes_nothing(&mut harness);
+    sweeping_changes_no_hash(&mut harness);
     exported_content_is_the_same(&harness);
 }
 
-/// A member that has compacted and one that never does agree on what both can read.
+/// Checks that a member that has compacted and one that never does agree on what both can read.
 fn compaction_changes_no_hash(harness: &Harness, steps: &[(Op, Vec<Query>)]) {
     let mut twin = Harness::new(Place::Memory);
     let mut model = Model::new();
@@ -72,8 +68,8 @@ fn compaction_changes_no_hash(harness: &Harness, steps: &[(Op, Vec<Query>)]) {
     }
 }
 
-/// A member that has swept all and one that has swept nothing agree.
-fn physical_compaction_changes_nothing(harness: &mut Harness) {
+/// Checks that sweeping obsolete rows changes no hash.
+fn sweeping_changes_no_hash(harness: &mut Harness) {
     let before = harness.store.view();
     let (kv, all) = (before.hash_kv(None).unwrap(), before.hash().unwrap());
     let compactor = harness.store.reader().compactor();
@@ -259,7 +255,7 @@ fn revoking_leases_deletes_in_one_revision() {
         .unwrap();
         txn.finish();
     }
-    // A put without a lease detaches.
+    // A put without a lease detaches the key.
     let mut txn = store.begin();
     txn.put(&put("d", "w")).unwrap();
     assert_eq!(txn.keys_of_lease(first).unwrap(), ["a", "c"]);
@@ -353,7 +349,7 @@ fn compares_follow_etcd() {
 }
 
 #[test]
-fn the_hash_at_a_deletion_outlives_its_compaction() {
+fn compaction_does_not_change_the_hash_at_a_deletion() {
     let mut store = Harness::empty_engine(Place::Memory).open();
     for value in ["1", "2", "3"] {
         let mut txn = store.begin();
@@ -379,7 +375,7 @@ fn the_hash_at_a_deletion_outlives_its_compaction() {
     assert_eq!(hash(&store), before, "swept");
 }
 
-/// Out of memory, from the rows, and from those that are left.
+/// Reads from memory, from the stored rows, and from the rows left after sweeping.
 #[test]
 fn an_event_at_the_compacted_revision_has_no_previous_record() {
     let place = Harness::empty_engine(Place::Memory);

@@ -1,6 +1,6 @@
-//! The store at a size where counts have buckets, history is long, and others work beside it.
+//! Tests the store with multiple count buckets, a long history and concurrent readers.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail loudly")]
+#![expect(clippy::unwrap_used, reason = "test helpers may panic")]
 
 use std::ops::Bound;
 use std::path::Path;
@@ -96,7 +96,7 @@ fn counts_at_current_and_past_revisions() {
     commit(&mut store, KEYS as u64);
     let full = store.revision();
     assert_eq!(delete(&mut store, &span(1_000, 3_000)), 2_000);
-    // Counted inside a transaction too, before anything is committed.
+    // Also counted inside a transaction, before anything is committed.
     let txn = store.begin();
     let rest = txn
         .range(&RangeQuery {
@@ -115,7 +115,7 @@ fn counts_at_current_and_past_revisions() {
         assert_eq!(count(view, KeyRange::all(), Some(Revision::new(11))), 10);
     };
     check(&store.view());
-    // Without anything in memory, and with counts that were never written.
+    // With empty caches, and with counts that were never written.
     check(&open(&engine).view());
     let forgetful = MvccConfig {
         recent_revisions: 0,
@@ -176,7 +176,7 @@ fn a_stream_ends_when_its_revision_is_compacted() {
     ));
 }
 
-/// A copy of an open engine's files: what a killed process leaves.
+/// Copies an open engine's files: the state that a killed process leaves.
 fn copy(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
@@ -191,7 +191,7 @@ fn copy(from: &Path, to: &Path) {
 }
 
 #[test]
-fn a_killed_process_leaves_data_and_position_that_agree() {
+fn data_and_position_match_after_a_kill() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("engine");
     let engine: Arc<dyn Engine> = Arc::new(DiskEngine::open(DiskConfig::new(&path)).unwrap());
@@ -331,7 +331,7 @@ fn readers_follow_a_replaced_engine() {
     assert_eq!(reader.revision().get(), 2_002);
 }
 
-/// First revisions of the rows that tell what revisions changed.
+/// The first revisions of the rows in `Revisions`.
 fn revision_rows(engine: &Arc<dyn Engine>) -> Vec<i64> {
     let all = (Bound::Unbounded, Bound::Unbounded);
     engine
@@ -342,7 +342,7 @@ fn revision_rows(engine: &Arc<dyn Engine>) -> Vec<i64> {
 }
 
 #[test]
-fn pieces_that_were_swept_for_one_compaction_go_with_the_next() {
+fn pieces_swept_by_one_compaction_are_removed_by_the_next() {
     let engine = memory();
     let config = MvccConfig {
         piece_changes: 2,
@@ -367,7 +367,7 @@ fn pieces_that_were_swept_for_one_compaction_go_with_the_next() {
     let deleted = store.revision();
     compact(&mut store, 3);
     let compactor = store.reader().compactor();
-    // The revisions before the deletion, and some of its pieces.
+    // Sweep the revisions before the deletion, and some of its pieces.
     while compactor.step(1).unwrap().swept < deleted.prev() {}
     for _ in 0..3 {
         compactor.step(1).unwrap();
@@ -384,7 +384,7 @@ fn pieces_that_were_swept_for_one_compaction_go_with_the_next() {
 }
 
 #[test]
-fn a_revoked_lease_takes_its_keys_along_however_many_there_are() {
+fn revoking_a_lease_deletes_any_number_of_keys() {
     let engine = memory();
     let mut store = open(&engine);
     let (lease, other) = (LeaseId::new(7), LeaseId::new(8));
@@ -405,7 +405,10 @@ fn a_revoked_lease_takes_its_keys_along_however_many_there_are() {
         .unwrap();
     }
     txn.finish();
-    assert!(store.begin_large().is_none(), "it doesn't see what waits");
+    assert!(
+        store.begin_large().is_none(),
+        "it would not see pending transactions"
+    );
     commit(&mut store, 1);
     let mut large = store.begin_large().unwrap();
     let missing = large.revoke_lease(LeaseId::new(9));
@@ -430,7 +433,7 @@ fn a_revoked_lease_takes_its_keys_along_however_many_there_are() {
 }
 
 #[test]
-fn a_transaction_deletes_no_more_than_it_may() {
+fn a_transaction_deletes_no_more_than_its_limit() {
     const KEYS: usize = 10;
     let engine = memory();
     let mut store = open(&engine);
@@ -456,7 +459,7 @@ fn a_transaction_deletes_no_more_than_it_may() {
     assert_eq!(txn.delete_range(&span(0, 4), None).unwrap().count, 4);
     assert_eq!(txn.delete_range(&span(4, KEYS), None).unwrap().count, 6);
     drop(txn);
-    // All deletions of a transaction count.
+    // All deletions of a transaction count towards the limit.
     let mut txn = store.begin();
     txn.limit_deletes(7 * 1_300);
     assert_eq!(txn.delete_range(&span(0, 4), None).unwrap().count, 4);

@@ -1,4 +1,4 @@
-//! A model of the keyspace, and what drives store and model alike.
+//! A model of the keyspace, and a harness that drives store and model in step.
 
 mod failing;
 mod model;
@@ -17,14 +17,14 @@ use self::failing::FailingEngine;
 pub(crate) use self::model::Model;
 pub(crate) use self::ops::{Change, Op, Query, op, query};
 
-/// Where a store lives.
+/// The engine that a store uses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Place {
     Memory,
     Disk,
 }
 
-/// An engine and what it takes to open it again.
+/// An engine and what is needed to open it again.
 pub(crate) struct EngineAt {
     engine: Option<Arc<dyn Engine>>,
     dir: Option<TempDir>,
@@ -47,7 +47,7 @@ impl EngineAt {
     }
 }
 
-/// A short memory, so that both it and the disk are used, and small pieces.
+/// Small caches, so that reads use both the caches and the disk, and small pieces.
 fn config() -> MvccConfig {
     MvccConfig {
         recent_revisions: 8,
@@ -96,7 +96,7 @@ impl Harness {
         }
     }
 
-    /// Does the same to store and model.
+    /// Applies the same operation to store and model.
     pub(crate) fn apply(&mut self, op: &Op, model: &mut Model) {
         match op {
             Op::Txn(changes) => self.txn(changes, model),
@@ -124,8 +124,8 @@ impl Harness {
             }
             Op::DeleteLarge {
                 range,
-                cut_off_after,
-            } => self.delete_large(range, *cut_off_after, model),
+                interrupted_after,
+            } => self.delete_large(range, *interrupted_after, model),
             Op::Commit => self.commit(model),
             Op::Reopen => {
                 self.commit(model);
@@ -134,12 +134,17 @@ impl Harness {
         }
     }
 
-    fn delete_large(&mut self, range: &KeyRange, cut_off_after: Option<usize>, model: &mut Model) {
+    fn delete_large(
+        &mut self,
+        range: &KeyRange,
+        interrupted_after: Option<usize>,
+        model: &mut Model,
+    ) {
         if self.store.begin_large().is_none() {
             self.commit(model);
         }
-        if let Some(writes) = cut_off_after {
-            self.cut_off_in_delete(range, writes);
+        if let Some(writes) = interrupted_after {
+            self.interrupt_delete(range, writes);
             return;
         }
         let mut large = self.store.begin_large().unwrap();
@@ -157,14 +162,15 @@ impl Harness {
         );
     }
 
-    /// Ends the process after so many engine writes of a deletion, or just before its commit.
-    fn cut_off_in_delete(&mut self, range: &KeyRange, writes: usize) {
+    /// Simulates the end of the process after `writes` engine writes of a deletion, or just before
+    /// its commit.
+    fn interrupt_delete(&mut self, range: &KeyRange, writes: usize) {
         let before = self.store.view().hash().unwrap();
         let rows = self.stored_rows();
         let failing = Arc::new(FailingEngine::new(self.place.engine(), writes));
         self.store = MvccStore::open(failing, config()).unwrap();
         let mut large = self.store.begin_large().unwrap();
-        // Whether it fails or not, the commit is missing.
+        // Whether or not this fails, the commit is missing.
         let _ = large.delete_range(range);
         drop(large);
         if writes == 0
@@ -254,7 +260,7 @@ impl Harness {
         events
     }
 
-    /// Opens the store again, on disk the engine too.
+    /// Opens the store again; on disk, also the engine.
     pub(crate) fn reopen(&mut self) {
         let fresh = Self::empty_engine(Place::Memory).open();
         drop(std::mem::replace(&mut self.store, fresh));
@@ -286,7 +292,7 @@ impl Harness {
         rows
     }
 
-    /// What `live_bytes` has to be.
+    /// The expected value of `live_bytes`.
     pub(crate) fn stored_bytes(&self) -> u64 {
         let counted = [Space::Latest, Space::History, Space::Revisions];
         let rows = self.stored_rows().into_iter();
@@ -295,8 +301,8 @@ impl Harness {
             .sum()
     }
 
-    /// After a complete sweep nothing is left of the revisions before the compacted one, except in
-    /// the row that holds that one too.
+    /// Checks that after a complete sweep no row is left for revisions before the compacted one,
+    /// except the row that also holds the compacted one.
     pub(crate) fn check_swept_revisions(&self) {
         let compacted = self.store.view().compacted().get();
         let firsts: Vec<i64> = self
@@ -313,7 +319,7 @@ impl Harness {
     }
 }
 
-/// What a query has to give, or which error.
+/// The expected result of a query, or the expected error.
 pub(crate) type Expected = Result<(Vec<Bytes>, u64, bool), &'static str>;
 
 fn compare_results(
@@ -332,11 +338,11 @@ fn compare_results(
     }
 }
 
-/// Compares committed state, by range, stream, and events.
+/// Compares the committed state by range, stream and events.
 pub(crate) fn check_queries(harness: &Harness, model: &Model, queries: &[Query]) {
     let view = harness.store.view();
     if view.compacted().get() != model.compacted {
-        // A compaction that isn't committed yet.
+        // This compaction isn't committed yet.
         return;
     }
     for query in queries {
@@ -391,7 +397,7 @@ fn check_page(view: &synod_mvcc::View, model: &Model, query: &RangeQuery) {
     assert_eq!(found, expected);
 }
 
-/// All events from a revision on, read in small pages.
+/// All events starting at a revision, read in small pages.
 fn read_events(
     view: &synod_mvcc::View,
     mut from: Revision,
@@ -425,7 +431,7 @@ fn read_events(
     }
 }
 
-/// All events that can be read, with the records they displaced as far as these can be read.
+/// Checks all events that can be read, with their displaced records where those can still be read.
 pub(crate) fn check_events(harness: &Harness, model: &Model) {
     let view = harness.store.view();
     let first = model.compacted.max(2);

@@ -1,4 +1,4 @@
-//! The prost codec with buffers that fit the messages.
+//! A prost codec whose buffers fit the messages.
 
 use std::marker::PhantomData;
 
@@ -7,18 +7,18 @@ use tonic::Status;
 use tonic::codec::{BufferSettings, EncodeBuf};
 use tonic_prost::{ProstCodec, ProstDecoder};
 
-/// The first allocation of a call for what it receives; it grows to the message's size.
+/// The initial receive buffer of a call. It grows to the message's size.
 const DECODE_BUFFER_BYTES: usize = 512;
 
-/// The first allocation of a call for what it sends; a larger message gets what it needs at once.
+/// The initial send buffer of a call. A larger message gets a buffer of its size at once.
 const ENCODE_BUFFER_BYTES: usize = 512;
 
-/// How much of a stream's output is gathered before it is handed to HTTP/2.
+/// How much of a stream's output is collected before it is passed to HTTP/2.
 const YIELD_BYTES: usize = 32 * 1024;
 
-/// tonic's prost codec, except that a call does not start with two buffers of 8 KiB each (most of
-/// our messages are a few hundred bytes), and that a large message is encoded into one buffer of
-/// its size instead of one that is doubled, and copied, again and again.
+/// Like tonic's prost codec, with two differences. A call does not start with two buffers of 8 KiB
+/// each, since most of our messages have a few hundred bytes. A large message is encoded into one
+/// buffer of its size instead of one that is doubled and copied repeatedly.
 #[derive(Debug, Clone, Copy)]
 pub struct Codec<T, U>(PhantomData<(T, U)>);
 
@@ -47,7 +47,7 @@ where
     }
 }
 
-/// Encodes into a buffer that has the message's size.
+/// Encodes into a buffer of the message's size.
 #[derive(Debug, Clone, Copy)]
 pub struct Encoder<T>(PhantomData<T>);
 

@@ -1,9 +1,5 @@
-//! Messages with pre-encoded parts are read by a peer that knows only the true schema.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "helpers of tests may fail loudly"
-)]
+//! Tests that a peer with only the original schema can read messages with pre-encoded parts.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "test helpers may panic")]
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -28,7 +24,7 @@ fn encoded(message: &impl prost::Message) -> Bytes {
     message.encode_to_vec().into()
 }
 
-/// What a typed peer makes of `message`, in protobuf's text format.
+/// A typed peer's view of `message`, in protobuf's text format.
 fn as_peer_sees(name: &str, message: &impl prost::Message) -> String {
     let pool = DescriptorPool::decode(FILE_DESCRIPTOR_SET).unwrap();
     let descriptor = pool.get_message_by_name(name).unwrap();

@@ -1,10 +1,7 @@
-//! Our etcd protos describe exactly the messages and services that etcd's own do. The other side is
-//! the copy of etcd's protos that the `etcd-client` crate carries, compiled by the same compiler.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "helpers of tests may fail loudly"
-)]
+//! Tests that our etcd protos describe exactly the same messages and services as etcd's. They are
+//! compared with the copy of etcd's protos in the `etcd-client` crate, compiled with the same
+//! compiler.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "test helpers may panic")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,7 +24,7 @@ const PACKAGES: [&str; 5] = [
     "v3electionpb",
 ];
 
-/// What is visible on the wire (and in JSON), one line an item, by full name.
+/// Everything visible on the wire and in JSON, one line per item, by full name.
 type Surface = BTreeMap<String, String>;
 
 fn surface(descriptors: &FileDescriptorSet) -> Surface {
@@ -104,7 +101,7 @@ fn describe_enum(scope: &str, item: &EnumDescriptorProto, surface: &mut Surface)
     }
 }
 
-/// Where cargo keeps the sources of the `etcd-client` version that this workspace uses.
+/// The directory with cargo's sources of the `etcd-client` version that this workspace uses.
 fn etcd_client_sources() -> PathBuf {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--format-version", "1"])
@@ -152,7 +149,7 @@ fn our_protos_and_etcds_describe_the_same_surface() {
         .collect();
     assert!(differences.is_empty(), "{}", differences.join("\n"));
 
-    // The comparison saw what it should have seen.
+    // Checks that the comparison covered what it should.
     let methods = ours.keys().filter(|name| name.starts_with('/')).count();
     assert_eq!(methods, 6 + 1 + 5 + 5 + 8 + 17 + 2 + 5);
     assert_eq!(
@@ -163,7 +160,7 @@ fn our_protos_and_etcds_describe_the_same_surface() {
     assert!(ours["etcdserverpb.WatchResponse.events"].starts_with("11 Repeated Message"));
 }
 
-/// The exported set is the true one although the code is generated from a patched one.
+/// The exported set is the original one, although the code is generated from a patched one.
 #[test]
 fn reflection_shows_messages_not_bytes() {
     let descriptors = FileDescriptorSet::decode(synod_proto::FILE_DESCRIPTOR_SET).unwrap();

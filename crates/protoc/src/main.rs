@@ -1,6 +1,6 @@
-//! Stands in for `protoc` where a build script of a dependency (etcd-client's) insists on calling
-//! it, so that a fresh machine needs no protobuf compiler. It understands what prost-build passes:
-//! `-I DIR`, `-o FILE`, `--include_imports`, `--include_source_info`, and the files to compile.
+//! A replacement for `protoc` for a dependency's build script (etcd-client's), so that a machine
+//! needs no protobuf compiler. It supports the arguments that prost-build passes: `-I DIR`, `-o
+//! FILE`, `--include_imports`, `--include_source_info`, and the files to compile.
 
 use std::{env, path::PathBuf};
 

@@ -1,4 +1,4 @@
-//! When the core forgets entries, and when the log may.
+//! Decides when the core compacts its entries, and when the log may release them.
 
 use std::collections::VecDeque;
 
@@ -8,40 +8,40 @@ use synod_types::Index;
 /// Entries or bytes between two marks of the running total.
 const MARK_ENTRIES: u64 = 128;
 const MARK_BYTES: u64 = 256 << 10;
-/// An open snapshot view holds back the cut of the log up to so many times the usual bounds.
+/// An open snapshot view delays compaction, up to this multiple of the usual bounds.
 const PINNED_FACTOR: u64 = 4;
-/// Flushes of the engine that are remembered until the log may be cut there.
+/// Flushes of the engine that are remembered as possible positions to release the log.
 const MAX_FLUSHES: usize = 16;
 
-/// How much the core keeps in memory.
+/// How many entries the core keeps in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// Applied entries before the oldest are forgotten.
+    /// Applied entries to keep before the oldest are compacted.
     pub max_entries: u64,
-    /// Their bytes before the oldest are forgotten.
+    /// The size of applied entries to keep before the oldest are compacted.
     pub max_bytes: u64,
-    /// Entries kept for slow peers at each cut (fewer when they exceed half of `max_bytes`).
+    /// Entries kept for slow peers at each compaction; fewer if they exceed half of `max_bytes`.
     pub keep_entries: u64,
 }
 
-/// Decides how far the core's memory and the log on disk are cut.
+/// Decides how far to compact the core's entries, and how far to release the log on disk.
 #[derive(Clone, Debug)]
 pub struct LogCompactor {
     initial: InitialMembers,
-    /// The core has forgotten the entries up to here.
+    /// The core has compacted its entries up to here.
     compacted: Index,
     compacted_bytes: u64,
-    /// The running total of bytes, at some indexes.
+    /// The running total of bytes at some indexes.
     marks: VecDeque<(Index, u64)>,
     last: Index,
     total: u64,
-    /// Flushed positions that the log was not cut at yet, ascending.
+    /// Flushed positions up to which the log was not released yet, in ascending order.
     flushed: VecDeque<SnapshotMeta>,
     released: Index,
 }
 
 impl LogCompactor {
-    /// `start` is the position before the core's first entry, `applied` the last one applied.
+    /// `start` is the position before the core's first entry, `applied` the last applied one.
     #[must_use]
     pub fn new(initial: InitialMembers, start: Index, applied: Index) -> Self {
         Self {
@@ -56,7 +56,7 @@ impl LogCompactor {
         }
     }
 
-    /// These come next; the apply thread will have them.
+    /// Adds committed entries, which are about to be applied.
     pub fn committed(&mut self, entries: &[Entry]) {
         let Some(last) = entries.last() else {
             return;
@@ -69,7 +69,7 @@ impl LogCompactor {
         }
     }
 
-    /// The log begins after a snapshot now.
+    /// A snapshot was installed: the log now begins after it.
     pub fn installed(&mut self, index: Index) {
         self.marks.clear();
         self.compacted = self.compacted.max(index);
@@ -79,7 +79,7 @@ impl LogCompactor {
         self.flushed.retain(|meta| meta.last.index >= index);
     }
 
-    /// The engine is durable up to here.
+    /// The engine is durable up to this position.
     pub fn persisted(&mut self, meta: SnapshotMeta) {
         let meta = self.initial.complete(meta);
         if self
@@ -95,9 +95,9 @@ impl LogCompactor {
         self.flushed.push_back(meta);
     }
 
-    /// Up to where the core shall forget entries, if it is time. `pinned` is where the oldest open
-    /// view of the state is, which a peer that copies it will go on from; it is asked for only
-    /// then.
+    /// The index up to which the core should compact now, if it is due. `pinned` is the position of
+    /// the oldest open view of the state; a peer that copies the view needs the entries after it.
+    /// It is only called when compaction is due.
     pub fn due(
         &mut self,
         bounds: &Bounds,
@@ -111,7 +111,8 @@ impl LogCompactor {
         }
         let keep_from = applied.minus(bounds.keep_entries);
         let half = self.total.saturating_sub(bounds.max_bytes / 2);
-        // Where only half of the bytes are kept; the exact index lies between two marks.
+        // The position after which half of the bytes are kept. The exact index lies between two
+        // marks.
         let heavy = self.marks.partition_point(|(_, bytes)| *bytes <= half);
         let heavy = heavy
             .checked_sub(1)
@@ -136,8 +137,8 @@ impl LogCompactor {
         Some(target)
     }
 
-    /// Up to where the log may forget entries: the engine holds them durably, and the core needs
-    /// none of them for slow peers after a restart either.
+    /// The position up to which the log may be released: the engine has it durably, and the core
+    /// will not need the entries for slow peers, even after a restart.
     pub fn releasable(&mut self) -> Option<SnapshotMeta> {
         let mut release = None;
         while self
@@ -204,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_are_kept_for_slow_peers_up_to_the_bounds() {
+    fn entries_are_kept_for_slow_peers_within_the_bounds() {
         let bounds = bounds(1_000, u64::MAX, 400);
         let mut compactor = compactor();
         commit(&mut compactor, 1..=2_000, 10);
@@ -223,12 +224,12 @@ mod tests {
         commit(&mut compactor, 101..=110, 100 << 10);
         let cut = due(&mut compactor, &bounds, 110).unwrap();
         assert!((55..=60).contains(&cut), "{cut}");
-        // What counts from now on is what is left.
+        // From now on only the remaining bytes count.
         assert_eq!(due(&mut compactor, &bounds, 110), None);
     }
 
     #[test]
-    fn a_snapshot_view_holds_the_cut_back_up_to_a_point() {
+    fn a_snapshot_view_delays_compaction_up_to_a_limit() {
         let bounds = bounds(1_000, u64::MAX / 8, 100);
         let mut compactor = compactor();
         commit(&mut compactor, 1..=9_000, 10);
@@ -245,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn the_log_is_released_at_a_flush_that_the_core_has_forgotten() {
+    fn the_log_is_released_at_a_flush_that_the_core_has_compacted() {
         let bounds = bounds(1_000, u64::MAX, 400);
         let mut compactor = compactor();
         commit(&mut compactor, 1..=3_000, 10);
@@ -265,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn an_installed_snapshot_starts_anew() {
+    fn an_installed_snapshot_resets_the_compactor() {
         let bounds = bounds(1_000, u64::MAX, 400);
         let mut compactor = compactor();
         commit(&mut compactor, 1..=900, 10);

@@ -1,14 +1,14 @@
-//! What a replica's driver decides, without I/O.
+//! The decisions of a replica's driver, without I/O.
 //!
-//! It owns the order in which a driver does what the consensus core says, the rounds of reads,
-//! which refusals are transient, how far log and core are compacted, and how snapshots get from
-//! member to member. It guarantees nothing alone. `synod-replica` and the simulation share it: a
-//! wrong rule of the shell is wrong in both, and a seed can show it. It never sends, writes, waits,
-//! or asks for the time.
+//! This crate decides in which order a driver carries out the core's requests, how reads are
+//! grouped in rounds, which rejections are transient, how far core and log are compacted, and how
+//! snapshots move between members. `synod-replica` and the simulation share it, so a wrong rule is
+//! wrong in both and a seed can expose it. It never sends, writes, waits or reads a clock, and
+//! guarantees nothing by itself.
 //!
-//! Modules, in reading order: `shell` is the order, `messages` what it needs to know of them;
-//! `reads`, `proposals`, `compaction`, `snapshots` and `stall` are decisions that a driver asks
-//! for.
+//! Modules, in reading order: `shell` defines the order and `messages` the properties of messages
+//! that it needs; `reads`, `proposals`, `compaction`, `snapshots` and `stall` make the decisions
+//! that a driver asks for.
 
 mod compaction;
 mod messages;

@@ -1,10 +1,10 @@
-//! What a driver needs to know of messages.
+//! Properties of messages that a driver needs.
 
 use synod_consensus_core::{Body, CommonBody, PaxosBody, RaftBody};
 use synod_types::RequestId;
 
-/// Whether a follower would get more to apply by it. What a candidate is told of slots is not
-/// refused: without a leader the backlog only shrinks.
+/// Whether the message gives a follower more entries to apply. Slots that a candidate learns are
+/// not refused: without a leader the backlog only shrinks.
 #[must_use]
 pub fn brings_entries(body: &Body) -> bool {
     match body {

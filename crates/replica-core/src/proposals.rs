@@ -1,8 +1,9 @@
-//! Proposals that were refused.
+//! Rejected proposals.
 
 use synod_consensus_core::Rejected;
 
-/// Transient refusals: the proposal certainly was not appended, and may be made again.
+/// Whether a rejection is transient: the proposal was certainly not appended and may be proposed
+/// again.
 #[must_use]
 pub fn is_transient(rejected: Rejected) -> bool {
     match rejected {

@@ -1,5 +1,5 @@
-//! Reads: those that wait at the same time share a round, several rounds may be under way, lost
-//! ones are issued again.
+//! Read rounds. Reads that wait at the same time share a round, several rounds may be in flight,
+//! and lost rounds are issued again.
 
 use std::collections::BTreeMap;
 
@@ -9,33 +9,33 @@ use synod_types::Tick;
 
 use crate::proposals::is_transient;
 
-/// Rounds under way at once; later reads wait for the next.
+/// The maximum number of rounds in flight. Later reads wait for the next round.
 const MAX_ROUNDS: usize = 32;
 
-/// Somebody who waits for a read index.
+/// A caller that waits for a read index.
 pub trait Reader {
     /// The shell's clock.
     type Time: Copy + Ord;
 
-    /// When it gives up.
+    /// The caller's deadline.
     fn deadline(&self) -> Self::Time;
 
-    /// Whether it gave up already: nobody waits for its answer any more.
+    /// Whether the caller no longer waits for the answer.
     fn is_abandoned(&self) -> bool {
         false
     }
 }
 
-/// When a driver's turn takes place.
+/// The time of a driver's turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment<T> {
-    /// For the core.
+    /// The core's time.
     pub tick: Tick,
-    /// For the shell.
+    /// The shell's time.
     pub now: T,
     /// Deadline after which a read that is forwarded now is considered lost.
     pub lost_at: T,
-    /// After a refusal now, no new round before.
+    /// After a rejection now, the earliest time for a new round.
     pub retry_at: T,
 }
 
@@ -45,15 +45,15 @@ struct Round<R: Reader> {
     lost_at: R::Time,
 }
 
-/// Reads that are not confirmed yet. Bounded by the admission of reads.
+/// Unconfirmed reads. The admission of reads bounds them.
 #[derive(Debug)]
 pub struct ReadRounds<R: Reader> {
-    /// For the next rounds.
+    /// Readers for the next rounds.
     index: Vec<R>,
     lease: Vec<R>,
     rounds: BTreeMap<u64, Round<R>>,
     next: u64,
-    /// No new round before this: the last one was refused.
+    /// No new round starts before this time, because the last one was rejected.
     pause_until: Option<R::Time>,
     no_leader: bool,
 }
@@ -72,8 +72,8 @@ impl<R: Reader> Default for ReadRounds<R> {
 }
 
 impl<R: Reader> ReadRounds<R> {
-    /// A new read. It takes part in rounds that begin after it, and in no other: the index of an
-    /// earlier one may be older than what was acknowledged before the read.
+    /// Adds a read. It takes part only in rounds that start after it: the index of an earlier round
+    /// may be older than writes acknowledged before the read.
     pub fn add(&mut self, mode: ReadMode, reader: R) {
         if is_active(Mutant::ReadJoinsOlderRound)
             && let Some(mut round) = self.rounds.last_entry()
@@ -91,19 +91,19 @@ impl<R: Reader> ReadRounds<R> {
         }
     }
 
-    /// Whether nobody waits.
+    /// Whether no reader waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.index.is_empty() && self.lease.is_empty() && self.rounds.is_empty()
     }
 
-    /// Whether the last attempt failed since no leader was known.
+    /// Whether the last attempt failed because no leader was known.
     #[must_use]
     pub fn lacks_leader(&self) -> bool {
         self.no_leader
     }
 
-    /// When to look again: for the earliest deadline of what waits, and for lost rounds.
+    /// The time of the next check: the earliest deadline of a reader, or the loss of a round.
     #[must_use]
     pub fn deadline(&self) -> Option<R::Time> {
         let waiting = self.index.iter().chain(&self.lease).map(R::deadline).min();
@@ -114,8 +114,8 @@ impl<R: Reader> ReadRounds<R> {
             .min()
     }
 
-    /// Starts rounds for what waits; those whom the core refuses for good go to `refused`. Returns
-    /// how many rounds.
+    /// Starts rounds for waiting readers. Readers that the core rejects for good go to `refused`.
+    /// Returns the number of rounds.
     pub fn issue(
         &mut self,
         core: &mut dyn Consensus,
@@ -132,7 +132,7 @@ impl<R: Reader> ReadRounds<R> {
         }
         self.pause_until = None;
         let mut issued = 0;
-        // Taken before either is asked: who is refused now is not asked twice.
+        // Both lists are taken first, so that a reader that is rejected now is not issued twice.
         let waiting = [ReadMode::Lease, ReadMode::Index]
             .map(|mode| (mode, std::mem::take(self.waiting(mode))));
         for (mode, readers) in waiting {
@@ -177,7 +177,8 @@ impl<R: Reader> ReadRounds<R> {
         }
     }
 
-    /// Reads change nothing: they are asked again until their deadline, where that may help.
+    /// Handles a rejection. Reads change nothing, so they are retried until their deadline if that
+    /// can help.
     fn refuse(
         &mut self,
         readers: Vec<R>,
@@ -193,13 +194,13 @@ impl<R: Reader> ReadRounds<R> {
         }
     }
 
-    /// The core has confirmed a round. Returns its readers; none if the round was given up as lost.
+    /// The core confirmed a round. Returns its readers; none if the round was considered lost.
     pub fn confirmed(&mut self, ctx: ReadContext) -> Vec<R> {
         let round = self.rounds.remove(&ctx.0);
         round.map(|round| round.readers).unwrap_or_default()
     }
 
-    /// The core has given up a round; those for whom asking again doesn't help go to `refused`.
+    /// The core gave up a round. Readers for whom a retry doesn't help go to `refused`.
     pub fn failed(
         &mut self,
         ctx: ReadContext,
@@ -213,11 +214,11 @@ impl<R: Reader> ReadRounds<R> {
         }
     }
 
-    /// Once a tick: asks again where an answer got lost, forgets those who gave up, and returns
-    /// those who are late.
+    /// Called once per tick. Retries lost rounds, removes abandoned readers, and returns readers
+    /// past their deadline.
     pub fn expire(&mut self, now: R::Time, leads: bool) -> Vec<R> {
         if !leads {
-            // A leader's own rounds ride on its heartbeats and can't get lost.
+            // A leader's own rounds use its heartbeats and can't get lost.
             let lost = self.rounds.extract_if(.., |_, round| round.lost_at <= now);
             let lost: Vec<R> = lost.flat_map(|(_, round)| round.readers).collect();
             self.index.extend(lost);
@@ -239,7 +240,7 @@ mod tests {
 
     use super::*;
 
-    /// A core that only takes reads.
+    /// A core that only accepts reads.
     #[derive(Default)]
     struct Core {
         refusal: Option<Rejected>,
@@ -249,7 +250,7 @@ mod tests {
     impl Consensus for Core {
         fn step(&mut self, _now: Tick, input: Input) -> Result<(), Rejected> {
             let Input::Read { ctx, mode } = input else {
-                panic!("only reads are asked for: {input:?}")
+                panic!("this core only accepts reads: {input:?}")
             };
             match self.refusal {
                 Some(Rejected::LeaseExpired) if mode == ReadMode::Index => {}
@@ -265,7 +266,7 @@ mod tests {
         }
 
         fn status(&self) -> Status {
-            panic!("nobody asks")
+            panic!("no test asks for it")
         }
 
         fn deadline(&self) -> Tick {
@@ -305,7 +306,7 @@ mod tests {
         }
     }
 
-    /// Issues what waits; nobody is refused.
+    /// Issues waiting reads; none may be rejected.
     fn issue(reads: &mut ReadRounds<Read>, core: &mut Core, now: u64) -> usize {
         let mut refused = Vec::new();
         let issued = reads.issue(core, true, &at(now), &mut refused);
@@ -314,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_share_the_next_round_and_never_one_under_way() {
+    fn reads_share_the_next_round_and_never_one_in_flight() {
         let (mut reads, mut core) = (ReadRounds::default(), Core::default());
         reads.add(ReadMode::Index, Read("a", 100));
         reads.add(ReadMode::Index, Read("b", 100));
@@ -330,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn rounds_are_bounded_and_later_reads_wait_as_they_are() {
+    fn rounds_are_bounded_and_later_reads_wait() {
         let (mut reads, mut core) = (ReadRounds::default(), Core::default());
         for _ in 0..MAX_ROUNDS {
             reads.add(ReadMode::Index, Read("early", 100));
@@ -344,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn what_passes_by_itself_is_asked_again_and_the_rest_is_told() {
+    fn transient_rejections_are_retried_and_others_are_reported() {
         let (mut reads, mut core) = (ReadRounds::default(), Core::default());
         reads.add(ReadMode::Lease, Read("a", 100));
         core.refusal = Some(Rejected::LeaderNotReady);
@@ -367,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_lease_the_same_turn_asks_a_quorum() {
+    fn without_a_lease_the_same_turn_starts_a_quorum_round() {
         let (mut reads, mut core) = (ReadRounds::default(), Core::default());
         core.refusal = Some(Rejected::LeaseExpired);
         reads.add(ReadMode::Lease, Read("a", 100));
@@ -376,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn those_who_gave_up_leave_without_being_late() {
+    fn abandoned_reads_are_removed_without_a_timeout() {
         let (mut reads, mut core) = (ReadRounds::default(), Core::default());
         reads.add(ReadMode::Index, Read("abandoned", 5));
         reads.add(ReadMode::Index, Read("a", 100));
@@ -388,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_asked_without_a_leader() {
+    fn no_round_starts_without_a_leader() {
         let (mut reads, mut core) = (ReadRounds::default(), Core::default());
         reads.add(ReadMode::Index, Read("a", 5));
         assert_eq!(reads.issue(&mut core, false, &at(0), &mut Vec::new()), 0);
@@ -398,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_got_lost_is_asked_for_again_except_by_the_leader_itself() {
+    fn lost_rounds_are_retried_except_on_the_leader() {
         let (mut reads, mut core) = (ReadRounds::default(), Core::default());
         reads.add(ReadMode::Index, Read("a", 100));
         assert_eq!(issue(&mut reads, &mut core, 0), 1);

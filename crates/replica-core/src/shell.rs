@@ -1,12 +1,12 @@
-//! What a driver does with what the core says.
+//! How a driver carries out the core's requests.
 //!
-//! The order in [`carry_out`] is what safety rests on:
-//! 1. publish lease and commit index, before anything that reveals them leaves;
-//! 2. hand the writes to the log;
-//! 3. send the messages that need no disk (they leave while the log syncs);
-//! 4. hold back the messages that vouch for the writes, until the log says that they are durable;
-//! 5. hand committed entries to the apply thread;
-//! 6. answer role changes, reads and dropped proposals, and fetch a snapshot.
+//! Safety depends on the order in [`carry_out`]:
+//! 1. publish the lease and the commit index, before any message that reveals them is sent;
+//! 2. pass the writes to the log;
+//! 3. send the messages that don't depend on the disk, while the log syncs;
+//! 4. hold the messages that vouch for the writes until the log reports them as durable;
+//! 5. pass committed entries to the apply thread;
+//! 6. handle role changes, reads and dropped proposals, and fetch a snapshot.
 
 use std::collections::VecDeque;
 
@@ -17,69 +17,71 @@ use synod_consensus_core::{
 };
 use synod_types::{Index, RequestId, Tick, WriteSeq};
 
-/// A driver's hands: all that it does besides deciding.
+/// A driver's actions: everything it does besides deciding.
 pub trait Shell {
-    /// What ends the driver.
+    /// An error that ends the driver.
     type Error;
 
     /// The core.
     fn core(&mut self) -> &mut dyn Consensus;
 
-    /// Steps an input whose refusal needs no answer: it had no effect.
+    /// Steps an input whose rejection needs no answer because it had no effect.
     fn step(&mut self, input: Input);
 
     /// The messages that wait for the log.
     fn outbox(&mut self) -> &mut Outbox;
 
-    /// Readers beside the driver may serve lease reads until then, and not after it.
+    /// Publishes the lease: readers outside the driver may serve lease reads until then, and not
+    /// after.
     fn publish_lease(&mut self, until: Option<Tick>);
 
-    /// Readers beside the driver find the commit index here; never lower than before.
+    /// Publishes the commit index for readers outside the driver. It never decreases.
     fn publish_commit(&mut self, commit: Index);
 
-    /// Queues for the log, in order. [`persisted`] is called once they are durable.
+    /// Queues writes for the log, in order. [`persisted`] is called once they are durable.
     ///
     /// # Errors
-    /// The log is dead.
+    /// The log failed.
     fn write(&mut self, seq: WriteSeq, writes: Vec<Write>) -> Result<(), Self::Error>;
 
-    /// Queues for the peer. May lose the message.
+    /// Queues a message for a peer. The message may be lost.
     ///
     /// # Errors
-    /// What ends the driver; a lost message doesn't.
+    /// An error that ends the driver. A lost message is not one.
     fn send(&mut self, message: Message) -> Result<(), Self::Error>;
 
-    /// Queues for the state machine, in order.
+    /// Queues entries for the state machine, in order.
     ///
     /// # Errors
-    /// What ends the driver.
+    /// An error that ends the driver.
     fn apply(&mut self, entries: Vec<Entry>) -> Result<(), Self::Error>;
 
-    /// Role, leader or ballot have changed.
+    /// Role, leader or ballot changed.
     fn role_changed(&mut self, role: RoleChange);
 
-    /// Reads that may be served at an index, and reads that the core gave up. Mostly both are
-    /// empty.
+    /// Handles reads that may be served at an index, and reads that the core gave up. Usually both
+    /// are empty.
     ///
     /// # Errors
-    /// What ends the driver.
+    /// An error that ends the driver.
     fn answer_reads(
         &mut self,
         confirmed: Vec<ReadState>,
         failed: Vec<(ReadContext, Rejected)>,
     ) -> Result<(), Self::Error>;
 
-    /// Requests that certainly were not appended, and never will be. Mostly none.
+    /// Handles requests that were certainly not appended and never will be. Usually there are none.
     ///
     /// # Errors
-    /// What ends the driver.
+    /// An error that ends the driver.
     fn dropped(&mut self, dropped: Vec<(RequestId, Rejected)>) -> Result<(), Self::Error>;
 
-    /// Fetch a snapshot and install it, beside the driver.
+    /// Fetches a snapshot and installs it, concurrently with the driver.
     fn install(&mut self, install: Install);
 }
 
-/// Messages that wait for the log, oldest first. Bounded by the core: one acknowledgement a Ready.
+/// Messages that wait for the log, oldest first. The core bounds them: one acknowledgement per
+/// `Ready`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outbox {
     unsent: VecDeque<(WriteSeq, Vec<Message>)>,
@@ -87,7 +89,7 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// The next messages that no longer wait.
+    /// The next messages whose writes are durable.
     fn due(&mut self) -> Option<Vec<Message>> {
         let (seq, _) = self.unsent.front()?;
         if *seq > self.persisted && !is_active(Mutant::AckNotHeldBack) {
@@ -100,7 +102,7 @@ impl Outbox {
 /// Everything up to and including `seq` is durable.
 ///
 /// # Errors
-/// What ends the driver.
+/// An error that ends the driver.
 pub fn persisted<S: Shell>(shell: &mut S, seq: WriteSeq) -> Result<(), S::Error> {
     let outbox = shell.outbox();
     outbox.persisted = outbox.persisted.max(seq);
@@ -108,20 +110,20 @@ pub fn persisted<S: Shell>(shell: &mut S, seq: WriteSeq) -> Result<(), S::Error>
     send_durable(shell)
 }
 
-/// Does all that the core wants done.
+/// Carries out everything that the core requests.
 ///
 /// # Errors
-/// What ends the driver.
+/// An error that ends the driver.
 pub fn drain<S: Shell>(shell: &mut S) -> Result<(), S::Error> {
     while let Some(ready) = shell.core().ready() {
         carry_out(shell, ready)?;
     }
-    // The lease moves with heartbeats, which may leave nothing else to do.
+    // Heartbeats extend the lease, even if they cause nothing else.
     publish_lease(shell);
     Ok(())
 }
 
-/// The order that the module's documentation gives.
+/// Carries out a `Ready` in the order given in the module's documentation.
 fn carry_out<S: Shell>(shell: &mut S, ready: Ready) -> Result<(), S::Error> {
     publish_lease(shell);
     let commit = shell.core().commit();
@@ -156,7 +158,7 @@ fn publish_lease<S: Shell>(shell: &mut S) {
     shell.publish_lease(until);
 }
 
-/// Sends what waited for the writes that are durable now.
+/// Sends the messages whose writes are durable now.
 fn send_durable<S: Shell>(shell: &mut S) -> Result<(), S::Error> {
     while let Some(messages) = shell.outbox().due() {
         for message in messages {
@@ -180,7 +182,7 @@ mod tests {
     const ME: NodeId = NodeId::new(1);
     const PEER: NodeId = NodeId::new(2);
 
-    /// A core that says what it is told to.
+    /// A core that returns scripted results.
     #[derive(Default)]
     struct Script {
         readies: VecDeque<Ready>,
@@ -197,7 +199,7 @@ mod tests {
         }
 
         fn status(&self) -> Status {
-            panic!("nobody asks")
+            panic!("no test asks for it")
         }
 
         fn deadline(&self) -> Tick {
@@ -213,7 +215,7 @@ mod tests {
         }
     }
 
-    /// Hands that note what they are told to do.
+    /// A shell that records its calls.
     #[derive(Default)]
     struct Notes {
         core: Script,
@@ -318,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_is_done_in_the_order_that_safety_needs() {
+    fn requests_are_carried_out_in_the_order_that_safety_needs() {
         let index = Index::new(7);
         let entry = Entry::from(EntryFields {
             index,
@@ -377,13 +379,13 @@ mod tests {
     }
 
     #[test]
-    fn what_vouches_for_writes_waits_for_all_of_them() {
+    fn messages_wait_for_all_writes_that_they_vouch_for() {
         let mut shell = Notes::default();
         shell
             .core
             .readies
             .extend([with_write(1, 1), with_write(2, 2)]);
-        // It writes nothing itself, but vouches for what was written before.
+        // It writes nothing itself, but vouches for an earlier write.
         shell.core.readies.push_back(Ready {
             writes: Vec::new(),
             ..with_write(2, 3)
@@ -399,7 +401,7 @@ mod tests {
         assert_eq!(sent(&mut shell), ["send 1"]);
         persisted(&mut shell, WriteSeq::new(2)).unwrap();
         assert_eq!(sent(&mut shell), ["send 2", "send 3"]);
-        // Durable before the core asked: at once.
+        // The write was durable before the core asked, so the message is sent at once.
         shell.core.readies.push_back(Ready {
             writes: Vec::new(),
             ..with_write(2, 4)

@@ -1,5 +1,5 @@
-//! Snapshots on their way from a leader that has a view of its state to a follower that needs it:
-//! in pieces, over any number of streams, since each may break.
+//! Snapshot transfer from a leader with a view of its state to a follower that needs it. A transfer
+//! consists of pieces and may use any number of streams, because a stream may break.
 
 mod transfer;
 mod views;
@@ -11,12 +11,12 @@ use synod_types::LogPosition;
 pub use transfer::{Attempts, PieceError, Step, Transfer};
 pub use views::{Cursor, Full, Opened, Views};
 
-/// Where a follower continues a broken transfer.
+/// The point from which a follower continues a broken transfer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resume {
-    /// The position of the view that the transfer began with.
+    /// The position of the view that the transfer started with.
     pub position: LogPosition,
-    /// That view. Zero: any at this position.
+    /// The id of that view; zero for any view at this position.
     pub view: u64,
     /// The [`Piece::resume`] of the last piece that was written.
     pub after: Bytes,
@@ -25,20 +25,20 @@ pub struct Resume {
 /// The view that a stream's pieces come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Begun {
-    /// What it holds.
+    /// The snapshot's position and membership.
     pub meta: SnapshotMeta,
-    /// A random number: two views at one position may differ in their bytes.
+    /// A random id: two views at one position may differ in their bytes.
     pub view: u64,
 }
 
 /// One piece of a snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Piece {
-    /// Set in the first piece of each stream. If it differs from what was asked for, that view is
-    /// closed, and the stream begins another from the start.
+    /// Set in the first piece of each stream. If it differs from the requested view, that view is
+    /// closed and the stream starts another one from the beginning.
     pub begun: Option<Begun>,
-    /// In the state machine's own format.
+    /// Data in the state machine's own format.
     pub data: Bytes,
-    /// Where the next one begins; `None` after the last.
+    /// The start of the next piece; `None` after the last.
     pub resume: Option<Bytes>,
 }

@@ -1,35 +1,35 @@
-//! Whether the log has stopped making progress, and whether a node is too far behind to take
-//! entries: a disk that hangs reports no error.
+//! Detects that the log makes no progress, and that a node is too far behind to accept entries. A
+//! hanging disk reports no error.
 
 use std::ops::{Add, Sub};
 
 use synod_types::WriteSeq;
 
-/// Decides when a leader hands over because its log's disk hangs. `T` is an instant of the shell's
-/// clock, `D` a duration.
+/// Decides when a leader hands over leadership because its log's disk hangs. `T` is an instant of
+/// the shell's clock, `D` a duration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StallWatch<T, D> {
     timeout: D,
     longest_turn: D,
     written: WriteSeq,
-    /// When the log last made progress, or got the first write after it had done all; nothing while
-    /// it has nothing to do.
+    /// When the log last made progress, or got its first write after it was idle; `None` while it
+    /// is idle.
     since: Option<T>,
     looked_at: Option<T>,
-    /// No other hand-over before this.
+    /// No other hand-over before this time.
     leaving_until: Option<T>,
 }
 
-/// What waits behind a node's driver.
+/// The work that waits behind a node's driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backlog {
     /// Committed entries that wait for the apply thread.
     pub entries: usize,
-    /// Their bytes.
+    /// Their size in bytes.
     pub bytes: usize,
-    /// Whether writes wait that the log had no room for.
+    /// Whether there are writes that the log had no room for.
     pub has_unwritten: bool,
-    /// Whether the log would take a write now.
+    /// Whether the log would accept a write now.
     pub log_has_room: bool,
 }
 
@@ -38,8 +38,8 @@ where
     T: Copy + Ord + Add<D, Output = T> + Sub<T, Output = D>,
     D: Copy + Ord,
 {
-    /// The log is stalled when it made no progress for `timeout`. The driver looks at least once in
-    /// `longest_turn`, as long as the process runs.
+    /// The log counts as stalled if it makes no progress for `timeout`. While the process runs, the
+    /// driver checks at least once in `longest_turn`.
     #[must_use]
     pub fn new(timeout: D, longest_turn: D) -> Self {
         Self {
@@ -52,8 +52,8 @@ where
         }
     }
 
-    /// A turn begins. Time in which the process did not run (it was stopped, or its machine slept)
-    /// says nothing about the disk, and doesn't count.
+    /// Starts a turn. Time in which the process did not run, because it was stopped or its machine
+    /// slept, says nothing about the disk and is not counted.
     pub fn turn(&mut self, now: T) {
         if let (Some(looked_at), Some(since)) = (self.looked_at, self.since)
             && now > looked_at
@@ -64,38 +64,38 @@ where
         self.looked_at = Some(now);
     }
 
-    /// The core wants this written. It counts even if the log has no room for it yet.
+    /// The core requested this write. It counts even if the log has no room for it yet.
     pub fn written(&mut self, seq: WriteSeq, now: T) {
         self.written = seq;
         self.since.get_or_insert(now);
     }
 
-    /// The log has done everything up to `seq`.
+    /// The log has persisted everything up to `seq`.
     pub fn persisted(&mut self, seq: WriteSeq, now: T) {
         self.since = (seq < self.written).then_some(now);
     }
 
-    /// Whether there is something to write and nothing was persisted for the timeout.
+    /// Whether there are writes and none was persisted within the timeout.
     #[must_use]
     pub fn is_stalled(&self, now: T) -> bool {
         self.since.is_some_and(|since| since + self.timeout <= now)
     }
 
-    /// Whether a leader should hand over now: its disk hangs, and it did not try just before.
+    /// Whether a leader should hand over now: its disk hangs, and it has not just tried to.
     #[must_use]
     pub fn should_leave(&self, now: T) -> bool {
         self.is_stalled(now) && self.leaving_until.is_none_or(|until| until <= now)
     }
 
-    /// It tries to hand over.
+    /// The leader tries to hand over.
     pub fn leaves(&mut self, now: T) {
         self.leaving_until = Some(now + self.timeout);
     }
 }
 
 impl Backlog {
-    /// Whether the node takes no more entries. The arguments are how far the apply thread may be
-    /// behind.
+    /// Whether the node accepts no more entries. The arguments limit how far the apply thread may
+    /// lag.
     #[must_use]
     pub const fn is_overload(&self, max_entries: usize, max_bytes: usize) -> bool {
         self.entries > max_entries
@@ -113,9 +113,9 @@ mod tests {
 
     const TIMEOUT_MS: u64 = 5_000;
     const LONGEST_TURN_MS: u64 = 500;
-    /// Between two turns of a driver.
+    /// The time between two turns of a driver.
     const TURN_MS: u64 = 100;
-    /// Writes that the log takes ahead of its disk.
+    /// Writes that the log accepts ahead of its disk.
     const ROOM: usize = 8;
 
     fn seq(seq: u64) -> WriteSeq {
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_log_with_nothing_to_do_is_never_stalled() {
+    fn an_idle_log_is_never_stalled() {
         let mut watch = watch();
         assert!(!watch.is_stalled(100_000));
         watch.written(seq(1), 5);
@@ -136,19 +136,22 @@ mod tests {
     }
 
     #[test]
-    fn a_log_is_stalled_when_the_oldest_write_waits_for_too_long() {
+    fn a_log_is_stalled_if_its_oldest_write_waits_too_long() {
         let mut watch = watch();
         watch.written(seq(1), 5);
         watch.written(seq(2), 9);
         assert!(!watch.is_stalled(5_004));
-        assert!(watch.is_stalled(5_005), "later writes don't help");
+        assert!(
+            watch.is_stalled(5_005),
+            "later writes don't count as progress"
+        );
         watch.persisted(seq(1), 5_010);
-        assert!(!watch.is_stalled(10_009), "one write got through");
+        assert!(!watch.is_stalled(10_009), "one write was persisted");
         assert!(watch.is_stalled(10_010), "and the next one waits");
     }
 
     #[test]
-    fn any_part_of_a_backlog_is_an_overload() {
+    fn each_part_of_a_backlog_can_be_an_overload() {
         let none = Backlog {
             entries: 10,
             bytes: 1_000,
@@ -176,7 +179,7 @@ mod tests {
         );
     }
 
-    /// A leader with its log and the disk under it, in simulated time. Each turn one entry comes.
+    /// A leader with its log and the disk below it, in simulated time. One entry arrives per turn.
     struct Leader {
         now_ms: u64,
         watch: StallWatch<u64, u64>,
@@ -222,7 +225,7 @@ mod tests {
             let refuses = backlog.is_overload(0, 0);
             if refuses != self.refuses {
                 self.refuses = refuses;
-                self.tell(["takes entries", "refuses entries"][usize::from(refuses)]);
+                self.tell(["accepts entries", "refuses entries"][usize::from(refuses)]);
             }
             if self.watch.should_leave(self.now_ms) {
                 self.watch.leaves(self.now_ms);
@@ -243,14 +246,14 @@ mod tests {
             }
         }
 
-        /// The process does not run; its clock goes on.
+        /// The process does not run, but its clock advances.
         fn pause(&mut self, ms: u64) {
             self.now_ms += ms;
         }
     }
 
     #[test]
-    fn a_leader_whose_disk_hangs_refuses_entries_and_hands_over_until_it_comes_back() {
+    fn a_leader_with_a_hanging_disk_refuses_entries_and_hands_over() {
         let mut leader = Leader::new();
         leader.run(10_000);
         leader.disk_hangs = true;
@@ -261,17 +264,17 @@ mod tests {
             "10700 refuses entries",
             "14900 hands over",
             "19900 hands over",
-            "21000 takes entries",
+            "21000 accepts entries",
         ];
         assert_eq!(leader.told, expected);
     }
 
     #[test]
-    fn a_process_that_was_paused_takes_its_pause_for_no_stall() {
+    fn a_pause_of_the_process_does_not_count_as_a_stall() {
         let mut leader = Leader::new();
         leader.run(1_000);
         assert!(!leader.log.is_empty(), "a write is on its way");
-        // The log's thread comes a few turns after the driver.
+        // The log's thread runs a few turns after the driver.
         leader.pause(60_000);
         leader.disk_hangs = true;
         leader.run(1_000);
@@ -279,12 +282,12 @@ mod tests {
         leader.run(1_000);
         assert_eq!(
             leader.told,
-            ["61700 refuses entries", "62000 takes entries"]
+            ["61700 refuses entries", "62000 accepts entries"]
         );
     }
 
     #[test]
-    fn a_disk_that_hangs_across_pauses_is_still_found() {
+    fn a_disk_that_hangs_across_pauses_is_still_detected() {
         let mut leader = Leader::new();
         leader.run(1_000);
         leader.disk_hangs = true;

@@ -1,15 +1,15 @@
-//! Proposals a second through 1 or 3 replicas in this process, with real logs and real streams, and
-//! without a service around them: `cargo run --release -p synod-replica --example propose_rate
+//! Measures proposals per second through 1 or 3 replicas in this process, with real logs and real
+//! streams but without a service: `cargo run --release -p synod-replica --example propose_rate
 //! [nodes [proposers [seconds [leader|follower [raft|multi-paxos]]]]]`.
 //!
-//! Every proposer has one proposal of 128 bytes in flight. CPU is that of each group of threads,
-//! which shows where the time goes.
+//! Every proposer has one proposal of 128 bytes in flight. CPU time is listed by groups of threads,
+//! which shows where it is spent.
 #![allow(
     clippy::print_stdout,
     clippy::unwrap_used,
     clippy::panic,
     dead_code,
-    reason = "it prints its result, fails loudly, and shares the tests' harness"
+    reason = "it prints its result, may panic, and shares the tests' harness"
 )]
 
 #[path = "../tests/cluster/harness.rs"]
@@ -131,7 +131,7 @@ async fn measure<F, Work>(
                     work(handle.clone(), payload.clone()).await;
                     let took = u64::try_from(begin.elapsed().as_micros()).unwrap();
                     latency.record(took).unwrap();
-                    // A read under a lease never waits, and must not keep the others from running.
+                    // A read under a lease never waits, so yield to let other tasks run.
                     tokio::task::consume_budget().await;
                 }
                 latency
@@ -159,7 +159,7 @@ async fn measure<F, Work>(
     }
 }
 
-/// Clock ticks (10 ms) used by all threads of each name.
+/// CPU time of all threads, by name, in clock ticks (10 ms).
 fn cpu() -> BTreeMap<String, u64> {
     let mut all = BTreeMap::new();
     for entry in fs::read_dir("/proc/self/task").unwrap() {

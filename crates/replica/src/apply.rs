@@ -1,5 +1,5 @@
-//! The apply thread: owns the state machine, applies what is committed, answers whoever waits for
-//! it.
+//! The apply thread. It owns the state machine, applies committed entries and answers the callers
+//! that wait for them.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -19,22 +19,23 @@ use crate::persist::PersistSignal;
 use crate::shared::GroupRequests;
 use crate::state_machine::{ApplyError, SnapshotSource, StateMachine};
 
-/// Entries in one call of [`StateMachine::apply`], hence in one write of the engine. Bounds how
-/// long the first of them waits for the last.
+/// The maximum number of entries per call of [`StateMachine::apply`], and so per write of the
+/// engine. It bounds how long the first entry waits for the last.
 const MAX_BATCH_ENTRIES: usize = 1_024;
-/// Bytes in one call of [`StateMachine::apply`]; a single larger entry goes alone.
+/// The maximum size of the entries per call of [`StateMachine::apply`], in bytes. A single larger
+/// entry is applied alone.
 const MAX_BATCH_BYTES: usize = 4 << 20;
-/// What an entry costs in memory beyond its payload.
+/// The memory that an entry takes beyond its payload.
 pub(crate) const ENTRY_OVERHEAD_BYTES: usize = 96;
 
-/// A request to the state machine beside the stream of entries. All are rare.
+/// A request to the state machine outside the stream of entries. All are rare.
 pub(crate) enum Control<S: StateMachine> {
     Snapshot(oneshot::Sender<Result<Arc<dyn SnapshotSource>, ApplyError>>),
     BeginInstall(SnapshotMeta, oneshot::Sender<Result<S::Sink, ApplyError>>),
     Install(SnapshotMeta, S::Sink, oneshot::Sender<InstallOutcome>),
 }
 
-/// What became of an install.
+/// The result of an install.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum InstallOutcome {
     Installed,
@@ -51,9 +52,9 @@ struct QueueState<S: StateMachine> {
     stop: bool,
 }
 
-/// From the driver to the apply thread. Its bound
-/// ([`Limits::max_apply_backlog_entries`](crate::Limits) and bytes) is enforced where entries come
-/// in, not here: the driver must never wait, and what is committed is in memory anyway.
+/// The queue from the driver to the apply thread. Its bound
+/// ([`Limits::max_apply_backlog_entries`](crate::Limits) and bytes) is enforced where entries
+/// arrive, not here: the driver must never wait, and committed entries are in memory anyway.
 pub(crate) struct ApplyQueue<S: StateMachine> {
     state: Mutex<QueueState<S>>,
     arrived: Condvar,
@@ -97,7 +98,7 @@ impl<S: StateMachine> ApplyQueue<S> {
         self.put(|state| state.stop = true);
     }
 
-    /// Entries and bytes that are not applied yet.
+    /// The number and size of entries that are not applied yet.
     pub(crate) fn backlog(&self) -> (usize, usize) {
         let state = self.state.lock();
         (state.entries, state.bytes)
@@ -139,7 +140,7 @@ pub(crate) fn entry_bytes(entry: &Entry) -> usize {
     entry.data.len() + ENTRY_OVERHEAD_BYTES
 }
 
-/// What the apply thread works with.
+/// The apply thread's state.
 pub(crate) struct Applier<S: StateMachine> {
     pub(crate) node: NodeId,
     pub(crate) machine: S,
@@ -151,7 +152,7 @@ pub(crate) struct Applier<S: StateMachine> {
     pub(crate) metrics: Metrics,
 }
 
-/// Buffers that are used again and again.
+/// Reused buffers.
 struct Scratch<O> {
     outputs: Vec<O>,
     local: Vec<(usize, u64)>,
@@ -159,8 +160,8 @@ struct Scratch<O> {
 }
 
 impl<S: StateMachine> Applier<S> {
-    /// Runs until the queue is stopped or the state machine fails; then nobody is answered any
-    /// more.
+    /// Runs until the queue is stopped or the state machine fails. After a failure no caller is
+    /// answered.
     pub(crate) fn run(mut self) {
         let mut scratch = Scratch {
             outputs: Vec::new(),
@@ -229,7 +230,8 @@ impl<S: StateMachine> Applier<S> {
         Ok(())
     }
 
-    /// Applies as many of `entries` as the state machine takes at once, and answers for them.
+    /// Applies as many of `entries` as the state machine accepts at once, and answers their
+    /// callers.
     fn apply_some(
         &mut self,
         entries: &mut vec::IntoIter<Entry>,
@@ -262,7 +264,8 @@ impl<S: StateMachine> Applier<S> {
         Ok(())
     }
 
-    /// Before anyone is answered: who was answered may read here at once.
+    /// Publishes the new position. This happens before any caller is answered: an answered caller
+    /// may read here at once.
     fn publish(&mut self, last: Index, count: usize, config: bool) {
         self.applied = last;
         self.shared.published.set_applied(last);
@@ -293,7 +296,7 @@ impl<S: StateMachine> Applier<S> {
     }
 
     fn control(&mut self, control: Control<S>) -> Result<(), ApplyError> {
-        // Whoever asked may be gone: nothing is lost but the work.
+        // If the caller is gone, only the work is wasted.
         match control {
             Control::Snapshot(reply) => {
                 let _gone = reply.send(self.machine.snapshot());

@@ -1,4 +1,4 @@
-//! From the log thread to the drivers.
+//! Routes completions from the log's thread to the drivers.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use synod_types::{GroupId, WriteSeq};
 
 use crate::error::Fault;
 
-/// What the log calls when writes of a group are durable, or when it has failed.
+/// Called by the log when a group's writes are durable, or when the log has failed.
 pub(crate) trait LogListener: Send + Sync {
     fn persisted(&self, seq: WriteSeq);
     fn failed(&self, fault: Fault);
@@ -21,21 +21,21 @@ struct State {
     failure: Option<Fault>,
 }
 
-/// What the process gives to `Log::open`: routes completions to the groups' replicas, which
-/// register when they start.
+/// The process passes this to `Log::open`. It routes completions to the replicas of the groups,
+/// which register when they start.
 #[derive(Default)]
 pub struct Completions {
     state: RwLock<State>,
 }
 
 impl Completions {
-    /// Nobody is registered yet.
+    /// Creates a router without listeners.
     #[must_use]
     pub fn new() -> Arc<Self> {
         Arc::new(Self::default())
     }
 
-    /// A failure that came earlier is told at once.
+    /// Registers a listener. If the log has already failed, the listener is told at once.
     pub(crate) fn register(&self, group: GroupId, listener: Arc<dyn LogListener>) {
         let mut state = self.state.write();
         if let Some(fault) = &state.failure {

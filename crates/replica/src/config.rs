@@ -1,4 +1,4 @@
-//! Typed settings. The service reads flags and files and fills these in.
+//! The replica's configuration. The service fills it in from flags and files.
 
 use std::time::Duration;
 
@@ -7,39 +7,39 @@ use synod_replica_core::Bounds;
 use synod_rpc::ClientTls;
 use synod_types::{ClusterId, GroupId};
 
-/// One group's replica in this process.
+/// The configuration of one group's replica in this process.
 #[derive(Clone, Debug)]
 pub struct ReplicaConfig {
-    /// Peers of another cluster are refused.
+    /// The cluster's id. Peers of other clusters are refused.
     pub cluster: ClusterId,
     /// The group's id, the same on every member.
     pub group: GroupId,
-    /// What the group runs, the same on every member and from its first entry on. Peers of another
-    /// are refused. Default Raft.
+    /// The group's consensus algorithm, the same on every member and from its first entry on. Peers
+    /// with another one are refused. Default: Raft.
     pub algorithm: Algorithm,
-    /// The highest feature level that this node has, for its peers to know. The service says what
-    /// its levels mean. Default 0.
+    /// The highest feature level that this node supports, for its peers to know. The service
+    /// defines what levels mean. Default: 0.
     pub feature_level: u32,
-    /// The core's settings; `core.id` is this node.
+    /// The core's settings. `core.id` is this node.
     pub core: CoreConfig,
-    /// The initial members of a new cluster, identical on all of them; `None` on a node that joins
-    /// an existing cluster. Used only where log and state machine are empty.
+    /// The initial members of a new cluster, identical on all of them. `None` on a node that joins
+    /// an existing cluster. Only used if log and state machine are empty.
     pub bootstrap: Option<Membership>,
-    /// Queue bounds.
+    /// Limits of the queues.
     pub limits: Limits,
-    /// When the log is cut.
+    /// When to compact the log.
     pub compaction: Compaction,
-    /// Snapshots for peers that lag behind the log.
+    /// Snapshots for peers that are behind the log's start.
     pub snapshots: Snapshots,
     /// Peer streams.
     pub transport: TransportConfig,
-    /// Services of the owner that are served on the peer port beside the peer contract. None by
-    /// default.
+    /// The owner's services that are served on the peer port besides the peer contract. Default:
+    /// none.
     pub routes: tonic::service::Routes,
 }
 
 impl ReplicaConfig {
-    /// Defaults for everything that has one.
+    /// The default configuration.
     #[must_use]
     pub fn new(
         cluster: ClusterId,
@@ -63,23 +63,23 @@ impl ReplicaConfig {
     }
 }
 
-/// Bounds of the queues before the core.
+/// Limits of the queues in front of the core.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Proposals that wait for a leader, for a quorum or to be applied. Default 65,536.
+    /// Proposals that wait for a leader, for a quorum or to be applied. Default: 65,536.
     pub max_pending_proposals: usize,
-    /// Their bytes. Default 256 MiB.
+    /// The size of these proposals. Default: 256 MiB.
     pub max_pending_proposal_bytes: usize,
-    /// The largest payload. Default 16 MiB.
+    /// The largest payload. Default: 16 MiB.
     pub max_proposal_bytes: usize,
-    /// A leader whose log makes no progress for so long hands the leadership over. Default 5 s.
+    /// A leader hands over leadership if its log makes no progress for this long. Default: 5 s.
     pub log_stall_timeout: Duration,
-    /// Reads that wait for a confirmation. Default 65,536.
+    /// Reads that wait for confirmation. Default: 65,536.
     pub max_pending_reads: usize,
-    /// Committed entries that wait for the apply thread; beyond it new proposals and peers' entries
-    /// are refused. Default 50,000.
+    /// Committed entries that wait for the apply thread. Beyond this, new proposals and peers'
+    /// entries are refused. Default: 50,000.
     pub max_apply_backlog_entries: usize,
-    /// Their bytes. Default 256 MiB.
+    /// The size of these entries. Default: 256 MiB.
     pub max_apply_backlog_bytes: usize,
 }
 
@@ -97,20 +97,20 @@ impl Default for Limits {
     }
 }
 
-/// When the core's log in memory and the log on disk are cut.
+/// When to compact the core's log in memory and the log on disk.
 #[derive(Clone, Debug)]
 pub struct Compaction {
-    /// Applied entries in memory before the oldest are forgotten. Default 10,000.
+    /// Applied entries to keep in memory before the oldest are compacted. Default: 10,000.
     pub max_entries: u64,
-    /// Bytes of entries in memory before the oldest are forgotten. Default 64 MiB.
+    /// The size of entries to keep in memory before the oldest are compacted. Default: 64 MiB.
     pub max_bytes: u64,
-    /// Entries kept for slow peers at each cut (fewer when they exceed half of `max_bytes`).
-    /// Default 5,000.
+    /// Entries kept for slow peers at each compaction; fewer if they exceed half of `max_bytes`.
+    /// Default: 5,000.
     pub keep_entries: u64,
-    /// The engine is flushed when so many bytes of entries were applied since the last flush.
-    /// Default 64 MiB.
+    /// The engine is flushed after this many bytes of entries were applied since the last flush.
+    /// Default: 64 MiB.
     pub persist_bytes: u64,
-    /// The engine is flushed when anything was applied and so much time passed. Default 30 s.
+    /// The engine is flushed after this time if anything was applied. Default: 30 s.
     pub persist_interval: Duration,
 }
 
@@ -139,14 +139,14 @@ impl Default for Compaction {
 /// Serving and fetching snapshots.
 #[derive(Clone, Debug)]
 pub struct Snapshots {
-    /// About how large a chunk is. Default 1 MiB.
+    /// The approximate size of a chunk. Default: 1 MiB.
     pub chunk_bytes: usize,
-    /// Open snapshot views on a leader; the one idle for longest makes room. Default 4.
+    /// The maximum number of open snapshot views on a leader. The one that is idle for longest
+    /// makes room. Default: 4.
     pub max_open: usize,
-    /// A view that nobody reads from is closed after this. Default 60 s.
+    /// A view that is not read is closed after this time. Default: 60 s.
     pub idle_timeout: Duration,
-    /// A broken transfer is resumed so many times in a row without progress before it is given up.
-    /// Default 8.
+    /// A transfer is given up after this many resumptions in a row without progress. Default: 8.
     pub max_attempts: u32,
 }
 
@@ -164,26 +164,27 @@ impl Default for Snapshots {
 /// Peer streams.
 #[derive(Clone, Debug)]
 pub struct TransportConfig {
-    /// How peers at URLs with TLS are dialled; without it they are not. Default none.
+    /// TLS of connections to peers; required for `https` and `unixs` URLs. Default: none.
     pub tls: Option<ClientTls>,
-    /// Messages queued for one peer; more are dropped. Default 8,192.
+    /// Messages queued for one peer; further ones are dropped. Default: 8,192.
     pub max_queued_messages: usize,
-    /// Bytes queued for one peer; more are dropped. Default 64 MiB.
+    /// Bytes queued for one peer; further messages are dropped. Default: 64 MiB.
     pub max_queued_bytes: usize,
-    /// An envelope is closed once it holds so many bytes. Default 1 MiB: what a heartbeat may have
-    /// to wait behind.
+    /// An envelope is closed once it holds this many bytes. It bounds how long a heartbeat waits.
+    /// Default: 1 MiB.
     pub max_envelope_bytes: usize,
-    /// The largest envelope that is accepted. Default 64 MiB.
+    /// The largest envelope that is accepted. Default: 64 MiB.
     pub max_receive_bytes: usize,
-    /// Time to connect and shake hands. Default 2 s.
+    /// Timeout for connecting and the handshake. Default: 2 s.
     pub connect_timeout: Duration,
-    /// First pause after a failed or broken connection. Default 50 ms.
+    /// The first delay after a failed or broken connection. Default: 50 ms.
     pub backoff_min: Duration,
-    /// Longest pause; also after a refused handshake. Default 2 s.
+    /// The longest delay, also used after a refused handshake. Default: 2 s.
     pub backoff_max: Duration,
-    /// How often a peer is pinged over its stream. Default 500 ms.
+    /// The interval of pings over a peer's stream. Default: 500 ms.
     pub ping_interval: Duration,
-    /// A stream that is silent for so long is taken for dead (half-open connections). Default 3 s.
+    /// A stream without traffic for this long is considered dead (half-open connections). Default:
+    /// 3 s.
     pub silence_timeout: Duration,
 }
 

@@ -1,4 +1,5 @@
-//! Wire <-> core. Wire types stop here; what a peer sent is checked here, field by field.
+//! Converts between wire types and core types. Wire types are not used beyond this module, and it
+//! checks every field of a peer's message.
 
 mod parts;
 mod paxos;
@@ -18,28 +19,26 @@ pub(crate) use parts::{meta_from_wire, meta_to_wire, position_from_wire, positio
 pub(crate) use pieces::{piece_from_wire, piece_to_wire, resume_from_wire, resume_to_wire};
 use rejection::{rejection_from_wire, rejection_to_wire};
 
-/// What a peer sent makes no sense. The message is dropped; the stream goes on.
+/// A peer's message is invalid. The message is dropped; the stream continues.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub(crate) enum WireError {
     #[error("field {0} is missing")]
     Missing(&'static str),
     #[error("field {field} has the unknown value {value}")]
     Unknown { field: &'static str, value: i32 },
-    #[error("impossible membership")]
+    #[error("invalid membership")]
     Membership,
     #[error("wrong checksum")]
     Checksum,
 }
 
-/// The order in which a peer's queue sends: what is small and urgent does not wait behind what is
-/// large.
+/// The order in which a peer's queue is sent: small, urgent messages don't wait behind large ones.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Lane {
     /// Elections, heartbeats, acknowledgements, reads.
     Urgent,
-    /// Entries on their way to followers or to the leader. Appends keep their order among
-    /// themselves, empty ones too: an append that overtakes the one before is refused and answered
-    /// with a round trip.
+    /// Entries on their way to followers or to the leader. All appends, including empty ones, stay
+    /// in order: an append that overtakes the previous one is rejected and costs a round trip.
     Bulk,
 }
 
@@ -75,7 +74,7 @@ pub(crate) fn lane(body: &Body) -> Lane {
     }
 }
 
-/// About how many bytes a message takes on the wire and in a queue.
+/// The approximate size of a message, on the wire and in a queue.
 pub(crate) fn message_bytes(message: &Message) -> usize {
     const HEADER: usize = 48;
     const ITEM: usize = 32;
@@ -118,7 +117,7 @@ pub(crate) fn message_bytes(message: &Message) -> usize {
         }
 }
 
-/// The wire form; sender and receiver are the stream's.
+/// Encodes a message. Sender and receiver are those of the stream.
 pub(crate) fn message_to_wire(group: GroupId, message: Message) -> wire::Message {
     wire::Message {
         group: group.get(),
@@ -220,7 +219,7 @@ fn common_to_wire(body: CommonBody) -> WireBody {
     }
 }
 
-/// The group and the message that `from` sent to `to`.
+/// Decodes the group and the message that `from` sent to `to`.
 pub(crate) fn message_from_wire(
     from: NodeId,
     to: NodeId,

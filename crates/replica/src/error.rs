@@ -1,19 +1,19 @@
-//! Error families, one per operation. "Certainly not applied" and "outcome unknown" are different
+//! Error types, one per operation. "Certainly not applied" and "outcome unknown" are different
 //! variants.
 
 use synod_consensus_core::Rejected;
 
-/// Why a proposal or a membership change got no output.
+/// The reason why a proposal or a membership change returned no output.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProposeError {
-    /// The core refused it. Certainly not applied: safe to retry.
+    /// The core rejected it. Certainly not applied: safe to retry.
     #[error("proposal rejected: {0}")]
     Rejected(Rejected),
     /// No leader was found before the deadline. Certainly not applied: safe to retry.
     #[error("no leader was known before the deadline")]
     NoLeader,
-    /// Too many proposals are waiting here. Certainly not applied: retry after a pause.
+    /// Too many proposals are waiting on this node. Certainly not applied: retry after a delay.
     #[error("too many proposals are waiting")]
     TooBusy,
     /// The payload is larger than
@@ -45,17 +45,18 @@ impl ProposeError {
     }
 }
 
-/// Why a read got no index. Reads change nothing, so that every one of these is safe to retry.
+/// The reason why a read returned no index. Reads change nothing, so all of these are safe to
+/// retry.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadError {
-    /// The core refused it for good.
+    /// The core rejected it for good.
     #[error("read rejected: {0}")]
     Rejected(Rejected),
     /// No leader was known before the deadline.
     #[error("no leader was known before the deadline")]
     NoLeader,
-    /// Too many reads are waiting here.
+    /// Too many reads are waiting on this node.
     #[error("too many reads are waiting")]
     TooBusy,
     /// No quorum confirmed the read, or this node did not catch up, before the deadline.
@@ -66,11 +67,11 @@ pub enum ReadError {
     Stopped,
 }
 
-/// Why leadership did not move.
+/// The reason why leadership was not transferred.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TransferError {
-    /// The core refused it: not the leader, unknown target, another transfer, ...
+    /// The core rejected it: not the leader, unknown target, another transfer, ...
     #[error("leadership transfer rejected: {0}")]
     Rejected(Rejected),
     /// The target did not take over before the deadline; this node may still lead.
@@ -81,11 +82,11 @@ pub enum TransferError {
     Stopped,
 }
 
-/// Why a replica stopped by itself. It never starts again in this process (fail-stop).
+/// The reason why a replica stopped by itself. It never restarts in this process (fail-stop).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Fault {
-    /// A write to the log failed: nothing after it is durable.
+    /// A write to the log failed. Nothing after it is durable.
     #[error("the log failed: {0}")]
     Log(String),
     /// The state machine failed on a committed entry, an install or a flush.
@@ -96,13 +97,13 @@ pub enum Fault {
     Internal(String),
 }
 
-/// An error with its causes, in one line.
+/// An error and its causes in one line.
 pub(crate) fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
         let detail = error.to_string();
-        // Some errors tell their cause themselves.
+        // Some errors include their cause in their own message.
         if !text.contains(&detail) {
             text = format!("{text}: {detail}");
         }

@@ -1,5 +1,5 @@
-//! What callers hold: proposals, membership changes, reads, status. Cheap to clone, usable from any
-//! thread.
+//! The handle for callers: proposals, membership changes, reads and status. Cheap to clone and
+//! usable from any thread.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::inbox::{ChangeRequest, ProposalRequest, ReadReply, ReadRequest, Trans
 use crate::published::Leadership;
 use crate::shared::GroupRequests;
 
-/// A handle on one group's replica in this process. `O` is the state machine's output.
+/// A handle to one group's replica in this process. `O` is the state machine's output.
 pub struct ReplicaHandle<O> {
     shared: Arc<GroupRequests<O>>,
 }
@@ -42,14 +42,14 @@ impl<O: Send + 'static> ReplicaHandle<O> {
         Self { shared }
     }
 
-    /// Replicates `data` and returns what applying it **on this node** returned. On a follower it
-    /// is forwarded to the leader; without a leader it waits for one until `deadline`.
+    /// Replicates `data` and returns the output of applying it **on this node**. A follower
+    /// forwards it to the leader. Without a leader it waits for one until `deadline`.
     ///
     /// # Errors
-    /// [`ProposeError::is_certain`] tells "certainly not applied" from "outcome unknown".
+    /// [`ProposeError::is_certain`] distinguishes "certainly not applied" from "outcome unknown".
     ///
     /// # Cancel safety
-    /// Dropping the future abandons the reply, not the proposal.
+    /// Dropping the future abandons the answer, not the proposal.
     pub async fn propose(&self, data: Bytes, deadline: Instant) -> Result<O, ProposeError> {
         let limit = self.shared.limits.max_proposal_bytes;
         if data.len() > limit {
@@ -73,7 +73,7 @@ impl<O: Send + 'static> ReplicaHandle<O> {
         outcome.await.unwrap_or(Err(ProposeError::Stopped))
     }
 
-    /// Changes the membership: all `changes` in one step. `context` is handed to the state machine
+    /// Changes the membership: all `changes` in one step. `context` is passed to the state machine
     /// with the resulting membership. Returns the output of the entry with the new (joint or final)
     /// configuration.
     ///
@@ -81,7 +81,7 @@ impl<O: Send + 'static> ReplicaHandle<O> {
     /// As [`propose`](Self::propose).
     ///
     /// # Cancel safety
-    /// Dropping the future abandons the reply, not the change.
+    /// Dropping the future abandons the answer, not the change.
     pub async fn change_members(
         &self,
         changes: Vec<Change>,
@@ -105,19 +105,19 @@ impl<O: Send + 'static> ReplicaHandle<O> {
         outcome.await.unwrap_or(Err(ProposeError::Stopped))
     }
 
-    /// Resolves once this node has applied everything that was acknowledged anywhere before the
-    /// call, so that reading the local state afterwards is linearizable. Returns the index that had
-    /// to be reached.
+    /// Resolves once this node has applied everything that any node acknowledged before the call,
+    /// so that a read of the local state is linearizable. Returns the index that had to be applied.
     ///
-    /// `ReadMode::Lease` costs no round trip on a leader that holds a lease, and no thread hop
-    /// either; elsewhere it falls back to a confirmed read. Where this node is the only voter, both
-    /// modes cost nothing. Reads that wait at the same time share one round.
+    /// On a leader with a lease, `ReadMode::Lease` needs neither a round trip nor another thread.
+    /// Without a lease it falls back to a confirmed read. If this node is the only voter, both
+    /// modes are free. Reads that wait at the same time share one round.
     ///
     /// # Errors
     /// Every error is safe to retry.
     ///
     /// # Cancel safety
-    /// Safe to drop: the read leaves the queue, and frees its place, with the driver's next tick.
+    /// The future may be dropped. The read leaves the queue, and frees its place, at the driver's
+    /// next tick.
     pub async fn read(&self, mode: ReadMode, deadline: Instant) -> Result<Index, ReadError> {
         let published = &self.shared.published;
         let known = match mode {
@@ -147,7 +147,7 @@ impl<O: Send + 'static> ReplicaHandle<O> {
     /// [`ReadError::Stopped`].
     ///
     /// # Cancel safety
-    /// Safe to drop.
+    /// The future may be dropped.
     pub async fn wait_applied(&self, index: Index, deadline: Instant) -> Result<Index, ReadError> {
         if self.applied() >= index {
             return Ok(index);
@@ -158,11 +158,11 @@ impl<O: Send + 'static> ReplicaHandle<O> {
         outcome.await.unwrap_or(Err(ReadError::Stopped))
     }
 
-    /// Hands the leadership to `to`; [`NodeId::NONE`] lets the leader pick the most advanced voter.
-    /// Resolves when this node knows the new leader. Only the leader can do it.
+    /// Transfers leadership to `to`. With [`NodeId::NONE`] the leader picks the most advanced
+    /// voter. Resolves when this node knows the new leader. Only works on the leader.
     ///
     /// # Errors
-    /// After a timeout the leadership may still move.
+    /// After a timeout, leadership may still be transferred.
     ///
     /// # Cancel safety
     /// Dropping the future doesn't cancel the transfer.
@@ -179,25 +179,24 @@ impl<O: Send + 'static> ReplicaHandle<O> {
         outcome.await.unwrap_or(Err(TransferError::Stopped))
     }
 
-    /// Starts an election here at once, whatever the timeouts say.
+    /// Starts an election on this node immediately, regardless of timeouts.
     pub fn campaign(&self) {
         self.shared.inbox.campaign();
     }
 
-    /// The core's status as of its last heartbeat or change of role; positions are up to 100 ms
-    /// old.
+    /// The core's status as of its last heartbeat or role change. Positions are up to 100 ms old.
     #[must_use]
     pub fn status(&self) -> Arc<Status> {
         self.shared.published.status()
     }
 
-    /// The last index applied here. Lock-free and current.
+    /// The last index applied on this node. Lock-free and current.
     #[must_use]
     pub fn applied(&self) -> Index {
         self.shared.published.applied()
     }
 
-    /// The last index known here to be committed. Lock-free and current.
+    /// The last index that this node knows to be committed. Lock-free and current.
     #[must_use]
     pub fn commit(&self) -> Index {
         self.shared.published.commit()
@@ -209,7 +208,8 @@ impl<O: Send + 'static> ReplicaHandle<O> {
         self.shared.published.watch_role()
     }
 
-    /// Why the replica stopped by itself; `None` while it runs. The service should exit on a fault.
+    /// The reason why the replica stopped by itself; `None` while it runs. The service should exit
+    /// on a fault.
     #[must_use]
     pub fn watch_fault(&self) -> watch::Receiver<Option<Fault>> {
         self.shared.published.watch_fault()

@@ -1,4 +1,4 @@
-//! What waits for the driver: filled from any thread, emptied in bulk.
+//! The driver's inbox: filled from any thread, emptied in bulk.
 
 use std::mem;
 use std::time::Instant;
@@ -12,20 +12,20 @@ use tokio::sync::{Notify, oneshot};
 use crate::error::{Fault, ProposeError, ReadError, TransferError};
 use crate::shared::ReadPermit;
 
-/// Bytes of peer messages that may wait for the driver; more are dropped, which Raft takes for a
-/// lossy network.
+/// Bytes of peer messages that may wait for the driver. Further messages are dropped; to the core
+/// this looks like a lossy network.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 64 << 20;
 
 pub(crate) type ProposalReply<O> = oneshot::Sender<Result<O, ProposeError>>;
 
-/// Where a read's answer goes, with the read's place among the pending ones.
+/// The channel for a read's answer, with the read's permit.
 pub(crate) struct ReadReply {
     sender: oneshot::Sender<Result<Index, ReadError>>,
     _permit: ReadPermit,
 }
 
 impl ReadReply {
-    /// The reply, and where its answer arrives.
+    /// Creates a reply and the receiver of its answer.
     pub(crate) fn new(permit: ReadPermit) -> (Self, oneshot::Receiver<Result<Index, ReadError>>) {
         let (sender, answer) = oneshot::channel();
         let reply = Self {
@@ -35,12 +35,12 @@ impl ReadReply {
         (reply, answer)
     }
 
-    /// Answers. A caller that gave up needs no answer.
+    /// Sends the answer. It doesn't matter if the caller has given up.
     pub(crate) fn send(self, result: Result<Index, ReadError>) {
         let _gone = self.sender.send(result);
     }
 
-    /// Whether the caller gave up.
+    /// Whether the caller has given up.
     pub(crate) fn is_abandoned(&self) -> bool {
         self.sender.is_closed()
     }
@@ -77,7 +77,7 @@ pub(crate) struct TransferRequest {
 pub(crate) enum Event {
     /// A peer's queue overflowed or its stream broke.
     Unreachable(NodeId),
-    /// The state machine now holds this snapshot, durably.
+    /// The state machine durably holds this snapshot.
     Installed(SnapshotMeta),
     /// A snapshot could not be fetched or installed.
     InstallFailed,
@@ -86,13 +86,13 @@ pub(crate) enum Event {
         to: NodeId,
         ok: bool,
     },
-    /// The state machine is durable up to here.
+    /// The state machine is durable up to this position.
     Flushed(SnapshotMeta),
     Campaign,
 }
 
-/// Everything that waited. The vectors are handed over whole; the driver returns the emptied ones,
-/// so that the steady state allocates nothing.
+/// All waiting input. The vectors are handed over whole, and the driver returns empty ones, so the
+/// steady state allocates nothing.
 pub(crate) struct Gathered<O> {
     pub(crate) proposals: Vec<ProposalRequest<O>>,
     pub(crate) changes: Vec<ChangeRequest<O>>,
@@ -127,13 +127,13 @@ impl<O> Default for Gathered<O> {
 
 struct State<O> {
     gathered: Gathered<O>,
-    /// The driver was notified and has not come yet: no need to notify it again.
+    /// The driver was notified and has not run yet, so it need not be notified again.
     notified: bool,
     closed: bool,
 }
 
-/// The driver's queue. Bounded by [`Load`](crate::shared::Load) (proposals and reads),
-/// [`MAX_MESSAGE_BYTES`], and by nature (completions overwrite each other).
+/// The driver's inbox. [`Load`](crate::shared::Load) bounds proposals and reads,
+/// [`MAX_MESSAGE_BYTES`] bounds messages, and completions overwrite each other.
 pub(crate) struct Inbox<O> {
     state: Mutex<State<O>>,
     arrived: Notify,
@@ -174,8 +174,7 @@ impl<O> Inbox<O> {
         })
     }
 
-    /// Hands over messages of a peer; `bytes` is their size. Returns `false` when they were
-    /// dropped.
+    /// Queues messages of a peer; `bytes` is their size. Returns `false` if they were dropped.
     pub(crate) fn push_messages(&self, messages: Vec<Message>, bytes: usize) -> bool {
         self.push(messages, |gathered, messages| {
             if gathered.message_bytes > MAX_MESSAGE_BYTES {
@@ -192,7 +191,7 @@ impl<O> Inbox<O> {
         self.put(|gathered| gathered.persisted = gathered.persisted.max(Some(seq)));
     }
 
-    /// The apply thread got to `index`. Wakes the driver only where it matters soon: the core
+    /// The apply thread has applied `index`. Wakes the driver only if that is urgent: the core
     /// learns of ordinary progress at its next wake-up.
     pub(crate) fn applied(&self, index: Index, urgent: bool) {
         let mut state = self.state.lock();
@@ -206,7 +205,8 @@ impl<O> Inbox<O> {
         self.put(|gathered| gathered.events.push(event));
     }
 
-    /// A peer's stream broke, or messages to it were dropped: said once, however many they were.
+    /// A peer's stream broke, or messages to it were dropped. Reported once, regardless of how
+    /// many.
     pub(crate) fn unreachable(&self, node: NodeId) {
         self.put(|gathered| {
             if !matches!(gathered.events.last(), Some(Event::Unreachable(last)) if *last == node) {
@@ -219,42 +219,42 @@ impl<O> Inbox<O> {
         self.event(Event::Campaign);
     }
 
-    /// Stops the driver with a reason; the first one stays.
+    /// Stops the driver with a reason. Only the first reason is kept.
     pub(crate) fn fail(&self, fault: Fault) {
         self.put(|gathered| {
             gathered.fault.get_or_insert(fault);
         });
     }
 
-    /// Stops the driver in good order.
+    /// Stops the driver in an orderly way.
     pub(crate) fn stop(&self) {
         self.put(|gathered| gathered.stop = true);
     }
 
-    /// Refuses everything from now on and returns what waited.
+    /// Refuses all further input and returns what was waiting.
     pub(crate) fn close(&self) -> Gathered<O> {
         let mut state = self.state.lock();
         state.closed = true;
         mem::take(&mut state.gathered)
     }
 
-    /// Swaps `into`, which is empty, with what waited. Never waits.
+    /// Swaps `into`, which is empty, with the waiting input. Never waits.
     pub(crate) fn take(&self, into: &mut Gathered<O>) {
         let mut state = self.state.lock();
         state.notified = false;
         mem::swap(&mut state.gathered, into);
     }
 
-    /// Waits until something arrived since the last [`take`](Self::take).
+    /// Waits until input arrives after the last [`take`](Self::take).
     ///
     /// # Cancel safety
-    /// Safe to drop: a notification is kept.
+    /// The future may be dropped; a notification is kept.
     pub(crate) async fn arrived(&self) {
         self.arrived.notified().await;
     }
 
     fn put(&self, put: impl FnOnce(&mut Gathered<O>)) {
-        // A closed inbox has no driver that would care.
+        // If the inbox is closed, no driver needs the input.
         let _closed = self.push((), |gathered, ()| put(gathered));
     }
 

@@ -1,12 +1,12 @@
-//! Drives consensus groups: consensus core x log x peer transport x state machine.
+//! Drives consensus groups: consensus core, log, peer transport and state machine.
 //!
-//! It owns the driver that steps the core, the thread that applies, the streams between peers, and
-//! the transfer of snapshots. It guarantees: an output is returned only for an entry that a quorum
-//! holds durably and that was applied here; a read resolves only when everything acknowledged
-//! before it is applied here; "certainly not applied" and "outcome unknown" are different errors;
-//! each queue is bounded. A failed write to the log, a failed flush or a failed state machine stop
-//! the replica for good ([`Fault`]). It never answers after that, never retries what may have been
-//! applied, and never decides anything that the core should.
+//! The crate owns the driver that steps the core, the apply thread, the streams between peers, and
+//! snapshot transfers. It guarantees: An output is returned only for an entry that a quorum holds
+//! durably and that was applied on this node. A read resolves only when everything acknowledged
+//! before it is applied on this node. "Certainly not applied" and "outcome unknown" are different
+//! errors. Every queue is bounded. If a write to the log, a flush or the state machine fails, the
+//! replica stops for good ([`Fault`]) and never answers after that. It never retries what may have
+//! been applied, and never makes a decision that belongs to the core.
 //!
 //! A service implements [`StateMachine`], opens the log with a [`Completions`] as its sink, and
 //! starts a replica:
@@ -28,9 +28,9 @@
 //! ```
 //!
 //! Modules, in reading order: `state_machine` is what a service implements and `handle` what it
-//! calls; `inbox` gathers for the `driver`, whose documentation gives the order on which safety
-//! rests; `apply` and `persist` are the other two threads; `transport` and `convert` talk to peers;
-//! `snapshot` moves whole states; `recovery` and `replica` start it all.
+//! calls; `inbox` collects input for the `driver`, whose documentation gives the order that safety
+//! depends on; `apply` and `persist` are the other two threads; `transport` and `convert` talk to
+//! peers; `snapshot` transfers whole states; `recovery` and `replica` start everything.
 
 mod apply;
 mod clock;

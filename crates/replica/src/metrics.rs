@@ -1,4 +1,4 @@
-//! Every instrument of this crate. Where etcd has one, it has etcd's name, type and labels.
+//! The metrics of this crate. Those that etcd has too have etcd's name, type and labels.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, I
 use synod_runtime::metrics::{LATENCY_SECONDS, MetricsError, Registry};
 use synod_types::{Index, NodeId};
 
-/// The instruments of one node's replica. Clones share them.
+/// The metrics of one node's replica. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Metrics {
     proposals_pending: IntGauge,
@@ -30,7 +30,7 @@ pub struct Metrics {
     local: String,
 }
 
-/// How long a proposal takes from stage to stage, on the leader, sampled: one proposal of a batch.
+/// How long a proposal takes from stage to stage on the leader, sampled: one proposal per batch.
 #[derive(Clone, Debug)]
 struct Stages {
     proposed: Histogram,
@@ -39,14 +39,14 @@ struct Stages {
     applied: Histogram,
 }
 
-/// A stage of a proposal on the leader, and what the time since the stage before it means.
+/// A stage of a proposal on the leader, with the meaning of the time since the stage before it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Stage {
-    /// Since it was received: waiting for the driver, or for a leader.
+    /// Since it was received: waiting for the driver or for a leader.
     Proposed,
     /// Since it was proposed: the log's queue and one sync.
     Persisted,
-    /// Since it was proposed: the round trip to the fastest quorum, or the own disk where that is
+    /// Since it was proposed: the round trip to the fastest quorum, or the own disk if that is
     /// slower.
     Committed,
     /// Since it was committed: the apply thread's queue and the engine.
@@ -54,10 +54,10 @@ pub(crate) enum Stage {
 }
 
 impl Metrics {
-    /// Registers the instruments; `node` is this node's id, for the label `Local`.
+    /// Registers the metrics. `node` is this node's id, for the label `Local`.
     ///
     /// # Errors
-    /// A name is taken: one registry serves one node.
+    /// A name is already registered: a registry can serve only one node.
     pub fn register(registry: &Registry, node: NodeId) -> Result<Self, MetricsError> {
         let stages = registry.histogram_vec(
             "synod_replica_stage_seconds",

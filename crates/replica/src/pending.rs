@@ -1,4 +1,4 @@
-//! Proposals that were handed to the core and wait to be applied here.
+//! Proposals that were passed to the core and wait to be applied here.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -11,8 +11,7 @@ use synod_consensus_core::Change;
 use crate::error::ProposeError;
 use crate::inbox::ProposalReply;
 
-/// What a waiting proposal was, to propose it again where the core says that it certainly wasn't
-/// appended.
+/// A waiting request, with what is needed to propose it again if it was certainly not appended.
 pub(crate) struct Waiter<O> {
     pub(crate) reply: ProposalReply<O>,
     pub(crate) deadline: Instant,
@@ -21,9 +20,9 @@ pub(crate) struct Waiter<O> {
     pub(crate) bytes: usize,
 }
 
-/// How a proposal that certainly was not appended is made again.
+/// How to propose a request again that was certainly not appended.
 pub(crate) enum Retry {
-    /// It never is: a leader drops nothing that it took.
+    /// Not at all: a leader never drops what it accepted.
     Never,
     /// With the same payload.
     Data(Bytes),
@@ -31,7 +30,7 @@ pub(crate) enum Retry {
     Change(Vec<Change>, Bytes),
 }
 
-/// The sequence numbers are consecutive: spreading their low bits is all that a hash has to do.
+/// A hash for sequence numbers. They are consecutive, so it only has to spread their low bits.
 #[derive(Default)]
 pub(crate) struct SeqHasher(u64);
 
@@ -47,7 +46,8 @@ impl Hasher for SeqHasher {
     }
 
     fn write_u64(&mut self, seq: u64) {
-        // The 64-bit golden ratio (Knuth): the table takes its control bits from the top.
+        // The 64-bit golden ratio (Knuth). The table takes its control bits from the top bits of
+        // the hash.
         self.0 = seq.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32) ^ seq;
     }
 }
@@ -59,8 +59,8 @@ struct State<O> {
     earliest: Option<Instant>,
 }
 
-/// Waiters by the sequence number of their request. Filled by the driver before the proposal goes
-/// anywhere, emptied in bulk by the apply thread. Bounded by the admission of proposals.
+/// Waiters by the sequence number of their request. The driver adds them before the proposal is
+/// sent anywhere; the apply thread removes them in bulk. The admission of proposals bounds them.
 pub(crate) struct Pending<O> {
     state: Mutex<State<O>>,
 }
@@ -90,7 +90,7 @@ impl<O> Pending<O> {
         self.state.lock().waiters.remove(&seq)
     }
 
-    /// Moves the waiters of `seqs` (position in a batch, number) to `found`.
+    /// Moves the waiters of `seqs` (position in a batch, sequence number) to `found`.
     pub(crate) fn remove_all(
         &self,
         seqs: impl Iterator<Item = (usize, u64)>,
@@ -103,7 +103,7 @@ impl<O> Pending<O> {
         found.extend(seqs.filter_map(|(at, seq)| Some((at, state.waiters.remove(&seq)?))));
     }
 
-    /// Removes those whose deadline passed; returns them and when to come again.
+    /// Removes and returns the waiters past their deadline. Also returns when to call this again.
     pub(crate) fn expire(&self, now: Instant) -> (Vec<Waiter<O>>, Option<Instant>) {
         let mut guard = self.state.lock();
         let state = &mut *guard;
@@ -119,12 +119,12 @@ impl<O> Pending<O> {
         (late, state.earliest)
     }
 
-    /// At or before the earliest deadline.
+    /// A lower bound for the earliest deadline.
     pub(crate) fn earliest(&self) -> Option<Instant> {
         self.state.lock().earliest
     }
 
-    /// Removes all of them.
+    /// Removes and returns all waiters.
     pub(crate) fn drain(&self) -> Vec<Waiter<O>> {
         let mut state = self.state.lock();
         state.earliest = None;
@@ -133,7 +133,7 @@ impl<O> Pending<O> {
 }
 
 impl<O> Waiter<O> {
-    /// Answers; a caller that gave up is no concern.
+    /// Sends the answer. It doesn't matter if the caller has given up.
     pub(crate) fn answer(self, result: Result<O, ProposeError>) {
         let _gone = self.reply.send(result);
     }

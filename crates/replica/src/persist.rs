@@ -1,4 +1,4 @@
-//! Flushes the engine now and then, off the apply thread, so that the log can be cut.
+//! Flushes the engine periodically, off the apply thread, so that the log can be released.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ struct State {
     stop: bool,
 }
 
-/// From the apply thread to the persist thread.
+/// Signals from the apply thread to the persist thread.
 #[derive(Default)]
 pub(crate) struct PersistSignal {
     state: Mutex<State>,
@@ -49,7 +49,7 @@ impl PersistSignal {
         self.changed.notify_one();
     }
 
-    /// Waits until a flush is due; `false` when there will be none.
+    /// Waits until a flush is due. Returns `false` if there will be no more.
     fn wait(&self) -> bool {
         let mut state = self.state.lock();
         while !state.stop && state.bytes < self.threshold {
@@ -63,8 +63,8 @@ impl PersistSignal {
     }
 }
 
-/// The persist thread's loop: flushes when [`PersistSignal`] says so, once more at the end, and
-/// reports each result. Ends after a failure, or when it is stopped.
+/// The persist thread's loop. It flushes when [`PersistSignal`] requests it and once more at the
+/// end, and reports each result. It ends after a failure or when it is stopped.
 pub(crate) fn run(
     signal: &PersistSignal,
     persister: &Arc<dyn Persister>,

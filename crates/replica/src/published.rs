@@ -1,4 +1,4 @@
-//! What the driver publishes for everyone to read without asking it.
+//! State that the driver publishes for other threads.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,14 +12,14 @@ use tokio::sync::watch;
 use crate::clock::TickClock;
 use crate::error::Fault;
 
-/// Who leads, as far as this node knows.
+/// The leadership as far as this node knows.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Leadership {
     /// This node's role.
     pub role: Role,
-    /// The leader; `None` while none is known.
+    /// The leader; `None` if unknown.
     pub leader: Option<NodeId>,
-    /// The ballot (Raft: term).
+    /// The ballot; in Raft, the term.
     pub ballot: Ballot,
 }
 
@@ -27,7 +27,7 @@ pub(crate) struct Published {
     clock: TickClock,
     commit: AtomicU64,
     applied: AtomicU64,
-    /// Until when this node may serve reads alone, in nanoseconds of `clock`; zero without a lease.
+    /// How long this node may serve reads alone, in nanoseconds of `clock`; zero without a lease.
     lease_until: AtomicU64,
     status: ArcSwap<Status>,
     role: watch::Sender<Leadership>,
@@ -48,13 +48,13 @@ impl Published {
         }
     }
 
-    /// Must happen before any message or answer that reveals `commit` leaves this node: a lease
+    /// Must be called before any message or answer that reveals `commit` leaves this node: a lease
     /// read that begins after an acknowledgement was seen must see that commit.
     pub(crate) fn set_commit(&self, commit: Index) {
         self.commit.fetch_max(commit.get(), Ordering::SeqCst);
     }
 
-    /// Must happen before a message that gives up the leadership leaves this node.
+    /// Must be called before a message that gives up leadership leaves this node.
     pub(crate) fn set_lease(&self, until: Option<Tick>) {
         let nanos = until.map_or(0, TickClock::nanos_of);
         self.lease_until.store(nanos, Ordering::SeqCst);
@@ -82,18 +82,18 @@ impl Published {
         });
     }
 
-    /// The index that a linearizable read which begins now must reach, where this node holds a
-    /// lease.
+    /// If this node holds a lease, the index that a linearizable read must reach if it begins now.
     pub(crate) fn lease_read(&self, now: Instant) -> Option<Index> {
-        // The commit index is read first: whatever was acknowledged before this call is in it, if
-        // this node was the only possible leader up to `now`, and the lease says so.
+        // Read the commit index first. It includes everything acknowledged before this call,
+        // provided that this node was the only possible leader up to `now`, which the lease
+        // guarantees.
         let commit = self.commit();
         let until = self.lease_until.load(Ordering::SeqCst);
         (self.clock.nanos_at(now) < until).then_some(commit)
     }
 
-    /// As [`lease_read`](Self::lease_read), where that rests on no clock: this node is the only
-    /// voter.
+    /// Like [`lease_read`](Self::lease_read) if this node is the only voter, which requires no
+    /// clock.
     pub(crate) fn sole_voter_read(&self) -> Option<Index> {
         let commit = self.commit();
         let until = self.lease_until.load(Ordering::SeqCst);

@@ -1,4 +1,4 @@
-//! Who waits until an index is applied.
+//! Readers that wait until an index is applied.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -23,14 +23,14 @@ struct State {
     closed: bool,
 }
 
-/// Readers by index. The apply thread answers them directly: no hop over the driver.
+/// Readers by index. The apply thread answers them directly, without going through the driver.
 #[derive(Default)]
 pub(crate) struct Readers {
     state: Mutex<State>,
 }
 
 impl Readers {
-    /// `applied` is where the state machine stands at the start.
+    /// `applied` is the state machine's initial position.
     pub(crate) fn new(applied: Index) -> Self {
         let readers = Self::default();
         readers.state.lock().applied = applied;
@@ -42,7 +42,7 @@ impl Readers {
         self.wait_all(index, [Reader { reply, deadline }]);
     }
 
-    /// [`wait`](Self::wait) for many: one lock.
+    /// Like [`wait`](Self::wait) for many readers, under one lock.
     pub(crate) fn wait_all(&self, index: Index, readers: impl IntoIterator<Item = Reader>) {
         let mut state = self.state.lock();
         if state.closed {
@@ -62,7 +62,7 @@ impl Readers {
         }
     }
 
-    /// `index` is applied: answers everyone up to it.
+    /// `index` was applied: answers all readers up to it.
     pub(crate) fn advance(&self, index: Index) {
         let mut state = self.state.lock();
         state.applied = state.applied.max(index);
@@ -84,7 +84,7 @@ impl Readers {
         }
     }
 
-    /// Answers those whose deadline passed and drops those that gave up; returns when to come
+    /// Answers readers past their deadline and removes abandoned ones. Returns when to call this
     /// again.
     pub(crate) fn expire(&self, now: Instant) -> Option<Instant> {
         let mut state = self.state.lock();
@@ -104,12 +104,12 @@ impl Readers {
         earliest
     }
 
-    /// At or before the earliest deadline.
+    /// A lower bound for the earliest deadline.
     pub(crate) fn earliest(&self) -> Option<Instant> {
         self.state.lock().earliest
     }
 
-    /// Answers everyone, now and later, that the replica stopped.
+    /// Answers all current and future readers: the replica has stopped.
     pub(crate) fn close(&self) {
         let mut state = self.state.lock();
         state.closed = true;
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn those_that_gave_up_leave_and_free_their_places() {
+    fn abandoned_readers_are_removed_and_free_their_places() {
         let readers = Readers::new(Index::ZERO);
         let load = Load::default();
         let limits = Limits {
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn those_whose_deadline_passed_are_told_and_the_others_stay() {
+    fn only_readers_past_their_deadline_are_answered() {
         let readers = Readers::new(Index::ZERO);
         let now = clock::now();
         let later = now + Duration::from_secs(60);

@@ -1,16 +1,16 @@
-//! From what the disk kept to a core.
+//! Recovers a core from stored data.
 
 use synod_consensus_core::{ConfigError, Membership, SnapshotMeta};
 use synod_log::{GroupState, Log, LogError, Restart, RestartError};
 use synod_types::{GroupId, LogPosition};
 
-/// Log and state machine don't fit together, or can't be used.
+/// Log and state machine don't match, or can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum RecoveryError {
-    /// They don't fit together.
+    /// Log and state machine don't match.
     #[error(transparent)]
     Restart(#[from] RestartError),
-    /// The core refuses its settings or what was restored.
+    /// The core rejects its configuration or the restored state.
     #[error("cannot start the consensus core: {0}")]
     Core(#[from] ConfigError),
     /// The initial state could not be written.
@@ -18,8 +18,7 @@ pub enum RecoveryError {
     Log(#[from] LogError),
 }
 
-/// Builds what the core starts from. A new group is recorded in the log first, with its initial
-/// members.
+/// Builds the core's initial state. For a new group, first records the initial members in the log.
 pub(crate) fn restore(
     log: &Log,
     group: GroupId,
@@ -63,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_group_is_in_the_log_before_it_starts() {
+    fn a_new_group_is_recorded_in_the_log_before_it_starts() {
         let disk = SimDisk::new();
         let (log, recovered) = open(&disk);
         assert_eq!(recovered, None);
@@ -72,7 +71,7 @@ mod tests {
         assert!(first.is_new);
         log.close().unwrap();
         drop(log);
-        // Other flags later change nothing.
+        // Different flags on a later start change nothing.
         let (log, recovered) = open(&disk);
         let second = restore(&log, GROUP, recovered, fresh, members(2)).unwrap();
         assert!(!second.is_new);

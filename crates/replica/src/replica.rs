@@ -1,7 +1,8 @@
-//! Starting and stopping a replica: threads, runtime, and how the parts know each other.
+//! Starts and stops a replica: its threads, its runtime, and the connections between its parts.
 //!
-//! Threads: `synod-replica-0` runs the driver and all peer streams on one current-thread runtime;
-//! `synod-apply` owns the state machine; `synod-persist` flushes the engine. The log has its own.
+//! Threads: `synod-replica-0` runs the driver and all peer streams on one current-thread runtime,
+//! `synod-apply` owns the state machine, and `synod-persist` flushes the engine. The log has its
+//! own thread.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -41,27 +42,27 @@ use crate::state_machine::{ApplyError, Persister, StateMachine};
 use crate::transport::book::PeerBook;
 use crate::transport::{self, GroupPort, Identity, PeerService, Transport};
 
-/// How long streams get to end when the replica stops.
+/// How long streams may take to end when the replica stops.
 const DRAIN: Duration = Duration::from_millis(500);
 
-/// What a replica is started with besides its configuration and its state machine.
+/// What a replica needs to start besides its configuration and its state machine.
 pub struct Parts {
-    /// The open log; its sink must be `completions`.
+    /// The open log. Its sink must be `completions`.
     pub log: Log,
     /// What the log held of this group.
     pub recovered: Option<GroupState>,
     /// The log's sink.
     pub completions: Arc<Completions>,
-    /// Where peers connect: bound by the service, so that a busy port is its error. Empty on a node
-    /// that has no peers and never will.
+    /// The listeners for peers. The service binds them, so that a port in use is the service's
+    /// error. Empty on a node that never has peers.
     pub listeners: Vec<Listener>,
-    /// Where the peers are.
+    /// The peers' addresses.
     pub peers: PeerBook,
-    /// Instruments.
+    /// The metrics.
     pub metrics: Metrics,
 }
 
-/// Why a replica did not start.
+/// The reason why a replica did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The stored data can't be used.
@@ -70,12 +71,12 @@ pub enum StartError {
     /// The state machine could not be made durable.
     #[error("cannot make the stored state durable: {0}")]
     StateMachine(#[from] ApplyError),
-    /// The operating system refused a thread.
+    /// The operating system could not create a thread.
     #[error("cannot start thread {name}: {source}")]
     Thread {
-        /// Its name.
+        /// The thread's name.
         name: &'static str,
-        /// Why.
+        /// The operating system's error.
         source: io::Error,
     },
     /// The runtime did not start.
@@ -101,10 +102,10 @@ pub struct Replica<O> {
 }
 
 impl<O: Send + 'static> Replica<O> {
-    /// Recovers, and starts to take part in the group.
+    /// Recovers the group's state and starts to take part in the group.
     ///
     /// # Errors
-    /// [`StartError`]: nothing runs then.
+    /// [`StartError`]. Nothing is left running.
     pub fn start<S: StateMachine<Output = O>>(
         config: ReplicaConfig,
         parts: Parts,
@@ -168,7 +169,7 @@ impl<O: Send + 'static> Replica<O> {
             compactor: LogCompactor::new(initial.clone(), begun.start, applied),
             compaction: config.compaction.clone(),
             metrics: metrics.clone(),
-            // Half of the range is left for counting.
+            // Leaves half of the range for counting.
             first_request: random::u64() >> 1,
         });
         let port = Arc::new(Port {
@@ -186,7 +187,7 @@ impl<O: Send + 'static> Replica<O> {
             initial,
             metrics,
         };
-        // What can fail comes first, so that nothing is left running.
+        // Steps that can fail come first, so that nothing is left running.
         let servers = serve(&transport, config.routes, listeners, &executor)?;
         let threads = start_threads(applier, persister, &persist, &shared)?;
         completions.register(config.group, Arc::clone(&port) as Arc<dyn LogListener>);
@@ -219,18 +220,18 @@ impl<O: Send + 'static> Replica<O> {
         self.servers.iter().map(Running::url).collect()
     }
 
-    /// Stops: no more answers, streams closed, threads ended, the engine flushed. The log stays
-    /// open: it is the caller's.
+    /// Stops the replica: no more answers, streams closed, threads ended, the engine flushed. The
+    /// log stays open and belongs to the caller.
     ///
-    /// Hand over the leadership first ([`ReplicaHandle::transfer`]): the others wait an election
-    /// timeout otherwise.
+    /// Transfer leadership first ([`ReplicaHandle::transfer`]); otherwise the other nodes wait for
+    /// an election timeout.
     ///
     /// # Cancel safety
-    /// Dropping the future stops without waiting.
+    /// Dropping the future stops the replica without waiting.
     pub async fn stop(mut self) {
         self.shared.inbox.stop();
         if let Some(driver) = self.driver.take() {
-            // A panic was logged, and is a stop as well.
+            // A panic was logged, and ends the driver as well.
             let _ended = driver.await;
         }
         self.transport.stop.trigger();
@@ -241,7 +242,7 @@ impl<O: Send + 'static> Replica<O> {
         let threads = std::mem::take(&mut *self.threads.lock());
         let joined = task::spawn_blocking(move || {
             for thread in threads {
-                // A panic was logged by the thread itself.
+                // The thread itself has logged the panic.
                 let _ended = thread.join();
             }
         });
@@ -259,7 +260,7 @@ impl<O> Drop for Replica<O> {
     }
 }
 
-/// A core that goes on where the disk stopped.
+/// A core that continues from the stored state.
 struct Begun {
     core: Box<dyn Consensus>,
     initial: InitialMembers,
@@ -275,10 +276,10 @@ fn begin<S: StateMachine>(
     (machine, persister): (&S, &dyn Persister),
     clock: TickClock,
 ) -> Result<Begun, StartError> {
-    // Entries may be applied before they are in the own log, and the engine's writes are not synced
-    // one by one. What the log lacks the core takes for an installed snapshot, and makes the log
-    // begin after it: so it must be durable first, or a power failure would leave a state that is
-    // older than the log.
+    // Entries may be applied before they are in this node's log, and the engine's writes are not
+    // synced one by one. The core treats entries that the log lacks as an installed snapshot, and
+    // makes the log begin after it. So the state must be durable first; otherwise a power failure
+    // could leave a state that is older than the log.
     let applied = machine.applied();
     if applied.last.index > Index::ZERO {
         persister.persist()?;
@@ -370,7 +371,7 @@ fn start_threads<S: StateMachine>(
     })?;
     let for_apply = Arc::clone(shared);
     let applying = task::spawn_thread(APPLY, move || {
-        // Also when the state machine panics: nobody must wait for it for ever.
+        // Also if the state machine panics: no caller may wait for it forever.
         let _guard = StopOnDrop(for_apply);
         applier.run();
     })
@@ -395,7 +396,7 @@ impl<O> Drop for StopOnDrop<O> {
     }
 }
 
-/// The group's entrance for the log and the peers.
+/// The group's interface for the log and the peers.
 struct Port<O> {
     shared: Arc<GroupRequests<O>>,
     snapshots: Arc<SnapshotServer>,
@@ -413,7 +414,7 @@ impl<O: Send> LogListener for Port<O> {
 
 impl<O: Send> GroupPort for Port<O> {
     fn deliver(&self, messages: Vec<Message>, bytes: usize) {
-        // Dropped where the driver is behind or has stopped.
+        // Dropped if the driver is behind or has stopped.
         self.shared.inbox.push_messages(messages, bytes);
     }
 

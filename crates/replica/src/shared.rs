@@ -1,4 +1,4 @@
-//! What the handles, the driver and the apply thread of one group share.
+//! State shared by the handles, the driver and the apply thread of one group.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -24,7 +24,7 @@ pub(crate) struct GroupRequests<O> {
     pub(crate) limits: Limits,
 }
 
-/// How many requests are pending, against the limits.
+/// The number of pending requests, checked against the limits.
 #[derive(Debug, Default)]
 pub(crate) struct Load {
     proposals: AtomicUsize,
@@ -33,7 +33,7 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// Counts a proposal in, unless there are too many. Whoever answers it counts it out.
+    /// Admits a proposal, unless there are too many. The code that answers it must release it.
     pub(crate) fn admit_proposal(&self, bytes: usize, limits: &Limits) -> Result<(), ProposeError> {
         let count = self.proposals.fetch_add(1, Ordering::Relaxed);
         let total = self.proposal_bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -49,8 +49,8 @@ impl Load {
         self.proposal_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Counts a read in, unless there are too many. The permit stays with the read until it is
-    /// answered or dropped: a caller that gives up doesn't make room while its read is still
+    /// Admits a read, unless there are too many. The permit stays with the read until it is
+    /// answered or dropped. A caller that gives up does not free the place while its read is still
     /// queued.
     pub(crate) fn admit_read(&self, limits: &Limits) -> Result<ReadPermit, ReadError> {
         let permit = ReadPermit(Arc::clone(&self.reads));
@@ -65,7 +65,7 @@ impl Load {
     }
 }
 
-/// The one entry whose way from commit to applied is timed.
+/// The entry whose time from commit to applied is measured.
 #[derive(Debug, Default)]
 pub(crate) struct ApplySample {
     /// Its index; zero for none.
@@ -81,7 +81,7 @@ impl ApplySample {
         }
     }
 
-    /// When the sample was committed, if `applied` has reached it: once.
+    /// When the sample was committed, if `applied` has reached it. Returned only once.
     pub(crate) fn finish(&self, applied: Index) -> Option<Instant> {
         let index = self.index.load(Ordering::Acquire);
         if index == 0 || index > applied.get() {
@@ -93,7 +93,7 @@ impl ApplySample {
     }
 }
 
-/// A read that was counted in; dropping it counts it out.
+/// An admitted read. Dropping it frees the place.
 pub(crate) struct ReadPermit(Arc<AtomicUsize>);
 
 impl Drop for ReadPermit {

@@ -1,4 +1,4 @@
-//! Snapshots for peers that need entries which are gone: a leader serves chunks of open views, a
+//! Snapshots for peers that need compacted entries: a leader serves chunks of open views, a
 //! follower pulls them.
 
 mod fetch;

@@ -1,7 +1,7 @@
-//! Monotonic and wall time, and waiting.
+//! Monotonic time, wall-clock time and timers.
 //!
-//! Monotonic time follows tokio's clock: where tokio's time is paused (tests with `test-util`), so
-//! is [`now`]. Nothing but log lines and user-visible dates may depend on [`wall`].
+//! Monotonic time follows tokio's clock: if tokio's time is paused (tests with `test-util`), so is
+//! [`now`]. Only log lines and user-visible dates may depend on [`wall`].
 
 use std::{
     future::Future,
@@ -10,13 +10,13 @@ use std::{
 
 pub use tokio::time::error::Elapsed;
 
-/// The monotonic clock.
+/// The current time on the monotonic clock.
 #[must_use]
 pub fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
-/// The wall clock, which may jump either way.
+/// The current wall-clock time. It may jump in either direction.
 #[must_use]
 #[expect(
     clippy::disallowed_methods,
@@ -26,7 +26,7 @@ pub fn wall() -> SystemTime {
     SystemTime::now()
 }
 
-/// Waits for `duration`.
+/// Sleeps for `duration`.
 ///
 /// # Cancel safety
 /// Dropping the future cancels the timer.
@@ -34,7 +34,7 @@ pub async fn sleep(duration: Duration) {
     tokio::time::sleep(duration).await;
 }
 
-/// Waits until `deadline`; returns at once when it has passed.
+/// Sleeps until `deadline`. Returns at once if it has passed.
 ///
 /// # Cancel safety
 /// Dropping the future cancels the timer.
@@ -42,10 +42,10 @@ pub async fn sleep_until(deadline: Instant) {
     tokio::time::sleep_until(deadline.into()).await;
 }
 
-/// Runs `future` until `deadline`.
+/// Runs `future`, until `deadline` at most.
 ///
 /// # Errors
-/// [`Elapsed`] when the deadline passed first; the future is dropped then.
+/// [`Elapsed`] if the deadline passed first. The future is then dropped.
 pub async fn timeout_at<F: Future>(deadline: Instant, future: F) -> Result<F::Output, Elapsed> {
     tokio::time::timeout_at(deadline.into(), future).await
 }
@@ -53,7 +53,7 @@ pub async fn timeout_at<F: Future>(deadline: Instant, future: F) -> Result<F::Ou
 /// Runs `future` for at most `duration`.
 ///
 /// # Errors
-/// [`Elapsed`] when the time was over first; the future is dropped then.
+/// [`Elapsed`] if the time ran out first. The future is then dropped.
 pub async fn timeout<F: Future>(duration: Duration, future: F) -> Result<F::Output, Elapsed> {
     tokio::time::timeout(duration, future).await
 }

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-/// A variable that is set, but unusable.
+/// An environment variable is set but invalid.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum EnvError {
     /// The value is not UTF-8.
@@ -13,10 +13,10 @@ pub enum EnvError {
     },
 }
 
-/// The value of `name`, `None` when it is unset.
+/// The value of `name`; `None` if it is unset.
 ///
 /// # Errors
-/// [`EnvError::NotUnicode`], so that a garbled setting is not mistaken for an absent one.
+/// [`EnvError::NotUnicode`], so that an invalid setting is not treated as absent.
 #[expect(
     clippy::disallowed_methods,
     reason = "the one place that reads the environment"

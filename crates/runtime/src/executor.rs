@@ -1,8 +1,8 @@
-//! N current-thread tokio runtimes, each on a named thread of its own.
+//! N current-thread tokio runtimes, each on its own named thread.
 //!
-//! Work that stays on one runtime needs no cross-thread wake-ups and no work stealing, which is
-//! worth about a factor of 1.5 to 2 for small unary calls (docs: reference/performance). The price
-//! is that the caller spreads the load: a connection lives where it was put.
+//! Tasks that stay on one runtime need no cross-thread wake-ups and no work stealing. For small
+//! unary calls this is 1.5 to 2 times as fast (docs: reference/performance). In return, the caller
+//! has to balance the load: a connection stays on its runtime.
 
 use std::{
     future::Future,
@@ -23,35 +23,35 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{clock, task};
 
-/// Why an executor could not start.
+/// The reason why an executor could not start.
 #[derive(Debug, Error)]
 pub enum ExecutorError {
-    /// The operating system refused a thread or an event queue.
+    /// The operating system could not create a thread or an event queue.
     #[error(
         "cannot start runtime thread {thread}: {source}; check the limits on threads and open files"
     )]
     Start {
         /// The thread's name.
         thread: String,
-        /// The operating system's answer.
+        /// The operating system's error.
         source: io::Error,
     },
 }
 
-/// Whether [`Executor::stop`] had to cut tasks off.
+/// Whether [`Executor::stop`] had to abort tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stopped {
-    /// Every task had ended by itself.
+    /// Every task ended by itself.
     Drained,
-    /// The grace period was over; so many tasks were dropped.
+    /// The grace period expired and the remaining tasks were dropped.
     Cut {
-        /// How many tasks were dropped.
+        /// The number of dropped tasks.
         tasks: usize,
     },
 }
 
-/// Cheap to clone: a handle to the threads. They stop with [`Executor::stop`], or when the last
-/// clone is dropped (which drops the tasks at once).
+/// A handle to the threads; cheap to clone. [`Executor::stop`] stops them. Dropping the last clone
+/// also does, and drops all tasks at once.
 #[derive(Debug, Clone)]
 pub struct Executor {
     inner: Arc<Inner>,
@@ -63,7 +63,7 @@ struct Inner {
     next: AtomicUsize,
     tasks: TaskTracker,
     stop: CancellationToken,
-    /// How many threads still run their runtime.
+    /// The number of threads whose runtime still runs.
     alive: watch::Receiver<usize>,
 }
 
@@ -74,10 +74,10 @@ struct Worker {
 }
 
 impl Executor {
-    /// Starts `threads` runtimes on threads called `name-0`, `name-1`, ...
+    /// Starts `threads` runtimes on threads named `name-0`, `name-1`, ...
     ///
     /// # Errors
-    /// [`ExecutorError::Start`]; threads that did start are stopped again.
+    /// [`ExecutorError::Start`]. Threads that were started are stopped again.
     pub fn start(name: &str, threads: NonZeroUsize) -> Result<Self, ExecutorError> {
         let stop = CancellationToken::new();
         let (alive_sender, alive) = watch::channel(0);
@@ -107,14 +107,14 @@ impl Executor {
         })
     }
 
-    /// How many runtimes there are.
+    /// The number of runtimes.
     #[must_use]
     pub fn threads(&self) -> usize {
         self.inner.workers.len()
     }
 
-    /// Spawns on runtime `worker % threads()`. After [`Executor::stop`] the task never runs and the
-    /// handle resolves to a cancelled [`task::JoinError`].
+    /// Spawns a task on runtime `worker % threads()`. After [`Executor::stop`] the task never runs,
+    /// and the handle resolves to a cancelled [`task::JoinError`].
     pub fn spawn_on<F>(&self, worker: usize, name: &'static str, future: F) -> JoinHandle<F::Output>
     where
         F: Future + Send + 'static,
@@ -126,7 +126,7 @@ impl Executor {
             .spawn_on(task::named(name, future), &worker.handle)
     }
 
-    /// Spawns on the next runtime, round-robin.
+    /// Spawns a task on the next runtime, round-robin.
     pub fn spawn<F>(&self, name: &'static str, future: F) -> JoinHandle<F::Output>
     where
         F: Future + Send + 'static,
@@ -135,14 +135,14 @@ impl Executor {
         self.spawn_on(self.next_worker(), name, future)
     }
 
-    /// The number of the runtime whose turn it is.
+    /// The index of the next runtime, round-robin.
     #[must_use]
     pub fn next_worker(&self) -> usize {
         self.inner.next.fetch_add(1, Ordering::Relaxed) % self.inner.workers.len()
     }
 
-    /// A handle to runtime `worker % threads()`, for what wants to spawn many tasks there. Such
-    /// tasks aren't waited for by [`Executor::stop`].
+    /// A handle to runtime `worker % threads()`, for callers that spawn many tasks there.
+    /// [`Executor::stop`] does not wait for such tasks.
     #[must_use]
     pub fn handle(&self, worker: usize) -> runtime::Handle {
         self.inner.workers[worker % self.inner.workers.len()]
@@ -150,22 +150,22 @@ impl Executor {
             .clone()
     }
 
-    /// Waits up to `grace` until the tasks have ended, then drops those that are left and ends the
-    /// threads. The owner tells its tasks to finish before it calls this.
+    /// Waits up to `grace` for the tasks to end, then drops the remaining ones and ends the
+    /// threads. The caller must first tell its tasks to finish.
     ///
     /// # Cancel safety
-    /// Dropping the future before the grace period is over leaves the threads running.
+    /// If the future is dropped during the grace period, the threads keep running.
     pub async fn stop(&self, grace: Duration) -> Stopped {
         self.inner.tasks.close();
         let drained = clock::timeout(grace, self.inner.tasks.wait()).await;
         let cut = self.inner.tasks.len();
         self.inner.stop.cancel();
         let mut alive = self.inner.alive.clone();
-        // An error means that all senders, hence all threads, are gone.
+        // An error means that all senders are gone, and so are all threads.
         let _ = alive.wait_for(|alive| *alive == 0).await;
         for worker in &self.inner.workers {
             if let Some(thread) = worker.thread.lock().take() {
-                // The runtime is gone already, so this returns at once; a panic was logged.
+                // The runtime is gone already, so this returns at once. A panic has been logged.
                 let _ = thread.join();
             }
         }
@@ -194,7 +194,7 @@ fn start_worker(
     let running = Running::new(alive);
     let thread = task::spawn_thread(name, move || {
         runtime.block_on(stop.cancelled());
-        // Tasks are dropped here, on their own thread, before the thread counts as ended.
+        // Drop tasks here, on their own thread, before the thread counts as ended.
         drop(runtime);
         drop(running);
     })?;
@@ -204,7 +204,7 @@ fn start_worker(
     })
 }
 
-/// Counts a thread for as long as it exists, also when it unwinds.
+/// Counts a thread while it exists, even if it panics.
 struct Running(Arc<watch::Sender<usize>>);
 
 impl Running {
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn stop_cuts_tasks_off_after_the_grace_period() {
+    async fn stop_drops_tasks_after_the_grace_period() {
         let executor = Executor::start("cut", two()).unwrap();
         let stuck = executor.spawn("stuck", std::future::pending::<()>());
         let stopped = executor.stop(Duration::from_millis(10)).await;

@@ -1,5 +1,5 @@
-//! Prometheus metrics of one node. A registry is an ordinary value, not a global: several nodes may
-//! live in one process (`synod dev --nodes 3`, tests).
+//! Prometheus metrics of one node. The registry is an ordinary value, not a global, because several
+//! nodes may run in one process (`synod dev --nodes 3`, tests).
 
 use prometheus::{
     Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
@@ -10,32 +10,32 @@ use thiserror::Error;
 /// The content type of [`Registry::text`].
 pub const TEXT_CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 
-/// Bucket bounds in seconds for calls and disk syncs: from 25 us to 8 s.
+/// Bucket bounds in seconds for calls and disk syncs, from 25 us to 8 s.
 pub const LATENCY_SECONDS: &[f64] = &[
     0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032,
     0.064, 0.128, 0.256, 0.512, 1.024, 2.048, 4.096, 8.192,
 ];
 
-/// A metric that can't be used.
+/// Errors of registering and encoding metrics.
 #[derive(Debug, Error)]
 pub enum MetricsError {
-    /// The name or a label is malformed, or the name is taken.
+    /// The name or a label is invalid, or the name is already registered.
     #[error("cannot register metric {name}: {source}")]
     Register {
         /// The metric.
         name: String,
-        /// The registry's answer.
+        /// The registry's error.
         source: prometheus::Error,
     },
-    /// The registry's content can't be written as text.
+    /// The metrics can't be encoded as text.
     #[error("cannot encode metrics: {source}")]
     Encode {
-        /// The encoder's answer.
+        /// The encoder's error.
         source: prometheus::Error,
     },
 }
 
-/// The metrics of one node; clones share them.
+/// The metrics of one node. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct Registry(prometheus::Registry);
 
@@ -49,7 +49,7 @@ impl Registry {
     /// A counter.
     ///
     /// # Errors
-    /// [`MetricsError::Register`] for a bad or taken name.
+    /// [`MetricsError::Register`] if the name is invalid or already registered.
     pub fn counter(&self, name: &str, help: &str) -> Result<IntCounter, MetricsError> {
         self.add(name, IntCounter::new(name, help))
     }
@@ -57,7 +57,7 @@ impl Registry {
     /// A counter for each combination of label values.
     ///
     /// # Errors
-    /// [`MetricsError::Register`] for a bad or taken name.
+    /// [`MetricsError::Register`] if the name is invalid or already registered.
     pub fn counter_vec(
         &self,
         name: &str,
@@ -70,7 +70,7 @@ impl Registry {
     /// A gauge.
     ///
     /// # Errors
-    /// [`MetricsError::Register`] for a bad or taken name.
+    /// [`MetricsError::Register`] if the name is invalid or already registered.
     pub fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, MetricsError> {
         self.add(name, IntGauge::new(name, help))
     }
@@ -78,7 +78,7 @@ impl Registry {
     /// A gauge for each combination of label values.
     ///
     /// # Errors
-    /// [`MetricsError::Register`] for a bad or taken name.
+    /// [`MetricsError::Register`] if the name is invalid or already registered.
     pub fn gauge_vec(
         &self,
         name: &str,
@@ -91,7 +91,7 @@ impl Registry {
     /// A histogram with the given upper bounds.
     ///
     /// # Errors
-    /// [`MetricsError::Register`] for a bad or taken name.
+    /// [`MetricsError::Register`] if the name is invalid or already registered.
     pub fn histogram(
         &self,
         name: &str,
@@ -105,7 +105,7 @@ impl Registry {
     /// A histogram for each combination of label values.
     ///
     /// # Errors
-    /// [`MetricsError::Register`] for a bad or taken name.
+    /// [`MetricsError::Register`] if the name is invalid or already registered.
     pub fn histogram_vec(
         &self,
         name: &str,
@@ -117,10 +117,10 @@ impl Registry {
         self.add(name, HistogramVec::new(options, labels))
     }
 
-    /// Adds any other collector, for instance one that reads its values when it is asked.
+    /// Registers any other collector, for example one that computes its values on each scrape.
     ///
     /// # Errors
-    /// [`MetricsError::Register`] for a taken name.
+    /// [`MetricsError::Register`] if the name is already registered.
     pub fn register(&self, collector: Box<dyn Collector>) -> Result<(), MetricsError> {
         let name = collector
             .desc()
@@ -131,10 +131,10 @@ impl Registry {
             .map_err(|source| MetricsError::Register { name, source })
     }
 
-    /// Everything in Prometheus' text format, sorted by name.
+    /// All metrics in Prometheus' text format, sorted by name.
     ///
     /// # Errors
-    /// [`MetricsError::Encode`] when a collector yields an inconsistent family.
+    /// [`MetricsError::Encode`] if a collector returns an inconsistent family.
     pub fn text(&self) -> Result<String, MetricsError> {
         let mut buffer = Vec::new();
         TextEncoder::new()
@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_text_holds_every_kind_of_metric() {
+    fn the_text_contains_every_kind_of_metric() {
         let registry = Registry::new();
         registry.counter("synod_c_total", "c").unwrap().inc_by(2);
         let vec = registry
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_taken_name_is_refused_by_name() {
+    fn an_error_names_the_metric_that_exists_already() {
         let registry = Registry::new();
         registry.counter("synod_twice", "x").unwrap();
         let error = registry.gauge("synod_twice", "x").unwrap_err().to_string();

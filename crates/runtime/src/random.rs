@@ -1,4 +1,4 @@
-//! Randomness for the shells: ids, seeds of the deterministic cores, jitter. Never for secrets.
+//! Random ids, seeds and jitter. Never for secrets.
 
 use std::time::Duration;
 
@@ -14,13 +14,12 @@ pub fn u64() -> u64 {
 #[must_use]
 pub fn seed() -> u64 {
     use rand::TryRngCore as _;
-    // The thread's generator is seeded by the same source, so falling back to it loses nothing but
-    // one level of independence.
+    // The thread's generator was seeded from the same source, so it is an acceptable fallback.
     rand::rngs::OsRng.try_next_u64().unwrap_or_else(|_| u64())
 }
 
-/// A duration drawn uniformly from `[base / 2, base)`: back-off that spreads out clients which
-/// failed at the same moment. Zero stays zero.
+/// A duration drawn uniformly from `[base / 2, base)`, for back-off: it spreads the retries of
+/// clients that failed at the same time. Zero stays zero.
 #[must_use]
 pub fn jitter(base: Duration) -> Duration {
     base.mul_f64(rand::rng().random_range(0.5..1.0))

@@ -1,48 +1,48 @@
-//! Shutdown as a cloneable token, and the signals that ask for it.
+//! A cloneable shutdown token, and the signals that request a shutdown.
 
 use std::{fmt, io};
 
 use tokio::signal::unix::{SignalKind, signal as unix_signal};
 use tokio_util::sync::CancellationToken;
 
-/// A one-way switch shared by everything that must stop together.
+/// A one-way flag shared by everything that must stop together.
 #[derive(Debug, Clone, Default)]
 pub struct Shutdown(CancellationToken);
 
 impl Shutdown {
-    /// A switch that is not thrown yet.
+    /// Creates a token that is not triggered.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A switch that is thrown with this one, and can be thrown alone.
+    /// A token that is triggered together with this one, or alone.
     #[must_use]
     pub fn child(&self) -> Self {
         Self(self.0.child_token())
     }
 
-    /// Throws the switch. Doing it again has no effect.
+    /// Triggers the shutdown. Triggering it again has no effect.
     pub fn trigger(&self) {
         self.0.cancel();
     }
 
-    /// Whether the switch is thrown.
+    /// Whether the shutdown was triggered.
     #[must_use]
     pub fn is_triggered(&self) -> bool {
         self.0.is_cancelled()
     }
 
-    /// Waits until the switch is thrown.
+    /// Waits until the shutdown is triggered.
     ///
     /// # Cancel safety
-    /// Safe to drop and call again.
+    /// The future may be dropped and the call repeated.
     pub async fn triggered(&self) {
         self.0.cancelled().await;
     }
 }
 
-/// A signal that asks the process to stop.
+/// A signal that requests a shutdown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StopSignal {
     /// `SIGTERM`, from an orchestrator.
@@ -60,18 +60,18 @@ impl fmt::Display for StopSignal {
     }
 }
 
-/// Waits for SIGTERM or SIGINT. From the first call on, these no longer kill the process by
-/// themselves: call it again to notice an impatient second signal.
+/// Waits for SIGTERM or SIGINT. After the first call these signals no longer end the process by
+/// themselves. Call it again to receive a second signal.
 ///
 /// # Errors
-/// When the signal handlers can't be installed.
+/// The signal handlers can't be installed.
 ///
 /// # Cancel safety
 /// A signal that arrives between two calls may be lost.
 pub async fn signal() -> io::Result<StopSignal> {
     let mut terminate = unix_signal(SignalKind::terminate())?;
     let mut interrupt = unix_signal(SignalKind::interrupt())?;
-    // No `biased`: either signal means the same, and they don't come in floods.
+    // Not `biased`: both signals mean the same and are rare.
     tokio::select! {
         _ = terminate.recv() => Ok(StopSignal::Terminate),
         _ = interrupt.recv() => Ok(StopSignal::Interrupt),

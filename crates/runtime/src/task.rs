@@ -1,4 +1,4 @@
-//! Tasks and threads with names.
+//! Named tasks and threads.
 
 use std::{future::Future, io, thread};
 
@@ -6,11 +6,11 @@ pub use tokio::task::{AbortHandle, JoinError, JoinHandle, spawn_blocking};
 
 /// Spawns `future` on the current tokio runtime.
 ///
-/// A panic ends only this task, and is logged with its name; the owner sees it as the handle's
+/// A panic ends only this task. It is logged with the task's name, and the handle returns it as a
 /// [`JoinError`]. Dropping the handle detaches the task.
 ///
 /// # Panics
-/// Outside a tokio runtime.
+/// If called outside a tokio runtime.
 #[expect(
     clippy::disallowed_methods,
     reason = "the one place that spawns: every task has a name"
@@ -23,16 +23,16 @@ where
     tokio::spawn(named(name, future))
 }
 
-/// The future, with a log line should it panic. Used by every spawn of this crate.
+/// Wraps a future to log panics. All spawns of this crate use it.
 pub(crate) async fn named<F: Future>(name: &'static str, future: F) -> F::Output {
     let _report = ReportPanic(name);
     future.await
 }
 
-/// Starts an operating-system thread; Linux shows the first 15 bytes of `name`.
+/// Starts an operating-system thread. Linux shows the first 15 bytes of `name`.
 ///
 /// # Errors
-/// The operating system's, when it refuses another thread.
+/// The operating system's error if it can't create the thread.
 pub fn spawn_thread<F, T>(name: &str, run: F) -> io::Result<thread::JoinHandle<T>>
 where
     F: FnOnce() -> T + Send + 'static,

@@ -1,8 +1,8 @@
-//! Logs and traces of the process: one subscriber, installed once.
+//! The process's logs and traces: one subscriber, installed once.
 //!
-//! Logs go to standard error as text (terminal) or JSON lines (pods). Spans are exported over OTLP
-//! only when an endpoint is configured; otherwise no trace layer exists and spans cost a level
-//! check.
+//! Logs go to standard error, as text (terminal) or JSON lines (pods). Spans are exported over OTLP
+//! only if an endpoint is configured. Without one there is no trace layer, and a span costs only a
+//! level check.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -22,38 +22,40 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
-/// How long [`TelemetryGuard`] waits for the last spans when it is dropped.
+/// How long dropping the [`TelemetryGuard`] waits for the last spans.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long one export may take before its spans are given up.
+/// Timeout of one export; its spans are then dropped.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
 
 static EXPORTING: AtomicBool = AtomicBool::new(false);
 
-/// The shape of log lines.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LogFormat {
-    /// Lines for people.
+    /// Human-readable lines.
     #[default]
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// What [`init`] sets up.
+/// The configuration for [`init`].
 #[derive(Debug, Clone)]
 pub struct TelemetryConfig {
-    /// The shape of log lines.
+    /// The format of log lines.
     pub format: LogFormat,
     /// A level (`info`) or a list of directives (`info,synod_replica=debug`).
     pub filter: String,
-    /// Where to send spans by OTLP over gRPC, e.g. `http://collector:4317`; `None` sends none.
+    /// The endpoint for spans, OTLP over gRPC, e.g. `http://collector:4317`. `None` disables the
+    /// export.
     pub otlp_endpoint: Option<String>,
     /// `service.name` of exported spans.
     pub service_name: String,
     /// `service.instance.id` of exported spans, usually the node's name.
     pub service_instance: String,
-    /// The share of traces that start here and are exported, 0.0 to 1.0; a caller's decision wins.
+    /// The fraction of traces started here that are exported, 0.0 to 1.0. A caller's sampling
+    /// decision has priority.
     pub sample_ratio: f64,
 }
 
@@ -70,51 +72,51 @@ impl Default for TelemetryConfig {
     }
 }
 
-/// Why telemetry could not start.
+/// The reason why telemetry could not start.
 #[derive(Debug, Error)]
 pub enum TelemetryError {
-    /// The filter is not understood.
+    /// The filter can't be parsed.
     #[error(
         "log filter {filter:?} is invalid ({reason}): use a level such as info, or target=level pairs separated by commas"
     )]
     Filter {
-        /// The filter as given.
+        /// The configured filter.
         filter: String,
-        /// The parser's answer.
+        /// The parser's error.
         reason: String,
     },
-    /// The OTLP exporter can't be built.
+    /// The OTLP exporter can't be created.
     #[error(
         "cannot export traces to {endpoint}: {reason}; the endpoint is a URL such as http://collector:4317"
     )]
     Otlp {
-        /// The endpoint as given.
+        /// The configured endpoint.
         endpoint: String,
-        /// The exporter's answer.
+        /// The exporter's error.
         reason: String,
     },
-    /// Telemetry was set up before in this process.
+    /// Telemetry was already initialized in this process.
     #[error("telemetry is already set up in this process")]
     AlreadyInitialized,
 }
 
-/// Keeps telemetry running; dropping it exports what is left, waiting up to 5 s.
+/// Keeps telemetry running. Dropping it exports the remaining spans, for up to 5 s.
 #[derive(Debug)]
 #[must_use = "dropping the guard ends the export of traces"]
 pub struct TelemetryGuard {
     exporter: Option<Exporter>,
 }
 
-/// Whether spans are exported, so that callers can skip reading and writing trace context.
+/// Whether spans are exported. If not, callers can skip trace context.
 #[must_use]
 pub fn is_exporting() -> bool {
     EXPORTING.load(Ordering::Relaxed)
 }
 
-/// Installs the process's log output and, if an endpoint is set, the trace exporter.
+/// Installs the process's log output and, if an endpoint is configured, the trace exporter.
 ///
 /// # Errors
-/// [`TelemetryError`] for a bad filter or endpoint, or when called twice.
+/// [`TelemetryError`] for an invalid filter or endpoint, or if called twice.
 pub fn init(config: &TelemetryConfig) -> Result<TelemetryGuard, TelemetryError> {
     let filter = parse_filter(&config.filter)?;
     let exporter = match &config.otlp_endpoint {
@@ -127,7 +129,7 @@ pub fn init(config: &TelemetryConfig) -> Result<TelemetryGuard, TelemetryError> 
             .with_location(false)
             .with_threads(false)
             .with_tracked_inactivity(false)
-            // The exporter's own gRPC calls must not produce spans that it would export in turn.
+            // The exporter's own gRPC calls must not create spans that it would export again.
             .with_filter(not_the_exporter())
     });
     tracing_subscriber::registry()
@@ -178,8 +180,8 @@ fn not_the_exporter() -> tracing_subscriber::filter::Targets {
     targets
 }
 
-/// The trace pipeline, and the runtime that drives its gRPC channel: the caller's runtime may be
-/// gone, or blocked in our own drop, when the last spans are sent.
+/// The trace pipeline, and the runtime that drives its gRPC channel. The caller's runtime may be
+/// gone, or blocked in our drop, when the last spans are sent.
 #[derive(Debug)]
 struct Exporter {
     provider: SdkTracerProvider,
@@ -231,9 +233,9 @@ impl Drop for Exporter {
     fn drop(&mut self) {
         EXPORTING.store(false, Ordering::Relaxed);
         if let Err(error) = self.provider.shutdown_with_timeout(FLUSH_TIMEOUT) {
-            tracing::warn!(%error, "the last spans were not exported");
+            tracing::warn!(%error, "could not export the last spans");
         }
-        // Dropping a runtime inside another one would panic; this never blocks.
+        // Dropping a runtime inside another one would panic. This call never blocks.
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
@@ -241,12 +243,12 @@ impl Drop for Exporter {
 }
 
 impl TelemetryGuard {
-    /// Exports the spans that wait, without ending the pipeline.
+    /// Exports waiting spans without ending the pipeline.
     pub fn flush(&self) {
         if let Some(exporter) = &self.exporter
             && let Err(error) = exporter.provider.force_flush()
         {
-            tracing::warn!(%error, "spans were not exported");
+            tracing::warn!(%error, "could not export spans");
         }
     }
 }

@@ -1,32 +1,32 @@
-//! Every random decision of a run, drawn from a seed, recorded, and replayed from a record.
+//! All random decisions of a run: drawn from a seed, recorded, and replayed from a record.
 //!
-//! A decision is a number below a bound. Zero is always the harmless answer: no fault, the shortest
-//! delay, the usual setting. So a record in which parts are zeroed or cut off is a run with less
-//! going on, which is what shrinking needs (see [`crate::shrink`]). Decisions about different
-//! things come from different streams: taking away a fault does not change what the network or the
-//! clients do.
+//! A decision is a number below a bound. Zero is always the harmless choice: no fault, the shortest
+//! delay, the usual setting. So zeroing or truncating parts of a record gives a run with fewer
+//! events, which shrinking needs (see [`crate::shrink`]). Decisions about different things come
+//! from different streams, so removing a fault does not change what the network or the clients do.
 
 use synod_types::{SplitMix64, mix};
 
-/// What a decision is about.
+/// The subject of a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Stream {
-    /// How the cluster is built.
+    /// The cluster's setup.
     Setup,
-    /// Which faults happen, and when.
+    /// Which faults occur, and when.
     Fault,
     /// Delays, losses and duplicates of messages.
     Network,
     /// How long writes take, and what survives a crash.
     Disk,
-    /// What clients do.
+    /// The actions of clients.
     Client,
-    /// How long the parts of a node take.
+    /// The delays of a node's parts.
     Node,
 }
 
 impl Stream {
-    /// All streams, the most drastic to take away first.
+    /// All streams, in the order in which shrinking removes them: the one with the largest effect
+    /// first.
     pub const ALL: [Self; 6] = [
         Self::Fault,
         Self::Network,
@@ -76,12 +76,12 @@ impl Record {
         &self.streams[stream.index()]
     }
 
-    /// One stream's decisions, to be changed.
+    /// One stream's decisions, mutable.
     pub fn stream_mut(&mut self, stream: Stream) -> &mut Vec<u64> {
         &mut self.streams[stream.index()]
     }
 
-    /// How many decisions are not the harmless one.
+    /// The number of decisions other than the harmless choice.
     #[must_use]
     pub fn weight(&self) -> usize {
         let streams = self.streams.iter();
@@ -94,11 +94,11 @@ impl Record {
 #[derive(Clone, Debug)]
 enum Source {
     Seed(SplitMix64),
-    /// Values still to be given out, from the end; zeros after them.
+    /// The remaining values in reverse order; zeros follow them.
     Replay(Vec<u64>),
 }
 
-/// Where decisions come from.
+/// The source of decisions.
 #[derive(Clone, Debug)]
 pub(crate) struct Choices {
     sources: [Source; STREAMS],
@@ -106,7 +106,7 @@ pub(crate) struct Choices {
 }
 
 impl Choices {
-    /// Decisions from a seed; remembered where `record` says so.
+    /// Decisions from a seed, recorded if `record` is set.
     pub(crate) fn from_seed(seed: u64, record: bool) -> Self {
         let source = |number: u64| {
             let begin = mix(seed ^ mix(0x5379_6e6f_6400 + number));
@@ -125,7 +125,7 @@ impl Choices {
         }
     }
 
-    /// The decisions of a record, zeros after its end.
+    /// The decisions of a record, followed by zeros.
     pub(crate) fn replay(record: &Record) -> Self {
         let source = |at: usize| {
             let mut values = record.streams[at].clone();
@@ -145,12 +145,12 @@ impl Choices {
         }
     }
 
-    /// What was decided, where it was remembered.
+    /// The recorded decisions.
     pub(crate) fn into_record(self) -> Record {
         self.recorded.unwrap_or_default()
     }
 
-    /// A number below `bound`; zero where the bound is.
+    /// A number below `bound`; zero if `bound` is zero.
     pub(crate) fn below(&mut self, stream: Stream, bound: u64) -> u64 {
         if bound <= 1 {
             return 0;
@@ -165,23 +165,23 @@ impl Choices {
         value
     }
 
-    /// A number from `low` to `high`; `low` is the harmless one.
+    /// A number from `low` to `high`. `low` is the harmless choice.
     pub(crate) fn between(&mut self, stream: Stream, low: u64, high: u64) -> u64 {
         low + self.below(stream, high.saturating_sub(low).saturating_add(1))
     }
 
-    /// True this often in a thousand; `false` is the harmless answer.
+    /// `true` with this probability per thousand. `false` is the harmless choice.
     pub(crate) fn often(&mut self, stream: Stream, per_mille: u64) -> bool {
         per_mille > 0 && self.below(stream, 1000) >= 1000_u64.saturating_sub(per_mille)
     }
 
-    /// One of these; the first is the harmless one.
+    /// One of these. The first is the harmless choice.
     pub(crate) fn one_of<T: Copy, const N: usize>(&mut self, stream: Stream, from: [T; N]) -> T {
-        const { assert!(N > 0, "nothing to choose from") };
+        const { assert!(N > 0, "there must be something to choose from") };
         from[self.index(stream, N)]
     }
 
-    /// A place in something of this length.
+    /// An index into something of this length.
     pub(crate) fn index(&mut self, stream: Stream, length: usize) -> usize {
         usize::try_from(self.below(stream, length as u64)).unwrap_or(0)
     }
@@ -192,20 +192,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_gives_the_same_decisions_and_zeros_after_them() {
+    fn a_record_replays_its_decisions_followed_by_zeros() {
         let mut first = Choices::from_seed(7, true);
         let drawn: Vec<u64> = (0..20).map(|_| first.below(Stream::Network, 100)).collect();
         let faults: Vec<u64> = (0..5).map(|_| first.below(Stream::Fault, 9)).collect();
         assert!(drawn.iter().any(|value| *value != 0));
         let record = first.into_record();
         let mut again = Choices::replay(&record);
-        // Streams don't depend on each other's order.
+        // The streams are independent of each other's order.
         let same: Vec<u64> = (0..5).map(|_| again.below(Stream::Fault, 9)).collect();
         assert_eq!(same, faults);
         let same: Vec<u64> = (0..20).map(|_| again.below(Stream::Network, 100)).collect();
         assert_eq!(same, drawn);
         assert_eq!(again.below(Stream::Network, 100), 0);
         assert!(!again.often(Stream::Network, 999), "zero is harmless");
-        assert!(again.often(Stream::Network, 1000), "but certain is certain");
+        assert!(
+            again.often(Stream::Network, 1000),
+            "a probability of one is certain"
+        );
     }
 }

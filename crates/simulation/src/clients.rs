@@ -1,5 +1,5 @@
-//! Clients: they write and read a few keys through any node, try again where that is safe, and
-//! remember what they saw.
+//! The clients. They write and read a few keys through any node, retry where that is safe, and
+//! record what they observe.
 
 use std::collections::BTreeMap;
 
@@ -14,19 +14,19 @@ use crate::node::{NodeState, Proposed, ReadKind, ReadRequest, WriteRequest};
 use crate::time::{MS, Time};
 use crate::world::World;
 
-/// How often a client tries again after a certain refusal.
+/// How often a client retries after a refusal without effect.
 const MAX_ATTEMPTS: u32 = 6;
 
 #[derive(Default)]
 pub(crate) struct Clients {
     ops: BTreeMap<OpId, Op>,
     next: u64,
-    /// What each client believes of each key.
+    /// The value that each client expects each key to have.
     believed: BTreeMap<(u32, Key), Option<Value>>,
-    /// The last revision that anyone has seen.
+    /// The latest revision that any client has seen.
     revision: i64,
     pub(crate) history: History,
-    /// No new operations.
+    /// Whether to start no new operations.
     pub(crate) stopped: bool,
 }
 
@@ -35,7 +35,7 @@ struct Op {
     client: u32,
     what: What,
     called: Time,
-    /// What had returned, and what was committed, when it began.
+    /// The operations that had returned, and the commit index, when it began.
     begun: Index,
     floor: Index,
     attempts: u32,
@@ -58,13 +58,13 @@ impl Clients {
 }
 
 impl World {
-    /// A client thinks of something to do.
+    /// A client chooses its next operation.
     pub(crate) fn client(&mut self, client: u32) {
         let env = &mut self.env;
         if env.clients.stopped {
             return;
         }
-        // Nothing is the harmless choice.
+        // Zero, the harmless choice, means no operation.
         let kind = env.choices.below(Stream::Client, 16);
         let key = u8::try_from(env.choices.below(Stream::Client, env.plan.keys)).unwrap_or(0);
         let value = env.clients.next + 1;
@@ -92,7 +92,7 @@ impl World {
         }
     }
 
-    /// Something that has to be committed for the cluster to be alive. Returns its name.
+    /// Starts an operation that must be committed if the cluster is alive. Returns its id.
     pub(crate) fn probe(&mut self, slot: usize) -> OpId {
         let value = self.env.clients.next + 1;
         self.begin(0, What::Write(Write::Put(0, value)), slot, true)
@@ -118,7 +118,7 @@ impl World {
         id
     }
 
-    /// A member, mostly; now and then a node that isn't one, or not any more.
+    /// Usually a member; sometimes a node that is not a member, or no longer one.
     fn any_server(&mut self) -> usize {
         let World { env, nodes, .. } = self;
         if env.choices.often(Stream::Client, 50) {
@@ -193,7 +193,7 @@ impl World {
             return Ok(());
         };
         if matches!(answer, Answer::Refused) && op.attempts < MAX_ATTEMPTS && !op.probe {
-            // Certainly without effect: the same operation, perhaps elsewhere.
+            // Certainly without effect, so retry the same operation, perhaps on another node.
             op.attempts += 1;
             let slot = self.any_server();
             let env = &mut self.env;
@@ -211,7 +211,7 @@ impl World {
         Ok(())
     }
 
-    /// The client doesn't wait any longer.
+    /// The client stops waiting.
     pub(crate) fn give_up(&mut self, id: OpId) -> Check {
         if let Some(op) = self.env.clients.ops.remove(&id) {
             self.settle(id, op, None)?;
@@ -222,7 +222,7 @@ impl World {
         Ok(())
     }
 
-    /// The run ends: what is under way has no answer.
+    /// Ends the run: operations in flight get no answer.
     pub(crate) fn hang_up(&mut self) -> Check {
         while let Some((id, op)) = self.env.clients.ops.pop_first() {
             self.settle(id, op, None)?;
@@ -230,7 +230,7 @@ impl World {
         Ok(())
     }
 
-    /// Compares an answer with everything that is known.
+    /// Checks an answer against everything that is known.
     fn settle(&mut self, id: OpId, op: Op, answer: Option<Answer>) -> Check {
         let env = &mut self.env;
         let now = env.now;
@@ -264,7 +264,7 @@ impl World {
                 env.counts.unknown_writes += 1;
                 env.clients.note(op, write, None);
             }
-            // Without effect, or a read that nobody answered.
+            // An operation without effect, or a read without an answer.
             (_, Some(Answer::Refused | Answer::Unknown) | None) => {}
             (What::Write(_), Some(Answer::Read { .. }))
             | (What::Read(..), Some(Answer::Wrote { .. })) => {}

@@ -1,58 +1,58 @@
-//! What clients ask of the keyspace, and what comes back.
+//! The clients' commands for the keyspace and their results.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-/// Names one operation of a client across retries. Zero is none.
+/// Identifies a client's operation across retries. Zero means none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct OpId(pub(crate) u64);
 
-/// A key: there are few, so that clients meet.
+/// A key. There are only a few, so that clients conflict.
 pub(crate) type Key = u8;
-/// A value: each operation writes one of its own.
+/// A value. Each operation writes a different one.
 pub(crate) type Value = u64;
 
-/// A change of the keyspace, as it stands in the log.
+/// A change of the keyspace, as stored in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Command {
     pub(crate) op: OpId,
     pub(crate) write: Write,
 }
 
-/// What a command does.
+/// The kind of change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Write {
     Put(Key, Value),
     Delete(Key),
-    /// A transaction: puts `new` where the key has the value `expect`; reads the key where not.
+    /// A transaction: sets the key to `new` if it has the value `expect`, and otherwise reads it.
     Cas {
         key: Key,
         expect: Option<Value>,
         new: Value,
     },
-    /// Forget the revisions before this one.
+    /// Compacts the revisions before this one.
     Compact(i64),
 }
 
-/// How a command ended.
+/// The result of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Applied {
-    /// The keyspace's revision after it.
+    /// The keyspace's revision after the command.
     pub(crate) revision: i64,
     pub(crate) outcome: WriteOutcome,
 }
 
-/// What a command did.
+/// The effect of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum WriteOutcome {
     Done,
-    /// A deletion, and how many keys it found.
+    /// A deletion, with the number of deleted keys.
     Deleted(u64),
     Swapped,
-    /// The comparison failed; this was there.
+    /// The comparison failed; the key had this value.
     Kept(Option<Value>),
-    /// A compaction of what is compacted already or not there yet.
+    /// A compaction to a revision that is already compacted or doesn't exist yet.
     Refused,
-    /// An entry of the core's own.
+    /// One of the core's own entries.
     Nothing,
 }
 

@@ -1,4 +1,4 @@
-//! A log as its writes make it: what the real log must be equal to.
+//! A model of a log, built from its writes. The real log must equal it.
 
 use std::collections::BTreeMap;
 
@@ -12,12 +12,12 @@ pub(crate) struct DurableLog {
     pub(crate) hard_state: HardState,
     pub(crate) start: SnapshotMeta,
     pub(crate) entries: BTreeMap<Index, Entry>,
-    /// A state machine that was installed here has everything up to this index, durably.
+    /// The state machine durably has everything up to this index, because a snapshot was installed.
     pub(crate) installed: Index,
 }
 
 impl DurableLog {
-    /// What a log says it holds.
+    /// The content that a real log recovered.
     pub(crate) fn recovered(state: &GroupState, installed: Index) -> Self {
         Self {
             hard_state: state.hard_state.unwrap_or_default(),
@@ -50,7 +50,7 @@ impl DurableLog {
         }
     }
 
-    /// Entries up to there are forgotten; nothing happens where they are already.
+    /// Releases entries up to this position, unless they were released already.
     pub(crate) fn release(&mut self, meta: &SnapshotMeta) {
         if meta.last.index >= self.start.last.index {
             self.entries = self.entries.split_off(&meta.last.index.next());
@@ -79,7 +79,7 @@ impl DurableLog {
     }
 }
 
-/// Whether two entries are the same. In Raft that includes the term; in Paxos a value may be chosen
+/// Whether two entries are the same. In Raft this includes the term. In Paxos a value may be chosen
 /// again under a higher ballot.
 pub(crate) fn same_entry(algorithm: Algorithm, one: &Entry, other: &Entry) -> bool {
     let same_ballot = match algorithm {

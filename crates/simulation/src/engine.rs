@@ -1,8 +1,7 @@
-//! The engine of a simulated node: the real memory engine, and a model of what a crash leaves of
-//! it.
+//! The engine of a simulated node: the real memory engine, with a model of what survives a crash.
 //!
-//! A batch is there as a whole or not at all, and those that are there are the first ones: what an
-//! engine with a journal promises ([`Engine::write`]). The end of the process loses nothing; a
+//! A batch survives as a whole or not at all, and the surviving batches are a prefix. This is what
+//! an engine with a journal guarantees ([`Engine::write`]). The end of the process loses nothing; a
 //! power loss may lose what was not flushed.
 
 use std::collections::BTreeMap;
@@ -12,7 +11,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use synod_engine::{Batch, Engine, EngineError, EngineStats, MemoryEngine, Snapshot, Space};
 
-/// Data in memory, with a journal of what is not flushed.
+/// Data in memory, with a journal of unflushed batches.
 #[derive(Debug, Default)]
 pub(crate) struct SimEngine {
     live: MemoryEngine,
@@ -21,10 +20,10 @@ pub(crate) struct SimEngine {
 
 #[derive(Clone, Debug, Default)]
 struct Journal {
-    /// What was flushed.
+    /// The flushed rows.
     flushed: BTreeMap<(Space, Bytes), Bytes>,
     unflushed: Vec<Batch>,
-    /// Batches before the first of `unflushed`.
+    /// The number of batches before the first of `unflushed`.
     before: u64,
 }
 
@@ -44,13 +43,13 @@ impl Journal {
 }
 
 impl SimEngine {
-    /// How many batches were written: a flush that begins now makes these durable.
+    /// The number of batches written so far. A flush that starts now makes these durable.
     pub(crate) fn written(&self) -> u64 {
         let journal = self.journal.lock();
         journal.before + journal.unflushed.len() as u64
     }
 
-    /// The flush that began when [`SimEngine::written`] said this has ended.
+    /// A flush has ended that started when [`SimEngine::written`] returned this number.
     pub(crate) fn flushed(&self, written: u64) {
         let mut journal = self.journal.lock();
         let count = usize::try_from(written.saturating_sub(journal.before)).unwrap_or(usize::MAX);
@@ -58,12 +57,12 @@ impl SimEngine {
         journal.flush(count);
     }
 
-    /// Batches that a power loss may take.
+    /// The number of batches that a power loss may lose.
     pub(crate) fn unflushed(&self) -> usize {
         self.journal.lock().unflushed.len()
     }
 
-    /// What a restart finds if the first `kept` of the unflushed batches have survived.
+    /// The engine after a restart, if the first `kept` unflushed batches survive.
     pub(crate) fn reopen(&self, kept: usize) -> Result<Arc<Self>, EngineError> {
         let mut journal = self.journal.lock().clone();
         journal.unflushed.truncate(kept);
@@ -130,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_power_loss_keeps_what_was_flushed_and_the_first_batches_after() {
+    fn a_power_loss_keeps_flushed_batches_and_a_prefix_of_the_others() {
         let engine = SimEngine::default();
         engine.write(batch("a")).unwrap();
         let begun = engine.written();

@@ -1,4 +1,4 @@
-//! What all nodes share: time, decisions, the network, the rules, the clients, the trace.
+//! State shared by all nodes: time, decisions, network, invariants, clients and trace.
 
 use std::collections::BTreeMap;
 
@@ -27,19 +27,19 @@ pub(crate) struct Env {
     pub(crate) plan: Plan,
     pub(crate) net: Network,
     pub(crate) clients: Clients,
-    /// Where each node lives.
+    /// The slot of each node.
     pub(crate) slots: BTreeMap<NodeId, usize>,
-    /// The membership that the last committed configuration gave.
+    /// The membership of the last committed configuration.
     pub(crate) committed_members: Membership,
-    /// When a random change of the members was last asked for.
+    /// When a random membership change was last requested.
     pub(crate) change_asked_at: Time,
     pub(crate) disk_factors: [u64; MAX_NODES],
-    /// Faults are over.
+    /// Whether faults have stopped.
     pub(crate) calm: bool,
 }
 
 impl Env {
-    /// Something happens some microseconds from now.
+    /// Schedules an event in `delay` microseconds.
     pub(crate) fn after(&mut self, delay: u64, event: Event) {
         self.queue.push(self.now + delay, event);
     }
@@ -52,7 +52,7 @@ impl Env {
         if self.net.is_cut(from, to) {
             self.counts.messages_lost += 1;
             words::lost(self, &message);
-            // Sometimes the stream notices.
+            // Sometimes the sender notices the loss.
             if self.choices.often(Stream::Network, 20) {
                 let node = message.to;
                 self.after(3_000, Event::Unreachable { slot: from, node });
@@ -77,7 +77,7 @@ impl Env {
         }
     }
 
-    /// A node answers a client. The answer may get lost.
+    /// A node answers a client. The answer may be lost.
     pub(crate) fn answer(&mut self, op: OpId, answer: Answer) {
         if self.choices.often(Stream::Client, self.plan.lost_answers) {
             return;

@@ -1,4 +1,4 @@
-//! What can happen.
+//! The events of the simulation.
 
 use synod_consensus_core::Message;
 use synod_types::{Index, NodeId};
@@ -6,18 +6,18 @@ use synod_types::{Index, NodeId};
 use crate::command::{Applied, OpId, Value};
 use crate::node::Flush;
 
-/// One event of the world. `epoch` says for which process of the node it is meant.
+/// An event. `epoch` identifies the node's process that it is for.
 #[derive(Debug)]
 pub(crate) enum Event {
     /// A message arrives.
     Deliver { slot: usize, message: Box<Message> },
     /// The driver has work.
     Turn { slot: usize, epoch: u64 },
-    /// The driver wanted to be woken now.
+    /// The driver's timer has fired.
     Wake { slot: usize, epoch: u64 },
-    /// The log's write and sync have ended.
+    /// The log's write and sync have completed.
     LogDone { slot: usize, epoch: u64 },
-    /// The log had nothing to do for a while.
+    /// The log was idle for a while.
     LogIdle {
         slot: usize,
         epoch: u64,
@@ -25,15 +25,15 @@ pub(crate) enum Event {
     },
     /// The apply thread has applied a batch.
     Apply { slot: usize, epoch: u64 },
-    /// The engine's flush has ended.
+    /// The engine's flush has completed.
     Flushed {
         slot: usize,
         epoch: u64,
         begun: Box<Flush>,
     },
-    /// The transfer of a snapshot takes its next step.
+    /// A snapshot transfer takes its next step.
     Fetch { slot: usize, epoch: u64 },
-    /// A peer has a snapshot of this node, or has given up.
+    /// A peer has received this node's snapshot, or has given up.
     SnapshotSent {
         slot: usize,
         epoch: u64,
@@ -44,21 +44,21 @@ pub(crate) enum Event {
     Unreachable { slot: usize, node: NodeId },
     /// A node that is down starts.
     Start { slot: usize },
-    /// A paused process goes on.
+    /// A paused process continues.
     Resume { slot: usize, epoch: u64 },
     /// A client's request arrives.
     Request { slot: usize, op: OpId },
     /// An answer arrives at its client.
     Reply { op: OpId, answer: Answer },
-    /// A client thinks of something to do.
+    /// A client chooses its next operation.
     Client { client: u32 },
-    /// A client gives up waiting.
+    /// A client stops waiting.
     GiveUp { op: OpId },
-    /// Time for a fault.
+    /// Time for the next fault.
     Fault,
-    /// An operator looks after the members.
+    /// The operator checks the members.
     Operator,
-    /// Nothing; but who waits for something looks whether it is there.
+    /// No effect, but a waiting condition is checked again.
     Pulse,
 }
 
@@ -89,7 +89,7 @@ impl Event {
     }
 }
 
-/// How a client's request ended.
+/// The answer to a client's request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Answer {
     Wrote {
@@ -102,6 +102,6 @@ pub(crate) enum Answer {
     },
     /// Certainly without effect.
     Refused,
-    /// Nobody knows.
+    /// The outcome is unknown.
     Unknown,
 }

@@ -1,6 +1,6 @@
-//! The fault menu. Each seed has a random subset of what its flavour allows; at random times one of
-//! them strikes. All stay within what a cluster can survive: what is lost for good, is lost on a
-//! minority only.
+//! The faults. Each seed enables a random subset of its flavour's faults, and one of them occurs at
+//! random times. All stay within what a cluster can survive: only a minority may lose data for
+//! good.
 
 mod clock;
 mod compaction;
@@ -24,51 +24,51 @@ use crate::world::World;
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FaultKind {
-    /// Links become lossy, slow or doubling for a while, or good again.
+    /// Links become lossy, slow or duplicating for a while, or good again.
     Links,
-    /// Links are cut, in one of many shapes, or work again.
+    /// Links are cut, in one of many shapes, or restored.
     Cuts,
-    /// A process stops and goes on later.
+    /// A process stops and continues later.
     Pause,
     /// A process is killed.
     Kill,
-    /// A machine loses power, perhaps in the middle of a write.
+    /// A machine loses power, perhaps during a write.
     PowerLoss,
     /// All machines lose power.
     Blackout,
-    /// A clock runs at another rate.
+    /// A clock's rate changes.
     Clock,
-    /// The membership is changed at random.
+    /// The membership changes at random.
     Churn,
-    /// A node loses its disk, and comes back as a new one.
+    /// A node loses its disk and is replaced by a new one.
     Wipe,
-    /// The leadership is transferred.
+    /// Leadership is transferred.
     Transfer,
-    /// A node campaigns out of turn.
+    /// A node campaigns without a reason.
     Campaign,
-    /// Links become slow, or a node campaigns at every tick for a while, mostly against a leader
+    /// Links become slow, or a node campaigns at every tick for a while, usually against a leader
     /// that is cut off.
     Usurp,
-    /// The leader is cut off or killed, while links lose and reorder much.
+    /// The leader is cut off or killed while links lose and reorder many messages.
     Behead,
-    /// Links of a node hold back what they carry; then the leader is cut off.
+    /// A node's links delay messages for long, then the leader is cut off.
     Straggle,
-    /// The leader's disk becomes slower than the others'; then somebody else gets the leadership.
+    /// The leader's disk becomes slower than the others', then another node becomes leader.
     Outrun,
-    /// A log is cut at once.
+    /// A log is compacted immediately.
     Compaction,
     /// A disk becomes slow, or fast again.
     SlowDisk,
     /// A sync fails.
     SyncFailure,
-    /// A byte of a log that is not in use changes.
+    /// A byte changes in a log that is not in use.
     BitRot,
-    /// A piece of a log is overwritten by another.
+    /// A piece of a log is overwritten with another piece.
     Misdirected,
 }
 
 impl FaultKind {
-    /// What a flavour may have.
+    /// The faults of a flavour.
     pub(crate) fn of(flavour: Flavour) -> Vec<Self> {
         use FaultKind as F;
         let fixed = [
@@ -163,7 +163,7 @@ impl FaultKind {
 }
 
 impl World {
-    /// One fault, perhaps, and when to think of the next.
+    /// Causes at most one fault, and schedules the next.
     pub(crate) fn fault(&mut self) -> Check {
         if self.env.calm {
             return Ok(());
@@ -171,7 +171,7 @@ impl World {
         let gap = self.env.plan.fault_gap_us;
         let pause = self.env.choices.between(Stream::Fault, gap, gap * 3);
         self.env.after(pause, Event::Fault);
-        // None is the harmless choice.
+        // No fault is the harmless choice.
         let number = self
             .env
             .choices

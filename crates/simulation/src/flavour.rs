@@ -1,35 +1,35 @@
-//! Kinds of runs.
+//! The flavours of runs.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// Which faults a run may have. Within that, each seed has a random subset (swarm testing).
+/// The faults that a run may have. Each seed uses a random subset (swarm testing).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Flavour {
-    /// All of them.
+    /// All faults.
     Everything,
-    /// All but those that concern the members.
+    /// All faults except membership changes.
     Fixed,
-    /// Much ado about the members.
+    /// Mainly membership changes.
     Churn,
-    /// What endangers leases: hasty candidates, restarts, transfers, delays, bad clocks.
+    /// Faults that endanger leases: early candidates, restarts, transfers, delays, bad clocks.
     Leases,
-    /// What disks do.
+    /// Disk faults.
     Disk,
-    /// Cuts of links, of all shapes.
+    /// Cuts of links in all shapes.
     Partitions,
-    /// None at all.
+    /// No faults.
     Calm,
-    /// Leaders that end in the middle of replicating, on links that lose and reorder much.
+    /// Leaders that end while they replicate, with links that lose and reorder many messages.
     Gaps,
-    /// Messages of one node that are held back for several election timeouts.
+    /// Messages of one node that are delayed by several election timeouts.
     Stragglers,
     /// Leaders whose own disks are slower than the others', and that are replaced.
     Laggards,
 }
 
 impl Flavour {
-    /// All kinds.
+    /// All flavours.
     pub const ALL: [Self; 10] = [
         Self::Everything,
         Self::Fixed,
@@ -43,7 +43,7 @@ impl Flavour {
         Self::Laggards,
     ];
 
-    /// Its name on the command line.
+    /// The flavour's name on the command line.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -67,10 +67,10 @@ impl fmt::Display for Flavour {
     }
 }
 
-/// Not the name of a flavour.
+/// No flavour has this name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "no such flavour: {0}; there are everything, fixed, churn, leases, disk, partitions, calm, gaps, stragglers, laggards"
+    "no such flavour: {0}; the flavours are everything, fixed, churn, leases, disk, partitions, calm, gaps, stragglers, laggards"
 )]
 pub struct UnknownFlavour(String);
 

@@ -1,8 +1,8 @@
-//! What must hold after every event, each rule in a file of its own, with its source.
+//! The invariants, checked after every event. Each has its own file and cites its source.
 //!
-//! The simulated shells report what they do, and the rules compare. They know the true time, all
-//! disks (those of crashed nodes too) and everything that was ever committed. A rule that is broken
-//! ends the run.
+//! The simulated shells report their actions, and the invariants check them. They know the true
+//! time, all disks (including those of crashed nodes) and everything that was ever committed. A
+//! violated invariant ends the run.
 
 mod ack_durability;
 mod adoption;
@@ -58,16 +58,16 @@ use crate::Algorithm;
 use crate::command::Applied;
 use crate::disk_model::DurableLog;
 
-/// A rule, as reports name it.
+/// An invariant, as named in reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Invariant {
-    /// Its name.
+    /// The invariant's name.
     pub name: &'static str,
-    /// Where it comes from.
+    /// The source of the invariant.
     pub source: &'static str,
 }
 
-/// All rules. What the cores assert about themselves is `core-assertion`.
+/// All invariants. The cores' own assertions are `core-assertion`.
 pub const INVARIANTS: [Invariant; 36] = [
     election_safety::RULE,
     log_matching::RULE,
@@ -107,39 +107,39 @@ pub const INVARIANTS: [Invariant; 36] = [
     CORE_ASSERTION,
 ];
 
-/// With a healthy majority there is soon a leader, and what it is given commits.
+/// With a healthy majority there is soon a leader, and new proposals are committed.
 pub(crate) const LIVENESS: Invariant = Invariant {
     name: "liveness",
     source: "Raft §5.6 and thesis §6; Paxos Made Simple §2.4, given one proposer",
 };
 
-/// Once everything is healed, all members have the same state.
+/// Once all faults are healed, all members reach the same state.
 pub(crate) const CONVERGENCE: Invariant = Invariant {
     name: "convergence",
     source: "Raft §5.3: the leader retries until all followers store all entries",
 };
 
-/// A core, the log or the keyspace panicked: one of their own assertions.
+/// A core, the log or the keyspace panicked because of its own assertion.
 pub(crate) const CORE_ASSERTION: Invariant = Invariant {
     name: "core-assertion",
     source: "assertions of the code under test",
 };
 
-/// A broken rule.
+/// A violated invariant.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{invariant}: {detail}")]
 pub struct Violation {
-    /// The rule's name.
+    /// The invariant's name.
     pub invariant: &'static str,
-    /// What was seen.
+    /// What was observed.
     pub detail: String,
 }
 
-/// The verdict of a rule.
+/// The result of a check.
 pub(crate) type Check<T = ()> = Result<T, Violation>;
 
 impl Invariant {
-    /// A violation, unless the rule holds.
+    /// Returns a violation unless `holds` is true.
     pub(crate) fn ensure(self, holds: bool, detail: impl FnOnce() -> String) -> Check {
         if holds {
             Ok(())
@@ -156,7 +156,7 @@ impl Invariant {
     }
 }
 
-/// What the rules remember.
+/// The state of the invariants.
 pub(crate) struct Invariants {
     pub(crate) algorithm: Algorithm,
     elections: election_safety::Elections,
@@ -174,18 +174,19 @@ pub(crate) struct Invariants {
     nodes: BTreeMap<NodeId, Known>,
 }
 
-/// What is known of a node.
+/// What is known about a node.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Known {
-    /// What was reported as durable.
+    /// Everything that was reported as durable.
     pub(crate) disk: DurableLog,
-    /// The log once everything that was handed out is written.
+    /// The log including all writes that the core has handed out.
     pub(crate) shadow: DurableLog,
     positions: monotonic::Last,
     led: own_term::Led,
     told: adoption::Told,
     acks: own_acks::Acks,
-    /// The membership as of the last turn: what commits in this one may have been decided by it.
+    /// The membership at the last turn. Entries that commit in this turn may have been decided by
+    /// it.
     membership: Membership,
     /// Entries were handed out up to here since the start.
     handed: Index,
@@ -211,7 +212,7 @@ impl Invariants {
         }
     }
 
-    /// The configurations that a node's log holds past what is committed, and the last one before.
+    /// The last committed configuration in a node's log, and all uncommitted ones.
     pub(crate) fn memberships_of(&self, node: NodeId) -> Vec<Membership> {
         let Some(known) = self.nodes.get(&node) else {
             return Vec::new();
@@ -236,26 +237,26 @@ impl Invariants {
         self.nodes.entry(node).or_default()
     }
 
-    /// A node's data is gone for good. What it had counts as if it were there: nobody of its name
-    /// ever votes again, so no quorum without the others that have it is possible.
+    /// A node's data is lost for good. It still counts as present: no node with this id will vote
+    /// again, so no quorum is possible without the other nodes that have the data.
     pub(crate) fn wiped(&mut self, node: NodeId) {
         self.leases.gone(node);
     }
 
-    /// A process ended: what it promised by its clock alone is void, since nobody acts on it any
-    /// more.
+    /// A process has ended. Promises that depended only on its clock are void, since no node acts
+    /// on them any more.
     pub(crate) fn stopped(&mut self, node: NodeId) {
         self.leases.gone(node);
     }
 
-    /// A node begins with an empty disk; `start` is what its bootstrap has made durable.
+    /// A node starts with an empty disk. `start` is what its bootstrap made durable.
     pub(crate) fn born(&mut self, node: NodeId, disk: DurableLog) {
         let known = self.known(node);
         known.shadow = disk.clone();
         known.disk = disk;
     }
 
-    /// A process starts from what its log and its state machine have kept.
+    /// A process starts from the state that its log and its state machine kept.
     pub(crate) fn restarted(
         &mut self,
         node: NodeId,
@@ -271,12 +272,12 @@ impl Invariants {
         Ok(())
     }
 
-    /// A first process starts.
+    /// A node's first process starts.
     pub(crate) fn handed_from(&mut self, node: NodeId, applied: Index) {
         self.known(node).handed = applied;
     }
 
-    /// After every turn of a node.
+    /// Called after every turn of a node.
     pub(crate) fn after_turn(&mut self, node: NodeId, status: &Status) -> Check<bool> {
         let known = self.nodes.entry(node).or_default();
         positions::check(node, status)?;
@@ -301,7 +302,7 @@ impl Invariants {
         Ok(is_new)
     }
 
-    /// A core hands out writes; `leads` is the ballot in which it leads, and its commit index.
+    /// A core hands out writes. `leads` is the ballot in which it leads, with its commit index.
     pub(crate) fn on_writes(
         &mut self,
         node: NodeId,
@@ -324,7 +325,7 @@ impl Invariants {
         Ok(())
     }
 
-    /// Writes are durable.
+    /// Writes have become durable.
     pub(crate) fn on_durable(&mut self, node: NodeId, writes: &[Write]) -> Check {
         let known = self.nodes.entry(node).or_default();
         for write in writes {
@@ -334,17 +335,17 @@ impl Invariants {
         monotonic::durable(node, &mut known.positions, &known.disk)
     }
 
-    /// The log was told to forget what a state machine has durably.
+    /// The log was told to release what a state machine holds durably.
     pub(crate) fn on_release(&mut self, node: NodeId, start: &SnapshotMeta) {
         self.known(node).disk.release(start);
     }
 
-    /// As [`Invariants::on_release`], before it is durable.
+    /// Like [`Invariants::on_release`], before the release is durable.
     pub(crate) fn on_release_asked(&mut self, node: NodeId, start: &SnapshotMeta) {
         self.known(node).shadow.release(start);
     }
 
-    /// A peer's state was installed, durably.
+    /// A peer's state was durably installed.
     pub(crate) fn on_installed(&mut self, node: NodeId, index: Index) {
         let known = self.known(node);
         known.disk.installed = known.disk.installed.max(index);
@@ -362,8 +363,8 @@ impl Invariants {
         ack_durability::check(&known.disk, message)
     }
 
-    /// A message reaches a core, which won't help anybody else before `promise` if it is of a
-    /// leader that it takes for one.
+    /// A message reaches a core. If the core accepts its sender as leader, it supports no other
+    /// candidate before `promise`.
     pub(crate) fn on_received(&mut self, node: NodeId, promise: Tick, message: &Message) {
         let known = self.nodes.entry(node).or_default();
         known.acks.received(message);
@@ -371,8 +372,7 @@ impl Invariants {
         self.promises.received(node, ballot, promise, message);
     }
 
-    /// A candidate's request reached a core, which was in the first ballot and now is in the
-    /// second.
+    /// A candidate's request reached a core, with the core's ballots before and after it.
     pub(crate) fn on_asked(
         &self,
         node: NodeId,
@@ -383,12 +383,13 @@ impl Invariants {
         self.promises.kept.check(node, now, ballots, candidate)
     }
 
-    /// A candidate takes a promise, or a part of one, in its ballot.
+    /// A candidate receives a promise, or a part of one, in its ballot.
     pub(crate) fn on_promised(&mut self, node: NodeId, ballot: Ballot, entries: &[Entry]) {
         self.known(node).told.promised(ballot, entries);
     }
 
-    /// A node hands out committed entries. Returns how many of them nobody has before.
+    /// A node hands out committed entries. Returns the number of entries that no node has handed
+    /// out before.
     pub(crate) fn on_committed(
         &mut self,
         node: NodeId,
@@ -430,12 +431,12 @@ impl Invariants {
         state_equality::check(node, &self.agreement, first, outcomes, digest)
     }
 
-    /// A core says that a read may be served.
+    /// A core reports that a read may be served.
     pub(crate) fn on_read(&self, node: NodeId, index: Index, floor: Index) -> Check {
         read_index::check(node, index, floor)
     }
 
-    /// A core says that a proposal certainly was not and will not be appended.
+    /// A core reports that a proposal was certainly not appended and never will be.
     pub(crate) fn on_refused(&mut self, id: RequestId) -> Check {
         self.once.refused(id)
     }

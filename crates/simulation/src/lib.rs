@@ -1,15 +1,15 @@
 //! Deterministic simulation of consensus, log and keyspace under faults.
 //!
 //! A [`run`] is one cluster from start to end in one thread: the real cores (Raft or Multi-Paxos),
-//! the real log over a simulated disk, the real keyspace over a simulated engine, clients,
-//! operators, and whatever can go wrong. All that is random comes from one seed, so a seed is a
-//! run: it can be looked at again, with a [trace](TraceFormat), and made smaller with [`shrink`].
-//! After every event the [`INVARIANTS`] are checked.
+//! the real log on a simulated disk, the real keyspace on a simulated engine, clients, operators
+//! and faults. All randomness comes from one seed, so a seed identifies a run. A run can be
+//! repeated, [traced](TraceFormat) and made smaller with [`shrink`]. The [`INVARIANTS`] are checked
+//! after every event.
 //!
-//! Reading order: `run`, `world`, `liveness` (how a run goes), `plan`, `flavour`, `faults` (what
-//! goes wrong), `node` (the shell), `clients`, `invariants`; `choices`, `time`, `network`,
-//! `engine`, `machine`, `disk_model` are below them. docs/simulation.md says how to use it, and
-//! what it has found.
+//! Reading order: `run`, `world`, `liveness` (the course of a run), `plan`, `flavour`, `faults`
+//! (the faults), `node` (the shell), `clients`, `invariants`. They use `choices`, `time`,
+//! `network`, `engine`, `machine` and `disk_model`. docs/simulation.md explains how to use the
+//! simulation and what it has found.
 
 mod choices;
 mod clients;

@@ -1,5 +1,6 @@
-//! After the storm: faults end except for some that stay, on a minority; then the rest must have a
-//! leader and commit. At last everything is healed, and all members must have the same state.
+//! The phases after the faults. First all faults end except some that remain on a minority; the
+//! others must elect a leader and commit. Then everything is healed, and all members must reach the
+//! same state.
 
 use synod_consensus_core::Role;
 use synod_types::NodeId;
@@ -12,25 +13,25 @@ use crate::time::{MS, TICK_US, Time};
 use crate::words;
 use crate::world::World;
 
-/// Election timeouts until a healthy majority must have committed something.
+/// Election timeouts within which a healthy majority must commit something.
 const ELECTIONS_TO_COMMIT: u64 = 30;
-/// Election timeouts until all members must be equal.
+/// Election timeouts within which all members must be equal.
 const ELECTIONS_TO_CONVERGE: u64 = 60;
 
-/// What stays wrong.
+/// A fault that remains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ailment {
     Nothing,
     /// These nodes stay down.
     Down,
-    /// These reach nobody.
+    /// These nodes stay isolated.
     Isolated,
-    /// Some links of these stay cut.
+    /// Some links of these nodes stay cut.
     Partial,
 }
 
 impl World {
-    /// The whole run: storm, healthy core, convergence.
+    /// The whole run: faults, a healthy majority, convergence.
     pub(crate) fn run(&mut self) -> Check {
         let storm = self.env.plan.storm_us;
         self.run_until(storm, |_| false)?;
@@ -40,7 +41,7 @@ impl World {
         self.expect_convergence()
     }
 
-    /// Ends all faults, except for what stays wrong with a minority.
+    /// Ends all faults, except for one that remains on a minority.
     fn freeze(&mut self) -> Check<Vec<NodeId>> {
         self.env.calm = true;
         self.quiet_down();
@@ -55,8 +56,8 @@ impl World {
                 Ailment::Partial,
             ];
             let ailment = self.env.choices.one_of(Stream::Fault, all);
-            // Without pre-vote a node that hears nobody deposes every leader that hears it (Raft
-            // thesis §9.6).
+            // Without pre-vote, a node that receives nothing deposes every leader that hears it
+            // (Raft thesis §9.6).
             let disturbs = matches!(ailment, Ailment::Isolated | Ailment::Partial);
             if disturbs && !self.env.plan.pre_vote {
                 Ailment::Down
@@ -119,7 +120,7 @@ impl World {
         }
     }
 
-    /// Nodes without which every configuration that may be in force has a quorum.
+    /// Nodes without which every configuration that may be in effect still has a quorum.
     fn minority(&mut self) -> Vec<usize> {
         let first = self.env.choices.index(Stream::Fault, self.nodes.len());
         let count = self.nodes.len();
@@ -147,7 +148,7 @@ impl World {
         count * self.env.plan.election_ticks * TICK_US
     }
 
-    /// Something that is asked for now gets committed soon.
+    /// Checks that a new operation is committed soon.
     fn expect_progress(&mut self, ailing: &[NodeId]) -> Check {
         let end = self.env.now + self.elections(ELECTIONS_TO_COMMIT);
         let mut probes = Vec::new();
@@ -155,7 +156,7 @@ impl World {
         let done = self.run_until(end, |world| {
             if world.env.now >= next {
                 next = world.env.now + 150 * MS;
-                // Through whoever leads: others may not reach it.
+                // Through the leader: other nodes may not reach it.
                 if let Some((slot, _)) = world.leader() {
                     probes.push(world.probe(slot));
                 }
@@ -164,8 +165,7 @@ impl World {
                 .iter()
                 .any(|op| world.env.checks.once.has_happened(*op))
         })?;
-        // A change that was asked for before may have made the ailing ones a part of every quorum
-        // since.
+        // A change requested earlier may since have made the faulty nodes part of every quorum.
         LIVENESS.ensure(done || !self.survives_without(ailing), || {
             format!(
                 "no commit within {ELECTIONS_TO_COMMIT} election timeouts: {}",
@@ -174,9 +174,9 @@ impl World {
         })
     }
 
-    /// Everything works again.
+    /// Ends all faults.
     fn heal(&mut self) -> Check {
-        words::fault(&mut self.env, None, "all is well");
+        words::fault(&mut self.env, None, "all faults are healed");
         self.env.net.heal();
         self.env.clients.stopped = true;
         for slot in 0..self.nodes.len() {
@@ -185,7 +185,7 @@ impl World {
         Ok(())
     }
 
-    /// All members get the same state.
+    /// Checks that all members reach the same state.
     fn expect_convergence(&mut self) -> Check {
         let end = self.env.now + self.elections(ELECTIONS_TO_CONVERGE);
         let mut next = self.env.now;
@@ -236,7 +236,7 @@ impl World {
         })
     }
 
-    /// A line a node, for reports.
+    /// One line per node, for reports.
     pub(crate) fn describe(&self) -> String {
         let nodes = self.nodes.iter().map(|node| {
             let state = match &node.state {

@@ -1,4 +1,4 @@
-//! The state machine of a simulated node: the real keyspace over the simulated engine.
+//! The state machine of a simulated node: the real keyspace on the simulated engine.
 
 use std::sync::Arc;
 
@@ -15,19 +15,19 @@ use synod_types::{Index, mix};
 use crate::command::{Applied, Command, Key, Value, Write, WriteOutcome};
 use crate::engine::SimEngine;
 
-/// Where the machine keeps the digest of all it has applied, in one batch with the data.
+/// The row for the digest of everything applied. It is written in the same batch as the data.
 const DIGEST_KEY: &[u8] = b"digest";
 
-/// Something that can't happen to a correct node.
+/// An error that a correct node can't have.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum MachineError {
     #[error("keyspace: {0}")]
     Mvcc(#[from] MvccError),
     #[error("entry {0} can't be decoded")]
     Undecodable(Index),
-    #[error("the state machine is at {at} and was given entry {given}")]
+    #[error("the state machine is at {at}, but was given entry {given}")]
     Gap { at: Index, given: Index },
-    #[error("a snapshot of {expected} turned out to be one of {found}")]
+    #[error("a snapshot of {expected} is one of {found}")]
     WrongSnapshot { expected: Index, found: Index },
     #[error("a stored membership can't be decoded")]
     Membership,
@@ -40,7 +40,7 @@ pub(crate) struct Machine {
     digest: u64,
 }
 
-/// A copy of a peer's state on its way in, beside the data in use.
+/// A peer's state that is being received, next to the live state.
 pub(crate) struct Incoming {
     engine: Arc<SimEngine>,
     importer: Importer,
@@ -60,7 +60,7 @@ impl Machine {
         })
     }
 
-    /// What the state machine of a new group begins with.
+    /// The initial state of a new group's state machine.
     pub(crate) fn create(
         engine: &Arc<SimEngine>,
         start: &SnapshotMeta,
@@ -78,7 +78,7 @@ impl Machine {
         &self.engine
     }
 
-    /// Position and membership; empty as long as no configuration was applied.
+    /// Position and membership. Empty until a configuration is applied.
     pub(crate) fn applied(&self) -> &SnapshotMeta {
         &self.applied
     }
@@ -87,7 +87,7 @@ impl Machine {
         self.applied.last.index
     }
 
-    /// Of all that was applied, in order.
+    /// The digest of everything applied, in order.
     pub(crate) fn digest(&self) -> u64 {
         self.digest
     }
@@ -146,18 +146,18 @@ impl Machine {
         Ok(outcomes)
     }
 
-    /// A key's value now.
+    /// A key's current value.
     pub(crate) fn get(&self, key: Key) -> Result<Option<Value>, MachineError> {
         let record = self.store.view().get(&[key])?;
         record.map(|record| value_of(&record)).transpose()
     }
 
-    /// Of everything that members have in common.
+    /// The checksum of everything that members have in common.
     pub(crate) fn hash(&self) -> Result<u32, MachineError> {
         Ok(self.store.view().hash()?.hash)
     }
 
-    /// Begins to receive a peer's state.
+    /// Starts receiving a peer's state.
     pub(crate) fn begin_install(meta: SnapshotMeta) -> Result<Incoming, MachineError> {
         let engine = Arc::new(SimEngine::default());
         let importer = Importer::new(Arc::clone(&engine) as Arc<dyn Engine>)?;
@@ -168,7 +168,7 @@ impl Machine {
         })
     }
 
-    /// Goes on with a peer's state, durably.
+    /// Replaces the state with a peer's, durably.
     pub(crate) fn install(&mut self, mut incoming: Incoming) -> Result<(), MachineError> {
         incoming.importer.finish()?;
         let Incoming { engine, meta, .. } = incoming;
@@ -237,7 +237,7 @@ fn value_of(record: &[u8]) -> Result<Value, MachineError> {
     Ok(value.map_or(0, u64::from_be_bytes))
 }
 
-/// The digest after an entry. Not of the ballot: in Paxos a value may be chosen again under a
+/// The digest after an entry. Without the ballot: in Paxos a value may be chosen again under a
 /// higher one.
 pub(crate) fn digest_after(before: u64, entry: &Entry, applied: Applied) -> u64 {
     let mut digest = mix(before ^ entry.index.get());
@@ -246,7 +246,7 @@ pub(crate) fn digest_after(before: u64, entry: &Entry, applied: Applied) -> u64 
     mix(digest ^ applied.revision.cast_unsigned())
 }
 
-/// FNV-1a: only has to tell entries apart.
+/// FNV-1a. It only has to distinguish entries.
 fn fnv(data: &[u8]) -> u32 {
     data.iter().fold(0x811c_9dc5, |hash, byte| {
         (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)

@@ -1,22 +1,22 @@
-//! Links between nodes: cut, lossy, slow, doubling.
+//! Links between nodes: cut, lossy, slow or duplicating.
 
 use crate::choices::{Choices, Stream};
 use crate::time::{MS, Time};
 
-/// The most nodes there are.
+/// The maximum number of nodes.
 pub(crate) const MAX_NODES: usize = 8;
 
-/// What links do to messages.
+/// How links treat messages.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Quality {
-    /// Messages that get lost, in a thousand.
+    /// Lost messages per thousand.
     pub(crate) loss: u64,
-    /// Messages that come twice, in a thousand.
+    /// Duplicated messages per thousand.
     pub(crate) duplicates: u64,
-    /// Messages that take long, in a thousand, and up to how long.
+    /// Slow messages per thousand, and their maximum delay.
     pub(crate) slow: u64,
     pub(crate) slow_us: u64,
-    /// The usual delay goes up to this much over the least.
+    /// The usual delay exceeds the minimum by up to this much.
     pub(crate) jitter_us: u64,
 }
 
@@ -25,18 +25,18 @@ pub(crate) struct Quality {
 pub(crate) struct Network {
     /// For each sender, a bit for each receiver that it can't reach.
     cut: [u8; MAX_NODES],
-    /// For each sender, a bit for each receiver to whom its messages are held back.
+    /// For each sender, a bit for each receiver to which its messages are delayed.
     late: [u8; MAX_NODES],
-    /// For so long, at most.
+    /// The maximum of that delay.
     pub(crate) late_us: u64,
-    /// Whose links those are.
+    /// The node whose links those are.
     pub(crate) straggler: Option<usize>,
-    /// The leader that was cut off last while there was one.
+    /// The last leader that was cut off.
     pub(crate) aside: Option<usize>,
     pub(crate) quality: Quality,
 }
 
-/// The least delay.
+/// The minimum delay.
 const LEAST_US: u64 = 150;
 
 impl Network {
@@ -55,7 +55,7 @@ impl Network {
         self.cut.get(from).is_some_and(|row| row & (1 << to) != 0)
     }
 
-    /// Nothing gets from one node to the other any more.
+    /// Cuts the link from one node to the other.
     pub(crate) fn cut(&mut self, from: usize, to: usize) {
         if let Some(row) = self.cut.get_mut(from)
             && from != to
@@ -64,13 +64,13 @@ impl Network {
         }
     }
 
-    /// Nothing gets through between the two.
+    /// Cuts the links between two nodes.
     pub(crate) fn cut_both(&mut self, one: usize, other: usize) {
         self.cut(one, other);
         self.cut(other, one);
     }
 
-    /// All links work.
+    /// Restores all links.
     pub(crate) fn heal(&mut self) {
         self.cut = [0; MAX_NODES];
     }
@@ -79,7 +79,7 @@ impl Network {
         self.cut.iter().any(|row| *row != 0)
     }
 
-    /// Most of what goes from one node to the other is held back from now on.
+    /// Delays most messages from one node to the other from now on.
     pub(crate) fn hold_back(&mut self, from: usize, to: usize) {
         if let Some(row) = self.late.get_mut(from)
             && from != to
@@ -88,13 +88,13 @@ impl Network {
         }
     }
 
-    /// No link holds anything back any more; what it has is still on its way.
+    /// Stops delaying new messages. Messages that are already delayed stay so.
     pub(crate) fn hasten(&mut self) {
         self.late = [0; MAX_NODES];
         self.straggler = None;
     }
 
-    /// For how long this message is held back. Where none is, nothing is decided.
+    /// How long this message is delayed. Draws no decision if the link delays none.
     pub(crate) fn lateness(&self, choices: &mut Choices, from: usize, to: usize) -> Time {
         let is_late = self.late.get(from).is_some_and(|row| row & (1 << to) != 0);
         if is_late && choices.often(Stream::Network, 700) {

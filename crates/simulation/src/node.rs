@@ -1,9 +1,9 @@
-//! One node: what survives a crash, and the process that a crash ends.
+//! One node: the state that survives a crash, and the process that a crash ends.
 //!
-//! The process is the shell of `synod-replica` in one thread: the same parts (driver, log thread,
-//! apply thread, flushing, snapshot transfer), but each part's work is an event of the simulation.
-//! What its driver decides is the same code, `synod-replica-core`. The driver's turn is in `turn`,
-//! what it does in `hands`, the log thread in `log_thread`, the apply thread in `applier`.
+//! The process is the shell of `synod-replica` in one thread. It has the same parts (driver, log
+//! thread, apply thread, flushes, snapshot transfer), but the work of each is a simulation event.
+//! The driver's decisions are the same code, `synod-replica-core`. The driver's turn is in `turn`,
+//! its actions in `hands`, the log thread in `log_thread` and the apply thread in `applier`.
 
 mod applier;
 mod compactor;
@@ -41,7 +41,7 @@ use crate::machine::Machine;
 use crate::snapshot::Fetch;
 use crate::time::{Clock, Time};
 
-/// Messages that a process which doesn't run may find when it does; more are lost.
+/// Messages that are kept for a process that doesn't run. Further ones are lost.
 const MAX_INBOX: usize = 2_000;
 
 pub(crate) struct Node {
@@ -51,25 +51,25 @@ pub(crate) struct Node {
     pub(crate) config: CoreConfig,
     pub(crate) disk: SimDisk,
     pub(crate) engine: Arc<SimEngine>,
-    /// How the group begins here; the default on a node that waits to be added.
+    /// The group's initial state; the default on a node that waits to be added.
     pub(crate) bootstrap: SnapshotMeta,
     pub(crate) state: NodeState,
-    /// Grows with each start: what belongs to an earlier process is void.
+    /// Incremented by each start. Events of an earlier process are void.
     pub(crate) epoch: u64,
-    /// No process has run here yet.
+    /// Whether no process has run here yet.
     is_new: bool,
-    /// Records that the log was given when the last process ended, not reported as durable.
+    /// Records that the log was given by the last process and did not report as durable.
     under_way: Vec<LogAction>,
-    /// Damage was done to the disk behind the log's back: it may refuse to start.
+    /// The disk was damaged, so the log may refuse to start.
     pub(crate) damaged: bool,
 }
 
 pub(crate) enum NodeState {
     Running(Box<Process>),
-    /// Stopped by a signal: time goes on, the process doesn't. What happens meanwhile waits.
+    /// Stopped by a signal. Time continues, and events for the process wait.
     Paused(Box<Process>, Vec<Event>),
     Down,
-    /// The log is corrupt: the node refuses to start, and has to be replaced.
+    /// The log is corrupt. The node refuses to start and has to be replaced.
     Refused,
 }
 
@@ -89,7 +89,7 @@ pub(crate) struct Process {
     outbox: Outbox,
     pub(crate) published: Published,
     pub(crate) compactor: LogCompactor,
-    /// An operator wants the log cut with the next turn.
+    /// An operator requested compaction at the next turn.
     cut_now: bool,
     pub(crate) views: Views<View, Time>,
     pub(crate) fetch: Option<Fetch>,
@@ -101,7 +101,7 @@ pub(crate) struct Process {
     turn_due: bool,
 }
 
-/// What readers see without asking the driver.
+/// State that readers use without asking the driver.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Published {
     pub(crate) commit: Index,
@@ -127,8 +127,8 @@ impl Node {
         matches!(self.state, NodeState::Running(_))
     }
 
-    /// Whether the process that an event is for may act on it now. An event for a paused one waits
-    /// with it.
+    /// Returns the event if its process can handle it now. An event for a paused process waits with
+    /// it.
     pub(crate) fn admit(&mut self, epoch: u64, event: Event) -> Option<Event> {
         if epoch != self.epoch {
             return None;
@@ -154,7 +154,7 @@ impl Node {
         }
     }
 
-    /// The driver has something to do.
+    /// Schedules a turn of the driver.
     pub(crate) fn wake(&mut self, env: &mut Env) {
         let (slot, epoch) = (self.slot, self.epoch);
         if let Some(process) = self.process_mut()
@@ -165,7 +165,7 @@ impl Node {
         }
     }
 
-    /// Something for the driver happened.
+    /// Passes an event to the driver.
     pub(crate) fn tell(&mut self, env: &mut Env, event: ShellEvent) {
         if let Some(process) = self.process_mut() {
             process.inbox.events.push(event);

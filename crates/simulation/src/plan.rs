@@ -1,4 +1,4 @@
-//! How a run's cluster is built, and which faults it has.
+//! The setup of a run's cluster and its faults.
 
 use synod_consensus_core::{CoreConfig, Membership, Priority};
 use synod_types::{Ballot, Index, LogPosition, NodeId};
@@ -9,20 +9,20 @@ use crate::flavour::Flavour;
 use crate::network::Quality;
 use crate::time::{MS, TICK_US};
 
-/// Everything about a run that is decided at its beginning.
+/// Everything that is decided at the start of a run.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    /// Where the cores' seeds come from.
+    /// The seed for the cores' seeds.
     pub(crate) seed: u64,
     pub(crate) voters: u64,
     /// Nodes that wait to be added.
     pub(crate) spares: u64,
-    /// Where the log of the group begins.
+    /// The position at which the group's log begins.
     pub(crate) base: LogPosition,
     pub(crate) election_ticks: u64,
     pub(crate) heartbeat_ticks: u64,
     pub(crate) drift_percent: u64,
-    /// Whether every clock is as far off as it may be.
+    /// Whether every clock is as far off as allowed.
     pub(crate) extreme_clocks: bool,
     pub(crate) pre_vote: bool,
     pub(crate) strict_reconfig: bool,
@@ -41,12 +41,12 @@ pub(crate) struct Plan {
     pub(crate) keys: u64,
     pub(crate) think_us: u64,
     pub(crate) patience_us: u64,
-    /// Answers to clients that get lost, in a thousand.
+    /// Lost answers to clients, per thousand.
     pub(crate) lost_answers: u64,
-    /// How long faults last.
+    /// How long faults occur.
     pub(crate) storm_us: u64,
     pub(crate) faults: Vec<FaultKind>,
-    /// Between faults, at least; up to three times as much.
+    /// The minimum time between faults; the maximum is three times as long.
     pub(crate) fault_gap_us: u64,
 }
 
@@ -120,7 +120,7 @@ impl Plan {
         }
     }
 
-    /// A group without clients and faults, of production timing.
+    /// A group without clients and faults, with production timing.
     pub(crate) fn quiet(voters: u64, seed: u64) -> Self {
         let quality = Quality {
             jitter_us: 300,
@@ -159,12 +159,12 @@ impl Plan {
         }
     }
 
-    /// The members at the beginning.
+    /// The initial members.
     pub(crate) fn members(&self) -> Membership {
         Membership::of((1..=self.voters).map(NodeId::new))
     }
 
-    /// A core's settings.
+    /// A core's configuration.
     pub(crate) fn config(&self, id: NodeId, choices: &mut Choices) -> CoreConfig {
         let mut config = CoreConfig::new(id, 0);
         config.election_ticks = self.election_ticks;
@@ -187,9 +187,9 @@ impl Plan {
         config
     }
 
-    /// The rate of a clock: all are within the bound that leases allow for.
+    /// A clock's rate, within the bound that leases allow for.
     pub(crate) fn clock_rate(&self, choices: &mut Choices, stream: Stream) -> u64 {
-        // Half of the bound each way: no two differ by more than the bound.
+        // Half of the bound in each direction, so that no two clocks differ by more than the bound.
         let half = self.drift_percent * 10 / 2 - 1;
         if self.extreme_clocks {
             return choices.one_of(stream, [1000 - half, 1000 + half]);
@@ -198,7 +198,7 @@ impl Plan {
     }
 }
 
-/// A random subset of the faults of a flavour: each seed looks into another corner.
+/// A random subset of a flavour's faults, so that each seed explores a different combination.
 fn swarm(choices: &mut Choices, flavour: Flavour) -> Vec<FaultKind> {
     let mut chosen = Vec::new();
     for kind in FaultKind::of(flavour) {

@@ -1,4 +1,4 @@
-//! What a run was like.
+//! The results of a run.
 
 use std::fmt;
 
@@ -9,14 +9,14 @@ use crate::{Algorithm, run::Options};
 
 macro_rules! counts {
     ($($(#[$doc:meta])* $name:ident,)*) => {
-        /// How often things happened: what doesn't happen isn't tested.
+        /// How often things happened. What doesn't happen isn't tested.
         #[derive(Clone, Debug, Default, PartialEq, Eq)]
         pub struct Counts {
             $($(#[$doc])* pub $name: u64,)*
         }
 
         impl Counts {
-            /// Adds those of another run.
+            /// Adds the counts of another run.
             pub fn add(&mut self, other: &Self) {
                 $(self.$name += other.$name;)*
             }
@@ -44,33 +44,33 @@ macro_rules! counts {
 }
 
 counts! {
-    /// Events of the world.
+    /// Simulation events.
     events,
-    /// Leaders, one a ballot.
+    /// Leaders, one per ballot.
     leaders,
     /// Entries committed.
     commits,
-    /// Entries applied, on all nodes.
+    /// Entries applied on all nodes.
     applied,
     /// Whole states compared between nodes.
     states_compared,
     /// Messages sent.
     messages,
-    /// Messages lost to cuts and bad links.
+    /// Messages lost because of cuts and bad links.
     messages_lost,
     /// Log truncations (Raft).
     truncations,
-    /// Core logs cut.
+    /// Compactions of core logs.
     compactions,
-    /// Snapshot transfers begun.
+    /// Snapshot transfers started.
     snapshots_begun,
     /// Snapshots installed.
     snapshots,
-    /// Snapshot transfers that came to nothing.
+    /// Snapshot transfers that failed.
     snapshots_failed,
     /// Configurations committed.
     config_changes,
-    /// Leadership transfers taken up.
+    /// Leadership transfers started.
     transfers,
     /// Writes acknowledged to clients.
     writes,
@@ -80,17 +80,17 @@ counts! {
     index_reads,
     /// Lease reads answered.
     lease_reads,
-    /// Lease reads that needed nobody.
+    /// Lease reads served without a round trip.
     lease_hits,
-    /// Reads of whatever is there.
+    /// Serializable reads answered.
     serializable_reads,
-    /// Proposals that cores refused at once.
+    /// Proposals that cores rejected at once.
     refusals,
     /// Proposals that cores dropped later.
     drops,
-    /// Inputs that cores refused.
+    /// Inputs that cores rejected.
     refused_inputs,
-    /// Operations searched for a linearization.
+    /// Operations checked for linearizability.
     history_checked,
     /// Cuts of links.
     cuts,
@@ -102,56 +102,56 @@ counts! {
     power_losses,
     /// Power losses of the whole cluster.
     blackouts,
-    /// Processes started again.
+    /// Processes restarted.
     restarts,
-    /// Clocks that changed their rate.
+    /// Changes of clock rates.
     clock_changes,
     /// Failed syncs injected.
     sync_failures,
     /// Logs that stopped after an error.
     failed_logs,
-    /// Disks damaged behind the log's back.
+    /// Disks damaged.
     damages,
     /// Logs that refused to start.
     refused_logs,
-    /// Nodes that lost their disk and came back as new ones.
+    /// Nodes that lost their disk and were replaced.
     replacements,
-    /// Clusters that lost a member for good and then changed to members of whom it is half: nothing
-    /// can save those.
+    /// Clusters that lost a member for good and then changed to a membership of which it is half.
+    /// Such a cluster can't recover.
     wedged,
 }
 
-/// A run without a finding.
+/// The result of a run without a violation.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// What happened.
+    /// How often things happened.
     pub counts: Counts,
     /// Simulated time, in microseconds.
     pub simulated_us: u64,
-    /// The trace, where it was asked for.
+    /// The trace, if requested.
     pub trace: Vec<String>,
 }
 
-/// A run that found something.
+/// A run with a violation.
 #[derive(Clone, Debug)]
 pub struct Failure {
     /// The algorithm.
     pub algorithm: Algorithm,
-    /// The kind of run.
+    /// The flavour.
     pub flavour: Flavour,
     /// The seed.
     pub seed: u64,
-    /// The broken rule's name.
+    /// The violated invariant's name.
     pub invariant: &'static str,
-    /// What was seen.
+    /// What was observed.
     pub detail: String,
-    /// When, in true microseconds.
+    /// When it happened, in microseconds of true time.
     pub at_us: u64,
-    /// What had happened until then.
+    /// How often things had happened until then.
     pub counts: Counts,
-    /// The decisions, where they were recorded.
+    /// The decisions, if recorded.
     pub record: Record,
-    /// The trace, where it was asked for.
+    /// The trace, if requested.
     pub trace: Vec<String>,
 }
 

@@ -1,4 +1,4 @@
-//! One run: a seed in, a report or a failure out.
+//! Executes one run: from a seed to a report or a failure.
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,35 +12,34 @@ use crate::report::{Failure, Report};
 use crate::trace::TraceFormat;
 use crate::world::World;
 
-/// Holds, unless a run is asked to break it.
+/// Holds, unless a run is asked to violate it.
 pub(crate) const CANARY: Invariant = Invariant {
     name: "canary",
     source: "none: it is broken on purpose",
 };
 
-/// What to run.
+/// The options of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Options<'a> {
     /// The algorithm of the group.
     pub algorithm: Algorithm,
-    /// The kind of run.
+    /// The flavour.
     pub flavour: Flavour,
-    /// Where all decisions come from. The cores' own seeds come from here even when decisions are
-    /// replayed.
+    /// The seed of all decisions. The cores' seeds come from it even if decisions are replayed.
     pub seed: u64,
-    /// Whether to keep a trace.
+    /// The format of the trace; `None` for no trace.
     pub trace: Option<TraceFormat>,
-    /// Breaks the rule `canary` on purpose once so many entries are committed: to try out what
-    /// becomes of a failure.
+    /// Violates the invariant `canary` on purpose once this many entries are committed, to test how
+    /// failures are handled.
     pub canary: Option<u64>,
-    /// Whether to keep the decisions.
+    /// Whether to record the decisions.
     pub record: bool,
-    /// Decisions to use in place of the seed's.
+    /// Decisions to use instead of the seed's.
     pub replay: Option<&'a Record>,
 }
 
 impl Options<'_> {
-    /// A run without trace and record.
+    /// A run without a trace and a record.
     #[must_use]
     pub const fn new(algorithm: Algorithm, flavour: Flavour, seed: u64) -> Self {
         Self {
@@ -58,15 +57,15 @@ impl Options<'_> {
 /// Runs one seed.
 ///
 /// # Errors
-/// The first rule that was broken.
+/// The first invariant that was violated.
 pub fn run(algorithm: Algorithm, flavour: Flavour, seed: u64) -> Result<Report, Box<Failure>> {
     run_with(&Options::new(algorithm, flavour, seed))
 }
 
-/// Runs one seed, with a trace or a record.
+/// Runs one seed with these options.
 ///
 /// # Errors
-/// The first rule that was broken.
+/// The first invariant that was violated.
 pub fn run_with(options: &Options<'_>) -> Result<Report, Box<Failure>> {
     let mut world = match guarded(|| World::new(options)) {
         Ok(world) => world,
@@ -99,12 +98,12 @@ pub(crate) fn finish(
 }
 
 thread_local! {
-    /// Whether a run is under way here, whose panics are findings.
+    /// Whether a run is in progress on this thread. Its panics are violations.
     static RUNNING: Cell<bool> = const { Cell::new(false) };
     static PANIC: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// Takes a panic of the code under test for what it is: a broken assertion.
+/// Turns a panic of the code under test into a violated assertion.
 pub(crate) fn guarded<T>(run: impl FnOnce() -> Check<T>) -> Check<T> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {

@@ -1,22 +1,22 @@
-//! Making a failing run smaller: fewer decisions that are not the harmless one, and the same rule
-//! broken.
+//! Shrinks a failing run: fewer decisions other than the harmless choice, and the same invariant
+//! violated.
 //!
-//! First whole streams are taken away, then the ends of streams, then parts of them, from large to
-//! small. Every candidate is a run of its own, so the effort is bounded by a number of runs.
+//! It first removes whole streams, then the ends of streams, then parts of them, from large to
+//! small. Every candidate is a separate run, so the effort is bounded by a number of runs.
 
 use crate::choices::{Record, Stream};
 use crate::report::Failure;
 use crate::run::{Options, run_with};
 use crate::trace::TraceFormat;
 
-/// A smaller run that breaks the same rule.
+/// A smaller run that violates the same invariant.
 #[derive(Clone, Debug)]
 pub struct Shrunk {
     /// Its failure, with record and trace.
     pub failure: Failure,
-    /// Decisions other than the harmless one, before and after.
+    /// The number of decisions other than the harmless choice, before and after.
     pub weight: (usize, usize),
-    /// Runs that it took.
+    /// The number of runs used.
     pub runs: usize,
 }
 
@@ -28,7 +28,7 @@ struct Search<'a> {
     max_runs: usize,
 }
 
-/// Shrinks the failure of a seed with at most `max_runs` runs. None where the seed doesn't fail.
+/// Shrinks a seed's failure with at most `max_runs` runs. `None` if the seed doesn't fail.
 #[must_use]
 pub fn shrink(options: &Options<'_>, max_runs: usize, format: TraceFormat) -> Option<Shrunk> {
     let recording = Options {
@@ -61,7 +61,7 @@ pub fn shrink(options: &Options<'_>, max_runs: usize, format: TraceFormat) -> Op
 }
 
 impl Search<'_> {
-    /// Whether the candidate breaks the same rule; then it is the best so far.
+    /// Whether the candidate violates the same invariant. If so, it becomes the best so far.
     fn try_one(&mut self, candidate: Record) -> bool {
         if self.runs >= self.max_runs || candidate == self.best {
             return false;
@@ -73,7 +73,7 @@ impl Search<'_> {
         };
         match run_with(&options) {
             Err(failure) if failure.invariant == self.invariant => {
-                // What was really drawn: the run may have ended earlier.
+                // Use the decisions that were drawn: the run may have ended earlier.
                 let smaller = failure.record.weight() < self.best.weight();
                 if smaller {
                     self.best = failure.record;
@@ -92,7 +92,7 @@ impl Search<'_> {
         }
     }
 
-    /// Takes the ends of streams away, half, a quarter, ... of them.
+    /// Truncates streams by half, a quarter, and so on.
     fn cut_ends(&mut self) -> bool {
         let mut better = false;
         for stream in Stream::ALL {
@@ -113,7 +113,7 @@ impl Search<'_> {
         better
     }
 
-    /// Makes parts of streams harmless, from large to small.
+    /// Zeroes parts of streams, from large to small.
     fn zero_parts(&mut self) -> bool {
         let mut better = false;
         for stream in Stream::ALL {

@@ -1,5 +1,5 @@
-//! A follower copies its leader's state, piece by piece. What both sides decide is decided by
-//! `synod_replica_core`, as in a real member; each piece is a stream of its own here.
+//! A follower copies its leader's state piece by piece. `synod_replica_core` makes the decisions of
+//! both sides, as on a real member. Here each piece is a separate stream.
 
 use std::time::Duration;
 
@@ -17,13 +17,13 @@ use crate::time::MS;
 use crate::words;
 use crate::world::World;
 
-/// How often, and after which pauses, a broken transfer without progress is continued.
+/// How often a broken transfer without progress is continued, and after which delays.
 const ATTEMPTS: Attempts = Attempts {
     max: 3,
     backoff_min: Duration::from_millis(20),
     backoff_max: Duration::from_millis(20),
 };
-/// Open views on a leader.
+/// The maximum number of open views on a leader.
 pub(crate) const MAX_VIEWS: usize = 2;
 
 /// One pull of a snapshot.
@@ -40,8 +40,8 @@ impl Fetch {
         }
     }
 
-    /// Writes a piece. The inner error breaks the transfer; the outer one is a fault of the node
-    /// itself, and ends the run.
+    /// Writes a piece. The inner error breaks the transfer. The outer one is a fault of the node
+    /// itself and ends the run.
     fn take(&mut self, id: NodeId, mut piece: Piece) -> Check<Result<(), PieceError>> {
         let broken = |error| SHELL_CONTRACT.broken(format!("n{id} can't take a piece: {error}"));
         match self.transfer.check(&mut piece) {
@@ -63,7 +63,7 @@ impl Fetch {
 }
 
 impl World {
-    /// The next step of a transfer: one piece, or a failure.
+    /// The next step of a transfer: one piece or a failure.
     pub(crate) fn fetch(&mut self, slot: usize, epoch: u64) -> Check {
         let taken = self.node_mut(slot).and_then(|node| {
             let id = node.id;
@@ -103,7 +103,7 @@ impl World {
         }
     }
 
-    /// The next piece from `from`, if it can be reached and has a view.
+    /// The next piece from `from`, if it is reachable and has a view.
     fn pull(
         &mut self,
         to_slot: usize,
@@ -138,7 +138,7 @@ impl World {
             Some(cursor) => cursor,
             None => {
                 let opened = Opened {
-                    // In place of a random number: no other view of this process has it.
+                    // Instead of a random number: unique among the views of this process.
                     id: now.max(1),
                     source: process.machine.view(),
                     meta: process.initial.complete(process.machine.applied().clone()),
@@ -166,7 +166,7 @@ impl World {
         Ok(Some(piece))
     }
 
-    /// On the apply thread: replaces the state, durably, unless it is further by now.
+    /// On the apply thread: replaces the state, durably, unless it is already further.
     fn install(&mut self, slot: usize, incoming: Incoming) -> Check {
         let meta = incoming.meta().clone();
         let World { env, nodes, .. } = self;

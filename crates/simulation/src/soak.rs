@@ -1,4 +1,4 @@
-//! Many seeds, on several threads: each run is a single-threaded world of its own.
+//! Runs many seeds on several threads. Each run is single-threaded.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,35 +9,35 @@ use crate::report::{Counts, Failure};
 use crate::run::run;
 use synod_consensus_core::Algorithm;
 
-/// What to run.
+/// The options of a soak.
 #[derive(Clone, Debug)]
 pub struct SoakOptions {
-    /// The algorithms, in turn.
+    /// The algorithms, used in turn.
     pub algorithms: Vec<Algorithm>,
-    /// The kinds of runs, in turn.
+    /// The flavours, used in turn.
     pub flavours: Vec<Flavour>,
     /// The first seed; the others follow.
     pub first_seed: u64,
-    /// The most seeds; each is run with one algorithm and one flavour.
+    /// The maximum number of seeds. Each runs with one algorithm and one flavour.
     pub max_runs: u64,
-    /// Threads.
+    /// The number of threads.
     pub jobs: usize,
 }
 
-/// How it went.
+/// The result of a soak.
 #[derive(Clone, Debug, Default)]
 pub struct Soak {
-    /// Runs that ended.
+    /// Completed runs.
     pub runs: u64,
-    /// What happened in all of them.
+    /// The counts of all runs.
     pub counts: Counts,
-    /// Simulated time of all of them, in microseconds.
+    /// The simulated time of all runs, in microseconds.
     pub simulated_us: u64,
-    /// What the first findings were, at most one a thread.
+    /// The first failures, at most one per thread.
     pub failures: Vec<Failure>,
 }
 
-/// Runs seeds until all are done, one fails, or `is_over` says so.
+/// Runs seeds until all are done, one fails, or `is_over` returns true.
 pub fn soak(options: &SoakOptions, is_over: &(dyn Fn() -> bool + Sync)) -> Soak {
     let next = AtomicU64::new(0);
     let stop = AtomicBool::new(false);

@@ -1,4 +1,4 @@
-//! True time, the queue of what happens, and the nodes' clocks.
+//! True time, the event queue, and the nodes' clocks.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -8,12 +8,12 @@ use synod_types::Tick;
 /// True time since the start of the run, in microseconds.
 pub(crate) type Time = u64;
 
-/// Of a core's tick.
+/// The length of a core's tick.
 pub(crate) const TICK_US: u64 = 10_000;
 /// One millisecond.
 pub(crate) const MS: u64 = 1_000;
 
-/// Events in the order of their times; those of one time in the order in which they were put in.
+/// Events ordered by time; events of the same time keep their insertion order.
 #[derive(Debug)]
 pub(crate) struct Queue<E> {
     heap: BinaryHeap<Reverse<Queued<E>>>,
@@ -71,19 +71,19 @@ impl<E> Queue<E> {
         Some((at, event))
     }
 
-    /// When the next event is.
+    /// The time of the next event.
     pub(crate) fn next_at(&self) -> Option<Time> {
         self.heap.peek().map(|Reverse(queued)| queued.at)
     }
 }
 
-/// A node's monotonic clock: it starts anywhere and runs a little fast or slow. It goes on while
-/// the process is paused, which is how it jumps for the process.
+/// A node's monotonic clock. It starts at any time and runs slightly fast or slow. It continues
+/// while the process is paused, so that time jumps for the process.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
     base_true: Time,
     base_local: u64,
-    /// Local milliseconds in a true second.
+    /// Local milliseconds per true second.
     rate_per_mille: u64,
 }
 
@@ -105,7 +105,7 @@ impl Clock {
         Tick::new(self.local(now) / TICK_US)
     }
 
-    /// When this clock shows `tick`; now where it does already, never where that is out of reach.
+    /// When this clock reaches `tick`: now if it already has, `None` if it never will.
     pub(crate) fn time_of(&self, tick: Tick, now: Time) -> Option<Time> {
         let local = tick.get().checked_mul(TICK_US)?;
         let ahead = local.saturating_sub(self.base_local);
@@ -115,7 +115,7 @@ impl Clock {
         Some(at.max(now))
     }
 
-    /// Runs at another rate from now on.
+    /// Changes the rate from now on.
     pub(crate) fn set_rate(&mut self, now: Time, rate_per_mille: u64) {
         self.base_local = self.local(now);
         self.base_true = now;
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_clock_never_goes_back_and_keeps_its_rate() {
+    fn a_clock_never_goes_backwards_and_keeps_its_rate() {
         let mut clock = Clock::new(5_000, 1020);
         assert_eq!(clock.local(100_000), 107_000);
         clock.set_rate(100_000, 980);

@@ -1,8 +1,9 @@
 //! Named cuts, and how long each algorithm takes to have a working leader again.
 //!
-//! No other faults: a group of production timing (election timeout 100 ticks of 10 ms, heartbeats
-//! every 10) elects a leader and works for a while; then links are cut around that leader, and the
-//! ticks count until something that was asked for after the cut is committed.
+//! There are no other faults. A group with production timing (election timeout 100 ticks of 10 ms,
+//! heartbeats every 10) elects a leader and works for a while. Then links around that leader are
+//! cut. The result is the number of ticks until an operation that was started after the cut is
+//! committed.
 
 use std::fmt;
 
@@ -20,32 +21,33 @@ use crate::run::{Options, guarded};
 use crate::time::{TICK_US, Time};
 use crate::world::World;
 
-/// A way in which links are cut.
+/// The shape of a cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Topology {
-    /// Three nodes; the leader and one follower don't reach each other, the third reaches both
+    /// Three nodes. The leader and one follower can't reach each other; the third reaches both
     /// (Cloudflare, 2020-11-02: "A Byzantine failure in the real world").
     PartialPartition,
-    /// Five nodes in a row, the leader at its end: only the middle one reaches a majority.
+    /// Five nodes in a row, with the leader at one end. Only the middle one reaches a majority.
     Chain,
-    /// Five nodes; the leader is gone, the others reach only one, and that one missed the last
-    /// entries (Ng et al., Omni-Paxos, EuroSys 2023, §2: the constrained election scenario).
+    /// Five nodes. The leader is cut off, the others reach only one node, and that one misses the
+    /// last entries (Ng et al., Omni-Paxos, EuroSys 2023, §2: the constrained election scenario).
     StaleHub,
-    /// Five nodes; the leader reaches one only, and that one belongs to the majority that could
-    /// elect another leader: its promise to the old leader must end.
+    /// Five nodes. The leader reaches only one, which is needed for any other majority. So its
+    /// promise to the old leader must end.
     LeaseBridge,
-    /// Three nodes; the leader can send to all and hears nobody.
+    /// Three nodes. The leader can send to all and receives nothing.
     DeafLeader,
-    /// Five nodes; the leader is alone.
+    /// Five nodes. The leader is isolated.
     LostLeader,
-    /// Five nodes; two are alone, and of the others only one reaches a majority. It leads no more,
-    /// and one of those that it needs is in a later ballot, in which it was not elected, and misses
-    /// the last entries: who is refused must hear of the ballot (Raft thesis §9.6).
+    /// Five nodes. Two are isolated, and only one of the others reaches a majority. It no longer
+    /// leads. One of the nodes that it needs is in a later ballot, in which it was not elected, and
+    /// misses the last entries. A candidate that is refused must learn the ballot (Raft thesis
+    /// §9.6).
     EarlierHub,
 }
 
 impl Topology {
-    /// All of them.
+    /// All topologies.
     pub const ALL: [Self; 7] = [
         Self::PartialPartition,
         Self::Chain,
@@ -82,26 +84,26 @@ impl fmt::Display for Topology {
     }
 }
 
-/// What one run showed.
+/// The result of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recovery {
-    /// Ticks from the cut to the first commit; none where there was none as long as the cut lasted.
+    /// Ticks from the cut to the first commit; `None` if there was none during the cut.
     pub ticks: Option<u64>,
-    /// Where there was none: ticks from the end of the cut to the first commit.
+    /// If there was none: ticks from the end of the cut to the first commit.
     pub ticks_after_heal: Option<u64>,
-    /// Leaders elected from the cut on.
+    /// Leaders elected since the cut.
     pub leaders: u64,
 }
 
-/// Election timeouts for which a cut lasts.
+/// The length of a cut, in election timeouts.
 const CUT_ELECTIONS: u64 = 30;
-/// Election timeouts after a commit in which leaders are counted: a working leader stays.
+/// Election timeouts after a commit during which leaders are counted: a working leader stays.
 const WATCH_ELECTIONS: u64 = 10;
 
 /// Runs one seed of a topology.
 ///
 /// # Errors
-/// A rule that was broken, also that there is a commit after the end of the cut.
+/// The violated invariant, for example if there is no commit after the end of the cut.
 pub fn measure(
     algorithm: Algorithm,
     topology: Topology,
@@ -128,7 +130,7 @@ impl World {
         self.run_until(now + election, |_| false)?;
         let leader = self.leader().map_or(0, |(slot, _)| slot);
         if topology == Topology::StaleHub {
-            // The hub-to-be misses some entries.
+            // The future hub misses some entries.
             let hub = self.other(leader, 1);
             self.isolate(hub);
             for _ in 0..3 {
@@ -160,8 +162,8 @@ impl World {
         })
     }
 
-    /// A candidate is cut off before anybody hears of its ballot, and misses some entries; then
-    /// nobody reaches anybody until nobody leads.
+    /// A candidate is cut off before any node learns of its ballot, and misses some entries. Then
+    /// all links are cut until no node leads.
     fn part_in_a_campaign(&mut self, leader: usize, election: Time) -> Check {
         let candidate = self.other(leader, 1);
         let before = self.ballot_of(leader);
@@ -206,8 +208,8 @@ impl World {
             (Topology::StaleHub, [hub, rest @ ..]) => {
                 rest.iter().map(|spoke| (*hub, *spoke)).collect()
             }
-            // The leader and its friend on one side, two on the other; the friend is cut off by the
-            // leader too.
+            // The leader and one other node on one side, two on the other. The leader's neighbour
+            // is also cut off from the leader.
             (Topology::LeaseBridge, [_friend, bridge, c, d, ..]) => {
                 vec![(leader, *bridge), (*bridge, *c), (*bridge, *d), (*c, *d)]
             }
@@ -239,7 +241,7 @@ impl World {
         }
     }
 
-    /// Ticks until something that is asked for now is committed.
+    /// Ticks until an operation that starts now is committed.
     fn await_commit(&mut self, within: Time) -> Check<Option<u64>> {
         let began = self.env.now;
         let mut probes: Vec<OpId> = Vec::new();
@@ -262,7 +264,7 @@ impl World {
         Ok(done.then(|| (self.env.now - began) / TICK_US))
     }
 
-    /// All that think they lead.
+    /// All nodes that consider themselves leader.
     fn leaders(&self) -> Vec<usize> {
         let leads = |node: &&crate::node::Node| {
             node.process()

@@ -1,4 +1,4 @@
-//! What happened, one line an event: for people, or as NDJSON for a trace checker.
+//! The trace: one line per event, as text or as NDJSON for a trace checker.
 
 use std::fmt::{Display, Write as _};
 
@@ -6,13 +6,13 @@ use synod_types::NodeId;
 
 use crate::time::Time;
 
-/// Which form a trace has.
+/// The format of a trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TraceFormat {
-    /// A line as people read it.
+    /// Human-readable lines.
     Text,
-    /// A JSON object a line: `t` (true time in microseconds), `node`, `event`, and what belongs to
-    /// the event; numbers where they are numbers, else strings.
+    /// One JSON object per line: `t` (true time in microseconds), `node`, `event`, and the event's
+    /// fields, as numbers or strings.
     Ndjson,
 }
 
@@ -23,7 +23,7 @@ pub(crate) struct Trace {
     lines: Vec<String>,
 }
 
-/// One line on its way.
+/// A line being built.
 pub(crate) struct Line<'a> {
     trace: &'a mut Trace,
     format: TraceFormat,
@@ -42,7 +42,7 @@ impl Trace {
         self.lines
     }
 
-    /// Begins a line, unless nobody wants it.
+    /// Starts a line, unless there is no trace.
     pub(crate) fn event(
         &mut self,
         at: Time,
@@ -83,7 +83,7 @@ impl Line<'_> {
         self
     }
 
-    /// Adds a word.
+    /// Adds a string.
     pub(crate) fn word(mut self, name: &str, value: impl Display) -> Self {
         let written = match self.format {
             TraceFormat::Text => write!(self.line, " {name}={value}"),

@@ -1,4 +1,4 @@
-//! The trace's vocabulary: that of the papers.
+//! The trace's vocabulary, taken from the papers.
 
 use synod_consensus_core::{
     Body, Entry, EntryKind, Install, Message, RaftBody, Role, RoleChange, Status, Write,
@@ -7,7 +7,7 @@ use synod_types::{Index, LogPosition, NodeId, RequestId};
 
 use crate::env::Env;
 
-/// What a message is called in the papers, and what it says.
+/// A message's name in the papers, and its content.
 fn name_of(message: &Message) -> (String, String) {
     let text = format!("{:?}", message.body);
     let end = text.find([' ', '(', '{']).unwrap_or(text.len());
@@ -144,7 +144,7 @@ pub(crate) fn installed(env: &mut Env, node: NodeId, at: LogPosition) {
     }
 }
 
-/// A fault, or its end.
+/// The start or end of a fault.
 pub(crate) fn fault(env: &mut Env, node: Option<NodeId>, what: &str) {
     let now = env.now;
     if let Some(line) = env.trace.event(now, node, "fault") {

@@ -1,4 +1,4 @@
-//! The world: nodes, what they share, and the loop that lets one event happen after the other.
+//! The world: the nodes, their shared environment, and the event loop.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +18,7 @@ use crate::run::{CANARY, Options};
 use crate::time::{MS, Queue, Time};
 use crate::trace::Trace;
 
-/// A run that goes on like this has lost its way: an endless loop of events.
+/// A run with more events than this is in an endless loop.
 const MAX_EVENTS: u64 = 2_000_000;
 
 pub(crate) struct World {
@@ -26,9 +26,9 @@ pub(crate) struct World {
     pub(crate) nodes: Vec<Node>,
     /// See [`Options::canary`].
     pub(crate) canary: Option<u64>,
-    /// For the next node that replaces another.
+    /// The id for the next replacement.
     pub(crate) next_id: u64,
-    /// Members that are gone for good, until the group knows.
+    /// Members that are lost for good and that the group has not removed yet.
     pub(crate) gone: BTreeSet<NodeId>,
 }
 
@@ -93,7 +93,8 @@ impl World {
         Ok(world)
     }
 
-    /// Lets things happen up to and including this time, or until `done`. Whether it was.
+    /// Handles events up to and including this time, or until `done` returns true. Returns whether
+    /// it did.
     pub(crate) fn run_until(
         &mut self,
         end: Time,
@@ -215,7 +216,7 @@ impl World {
         }
     }
 
-    /// Starts a node that is down, again and again where that is interrupted.
+    /// Starts a node that is down. Retries if the start is interrupted.
     pub(crate) fn start(&mut self, slot: usize) -> Check {
         let World { env, nodes, .. } = self;
         let Some(node) = nodes.get_mut(slot) else {
@@ -228,7 +229,7 @@ impl World {
         Ok(())
     }
 
-    /// A process that ended by itself is started again by whoever watches it.
+    /// Restarts a process that ended by itself, like a supervisor.
     fn restart_later(&mut self, slot: usize) {
         if let Some(node) = self.nodes.get(slot)
             && matches!(node.state, NodeState::Down)
@@ -242,7 +243,7 @@ impl World {
         self.nodes.get_mut(slot)
     }
 
-    /// The leader of the latest ballot, among those that run.
+    /// The running leader with the latest ballot.
     pub(crate) fn leader(&self) -> Option<(usize, Status)> {
         let running = self.nodes.iter().filter(|node| node.is_running());
         let leaders = running.filter_map(|node| {
@@ -253,7 +254,7 @@ impl World {
         leaders.max_by_key(|(_, status)| status.ballot)
     }
 
-    /// The configurations that anybody goes by.
+    /// The configurations in use by any node.
     pub(crate) fn memberships(&self) -> Vec<Membership> {
         let mut all = vec![self.env.committed_members.clone()];
         for node in &self.nodes {
@@ -272,23 +273,23 @@ impl World {
         all
     }
 
-    /// Whether a member may be lost for good now: not while another one is, or while a change is
-    /// under way that nobody would have asked for, had they known.
+    /// Whether a member may be lost for good now. Not while another one is lost, nor during a
+    /// change that an operator aware of the loss would not request.
     pub(crate) fn may_lose(&self, id: NodeId) -> bool {
         let quiet_since = self.env.change_asked_at + 2 * self.env.plan.patience_us + 800 * MS;
         let asked = self.env.change_asked_at > 0 && self.env.now < quiet_since;
         !asked && !self.misses_members() && self.survives_without(&[id])
     }
 
-    /// Whether a member is gone for good and the group doesn't know.
+    /// Whether a member is lost for good and the group has not removed it yet.
     pub(crate) fn misses_members(&self) -> bool {
         let members = &self.env.committed_members;
         let useless = |node: &Node| node.damaged && members.contains(node.id);
         self.gone.iter().any(|gone| members.contains(*gone)) || self.nodes.iter().any(useless)
     }
 
-    /// Whether every configuration that may be in force has a quorum among the nodes that may come
-    /// back, without these.
+    /// Whether every configuration that may be in effect has a quorum of nodes that may return,
+    /// without these.
     pub(crate) fn survives_without(&self, without: &[NodeId]) -> bool {
         let lives = |id: NodeId| {
             let node = self

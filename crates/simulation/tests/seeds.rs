@@ -1,9 +1,9 @@
-//! Seeds of every flavour for both engines; that a seed is a run; and what becomes of a failure.
+//! Tests seeds of every flavour for both algorithms, determinism, and the handling of failures.
 
 #![expect(
     clippy::print_stdout,
     clippy::panic,
-    reason = "a test that reports what happened"
+    reason = "tests print their results"
 )]
 
 use std::collections::BTreeSet;
@@ -13,10 +13,10 @@ use synod_simulation::{
     run_with, shrink, soak,
 };
 
-/// Of each engine: all flavours in turn.
+/// Seeds per algorithm, with all flavours in turn.
 const SEEDS: u64 = 2_000;
 
-/// Runs seeds of all flavours on one thread, since both engines' tests run at once.
+/// Runs seeds of all flavours on one thread, since the tests of both algorithms run in parallel.
 fn seeds(algorithm: Algorithm) -> Counts {
     let options = SoakOptions {
         algorithms: vec![algorithm],
@@ -33,7 +33,7 @@ fn seeds(algorithm: Algorithm) -> Counts {
     outcome.counts
 }
 
-/// Whatever doesn't happen isn't tested.
+/// What doesn't happen isn't tested.
 fn is_eventful(counts: &Counts) {
     let least = [
         (counts.leaders, SEEDS * 3 / 2),
@@ -61,7 +61,7 @@ fn is_eventful(counts: &Counts) {
             "number {number}: {count} < {least}: {counts}"
         );
     }
-    // A fault too many is rare.
+    // Unrecoverable clusters are rare.
     assert!(counts.wedged <= SEEDS / 200, "{counts}");
 }
 
@@ -103,7 +103,7 @@ fn the_same_seed_gives_the_same_trace() {
 }
 
 #[test]
-fn a_trace_for_programs_is_json() {
+fn an_ndjson_trace_is_valid_json() {
     let lines = trace(Algorithm::Raft, 3, TraceFormat::Ndjson);
     let mut events = BTreeSet::new();
     for line in &lines {
@@ -123,13 +123,13 @@ fn a_trace_for_programs_is_json() {
 }
 
 #[test]
-fn a_failure_is_reported_replayed_and_made_smaller() {
+fn a_failure_is_reported_replayed_and_shrunk() {
     let with_canary = |seed| Options {
         canary: Some(12),
         record: true,
         ..Options::new(Algorithm::Raft, Flavour::Fixed, seed)
     };
-    // Runs in which there is much to take away.
+    // Runs in which there is a lot to remove.
     let mut failing = (0..50).filter_map(|seed| run_with(&with_canary(seed)).err());
     let failure = failing
         .find(|failure| failure.counts.kills + failure.counts.power_losses > 2)
@@ -138,7 +138,7 @@ fn a_failure_is_reported_replayed_and_made_smaller() {
     assert_eq!(failure.invariant, "canary");
     let seed = format!("seed {}", failure.seed);
     assert!(failure.to_string().contains(&seed), "{failure}");
-    // Its decisions are the same run.
+    // Its decisions give the same run.
     let replayed = Options {
         replay: Some(&failure.record),
         ..options
@@ -159,7 +159,7 @@ fn a_failure_is_reported_replayed_and_made_smaller() {
 }
 
 #[test]
-fn rules_have_different_names() {
+fn invariants_have_different_names() {
     let names: BTreeSet<&str> = INVARIANTS.iter().map(|rule| rule.name).collect();
     assert_eq!(names.len(), INVARIANTS.len());
 }

@@ -1,4 +1,4 @@
-//! Named cuts: who gets a working leader, and when.
+//! Named cuts: whether each algorithm gets a working leader, and when.
 
 #![expect(clippy::panic, reason = "a test")]
 
@@ -10,7 +10,7 @@ fn recoveries(algorithm: Algorithm, topology: Topology) -> Vec<Recovery> {
         .collect()
 }
 
-/// Every run has a commit while the cut lasts, within so many ticks, and no more than so many
+/// Checks that every run commits during the cut, within this many ticks, and with at most this many
 /// leaders.
 fn works(algorithm: Algorithm, topology: Topology, ticks: u64, leaders: u64) {
     for recovery in recoveries(algorithm, topology) {
@@ -34,7 +34,7 @@ fn raft_in_every_topology() {
 }
 
 #[test]
-fn raft_waits_for_the_end_of_the_cut_where_only_a_stale_node_reaches_a_quorum() {
+fn raft_waits_for_the_end_of_the_cut_if_only_a_stale_node_reaches_a_quorum() {
     for recovery in recoveries(Algorithm::Raft, Topology::StaleHub) {
         assert_eq!(recovery.ticks, None, "{recovery:?}");
         assert!(

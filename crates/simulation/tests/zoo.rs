@@ -1,8 +1,8 @@
-//! The bug zoo: each rule that is broken is found, by which invariant, and in how many seeds
+//! The bug zoo: checks that each mutant is detected, by which invariant, and in how many seeds
 //! (docs/bug-zoo.md).
 
 #![cfg(feature = "mutants")]
-#![expect(clippy::print_stdout, reason = "a test that reports what happened")]
+#![expect(clippy::print_stdout, reason = "tests print their results")]
 
 #[path = "zoo/table.rs"]
 mod table;
@@ -16,16 +16,16 @@ use Algorithm::{MultiPaxos, Raft};
 use Flavour::{Churn, Disk, Everything, Fixed, Gaps, Laggards, Leases, Partitions, Stragglers};
 use Hunt::{Cut, Storm};
 
-/// Where a mutant is looked for.
+/// Where to look for a mutant.
 #[derive(Clone, Copy, Debug)]
 enum Hunt {
-    /// Seeds of a flavour.
+    /// In seeds of a flavour.
     Storm(Flavour),
-    /// A named cut after which something must be committed within so many ticks.
+    /// In a named cut, after which something must be committed within this many ticks.
     Cut(Topology, u64),
 }
 
-/// A mutant, where it is looked for, what finds it, and in how many seeds at most.
+/// A mutant, where to look for it, the invariants that detect it, and the maximum number of seeds.
 type Exhibit = (Mutant, Algorithm, Hunt, &'static [&'static str], u64);
 
 const QUIET: &[&str] = &["liveness"];
@@ -511,7 +511,7 @@ const EXHIBITS: &[Exhibit] = &[
     ),
 ];
 
-/// What finds a mutant, and in which seed, counted from one.
+/// The invariant that detects a mutant, and in which seed, counted from one.
 fn hunt(
     mutant: Option<Mutant>,
     algorithm: Algorithm,
@@ -535,7 +535,7 @@ fn hunt(
 }
 
 #[test]
-fn every_exhibit_is_found_and_nothing_else_is() {
+fn every_mutant_is_detected_and_nothing_else() {
     let next = AtomicUsize::new(0);
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     let mut shown: Vec<(usize, Result<Found, String>)> = std::thread::scope(|scope| {
@@ -571,7 +571,7 @@ fn every_exhibit_is_found_and_nothing_else_is() {
     table::check(EXHIBITS, &found);
 }
 
-/// By which rule a mutant was found, and in how many seeds.
+/// The invariant that detected a mutant, and the number of seeds.
 #[derive(Clone, Copy, Debug)]
 struct Found {
     seeds: u64,

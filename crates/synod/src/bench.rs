@@ -1,9 +1,9 @@
-//! `synod bench`: closed-loop load on any etcd v3 endpoint.
+//! `synod bench`: closed-loop load for any etcd v3 endpoint.
 //!
-//! Every client keeps one request in flight. Latency is measured from the call to its answer and
-//! kept in a histogram; the warm-up is not counted. The load generator speaks plain tonic, without
-//! the balancing layers of a full client, so that on a small machine it takes as little as possible
-//! from the servers.
+//! Every client has one request in flight. Latency is measured from the call to its answer and
+//! recorded in a histogram; the warm-up is not counted. The load generator uses plain tonic,
+//! without a full client's balancing layers, so that it takes as few resources as possible from the
+//! servers on a small machine.
 
 mod lease;
 mod load;
@@ -25,14 +25,14 @@ pub(crate) struct Options {
     shape: Shape,
 }
 
-/// What every workload has in common.
+/// The options that all workloads share.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Shape {
     /// Requests in flight
     #[arg(long, global = true, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=10_000))]
     pub(crate) clients: u16,
     /// Connections that the clients share, spread over the endpoints (0: one for every 8 clients,
-    /// at least one an endpoint)
+    /// at least one per endpoint)
     #[arg(long, global = true, default_value_t = 0)]
     pub(crate) connections: u16,
     /// How long to measure, in seconds
@@ -47,7 +47,7 @@ pub(crate) struct Shape {
     /// Different keys
     #[arg(long, global = true, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) keys: u32,
-    /// What the keys begin with; they are left behind
+    /// Prefix of the keys; they are not deleted
     #[arg(long, global = true, default_value = "synod-bench/")]
     pub(crate) prefix: String,
 }
@@ -60,7 +60,7 @@ pub(crate) enum Workload {
     Put,
     /// Read random keys, which are written first
     Get {
-        /// The keys are there already
+        /// Skip writing the keys, which exist already
         #[arg(long)]
         no_fill: bool,
         /// Let each member answer from its own state
@@ -69,16 +69,16 @@ pub(crate) enum Workload {
     },
     /// Compare a key's mod revision and write it, as Kubernetes does
     Txn,
-    /// Read some keys from a random one on, under a prefix whose keys are written first
+    /// Read some keys starting with a random one, under a prefix whose keys are written first
     Range {
-        /// The keys are there already
+        /// Skip writing the keys, which exist already
         #[arg(long)]
         no_fill: bool,
-        /// Keys in an answer
+        /// Keys per answer
         #[arg(long, default_value_t = 100)]
         limit: i64,
     },
-    /// Watch a prefix from many watchers while one client writes
+    /// Watch a prefix from many watchers while clients write
     Watch {
         /// Watchers
         #[arg(long, default_value_t = 100)]

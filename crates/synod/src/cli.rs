@@ -1,4 +1,4 @@
-//! The command line: what can be said, and which module does it.
+//! The command line, and the dispatch to the modules that run the commands.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ Exit codes:
   0  done
   1  failed: nothing was changed, or the message says what was
   2  the command line is wrong
-  3  the outcome of a write is unknown: it may have happened or may yet happen
+  3  the outcome of a write is unknown: it may have happened or may still happen
   4  the key does not exist";
 
 /// Consensus, coordination and transactional storage: run it, use it, measure it.
@@ -61,16 +61,16 @@ enum Command {
     /// List and change the cluster's members
     #[command(subcommand)]
     Member(member::Command),
-    /// Show what each endpoint says of itself
+    /// Show the status of each endpoint
     Status,
     /// Measure throughput and latency of any etcd v3 endpoint
     Bench(bench::Options),
 }
 
-/// Runs what the command line says.
+/// Runs the command.
 ///
 /// # Errors
-/// Whatever the command could not do; `failure::report` turns it into a message and an exit code.
+/// Any error of the command. `failure::report` turns it into a message and an exit code.
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
     let Global {
         endpoints,
@@ -95,7 +95,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
     }
 }
 
-/// Parses a positive number of seconds, with a fraction if wanted.
+/// Parses a positive number of seconds, which may have a fraction.
 pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     let value: f64 = text
         .parse()

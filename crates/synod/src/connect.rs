@@ -1,4 +1,4 @@
-//! How commands reach the cluster.
+//! Connecting to the cluster.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use synod_rpc::{
 };
 use tonic::transport::Channel;
 
-/// The endpoints that were named and how long a request may take.
+/// The endpoints and the request timeout.
 pub(crate) struct Target {
     pub(crate) endpoints: Vec<String>,
     pub(crate) timeout: Duration,
@@ -79,37 +79,37 @@ impl TlsFiles {
 }
 
 impl Target {
-    /// A client that balances over all the endpoints. It connects on first use.
+    /// A client that balances over all endpoints. It connects on first use.
     ///
     /// # Errors
-    /// An endpoint that is no URL.
+    /// An endpoint is not a valid URL.
     pub(crate) async fn client(&self) -> anyhow::Result<Client> {
         self.client_to(&self.endpoints).await
     }
 
-    /// As [`Target::client`], for keys: an answer may be as large as the server makes it. A limit
-    /// here would hide what a write has done.
+    /// Like [`Target::client`], for keys. It accepts answers of any size: a limit would hide the
+    /// result of a write.
     ///
     /// # Errors
-    /// An endpoint that is no URL.
+    /// An endpoint is not a valid URL.
     pub(crate) async fn kv_client(&self) -> anyhow::Result<KvClient> {
         let client = self.client().await?;
         Ok(client.kv_client().max_decoding_message_size(usize::MAX))
     }
 
-    /// A client of these endpoints alone.
+    /// A client of only these endpoints.
     ///
     /// # Errors
-    /// An endpoint that is no URL.
+    /// An endpoint is not a valid URL.
     pub(crate) async fn client_to(&self, endpoints: &[String]) -> anyhow::Result<Client> {
         let options = self.options()?.with_timeout(self.timeout);
         Ok(Client::connect(endpoints, Some(options)).await?)
     }
 
-    /// Like [`Target::client`], without a limit on how long a stream lives.
+    /// Like [`Target::client`], without a limit on a stream's lifetime.
     ///
     /// # Errors
-    /// An endpoint that is no URL.
+    /// An endpoint is not a valid URL.
     pub(crate) async fn streaming_client(&self) -> anyhow::Result<Client> {
         let options = self
             .options()?
@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn answers_may_be_larger_than_what_clients_take_by_default() {
+    async fn answers_may_be_larger_than_a_clients_default_limit() {
         let dir = tempfile::tempdir().unwrap();
         let client = Listener::bind("127.0.0.1:0").unwrap();
         let peer = Listener::bind("127.0.0.1:0").unwrap();

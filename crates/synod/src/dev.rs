@@ -1,4 +1,5 @@
-//! `synod dev`: every service in this process, for the laptop. Today that is the consensus service.
+//! `synod dev`: runs every service in this process, for a laptop. Currently that is the consensus
+//! service.
 
 use std::{
     fs,
@@ -18,9 +19,9 @@ use synod_runtime::{
 
 use crate::output;
 
-/// The members' ports are so far apart, as it is usual for etcd on one machine.
+/// The distance between the members' ports, as is usual for etcd on one machine.
 const PORT_STEP: u16 = 10_000;
-/// How long a start may take until every member serves.
+/// The timeout for all members to serve.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
 #[derive(Args)]
@@ -34,7 +35,7 @@ pub(crate) struct Options {
     /// Where the data is kept
     #[arg(long, env = "SYNOD_DEV_DATA_DIR", default_value = "synod-dev")]
     data_dir: PathBuf,
-    /// Keep the data in a temporary directory that goes away with the process
+    /// Keep the data in a temporary directory, which is deleted when the process ends
     #[arg(long, conflicts_with = "data_dir")]
     ephemeral: bool,
     /// The first member's client port; each further member's is 10000 higher
@@ -51,7 +52,7 @@ pub(crate) struct Options {
 /// Runs until SIGINT or SIGTERM.
 ///
 /// # Errors
-/// A port is taken, the data directory can't be used, or a member failed.
+/// A port is in use, the data directory can't be used, or a member failed.
 pub(crate) fn run(options: Options) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -80,7 +81,7 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     let nodes = future::try_join_all(starts).await?;
     let ready = future::try_join_all(nodes.iter().map(|node| node.ready(READY_WITHIN)));
     let stopped = tokio::select! {
-        biased; // who wants to stop need not wait for the start
+        biased; // a stop request must not wait for the start
         signal = shutdown::signal() => { signal?; None }
         started = ready => {
             started.context("the members did not get ready")?;
@@ -95,11 +96,11 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     }
 }
 
-/// Waits for a signal (`None`) or for a member that failed, and says why.
+/// Waits for a signal (`None`) or for a member that fails, and returns the reason.
 async fn until_stopped(nodes: &[Node]) -> anyhow::Result<Option<String>> {
     let ended = nodes.iter().map(|node| node.ended().boxed_local());
     tokio::select! {
-        biased; // a member that failed must not wait for a signal
+        biased; // report a failed member without waiting for a signal
         (ended, index, _) = future::select_all(ended) => Ok(Some(match ended {
             Ended::Removed => format!("n{} was removed from the cluster", index + 1),
             Ended::Failed(fault) => fault.to_string(),
@@ -108,7 +109,7 @@ async fn until_stopped(nodes: &[Node]) -> anyhow::Result<Option<String>> {
     }
 }
 
-/// Makes the data directory, and refuses one that was made for another number of members.
+/// Creates the data directory. Refuses one that was created for a different number of members.
 fn own_folder(folder: &Path, nodes: u16) -> anyhow::Result<&Path> {
     fs::create_dir_all(folder).with_context(|| {
         format!(
@@ -169,7 +170,7 @@ fn configs(options: &Options, folder: &Path) -> anyhow::Result<Vec<Config>> {
         .collect()
 }
 
-/// The ready line: every endpoint, and what to try.
+/// Prints the ready line: every endpoint, and commands to try.
 fn announce(nodes: &[Node], folder: &Path, ephemeral: bool) -> anyhow::Result<()> {
     let address = |url: &String| url.trim_start_matches("http://").to_owned();
     let clients: Vec<String> = nodes

@@ -1,4 +1,4 @@
-//! What a failed command prints, and the exit code it ends with.
+//! The message and the exit code of a failed command.
 
 use std::{error::Error as _, fmt, io::Write as _, process::ExitCode};
 
@@ -6,7 +6,7 @@ use synod_proto::status::{ERROR_DOMAIN, NOT_DONE};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-/// The key that a command needs does not exist.
+/// The command needs a key that does not exist.
 #[derive(Debug)]
 pub(crate) struct KeyMissing(pub(crate) String);
 
@@ -18,7 +18,7 @@ impl fmt::Display for KeyMissing {
 
 impl std::error::Error for KeyMissing {}
 
-/// A write whose request was sent and never answered.
+/// A write that was sent and not answered.
 #[derive(Debug)]
 pub(crate) struct UnknownOutcome(pub(crate) etcd_client::Error);
 
@@ -34,7 +34,7 @@ impl fmt::Display for UnknownOutcome {
 
 impl std::error::Error for UnknownOutcome {}
 
-/// Marks the error of a write as "outcome unknown" where the request may have been done.
+/// Marks a write's error as "outcome unknown" if the write may have been done.
 pub(crate) fn of_write(error: etcd_client::Error) -> anyhow::Error {
     if may_have_happened(&error) {
         UnknownOutcome(error).into()
@@ -47,7 +47,7 @@ fn may_have_happened(error: &etcd_client::Error) -> bool {
     let etcd_client::Error::GRpcStatus(status) = error else {
         return false;
     };
-    // Synod's servers say it; codes alone don't.
+    // Synod's servers say so in the details; the code alone doesn't.
     let info = status.get_details_error_info();
     if let Some(info) = info.filter(|info| info.domain == ERROR_DOMAIN) {
         return info.reason != NOT_DONE;
@@ -56,8 +56,8 @@ fn may_have_happened(error: &etcd_client::Error) -> bool {
         status.code(),
         Code::DeadlineExceeded | Code::Cancelled | Code::Unknown | Code::Unavailable
     );
-    // The connection broke, or the answer is too large to be read. With etcd's prefix it is the
-    // server that refuses.
+    // The connection broke, or the answer is too large to be read. If the message has etcd's
+    // prefix, the server refused the request.
     let may_be_unread = matches!(status.code(), Code::Internal | Code::OutOfRange)
         && !status.message().starts_with("etcdserver:");
     (may_be_lost || may_be_unread) && !was_never_sent(status)
@@ -75,7 +75,7 @@ fn was_never_sent(status: &Status) -> bool {
     false
 }
 
-/// Prints the error with what to do next, and gives the exit code.
+/// Prints the error with advice, and returns the exit code.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     let code = if error.is::<KeyMissing>() {
         4
@@ -89,7 +89,7 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
         None => format!("{error:#}"),
     };
     let mut stderr = std::io::stderr().lock();
-    // Nobody is left to tell if standard error is closed.
+    // If standard error is closed, the error can't be reported.
     let _ = writeln!(stderr, "synod: {text}");
     if let Some(hint) = hint(&text, code) {
         let _ = writeln!(stderr, "hint: {hint}");
@@ -179,12 +179,12 @@ mod tests {
     }
 
     #[test]
-    fn without_details_whatever_may_have_been_sent_is_unknown() {
+    fn without_details_the_outcome_of_a_sent_write_is_unknown() {
         assert!(is_unknown(Status::unavailable("connection reset")));
-        // The text decides nothing.
+        // The text makes no difference.
         assert!(is_unknown(Status::unavailable("tcp connect error")));
         assert!(!is_unknown(Status::invalid_argument("key is not provided")));
-        // The answer was larger than the client takes: the write was done.
+        // The answer was larger than the client accepts: the write was done.
         assert!(is_unknown(Status::out_of_range(
             "decoded message length too large"
         )));
@@ -194,8 +194,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_refused_connection_certainly_carried_nothing() {
-        // Bound and closed again: nobody listens there.
+    async fn a_write_on_a_refused_connection_was_certainly_not_done() {
+        // Bound and closed again, so that no process listens there.
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
         drop(socket);

@@ -30,23 +30,23 @@ pub(crate) enum Command {
 
 #[derive(Args)]
 pub(crate) struct GetArguments {
-    /// The key, or where the range begins
+    /// The key, or the start of the range
     key: String,
-    /// Where the range ends (exclusive)
+    /// The end of the range (exclusive)
     end: Option<String>,
     /// Every key that begins with KEY
     #[arg(long, conflicts_with = "end")]
     prefix: bool,
-    /// The state at this revision
+    /// Read at this revision
     #[arg(long, default_value_t = 0)]
     rev: i64,
-    /// At most so many keys (0: all)
+    /// The maximum number of keys (0: all)
     #[arg(long, default_value_t = 0)]
     limit: i64,
     /// Keys without their values
     #[arg(long)]
     keys_only: bool,
-    /// Only how many there are
+    /// Only the number of keys
     #[arg(long, conflicts_with = "keys_only")]
     count_only: bool,
     /// Largest key first
@@ -64,7 +64,7 @@ pub(crate) struct PutArguments {
     /// Attach to this lease (hexadecimal)
     #[arg(long, value_parser = lease_id)]
     lease: Option<i64>,
-    /// Print what was there before
+    /// Print the previous value
     #[arg(long)]
     prev: bool,
 }
@@ -72,7 +72,7 @@ pub(crate) struct PutArguments {
 #[derive(Args)]
 pub(crate) struct DeleteArguments {
     key: String,
-    /// Where the range ends (exclusive)
+    /// The end of the range (exclusive)
     end: Option<String>,
     /// Every key that begins with KEY
     #[arg(long, conflicts_with = "end")]
@@ -82,15 +82,15 @@ pub(crate) struct DeleteArguments {
 #[derive(Args)]
 pub(crate) struct WatchArguments {
     key: String,
-    /// Where the range ends (exclusive)
+    /// The end of the range (exclusive)
     end: Option<String>,
     /// Every key that begins with KEY
     #[arg(long, conflicts_with = "end")]
     prefix: bool,
-    /// Begin with the changes of this revision
+    /// Start with the changes of this revision
     #[arg(long, default_value_t = 0)]
     rev: i64,
-    /// Print what was there before each change
+    /// Print the previous value of each change
     #[arg(long)]
     prev: bool,
 }
@@ -102,7 +102,7 @@ fn lease_id(text: &str) -> Result<i64, String> {
 /// Runs one `kv` command.
 ///
 /// # Errors
-/// The request failed; [`failure::UnknownOutcome`] where a write may have happened all the same.
+/// The request failed. [`failure::UnknownOutcome`] if a write may have been done anyway.
 pub(crate) async fn run(command: Command, target: &Target, format: Format) -> anyhow::Result<()> {
     match command {
         Command::Get(arguments) => get(arguments, target, format).await,

@@ -1,4 +1,4 @@
-//! `synod`: the one command. It runs a development cluster, talks to any etcd v3 endpoint, and
+//! `synod`: the command-line tool. It runs a development cluster, uses any etcd v3 endpoint, and
 //! measures it.
 
 mod bench;
@@ -16,7 +16,8 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-/// Buffers are taken on one thread and freed on another, where the system's allocator is slow.
+/// Buffers are allocated on one thread and freed on another, which is slow with the system's
+/// allocator.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

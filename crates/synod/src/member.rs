@@ -1,4 +1,4 @@
-//! `synod member`: who is in the cluster.
+//! `synod member`: the cluster's members.
 
 use clap::Subcommand;
 use etcd_client::MemberAddOptions;
@@ -14,15 +14,15 @@ use crate::{
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// List the members; one that joins was added as a voter and does not count yet
+    /// List the members; one that is joining was added as a voter but does not count yet
     #[command(alias = "list")]
     Ls,
-    /// Add a member that will listen for its peers at these URLs; start it afterwards
+    /// Add a member with these peer URLs; start it afterwards
     Add {
         /// Its peer URLs
         #[arg(required = true)]
         peer_urls: Vec<String>,
-        /// Add it as a learner: it receives the log and does not vote
+        /// Add it as a learner: it receives the log but does not vote
         #[arg(long)]
         learner: bool,
     },
@@ -58,7 +58,7 @@ fn member_id(text: &str) -> Result<u64, String> {
 /// Runs one `member` command.
 ///
 /// # Errors
-/// The request failed; [`failure::UnknownOutcome`] where the change may have happened all the same.
+/// The request failed. [`failure::UnknownOutcome`] if the change may have been done anyway.
 pub(crate) async fn run(command: Command, target: &Target, format: Format) -> anyhow::Result<()> {
     let mut client = target.client().await?;
     match command {
@@ -110,8 +110,8 @@ pub(crate) async fn run(command: Command, target: &Target, format: Format) -> an
     )
 }
 
-/// What a member does for the quorum. One that was added as a voter joins, and counts once it has
-/// caught up.
+/// A member's role in the quorum. A member that was added as a voter is joining, and counts once it
+/// has caught up.
 fn role(is_learner: bool, joins: bool) -> &'static str {
     match (is_learner, joins) {
         (true, _) => "learner",
@@ -120,8 +120,8 @@ fn role(is_learner: bool, joins: bool) -> &'static str {
     }
 }
 
-/// The members that don't count yet, which etcd's messages have no place for. Empty if no endpoint
-/// names any, as with stock etcd.
+/// The members that don't count yet, which etcd's messages can't express. Empty if no endpoint
+/// reports any, as with stock etcd.
 async fn joining(target: &Target) -> Vec<String> {
     for endpoint in &target.endpoints {
         let asking = async {
@@ -139,7 +139,7 @@ async fn joining(target: &Target) -> Vec<String> {
     Vec::new()
 }
 
-/// The request must be made at the leader, so it is looked for first.
+/// The request must be sent to the leader, so find it first.
 async fn move_leader(target: &Target, id: u64, format: Format) -> anyhow::Result<()> {
     for endpoint in &target.endpoints {
         let mut client = target.client_to(std::slice::from_ref(endpoint)).await?;
@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_that_joins_is_no_voter_yet() {
+    fn a_joining_member_is_not_a_voter_yet() {
         assert_eq!(role(false, false), "voter");
         assert_eq!(role(false, true), "joining");
         assert_eq!(role(true, false), "learner");

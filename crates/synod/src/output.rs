@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 pub(crate) enum Format {
     /// For people
     Table,
-    /// For programs: one JSON document a line
+    /// For programs: one JSON document per line
     Json,
 }
 
@@ -26,7 +26,7 @@ pub(crate) fn line(text: &str) -> io::Result<()> {
     stdout.flush()
 }
 
-/// Prints one JSON document on a line of its own.
+/// Prints one JSON document on a separate line.
 ///
 /// # Errors
 /// Standard output is closed.
@@ -64,7 +64,7 @@ pub(crate) fn rows(format: Format, headings: &[&str], rows: Vec<Vec<Value>>) -> 
     }
 }
 
-/// Prints one result: its named figures on a line, or as a JSON object.
+/// Prints one result: named figures on one line, or a JSON object.
 ///
 /// # Errors
 /// Standard output is closed.
@@ -92,7 +92,7 @@ fn plain(value: &Value) -> String {
         .map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// Bytes for a terminal: text as it is, anything else escaped.
+/// Bytes for a terminal: text unchanged, anything else escaped.
 pub(crate) fn printable(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
         Ok(text)
@@ -106,7 +106,7 @@ pub(crate) fn printable(bytes: &[u8]) -> String {
     }
 }
 
-/// Bytes in JSON: a string where they are text, otherwise `{"hex": ...}`, so that nothing is lost.
+/// Bytes in JSON: a string if they are text, otherwise `{"hex": ...}`, so that nothing is lost.
 pub(crate) fn json_bytes(bytes: &[u8]) -> Value {
     match std::str::from_utf8(bytes) {
         Ok(text) => Value::String(text.to_owned()),
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_that_are_no_text_are_not_lost() {
+    fn bytes_that_are_not_text_are_not_lost() {
         assert_eq!(json_bytes(b"a"), "a");
         assert_eq!(
             json_bytes(&[0xff, 0x00]),

@@ -1,4 +1,4 @@
-//! `synod status`: what each endpoint says of itself.
+//! `synod status`: the status of each endpoint.
 
 use serde_json::{Value, json};
 use synod_consensus::ALGORITHM_METADATA;
@@ -9,7 +9,7 @@ use crate::{
     output::{self, Format},
 };
 
-/// Prints one row an endpoint; one that does not answer has its error in the row.
+/// Prints one row per endpoint. The row of an endpoint that doesn't answer shows its error.
 ///
 /// # Errors
 /// No endpoint answered, or standard output is closed.
@@ -68,8 +68,8 @@ async fn row(target: &Target, endpoint: &String) -> anyhow::Result<Vec<Value>> {
     ])
 }
 
-/// The consensus algorithm, which etcd's messages have no place for; none where the endpoint does
-/// not say, as stock etcd.
+/// The consensus algorithm, which etcd's messages can't express; `None` if the endpoint does not
+/// report it, as with stock etcd.
 async fn algorithm(target: &Target, endpoint: &str) -> Option<String> {
     let asking = async {
         let channel = target.channel(endpoint).await.ok()?;

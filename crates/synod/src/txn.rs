@@ -1,5 +1,5 @@
-//! `synod kv txn`: compares and operations in words, for instance
-//! `--if 'version(lock) = 0' --then 'put lock me' --else 'get lock'`.
+//! `synod kv txn`: conditions and operations as text, for example `--if 'version(lock) = 0' --then
+//! 'put lock me' --else 'get lock'`.
 
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -94,14 +94,14 @@ fn parse_operation(text: &str) -> anyhow::Result<TxnOp> {
         }
         "get" => Ok(TxnOp::get(rest, None)),
         "del" => Ok(TxnOp::delete(rest, None)),
-        other => bail!("`{other}` is no operation; use put, get or del"),
+        other => bail!("`{other}` is not an operation; use put, get or del"),
     }
 }
 
-/// Runs the transaction and prints which branch was taken and what it found.
+/// Runs the transaction. Prints which branch was taken and its results.
 ///
 /// # Errors
-/// The request failed; [`failure::UnknownOutcome`] where it may have happened all the same.
+/// The request failed. [`failure::UnknownOutcome`] if it may have been done anyway.
 pub(crate) async fn run(
     arguments: Arguments,
     target: &Target,
@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn conditions_and_operations_are_read_as_written() {
+    fn conditions_and_operations_are_parsed() {
         for good in [
             "version(a) = 0",
             "mod(a(b)) > 3",

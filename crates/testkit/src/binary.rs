@@ -1,4 +1,4 @@
-//! Finds the `synod-consensus` binary under test.
+//! Locates the `synod-consensus` binary under test.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -6,8 +6,8 @@ use std::sync::OnceLock;
 
 use anyhow::{Context, Result, ensure};
 
-/// The binary under test: `SYNOD_CONSENSUS_BIN` when set (`cargo xtask test` sets it), else the
-/// one that `cargo build -p synod-consensus` makes, built once a test process.
+/// The binary under test. `SYNOD_CONSENSUS_BIN` names it if set (`cargo xtask test` sets it).
+/// Otherwise `cargo build -p synod-consensus` builds it, once per test process.
 ///
 /// # Errors
 /// The named file doesn't exist, or the build failed.

@@ -1,4 +1,4 @@
-//! Clients of the etcd API as tests use them.
+//! Clients of the etcd API for tests.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,21 +6,21 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use etcd_client::{Client, ConnectOptions, Error};
 
-/// How long one call may take, unless a test says otherwise.
+/// The default timeout of a call.
 const CALL_TIMEOUT: Duration = Duration::from_secs(40);
 
-/// A client of the given endpoints, with a timeout of 40 s a call.
+/// A client of the given endpoints, with a timeout of 40 s per call.
 ///
 /// # Errors
-/// The endpoint's text is no address.
+/// An endpoint is not a valid address.
 pub async fn connect(endpoints: &[String]) -> Result<Client> {
     connect_with(endpoints, ConnectOptions::new().with_timeout(CALL_TIMEOUT)).await
 }
 
-/// A client of the given endpoints with options of one's own.
+/// A client of the given endpoints with custom options.
 ///
 /// # Errors
-/// The endpoint's text is no address.
+/// An endpoint is not a valid address.
 pub async fn connect_with(endpoints: &[String], options: ConnectOptions) -> Result<Client> {
     let options = options.with_connect_timeout(Duration::from_secs(2));
     Client::connect(endpoints, Some(options))
@@ -28,17 +28,17 @@ pub async fn connect_with(endpoints: &[String], options: ConnectOptions) -> Resu
         .with_context(|| format!("connect to {endpoints:?}"))
 }
 
-/// What a server said when it refused a call: the gRPC code's name and the exact message.
+/// A server's refusal of a call: the name of the gRPC code and the exact message.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Refused {
-    /// For instance `OutOfRange`.
+    /// For example `OutOfRange`.
     pub code: String,
-    /// For instance `etcdserver: mvcc: required revision has been compacted`.
+    /// For example `etcdserver: mvcc: required revision has been compacted`.
     pub message: String,
 }
 
 impl Refused {
-    /// The refusal that a test expects.
+    /// A refusal with this code and message.
     #[must_use]
     pub fn with(code: &str, message: &str) -> Self {
         Self {
@@ -47,7 +47,7 @@ impl Refused {
         }
     }
 
-    /// The refusal inside an error of the client crate; `None` for errors of the client itself.
+    /// The refusal in an error of the client crate; `None` for the client's own errors.
     #[must_use]
     pub fn of(error: &Error) -> Option<Self> {
         if let Error::GRpcStatus(status) = error {
@@ -67,7 +67,7 @@ impl fmt::Debug for Refused {
     }
 }
 
-/// The refusal that a call ended with.
+/// The refusal of a call.
 ///
 /// # Errors
 /// The call succeeded, or failed before a server answered.

@@ -14,23 +14,23 @@ use crate::{
     Etcdctl, Fault, Port, Process, Proxy, Server, Topology, connect, connect_with, http_get, until,
 };
 
-/// How long a server may take until it serves writes.
+/// Timeout for a server to serve writes.
 const READY_WITHIN: Duration = Duration::from_secs(90);
 
-/// How long a server may take to stop after SIGTERM.
+/// Timeout for a server to stop after SIGTERM.
 const STOP_WITHIN: Duration = Duration::from_secs(60);
 
-/// The key that readiness checks delete; nobody ever writes it.
+/// The key that readiness checks delete. It is never written.
 const PROBE_KEY: &str = "\u{1}synod-testkit-probe";
 
-/// Everything that one member's command line is made of.
+/// The parts of a member's command line.
 #[derive(Debug)]
 pub struct NodeSpec {
     /// `--name`.
     pub name: String,
-    /// Where clients connect.
+    /// The client port.
     pub client: Port,
-    /// Where the process listens for its peers.
+    /// The peer port.
     pub peer: Port,
     /// `--data-dir`.
     pub data_dir: PathBuf,
@@ -40,22 +40,22 @@ pub struct NodeSpec {
     pub initial_cluster: String,
     /// `--initial-cluster-token`.
     pub token: String,
-    /// Further flags.
+    /// Additional flags.
     pub flags: Vec<String>,
 }
 
 /// One member.
 #[derive(Debug)]
 pub struct Node {
-    /// Its command line's parts; a test may change them before a restart.
+    /// The parts of its command line. A test may change them before a restart.
     pub spec: NodeSpec,
-    /// In front of its peer port, when the cluster is proxied.
+    /// The proxy in front of its peer port, if the cluster is proxied.
     pub proxy: Option<Proxy>,
     process: Option<Process>,
 }
 
 impl Node {
-    /// The URL under which the other members know it.
+    /// The peer URL that the other members use.
     #[must_use]
     pub fn peer_url(&self) -> String {
         self.proxy
@@ -63,7 +63,7 @@ impl Node {
             .map_or_else(|| self.spec.peer.url(), |proxy| proxy.port().url())
     }
 
-    /// The process, when it has been started and not been killed or stopped.
+    /// The process, if it was started and not killed or stopped.
     ///
     /// # Errors
     /// It isn't running.
@@ -73,14 +73,14 @@ impl Node {
             .with_context(|| format!("{} is not running", self.spec.name))
     }
 
-    /// True from start to kill or stop.
+    /// Whether it was started and not killed or stopped.
     #[must_use]
     pub fn is_up(&self) -> bool {
         self.process.is_some()
     }
 }
 
-/// A cluster whose members die with it.
+/// A cluster. Dropping it kills its members.
 #[derive(Debug)]
 pub struct Cluster {
     server: Server,
@@ -93,7 +93,7 @@ impl Cluster {
     /// Starts the members and waits until each of them serves writes.
     ///
     /// # Errors
-    /// A member ends or doesn't get ready within 40 s.
+    /// A member exits or isn't ready within `READY_WITHIN`.
     pub async fn start(lab: &Lab, server: Server, topology: Topology) -> Result<Self> {
         let mut cluster = Self::prepare(lab, server, topology, "c1").await?;
         for index in 0..cluster.nodes.len() {
@@ -103,7 +103,7 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Chooses ports and folders (below the lab's folder, by `label`), and starts nothing.
+    /// Chooses ports and directories (inside the lab's, by `label`) without starting anything.
     ///
     /// # Errors
     /// The server's program or a free port is missing.
@@ -130,7 +130,7 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Makes room for one more member, which joins an existing cluster once it is launched.
+    /// Prepares one more member. It joins the existing cluster when it is launched.
     ///
     /// # Errors
     /// No port is free.
@@ -166,19 +166,19 @@ impl Cluster {
         Ok(index)
     }
 
-    /// Which server this is.
+    /// The kind of server.
     #[must_use]
     pub fn server(&self) -> Server {
         self.server
     }
 
-    /// The members, in the order of their names.
+    /// The members, ordered by name.
     #[must_use]
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
     }
 
-    /// One member, counted from 0.
+    /// A member, counted from 0.
     #[must_use]
     pub fn node(&mut self, index: usize) -> &mut Node {
         &mut self.nodes[index]
@@ -193,13 +193,13 @@ impl Cluster {
             .collect()
     }
 
-    /// One member's client URL.
+    /// A member's client URL.
     #[must_use]
     pub fn endpoint(&self, index: usize) -> String {
         self.nodes[index].spec.client.url()
     }
 
-    /// A client of one member only.
+    /// A client of only one member.
     ///
     /// # Errors
     /// See [`connect`].
@@ -207,7 +207,7 @@ impl Cluster {
         connect(&[self.endpoint(index)]).await
     }
 
-    /// `etcdctl` for one member only.
+    /// An `etcdctl` for only one member.
     ///
     /// # Errors
     /// See [`Etcdctl::new`].
@@ -215,10 +215,10 @@ impl Cluster {
         Etcdctl::new(&[self.endpoint(index)])
     }
 
-    /// Starts a member's process without waiting for it.
+    /// Starts a member's process without waiting until it is ready.
     ///
     /// # Errors
-    /// It runs already, or its program can't be started.
+    /// It is already running, or its program can't be started.
     pub fn launch(&mut self, lab: &Lab, index: usize) -> Result<()> {
         let args = self.args(index);
         let node = &mut self.nodes[index];
@@ -238,16 +238,16 @@ impl Cluster {
     /// Starts a member and waits until it serves writes.
     ///
     /// # Errors
-    /// It ends or doesn't get ready within 40 s.
+    /// It exits or isn't ready within `READY_WITHIN`.
     pub async fn launch_and_wait(&mut self, lab: &Lab, index: usize) -> Result<()> {
         self.launch(lab, index)?;
         self.node_ready(index).await
     }
 
-    /// Starts a member that is expected to refuse, and returns its exit status and its output.
+    /// Starts a member that is expected to refuse to start. Returns its exit status and its output.
     ///
     /// # Errors
-    /// It is still running after 20 s.
+    /// It is still running after `STOP_WITHIN`.
     pub async fn launch_and_fail(
         &mut self,
         lab: &Lab,
@@ -255,13 +255,13 @@ impl Cluster {
     ) -> Result<(ExitStatus, String)> {
         self.launch(lab, index)?;
         let Some(mut process) = self.nodes[index].process.take() else {
-            bail!("just launched")
+            bail!("the process was just launched")
         };
         let status = process.ended(STOP_WITHIN).await?;
         Ok((status, process.log_text()))
     }
 
-    /// SIGKILL.
+    /// Sends SIGKILL.
     ///
     /// # Errors
     /// The member isn't running.
@@ -271,10 +271,10 @@ impl Cluster {
         Ok(())
     }
 
-    /// SIGTERM; the exit status tells whether it stopped cleanly.
+    /// Sends SIGTERM. The exit status shows whether the member stopped cleanly.
     ///
     /// # Errors
-    /// The member isn't running, or doesn't stop within 20 s.
+    /// The member isn't running, or doesn't stop within `STOP_WITHIN`.
     pub async fn stop(&mut self, index: usize) -> Result<ExitStatus> {
         let status = self.nodes[index].process()?.terminate(STOP_WITHIN).await?;
         self.nodes[index].process = None;
@@ -284,7 +284,7 @@ impl Cluster {
     /// Waits until every started member serves writes.
     ///
     /// # Errors
-    /// A member has ended, or isn't ready within 40 s.
+    /// A member has exited, or isn't ready within `READY_WITHIN`.
     pub async fn ready(&mut self) -> Result<()> {
         for index in 0..self.nodes.len() {
             if self.nodes[index].is_up() {
@@ -294,11 +294,11 @@ impl Cluster {
         Ok(())
     }
 
-    /// Waits until one member says that it is healthy and a write through it succeeds. The write
-    /// deletes a key that doesn't exist: it goes through the log and keeps the revision.
+    /// Waits until a member reports that it is healthy and a write through it succeeds. The write
+    /// deletes a key that doesn't exist, so it goes through the log without changing the revision.
     ///
     /// # Errors
-    /// The member has ended, or isn't ready within 40 s.
+    /// The member has exited, or isn't ready within `READY_WITHIN`.
     pub async fn node_ready(&mut self, index: usize) -> Result<()> {
         let address = self.nodes[index].spec.client.address();
         let endpoint = self.endpoint(index);
@@ -307,7 +307,7 @@ impl Cluster {
         let mut ended = false;
         let probe = async || {
             if !node.process()?.is_running() {
-                // Waiting on is useless, so this look is the last.
+                // Waiting longer is useless, so this is the last attempt.
                 ended = true;
                 return Ok(Some(()));
             }
@@ -326,14 +326,15 @@ impl Cluster {
             Ok(Some(()))
         };
         until(&format!("{name} to serve writes"), READY_WITHIN, probe).await?;
-        ensure!(!ended, "{name} ended instead of getting ready");
+        ensure!(!ended, "{name} exited before it was ready");
         Ok(())
     }
 
-    /// Waits until a running member serves writes as a learner can't: only its health page answers.
+    /// Waits until a member answers. For members that can't serve writes, such as learners: only
+    /// the health page is checked.
     ///
     /// # Errors
-    /// It doesn't answer within 40 s.
+    /// It doesn't answer within `READY_WITHIN`.
     pub async fn node_answers(&mut self, index: usize) -> Result<()> {
         let endpoint = self.endpoint(index);
         until(
@@ -348,7 +349,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// A member's Status.
+    /// A member's `Status` response.
     ///
     /// # Errors
     /// It doesn't answer.
@@ -358,10 +359,10 @@ impl Cluster {
         Ok(client.status().await?)
     }
 
-    /// The member that leads, among those that are up.
+    /// The leader among the running members.
     ///
     /// # Errors
-    /// Nobody leads within 40 s.
+    /// No member leads within `READY_WITHIN`.
     pub async fn leader(&self) -> Result<usize> {
         until("a leader", READY_WITHIN, async || {
             for (index, node) in self.nodes.iter().enumerate() {
@@ -382,10 +383,10 @@ impl Cluster {
         .await
     }
 
-    /// A member that is up and doesn't lead.
+    /// A running member that isn't the leader.
     ///
     /// # Errors
-    /// Nobody leads, or nobody else is up.
+    /// There is no leader, or no other running member.
     pub async fn follower(&self) -> Result<usize> {
         let leader = self.leader().await?;
         (0..self.nodes.len())
@@ -393,7 +394,7 @@ impl Cluster {
             .context("no follower is up")
     }
 
-    /// Cuts a member off from the others in both directions. Needs a proxied cluster.
+    /// Disconnects a member from the others in both directions. Requires a proxied cluster.
     ///
     /// # Errors
     /// The cluster isn't proxied, or the member isn't running.
@@ -413,7 +414,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// Ends every fault between members.
+    /// Removes all faults between members.
     pub fn heal(&self) {
         for proxy in self.nodes.iter().filter_map(|node| node.proxy.as_ref()) {
             proxy.heal();
@@ -440,7 +441,7 @@ impl Cluster {
         pair("--initial-cluster-token", &spec.token);
         args.extend(["--data-dir".into(), spec.data_dir.clone().into_os_string()]);
         args.extend(self.server.engine_flag().map(OsString::from));
-        // Later flags win: a test may ask one member for something else.
+        // Later flags take precedence, so a test may override them for one member.
         args.extend(spec.flags.iter().map(OsString::from));
         args
     }

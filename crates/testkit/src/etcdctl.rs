@@ -1,4 +1,4 @@
-//! The real `etcdctl`, run as operators run it.
+//! Runs the real `etcdctl`, as operators do.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use crate::{Process, peers, until};
 
 const RUN_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// `etcdctl` bound to endpoints.
+/// An `etcdctl` with fixed endpoints.
 #[derive(Clone, Debug)]
 pub struct Etcdctl {
     program: PathBuf,
@@ -24,10 +24,10 @@ pub struct Etcdctl {
     flags: Vec<String>,
 }
 
-/// What one run of `etcdctl` printed.
+/// The output of a run of `etcdctl`.
 #[derive(Clone, Debug)]
 pub struct Output {
-    /// True for exit status 0.
+    /// Whether the exit status was 0.
     pub success: bool,
     /// Its stdout.
     pub stdout: String,
@@ -36,7 +36,7 @@ pub struct Output {
 }
 
 impl Etcdctl {
-    /// `etcdctl --endpoints=<endpoints>`; installs the peers when they are absent.
+    /// `etcdctl --endpoints=<endpoints>`. Installs the peers if they are missing.
     ///
     /// # Errors
     /// The peers can't be installed.
@@ -55,10 +55,10 @@ impl Etcdctl {
         self
     }
 
-    /// Runs a command, whatever its exit status.
+    /// Runs a command, regardless of its exit status.
     ///
     /// # Errors
-    /// It can't be started, or takes over 30 s.
+    /// It can't be started, or takes longer than `RUN_TIMEOUT`.
     pub async fn run(&self, words: &[&str]) -> Result<Output> {
         self.run_with_input(words, "").await
     }
@@ -66,7 +66,7 @@ impl Etcdctl {
     /// Runs a command with text on its stdin.
     ///
     /// # Errors
-    /// It can't be started, or takes over 30 s.
+    /// It can't be started, or takes longer than `RUN_TIMEOUT`.
     pub async fn run_with_input(&self, words: &[&str], input: &str) -> Result<Output> {
         let mut child = Command::new(&self.program)
             .args(self.args(words))
@@ -78,7 +78,7 @@ impl Etcdctl {
             .spawn()
             .with_context(|| format!("start {}", self.program.display()))?;
         let mut stdin = child.stdin.take().context("stdin is piped")?;
-        // A command that reads nothing may have gone before the text is written.
+        // A command that reads no input may have exited before the text is written.
         drop(stdin.write_all(input.as_bytes()).await);
         drop(stdin);
         let output = tokio::time::timeout(RUN_TIMEOUT, child.wait_with_output())
@@ -91,7 +91,7 @@ impl Etcdctl {
         })
     }
 
-    /// The stdout of a command that must succeed.
+    /// Runs a command that must succeed, and returns its stdout.
     ///
     /// # Errors
     /// It failed; the error shows its stderr.
@@ -106,7 +106,7 @@ impl Etcdctl {
         Ok(output.stdout)
     }
 
-    /// The JSON that a command prints with `-w json`.
+    /// Runs a command with `-w json` and returns the JSON.
     ///
     /// # Errors
     /// It failed or printed no JSON.
@@ -115,7 +115,7 @@ impl Etcdctl {
         serde_json::from_str(&text).with_context(|| format!("etcdctl {words:?} printed {text}"))
     }
 
-    /// The last stderr line of a command that must fail, as operators see it.
+    /// Runs a command that must fail, and returns the last line of its stderr, which operators see.
     ///
     /// # Errors
     /// It succeeded.
@@ -136,7 +136,7 @@ impl Etcdctl {
             .to_owned())
     }
 
-    /// Starts a command that goes on until it is dropped, like `watch`.
+    /// Starts a command that runs until it is dropped, such as `watch`.
     ///
     /// # Errors
     /// It can't be started.
@@ -167,16 +167,16 @@ impl Etcdctl {
 pub struct CtlSession(Process);
 
 impl CtlSession {
-    /// What it has printed so far.
+    /// The output so far.
     #[must_use]
     pub fn text(&self) -> String {
         self.0.log_text()
     }
 
-    /// What it has printed, once that satisfies `enough`.
+    /// Waits until the output satisfies `enough`, and returns it.
     ///
     /// # Errors
-    /// It doesn't within 60 s; the error shows what it printed.
+    /// It doesn't within 60 s. The error includes the output.
     pub async fn prints(&self, enough: impl Fn(&str) -> bool) -> Result<String> {
         let look = async || Ok(Some(self.0.log_text()).filter(|text| enough(text)));
         until(

@@ -1,4 +1,4 @@
-//! The order of writes that a server tells (its watch history) held against what clients were told.
+//! Compares the order of writes in a server's watch history with the answers that clients got.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
@@ -13,26 +13,26 @@ const NEXT_EVENT_WITHIN: Duration = Duration::from_secs(60);
 /// One event of a watch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredEvent {
-    /// Its main revision.
+    /// The main revision.
     pub revision: i64,
     /// The key.
     pub key: String,
-    /// The value; `None` for a delete.
+    /// The value; `None` for a deletion.
     pub value: Option<String>,
 }
 
-/// Everything that happened below a prefix, in the server's order.
+/// All events below a prefix, in the server's order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EventLog {
-    /// The events by revision.
+    /// The events, ordered by revision.
     pub events: Vec<StoredEvent>,
 }
 
 /// Reads all events below `prefix` from revision 1 up to and including `through`, a revision that
-/// has one.
+/// has an event.
 ///
 /// # Errors
-/// The watch is cancelled, or goes silent for 20 s before it reaches `through`.
+/// The watch is cancelled, or delivers nothing for `NEXT_EVENT_WITHIN` before it reaches `through`.
 pub async fn read_events(client: &mut Client, prefix: &str, through: i64) -> Result<EventLog> {
     let options = WatchOptions::new()
         .with_prefix()
@@ -66,10 +66,10 @@ pub async fn read_events(client: &mut Client, prefix: &str, through: i64) -> Res
 }
 
 impl EventLog {
-    /// Checks the log itself (revisions rise), and that it and the clients' records agree: every
-    /// acknowledged write stands at the revision that was acknowledged, nothing stands there that
-    /// nobody wrote, that was refused, or twice, and every read saw the newest value at its
-    /// header's revision, which never lies before a revision that was known when it was called.
+    /// Checks that revisions rise, and that the log and the clients' records agree. Every
+    /// acknowledged write is at its acknowledged revision. Every event is a recorded write that was
+    /// not refused, and no write occurs twice. Every read returned the newest value at its header's
+    /// revision, which is not before any revision known when it was called.
     ///
     /// # Errors
     /// The first contradiction.
@@ -115,7 +115,7 @@ impl EventLog {
                     })?;
                     ensure!(
                         stored.key == record.key && stored.value == Some(value.to_string()),
-                        "an acknowledged write is lost: {record:?}, but there stands {stored:?}"
+                        "an acknowledged write is lost: {record:?}, but its revision has {stored:?}"
                     );
                 }
             }
@@ -123,13 +123,13 @@ impl EventLog {
         }
         for event in &self.events {
             let Some(text) = &event.value else {
-                bail!("nobody deleted anything: {event:?}")
+                bail!("no client deleted anything: {event:?}")
             };
             let value: u64 = text.parse()?;
-            // Taken out, so that a write that was applied twice is found.
+            // Removed, so that a write that was applied twice is detected.
             ensure!(
                 allowed.remove(&(&event.key, value)),
-                "nobody wrote this, or only once: {event:?}"
+                "no client wrote this, or it was written only once: {event:?}"
             );
         }
         Ok(())
@@ -169,7 +169,7 @@ impl EventLog {
     }
 }
 
-/// A call never learns of a revision before one that somebody knew when it was called.
+/// Checks that a call never returns a revision before one that was known when it was called.
 fn check_real_time(records: &[Record]) -> Result<()> {
     let done = || {
         records
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn lost_invented_and_doubled_writes_are_found() {
+    fn lost_invented_and_duplicated_writes_are_detected() {
         let records = [
             put(1, (0, 1), at(2)),
             put(2, (2, 3), Outcome::Unknown),
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn a_read_behind_a_known_revision_is_found() {
+    fn a_read_behind_a_known_revision_is_detected() {
         let get = |revision, read| Record {
             action: Action::Get,
             outcome: Outcome::Done(Observed {

@@ -1,27 +1,27 @@
-//! What clients did to a few keys and what they were told, recorded for the checks.
+//! Records the clients' operations on a few keys and their answers.
 
 use std::sync::{Mutex, PoisonError};
 
 use tokio::time::Instant;
 
-/// What a client asked for. Every written value is unique in a history.
+/// A client's operation. Every written value is unique in a history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Write a value.
+    /// Writes a value.
     Put(u64),
-    /// Linearizable read.
+    /// A linearizable read.
     Get,
-    /// Write `new` if the key holds `expect` (`None`: doesn't exist), else read it.
+    /// Writes `new` if the key holds `expect` (`None`: doesn't exist), and otherwise reads it.
     Cas {
-        /// The value that must be there.
+        /// The expected value.
         expect: Option<u64>,
-        /// The value to write.
+        /// The new value.
         new: u64,
     },
 }
 
 impl Action {
-    /// The value that the action may write.
+    /// The value that the operation may write.
     #[must_use]
     pub fn written(self) -> Option<u64> {
         match self {
@@ -31,42 +31,42 @@ impl Action {
     }
 }
 
-/// What the server's answer said.
+/// The content of the server's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Observed {
-    /// For a CAS: whether it wrote. True for a put, false for a get.
+    /// For a CAS: whether it wrote. `true` for a put, `false` for a get.
     pub wrote: bool,
-    /// What a get, or a CAS that didn't write, read: the value and its mod revision.
+    /// The value and its mod revision, as read by a get or by a CAS that didn't write.
     pub read: Option<(u64, i64)>,
-    /// The header's revision; for a write, the revision of the write.
+    /// The header's revision. For a write, the revision of the write.
     pub revision: i64,
 }
 
-/// How an action ended.
+/// The outcome of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Answered.
+    /// It was answered.
     Done(Observed),
-    /// Certainly not done.
+    /// It was certainly not done.
     Refused,
-    /// It may have happened, may still happen, or never.
+    /// It may have happened, may happen later, or never.
     Unknown,
 }
 
-/// One action of one client.
+/// An operation of a client.
 #[derive(Clone, Debug)]
 pub struct Record {
-    /// Which client; a client has one action at a time.
+    /// The client's number. A client has one operation at a time.
     pub client: u32,
     /// The key.
     pub key: String,
-    /// What it asked for.
+    /// The operation.
     pub action: Action,
-    /// When it asked, in nanoseconds since the history began.
+    /// When it was called, in nanoseconds since the history began.
     pub called_ns: i64,
-    /// When it was answered or gave up.
+    /// When it was answered or given up.
     pub returned_ns: i64,
-    /// What came of it.
+    /// The outcome.
     pub outcome: Outcome,
 }
 
@@ -81,7 +81,7 @@ impl Record {
     }
 }
 
-/// A recorder that several clients share.
+/// A recorder shared by several clients.
 #[derive(Debug)]
 pub struct History {
     began: Instant,
@@ -98,13 +98,13 @@ impl Default for History {
 }
 
 impl History {
-    /// The time for [`Record::called_ns`] and [`Record::returned_ns`].
+    /// The current time, for [`Record::called_ns`] and [`Record::returned_ns`].
     #[must_use]
     pub fn now_ns(&self) -> i64 {
         i64::try_from(self.began.elapsed().as_nanos()).unwrap_or(i64::MAX)
     }
 
-    /// Adds a finished action.
+    /// Adds a finished operation.
     pub fn add(&self, record: Record) {
         self.records
             .lock()
@@ -112,7 +112,7 @@ impl History {
             .push(record);
     }
 
-    /// Everything recorded, in order of the answers.
+    /// All records, in the order of their answers.
     #[must_use]
     pub fn records(&self) -> Vec<Record> {
         self.records

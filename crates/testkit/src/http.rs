@@ -1,4 +1,4 @@
-//! A GET over plain HTTP/1.1, enough for health and metrics pages.
+//! A plain HTTP/1.1 GET, sufficient for health and metrics pages.
 
 use std::time::Duration;
 
@@ -9,21 +9,21 @@ use tokio::time::timeout;
 
 const GET_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// The answer to a GET.
+/// The response to a GET.
 #[derive(Clone, Debug)]
 pub struct HttpAnswer {
-    /// The HTTP status, for instance 200.
+    /// The HTTP status, for example 200.
     pub status: u16,
-    /// The head's lines after the status line.
+    /// The header lines after the status line.
     pub headers: String,
-    /// The body, with chunked encoding undone.
+    /// The body, with chunked encoding decoded.
     pub body: String,
 }
 
-/// `GET <path>` from `address` (`127.0.0.1:2379`), within 5 s.
+/// Sends `GET <path>` to `address` (`127.0.0.1:2379`), within `GET_TIMEOUT`.
 ///
 /// # Errors
-/// Nobody answers there, or not in HTTP.
+/// Nothing answers there, or not with HTTP.
 pub async fn http_get(address: &str, path: &str) -> Result<HttpAnswer> {
     timeout(GET_TIMEOUT, get(address, path))
         .await
@@ -39,12 +39,12 @@ async fn get(address: &str, path: &str) -> Result<HttpAnswer> {
     let text = String::from_utf8_lossy(&raw);
     let (head, body) = text
         .split_once("\r\n\r\n")
-        .context("an answer without a head")?;
+        .context("the response has no header")?;
     let (status_line, headers) = head.split_once("\r\n").unwrap_or((head, ""));
     let status = status_line
         .split(' ')
         .nth(1)
-        .context("an answer without a status")?
+        .context("the response has no status")?
         .parse()?;
     let chunked = headers
         .to_ascii_lowercase()

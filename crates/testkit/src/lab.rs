@@ -1,5 +1,5 @@
-//! One test's laboratory: a temporary folder, its share of the machine, a deadline, and the logs of
-//! its processes on failure.
+//! The environment of a test: a temporary directory, its share of the machine, a deadline, and its
+//! processes' logs on failure.
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -12,23 +12,23 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::process::tail;
 
-/// Servers that may run at a time in one test process: more make two cores miss heartbeats, and
-/// then tests fail for reasons that aren't theirs.
+/// The maximum number of servers in one test process. With more, two cores miss heartbeats and
+/// tests fail for unrelated reasons.
 const SHARES: u32 = 4;
 
-/// How long any test may take, unless it asks for more.
+/// The default deadline of a test.
 const DEFAULT_DEADLINE: Duration = Duration::from_secs(300);
 
-/// How much of the machine a test needs.
+/// The share of the machine that a test needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Share {
-    /// One server: another small test may run beside it.
+    /// One server. Other small tests may run at the same time.
     Small,
-    /// Three servers or exact timing: nothing runs beside it.
+    /// Three servers or exact timing. No other test runs at the same time.
     Whole,
 }
 
-/// The surroundings of one test.
+/// The environment of one test.
 #[derive(Debug)]
 pub struct Lab {
     folder: TempDir,
@@ -56,13 +56,13 @@ impl Lab {
         })
     }
 
-    /// The test's own folder, removed at its end.
+    /// The test's directory, removed at its end.
     #[must_use]
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
 
-    /// A path for the log of a process, which is shown when the test fails.
+    /// The path for a process's log, which is shown if the test fails.
     pub(crate) fn log(&self, name: &str) -> PathBuf {
         let path = self.folder.path().join(format!("{name}.log"));
         let mut logs = self.logs.borrow_mut();
@@ -91,25 +91,24 @@ impl Drop for Lab {
     }
 }
 
-/// Runs one test in a lab of its own, with a deadline of three minutes, and shows the logs of its
-/// processes when it fails.
+/// Runs a test in its own lab with the default deadline. Shows its processes' logs if it fails.
 ///
 /// # Errors
-/// The test's own error, or that it took too long.
+/// The test's error, or that it exceeded the deadline.
 pub fn run(share: Share, test: impl AsyncFnOnce(&Lab) -> Result<()>) -> Result<()> {
     run_within(share, DEFAULT_DEADLINE, test)
 }
 
-/// Like [`run`], with another deadline.
+/// Like [`run`], with a different deadline.
 ///
 /// # Errors
-/// The test's own error, or that it took longer than `deadline`.
+/// The test's error, or that it took longer than `deadline`.
 pub fn run_within(
     share: Share,
     deadline: Duration,
     test: impl AsyncFnOnce(&Lab) -> Result<()>,
 ) -> Result<()> {
-    // Current-thread: children are bound to the life of the thread that starts them.
+    // Current-thread, because child processes die with the thread that starts them.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

@@ -1,9 +1,9 @@
-//! The kit for tests of whole processes: real peers (stock etcd and its tools), clusters of child
+//! The kit for whole-process tests: real peers (stock etcd and its tools), clusters of child
 //! processes, `etcdctl`, a TCP fault proxy, and checks of recorded histories.
 //!
-//! It guarantees that every child process dies with the test that started it, that two test
-//! processes never fight over a port, and that the logs of a failed test are shown. It never
-//! sleeps where a condition can be awaited, and it knows our services only by their binaries.
+//! It guarantees that every child process dies with its test, that test processes never compete for
+//! a port, and that the logs of a failed test are shown. It never sleeps where it can await a
+//! condition, and it uses our services only through their binaries.
 
 mod binary;
 pub mod certificates;

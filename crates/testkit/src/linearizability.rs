@@ -1,4 +1,4 @@
-//! Linearizability of a recorded history, key by key.
+//! Checks whether a recorded history is linearizable, key by key.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -9,11 +9,11 @@ use synod_history::{Record as Call, Seen, Verdict, check_within};
 
 use crate::{Action, Outcome, Record};
 
-/// Checks that the history of every key is linearizable; keys start absent.
+/// Checks that the history of every key is linearizable. Keys initially don't exist.
 ///
 /// # Errors
-/// Names the keys that aren't linearizable and writes their histories below `evidence`; also when
-/// the search didn't end `within` the time for one key.
+/// Names the keys that aren't linearizable, and writes their histories below `evidence`. Also if
+/// the search of a key takes longer than `within`.
 pub fn check_linearizable(records: &[Record], within: Duration, evidence: &Path) -> Result<usize> {
     let mut by_key: BTreeMap<&str, Vec<&Record>> = BTreeMap::new();
     for record in records {
@@ -47,8 +47,8 @@ pub fn check_linearizable(records: &[Record], within: Duration, evidence: &Path)
     Ok(checked)
 }
 
-/// The records that say something. Left out: those that were refused, and those without an answer
-/// that only read, or whose value another attempt wrote with success.
+/// The records that carry information. Omitted are refused operations, reads without an answer, and
+/// writes without an answer whose value another attempt wrote successfully.
 fn calls(records: &[&Record]) -> Vec<Call> {
     let certain: BTreeSet<u64> = records
         .iter()
@@ -86,7 +86,7 @@ fn calls(records: &[&Record]) -> Vec<Call> {
     records.iter().filter_map(call).collect()
 }
 
-/// What an action does; a get finds `found`.
+/// The effect of an operation. A get returns `found`.
 fn happened(action: Action, found: Option<u64>) -> Seen {
     match action {
         Action::Put(value) => Seen::Wrote(Some(value)),
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stale_read_is_found() {
+    fn a_stale_read_is_detected() {
         let history = |seen| {
             [
                 record(1, (0, 10), Action::Put(1), wrote(2)),

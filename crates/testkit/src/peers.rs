@@ -1,8 +1,8 @@
 //! Installs the real peers that tests and benchmarks compare us with: etcd, etcdctl and etcdutl.
 //!
-//! They land in `$XDG_CACHE_HOME/synod/peers/<version>/` (`~/.cache` when that is unset), built
-//! from the public Go modules, or from Debian's packages where Go is absent. The first caller
-//! installs under a file lock; later ones find the finished folder.
+//! They are installed in `$XDG_CACHE_HOME/synod/peers/<version>/` (`~/.cache` if that is unset),
+//! built from the public Go modules, or from Debian's packages if Go is missing. The first caller
+//! installs them under a file lock; later callers find the finished directory.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -11,36 +11,36 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// The newest stable etcd release; `SYNOD_ETCD_VERSION` names another one (`latest` asks the Go
-/// module proxy). A fixed version keeps a release of theirs from changing the verdict on ours.
+/// The newest stable etcd release. `SYNOD_ETCD_VERSION` selects another one (`latest` asks the Go
+/// module proxy). The version is fixed so that an etcd release can't change our test results.
 pub const ETCD_VERSION: &str = "v3.7.3";
 
 const TOOLS: [&str; 3] = ["etcd", "etcdctl", "etcdutl"];
 
-/// Where the peers are, and what they are.
+/// The installed peers.
 #[derive(Clone, Debug)]
 pub struct Peers {
     /// The etcd server.
     pub etcd: PathBuf,
-    /// The client that operators use.
+    /// The command-line client.
     pub etcdctl: PathBuf,
-    /// The offline tool (`snapshot status`); absent in a Debian installation before 3.5.
+    /// The offline tool (`snapshot status`). Missing in Debian's packages before 3.5.
     pub etcdutl: Option<PathBuf>,
-    /// The version that `etcd --version` prints, for instance `3.7.3`.
+    /// The version printed by `etcd --version`, for example `3.7.3`.
     pub version: String,
-    /// How they came to be there, for the reader of a test log.
+    /// How they were installed, for the test log.
     pub origin: String,
 }
 
 impl Peers {
-    /// One line that says what is installed and where from.
+    /// One line that says what is installed and from where.
     #[must_use]
     pub fn describe(&self) -> String {
         format!("etcd {} and its tools ({})", self.version, self.origin)
     }
 }
 
-/// Our folder below the user's cache folder: `$XDG_CACHE_HOME/synod`, else `~/.cache/synod`.
+/// Our directory in the user's cache: `$XDG_CACHE_HOME/synod`, or else `~/.cache/synod`.
 fn cache_folder() -> Result<PathBuf> {
     let of = |name| {
         std::env::var_os(name)
@@ -50,13 +50,13 @@ fn cache_folder() -> Result<PathBuf> {
     of("XDG_CACHE_HOME")
         .or_else(|| of("HOME").map(|home| home.join(".cache")))
         .map(|base| base.join("synod"))
-        .context("neither XDG_CACHE_HOME nor HOME is set: set one, the peers are kept below it")
+        .context("neither XDG_CACHE_HOME nor HOME is set: set one, since the peers are installed below it")
 }
 
-/// Installs the peers unless they are there already, and says where they are.
+/// Installs the peers unless they are already installed, and returns their paths.
 ///
 /// # Errors
-/// The cache folder isn't writable, or neither Go nor apt could provide the peers.
+/// The cache directory isn't writable, or neither Go nor apt could provide the peers.
 pub fn install() -> Result<Peers> {
     let version = wanted_version()?;
     let folder = cache_folder()?.join("peers").join(&version);
@@ -66,7 +66,7 @@ pub fn install() -> Result<Peers> {
         .context("wait for another installation of the peers")?;
     let origin_file = folder.join("origin");
     if !origin_file.exists() {
-        // The origin is written last: a folder without it is an interrupted installation.
+        // The origin is written last: a directory without it is an interrupted installation.
         let origin = match go() {
             Some(go) => build_from_modules(&go, &version, &folder)?,
             None => install_from_debian(&folder)?,
@@ -106,8 +106,8 @@ fn wanted_version() -> Result<String> {
     Ok(listed.trim().to_owned())
 }
 
-/// `go install` refuses modules with replace directives, so a module of our own requires them and
-/// calls their entry points.
+/// `go install` refuses modules with replace directives, so this builds a module that requires them
+/// and calls their entry points.
 fn build_from_modules(go: &Path, version: &str, folder: &Path) -> Result<String> {
     let source = folder.join("src");
     fs::create_dir_all(source.join("etcd"))?;

@@ -1,4 +1,4 @@
-//! Loopback ports that nobody else takes between the choice and the bind.
+//! Loopback ports that no other process takes between reservation and bind.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, TcpListener};
@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use anyhow::{Context, Result, bail};
 
-/// Below the kernel's range for outgoing connections (32768 and up), so that no dial of anybody
-/// occupies a port which a stopped server wants back.
+/// Below the kernel's range for outgoing connections (32768 and up), so that no outgoing connection
+/// can occupy the port of a stopped server.
 const FIRST: u16 = 20_000;
 const COUNT: u16 = 12_000;
 
-/// A reserved loopback port. A file lock keeps it from other test processes until it is dropped,
-/// or the process dies.
+/// A reserved loopback port. A file lock keeps other test processes from using it until it is
+/// dropped or the process dies.
 #[derive(Debug)]
 pub struct Port {
     number: u16,
@@ -20,15 +20,15 @@ pub struct Port {
 }
 
 impl Port {
-    /// Reserves a port that nobody listens on.
+    /// Reserves an unused port.
     ///
     /// # Errors
-    /// The lock folder isn't writable, or every port of the range is taken.
+    /// The lock directory isn't writable, or all ports of the range are in use.
     pub fn reserve() -> Result<Self> {
         static NEXT: AtomicU16 = AtomicU16::new(0);
         let folder = std::env::temp_dir().join("synod-test-ports");
         fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
-        // Processes start at different places, so that they seldom contend for a lock.
+        // Processes start at different ports, so they rarely contend for a lock.
         let start = u16::try_from(std::process::id() % u32::from(COUNT))?;
         for _ in 0..COUNT {
             let step = NEXT.fetch_add(1, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! A child process with its log, its signals, and a guaranteed end.
+//! A child process with its log and signals, which never outlives its test.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -12,10 +12,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::lab::Lab;
 use crate::until;
 
-/// How much of a log a failed test shows.
+/// The number of log lines shown for a failed test.
 const SHOWN_LOG_LINES: usize = 60;
 
-/// A running (or ended) child process whose output goes to a file. Dropping it kills it.
+/// A child process, running or ended, whose output goes to a file. Dropping it kills it.
 #[derive(Debug)]
 pub struct Process {
     name: String,
@@ -86,24 +86,24 @@ impl Process {
         self.child.id()
     }
 
-    /// True until the process has ended.
+    /// Whether the process is running.
     #[must_use]
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// SIGKILL, and waits until the process is gone.
+    /// Sends SIGKILL and waits until the process is gone.
     ///
     /// # Errors
-    /// The process can't be waited for.
+    /// Waiting for the process failed.
     pub fn kill(&mut self) -> Result<()> {
-        // An error here means that it has ended already.
+        // An error here means that the process has already ended.
         drop(self.child.kill());
         self.child.wait()?;
         Ok(())
     }
 
-    /// SIGSTOP: it keeps its sockets but answers nobody.
+    /// Sends SIGSTOP. The process keeps its sockets but doesn't answer.
     ///
     /// # Errors
     /// The process is gone.
@@ -111,7 +111,7 @@ impl Process {
         self.signal(Signal::STOP)
     }
 
-    /// SIGCONT, after [`Process::pause`].
+    /// Sends SIGCONT, after [`Process::pause`].
     ///
     /// # Errors
     /// The process is gone.
@@ -119,7 +119,7 @@ impl Process {
         self.signal(Signal::CONT)
     }
 
-    /// SIGTERM, and the exit status once it has ended by itself.
+    /// Sends SIGTERM and waits for the exit status.
     ///
     /// # Errors
     /// It is still running after `within`.
@@ -128,7 +128,7 @@ impl Process {
         self.ended(within).await
     }
 
-    /// The exit status, once it has ended by itself.
+    /// Waits for the exit status.
     ///
     /// # Errors
     /// It is still running after `within`.
@@ -171,8 +171,9 @@ pub(crate) fn tail(log: &Path) -> String {
     lines[lines.len().saturating_sub(SHOWN_LOG_LINES)..].join("\n")
 }
 
-/// `setpriv --pdeathsig` makes the kernel kill the child when the starting thread dies, even when
-/// the test runner itself was killed and no destructor ran. It execs, so the pid stays the same.
+/// `setpriv --pdeathsig` makes the kernel kill the child when the thread that started it dies, even
+/// if the test runner was killed without running destructors. It uses exec, so the pid stays the
+/// same.
 fn command_that_dies_with_us(program: &Path, max_file_bytes: Option<u64>) -> Command {
     let mut words: Vec<OsString> = Vec::new();
     let tool = |name: &str| Path::new("/usr/bin").join(name).is_file();

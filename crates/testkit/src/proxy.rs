@@ -1,4 +1,4 @@
-//! A TCP proxy on loopback that misbehaves on demand.
+//! A TCP proxy on loopback with injectable faults.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -15,22 +15,22 @@ use tokio::time::sleep;
 use crate::ports::Port;
 use crate::sockets::owner_of;
 
-/// The most that one read moves, in bytes.
+/// The maximum number of bytes per read.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// What the proxy does to the bytes of a connection.
+/// How the proxy treats the bytes of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Fault {
-    /// Passes everything on.
+    /// Forwards everything.
     #[default]
     None,
-    /// Passes every read on after a delay.
+    /// Forwards every read after a delay.
     Delay(Duration),
-    /// Holds everything back; it flows again when the fault ends.
+    /// Holds everything back until the fault ends.
     Stall,
-    /// Reads and forgets everything. A connection that lost bytes is closed when the fault ends.
+    /// Discards everything. A connection that lost bytes is closed when the fault ends.
     Drop,
-    /// Closes the server's side and keeps the client's open and silent, as after a power loss.
+    /// Closes the server's side and leaves the client's open and silent, as after a power loss.
     HalfOpen,
     /// Closes connections, and new ones at once.
     Cut,
@@ -39,7 +39,7 @@ pub enum Fault {
 #[derive(Clone, Debug, Default)]
 struct Rules {
     default: Fault,
-    /// Overrides for connections that a process (by pid) opened.
+    /// Faults for connections opened by a certain process (by pid).
     by_source: BTreeMap<u32, Fault>,
 }
 
@@ -56,7 +56,7 @@ impl Rules {
     }
 }
 
-/// A proxy in front of one address. It lives until it is dropped.
+/// A proxy in front of one address. Dropping it stops it.
 #[derive(Debug)]
 pub struct Proxy {
     port: Port,
@@ -65,7 +65,7 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Listens on a fresh port, and passes connections on to `target` (`127.0.0.1:2379`).
+    /// Listens on a new port, and forwards connections to `target` (`127.0.0.1:2379`).
     ///
     /// # Errors
     /// No port is free.
@@ -84,25 +84,25 @@ impl Proxy {
         })
     }
 
-    /// Where to connect to.
+    /// The port to connect to.
     #[must_use]
     pub fn port(&self) -> &Port {
         &self.port
     }
 
-    /// Treats every connection so from now on, except those with a rule for their source.
+    /// Applies a fault to all connections from now on, except those with a fault for their process.
     pub fn set(&self, fault: Fault) {
         self.rules.send_modify(|rules| rules.default = fault);
     }
 
-    /// Treats the connections that the process `pid` opened so from now on.
+    /// Applies a fault to the connections of the process `pid` from now on.
     pub fn set_for(&self, pid: u32, fault: Fault) {
         self.rules.send_modify(|rules| {
             rules.by_source.insert(pid, fault);
         });
     }
 
-    /// Ends every fault.
+    /// Removes all faults.
     pub fn heal(&self) {
         self.rules.send_modify(|rules| *rules = Rules::default());
     }
@@ -111,7 +111,7 @@ impl Proxy {
 async fn accept(listener: TcpListener, target: String, rules: watch::Receiver<Rules>) {
     let mut connections = JoinSet::new();
     loop {
-        // An accept error (a client that has gone already) concerns nobody else.
+        // An accept error (the client has already disconnected) affects no other connection.
         let Ok((client, from)) = listener.accept().await else {
             continue;
         };
@@ -161,7 +161,7 @@ async fn serve(
     let mut ends = 0;
     loop {
         tokio::select! {
-            // The rule first: a cut must not wait for traffic.
+            // The rules first: a cut must not wait for traffic.
             biased;
             changed = rules.changed() => {
                 let mut link = Link { from, to, source: None, rules: rules.clone() };
@@ -234,7 +234,7 @@ async fn pump(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut link: Link, s
             return;
         }
         let read = tokio::select! {
-            // The rule first: bytes read after a change fall under the new rule.
+            // The rules first: a new rule applies to all bytes read after the change.
             biased;
             () = link.change() => continue,
             read = from.read(&mut chunk) => read,

@@ -1,10 +1,10 @@
-//! Which process owns the other end of a loopback connection, from `/proc`.
+//! Finds the process at the other end of a loopback connection, using `/proc`.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 
-/// The process that connected from `from` to `to`, among `candidates`. Both ends count: a local
-/// port may be in use towards several destinations at once, and rows of closed connections have no
+/// The process among `candidates` that connected from `from` to `to`. Both ends are compared: a
+/// local port may be used towards several destinations at once. Rows of closed connections have no
 /// owner.
 pub(crate) fn owner_of(from: SocketAddr, to: SocketAddr, candidates: &[u32]) -> Option<u32> {
     let (local, remote) = (row_address(from)?, row_address(to)?);
@@ -20,7 +20,7 @@ pub(crate) fn owner_of(from: SocketAddr, to: SocketAddr, candidates: &[u32]) -> 
     candidates.iter().copied().find(|pid| owns(*pid, &link))
 }
 
-/// Addresses there are in the machine's byte order, ports in network order.
+/// In these files, addresses are in the machine's byte order and ports in network order.
 fn row_address(address: SocketAddr) -> Option<String> {
     let SocketAddr::V4(address) = address else {
         return None;

@@ -1,4 +1,4 @@
-//! Which server runs, and in which shape.
+//! The server to run, and the shape of its cluster.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// What `--engine` calls it.
+    /// The algorithm's name for `--engine`.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -26,17 +26,17 @@ impl Algorithm {
     }
 }
 
-/// Which server runs.
+/// The server to run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Server {
-    /// Stock etcd from the peers' folder.
+    /// Stock etcd from the installed peers.
     Etcd,
     /// Our `synod-consensus`.
     Synod(Algorithm),
 }
 
 impl Server {
-    /// Our server with its default algorithm.
+    /// Our server with the default algorithm.
     pub const SYNOD: Self = Self::Synod(Algorithm::Raft);
     /// Our server with Multi-Paxos.
     pub const PAXOS: Self = Self::Synod(Algorithm::MultiPaxos);
@@ -44,7 +44,7 @@ impl Server {
     /// The server's program.
     ///
     /// # Errors
-    /// It can be neither found, built nor installed.
+    /// It can't be found, built or installed.
     pub fn program(self) -> Result<PathBuf> {
         match self {
             Self::Etcd => Ok(peers::install()?.etcd),
@@ -52,7 +52,7 @@ impl Server {
         }
     }
 
-    /// The flag that makes it run this algorithm; none where it is the default.
+    /// The flag that selects this algorithm; `None` for the default.
     pub(crate) fn engine_flag(self) -> Option<String> {
         match self {
             Self::Etcd | Self::Synod(Algorithm::Raft) => None,
@@ -62,7 +62,7 @@ impl Server {
         }
     }
 
-    /// True for stock etcd.
+    /// Whether this is stock etcd.
     #[must_use]
     pub fn is_etcd(self) -> bool {
         self == Self::Etcd
@@ -72,20 +72,20 @@ impl Server {
 /// The shape of a cluster.
 #[derive(Clone, Debug, Default)]
 pub struct Topology {
-    /// How many members start; zero means one.
+    /// The number of members; zero means one.
     pub nodes: usize,
-    /// Flags for every member beyond those that make it a cluster.
+    /// Additional flags for every member.
     pub flags: Vec<String>,
     /// Environment variables for every member.
     pub envs: Vec<(String, String)>,
-    /// Members reach each other through fault proxies.
+    /// Whether members are connected through fault proxies.
     pub proxied: bool,
-    /// The largest file any member may write, in bytes; `None` is unlimited.
+    /// The largest file that a member may write, in bytes; `None` for no limit.
     pub max_file_bytes: Option<u64>,
 }
 
 impl Topology {
-    /// So many members, nothing special.
+    /// A cluster with this many members.
     #[must_use]
     pub fn of(nodes: usize) -> Self {
         Self {

@@ -1,14 +1,14 @@
-//! Awaiting a condition with a deadline, instead of sleeping for a guessed time.
+//! Awaits a condition with a deadline instead of sleeping.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::time::{Instant, sleep};
 
-/// The pause between two looks at a condition.
+/// The interval between two checks of a condition.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
-/// Looks every 20 ms until `look` answers `Ok(Some(_))`, at most for `within`.
+/// Calls `look` every 20 ms until it returns `Ok(Some(_))`, for at most `within`.
 ///
 /// # Errors
 /// Names `what` was awaited, together with the last error of `look`.
@@ -22,9 +22,9 @@ pub async fn until<T>(
         let seen = tokio::time::timeout_at(deadline, look()).await;
         let error = match seen {
             Ok(Ok(Some(value))) => return Ok(value),
-            Ok(Ok(None)) => anyhow::anyhow!("it never became true"),
+            Ok(Ok(None)) => anyhow::anyhow!("the condition never became true"),
             Ok(Err(error)) => error,
-            Err(_) => anyhow::anyhow!("the last look did not return"),
+            Err(_) => anyhow::anyhow!("the last check did not return"),
         };
         if Instant::now() >= deadline {
             return Err(error).with_context(|| format!("waited {within:?} for {what}"));

@@ -1,4 +1,4 @@
-//! Who: clusters, nodes, replication groups.
+//! Ids of clusters, nodes and replication groups.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ macro_rules! id {
                 Self(value)
             }
 
-            /// The number, as it stands in formats and on the wire.
+            /// The number, as used in file formats and on the wire.
             #[must_use]
             pub const fn get(self) -> u64 {
                 self.0
@@ -43,24 +43,24 @@ macro_rules! id {
 }
 
 id! {
-    /// A cluster: members of different clusters refuse each other. Printed in hexadecimal, as etcd
-    /// does.
+    /// Identifies a cluster. Members of different clusters refuse each other. Printed in
+    /// hexadecimal, as in etcd.
     ClusterId
 }
 id! {
-    /// A node (etcd: member). Zero is no node.
+    /// Identifies a node, which etcd calls a member. Zero means no node.
     NodeId
 }
 id! {
-    /// A replication group: one in the consensus service, thousands in storage.
+    /// Identifies a replication group. The consensus service has one, storage has thousands.
     GroupId
 }
 
 impl NodeId {
-    /// No node: an unknown leader, for instance.
+    /// No node, for example if the leader is unknown.
     pub const NONE: Self = Self(0);
 
-    /// Whether this is a node at all.
+    /// Whether this is a node and not [`Self::NONE`].
     #[must_use]
     pub const fn is_some(self) -> bool {
         self.0 != 0

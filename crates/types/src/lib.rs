@@ -1,7 +1,8 @@
-//! Identifiers and positions shared by every crate of Synod. No I/O and no dependencies, so that
-//! the deterministic cores can use them.
+//! Ids and positions shared by all crates of Synod. Without I/O and dependencies, so that the
+//! deterministic cores can use them.
 //!
-//! Each quantity is a newtype with a private field: an index can't be added to a term by accident.
+//! Each quantity is a newtype with a private field, so that an index can't be added to a term by
+//! accident.
 
 mod id;
 mod position;

@@ -1,4 +1,4 @@
-//! Where and when: log indexes, ballots, ticks, write sequence numbers.
+//! Log indexes, ballots, ticks and write sequence numbers.
 
 use std::fmt;
 
@@ -9,9 +9,9 @@ macro_rules! position {
         pub struct $name(u64);
 
         impl $name {
-            /// Before the first.
+            /// The position before the first.
             pub const ZERO: Self = Self(0);
-            /// The largest.
+            /// The largest position.
             pub const MAX: Self = Self(u64::MAX);
 
             /// The position with this number.
@@ -20,37 +20,37 @@ macro_rules! position {
                 Self(value)
             }
 
-            /// The number, as it stands in formats and on the wire.
+            /// The number, as used in file formats and on the wire.
             #[must_use]
             pub const fn get(self) -> u64 {
                 self.0
             }
 
-            /// The one after this; the largest stays itself.
+            /// The next position, saturating.
             #[must_use]
             pub const fn next(self) -> Self {
                 Self(self.0.saturating_add(1))
             }
 
-            /// The one before this; zero stays itself.
+            /// The previous position, saturating at zero.
             #[must_use]
             pub const fn prev(self) -> Self {
                 Self(self.0.saturating_sub(1))
             }
 
-            /// `n` further on, saturating.
+            /// The position `n` after this one, saturating.
             #[must_use]
             pub const fn plus(self, n: u64) -> Self {
                 Self(self.0.saturating_add(n))
             }
 
-            /// `n` back, saturating at zero.
+            /// The position `n` before this one, saturating at zero.
             #[must_use]
             pub const fn minus(self, n: u64) -> Self {
                 Self(self.0.saturating_sub(n))
             }
 
-            /// How far this is past `earlier`; zero where it is not.
+            /// The distance from `earlier` to this position; zero if `earlier` is later.
             #[must_use]
             pub const fn since(self, earlier: Self) -> u64 {
                 self.0.saturating_sub(earlier.0)
@@ -78,33 +78,33 @@ macro_rules! position {
 }
 
 position! {
-    /// An index in a group's log; the first entry is 1, zero is before it.
+    /// An index in a group's log. The first entry has index 1; zero is before it.
     Index
 }
 position! {
-    /// A point on a node's monotonic clock, in ticks of 10 ms since an arbitrary start.
+    /// A time on a node's monotonic clock, in ticks of 10 ms since an arbitrary start.
     Tick
 }
 position! {
-    /// The number of a batch of writes that the core handed to its shell.
+    /// The number of a batch of writes that the core passed to its shell.
     WriteSeq
 }
 
-/// A leadership period. Raft's term is `round` with `node` zero; Multi-Paxos orders by round, then
-/// node.
+/// A leadership period. In Raft, the term is `round` and `node` is zero. Multi-Paxos orders ballots
+/// by round, then node.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct Ballot {
-    /// Raft's term, Paxos's round.
+    /// Raft's term or Paxos's round.
     pub round: u64,
-    /// The proposer that owns the ballot (Paxos); zero in Raft.
+    /// The proposer that owns the ballot in Paxos; zero in Raft.
     pub node: u64,
 }
 
 impl Ballot {
-    /// Before the first.
+    /// The ballot before the first.
     pub const ZERO: Self = Self { round: 0, node: 0 };
 
-    /// Raft's term as a ballot.
+    /// A Raft term as a ballot.
     #[must_use]
     pub const fn term(term: u64) -> Self {
         Self {
@@ -124,17 +124,18 @@ impl fmt::Display for Ballot {
     }
 }
 
-/// An entry's identity. Ordered by ballot first: Raft's "at least as up to date" (Raft §5.4.1).
+/// An entry's position. Ordered by ballot first, then index: Raft's "at least as up to date" (Raft
+/// §5.4.1).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct LogPosition {
     /// The ballot under which the entry was proposed.
     pub ballot: Ballot,
-    /// Its index.
+    /// The entry's index.
     pub index: Index,
 }
 
 impl LogPosition {
-    /// Before the first entry.
+    /// The position before the first entry.
     pub const ZERO: Self = Self {
         ballot: Ballot::ZERO,
         index: Index::ZERO,

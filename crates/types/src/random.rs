@@ -1,11 +1,11 @@
-//! Random numbers that a seed reproduces, for cores, simulations and tests. Never for secrets.
+//! Pseudorandom numbers from a seed, for cores, simulations and tests. Never for secrets.
 
-/// `SplitMix64` (Steele, Lea, Flood 2014): tiny, and good enough to spread timeouts and faults.
+/// `SplitMix64` (Steele, Lea, Flood 2014): small, and random enough to spread timeouts and faults.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SplitMix64(u64);
 
 impl SplitMix64 {
-    /// The same seed gives the same numbers.
+    /// Creates a generator. The same seed gives the same numbers.
     #[must_use]
     pub const fn new(seed: u64) -> Self {
         Self(seed)
@@ -17,14 +17,14 @@ impl SplitMix64 {
         mix(self.0)
     }
 
-    /// A number below `bound`; zero for a bound of zero.
+    /// A number below `bound`; zero if `bound` is zero.
     pub fn below(&mut self, bound: u64) -> u64 {
-        // The bias of the remainder does not matter for bounds far below 2^64.
+        // The modulo bias is negligible for bounds far below 2^64.
         self.next_u64() % bound.max(1)
     }
 }
 
-/// Spreads the bits of a number: the last step of [`SplitMix64`].
+/// Mixes the bits of a number. This is the last step of [`SplitMix64`].
 #[must_use]
 pub const fn mix(value: u64) -> u64 {
     let z = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -37,8 +37,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gives_the_published_numbers() {
-        // The first outputs for the seed 1234567, as the reference implementation gives them.
+    fn outputs_match_the_reference_implementation() {
+        // The first outputs of the reference implementation for the seed 1234567.
         let mut random = SplitMix64::new(1_234_567);
         let first = [random.next_u64(), random.next_u64(), random.next_u64()];
         assert_eq!(

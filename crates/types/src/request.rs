@@ -1,22 +1,21 @@
-//! Whose proposal an entry is.
+//! Identifies the proposal behind an entry.
 
 use std::fmt;
 
 use crate::NodeId;
 
-/// Names one proposal across the cluster, so that the node where it was made recognises the entry
-/// when it applies it. Unique as long as a node starts its sequence at a fresh random number each
-/// time.
+/// Identifies a proposal across the cluster, so that its node recognises the entry when it applies
+/// it. It is unique as long as a node starts its sequence at a fresh random number each time.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub struct RequestId {
-    /// The node where the proposal was made; [`NodeId::NONE`] for entries of the core itself.
+    /// The node that made the proposal; [`NodeId::NONE`] for the core's own entries.
     pub node: NodeId,
-    /// The node's own number for it.
+    /// The node's sequence number for it.
     pub seq: u64,
 }
 
 impl RequestId {
-    /// No request: a no-op or the end of a joint configuration.
+    /// No request: a no-op, or the end of a joint configuration.
     pub const NONE: Self = Self {
         node: NodeId::NONE,
         seq: 0,

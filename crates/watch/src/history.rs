@@ -1,4 +1,4 @@
-//! The keyspace as the hub's history.
+//! Reads the hub's history from the keyspace.
 
 use std::sync::Arc;
 
@@ -11,7 +11,8 @@ use super::source::{
     self, DeletedKeys, EventKind, Fill, History, HistoryError, LargeRevision, Piece, Revisions,
 };
 
-/// Reads the store's past in pieces, bounded except for what an interest sees of a large revision.
+/// Reads the store's history in bounded pieces. The only exception is what an interest sees of a
+/// large revision.
 #[derive(Debug)]
 pub struct StoreHistory {
     reader: MvccReader,
@@ -19,7 +20,7 @@ pub struct StoreHistory {
 }
 
 impl StoreHistory {
-    /// The past of the reader's store.
+    /// The history of the reader's store.
     pub fn new(reader: MvccReader, limits: &WatchLimits) -> Self {
         Self {
             reader,
@@ -27,8 +28,8 @@ impl StoreHistory {
         }
     }
 
-    /// A page from revision `from` on, up to where it is complete, and the view that it was read
-    /// from.
+    /// Reads a page from revision `from` on. Also returns the last revision that it covers
+    /// completely, and the view it was read from.
     fn page(
         &self,
         from: i64,
@@ -43,7 +44,7 @@ impl StoreHistory {
 }
 
 impl StoreHistory {
-    /// What `interest` sees of a large revision.
+    /// Reads the events of a large revision that `interest` sees.
     fn read_large(
         &self,
         view: &View,

@@ -1,17 +1,17 @@
-//! Who gets which events, when: the whole of watching apart from threads, and therefore
-//! deterministic.
+//! Decides which watcher gets which events, and when. This is all of watching except its threads,
+//! so it is deterministic.
 //!
-//! A watcher is in one of three states. **Synced**: it has everything up to `processed`, stands in
-//! the [`WatcherSet`] and gets each new revision pushed. **Catching up**: it needs older revisions
-//! first, which are read from the ring of recent batches or, by a [`Job`] off this thread, from
-//! history. **Parked**: its stream's queue was full; it catches up once the stream has drained. A
-//! watcher's `next` revision is the first one that it has not got; it joins the synced set at
-//! exactly that point (`min_revision`), hence no gap and no duplicate.
+//! A watcher is in one of three states. **Synced**: it has everything up to `processed`, is in the
+//! [`WatcherSet`], and each new revision is pushed to it. **Catching up**: it needs older revisions
+//! first. They are read from the ring of recent batches, or from history by a [`Job`] on another
+//! thread. **Parked**: its stream's queue was full; it catches up once the stream has drained. A
+//! watcher's `next` is the first revision that it has not received. It joins the synced set at
+//! exactly that revision (`min_revision`), so there is no gap and no duplicate.
 //!
-//! A large revision is not pushed: the synced watchers that it concerns catch up with it.
+//! A large revision is not pushed. The synced watchers that it affects catch up with it.
 //!
-//! Watchers that catch up with equal interests from the same revision form a cohort, which is read
-//! for once. Cohorts take turns, one bounded read each.
+//! Watchers that catch up with equal interests from the same revision form a cohort, which shares
+//! its reads. Cohorts take turns, one bounded read each.
 
 mod catch_up;
 mod large;
@@ -32,7 +32,7 @@ use catch_up::{CohortKey, InFlight};
 use large::Marking;
 use progress::Question;
 
-/// Names a watcher within the hub; never reused.
+/// Identifies a watcher within the hub; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct WatcherKey(u64);
 
@@ -49,14 +49,14 @@ struct Watcher {
     target: Target,
     queue: Arc<StreamQueue>,
     interest: Interest,
-    /// The store must have reached this revision before progress may be reported.
+    /// No progress may be reported before the store has reached this revision.
     reached_at: i64,
     state: State,
-    /// The first revision that it has not got; while synced, the one at which it joined.
+    /// The first revision that it has not received. While synced, the revision at which it joined.
     next: i64,
 }
 
-/// What fan-out needs of a synced watcher, without a look-up.
+/// The data of a synced watcher that fan-out needs, so that fan-out does no look-up.
 #[derive(Debug)]
 struct Member {
     min_revision: i64,
@@ -84,9 +84,9 @@ pub(crate) struct Hub {
     synced: WatcherSet<WatcherKey, Member>,
     watchers: HashMap<WatcherKey, Watcher>,
     streams: HashMap<StreamId, Stream>,
-    /// Cohorts that the ring can serve, unless it has moved on.
+    /// Cohorts to serve from the ring, unless it has dropped what they need.
     memory_turns: VecDeque<CohortKey>,
-    /// Cohorts that history must serve.
+    /// Cohorts to serve from history.
     history_turns: VecDeque<CohortKey>,
     cohorts: HashMap<CohortKey, Vec<WatcherKey>>,
     in_flight: InFlight,
@@ -96,7 +96,7 @@ pub(crate) struct Hub {
     matches: Matches,
 }
 
-/// Scratch space of one revision's fan-out: the matching events' numbers by group.
+/// Scratch space for one revision's fan-out: the indexes of the matching events, by group.
 #[derive(Debug, Default)]
 struct Matches {
     by_group: Vec<Vec<usize>>,
@@ -104,7 +104,7 @@ struct Matches {
 }
 
 impl Hub {
-    /// A hub without watchers, at the store's current revision.
+    /// Creates a hub without watchers, at the store's current revision.
     pub(crate) fn new(
         history: Arc<dyn History>,
         stats: Arc<WatchStats>,
@@ -132,16 +132,16 @@ impl Hub {
         }
     }
 
-    /// Whether there is any watcher to whom new revisions matter.
+    /// Whether any watcher needs new revisions.
     pub(crate) fn has_watchers(&self) -> bool {
         !self.watchers.is_empty()
     }
 
-    /// Takes what the store did, in order of revisions.
+    /// Receives changes of the store, in revision order.
     pub(crate) fn feed(&mut self, items: impl IntoIterator<Item = Feed>) {
         self.feed.extend(items);
         self.pump();
-        // What waits behind a gap is in history too.
+        // Batches that wait behind a gap can be read from history as well.
         if self.feed.len() > self.limits.feed_batches
             && let Some(last) = self.feed.back()
         {
@@ -151,9 +151,9 @@ impl Hub {
         }
     }
 
-    /// The revisions up to this one happened while nobody watched.
+    /// Skips the revisions up to this one: they happened while there were no watchers.
     pub(crate) fn skip_to(&mut self, revision: i64) {
-        debug_assert!(self.watchers.is_empty(), "somebody watches");
+        debug_assert!(self.watchers.is_empty(), "there are watchers");
         if revision > self.processed {
             self.processed = revision;
             self.marking = None;
@@ -162,7 +162,8 @@ impl Hub {
         }
     }
 
-    /// Does what a stream asks. Commands of one stream take effect, and are answered, in order.
+    /// Executes a stream's command. The commands of a stream take effect, and are answered, in
+    /// order.
     pub(crate) fn handle(&mut self, command: Command) {
         match command {
             Command::Open(id, queue) => {
@@ -184,7 +185,7 @@ impl Hub {
         self.publish_stats();
     }
 
-    /// The stream has room again: its parked watchers catch up.
+    /// The stream has room again, so its parked watchers catch up.
     pub(crate) fn drained(&mut self, stream: StreamId) {
         let Some(stream) = self.streams.get_mut(&stream) else {
             return;
@@ -195,7 +196,7 @@ impl Hub {
         self.publish_stats();
     }
 
-    /// The stream is gone, and its watchers with it.
+    /// The stream has closed. Removes its watchers.
     pub(crate) fn closed(&mut self, stream: StreamId) {
         let Some(stream) = self.streams.remove(&stream) else {
             return;
@@ -225,7 +226,7 @@ impl Hub {
         };
         let refuse = |reason: String| stream.queue.notify(Notice::Refused { reason, revision });
         let start = create.start_revision;
-        // As in etcd: at once, and not as a watcher whose history is gone.
+        // As in etcd: refused at once, not created and then cancelled as compacted.
         if start < 0 {
             return refuse("etcdserver: mvcc: required revision has been compacted".to_owned());
         }
@@ -289,8 +290,7 @@ impl Hub {
         self.forget(key);
     }
 
-    /// Removes a watcher from everything but its stream. Cohorts skip keys that they no longer
-    /// find.
+    /// Removes a watcher from everything except its stream. Cohorts skip keys that no longer exist.
     fn forget(&mut self, key: WatcherKey) {
         if let Some(watcher) = self.watchers.remove(&key)
             && matches!(watcher.state, State::Synced)
@@ -309,7 +309,7 @@ impl Hub {
                         let batch = Arc::clone(batch);
                         self.process(batch);
                     }
-                    // A gap: Work::Run(Job::Fill) closes it.
+                    // A gap, which a `Work::Run(Job::Fill)` closes.
                     Feed::Batch(_) | Feed::Jump(_) => break,
                 }
             }
@@ -343,7 +343,7 @@ impl Hub {
                     continue;
                 }
                 match member.queue.push(&member.target, revision, &part) {
-                    // The stream's end is on its way as a command.
+                    // If the stream has closed, a command about it is on its way.
                     Push::Accepted | Push::Closed => {}
                     Push::Full => refused.push(*key),
                 }
@@ -384,7 +384,7 @@ impl Hub {
 }
 
 impl Stream {
-    /// Ids count up from zero and skip those that the client chose.
+    /// The next free id. Ids count up from zero and skip those that clients chose.
     fn free_id(&mut self) -> WatchId {
         while self.watchers.contains_key(&WatchId(self.next_id)) {
             self.next_id += 1;

@@ -1,13 +1,13 @@
-//! What a watcher asked for: keys, event kinds, predecessors.
+//! A watcher's interest: keys, event kinds, and whether it wants previous values.
 
 use std::cmp::Ordering;
 
 use bytes::Bytes;
 
-/// Where a range ends. Ordered, so that intervals can be sorted by it.
+/// The end of a range. Ordered, so that intervals can be sorted by it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Upper {
-    /// Before this key.
+    /// Just before this key (exclusive).
     Before(Bytes),
     /// At the end of the keyspace.
     Unbounded,
@@ -23,26 +23,26 @@ impl Upper {
     }
 }
 
-/// The keys that a watcher sees.
+/// The watched keys.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum WatchRange {
     /// One key.
     Key(Bytes),
-    /// All keys from the first to before the second.
+    /// All keys from the first up to but excluding the second.
     Span(Bytes, Upper),
 }
 
-/// The request's `key` and `range_end` describe no key at all.
+/// The request's `key` and `range_end` describe an empty range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("mvcc: watcher range is empty")]
 pub struct EmptyRange;
 
 impl WatchRange {
-    /// Decodes etcd's pair: an empty `key` is the smallest key `\0`, an empty `range_end` means one
-    /// key, `\0` as `range_end` means the end of the keyspace.
+    /// Decodes etcd's pair of fields. An empty `key` means the smallest key `\0`. An empty
+    /// `range_end` means one key, and `\0` means the end of the keyspace.
     ///
     /// # Errors
-    /// No key lies in the range.
+    /// [`EmptyRange`] if no key lies in the range.
     pub fn decode(key: Bytes, range_end: Bytes) -> Result<Self, EmptyRange> {
         let key = if key.is_empty() {
             Bytes::from_static(&[0])
@@ -61,7 +61,7 @@ impl WatchRange {
         }
     }
 
-    /// Whether `key` is among them.
+    /// Whether the range contains `key`.
     pub fn contains(&self, key: &[u8]) -> bool {
         match self {
             Self::Key(only) => &only[..] == key,
@@ -70,19 +70,19 @@ impl WatchRange {
     }
 }
 
-/// Which events of its keys a watcher sees, and how much of them: a set of three flags.
+/// The events that a watcher sees, and how much of them: a set of three flags.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EventFlags(u8);
 
 impl EventFlags {
-    /// No puts.
+    /// Excludes puts.
     pub const NO_PUT: Self = Self(1);
-    /// No deletes.
+    /// Excludes deletes.
     pub const NO_DELETE: Self = Self(2);
-    /// With the key-value pair as it was before the event.
+    /// Includes the key-value pair before the event.
     pub const PREV_KV: Self = Self(4);
 
-    /// Both sets of flags.
+    /// The union of both sets.
     pub const fn and(self, other: Self) -> Self {
         Self(self.0 | other.0)
     }
@@ -98,12 +98,12 @@ impl EventFlags {
     }
 }
 
-/// A watcher's interest. Watchers with equal interests share all the work that their events need.
+/// A watcher's interest. Watchers with equal interests share all work on their events.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Interest {
-    /// The keys.
+    /// The watched keys.
     pub range: WatchRange,
-    /// The events.
+    /// The watched events.
     pub flags: EventFlags,
 }
 
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn views_are_sets() {
+    fn flags_are_sets() {
         let flags = EventFlags::NO_PUT.and(EventFlags::PREV_KV);
         assert!(
             flags.has(EventFlags::NO_PUT)

@@ -1,6 +1,6 @@
-//! Intervals of keys that can be asked which of them hold a key: a treap ordered by (start, end),
-//! each subtree knowing its furthest end. Add, remove: O(log n); stab: O(log n + hits) as long as
-//! intervals nest or are apart, which prefixes do.
+//! A map of key intervals that finds all intervals containing a key. It is a treap ordered by
+//! (start, end); each subtree knows its furthest end. Add and remove take O(log n). A stab takes
+//! O(log n + hits) as long as intervals are nested or disjoint, which holds for prefixes.
 
 use std::cmp::Ordering;
 
@@ -18,7 +18,7 @@ struct Node<T> {
     priority: u64,
     left: u32,
     right: u32,
-    /// The node of this subtree whose end is furthest: an index, so that no key is copied.
+    /// The node in this subtree whose end is furthest. An index, so that no key is copied.
     furthest: u32,
     value: T,
 }
@@ -29,7 +29,8 @@ pub(crate) struct IntervalMap<T> {
     nodes: Vec<Option<Node<T>>>,
     free: Vec<u32>,
     root: u32,
-    /// Priorities only need to be unrelated to the keys; from a fixed seed, runs are reproducible.
+    /// Priorities only need to be independent of the keys. With a fixed seed, runs are
+    /// reproducible.
     priorities: SplitMix64,
 }
 
@@ -58,7 +59,7 @@ impl<T> IntervalMap<T> {
         self.node_mut(at).map(|node| &mut node.value)
     }
 
-    /// Adds an interval that isn't there yet.
+    /// Adds an interval, which must not exist yet.
     pub(crate) fn insert(&mut self, start: Bytes, end: Upper, value: T) {
         let priority = self.priorities.next_u64();
         let at = self.allocate(Node {
@@ -76,7 +77,7 @@ impl<T> IntervalMap<T> {
         self.root = self.merge(below, above);
     }
 
-    /// Removes the interval; nothing where it isn't there.
+    /// Removes the interval; `None` if it doesn't exist.
     pub(crate) fn remove(&mut self, start: &[u8], end: &Upper) -> Option<T> {
         let (root, removed) = self.detach(self.root, start, end);
         self.root = root;
@@ -85,7 +86,7 @@ impl<T> IntervalMap<T> {
         Some(node.value)
     }
 
-    /// Calls `visit` with the value of each interval that holds `key`, in order of (start, end).
+    /// Calls `visit` with the value of each interval that contains `key`, ordered by (start, end).
     pub(crate) fn stab<'a>(&'a self, key: &[u8], visit: &mut impl FnMut(&'a T)) {
         self.stab_from(self.root, key, visit);
     }
@@ -99,7 +100,7 @@ impl<T> IntervalMap<T> {
             return;
         }
         self.stab_from(node.left, key, visit);
-        // Everything to the right starts at or after this one.
+        // All intervals to the right start at or after this one.
         if node.start[..] <= *key {
             if node.end.is_above(key) {
                 visit(&node.value);
@@ -193,7 +194,7 @@ impl<T> IntervalMap<T> {
             self.nodes[index(at)] = Some(node);
             return at;
         }
-        // Past u32::MAX intervals memory is long exhausted.
+        // Memory runs out long before u32::MAX intervals.
         let at = u32::try_from(self.nodes.len()).unwrap_or(NIL);
         assert!(at != NIL, "more intervals than indexes");
         self.nodes.push(Some(node));

@@ -1,5 +1,5 @@
-//! Watching: every change of the keys that a client is interested in, once, in order, and without a
-//! gap.
+//! Watching: clients get every change of the keys that they watch, once, in order, and without
+//! gaps.
 //!
 //! ```text
 //! apply thread --Feed--> [inbox] --> hub thread --responses--> [queue of each stream] --> the stream's task
@@ -8,13 +8,13 @@
 //!                                      |     v
 //!                                     reader thread
 //! ```
-//! The [`Hub`](hub::Hub) decides who gets what and is deterministic; [`runner`] gives it its two
-//! threads; a [`StreamQueue`](queue::StreamQueue) is filled without ever waiting and emptied at the
-//! client's pace. Every queue is bounded ([`limits`]): a hub that lags reads the store's history
-//! instead, and so does a watcher whose client is slow, so nothing is lost and nobody waits for
-//! anybody.
+//! The [`Hub`](hub::Hub) decides which watcher gets which events and is deterministic. [`runner`]
+//! provides its two threads. Filling a [`StreamQueue`](queue::StreamQueue) never waits; the client
+//! empties it at its own pace. Every queue is bounded ([`limits`]). A hub that lags reads the
+//! store's history instead, and so does a watcher whose client is slow. So nothing is lost, and no
+//! client can delay another.
 //!
-//! It knows the keyspace (`synod-mvcc`) and nothing of consensus, gRPC or the service around it.
+//! This crate depends on the keyspace (`synod-mvcc`), but not on consensus, gRPC or the service.
 
 mod history;
 mod hub;

@@ -1,29 +1,29 @@
-//! The bounds of watching, all in one place.
+//! All limits of watching.
 
-/// Every bound; the defaults are meant for production, tests shrink them.
+/// The limits. The defaults are for production; tests use smaller ones.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WatchLimits {
-    /// Event bytes that may wait on one stream; an empty queue accepts any response. A watcher
-    /// whose events don't fit is fed from history later.
+    /// Bytes of events that may wait on one stream. An empty queue accepts any response. A watcher
+    /// whose events don't fit is served from history later.
     pub queue_bytes: usize,
-    /// Responses that may wait on one stream before its requests are read no further.
+    /// Responses that may wait on one stream before it stops reading requests.
     pub queue_responses: usize,
-    /// Waiting events are joined into one response up to this many bytes.
+    /// Waiting events are merged into one response up to this many bytes.
     pub response_bytes: usize,
     /// Fragmenting watchers get responses of at most about this many bytes: etcd's request limit
-    /// and 512 KiB.
+    /// plus 512 KiB.
     pub fragment_bytes: usize,
-    /// Revisions that are kept in memory for those who fell behind a little.
+    /// Revisions kept in memory for watchers that are slightly behind.
     pub ring_batches: usize,
-    /// Bytes of events that are kept for them.
+    /// Bytes of events kept in memory for them.
     pub ring_bytes: usize,
-    /// Event bytes that one step of catching up reads and delivers; a revision is never split.
+    /// Bytes of events that one catch-up step reads and delivers. A revision is never split.
     pub piece_bytes: usize,
-    /// Revisions that may wait for the hub before it has to read them back from history.
+    /// Revisions that may wait for the hub. Beyond that it reads them from history.
     pub feed_batches: usize,
     /// Requests of all streams that may wait for the hub.
     pub commands: usize,
-    /// Progress requests that may wait for the feed; further ones are dropped, since clients ask
+    /// Progress requests that may wait for the feed. Further ones are dropped, since clients ask
     /// again.
     pub questions: usize,
 }

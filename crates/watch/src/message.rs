@@ -1,4 +1,4 @@
-//! What goes into the hub and what comes out, apart from responses.
+//! The hub's input and output, except responses.
 
 use std::sync::Arc;
 
@@ -8,48 +8,48 @@ use super::source::{
     self, DeletedKeys, EventBatch, Fill, History, HistoryError, LargeRevision, Piece,
 };
 
-/// Names a stream within the hub.
+/// Identifies a stream within the hub.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(pub u64);
 
 /// A request for a new watcher.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Create {
-    /// The id that the client chose; zero lets the hub choose.
+    /// The id that the client chose; zero if the hub should choose.
     pub watch_id: i64,
-    /// The keys.
+    /// The watched keys.
     pub range: Result<WatchRange, EmptyRange>,
-    /// The events.
+    /// The watched events.
     pub flags: EventFlags,
-    /// The first revision of interest; zero is the next one.
+    /// The first revision to watch; zero means the next one.
     pub start_revision: i64,
     /// Whether responses may be split within a revision.
     pub splitting: Splitting,
-    /// Whether it wants periodic progress.
+    /// Whether the client wants periodic progress notifications.
     pub progress: Progress,
 }
 
-/// What streams ask of the hub.
+/// Commands from streams.
 #[derive(Debug)]
 pub enum Command {
-    /// A new stream.
+    /// Open a stream.
     Open(StreamId, Arc<StreamQueue>),
-    /// A new watcher.
+    /// Create a watcher.
     Create(StreamId, Create),
-    /// The client cancels a watcher.
+    /// Cancel a watcher.
     Cancel(StreamId, WatchId),
-    /// The client asks how far the stream is.
+    /// Report the stream's progress, as the client requested.
     Progress(StreamId),
-    /// The stream's periodic notification is due.
+    /// Send the stream's periodic progress notification, which is due.
     Tick(StreamId),
 }
 
-/// What feeds the hub.
+/// Changes of the store, in the order in which they happened.
 #[derive(Clone, Debug)]
 pub(crate) enum Feed {
     /// The next revision's events.
     Batch(Arc<EventBatch>),
-    /// The store moved on to this revision without saying how: a snapshot was installed, the
+    /// The store moved to this revision without giving its events: a snapshot was installed, the
     /// revision is a large one, or events were dropped because the hub lagged.
     Jump(i64),
 }
@@ -64,43 +64,44 @@ impl Feed {
     }
 }
 
-/// Reading that must not happen on the hub's thread. At most one is under way.
+/// A read that must not happen on the hub's thread. At most one is running.
 #[derive(Debug)]
 pub(crate) enum Job {
-    /// Batches that the feed lacks, from this revision on.
+    /// Read the batches that the feed lacks, from this revision on.
     Fill {
         /// The first missing revision.
         from: i64,
     },
-    /// What a large revision deleted, from the piece after `after` on.
+    /// Read the keys that a large revision deleted, from the piece after `after` on.
     DeletedKeys {
         /// The revision.
         large: LargeRevision,
-        /// The last piece that is done.
+        /// The last piece that was processed.
         after: u32,
     },
-    /// What a cohort needs next.
+    /// Read what a cohort needs next.
     Read {
-        /// Whose events.
+        /// The cohort's interest.
         interest: Interest,
-        /// From this revision on.
+        /// The first revision to read.
         from: i64,
     },
 }
 
-/// What became of a [`Job`].
+/// The result of a [`Job`].
 #[derive(Debug)]
 pub(crate) enum JobResult {
-    /// For [`Job::Fill`].
+    /// The result of [`Job::Fill`].
     Filled(Result<Fill, HistoryError>),
-    /// For [`Job::DeletedKeys`].
+    /// The result of [`Job::DeletedKeys`].
     DeletedKeys(Result<DeletedKeys, HistoryError>),
-    /// For [`Job::Read`].
+    /// The result of [`Job::Read`].
     Read(Result<Piece, HistoryError>),
 }
 
 impl Job {
-    /// Reads. Takes milliseconds, except for what an interest sees of a large revision.
+    /// Executes the read. It takes milliseconds, except for what an interest sees of a large
+    /// revision.
     pub(crate) fn run(&self, history: &dyn History) -> JobResult {
         match self {
             Self::Fill { from } => JobResult::Filled(history.batches(*from)),
@@ -112,13 +113,13 @@ impl Job {
     }
 }
 
-/// What [`Hub::work`] did.
+/// The outcome of [`Hub::work`].
 #[derive(Debug)]
 pub(crate) enum Work {
-    /// Nothing is left that could be done now.
+    /// There is nothing to do.
     Idle,
-    /// A bounded step; there may be more.
+    /// One bounded step was done; there may be more.
     Stepped,
-    /// Run this elsewhere and give the result to [`Hub::complete`].
+    /// Run this job on another thread and pass the result to [`Hub::complete`].
     Run(Job),
 }

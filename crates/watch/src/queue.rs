@@ -1,9 +1,9 @@
-//! What one stream still has to send: bounded, in order, and filled without ever waiting.
+//! The outgoing queue of one stream: bounded, ordered, and filled without waiting.
 //!
-//! The hub pushes; the stream's own task takes. When the bound is reached the hub is told so and
-//! stops feeding the watcher that hit it, which then reads from history what it missed. Events of
-//! several revisions that wait for the same watcher become one response, as long as nothing stands
-//! between them that must keep its place.
+//! The hub pushes, and the stream's task takes. When the queue is full, the hub stops feeding the
+//! watcher whose events didn't fit; that watcher later reads from history what it missed. Events of
+//! several revisions that wait for the same watcher are merged into one response, unless something
+//! between them must keep its place.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -15,21 +15,22 @@ use tokio::sync::Notify;
 
 use super::limits::WatchLimits;
 
-/// What an event costs beside its bytes.
+/// The accounted overhead of an event.
 const EVENT_OVERHEAD_BYTES: usize = 40;
-/// An upper bound of a response's fields other than its events.
+/// An upper bound for the size of a response without its events.
 const RESPONSE_FIELDS_BYTES: usize = 64;
 
-/// A watcher's id, unique within its stream and chosen by the client or counted up by us.
+/// A watcher's id, unique within its stream. The client chooses it or the hub assigns it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WatchId(pub i64);
 
 impl WatchId {
-    /// Stands for no watcher in particular: refused ones, and progress of the whole stream.
+    /// No particular watcher: used for refused watchers, and for progress of the whole stream.
     pub const NONE: Self = Self(-1);
 }
 
-/// The events of one revision that one group of watchers sees, encoded and shared by all of them.
+/// The events of one revision that one group of watchers sees, encoded once and shared by all of
+/// them.
 #[derive(Debug)]
 pub struct Part {
     /// Encoded `mvccpb.Event`s.
@@ -38,51 +39,51 @@ pub struct Part {
 }
 
 impl Part {
-    /// Counts the bytes once for all watchers.
+    /// Creates a part and computes its size once for all watchers.
     pub fn new(events: Vec<Bytes>) -> Self {
         let bytes = events.iter().map(|e| e.len() + EVENT_OVERHEAD_BYTES).sum();
         Self { events, bytes }
     }
 
-    /// What it counts against the bounds.
+    /// The size that counts against the limits.
     pub const fn bytes(&self) -> usize {
         self.bytes
     }
 }
 
-/// Where the events go, and how.
+/// The watcher that events go to, and its options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Target {
     /// The watcher.
     pub watch_id: WatchId,
     /// Whether its responses may be split within a revision.
     pub splitting: Splitting,
-    /// Whether it wants to be told of progress when nothing happens.
+    /// Whether it wants periodic progress notifications.
     pub progress: Progress,
 }
 
-/// Whether a revision's events may be spread over several responses.
+/// Whether a revision's events may be split over several responses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Splitting {
     /// Never.
     Whole,
-    /// When they exceed the limit for one response.
+    /// If they exceed the limit for one response.
     Fragments,
 }
 
 /// Whether a watcher gets periodic progress notifications.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// No.
+    /// No notifications.
     Silent,
-    /// Yes, unless events told it as much.
+    /// Notifications, unless events already told as much.
     Periodic,
 }
 
-/// A response without events. Its revision goes into the header.
+/// A response without events. The revision goes into its header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// The watcher exists.
+    /// The watcher was created.
     Created {
         /// Its id.
         watch_id: WatchId,
@@ -91,26 +92,26 @@ pub enum Notice {
     },
     /// The watcher was refused.
     Refused {
-        /// Why.
+        /// The reason, as sent to the client.
         reason: String,
         /// The store's revision.
         revision: i64,
     },
-    /// The watcher was cancelled as asked.
+    /// The watcher was cancelled by the client.
     Canceled {
         /// Its id.
         watch_id: WatchId,
         /// The store's revision.
         revision: i64,
     },
-    /// The watcher was cancelled because what it needs was compacted.
+    /// The watcher was cancelled because its next events were compacted.
     Compacted {
         /// Its id.
         watch_id: WatchId,
         /// The oldest revision that can be read.
         compact_revision: i64,
     },
-    /// Everything up to `revision` has been sent, to one watcher or (without an id) to all.
+    /// Everything up to `revision` has been sent: to one watcher, or without an id to all.
     Progress {
         /// The watcher, or [`WatchId::NONE`].
         watch_id: WatchId,
@@ -119,14 +120,14 @@ pub enum Notice {
     },
 }
 
-/// Why a stream ends.
+/// The reason why a stream ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// The client finished, or went away.
+    /// The client finished or disconnected.
     Finished,
-    /// There has been no leader for too long, and the client asked to know.
+    /// There was no leader for too long, and the client asked to be told.
     NoLeader,
-    /// The server stops.
+    /// The server is stopping.
     Stopped,
     /// History could not be read.
     Broken,
@@ -135,29 +136,29 @@ pub enum End {
 /// One response to send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outgoing {
-    /// Without events.
+    /// A response without events.
     Notice(Notice),
-    /// With events.
+    /// A response with events.
     Events {
         /// The watcher.
         watch_id: WatchId,
-        /// Goes into the header.
+        /// The revision for the header.
         revision: i64,
         /// Encoded `mvccpb.Event`s, in order.
         events: Vec<Bytes>,
-        /// More of the same revision follow.
+        /// Whether more events of the same revision follow.
         fragment: bool,
     },
 }
 
-/// What became of a push.
+/// The result of a push.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Push {
-    /// It will be sent.
+    /// The events will be sent.
     Accepted,
-    /// Nothing was taken: the hub will be told when there is room again.
+    /// Nothing was queued. The hub will be notified when there is room.
     Full,
-    /// The stream is gone.
+    /// The stream is closed.
     Closed,
 }
 
@@ -168,7 +169,7 @@ struct EventsEntry {
     revision: i64,
     parts: Vec<Arc<Part>>,
     bytes: usize,
-    /// How many events were sent in earlier fragments.
+    /// The number of events already sent in earlier fragments.
     sent: usize,
 }
 
@@ -181,13 +182,13 @@ enum Entry {
 #[derive(Debug, Default)]
 struct State {
     entries: VecDeque<Entry>,
-    /// How many entries were ever taken: the sequence number of the front.
+    /// The number of entries ever taken: the sequence number of the front entry.
     taken: u64,
-    /// Where a watcher's next events may be joined to what waits already.
+    /// The entry that a watcher's next events may be merged into.
     open: HashMap<WatchId, u64>,
     bytes: usize,
     starved: bool,
-    /// Watchers with periodic progress that got events since the last notification.
+    /// Watchers with periodic progress that got events since their last notification.
     active: HashSet<WatchId>,
     end: Option<End>,
     waker: Option<Waker>,
@@ -201,12 +202,12 @@ pub struct StreamQueue {
     limits: WatchLimits,
 }
 
-/// What [`StreamQueue::take`] found.
+/// The result of [`StreamQueue::take`].
 #[derive(Debug)]
 pub struct Taken {
     /// The next response; `None` at the end of the stream.
     pub next: Result<Outgoing, End>,
-    /// Whether the hub should be told that there is room.
+    /// Whether to tell the hub that there is room.
     pub drained: bool,
 }
 
@@ -220,20 +221,21 @@ impl StreamQueue {
         }
     }
 
-    /// Adds a response that has no events. Always accepted: there are never more of them than
-    /// requests, and the stream reads no requests while [`Self::has_room`] is false.
+    /// Adds a response without events. It is always accepted: there is at most one per request, and
+    /// the stream reads no requests while [`Self::has_room`] is pending.
     pub fn notify(&self, notice: Notice) {
         let mut state = self.state.lock();
         if state.end.is_some() {
             return;
         }
-        // Whatever follows must stay behind: a progress notice vouches for all before it.
+        // Nothing may be merged into earlier entries any more: a progress notice covers everything
+        // before it.
         state.open.clear();
         state.entries.push_back(Entry::Notice(notice));
         wake(state);
     }
 
-    /// Adds events of one or more revisions, all or nothing.
+    /// Adds events of one or more revisions, all or none.
     pub fn push(&self, target: &Target, revision: i64, parts: &[Arc<Part>]) -> Push {
         let bytes: usize = parts.iter().map(|part| part.bytes()).sum();
         let mut state = self.state.lock();
@@ -267,12 +269,14 @@ impl StreamQueue {
         Push::Accepted
     }
 
-    /// Whether events went to a watcher with periodic progress since this was last asked.
+    /// Returns whether events went to a watcher with periodic progress since the last call, and
+    /// resets that.
     pub fn take_active(&self, watch_id: WatchId) -> bool {
         self.state.lock().active.remove(&watch_id)
     }
 
-    /// Ends the stream once everything before has been sent, at once if the reason is an error.
+    /// Ends the stream: after everything queued has been sent, or at once if the reason is an
+    /// error.
     pub fn close(&self, end: End) {
         let mut state = self.state.lock();
         if state.end.is_some() {
@@ -288,7 +292,8 @@ impl StreamQueue {
         self.room.notify_waiters();
     }
 
-    /// Resolves once fewer than [`WatchLimits::queue_responses`] wait, or the stream has ended.
+    /// Resolves when fewer than [`WatchLimits::queue_responses`] responses wait, or the stream has
+    /// ended.
     pub async fn has_room(&self) {
         loop {
             let notified = self.room.notified();
@@ -302,7 +307,7 @@ impl StreamQueue {
         }
     }
 
-    /// How many responses wait.
+    /// The number of waiting responses.
     #[cfg(test)]
     pub fn len(&self) -> usize {
         self.state.lock().entries.len()
@@ -373,7 +378,7 @@ impl State {
         true
     }
 
-    /// The front entry is being sent: nothing may be joined to it any more.
+    /// Marks the front entry as being sent, so that nothing is merged into it any more.
     fn close_entry(&mut self, watch_id: WatchId) {
         if self.open.get(&watch_id) == Some(&self.taken) {
             self.open.remove(&watch_id);
@@ -401,7 +406,7 @@ impl EventsEntry {
             .skip(self.sent)
     }
 
-    /// The next response, where it isn't the last one of this entry.
+    /// The next response of this entry, unless it is the last one.
     fn next_fragment(&mut self, limit: usize) -> Option<Outgoing> {
         if self.splitting == Splitting::Whole {
             return None;
@@ -409,7 +414,7 @@ impl EventsEntry {
         let (mut size, mut count, mut split) = (RESPONSE_FIELDS_BYTES, 0, false);
         for event in self.events() {
             size += encoded_field_bytes(event.len());
-            // A response carries at least one event, however large.
+            // A response carries at least one event, whatever its size.
             if count > 0 && size >= limit {
                 split = true;
                 break;
@@ -440,14 +445,14 @@ impl EventsEntry {
     }
 }
 
-/// A length-delimited field with a tag of one byte.
+/// The encoded size of a length-delimited field with a one-byte tag.
 fn encoded_field_bytes(len: usize) -> usize {
     1 + prost::length_delimiter_len(len) + len
 }
 
 fn wake(mut state: parking_lot::MutexGuard<'_, State>) {
     let waker = state.waker.take();
-    // Waking may run other code: not under the lock.
+    // Waking may run other code, so release the lock first.
     drop(state);
     if let Some(waker) = waker {
         waker.wake();
@@ -497,7 +502,7 @@ mod tests {
     }
 
     #[test]
-    fn waiting_revisions_are_joined_up_to_a_notice() {
+    fn waiting_revisions_are_merged_up_to_a_notice() {
         let queue = StreamQueue::new(WatchLimits::default());
         let (a, b) = (target(1, Splitting::Whole), target(2, Splitting::Whole));
         assert_eq!(queue.push(&a, 5, &[part(&[10])]), Push::Accepted);
@@ -517,13 +522,13 @@ mod tests {
                 (1, 7, 1, false)
             ]
         );
-        // What is being sent takes nothing more.
+        // An entry that is being sent accepts no more events.
         assert_eq!(queue.push(&a, 8, &[part(&[10])]), Push::Accepted);
         assert_eq!(shape(&queue), [(1, 8, 1, false)]);
     }
 
     #[test]
-    fn fragments_split_within_a_revision_and_others_do_not() {
+    fn only_fragmenting_watchers_get_split_revisions() {
         let queue = StreamQueue::new(WatchLimits {
             fragment_bytes: RESPONSE_FIELDS_BYTES + 250,
             ..WatchLimits::default()
@@ -546,17 +551,17 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_refuses_and_tells_when_it_drained() {
+    fn a_full_queue_refuses_and_reports_when_it_has_drained() {
         let queue = StreamQueue::new(WatchLimits::default());
         let a = target(1, Splitting::Whole);
-        // A response larger than the bound is accepted by an empty queue only.
+        // Only an empty queue accepts a response larger than the limit.
         let huge = [part(&[WatchLimits::default().queue_bytes * 2])];
         assert_eq!(queue.push(&a, 1, &huge), Push::Accepted);
         assert_eq!(queue.push(&a, 2, &[part(&[1])]), Push::Full);
         let taken = take(&queue).unwrap();
         assert!(taken.drained);
         assert_eq!(queue.push(&a, 2, &[part(&[1])]), Push::Accepted);
-        assert!(!take(&queue).unwrap().drained, "told once");
+        assert!(!take(&queue).unwrap().drained, "reported once");
         let mib = 1 << 20;
         let mut pushed = 0;
         while queue.push(&a, pushed, &[part(&[mib / 4])]) == Push::Accepted {
@@ -566,7 +571,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_drops_what_waits_and_a_finish_does_not() {
+    fn closing_with_an_error_drops_waiting_responses_and_finishing_does_not() {
         let queue = StreamQueue::new(WatchLimits::default());
         let a = target(1, Splitting::Whole);
         queue.push(&a, 1, &[part(&[1])]);
@@ -582,7 +587,7 @@ mod tests {
     }
 
     #[test]
-    fn activity_is_noted_for_periodic_watchers() {
+    fn activity_is_recorded_for_periodic_watchers() {
         let queue = StreamQueue::new(WatchLimits::default());
         let mut periodic = target(1, Splitting::Whole);
         periodic.progress = Progress::Periodic;

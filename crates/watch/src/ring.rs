@@ -1,4 +1,4 @@
-//! The last batches in memory: what a watcher needs that fell behind only a little.
+//! The most recent batches in memory, for watchers that are slightly behind.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ impl Ring {
         }
     }
 
-    /// Adds the next batch, and drops the oldest ones as the bounds demand.
+    /// Adds the next batch, and drops old ones to stay within the limits.
     pub(crate) fn push(&mut self, batch: Arc<EventBatch>) {
         let bytes = source::bytes(&batch);
         self.bytes += bytes;
@@ -40,22 +40,22 @@ impl Ring {
         }
     }
 
-    /// Forgets everything: the next batch does not follow the last one.
+    /// Clears the ring: the next batch is not contiguous with the last one.
     pub(crate) fn clear(&mut self) {
         self.batches.clear();
         self.bytes = 0;
     }
 
-    /// Whether everything from `revision` on is here.
+    /// Whether the ring has everything from `revision` on.
     pub(crate) fn reaches(&self, revision: i64) -> bool {
         self.batches
             .front()
             .is_some_and(|(oldest, _)| source::revision(oldest) <= revision)
     }
 
-    /// What `interest` sees from revision `from` on, up to about [`WatchLimits::piece_bytes`], as
-    /// history would tell it. Call it only where the ring [`reaches`](Self::reaches) `from` and
-    /// that is not compacted.
+    /// The events that `interest` sees from revision `from` on, up to about
+    /// [`WatchLimits::piece_bytes`]; the same result as a read from history. Call it only if the
+    /// ring [`reaches`](Self::reaches) `from` and `from` is not compacted.
     pub(crate) fn read(&self, interest: &Interest, from: i64, store: Revisions) -> Piece {
         let first = self
             .batches
@@ -70,7 +70,7 @@ impl Ring {
             if bytes >= self.limits.piece_bytes {
                 break;
             }
-            // Nobody can read what was before the compacted revision.
+            // The state before the compacted revision can't be read any more.
             let shown = match source::revision(batch) <= store.compacted {
                 true => interest.flags.without(EventFlags::PREV_KV),
                 false => interest.flags,

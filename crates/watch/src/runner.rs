@@ -1,4 +1,4 @@
-//! The hub's threads, and the handles by which the rest of the node reaches it.
+//! The hub's threads, and the handles for the rest of the node.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
@@ -22,18 +22,18 @@ use super::queue::{End, Outgoing, StreamQueue};
 use super::source::{EventBatch, History};
 use super::stats::WatchStats;
 
-/// What waits for the hub. Bounded: the feed and the commands by [`WatchLimits`], the rest by the
-/// number of streams.
+/// Input that waits for the hub. [`WatchLimits`] bounds the feed and the commands; the number of
+/// streams bounds the rest.
 #[derive(Debug, Default)]
 struct Waiting {
-    /// The store got here while nobody watched.
+    /// The store reached this revision while there were no watchers.
     skipped_to: Option<i64>,
     feed: VecDeque<Feed>,
     commands: Vec<Command>,
     drained: BTreeSet<StreamId>,
     closed: Vec<StreamId>,
     result: Option<JobResult>,
-    /// Whether new revisions matter to anybody.
+    /// Whether any watcher needs new revisions.
     watched: bool,
     stop: Option<End>,
 }
@@ -54,7 +54,7 @@ impl Waiting {
 struct Inbox {
     waiting: Mutex<Waiting>,
     wake: Condvar,
-    /// One permit a waiting command.
+    /// One permit per waiting command.
     room: Semaphore,
     next_stream: AtomicU64,
     limits: WatchLimits,
@@ -69,7 +69,7 @@ impl Inbox {
         self.wake.notify_one();
     }
 
-    /// Takes all that waits; with nothing to do it waits for something.
+    /// Takes all waiting input. If the hub is idle, waits until there is some.
     fn take(&self, idle: bool, hub_watched: bool) -> Waiting {
         let mut waiting = self.waiting.lock();
         while idle && waiting.is_empty() {
@@ -85,7 +85,7 @@ impl Inbox {
     }
 }
 
-/// The hub of a node, and its threads.
+/// A node's hub and its threads.
 #[derive(Debug)]
 pub struct WatchHub {
     inbox: Arc<Inbox>,
@@ -96,7 +96,7 @@ impl WatchHub {
     /// Starts the threads `synod-watch` and `synod-watch-read`.
     ///
     /// # Errors
-    /// The operating system's, when it refuses a thread.
+    /// The operating system's error if it can't start a thread.
     pub fn start(history: Arc<dyn History>, limits: WatchLimits) -> io::Result<Self> {
         let stats: Arc<WatchStats> = Arc::default();
         let inbox = Arc::new(Inbox {
@@ -107,7 +107,7 @@ impl WatchHub {
             limits: limits.clone(),
             stats: Arc::clone(&stats),
         });
-        // One job at a time, and one that waits while the previous result is on its way.
+        // Room for one waiting job: it waits while the previous result is on its way.
         let (jobs, todo) = sync_channel(1);
         let reader = {
             let (inbox, history) = (Arc::clone(&inbox), Arc::clone(&history));
@@ -137,7 +137,7 @@ impl WatchHub {
     pub fn stop(mut self) {
         self.inbox.add(|waiting| waiting.stop = Some(End::Stopped));
         for thread in self.threads.drain(..) {
-            // A panic was logged by the thread itself.
+            // The thread itself has logged the panic.
             let _ = thread.join();
         }
     }
@@ -171,7 +171,7 @@ fn run(mut hub: Hub, inbox: &Inbox, jobs: &SyncSender<Job>) {
         for command in waiting.commands {
             hub.handle(command);
         }
-        // After the commands: a stream is opened by a command.
+        // After the commands, because a command opens the stream.
         for stream in waiting.closed {
             hub.closed(stream);
         }
@@ -180,7 +180,7 @@ fn run(mut hub: Hub, inbox: &Inbox, jobs: &SyncSender<Job>) {
             Work::Stepped => false,
             Work::Run(job) => {
                 if jobs.send(job).is_err() {
-                    // The reader is gone, with an error in the log: nobody can catch up any more.
+                    // The reader has ended and logged an error. Watchers can't catch up any more.
                     hub.shut_down(End::Broken);
                     return;
                 }
@@ -190,7 +190,8 @@ fn run(mut hub: Hub, inbox: &Inbox, jobs: &SyncSender<Job>) {
     }
 }
 
-/// Opening a stream takes no permit: there are not more of these than streams.
+/// The permits that these commands hold. Opening a stream takes none: there are no more such
+/// commands than streams.
 fn permits(commands: &[Command]) -> usize {
     let opens = |command: &&Command| matches!(command, Command::Open(..));
     commands.len() - commands.iter().filter(opens).count()
@@ -203,21 +204,21 @@ fn read_jobs(jobs: &Receiver<Job>, history: &dyn History, inbox: &Inbox) {
     }
 }
 
-/// Cheap to clone: how the apply thread feeds the hub, and how streams are opened.
+/// Feeds the hub from the apply thread, and opens streams. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct WatchHandle {
     inbox: Arc<Inbox>,
 }
 
 impl WatchHandle {
-    /// Hands over what the store did, in order of revisions. Never waits: a hub that lags too much
-    /// reads it back from history. To be called after the store's readers see the revisions.
+    /// Passes the store's changes to the hub, in revision order. Never waits: a hub that lags too
+    /// much reads them from history. Call it after the store's readers can see the revisions.
     pub fn publish(&self, batches: impl IntoIterator<Item = Arc<EventBatch>>) {
         self.feed(batches.into_iter().map(Feed::Batch));
     }
 
-    /// The store is at this revision now, and its events are to be read there: a snapshot was
-    /// installed, or the revision is a large deletion.
+    /// Tells the hub that the store is at this revision and that its events must be read from
+    /// there: a snapshot was installed, or the revision is a large deletion.
     pub fn jumped(&self, revision: i64) {
         self.feed([Feed::Jump(revision)]);
     }
@@ -250,7 +251,7 @@ impl WatchHandle {
         (requests, responses)
     }
 
-    /// Figures for metrics.
+    /// Statistics for metrics.
     pub fn stats(&self) -> &WatchStats {
         &self.inbox.stats
     }
@@ -287,22 +288,22 @@ pub struct Requests {
 }
 
 impl Requests {
-    /// The stream's name within the hub.
+    /// The stream's id within the hub.
     pub const fn id(&self) -> StreamId {
         self.id
     }
 
-    /// Hands a command to the hub; waits while too many wait, or while the client doesn't read its
-    /// responses.
+    /// Sends a command to the hub. Waits while too many commands wait, or while the client doesn't
+    /// read its responses.
     ///
     /// # Cancel safety
-    /// The command is dropped if the future is.
+    /// If the future is dropped, so is the command.
     pub async fn send(&self, command: Command) {
         self.queue.has_room().await;
         let Ok(permit) = self.inbox.room.acquire().await else {
             return;
         };
-        // The hub gives it back when it takes the command.
+        // The hub returns the permit when it takes the command.
         permit.forget();
         self.inbox.add(|waiting| {
             waiting.watched = true;

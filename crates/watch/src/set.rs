@@ -1,8 +1,8 @@
-//! Which watchers an event concerns.
+//! Finds the watchers that an event affects.
 //!
-//! Watchers with equal interests form one group: an event is matched, filtered and gathered once a
-//! group, however many watchers are in it. Groups on one key are found through a hash map, groups
-//! on ranges through an [`IntervalMap`].
+//! Watchers with equal interests form one group: each event is matched, filtered and gathered once
+//! per group, regardless of its size. A hash map finds the groups on single keys, an
+//! [`IntervalMap`] the groups on ranges.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -15,19 +15,19 @@ use super::interval::IntervalMap;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct GroupSlot(usize);
 
-/// The watchers with one interest.
+/// Watchers with equal interests.
 #[derive(Debug)]
 pub(crate) struct Group<K, V> {
-    /// Which events they see.
+    /// The events that they see.
     pub flags: EventFlags,
     /// The watchers.
     pub members: BTreeMap<K, V>,
 }
 
-/// The groups on the same keys, at most one for each of the eight views.
+/// The groups on the same keys: at most one for each of the eight flag combinations.
 type Variants = Vec<(EventFlags, GroupSlot)>;
 
-/// A set of watchers, found by the keys that they watch.
+/// A set of watchers, indexed by the keys that they watch.
 #[derive(Debug)]
 pub(crate) struct WatcherSet<K, V> {
     keys: HashMap<Bytes, Variants>,
@@ -49,12 +49,12 @@ impl<K: Ord, V> WatcherSet<K, V> {
         }
     }
 
-    /// How many watchers there are.
+    /// The number of watchers.
     pub(crate) const fn len(&self) -> usize {
         self.len
     }
 
-    /// Adds a watcher; one with the same id in the same group is replaced.
+    /// Adds a watcher. Replaces one with the same id in the same group.
     pub(crate) fn insert(&mut self, interest: &Interest, id: K, value: V) {
         let group = match self.find(interest) {
             Some(group) => group,
@@ -67,7 +67,7 @@ impl<K: Ord, V> WatcherSet<K, V> {
         }
     }
 
-    /// Removes a watcher, and its group with the last one.
+    /// Removes a watcher, and its group if it was the last member.
     pub(crate) fn remove(&mut self, interest: &Interest, id: &K) -> Option<V> {
         let at = self.find(interest)?;
         let group = self.groups[at.0].as_mut()?;
@@ -94,7 +94,7 @@ impl<K: Ord, V> WatcherSet<K, V> {
         self.ranges.stab(key, &mut each);
     }
 
-    /// The group behind a handle.
+    /// The group with this handle.
     pub(crate) fn group(&self, id: GroupSlot) -> Option<&Group<K, V>> {
         self.groups.get(id.0).and_then(Option::as_ref)
     }
@@ -105,7 +105,7 @@ impl<K: Ord, V> WatcherSet<K, V> {
         self.groups.len()
     }
 
-    /// Empties the set, giving back the watchers' ids.
+    /// Empties the set and returns the watchers' ids.
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = K> + use<K, V> {
         std::mem::replace(self, Self::new())
             .groups

@@ -1,4 +1,4 @@
-//! What watching needs of the store, and nothing else of it.
+//! The store operations that watching needs.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,39 +10,39 @@ pub(crate) use synod_mvcc::{Event, EventBatch, EventKind};
 use super::interest::{EventFlags, Interest};
 use super::queue::Part;
 
-/// Where the store stands.
+/// The store's revisions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Revisions {
-    /// The last revision.
+    /// The current revision.
     pub current: i64,
-    /// Where it was compacted: the oldest revision that can be watched from.
+    /// The compacted revision: the oldest one that can be watched from.
     pub compacted: i64,
 }
 
-/// What an interest sees of a stretch of history.
+/// The events that an interest sees in a part of history.
 #[derive(Debug)]
 pub struct Piece {
     /// The events, by revision.
     pub parts: Vec<Arc<Part>>,
-    /// Nothing up to and including this revision is missing.
+    /// The piece is complete up to and including this revision.
     pub through: i64,
-    /// The store's revision when it was read.
+    /// The store's revision when the piece was read.
     pub store_revision: i64,
 }
 
-/// All events of a stretch of history.
+/// All events in a part of history.
 #[derive(Debug)]
 pub struct Fill {
-    /// In order of revisions.
+    /// The batches in revision order.
     pub batches: Vec<Arc<EventBatch>>,
-    /// Nothing up to and including this revision is missing.
+    /// The batches are complete up to and including this revision.
     pub through: i64,
-    /// The revision after `through`, if it is a large one: those are never in a batch.
+    /// The revision after `through`, if it is a large one. Large revisions are never in a batch.
     pub large: Option<LargeRevision>,
 }
 
-/// A large revision, with the view that its keys are read from: so a compaction in between does not
-/// end that.
+/// A large revision, with the view that its keys are read from, so that a compaction in between
+/// does not end the read.
 #[derive(Clone, Debug)]
 pub struct LargeRevision {
     /// The revision.
@@ -54,16 +54,16 @@ pub struct LargeRevision {
 /// Keys that a large revision deleted.
 #[derive(Debug)]
 pub struct DeletedKeys {
-    /// Some of them.
+    /// The keys of this page.
     pub keys: Vec<Bytes>,
     /// The piece of the revision after which the next keys are read; `None` at the end.
     pub next: Option<u32>,
 }
 
-/// Why history could not be read.
+/// The reason why history could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HistoryError {
-    /// It was compacted up to this revision.
+    /// History is compacted up to this revision.
     #[error("history was compacted up to revision {0}")]
     Compacted(i64),
     /// The store failed.
@@ -71,20 +71,19 @@ pub enum HistoryError {
     Failed(String),
 }
 
-/// The store's past. A read returns a bounded part of it, but at least one whole revision. That
-/// holds for large revisions too: such a read takes as much memory as what the interest sees of
-/// one.
+/// The store's history. A read returns a bounded part of it, but at least one whole revision. This
+/// includes large revisions: such a read takes as much memory as the events that the interest sees.
 pub trait History: Send + Sync {
-    /// Where the store stands; cheap.
+    /// The store's revisions. Cheap.
     fn revisions(&self) -> Revisions;
 
-    /// What `interest` sees from revision `from` on.
+    /// Reads the events that `interest` sees, from revision `from` on.
     fn read(&self, interest: &Interest, from: i64) -> Result<Piece, HistoryError>;
 
-    /// Everything from revision `from` on.
+    /// Reads all events from revision `from` on.
     fn batches(&self, from: i64) -> Result<Fill, HistoryError>;
 
-    /// What a large revision deleted, from the piece after `after` on.
+    /// Reads the keys that a large revision deleted, from the piece after `after` on.
     fn deleted_keys(&self, large: &LargeRevision, after: u32) -> Result<DeletedKeys, HistoryError>;
 }
 
@@ -99,20 +98,20 @@ pub(crate) fn revision(batch: &EventBatch) -> i64 {
     batch.revision.get()
 }
 
-/// What the batch weighs in memory.
+/// The batch's estimated size in memory.
 pub(crate) fn bytes(batch: &EventBatch) -> usize {
-    // The record and its encoded form, and the structures around them.
+    // The record, its encoded form, and the overhead of both.
     batch.bytes() * 2 + batch.events.len() * 256
 }
 
-/// Calls `visit` with each event's number, key and kind, in order.
+/// Calls `visit` with each event's index, key and kind, in order.
 pub(crate) fn for_each_event(batch: &EventBatch, mut visit: impl FnMut(usize, &[u8], EventKind)) {
     for (at, event) in batch.events.iter().enumerate() {
         visit(at, &event.key, event.kind);
     }
 }
 
-/// Whether a view shows events of this kind.
+/// Whether these flags admit events of this kind.
 pub(crate) const fn admits(flags: EventFlags, kind: EventKind) -> bool {
     match kind {
         EventKind::Put => !flags.has(EventFlags::NO_PUT),
@@ -120,12 +119,12 @@ pub(crate) const fn admits(flags: EventFlags, kind: EventKind) -> bool {
     }
 }
 
-/// The event as an encoded `mvccpb.Event`, shared by all who ask.
+/// The event as an encoded `mvccpb.Event`, shared by all watchers.
 pub(crate) fn encoded(batch: &EventBatch, at: usize, flags: EventFlags) -> Bytes {
     encoded_event(&batch.events[at], flags)
 }
 
-/// As [`encoded`].
+/// Like [`encoded`], for one event.
 pub(crate) fn encoded_event(event: &Event, flags: EventFlags) -> Bytes {
     event.wire(flags.has(EventFlags::PREV_KV)).clone()
 }

@@ -1,8 +1,8 @@
-//! What the metrics show of the hub.
+//! The hub's statistics for metrics.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Gauges, current to within one step of the hub.
+/// Gauges; they lag by at most one step of the hub.
 #[derive(Debug, Default)]
 pub struct WatchStats {
     streams: AtomicUsize,
@@ -17,17 +17,17 @@ impl WatchStats {
         self.synced.store(synced, Ordering::Relaxed);
     }
 
-    /// Open streams.
+    /// The number of open streams.
     pub fn streams(&self) -> usize {
         self.streams.load(Ordering::Relaxed)
     }
 
-    /// Watchers.
+    /// The number of watchers.
     pub fn watchers(&self) -> usize {
         self.watchers.load(Ordering::Relaxed)
     }
 
-    /// Watchers that catch up or whose streams are full.
+    /// The number of watchers that are catching up or whose streams are full.
     pub fn behind(&self) -> usize {
         self.watchers()
             .saturating_sub(self.synced.load(Ordering::Relaxed))

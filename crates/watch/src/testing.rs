@@ -1,4 +1,4 @@
-//! What the tests of several modules share.
+//! Helpers for the tests of several modules.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use super::source::{
     Revisions, admits,
 };
 
-/// Choices that a seed reproduces.
+/// Random choices, reproducible from a seed.
 pub(crate) struct Random(SplitMix64);
 
 impl Random {
@@ -24,23 +24,23 @@ impl Random {
         Self(SplitMix64::new(seed))
     }
 
-    /// Uniform enough in `0..bound`.
+    /// A nearly uniform number in `0..bound`.
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.0.below(bound)
     }
 
-    /// An index into something of this length.
+    /// A random index into something of this length.
     pub(crate) fn index(&mut self, len: usize) -> usize {
         usize::try_from(self.below(len as u64)).unwrap()
     }
 
-    /// A signed number in `0..bound`.
+    /// A random signed number in `0..bound`.
     pub(crate) fn signed(&mut self, bound: i64) -> i64 {
         i64::try_from(self.below(u64::try_from(bound).unwrap())).unwrap()
     }
 }
 
-/// A real store on a memory engine, and the model: everything that ever happened to it.
+/// A real store on a memory engine, and the model: every event that ever happened.
 pub(crate) struct Store {
     store: Mutex<MvccStore>,
     history: StoreHistory,
@@ -50,7 +50,7 @@ pub(crate) struct Store {
 impl Store {
     /// An empty store whose history is read in pieces of `piece_bytes`.
     pub(crate) fn new(piece_bytes: usize) -> Arc<Self> {
-        // Next to nothing is kept in memory, so that history is read from its rows.
+        // Almost nothing is kept in memory, so that history is read from its rows.
         let config = MvccConfig {
             recent_revisions: 2,
             piece_changes: 1,
@@ -69,7 +69,7 @@ impl Store {
         })
     }
 
-    /// Changes keys in one revision; nothing happens where only missing keys are deleted.
+    /// Changes keys in one revision. Does nothing if it would only delete missing keys.
     pub(crate) fn write(&self, events: &[(&str, EventKind)]) -> Option<Arc<EventBatch>> {
         let mut store = self.store.lock();
         let mut txn = store.begin();
@@ -95,7 +95,7 @@ impl Store {
         batches.into_iter().next()
     }
 
-    /// Deletes all keys from `start` on as a large revision; nothing happens where there are none.
+    /// Deletes all keys from `start` on in a large revision. Does nothing if there are none.
     pub(crate) fn delete_large(&self, start: &str) -> Option<i64> {
         let mut store = self.store.lock();
         let mut large = store.begin_large().unwrap();
@@ -121,7 +121,7 @@ impl Store {
         Some(revision.get())
     }
 
-    /// Compacts, and sweeps, so that reading what was compacted would be noticed.
+    /// Compacts and sweeps, so that a read of compacted rows fails.
     pub(crate) fn compact(&self, revision: i64) {
         let mut store = self.store.lock();
         let mut txn = store.begin();
@@ -131,7 +131,7 @@ impl Store {
         while !store.reader().compactor().step(100).unwrap().is_done {}
     }
 
-    /// Every batch from revision `first` on, compacted or not.
+    /// All batches from revision `first` on, compacted or not.
     pub(crate) fn all_from(&self, first: i64) -> Vec<Arc<EventBatch>> {
         let all = self.all.lock();
         let from = all.partition_point(|batch| source::revision(batch) < first);
@@ -157,7 +157,7 @@ impl History for Store {
     }
 }
 
-/// What an interest sees of a batch.
+/// The events of a batch that an interest sees.
 pub(crate) fn visible(batch: &EventBatch, interest: &Interest) -> Vec<Bytes> {
     let mut events = Vec::new();
     source::for_each_event(batch, |at, key, kind| {

@@ -1,8 +1,8 @@
-//! `cargo xtask bench`: binaries of the profile `dist`, real peers on the same machine, figures in
-//! docs/benchmarks.md.
+//! `cargo xtask bench`: benchmarks binaries of the profile `dist` and real peers on the same
+//! machine, and writes docs/benchmarks.md.
 //!
-//! The same load generator (`synod bench`) drives stock etcd and ours, with each engine, with the
-//! same flags, turn by turn, so that what the machine does meanwhile touches all.
+//! The same load generator (`synod bench`) drives stock etcd and ours, with each engine and the
+//! same flags. The servers take turns, so that other load on the machine affects all of them.
 
 mod comparison;
 mod core;
@@ -20,19 +20,19 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use clap::Subcommand;
 
-/// What `cargo xtask bench` measures.
+/// What to measure.
 #[derive(Subcommand, Debug)]
 pub(crate) enum Bench {
-    /// Stock etcd beside ours with Raft and with Multi-Paxos: throughput, latency, CPU an
+    /// Stock etcd next to ours with Raft and with Multi-Paxos: throughput, latency, CPU per
     /// operation, memory
     Etcd(comparison::Options),
-    /// A large data directory with each engine: memory, restart, pauses while it is compacted
+    /// A large data directory with each engine: memory, restart time, pauses during compaction
     Large(large::Options),
-    /// The consensus cores without I/O, beside the crates raft and omnipaxos: CPU an entry
+    /// The consensus cores without I/O, next to the crates raft and omnipaxos: CPU per entry
     Core,
 }
 
-/// Builds the binaries, then measures in a process that knows them.
+/// Builds the binaries, then measures in a process that knows their paths.
 ///
 /// # Errors
 /// A build, a server or a load failed.
@@ -59,7 +59,7 @@ fn root() -> Result<PathBuf> {
         .canonicalize()?)
 }
 
-/// The `synod` binary that stands beside the server's.
+/// The `synod` binary in the same directory as the server's.
 fn generator() -> Result<PathBuf> {
     let server =
         std::env::var_os("SYNOD_CONSENSUS_BIN").context("the server's binary is unknown")?;
@@ -72,8 +72,7 @@ fn generator() -> Result<PathBuf> {
     Ok(generator)
 }
 
-/// The test kit finds the server by an environment variable, which a process must have from its
-/// start.
+/// Restarts itself with the environment variable that the test kit needs to find the server.
 fn build_and_run_again(root: &Path) -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let build = Command::new(cargo)

@@ -1,12 +1,12 @@
-//! Who may depend on whom: dependencies point one way, services never know each other, and cores
-//! stay free of I/O.
+//! Checks the direction of dependencies: they point one way, services don't depend on each other,
+//! and cores have no I/O.
 
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-/// The layers, from the ground up. A package depends on lower layers only, never on its own.
+/// The layers, from the bottom up. A package may only depend on lower layers, not on its own.
 const LAYERS: [&[&str]; 8] = [
     &[
         "synod-types",
@@ -15,7 +15,7 @@ const LAYERS: [&[&str]; 8] = [
         "synod-protoc",
         "synod-history",
     ],
-    // The test kit knows binaries only, and how histories are judged: all tests may use it.
+    // The test kit only uses binaries, and the checks of histories. All tests may use it.
     &["synod-testkit"],
     &["synod-consensus-core", "synod-engine", "synod-rpc"],
     &["synod-log", "synod-mvcc", "synod-replica-core"],
@@ -26,9 +26,9 @@ const LAYERS: [&[&str]; 8] = [
         "synod-simulation",
         "synod-watch",
     ],
-    // The services: they know each other by their contracts only.
+    // The services. They use each other only through their contracts.
     &["synod-consensus"],
-    // It may embed services.
+    // `synod` may embed services.
     &["synod"],
     &["xtask", "synod-tests", "synod-models"],
 ];
@@ -54,10 +54,10 @@ const FORBIDDEN_IN_CORES: [&str; 16] = [
     "synod-runtime",
 ];
 
-/// Checks the workspace's own packages, as `cargo metadata --no-deps` lists them.
+/// Checks the workspace's own packages, as listed by `cargo metadata --no-deps`.
 ///
 /// # Errors
-/// Every dependency that points the wrong way, and every package that has no layer.
+/// Lists every dependency in the wrong direction, and every package without a layer.
 pub(crate) fn check(metadata: &Value) -> Result<()> {
     let mut wrong = Vec::new();
     for (package, dependencies) in packages(metadata)? {
@@ -92,7 +92,7 @@ fn forbidden_in_core(dependency: &str) -> bool {
     })
 }
 
-/// The packages with what they need to be built; what only their tests need is free.
+/// The packages with their build dependencies. Dependencies of tests are not restricted.
 fn packages(metadata: &Value) -> Result<BTreeMap<String, Vec<String>>> {
     let list = metadata["packages"]
         .as_array()
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_directions_are_found() {
+    fn wrong_directions_are_detected() {
         let verdict = |package: &str, dependency: &str| {
             let dependency = serde_json::json!({"name": dependency, "kind": null});
             let package = serde_json::json!({"name": package, "dependencies": [dependency]});

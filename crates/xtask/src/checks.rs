@@ -1,4 +1,4 @@
-//! What decides whether a change may go in.
+//! The checks that a change must pass.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
@@ -9,7 +9,7 @@ use synod_testkit::peers;
 
 use crate::{boundaries, comments, logging};
 
-/// Installs the peers and says what is there.
+/// Installs the peers and prints what is installed.
 pub(crate) fn peers() -> Result<()> {
     let peers = peers::install()?;
     println!("peers: {}", peers.describe());
@@ -26,7 +26,7 @@ pub(crate) fn peers() -> Result<()> {
     Ok(())
 }
 
-/// Ends with the test runner's own closing lines: nothing is printed after them.
+/// Runs all tests. The test runner's summary is the last output.
 pub(crate) fn test(args: &[String]) -> Result<ExitCode> {
     peers()?;
     let server = build_binaries()?;
@@ -41,8 +41,8 @@ pub(crate) fn test(args: &[String]) -> Result<ExitCode> {
     Ok(code(if status.success() { zoo } else { status }))
 }
 
-/// The rules that the models and the simulation must find broken: a build of its own, since they
-/// are behind a feature.
+/// Checks that the models and the simulation detect the mutants. This needs a separate build,
+/// because mutants are behind a feature.
 fn bug_zoo() -> Result<ExitStatus> {
     cargo()
         .args(["test", "-p", "synod-models", "-p", "synod-simulation"])
@@ -55,7 +55,7 @@ fn bug_zoo() -> Result<ExitStatus> {
         .context("run the bug zoo")
 }
 
-/// Formatting, clippy, the direction of dependencies, and the fields of log lines.
+/// Checks formatting, clippy, the direction of dependencies, and the fields of log lines.
 pub(crate) fn lint() -> Result<ExitCode> {
     let clippy = [
         "clippy",
@@ -84,7 +84,7 @@ pub(crate) fn lint() -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// All binaries at once, so that the tests of whole processes find them built; the server's path.
+/// Builds all binaries at once, so that whole-process tests find them. Returns the server's path.
 fn build_binaries() -> Result<PathBuf> {
     let output = cargo()
         .args([
@@ -109,7 +109,7 @@ fn build_binaries() -> Result<PathBuf> {
         .context("cargo named no executable for synod-consensus")
 }
 
-/// What cargo knows about the workspace's own packages.
+/// Cargo's metadata of the workspace's own packages.
 pub(crate) fn cargo_metadata() -> Result<Value> {
     let output = cargo()
         .args(["metadata", "--no-deps", "--format-version=1"])

@@ -1,13 +1,13 @@
-//! Comments must not be wider than code, and rustfmt does not check them.
+//! Checks the width of comments, which rustfmt doesn't.
 
 use anyhow::Result;
 
 use crate::sources;
 
-/// The most characters of a line. As `max_width` in .rustfmt.toml.
+/// The maximum number of characters per line, the same as `max_width` in .rustfmt.toml.
 const MAX_WIDTH: usize = 100;
 
-/// Fails where a line of a comment is too wide. Rows of tables and blocks of code may be.
+/// Fails if a comment line is too wide. Table rows and code blocks are exempt.
 pub(crate) fn check() -> Result<()> {
     let advice = format!("lines of comments have more than {MAX_WIDTH} characters: wrap them");
     sources::check(&["crates", "tests"], too_wide, &advice)
@@ -42,7 +42,7 @@ mod tests {
     }
 
     #[test]
-    fn wide_comments_are_found() {
+    fn wide_comments_are_detected() {
         let words = "word ".repeat(20);
         let just = format!("// {}", "w".repeat(97));
         let source = format!(

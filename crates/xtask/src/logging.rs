@@ -1,5 +1,5 @@
-//! Log lines are for readers, and their fields for programs: a value's `Debug` form
-//! (`Some(NodeId(7))`, `["a"]`) is for neither, and in a JSON line it is JSON within a string.
+//! Checks that log lines contain no `Debug` form of a value (`Some(NodeId(7))`, `["a"]`). It is
+//! neither readable nor machine-readable; in a JSON line it is a string within JSON.
 
 use anyhow::Result;
 
@@ -7,7 +7,7 @@ use crate::sources;
 
 const MACROS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 
-/// Fails where a log line shows the `Debug` form of a value.
+/// Fails if a log line contains the `Debug` form of a value.
 pub(crate) fn check() -> Result<()> {
     sources::check(
         &["crates"],
@@ -32,10 +32,10 @@ fn debug_forms(source: &str) -> Vec<usize> {
     lines
 }
 
-/// Whether the arguments, up to the macro's closing bracket, ask for a `Debug` form.
+/// Whether the arguments, up to the macro's closing bracket, use a `Debug` form.
 fn shows_debug(arguments: &str) -> bool {
     let (mut depth, mut in_text, mut escaped) = (1, false, false);
-    // Whether a field's value, or a shorthand field, may begin here.
+    // Whether the value of a field, or a shorthand field, may start here.
     let mut begins = true;
     for (at, letter) in arguments.char_indices() {
         if in_text {
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_forms_are_found() {
+    fn debug_forms_are_detected() {
         let log =
             |arguments: &str| format!("fn f() {{\n    {}::info!({arguments});\n}}", "tracing");
         for bad in [

@@ -22,20 +22,20 @@ use clap::Parser;
 enum Task {
     /// Install the peers, build the binaries once, and run every test of the workspace
     Test {
-        /// Arguments for `cargo test`, for instance `-- chaos`
+        /// Arguments for `cargo test`, for example `-- chaos`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// Formatting, clippy, the direction of dependencies, and the fields of log lines
+    /// Check formatting, clippy, the direction of dependencies, and the fields of log lines
     Lint,
     /// Install etcd and its tools, which tests and benchmarks compare us with
     Peers,
-    /// Measure
+    /// Run a benchmark
     #[command(subcommand)]
     Bench(bench::Bench),
-    /// One simulated run
+    /// Run one simulation
     Sim(sim::Sim),
-    /// Simulated runs with fresh seeds
+    /// Run simulations with fresh seeds
     Soak(soak::Soak),
 }
 

@@ -1,4 +1,4 @@
-//! `cargo xtask sim`: one simulated run, to look at; or how long named cuts of the network cost.
+//! `cargo xtask sim`: runs one simulation for inspection, or measures the cost of named cuts.
 
 use std::process::ExitCode;
 
@@ -14,31 +14,31 @@ pub(crate) struct Sim {
     /// raft or multi-paxos
     #[arg(long = "engine", value_name = "ENGINE", default_value = "raft")]
     algorithm: Algorithm,
-    /// Which faults: everything, fixed, churn, leases, disk, partitions, gaps, stragglers,
-    /// laggards, calm
+    /// The faults: everything, fixed, churn, leases, disk, partitions, gaps, stragglers, laggards,
+    /// calm
     #[arg(long, default_value = "everything")]
     flavour: Flavour,
-    /// The run
+    /// The seed of the run
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Print what happens, one line an event
+    /// Print the trace, one line per event
     #[arg(long)]
     trace: Option<Format>,
     /// Print how long each algorithm takes to have a working leader again after named cuts, for
     /// docs/simulation.md
     #[arg(long)]
     topologies: bool,
-    /// Where the run fails, look for a smaller one that fails in the same way, with at most this
-    /// many runs
+    /// If the run fails, look for a smaller one that fails in the same way, with at most this many
+    /// runs
     #[arg(long, value_name = "RUNS")]
     shrink: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Format {
-    /// As people read it
+    /// Human-readable
     Text,
-    /// A JSON object a line
+    /// One JSON object per line
     Ndjson,
 }
 
@@ -51,7 +51,7 @@ impl From<Format> for TraceFormat {
     }
 }
 
-/// Runs it; 1 where a rule is broken.
+/// Runs the simulation. The exit code is 1 if an invariant is violated.
 pub(crate) fn run(sim: &Sim) -> Result<ExitCode> {
     if sim.topologies {
         return topologies();
@@ -77,7 +77,7 @@ pub(crate) fn run(sim: &Sim) -> Result<ExitCode> {
     match run_with(&options) {
         Ok(report) => {
             print(&report.trace);
-            // A trace is for a program: nothing else goes with it.
+            // The trace is for a program, so print nothing else.
             if !matches!(format, Some(TraceFormat::Ndjson)) {
                 println!("{} us: {}", report.simulated_us, report.counts);
             }
@@ -97,10 +97,10 @@ fn print(trace: &[String]) {
     }
 }
 
-/// Seeds a topology is measured with.
+/// The number of seeds per topology.
 const TOPOLOGY_SEEDS: u64 = 100;
 
-/// A table in Markdown.
+/// Prints a Markdown table.
 fn topologies() -> Result<ExitCode> {
     println!(
         "| topology | engine | commit after, median | at most | without | after the cut's end | new leaders, at most |"
@@ -123,7 +123,7 @@ fn topologies() -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Median and maximum of those that there are.
+/// Median and maximum of the values that exist.
 fn ticks(all: impl Iterator<Item = Option<u64>>) -> (String, String) {
     let mut all: Vec<u64> = all.flatten().collect();
     all.sort_unstable();

@@ -1,4 +1,4 @@
-//! `cargo xtask soak`: simulated runs with fresh seeds for as long as wanted.
+//! `cargo xtask soak`: runs simulations with fresh seeds for a given time.
 
 use std::process::{Command, ExitCode};
 use std::time::Duration;
@@ -11,27 +11,27 @@ use synod_simulation::{Algorithm, Failure, Flavour, SoakOptions, soak};
 /// Simulated runs with fresh seeds.
 #[derive(Args, Debug)]
 pub(crate) struct Soak {
-    /// How long
+    /// How long to run, in minutes
     #[arg(long, default_value_t = 1)]
     minutes: u64,
-    /// raft or multi-paxos; both where it is left out
+    /// raft or multi-paxos; both by default
     #[arg(long = "engine", value_name = "ENGINE")]
     algorithm: Option<Algorithm>,
-    /// Which faults; all kinds in turn where it is left out
+    /// The faults; all flavours in turn by default
     #[arg(long)]
     flavour: Option<Flavour>,
-    /// Threads
+    /// The number of threads
     #[arg(long, default_value_t = 1)]
     jobs: usize,
-    /// The first seed; random where it is left out
+    /// The first seed; random by default
     #[arg(long)]
     seed: Option<u64>,
-    /// The most runs
+    /// The maximum number of runs
     #[arg(long, default_value_t = u64::MAX)]
     runs: u64,
 }
 
-/// Runs until the time is over; 1 where a rule is broken.
+/// Runs until the time is over. The exit code is 1 if an invariant is violated.
 pub(crate) fn run(options: &Soak) -> Result<ExitCode> {
     let flavours = options
         .flavour
@@ -70,7 +70,7 @@ pub(crate) fn run(options: &Soak) -> Result<ExitCode> {
     })
 }
 
-/// What is needed to see it again.
+/// Prints how to reproduce a failure.
 fn report(failure: &Failure) {
     let Failure {
         algorithm,
@@ -88,7 +88,7 @@ fn report(failure: &Failure) {
     );
 }
 
-/// The commit that was run, and whether the tree differs from it.
+/// The commit, and whether the working tree differs from it.
 fn commit() -> String {
     let output = Command::new("git")
         .args(["describe", "--always", "--dirty", "--abbrev=40"])

@@ -1,11 +1,11 @@
-//! The sources that the workspace's own lints look at.
+//! The sources that the workspace's own lints check.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 
-/// Runs `find`, which returns line numbers, on each Rust source of `folders`. Fails with `advice`
-/// and all the lines that it found.
+/// Calls `find`, which returns line numbers, on each Rust source in `folders`. Fails with `advice`
+/// and all lines found.
 pub(crate) fn check(
     folders: &[&str],
     find: impl Fn(&str) -> Vec<usize>,

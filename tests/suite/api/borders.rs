@@ -1,6 +1,6 @@
-//! Every request with its arguments at their borders: what stock etcd makes of them stands in
-//! `borders.txt`, and ours must make the same of them. `SYNOD_BLESS=1` with the test on one node of
-//! stock etcd rewrites the file.
+//! Sends every request with its arguments at their limits. `borders.txt` has stock etcd's answers,
+//! and ours must be the same. To rewrite the file, run the test on one node of stock etcd with
+//! `SYNOD_BLESS=1`.
 
 use std::path::Path;
 use std::time::Duration;
@@ -23,7 +23,7 @@ enum Kind {
     Stream,
 }
 
-/// A method, and the fields of its responses that are shown.
+/// A method, with the fields of its responses that are compared.
 struct Method {
     path: &'static str,
     kind: Kind,
@@ -78,7 +78,7 @@ const DOWNGRADE: Method = unary("/etcdserverpb.Maintenance/Downgrade", &[]);
 const MEMBER_ADD: Method = unary("/etcdserverpb.Cluster/MemberAdd", &[]);
 const MEMBER_PROMOTE: Method = unary("/etcdserverpb.Cluster/MemberPromote", &[]);
 
-/// A request: what it is, how it is made.
+/// A request: description, method and message.
 struct Row(String, &'static Method, Vec<u8>);
 
 const NUMBERS: [(&str, i64); 4] = [("-1", -1), ("min", i64::MIN), ("max", i64::MAX), ("1", 1)];
@@ -87,7 +87,7 @@ fn join(parts: &[Vec<u8>]) -> Vec<u8> {
     parts.concat()
 }
 
-/// A request with one numeric field at each of its borders.
+/// Requests with one numeric field at each of its limits.
 fn numbers(
     rows: &mut Vec<Row>,
     name: &str,
@@ -147,7 +147,7 @@ fn key_rows(rows: &mut Vec<Row>, case: &Case) {
         "compact",
         &COMPACT,
         &[],
-        // One is below what the case has compacted before.
+        // One of them is below the revision that the case compacted earlier.
         &[(1, "revision")],
     );
     rows.push(Row("compact empty".to_owned(), &COMPACT, Vec::new()));
@@ -259,7 +259,7 @@ fn watch_rows(rows: &mut Vec<Row>, case: &Case) {
 }
 
 fn operator_rows(rows: &mut Vec<Row>) {
-    // Stock etcd ends with a panic on an action that there is not.
+    // Stock etcd panics on an unknown action.
     numbers(rows, "alarms", &ALARM, &[], &[(3, "alarm")]);
     let disarm = number(1, 2);
     numbers(rows, "disarm", &ALARM, &disarm, &[(2, "member")]);
@@ -278,7 +278,7 @@ fn operator_rows(rows: &mut Vec<Row>) {
     }
 }
 
-/// A response's fields that are not zero, or the refusal.
+/// The non-zero fields of a response, or the refusal.
 async fn outcome(case: &Case, row: &Row) -> Result<String> {
     let Row(_, method, message) = row;
     let answer = match method.kind {

@@ -1,4 +1,4 @@
-//! Cluster: members, refusals, learners. Changes of running members are in `membership.rs`.
+//! Cluster: members, refusals, learners. `membership.rs` tests changes of running members.
 
 use std::time::Duration;
 
@@ -10,11 +10,10 @@ use tokio::time::timeout;
 use super::Case;
 use crate::differences::CHANGE_AFTER_CHANGE;
 
-/// How long stock etcd may be silent about a change of members before it counts as dropped.
+/// If stock etcd doesn't answer a membership change within this time, it has dropped it.
 const DROPPED_AFTER: Duration = Duration::from_secs(5);
 
-/// Asks for a change of members, and asks stock etcd again if it drops the change; ours must
-/// answer.
+/// Requests a membership change. Repeats it if stock etcd drops it; ours must answer.
 async fn change<T>(
     case: &Case,
     call: impl AsyncFn(Client) -> Result<T, Error>,
@@ -31,7 +30,7 @@ pub(crate) async fn members(case: Case) -> Result<()> {
     let mut client = case.client.clone();
     let list = client.member_list().await?;
     let header = list.header().context("a header")?;
-    // Cluster calls tell no revision.
+    // Cluster calls return no revision.
     assert_eq!(header.revision(), 0);
     ensure!(
         header.cluster_id() != 0 && header.member_id() != 0,
@@ -105,7 +104,7 @@ pub(crate) async fn refusals(case: Case) -> Result<()> {
     Ok(())
 }
 
-/// A learner that never starts: it neither votes nor can be promoted.
+/// A learner that never starts. It doesn't vote and can't be promoted.
 pub(crate) async fn learners(case: Case) -> Result<()> {
     let mut client = case.client.clone();
     let before = client.member_list().await?.members().len();
@@ -151,7 +150,7 @@ pub(crate) async fn learners(case: Case) -> Result<()> {
     assert_eq!(updated.peer_urls(), ["http://127.0.0.1:3"]);
     let removed = change(&case, async |mut client| client.member_remove(id).await).await?;
     assert_eq!(removed.members().len(), before);
-    // The id of a removed member is never used again.
+    // The id of a removed member is never reused.
     until(
         "the removal to be known",
         Duration::from_secs(30),

@@ -1,4 +1,4 @@
-//! Flags that change what the API answers.
+//! Flags that change the API's answers.
 
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ async fn max_request_bytes(lab: &Lab, server: Server) -> Result<()> {
     Ok(())
 }
 
-/// A tiny quota: NOSPACE when it is full, and writes again once space has been made.
+/// A tiny quota: NOSPACE when it is full, and writes again after space was freed.
 async fn quota(lab: &Lab, server: Server) -> Result<()> {
     let bytes = 10 * 1024 * 1024;
     let flag = format!("--quota-backend-bytes={bytes}");
@@ -72,7 +72,7 @@ async fn quota(lab: &Lab, server: Server) -> Result<()> {
         .alarm(AlarmAction::Get, AlarmType::Nospace, None)
         .await?;
     assert_eq!(alarms.alarms().len(), 1);
-    // Reads and deletes pass.
+    // Reads and deletions are accepted.
     let everything = GetOptions::new().with_prefix().with_count_only();
     ensure!(
         client.get("k", Some(everything)).await?.count() > 0,
@@ -93,7 +93,7 @@ async fn quota(lab: &Lab, server: Server) -> Result<()> {
             .alarm(AlarmAction::Deactivate, AlarmType::Nospace, Some(member))
             .await?;
     }
-    // Ours sees by itself that there is space again.
+    // Ours detects by itself that there is space again.
     until("writes after space was made", SOON, async || {
         client.put("after", "v", None).await?;
         Ok(Some(()))
@@ -122,8 +122,8 @@ async fn progress_interval(lab: &Lab, server: Server) -> Result<()> {
 }
 
 async fn auto_compaction(lab: &Lab, server: Server) -> Result<()> {
-    // Keep a hundred revisions; both look every five minutes or oftener, so only the flags' form
-    // is tested here, and that a wrong one is refused.
+    // Keeps a hundred revisions. Both servers check every five minutes or more often, so this only
+    // tests that the flags are accepted and that an invalid one is refused.
     let flags = [
         "--auto-compaction-mode=revision",
         "--auto-compaction-retention=100",

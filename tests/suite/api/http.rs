@@ -1,4 +1,4 @@
-//! The pages that probes and scrapers read.
+//! The HTTP pages for probes and scrapers.
 
 use std::time::Duration;
 

@@ -69,7 +69,7 @@ pub(crate) async fn put_refusals(case: Case) -> Result<()> {
         put("v", options.with_lease(7)).await?,
         Refused::with("NotFound", "etcdserver: requested lease not found")
     );
-    // None of them took a revision.
+    // None of them used a revision.
     let header = client
         .get(missing, None)
         .await?
@@ -99,7 +99,7 @@ pub(crate) async fn ignored_fields(case: Case) -> Result<()> {
         (lease, &b"new"[..])
     );
 
-    // Keeping the value without naming a lease detaches it.
+    // Keeping the value without naming a lease detaches the lease.
     let keep_value = PutOptions::new().with_ignore_value().with_prev_key();
     let put = client.put(key.clone(), "", Some(keep_value)).await?;
     assert_eq!(put.prev_key().context("the previous value")?.lease(), lease);
@@ -127,7 +127,7 @@ pub(crate) async fn deletes(case: Case) -> Result<()> {
         (0, base)
     );
 
-    // The end of a range isn't part of it; one revision for all.
+    // The end of a range is exclusive. All deletions have the same revision.
     let options = DeleteOptions::new()
         .with_range(case.key("c"))
         .with_prev_key();
@@ -145,7 +145,7 @@ pub(crate) async fn deletes(case: Case) -> Result<()> {
     let one = client.delete(case.key("c"), None).await?;
     assert_eq!((one.deleted(), one.prev_kvs().len()), (1, 0));
 
-    // A new life begins at version 1.
+    // A key that is created again starts at version 1.
     client.put(case.key("a"), "again", None).await?;
     let read = client.get(case.key("a"), None).await?;
     assert_eq!(
@@ -171,7 +171,7 @@ pub(crate) async fn deletes(case: Case) -> Result<()> {
 
 pub(crate) async fn large_requests(case: Case) -> Result<()> {
     let mut client = case.client.clone();
-    // 1.5 MiB is the limit for the whole request, not for the value.
+    // The limit of 1.5 MiB applies to the whole request, not to the value.
     let limit = 1_536 * 1024;
     client
         .put(case.key("fits"), vec![b'v'; limit - 1024], None)
@@ -186,7 +186,7 @@ pub(crate) async fn large_requests(case: Case) -> Result<()> {
         )?,
         Refused::with("InvalidArgument", "etcdserver: request is too large")
     );
-    // Beyond 2 MiB stock etcd's transport refuses before the request is read.
+    // Above 2 MiB, stock etcd's transport refuses before it reads the request.
     let huge = refused(
         client
             .put(case.key("huge"), vec![b'v'; 2 * 1024 * 1024], None)
@@ -201,7 +201,7 @@ pub(crate) async fn large_requests(case: Case) -> Result<()> {
         ),
         "{huge:?}"
     );
-    // However large: a refusal, and the server lives on.
+    // A request of any size is refused, and the server keeps running.
     let enormous = client
         .put(case.key("enormous"), vec![b'v'; 64 * 1024 * 1024], None)
         .await;

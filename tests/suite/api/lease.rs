@@ -21,7 +21,7 @@ pub(crate) async fn grants(case: Case) -> Result<()> {
         own.id() > 0 && own.ttl() == 60 && own.error().is_empty(),
         "{own:?}"
     );
-    // A grant takes no revision.
+    // A grant uses no revision.
     assert_eq!(own.header().context("a header")?.revision(), case.base);
     let named = LeaseGrantOptions::new().with_id(4242);
     assert_eq!(
@@ -32,7 +32,7 @@ pub(crate) async fn grants(case: Case) -> Result<()> {
         refused(client.lease_grant(60, Some(named)).await)?,
         Refused::with("FailedPrecondition", "etcdserver: lease already exists")
     );
-    // The shortest is one and a half election timeouts, rounded up.
+    // The shortest TTL is one and a half election timeouts, rounded up.
     let mut short = Vec::new();
     for ttl in [1, 0, -5] {
         let lease = client.lease_grant(ttl, None).await?;
@@ -56,7 +56,7 @@ pub(crate) async fn grants(case: Case) -> Result<()> {
         .collect();
     ensure!(all.contains(&4242) && all.contains(&own.id()), "{all:?}");
     for lease in all {
-        // The short ones may expire meanwhile.
+        // The short ones may have expired.
         drop(client.lease_revoke(lease).await);
     }
     Ok(())
@@ -130,14 +130,14 @@ pub(crate) async fn revocation(case: Case) -> Result<()> {
         let options = PutOptions::new().with_lease(lease);
         client.put(case.key(name), "", Some(options)).await?;
     }
-    // Both keys go in one revision.
+    // Both keys are deleted in one revision.
     let revoked = client.lease_revoke(lease).await?;
     assert_eq!(
         revoked.header().context("a header")?.revision(),
         case.base + 3
     );
     assert_eq!(refused(client.lease_revoke(lease).await)?, not_found());
-    // A lease without keys takes no revision.
+    // Revoking a lease without keys uses no revision.
     let empty = client.lease_grant(100, None).await?.id();
     let revoked = client.lease_revoke(empty).await?;
     assert_eq!(
@@ -148,7 +148,7 @@ pub(crate) async fn revocation(case: Case) -> Result<()> {
 }
 
 pub(crate) async fn keep_alive_of_missing(case: Case) -> Result<()> {
-    // The answer is a TTL of 0, not an error; the stream goes on.
+    // The answer is a TTL of 0, not an error, and the stream stays open.
     let lease = case.client.clone().lease_grant(100, None).await?.id();
     let method = "/etcdserverpb.Lease/LeaseKeepAlive";
     let asked = vec![proto::number(1, 77), proto::number(1, lease)];

@@ -76,7 +76,7 @@ pub(crate) async fn hashes_across_compaction(case: Case) -> Result<()> {
     case.fill(&["a", "a", "a"]).await?;
     client.delete(case.key("a"), None).await?;
     case.fill(&["b", "c", "b"]).await?;
-    // A deletion, a new key, and a key that was overwritten.
+    // A deletion, a new key and an overwritten key.
     for revision in [4, 5, 7] {
         let revision = case.base + revision;
         let before = client.hash_kv(revision).await?;
@@ -115,7 +115,7 @@ pub(crate) async fn alarms(case: Case) -> Result<()> {
         .map(|one| (one.member_id(), one.alarm()))
         .collect();
     assert_eq!(told, [(id, AlarmType::Nospace)]);
-    // While it stands, puts, puts in transactions, and leases are refused; the rest works.
+    // During the alarm, puts, puts in transactions and leases are refused. Everything else works.
     let full = Refused::with(
         "ResourceExhausted",
         "etcdserver: mvcc: database space exceeded",
@@ -142,7 +142,7 @@ pub(crate) async fn alarms(case: Case) -> Result<()> {
     Ok(())
 }
 
-/// Whole pages, then the SHA-256 of them.
+/// Whole pages, then their SHA-256.
 pub(crate) async fn snapshot(case: Case) -> Result<()> {
     let mut client = case.client.clone();
     client.put(case.key("k"), vec![b'v'; 200_000], None).await?;
@@ -177,7 +177,7 @@ pub(crate) async fn defragment(case: Case) -> Result<()> {
     Ok(())
 }
 
-/// The services of a later release are declared, and say so.
+/// The services of a later release exist and return UNIMPLEMENTED.
 pub(crate) async fn later_services(case: Case) -> Result<()> {
     let lock = [
         proto::bytes(1, case.key("lock").as_bytes()),
@@ -203,7 +203,7 @@ pub(crate) async fn later_services(case: Case) -> Result<()> {
     Ok(())
 }
 
-/// Tools ask a server what it speaks.
+/// Tools ask a server for its services.
 pub(crate) async fn reflection(case: Case) -> Result<()> {
     let list_services = vec![proto::bytes(7, b"*")];
     let method = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";

@@ -1,4 +1,4 @@
-//! Range, in all its options, and compaction.
+//! Range with all its options, and compaction.
 
 use anyhow::{Context, Result};
 use etcd_client::{CompactionOptions, GetOptions, GetResponse, PutOptions, SortOrder, SortTarget};
@@ -6,7 +6,7 @@ use synod_testkit::{Refused, refused};
 
 use super::{Case, names, shape};
 
-/// What [`shape`] tells, with the value copied.
+/// The result of [`shape`] with a copy of the value.
 type OwnedShape = (i64, i64, i64, i64, Vec<u8>);
 
 fn below(case: &Case) -> GetOptions {
@@ -31,7 +31,7 @@ pub(crate) async fn revisions(case: Case) -> Result<()> {
     let mut at = async |revision| -> Result<Option<OwnedShape>> {
         let options = GetOptions::new().with_revision(revision);
         let read = client.get(key.clone(), Some(options)).await?;
-        // The header tells the store's revision, not the one that was asked for.
+        // The header has the store's revision, not the requested one.
         assert_eq!(read.header().context("a header")?.revision(), base + 4);
         Ok(read.kvs().first().map(|kv| {
             let (create, modified, version, lease, value) = shape(kv);
@@ -92,7 +92,8 @@ pub(crate) async fn limits_and_counts(case: Case) -> Result<()> {
         (0, 5, false)
     );
 
-    // Kubernetes pages so: the next page begins right after the last key, at the same revision.
+    // Kubernetes reads pages like this: the next one starts right after the last key, at the same
+    // revision.
     let revision = page.header().context("a header")?.revision();
     case.fill(&["bb"]).await?;
     let next = GetOptions::new()
@@ -113,7 +114,7 @@ pub(crate) async fn limits_and_counts(case: Case) -> Result<()> {
 
 pub(crate) async fn sorting(case: Case) -> Result<()> {
     let mut client = case.client.clone();
-    // Written so that every target gives another order.
+    // Chosen so that every target gives a different order.
     for (name, value) in [("c", "1"), ("a", "3"), ("b", "2"), ("c", "4"), ("a", "0")] {
         client.put(case.key(name), value, None).await?;
     }
@@ -140,7 +141,7 @@ pub(crate) async fn sorting(case: Case) -> Result<()> {
             descending,
             "{target:?} descending"
         );
-        // No order for another target than the key means ascending.
+        // Without an order, a target other than the key is sorted ascending.
         let sorted = get(&case, below(&case).with_sort(target, SortOrder::None)).await?;
         assert_eq!(
             names(sorted.kvs(), &case)?,
@@ -189,7 +190,7 @@ pub(crate) async fn revision_filters(case: Case) -> Result<()> {
     for (options, wanted) in filters {
         let read = get(&case, options.clone()).await?;
         assert_eq!(names(read.kvs(), &case)?, wanted, "{options:?}");
-        // The count knows nothing of filters.
+        // Filters don't affect the count.
         assert_eq!((read.count(), read.more()), (4, false), "{options:?}");
         let one = get(&case, options.clone().with_limit(1)).await?;
         assert_eq!(names(one.kvs(), &case)?, wanted[..1], "limited {options:?}");
@@ -205,7 +206,7 @@ pub(crate) async fn revision_filters(case: Case) -> Result<()> {
 pub(crate) async fn range_ends(case: Case) -> Result<()> {
     let mut client = case.client.clone();
     case.fill(&["a", "b"]).await?;
-    // A zero byte as the end: everything from the key on.
+    // A zero byte as the end means everything from the key on.
     let all = client
         .get(case.key("a"), Some(GetOptions::new().with_from_key()))
         .await?;
@@ -219,7 +220,7 @@ pub(crate) async fn range_ends(case: Case) -> Result<()> {
         let empty = client.get(case.key("b"), Some(empty)).await?;
         assert_eq!((empty.kvs().len(), empty.count()), (0, 0), "end {end}");
     }
-    // Keys are bytes, compared without sign.
+    // Keys are compared as unsigned bytes.
     let high = [case.prefix.as_bytes(), &[0xff, 0xfe]].concat();
     client.put(high.clone(), "v", None).await?;
     let read = client
@@ -239,7 +240,7 @@ pub(crate) async fn keys_only(case: Case) -> Result<()> {
     let base = case.base;
     assert_eq!(shape(&read.kvs()[0]), (base + 1, base + 1, 1, 0, &b""[..]));
     assert_eq!(names(read.kvs(), &case)?, ["a", "b"]);
-    // Sorting by value reads the values, and with them the lease.
+    // Sorting by value reads the values, and so the lease too.
     let sorted = below(&case)
         .with_keys_only()
         .with_sort(SortTarget::Value, SortOrder::Descend);
@@ -286,7 +287,7 @@ pub(crate) async fn compaction(case: Case) -> Result<()> {
     assert_eq!(at(base + 2).await?.kvs()[0].value(), b"2");
     assert_eq!(at(base + 3).await?.kvs()[0].value(), b"3");
     assert_eq!(at(base + 4).await?.kvs().len(), 0);
-    // Up to the present: the deleted key is gone, the live one stays.
+    // Up to the current revision: the deleted key is gone, the live one stays.
     client.compact(base + 5, physical()).await?;
     assert_eq!(client.get(case.key("other"), None).await?.kvs().len(), 1);
     assert_eq!(client.get(case.key("k"), None).await?.kvs().len(), 0);
@@ -374,7 +375,7 @@ pub(crate) async fn streams(case: Case) -> Result<()> {
     Ok(())
 }
 
-/// What a stream told: the keys in order, the last header's revision, count and more.
+/// The result of a stream: the keys in order, and the last header's revision, count and more.
 async fn streamed(case: &Case, options: GetOptions) -> Result<(Vec<String>, i64, i64, bool)> {
     let mut kv = case.client.kv_client();
     let mut stream = kv.get_stream(case.prefix.clone(), Some(options)).await?;
@@ -397,7 +398,7 @@ pub(crate) async fn streams_of_the_past(case: Case) -> Result<()> {
         let (keys, header, count, more) = streamed(&case, options).await?;
         assert_eq!(keys, names(read.kvs(), &case)?, "at {revision}");
         assert_eq!((count, more), (read.count(), false), "at {revision}");
-        // The store's revision when the stream began, as Range tells it.
+        // The store's revision when the stream began, as in Range.
         assert_eq!(header, base + 3, "at {revision}");
     }
     let counted = below(&case).with_revision(base + 1).with_count_only();
@@ -436,13 +437,13 @@ pub(crate) async fn streams_by_target(case: Case) -> Result<()> {
             let told = streamed(&case, options.clone()).await?;
             let mut expected = (wanted, case.base + 6, read.count(), read.more());
             if case.server.is_etcd() && read.more() {
-                // It counts what follows the last key that it sent.
+                // It counts the keys after the last one that it sent.
                 expected.2 = told.2;
             }
             assert_eq!(told, expected, "{options:?}");
         }
     }
-    // Stock etcd sorts each chunk by itself, and goes on after its last key.
+    // Stock etcd sorts each chunk separately and continues after its last key.
     if !case.server.is_etcd() {
         let numbers: Vec<String> = (0..40).map(|number| format!("n{number:02}")).collect();
         for name in numbers.iter().rev() {

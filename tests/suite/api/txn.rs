@@ -1,4 +1,4 @@
-//! Transactions: branches, compares, nesting, and what their parts see.
+//! Transactions: branches, compares, nesting, and the state that their parts see.
 
 use anyhow::{Context, Result, bail};
 use etcd_client::{
@@ -46,7 +46,7 @@ pub(crate) async fn branches(case: Case) -> Result<()> {
         (case.base + 1, case.base + 1, 1, 0, &b"1"[..])
     );
     assert_eq!(deleted.deleted(), 1);
-    // Without compares the first branch runs; without operations there is nothing to answer.
+    // Without compares the first branch is executed; without operations the response is empty.
     let empty = run(&case, Txn::new()).await?;
     assert!(empty.succeeded() && empty.op_responses().is_empty());
     Ok(())
@@ -126,7 +126,7 @@ pub(crate) async fn missing_keys_compare_as_zero(case: Case) -> Result<()> {
     ] {
         assert!(holds(&case, compare.clone()).await?, "{compare:?}");
     }
-    // A missing key has no value: whatever is asked of it is false.
+    // A missing key has no value, so every compare of its value fails.
     for op in [
         equal,
         CompareOp::NotEqual,
@@ -151,7 +151,7 @@ pub(crate) async fn range_compares(case: Case) -> Result<()> {
     // One key that differs is enough.
     assert!(!holds(&case, all(CompareOp::Greater, first)).await?);
     assert!(!holds(&case, all(CompareOp::Equal, first)).await?);
-    // The end isn't part of the range.
+    // The end is exclusive.
     let only_a =
         Compare::create_revision(case.key("a"), CompareOp::Equal, first).with_range(case.key("b"));
     assert!(holds(&case, only_a).await?);
@@ -192,7 +192,7 @@ pub(crate) async fn nested(case: Case) -> Result<()> {
     let [TxnOpResponse::Put(_), TxnOpResponse::Get(inside)] = &inner.op_responses()[..] else {
         bail!("put, get, not {inner:?}");
     };
-    // All of it is one revision.
+    // All changes are in one revision.
     let revision = case.base + 2;
     assert_eq!(
         shape(&inside.kvs()[0]),
@@ -209,7 +209,7 @@ pub(crate) async fn nested(case: Case) -> Result<()> {
 pub(crate) async fn revisions_inside(case: Case) -> Result<()> {
     let (a, b) = (case.key("a"), case.key("b"));
     let revision = |response: &TxnResponse| response.header().map_or(0, |header| header.revision());
-    // Reads alone take no revision, nor does a delete that matches nothing.
+    // Reads alone use no revision, and neither does a deletion that matches nothing.
     let read = Txn::new().and_then([TxnOp::get(a.clone(), None), TxnOp::delete(b.clone(), None)]);
     assert_eq!(revision(&run(&case, read).await?), case.base);
     let both = Txn::new().and_then([
@@ -217,7 +217,7 @@ pub(crate) async fn revisions_inside(case: Case) -> Result<()> {
         TxnOp::put(b.clone(), "", None),
     ]);
     assert_eq!(revision(&run(&case, both).await?), case.base + 1);
-    // Two deletes of the same key are allowed; the second finds nothing.
+    // Two deletions of the same key are allowed; the second one finds nothing.
     let deletes = Txn::new().and_then([
         TxnOp::delete(a.clone(), None),
         TxnOp::delete(a.clone(), None),
@@ -235,7 +235,7 @@ pub(crate) async fn revisions_inside(case: Case) -> Result<()> {
         })
         .collect();
     assert_eq!((counts, revision(&deleted)), (vec![1, 0], case.base + 2));
-    // Old revisions can be read inside.
+    // Old revisions can be read in a transaction.
     let old = GetOptions::new().with_revision(case.base + 1);
     let read = run(&case, Txn::new().and_then([TxnOp::get(a, Some(old))])).await?;
     let [TxnOpResponse::Get(read)] = &read.op_responses()[..] else {
@@ -280,7 +280,7 @@ pub(crate) async fn reads_see_earlier_puts(case: Case) -> Result<()> {
 }
 
 pub(crate) async fn compares_come_first(case: Case) -> Result<()> {
-    // The inner compare is evaluated before the outer put happens.
+    // The inner compare is evaluated before the outer put is executed.
     let key = case.key("k");
     let inner = Txn::new()
         .when([Compare::version(key.clone(), CompareOp::Equal, 0)])
@@ -297,8 +297,8 @@ pub(crate) async fn compares_come_first(case: Case) -> Result<()> {
     Ok(())
 }
 
-/// Inside a transaction the headers of puts, ranges and deletes carry the revision only, and the
-/// header of a nested transaction nothing: 13-byte messages that clients decode anyway.
+/// In a transaction, the headers of puts, ranges and deletions contain only the revision, and the
+/// header of a nested transaction is empty.
 pub(crate) async fn headers_inside(case: Case) -> Result<()> {
     let put = |name: &str| proto::bytes(2, &proto::bytes(1, case.key(name).as_bytes()));
     let get = proto::bytes(1, &proto::bytes(1, case.key("a").as_bytes()));

@@ -1,4 +1,4 @@
-//! Transactions that are refused, as a whole.
+//! Transactions that are refused as a whole.
 
 use anyhow::{Context, Result};
 use etcd_client::{DeleteOptions, GetOptions, PutOptions, Txn, TxnOp};
@@ -86,7 +86,7 @@ pub(crate) async fn too_many_operations(case: Case) -> Result<()> {
     );
     accepted(&case, many(128)).await?;
     assert_eq!(refusal(&case, many(129)).await?, too_many);
-    // A child may have what its parent leaves.
+    // A child may use the operations that its parent leaves.
     let with_child = |parent: usize, child: usize| {
         let mut ops: Vec<TxnOp> = vec![TxnOp::txn(Txn::new().and_then(many(child)))];
         ops.extend((1..parent).map(|_| TxnOp::get(case.key("x"), None)));
@@ -102,7 +102,7 @@ pub(crate) async fn too_many_operations(case: Case) -> Result<()> {
 }
 
 pub(crate) async fn empty_operation(case: Case) -> Result<()> {
-    // One operation in `success` without a request in it; then one with an empty key.
+    // An operation in `success` without a request; then one with an empty key.
     let txn = |op: &[u8]| raw::call(&case.endpoint, "/etcdserverpb.KV/Txn", proto::bytes(2, op));
     assert_eq!(
         txn(b"").await?,
@@ -146,7 +146,7 @@ pub(crate) async fn failures_change_nothing(case: Case) -> Result<()> {
         refusal(&case, vec![good(), with(PutOptions::new().with_lease(7))]).await?,
         Refused::with("NotFound", "etcdserver: requested lease not found")
     );
-    // Checks look at the state before the transaction: a key that it writes itself doesn't count.
+    // Checks use the state before the transaction, so a key that it writes itself doesn't count.
     let inner = Txn::new().and_then([with(PutOptions::new().with_ignore_lease())]);
     assert_eq!(
         refusal(&case, vec![good(), TxnOp::txn(inner)]).await?,
@@ -180,7 +180,7 @@ pub(crate) async fn bad_revisions(case: Case) -> Result<()> {
         "etcdserver: mvcc: required revision has been compacted",
     );
     assert_eq!(refusal(&case, at(case.base + 1)).await?, compacted);
-    // Outside a transaction a negative revision means the current one; here it is checked.
+    // Outside a transaction a negative revision means the current one. Here it is checked.
     assert_eq!(refusal(&case, at(-1)).await?, compacted);
     assert_eq!(
         refusal(&case, at(case.base + 9)).await?,

@@ -1,4 +1,4 @@
-//! Watch: which events come, and how they are packed.
+//! Watch: which events arrive, and how they are grouped in responses.
 
 use std::time::Duration;
 
@@ -10,15 +10,15 @@ use etcd_client::{
 
 use super::{Case, shape};
 
-/// The next message, which must come within 15 s.
+/// The next message, which must arrive within 60 s.
 pub(super) async fn next(stream: &mut WatchStream) -> Result<WatchResponse> {
     tokio::time::timeout(Duration::from_secs(60), stream.message())
         .await
-        .context("the watch is silent")??
+        .context("no message from the watch in time")??
         .context("the watch ended")
 }
 
-/// A watch whose creation has been confirmed, from the present unless the options say otherwise.
+/// A watch whose creation was confirmed. It starts at the present unless the options say otherwise.
 pub(super) async fn created(
     case: &Case,
     key: String,
@@ -33,7 +33,8 @@ pub(super) async fn created(
     Ok(stream)
 }
 
-/// The next `count` events, each as `PUT <name>@<revision>` or `DEL ...`, relative to the case.
+/// The next `count` events, each as `PUT <name>@<revision>` or `DEL ...`, relative to the case's
+/// start.
 pub(super) async fn events(
     case: &Case,
     stream: &mut WatchStream,
@@ -90,7 +91,7 @@ pub(crate) async fn live_events(case: Case) -> Result<()> {
     client.put(case.key("k"), "2", None).await?;
     client.delete(case.key("k"), None).await?;
     assert_eq!(events(&case, &mut stream, 2).await?, ["PUT k@2", "DEL k@3"]);
-    // The header of a created watch tells the store's revision.
+    // The header of a created watch has the store's revision.
     let mut other = client.watch(case.key("k"), None).await?;
     assert_eq!(
         next(&mut other)
@@ -111,11 +112,11 @@ pub(crate) async fn history(case: Case) -> Result<()> {
     let mut stream = created(&case, case.prefix.clone(), all).await?;
     let told = events(&case, &mut stream, 4).await?;
     assert_eq!(told, ["PUT a@1", "PUT b@2", "PUT a@3", "DEL a@4"]);
-    // From the middle, and on into the present.
+    // From the middle of history into the present.
     let middle = below().with_start_revision(case.base + 3);
     let mut stream = created(&case, case.prefix.clone(), middle).await?;
     let first = next(&mut stream).await?;
-    // Catching up, the header tells the store's revision, not the event's.
+    // During catch-up, the header has the store's revision, not the event's.
     assert_eq!(
         first.header().context("a header")?.revision(),
         case.base + 4
@@ -123,7 +124,7 @@ pub(crate) async fn history(case: Case) -> Result<()> {
     assert_eq!(told_by(&case, &first)?, ["PUT a@3", "DEL a@4"]);
     case.fill(&["c"]).await?;
     assert_eq!(events(&case, &mut stream, 1).await?, ["PUT c@5"]);
-    // A tombstone carries its key and its revision only.
+    // A tombstone has only its key and its revision.
     let deleted = first.events()[1].kv().context("a key")?;
     assert_eq!(shape(deleted), (0, case.base + 4, 0, 0, &b""[..]));
     Ok(())
@@ -166,7 +167,7 @@ pub(crate) async fn filters(case: Case) -> Result<()> {
     client.delete(case.key("a"), None).await?;
     case.fill(&["a"]).await?;
     client.delete(case.key("b"), None).await?;
-    // What is filtered out leaves no empty message behind.
+    // Filtered events don't cause empty messages.
     let first = next(&mut deletes).await?;
     assert_eq!(told_by(&case, &first)?, ["DEL a@3"]);
     assert_eq!(events(&case, &mut deletes, 1).await?, ["DEL b@5"]);
@@ -218,7 +219,7 @@ pub(crate) async fn one_response_a_revision(case: Case) -> Result<()> {
     // In the order of the operations.
     let whole = next(&mut stream).await?;
     assert_eq!(told_by(&case, &whole)?, ["PUT b@2", "DEL x@2", "PUT a@2"]);
-    // The same when it is history.
+    // The same for history.
     let late = below().with_start_revision(case.base + 2);
     let mut late = created(&case, case.prefix.clone(), late).await?;
     assert_eq!(
@@ -303,7 +304,7 @@ pub(crate) async fn previous_values_below_compaction(case: Case) -> Result<()> {
                 told.push((kv.mod_revision() - case.base, previous));
             }
         }
-        // Of the compacted revision itself it can't be read what was before.
+        // The state before the compacted revision can't be read any more.
         let all = [(3, None), (4, None), (5, Some(1)), (6, Some(4))];
         let mut wanted: Vec<(i64, Option<i64>)> = all
             .into_iter()

@@ -16,7 +16,7 @@ fn refusal(response: &WatchResponse) -> (bool, bool, i64, &str) {
 }
 
 pub(crate) async fn ids(case: Case) -> Result<()> {
-    // Ids begin at 0 and go on; an explicit one is kept.
+    // Assigned ids count up from 0; an explicit id is kept.
     let mut stream = case.client.clone().watch(case.key("a"), None).await?;
     stream.watch(case.key("b"), None).await?;
     stream
@@ -41,7 +41,7 @@ pub(crate) async fn duplicate_id(case: Case) -> Result<()> {
     stream.watch(case.key("b"), Some(named())).await?;
     let reason = "mvcc: duplicate watch ID provided on the WatchStream";
     assert_eq!(refusal(&next(&mut stream).await?), (true, true, -1, reason));
-    // The first one lives on.
+    // The first one stays open.
     case.fill(&["b", "a"]).await?;
     assert_eq!(events(&case, &mut stream, 1).await?, ["PUT a@2"]);
     Ok(())
@@ -69,7 +69,7 @@ pub(crate) async fn cancel(case: Case) -> Result<()> {
     stream.cancel(0).await?;
     let cancelled = next(&mut stream).await?;
     assert_eq!(refusal(&cancelled), (false, true, 0, ""));
-    // An unknown id gets no answer; the next message is the event of the other watch.
+    // An unknown id gets no answer. The next message is the other watch's event.
     stream.cancel(77).await?;
     stream.cancel(0).await?;
     case.fill(&["a", "b"]).await?;
@@ -99,7 +99,7 @@ pub(crate) async fn compacted_start(case: Case) -> Result<()> {
     Ok(())
 }
 
-/// Refused in one message, and the stream goes on.
+/// It is refused in one message, and the stream stays open.
 pub(crate) async fn negative_start(case: Case) -> Result<()> {
     let mut stream = created(&case, case.key("a"), WatchOptions::new()).await?;
     let reason = "etcdserver: mvcc: required revision has been compacted";
@@ -112,7 +112,7 @@ pub(crate) async fn negative_start(case: Case) -> Result<()> {
         let header = answer.header().context("a header")?;
         assert_eq!(header.revision(), case.base);
     }
-    // Before anything else that is wrong with the request.
+    // Before any other error in the request.
     let options = WatchOptions::new().with_start_revision(-1);
     let options = options.with_range(case.key("a"));
     stream.watch(case.key("b"), Some(options)).await?;
@@ -126,7 +126,7 @@ pub(crate) async fn progress(case: Case) -> Result<()> {
     let mut stream = created(&case, case.key("a"), WatchOptions::new()).await?;
     case.fill(&["other", "a", "other"]).await?;
     assert_eq!(events(&case, &mut stream, 1).await?, ["PUT a@2"]);
-    // A watcher that has just been given its event is synced; the answer comes after the event.
+    // A watcher that has just received its event is synced. The answer comes after the event.
     stream.request_progress().await?;
     let answer = next(&mut stream).await?;
     assert_eq!(
@@ -137,7 +137,7 @@ pub(crate) async fn progress(case: Case) -> Result<()> {
         answer.header().context("a header")?.revision(),
         case.base + 3
     );
-    // No event was skipped before it.
+    // It did not skip any event.
     case.fill(&["a"]).await?;
     assert_eq!(events(&case, &mut stream, 1).await?, ["PUT a@4"]);
     Ok(())
@@ -156,7 +156,7 @@ pub(crate) async fn many_on_one_stream(case: Case) -> Result<()> {
     let mut stream = created(&case, case.key("k"), WatchOptions::new()).await?;
     let start = WatchOptions::new().with_start_revision(case.base + 1);
     for number in 1..WATCHES {
-        // Half of them from the past, half live.
+        // Half of them start in the past, half in the present.
         let options = if number % 2 == 0 {
             start.clone()
         } else {

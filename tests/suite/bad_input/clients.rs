@@ -1,4 +1,4 @@
-//! Clients that ask for too much, or do not speak properly.
+//! Clients that ask for too much or violate the protocol.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::support::proto;
 
 const SOON: Duration = Duration::from_secs(60);
 
-on_both!(Small => large_values_by_etcdctl, silent_and_rude_connections, half_open_client);
+on_both!(Small => large_values_by_etcdctl, silent_and_invalid_connections, half_open_client);
 on_both!(Small => strange_authorities);
 
 async fn large_values_by_etcdctl(lab: &Lab, server: Server) -> Result<()> {
@@ -32,20 +32,20 @@ async fn large_values_by_etcdctl(lab: &Lab, server: Server) -> Result<()> {
     };
     let said = put(1_600 * 1024).await?;
     ensure!(said == "Error: etcdserver: request is too large", "{said}");
-    // From 2 MiB on etcdctl itself refuses to send.
+    // From 2 MiB on, etcdctl itself refuses to send.
     let said = put(2 * 1024 * 1024).await?;
     ensure!(said.contains("larger than max"), "{said}");
     etcdctl.ok(&["put", "small", "v"]).await?;
     Ok(())
 }
 
-async fn silent_and_rude_connections(lab: &Lab, server: Server) -> Result<()> {
+async fn silent_and_invalid_connections(lab: &Lab, server: Server) -> Result<()> {
     let mut cluster = Cluster::start(lab, server, Topology::of(1)).await?;
     let address = cluster.node(0).spec.client.address();
     let mut held = Vec::new();
     for number in 0..300 {
         let mut stream = TcpStream::connect(&address).await?;
-        // Nothing; half a preface; garbage; a preface and then silence.
+        // Nothing; half a preface; garbage; a preface followed by silence.
         let said: &[u8] = match number % 4 {
             0 => b"",
             1 => b"PRI * HT",
@@ -57,15 +57,15 @@ async fn silent_and_rude_connections(lab: &Lab, server: Server) -> Result<()> {
     }
     cluster.node_ready(0).await?;
     cluster.client(0).await?.put("k", "v", None).await?;
-    // Garbage isn't answered with a crash but with an end.
+    // Garbage is answered by closing the connection, not by a crash.
     let mut rest = Vec::new();
     let ended = tokio::time::timeout(SOON, held[2].read_to_end(&mut rest)).await;
     ensure!(ended.is_ok(), "a connection full of garbage stays open");
     Ok(())
 }
 
-/// A client that vanished without a word: its watch and its lease must not disturb the others, and
-/// the lease runs out.
+/// A client that disappeared without closing its connection. Its watch and its lease must not
+/// disturb others, and the lease must expire.
 async fn half_open_client(lab: &Lab, server: Server) -> Result<()> {
     let cluster = Cluster::start(lab, server, Topology::of(1)).await?;
     let target = cluster
@@ -82,7 +82,7 @@ async fn half_open_client(lab: &Lab, server: Server) -> Result<()> {
     stream.message().await?.context("created")?;
     proxy.set(Fault::Stall);
     let mut client = cluster.client(0).await?;
-    // More than the buffers on the way hold: the server must not wait for this reader.
+    // More than the buffers in between can hold: the server must not wait for this reader.
     for _ in 0..100 {
         client.put("k", vec![b'v'; 200 * 1024], None).await?;
     }
@@ -95,7 +95,7 @@ async fn half_open_client(lab: &Lab, server: Server) -> Result<()> {
             .then_some(()))
     })
     .await?;
-    // Back again, it gets everything in order.
+    // After it reconnects, it receives everything in order.
     proxy.heal();
     let mut versions = Vec::new();
     while versions.len() < 100 {
@@ -113,13 +113,13 @@ async fn half_open_client(lab: &Lab, server: Server) -> Result<()> {
     Ok(())
 }
 
-/// `#initially=[http://127.0.0.1:2379]` in the code of header compression, as Go clients send it.
+/// `#initially=[http://127.0.0.1:2379]` in HPACK encoding, as Go clients send it.
 const CODED_TARGET: [u8; 27] = [
     0xff, 0xa3, 0x54, 0x64, 0x98, 0x74, 0x51, 0xea, 0x0f, 0xfd, 0xce, 0x94, 0xd7, 0x71, 0x86, 0x02,
     0x27, 0x57, 0x02, 0xe0, 0x5c, 0x37, 0x04, 0xcb, 0xaf, 0xff, 0xf3,
 ];
 
-/// A frame of HTTP/2 on a stream.
+/// An HTTP/2 frame of a stream.
 fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Result<Vec<u8>> {
     let length = u32::try_from(payload.len())?.to_be_bytes();
     let header = [
@@ -128,7 +128,7 @@ fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Result<Vec<u8>> {
     Ok([&header[..], payload].concat())
 }
 
-/// Clients of older releases name their target, or a socket's path, as the authority of each call.
+/// Clients of older releases use their target, or a socket's path, as the authority of each call.
 async fn strange_authorities(lab: &Lab, server: Server) -> Result<()> {
     let mut cluster = Cluster::start(lab, server, Topology::of(1)).await?;
     let address = cluster.node(0).spec.client.address();
@@ -147,7 +147,7 @@ async fn strange_authorities(lab: &Lab, server: Server) -> Result<()> {
         let mut stream = TcpStream::connect(&address).await?;
         let path = plain("/etcdserverpb.KV/Range")?;
         let kind = plain("application/grpc")?;
-        // POST and http, then :path, :authority, content-type and te, all kept in the table.
+        // POST and http, then :path, :authority, content-type and te, all added to the table.
         let first = [
             &[0x83, 0x86, 0x44][..],
             &path,
@@ -159,7 +159,7 @@ async fn strange_authorities(lab: &Lab, server: Server) -> Result<()> {
             b"trailers",
         ]
         .concat();
-        // The same four out of the table, the newest first.
+        // The same four from the table, newest first.
         let second = [0x83, 0x86, 0xc1, 0xc0, 0xbf, 0xbe];
         let message = proto::bytes(1, b"k");
         let length = u32::try_from(message.len())?.to_be_bytes();

@@ -1,4 +1,4 @@
-//! Data directories that are not, or no longer, this member's.
+//! Data directories that don't belong to this member, or no longer do.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -28,7 +28,7 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
 }
 
 #[test]
-fn another_clusters_directory() -> Result<()> {
+fn the_directory_of_another_cluster() -> Result<()> {
     run(Share::Small, async |lab| {
         let mut first = Cluster::start(lab, SYNOD, Topology::of(1)).await?;
         first.client(0).await?.put("k", "v", None).await?;
@@ -38,13 +38,13 @@ fn another_clusters_directory() -> Result<()> {
         copy(&first.node(0).spec.data_dir, &place)?;
         let words = [text(&place)?, "cluster", "--data-dir"];
         refuses(lab, &mut second, 0, &words).await?;
-        // The owner isn't bothered.
+        // Its owner is not affected.
         first.launch_and_wait(lab, 0).await
     })
 }
 
 #[test]
-fn stock_etcds_directory() -> Result<()> {
+fn the_directory_of_stock_etcd() -> Result<()> {
     run(Share::Small, async |lab| {
         let mut etcd = Cluster::start(lab, Server::Etcd, Topology::of(1)).await?;
         etcd.client(0).await?.put("k", "v", None).await?;
@@ -53,7 +53,7 @@ fn stock_etcds_directory() -> Result<()> {
         let place = etcd.node(0).spec.data_dir.clone();
         ours.node(0).spec.data_dir.clone_from(&place);
         refuses(lab, &mut ours, 0, &[text(&place)?, "etcd", "--data-dir"]).await?;
-        // Nothing in it was touched.
+        // Its content is unchanged.
         etcd.launch_and_wait(lab, 0).await?;
         ensure!(
             etcd.client(0).await?.get("k", None).await?.count() == 1,
@@ -76,7 +76,7 @@ fn lost_parts() -> Result<()> {
             refuses(lab, &mut cluster, 0, &[text(&place)?, part])
                 .await
                 .with_context(|| format!("without {part}"))?;
-            // What is left wasn't made worse: the lost part makes it whole again.
+            // What was left is unchanged: restoring the lost part makes it complete again.
             if lost.is_dir() {
                 fs::remove_dir_all(&lost)?;
             }
@@ -123,7 +123,7 @@ fn a_flipped_bit_in_the_log() -> Result<()> {
             .and_then(|name| name.to_str())
             .context("a name")?;
         let said = refuses(lab, &mut cluster, 0, &[name, "corrupt", "restore"]).await?;
-        // The offset that it names is the damaged record's.
+        // The reported offset is that of the damaged record.
         let offset = said
             .split("at byte ")
             .nth(1)
@@ -135,7 +135,7 @@ fn a_flipped_bit_in_the_log() -> Result<()> {
             offset <= at && at - offset < 64 * 1024,
             "damage at {at}, told {offset}"
         );
-        // It was refused, not repaired: with the bit back everything is there.
+        // It was refused, not repaired: after restoring the bit, all data is there.
         flip(&segment, at)?;
         cluster.launch_and_wait(lab, 0).await?;
         ensure!(
@@ -172,9 +172,9 @@ fn a_truncated_segment() -> Result<()> {
 }
 
 #[test]
-fn a_torn_tail_is_no_damage() -> Result<()> {
+fn a_torn_tail_is_not_damage() -> Result<()> {
     run(Share::Small, async |lab| {
-        // What a power loss leaves: the last record half written, never acknowledged.
+        // What a power loss leaves: the last record half written and never acknowledged.
         let mut cluster = written(lab).await?;
         let (segment, used) = newest_segment(&cluster.node(0).spec.data_dir)?;
         let mut file = OpenOptions::new().write(true).open(&segment)?;
@@ -203,7 +203,7 @@ async fn written(lab: &Lab) -> Result<Cluster> {
     Ok(cluster)
 }
 
-/// The newest segment, and how much of the preallocated file is used.
+/// The newest segment, and the used length of the preallocated file.
 fn newest_segment(data_dir: &Path) -> Result<(PathBuf, u64)> {
     let mut segments: Vec<PathBuf> = fs::read_dir(data_dir.join("log"))?
         .filter_map(|entry| Some(entry.ok()?.path()))

@@ -1,4 +1,4 @@
-//! A disk that is full: what was acknowledged stays, and the server says what is wrong.
+//! A full disk: acknowledged data stays, and the server reports what is wrong.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,11 +10,11 @@ use tokio::time::timeout;
 
 const SOON: Duration = Duration::from_secs(60);
 
-/// A small file system in memory, gone with the value.
+/// A small in-memory file system. Dropping it unmounts it.
 struct Disk(PathBuf);
 
 impl Disk {
-    /// `None` when this user may not mount.
+    /// `None` if this user may not mount.
     fn mount(at: &Path, size: &str) -> Result<Option<Self>> {
         std::fs::create_dir_all(at)?;
         let options = format!("size={size}");
@@ -79,11 +79,11 @@ fn full_while_writing() -> Result<()> {
         };
         println!("{acknowledged} MiB, then {refused}");
         ensure!(acknowledged > 10, "only {acknowledged} MiB fitted");
-        // It stops, and says why.
+        // It stops and reports why.
         let process = cluster.node(0).process()?;
         let status = process.ended(SOON).await?;
         let said = process.log_text();
-        // The engine's threads may still be complaining while it goes.
+        // The engine's threads may still log errors while it stops.
         let is_verdict = |line: &&str| line.starts_with("synod-consensus:");
         let last = said.lines().rfind(is_verdict).unwrap_or_default();
         ensure!(!status.success(), "{status}: {said}");
@@ -127,7 +127,7 @@ fn value(number: usize) -> Vec<u8> {
         .collect()
 }
 
-/// Where nothing may be mounted: files that can't grow.
+/// If mounting is not allowed: files that can't grow.
 async fn limited_file_size(lab: &Lab) -> Result<()> {
     let topology = Topology {
         max_file_bytes: Some(1024 * 1024),

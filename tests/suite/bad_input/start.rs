@@ -14,7 +14,7 @@ fn unknown_flag() -> Result<()> {
     run(Share::Small, async |lab| {
         let topology = Topology::of(1).flag("--quota-backend-byte=7");
         let mut cluster = Cluster::prepare(lab, SYNOD, topology, "c1").await?;
-        // It names the flag that was meant.
+        // It names the flag that was probably meant.
         refuses(
             lab,
             &mut cluster,
@@ -57,7 +57,7 @@ fn malformed_values() -> Result<()> {
 }
 
 #[test]
-fn the_own_name_is_not_in_the_cluster() -> Result<()> {
+fn the_members_own_name_is_not_in_the_cluster() -> Result<()> {
     run(Share::Small, async |lab| {
         let mut cluster = Cluster::prepare(lab, SYNOD, Topology::of(1), "c1").await?;
         cluster.node(0).spec.initial_cluster = "other=http://127.0.0.1:1".to_owned();
@@ -80,7 +80,7 @@ fn busy_ports() -> Result<()> {
             refuses(lab, &mut cluster, 0, &words).await?;
             drop(holder);
         }
-        // Nothing of it stands in the way of a good start.
+        // Nothing left behind prevents a correct start.
         cluster.launch_and_wait(lab, 0).await
     })
 }
@@ -91,7 +91,7 @@ fn unwritable_directories() -> Result<()> {
         let mut cluster = Cluster::prepare(lab, SYNOD, Topology::of(1), "c1").await?;
         let file = lab.folder().join("a-file");
         std::fs::write(&file, "")?;
-        // Nobody may write below /proc, not even root.
+        // No user may write below /proc, not even root.
         for place in [
             file.clone(),
             file.join("below"),

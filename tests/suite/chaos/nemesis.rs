@@ -1,4 +1,4 @@
-//! What kills and stops members while the clients work.
+//! Kills and stops members while the clients work.
 
 use std::time::Duration;
 
@@ -17,8 +17,8 @@ struct Report {
     pauses: usize,
 }
 
-/// Kills random members, the leader more often than the others, sometimes two or all of them, and
-/// stops leaders for a while, until the time is over; every victim comes back and serves again.
+/// Kills random members until the time is over: the leader more often than the others, sometimes
+/// two or all of them. Also stops leaders for a while. Every member is restarted and serves again.
 pub(super) async fn kill(
     lab: &Lab,
     cluster: &mut Cluster,

@@ -1,4 +1,4 @@
-//! Members cut off from each other.
+//! Members that are disconnected from each other.
 
 use std::time::Duration;
 
@@ -11,21 +11,22 @@ const SOON: Duration = Duration::from_secs(60);
 
 on_all!(Whole => minority_leader, slow_and_half_open_links, watches_need_a_leader);
 
-/// The leader alone on one side: it must refuse writes and linearizable reads, the others go on.
+/// The leader alone on one side. It must refuse writes and linearizable reads, and the others
+/// continue.
 async fn minority_leader(lab: &Lab, server: Server) -> Result<()> {
     let mut cluster = Cluster::start(lab, server, Topology::of(3).proxied()).await?;
     let old = cluster.leader().await?;
     cluster.client(old).await?.put("k", "before", None).await?;
     let deposed = cluster.status(old).await?.leader();
     cluster.isolate(old)?;
-    // Until the streams are really cut, the old leader's majority is as good as ever.
+    // Until the streams are really cut, the old leader still has its majority.
     until("the majority to elect another leader", SOON, async || {
         let leader = cluster.status((old + 1) % 3).await?.leader();
         Ok((leader != 0 && leader != deposed).then_some(()))
     })
     .await?;
     let mut majority = cluster.client((old + 1) % 3).await?;
-    until("the majority to go on", SOON, async || {
+    until("the majority to continue", SOON, async || {
         timeout(Duration::from_secs(2), majority.put("k", "after", None)).await??;
         Ok(Some(()))
     })
@@ -36,14 +37,17 @@ async fn minority_leader(lab: &Lab, server: Server) -> Result<()> {
     ensure!(!matches!(read, Ok(Ok(_))), "the minority read {read:?}");
     let write = timeout(short, minority.put("k", "lost", None)).await;
     ensure!(!matches!(write, Ok(Ok(_))), "the minority wrote {write:?}");
-    // Whoever asks for it may read the past.
+    // Serializable reads may return stale data.
     let local = GetOptions::new().with_serializable();
     let read = minority.get("k", Some(local)).await?;
     assert_eq!(read.kvs()[0].value_str()?, "before");
     cluster.heal();
     until("the old leader to learn what it missed", SOON, async || {
         let read = timeout(Duration::from_secs(2), minority.get("k", None)).await??;
-        ensure!(read.kvs()[0].value_str()? != "before", "still the past");
+        ensure!(
+            read.kvs()[0].value_str()? != "before",
+            "it still returns stale data"
+        );
         Ok(Some(()))
     })
     .await?;
@@ -63,7 +67,7 @@ async fn slow_and_half_open_links(lab: &Lab, server: Server) -> Result<()> {
         Fault::Stall,
     ] {
         proxy(&mut cluster, follower)?.set(fault);
-        // The others are a majority: writes go on, sooner or later.
+        // The others are a majority, so writes continue eventually.
         for _ in 0..20 {
             number += 1;
             until("a write beside a bad link", SOON, async || {
@@ -90,7 +94,7 @@ fn proxy(cluster: &mut Cluster, index: usize) -> Result<&synod_testkit::Proxy> {
         .context("a proxied cluster")
 }
 
-/// With `hasleader` a watch ends when its member has lost the leader, and can't be opened.
+/// With `hasleader`, a watch ends when its member has lost the leader, and can't be opened.
 async fn watches_need_a_leader(lab: &Lab, server: Server) -> Result<()> {
     let mut cluster = Cluster::start(lab, server, Topology::of(3)).await?;
     let needs_leader = || ConnectOptions::new().with_require_leader(true);
@@ -105,7 +109,7 @@ async fn watches_need_a_leader(lab: &Lab, server: Server) -> Result<()> {
     cluster.kill(2)?;
     let ended = timeout(SOON, stream.message())
         .await
-        .context("the watch lives on")?;
+        .context("the watch stays open")?;
     let no_leader = Refused::with("Unavailable", "etcdserver: no leader");
     let Err(error) = ended else {
         anyhow::bail!("a message instead of an end: {ended:?}")

@@ -1,4 +1,4 @@
-//! Members so far behind that only a snapshot helps them.
+//! Members that are so far behind that they need a snapshot.
 
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ const VALUE_BYTES: usize = 200_000;
 
 on_all!(Whole => a_member_far_behind);
 
-/// 12 MB of data and a log of a hundred entries: a follower that was away, is killed while it
-/// catches up, and meets a bad link, ends with the same data, leases and history.
+/// 12 MB of data and a log of a hundred entries. A follower that was away, is killed while it
+/// catches up, and has a bad link, ends up with the same data, leases and history.
 async fn a_member_far_behind(lab: &Lab, server: Server) -> Result<()> {
     let topology = Topology::of(3)
         .flag("--snapshot-count=100")
@@ -45,7 +45,7 @@ async fn a_member_far_behind(lab: &Lab, server: Server) -> Result<()> {
     let physical = CompactionOptions::new().with_physical();
     client.compact(revision - 100, Some(physical)).await?;
 
-    // Three tries: a slow link, a cut one, and a kill in the middle.
+    // Three attempts: with a slow link, with a cut one, and with a kill in the middle.
     cluster.launch(lab, behind)?;
     let delay = Fault::Delay(Duration::from_millis(100));
     for fault in [delay, Fault::Cut, delay] {
@@ -62,7 +62,7 @@ async fn a_member_far_behind(lab: &Lab, server: Server) -> Result<()> {
     let installed = server.is_etcd() || log.contains("installed a snapshot");
     ensure!(installed, "it caught up without a snapshot");
 
-    // What it serves by itself is whole: data, history, and leases.
+    // Its own state is complete: data, history and leases.
     let mut client = cluster.client(behind).await?;
     let local = || GetOptions::new().with_serializable();
     let all = client

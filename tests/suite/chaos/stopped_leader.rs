@@ -1,4 +1,4 @@
-//! A leader that is stopped (SIGSTOP) and wakes up as one of the past.
+//! A leader that is stopped (SIGSTOP) and resumes after it was replaced.
 
 use std::time::Duration;
 
@@ -9,11 +9,11 @@ use tokio::time::{sleep, timeout};
 const ROUNDS: usize = 3;
 const SOON: Duration = Duration::from_secs(60);
 
-on_all!(Whole => reads_after_waking_up);
+on_all!(Whole => reads_after_resuming);
 
-/// A read that lies in the stopped leader's socket when it wakes up must not see the past: its
-/// lease has run out while it slept.
-async fn reads_after_waking_up(lab: &Lab, server: Server) -> Result<()> {
+/// A read that waits in the stopped leader's socket when it resumes must not return stale data: its
+/// lease expired while it was stopped.
+async fn reads_after_resuming(lab: &Lab, server: Server) -> Result<()> {
     let mut cluster = Cluster::start(lab, server, Topology::of(3)).await?;
     for round in 1..=ROUNDS {
         let old = cluster.leader().await?;
@@ -21,7 +21,7 @@ async fn reads_after_waking_up(lab: &Lab, server: Server) -> Result<()> {
         let mut waking = cluster.client(old).await?;
         let mut awake = cluster.client(other).await?;
         waking.put("k", format!("before {round}"), None).await?;
-        // The connection stands and the leader's lease is fresh when it is stopped.
+        // The connection is open and the leader's lease is fresh when it is stopped.
         waking.get("k", None).await?;
         cluster.node(old).process()?.pause()?;
         let wanted = format!("after {round}");
@@ -35,18 +35,18 @@ async fn reads_after_waking_up(lab: &Lab, server: Server) -> Result<()> {
             anyhow::Ok(answer)
         };
         let wake_up = async {
-            // The request is in the kernel by now; the sleeper sees it first of all.
+            // By now the request is in the kernel. The resumed leader sees it first.
             sleep(Duration::from_millis(100)).await;
             cluster.node(old).process()?.resume()
         };
         let (answer, woken) = tokio::join!(read, wake_up);
         woken?;
-        // To refuse is allowed, the past is not.
+        // It may refuse, but not return stale data.
         if let Ok(answer) = answer? {
             let seen = answer.kvs()[0].value_str()?;
             ensure!(
                 seen == wanted,
-                "round {round}: the woken leader read {seen:?}, not {wanted:?}"
+                "round {round}: the resumed leader read {seen:?}, not {wanted:?}"
             );
         }
         cluster.ready().await?;

@@ -13,17 +13,17 @@ use synod_testkit::{Action, Cluster, History, Observed, Outcome, Record, connect
 use tokio::task::LocalSet;
 use tokio::time::{sleep, timeout};
 
-/// All keys of the workload.
+/// The prefix of all the workload's keys.
 pub(crate) const PREFIX: &str = "chaos/";
 
 const CLIENTS: u32 = 8;
 const KEYS: u32 = 5;
 const CALL_WITHIN: Duration = Duration::from_secs(3);
 
-/// Fresh keys after so many nanoseconds keep the search for a linear order small.
+/// New keys after this time, in nanoseconds, keep the linearizability check small.
 const EPOCH_NS: i64 = 10_000_000_000;
 
-/// Running clients.
+/// The running clients.
 pub(crate) struct Workload {
     history: Rc<History>,
     stop: Rc<Cell<bool>>,
@@ -31,7 +31,7 @@ pub(crate) struct Workload {
 }
 
 impl Workload {
-    /// Starts the clients; they run while somebody awaits within [`Workload::beside`].
+    /// Starts the clients. They run while [`Workload::beside`] is awaited.
     pub(crate) fn start(cluster: &Cluster, seed: u64) -> Self {
         let history = Rc::new(History::default());
         let stop = Rc::new(Cell::new(false));
@@ -54,12 +54,12 @@ impl Workload {
         }
     }
 
-    /// Lets the clients work while `other` goes on.
+    /// Runs the clients while `other` runs.
     pub(crate) async fn beside<T>(&self, other: impl Future<Output = T>) -> T {
         self.clients.run_until(other).await
     }
 
-    /// Lets every client finish its call, and returns what happened.
+    /// Lets every client finish its call, and returns the records.
     pub(crate) async fn end(self) -> Vec<Record> {
         self.stop.set(true);
         self.clients.await;
@@ -76,7 +76,7 @@ async fn run(
 ) {
     let mut members = Vec::new();
     for endpoint in endpoints {
-        // Connecting is lazy: it fails only for a malformed address.
+        // Connecting is lazy: it only fails for an invalid address.
         let options = ConnectOptions::new();
         members.extend(connect_with(&[endpoint], options).await);
     }
@@ -104,7 +104,7 @@ async fn run(
         let answer = timeout(CALL_WITHIN, call(&mut member.clone(), &key, action)).await;
         let outcome = match answer {
             Ok(Ok(observed)) => Outcome::Done(observed),
-            // Whatever the error says, a broken connection may have delivered the request.
+            // Regardless of the error, a broken connection may have delivered the request.
             Ok(Err(_)) | Err(_) => Outcome::Unknown,
         };
         if let Outcome::Done(observed) = outcome {
@@ -128,7 +128,8 @@ async fn run(
             returned_ns,
             outcome,
         });
-        // Think time; longer after a failure, so that a dead member isn't hammered.
+        // Think time. It is longer after a failure, so that a dead member isn't flooded with
+        // requests.
         let longest_us = if failed { 60_000 } else { 6_000 };
         sleep(Duration::from_micros(random.random_range(0..longest_us))).await;
     }
@@ -184,7 +185,8 @@ fn value_of(kvs: &[etcd_client::KeyValue]) -> Result<Option<(u64, i64)>> {
         .transpose()
 }
 
-/// Writes once more after everything, so that the histories have a common end; its revision.
+/// Writes once more at the end, so that the histories have a common last revision, and returns that
+/// revision.
 pub(crate) async fn last_write(cluster: &Cluster, records: &mut Vec<Record>) -> Result<i64> {
     let action = Action::Put(u64::MAX);
     let key = format!("{PREFIX}end");

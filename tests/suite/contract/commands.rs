@@ -1,4 +1,4 @@
-//! Every command that operators use, on one node and on three.
+//! All commands that operators use, on one node and on three.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ async fn maintenance_on_three(lab: &Lab, server: Server) -> Result<()> {
     transcript(lab, server, 3, include_str!("maintenance.txt")).await
 }
 
-/// Replays through a follower where there is one: what it says must be as good as the leader's.
+/// Replays through a follower if there is one: its answers must equal the leader's.
 async fn transcript(lab: &Lab, server: Server, nodes: usize, text: &str) -> Result<()> {
     let cluster = Cluster::start(lab, server, Topology::of(nodes)).await?;
     let through = if nodes > 1 {
@@ -87,7 +87,8 @@ async fn watch(lab: &Lab, server: Server, nodes: usize) -> Result<()> {
     history.prints(|text| text == all).await?;
     let words = ["watch", "w/b", "--prev-kv", "--progress-notify"];
     let live = watcher.session(lab, "watch-live", &words)?;
-    // A watch without a revision begins some time after its start: write until it tells.
+    // A watch without a revision starts some time after the command, so write until it prints an
+    // event.
     let mut tries = 1;
     until("the first event of a new watch", SOON, async || {
         tries += 1;
@@ -179,7 +180,7 @@ async fn members_are_listed(cluster: &Cluster, all: &Etcdctl, nodes: usize) -> R
 }
 
 async fn statuses_agree(cluster: &Cluster, all: &Etcdctl, nodes: usize) -> Result<()> {
-    // A follower may be a moment behind.
+    // A follower may be slightly behind.
     until(
         "all members to report the same revision and leader",
         SOON,

@@ -1,15 +1,15 @@
-//! Transcripts of `etcdctl` sessions, replayed against a server.
+//! Transcripts of `etcdctl` sessions that are replayed against a server.
 //!
-//! `$ words` is a command, `< text` its stdin, then follow the lines that it prints; `! text` is
-//! the last line on stderr of a command that fails. `{name}` stands for any text on its first use
-//! and for the same text afterwards, in commands too; `{_}` for any text. `#` begins a comment.
+//! `$ words` is a command and `< text` its stdin. The lines that it prints follow. `! text` is the
+//! last stderr line of a command that fails. `{name}` matches any text on its first use and the
+//! same text afterwards, in commands too; `{_}` matches any text. `#` starts a comment.
 
 use std::collections::HashMap;
 
 use anyhow::{Context, Result, bail, ensure};
 use synod_testkit::Etcdctl;
 
-/// Replays a transcript, and returns what its names stood for.
+/// Replays a transcript, and returns the texts that its names matched.
 pub(super) async fn replay(etcdctl: &Etcdctl, text: &str) -> Result<HashMap<String, String>> {
     let mut bound = HashMap::new();
     for step in parse(text) {
@@ -95,7 +95,7 @@ async fn check(etcdctl: &Etcdctl, step: &Step, bound: &mut HashMap<String, Strin
     Ok(())
 }
 
-/// Words are separated by blanks; quotes hold a word together (`""` is the empty one).
+/// Words are separated by blanks. Quotes enclose a word with blanks (`""` is the empty word).
 fn split_words(command: &str) -> Vec<String> {
     let mut words = Vec::new();
     for (number, part) in command.split('"').enumerate() {
@@ -114,7 +114,7 @@ fn filled(text: &str, bound: &HashMap<String, String>) -> String {
     })
 }
 
-/// Matches one line, and binds the names that stand for something for the first time.
+/// Matches one line, and binds the names that are used for the first time.
 fn matches(pattern: &str, line: &str, bound: &mut HashMap<String, String>) -> bool {
     let Some((literal, rest)) = pattern.split_once('{') else {
         return pattern == line;
@@ -130,7 +130,7 @@ fn matches(pattern: &str, line: &str, bound: &mut HashMap<String, String>) -> bo
             .strip_prefix(value.as_str())
             .is_some_and(|line| matches(pattern, line, bound));
     }
-    // The shortest text that lets the rest match; a name never stands for nothing.
+    // The shortest text that lets the rest match. A name never matches an empty text.
     let ends = line
         .char_indices()
         .map(|(at, letter)| at + letter.len_utf8());
@@ -148,7 +148,7 @@ fn matches(pattern: &str, line: &str, bound: &mut HashMap<String, String>) -> bo
 }
 
 #[test]
-fn names_stand_for_the_same_text_everywhere() {
+fn a_name_matches_the_same_text_everywhere() {
     let mut bound = HashMap::new();
     assert!(matches(
         "lease {a} granted with TTL({ttl}s)",

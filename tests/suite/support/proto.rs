@@ -1,4 +1,4 @@
-//! Hand-made protobuf, for requests that no client library would build.
+//! Hand-made protobuf, for requests that a client library can't build.
 
 /// A length-delimited field.
 pub(crate) fn bytes(field: u64, value: &[u8]) -> Vec<u8> {
@@ -15,14 +15,14 @@ pub(crate) fn number(field: u64, value: i64) -> Vec<u8> {
     [varint(field << 3), varint(value.cast_unsigned())].concat()
 }
 
-/// The fields of a message: number, and a varint's value or a delimited field's bytes.
+/// A message's field: its number, and a varint's value or a delimited field's bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Field {
     Number(u64, i64),
     Bytes(u64, Vec<u8>),
 }
 
-/// Decodes a message; `None` when it isn't one, or uses fixed-width fields.
+/// Decodes a message. `None` if it is invalid or uses fixed-width fields.
 pub(crate) fn decode(mut raw: &[u8]) -> Option<Vec<Field>> {
     let mut fields = Vec::new();
     while !raw.is_empty() {
@@ -42,7 +42,7 @@ pub(crate) fn decode(mut raw: &[u8]) -> Option<Vec<Field>> {
     Some(fields)
 }
 
-/// The value of a varint field; 0 when it is absent.
+/// The value of a varint field; 0 if it is absent.
 pub(crate) fn number_of(raw: &[u8], field: u64) -> i64 {
     let fields = decode(raw).unwrap_or_default();
     fields

@@ -1,4 +1,4 @@
-//! gRPC calls with hand-made bytes: what is on the wire, not what a client library makes of it.
+//! gRPC calls with hand-made bytes, without a client library in between.
 
 use anyhow::{Context, Result};
 use bytes::{Buf, BufMut, Bytes};
@@ -10,7 +10,7 @@ use tonic::codegen::tokio_stream;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status};
 
-/// Sends one message and returns the answer's bytes, or the refusal.
+/// Sends one message, and returns the answer's bytes or the refusal.
 pub(crate) async fn call(
     endpoint: &str,
     method: &'static str,
@@ -37,7 +37,7 @@ pub(crate) async fn exchange(
 ) -> Result<Vec<Vec<u8>>> {
     let mut grpc = connect(endpoint).await?;
     let wanted = messages.len();
-    // The stream stays open: a closed one would race with the answers.
+    // The stream stays open: closing it would race with the answers.
     let (sender, receiver) = tokio::sync::mpsc::channel(wanted.max(1));
     for message in messages {
         sender.send(message).await?;

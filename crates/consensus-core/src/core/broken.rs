@@ -1,5 +1,5 @@
-//! The [mutants](crate::mutants) whose broken rule takes more than a line. Unless one is active,
-//! nothing here changes the core.
+//! The [mutants](crate::mutants) that take more than one line. Unless one is active, this module
+//! changes nothing.
 
 use synod_types::{Ballot, Index, NodeId};
 
@@ -8,7 +8,7 @@ use crate::mutants::{Mutant, is_active};
 use crate::{Body, ConfigCommand, EntryKind, Membership, PaxosBody, RaftBody};
 
 impl<P: Protocol> Core<P> {
-    /// Whether a message of this earlier ballot is treated as one of the current ballot.
+    /// Whether a message of this earlier ballot is treated like one of the current ballot.
     pub(super) fn overlooks_ballot(&mut self, ballot: Ballot, body: &Body) -> bool {
         let is_ack = matches!(
             body,
@@ -35,8 +35,8 @@ impl<P: Protocol> Core<P> {
         }
     }
 
-    /// The configurations that were committed after `before`, on a node that didn't take them when
-    /// they came.
+    /// Adopts the configurations that were committed after `before`, on a node that didn't adopt
+    /// them when they arrived.
     pub(super) fn adopt_committed_configs(&mut self, before: Index) {
         let known = self.configs.current_index();
         let entries = self.log.range(before.next(), self.commit);
@@ -52,7 +52,7 @@ impl<P: Protocol> Core<P> {
     }
 }
 
-/// Whether this is the one that a quorum lacks where one node too few is enough.
+/// Whether this is the node that a quorum lacks if one node less is enough.
 pub(super) fn is_overlooked(membership: &Membership, own: NodeId, node: NodeId) -> bool {
     let mut others = membership.voters.iter().filter(|voter| **voter != own);
     others.next() == Some(&node)

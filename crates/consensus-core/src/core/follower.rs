@@ -1,4 +1,5 @@
-//! What followers have in common: commits, acknowledgements and snapshots (Raft §5.3, §7).
+//! The parts of a follower that all algorithms share: commits, acknowledgements and snapshots (Raft
+//! §5.3, §7).
 
 use synod_types::{Index, NodeId};
 
@@ -16,8 +17,8 @@ impl<P: Protocol> Core<P> {
         }
     }
 
-    /// Tells the leader what is here, once it is durable: one acknowledgement for all that came
-    /// since the last Ready.
+    /// Acknowledges what is durable here to the leader: one acknowledgement for everything that
+    /// arrived since the last `Ready`.
     pub(super) fn acknowledge(&mut self, leader: NodeId, matched: Index) {
         for message in self.out.messages_after_persist.iter_mut().rev() {
             if message.to == leader
@@ -45,14 +46,14 @@ impl<P: Protocol> Core<P> {
         if meta.last.index <= self.commit {
             self.acknowledge(from, self.commit);
         } else if self.installing.is_none() {
-            // Nothing is handed out for applying until this is done, one way or the other.
+            // Nothing is handed out for applying until the installation has succeeded or failed.
             self.installing = Some(meta.last);
             self.out.install = Some(Box::new(Install { meta, from }));
         }
         Ok(())
     }
 
-    /// The state machine stands at `meta` now, durably.
+    /// The state machine durably holds the state at `meta`.
     pub(super) fn on_installed(&mut self, meta: SnapshotMeta) -> Result<(), Rejected> {
         let last = meta.last;
         let known = P::knows(self, last);
@@ -62,12 +63,12 @@ impl<P: Protocol> Core<P> {
             || (!known && (last.index <= self.commit || matches!(self.part, Part::Leader(_))))
             || meta.membership.validate().is_err()
         {
-            // Not a snapshot of this group's committed state, or not asked for.
+            // Not a snapshot of this group's committed state, or not requested.
             return Err(Rejected::InvalidMessage);
         }
         self.installing = None;
         if last.ballot > self.ballot {
-            // The peer had a snapshot from after the ballot in which it was offered.
+            // The peer's snapshot is from after the ballot in which it was offered.
             self.become_follower(last.ballot, None);
         }
         if !known {

@@ -1,7 +1,7 @@
-//! What followers pass on to their leader, and what comes back.
+//! Forwarding from followers to the leader, and the answers.
 //!
-//! A proposal is passed on once. Where the core says that it was dropped, no leader ever takes it;
-//! else its fate shows when (and if) its entry is applied.
+//! A proposal is forwarded once. If the core reports that it was dropped, no leader will ever
+//! append it. Otherwise its outcome is known when (and if) its entry is applied.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -22,12 +22,12 @@ pub(super) struct Forwarding {
     unsent_lease: Vec<ReadContext>,
     /// Sent, in order of their deadlines.
     asked: VecDeque<Asked>,
-    /// The last token used; begins at a random number, so that no answer to a question from before
-    /// a restart fits one from after it.
+    /// The last token used. It starts at a random number, so that an answer to a request from
+    /// before a restart never matches one after it.
     token: ForwardToken,
 }
 
-/// Reads under way to the leader.
+/// Reads in flight to the leader.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Asked {
     token: u64,
@@ -35,7 +35,7 @@ struct Asked {
     deadline: Tick,
 }
 
-/// Which forwarded messages a leader has seen, so that it takes none twice.
+/// The forwarded messages that a leader has seen, so that it accepts none twice.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Seen {
     /// The ballot in which this node last led.
@@ -50,11 +50,11 @@ impl Seen {
         self.numbers.clear();
     }
 
-    /// Whether a message to the leader of `ballot` was certainly not seen before; from now on it
-    /// was.
+    /// Whether a message to the leader of `ballot` was certainly not seen before. Records it as
+    /// seen.
     fn admit(&mut self, from: NodeId, ballot: Ballot, token: ForwardToken) -> bool {
         if ballot != self.led {
-            // From before a restart, or from an earlier time as leader: nobody knows any more.
+            // From before a restart or an earlier leadership: it may have been seen.
             return false;
         }
         let number = self.numbers.entry((from, token.session)).or_default();
@@ -73,7 +73,7 @@ impl Forwarding {
             asked: VecDeque::new(),
             token: ForwardToken {
                 session,
-                // Half the range is left for counting.
+                // Leaves half of the range for counting.
                 number: first_read >> 1,
             },
         }
@@ -148,7 +148,7 @@ impl<P: Protocol> Core<P> {
         self.leader.ok_or(Rejected::NoLeader)
     }
 
-    /// Sends what has come since the last Ready.
+    /// Sends what arrived since the last `Ready`.
     pub(super) fn flush_forwards(&mut self) {
         let Some(leader) = self.leader.filter(|leader| *leader != self.config.id) else {
             return;
@@ -194,7 +194,7 @@ impl<P: Protocol> Core<P> {
         self.send(leader, CommonBody::ReadIndex { token, mode });
     }
 
-    /// The leader has changed: what wasn't sent to the old one goes back to the shell.
+    /// The leader has changed. Requests that were not sent to the old one go back to the shell.
     pub(super) fn drop_unsent_forwards(&mut self, leader: Option<NodeId>) {
         let reason = match leader {
             None => Rejected::NoLeader,
@@ -212,7 +212,7 @@ impl<P: Protocol> Core<P> {
             .extend(contexts.map(|ctx| (ctx, reason)));
     }
 
-    /// Gives up on reads that got lost on the way.
+    /// Gives up reads that were lost in transit.
     pub(super) fn expire_reads(&mut self) {
         while let Some(asked) = self.forwarding.asked.front()
             && asked.deadline <= self.now
@@ -236,7 +236,8 @@ impl<P: Protocol> Core<P> {
         let mut refused = Vec::new();
         let mut reason = None;
         for proposal in proposals {
-            // After the first refusal all are refused: proposals of one client stay in order.
+            // After the first rejection all are rejected, so that a client's proposals stay in
+            // order.
             if reason.is_none() {
                 reason = self.admit(std::slice::from_ref(&proposal)).err();
             }

@@ -1,5 +1,5 @@
-//! What leaders have in common: whom to send what, and what is committed (Raft §5.3; thesis §10.2.1
-//! for the parallel disk write).
+//! The parts of a leader that all algorithms share: what to send to whom, and what is committed
+//! (Raft §5.3; thesis §10.2.1 for the parallel disk write).
 
 use synod_types::{Ballot, Index, LogPosition, NodeId, Tick};
 
@@ -9,7 +9,7 @@ use crate::{
 };
 
 impl<P: Protocol> Core<P> {
-    /// The leader's state, if this node leads and takes proposals.
+    /// The leader's state, if this node leads and accepts proposals.
     pub(super) fn accepting_leader(&self) -> Result<&Leading, Rejected> {
         if self.removed {
             return Err(Rejected::Removed);
@@ -31,7 +31,7 @@ impl<P: Protocol> Core<P> {
         }
     }
 
-    /// Whether the leader can take these.
+    /// Whether the leader can accept these proposals.
     pub(super) fn admit(&self, proposals: &[Proposal]) -> Result<(), Rejected> {
         self.accepting_leader()?;
         self.check_sizes(proposals)?;
@@ -56,8 +56,8 @@ impl<P: Protocol> Core<P> {
         Ok(())
     }
 
-    /// Sends what the peers can take now. Called once for each Ready, so that many proposals become
-    /// one append, and the commit index rides on it.
+    /// Sends what the peers can accept now. Called once per `Ready`, so that many proposals become
+    /// one append, which carries the commit index too.
     pub(super) fn replicate(&mut self) {
         let Part::Leader(leading) = &mut self.part else {
             return;
@@ -83,7 +83,7 @@ impl<P: Protocol> Core<P> {
         }
     }
 
-    /// A peer holds everything up to `matched`, durably.
+    /// A peer durably holds everything up to `matched`.
     pub(super) fn on_matched(&mut self, from: NodeId, matched: Index) {
         let now = self.now;
         let Part::Leader(leading) = &mut self.part else {
@@ -99,13 +99,13 @@ impl<P: Protocol> Core<P> {
             PeerMode::Snapshot if peer.matched >= self.log.start().index => peer.replicate(),
             PeerMode::Snapshot | PeerMode::Replicate => {}
         }
-        // Who is not past the commit index can't move it.
+        // A peer that is not past the commit index can't advance it.
         if news && matched > self.commit {
             self.advance_commit();
         }
     }
 
-    /// A peer lacks something up to `at`; it may have everything up to `agreed`.
+    /// A peer lacks an entry up to `at`; it may have everything up to `agreed`.
     pub(super) fn on_lacking(&mut self, from: NodeId, at: Index, agreed: Index) {
         let now = self.now;
         let Part::Leader(leading) = &mut self.part else {
@@ -116,7 +116,7 @@ impl<P: Protocol> Core<P> {
         };
         peer.heard_at = now;
         match peer.mode {
-            // An answer to an earlier probe or append says nothing new.
+            // An answer to an earlier probe or append has no new information.
             PeerMode::Probe if at != peer.next.prev() => {}
             PeerMode::Replicate if at <= peer.matched => {}
             PeerMode::Snapshot => {}
@@ -174,7 +174,7 @@ impl<P: Protocol> Core<P> {
         let Some(peer) = leading.peers.get_mut(node) else {
             return;
         };
-        // A heartbeat sent after the probe was answered, and the probe wasn't.
+        // A heartbeat sent after the probe was answered, but the probe wasn't.
         peer.probing = peer.probing.filter(|sent_after| round <= *sent_after);
         let stalled = peer.matched == peer.matched_at_heartbeat;
         peer.matched_at_heartbeat = peer.matched;
@@ -183,17 +183,18 @@ impl<P: Protocol> Core<P> {
             return;
         }
         let Some(prev) = self.log.position_at(sent) else {
-            // Compacted while under way: a peer that didn't get it needs a snapshot now.
+            // The entries were compacted while in flight. If the peer didn't receive them, it needs
+            // a snapshot.
             peer.probe_from(peer.matched.next());
             return;
         };
-        // Refused at once where an append before it was lost, else acknowledged.
+        // It is rejected at once if an earlier append was lost, and acknowledged otherwise.
         let body = P::append(self.ballot, prev, std::iter::empty(), self.commit);
         self.send(node, body);
     }
 }
 
-/// What a snapshot of this node holds at least.
+/// The minimum content of a snapshot of this node.
 fn snapshot_meta(log: &Log, configs: &Configs, applied: Index) -> SnapshotMeta {
     SnapshotMeta {
         last: log.position_at(applied).unwrap_or_else(|| log.start()),
@@ -201,7 +202,7 @@ fn snapshot_meta(log: &Log, configs: &Configs, applied: Index) -> SnapshotMeta {
     }
 }
 
-/// What a leader sends from.
+/// What a leader needs to send messages.
 struct Source<'a, P> {
     rules: std::marker::PhantomData<P>,
     config: &'a CoreConfig,
@@ -216,7 +217,7 @@ struct Source<'a, P> {
 }
 
 impl<P: Protocol> Source<'_, P> {
-    /// Sends a peer all that it can take.
+    /// Sends a peer everything that it can accept.
     fn feed(&self, node: NodeId, peer: &mut Peer, out: &mut Vec<Message>) {
         loop {
             let wants = match peer.mode {
@@ -236,7 +237,8 @@ impl<P: Protocol> Source<'_, P> {
             };
             out.push(self.message(node, body));
         }
-        // Eagerly, or followers would apply (and answer their clients) a heartbeat later.
+        // Eagerly, because otherwise followers would apply entries (and answer their clients) one
+        // heartbeat later.
         if peer.mode == PeerMode::Replicate
             && peer.told_commit < self.commit
             && peer.next > self.commit
@@ -247,7 +249,7 @@ impl<P: Protocol> Source<'_, P> {
         }
     }
 
-    /// Whether the peer begins with nothing, and must not begin with the log.
+    /// Whether the peer starts with nothing and must not start with the log.
     fn joins(&self, node: NodeId, peer: &Peer) -> bool {
         P::JOINS_BY_SNAPSHOT
             && peer.next == Index::new(1)
@@ -272,7 +274,7 @@ impl<P: Protocol> Source<'_, P> {
         P::append(self.ballot, prev, entries, self.commit)
     }
 
-    /// The peer needs entries that are gone: it shall fetch the state as of what is applied here.
+    /// The peer needs compacted entries, so it has to fetch the state as applied here.
     #[cold]
     fn offer(&self, peer: &mut Peer) -> Body {
         peer.await_snapshot(self.now.plus(self.config.election_ticks));

@@ -1,4 +1,4 @@
-//! What a leader has besides its log.
+//! A leader's state besides its log.
 
 use std::collections::VecDeque;
 
@@ -11,46 +11,47 @@ use super::{
 use crate::TransferEpoch;
 use crate::mutants::{Mutant, is_active};
 
-/// A leader's state, gone when it steps down.
+/// A leader's state. It is dropped when the leader steps down.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Leading {
     /// The other members, and removed ones for a while.
     pub(super) peers: Peers,
-    /// The no-op of this ballot. Nothing is known to be up to date before it is committed.
+    /// The index of this ballot's no-op. Before it is committed, the leader may not know everything
+    /// that is committed.
     pub(super) first_own: Index,
     pub(super) next_heartbeat: Tick,
     /// The last heartbeat round.
     pub(super) round: u64,
-    /// Rounds without a quorum of answers yet, and when they were sent.
+    /// Rounds without a quorum of answers so far, and when they were sent.
     pub(super) rounds: VecDeque<(u64, Tick)>,
-    /// When the latest round that a quorum answered was sent.
+    /// When the latest round that a quorum has answered was sent.
     pub(super) confirmed_at: Option<Tick>,
-    /// Rounds up to here renew no lease.
+    /// Rounds up to here don't renew the lease.
     pub(super) lease_floor: u64,
     pub(super) transfer: Option<Transfer>,
-    /// Transfers that were given up after the other node was told to campaign.
+    /// The number of transfers given up after the other node was told to campaign.
     pub(super) transfers: TransferEpoch,
-    /// Reads that no round confirms yet.
+    /// Reads that are not in a round yet.
     pub(super) waiting: Vec<Reader>,
     /// Reads that wait for a round to be confirmed.
     pub(super) read_rounds: VecDeque<ReadRound>,
-    /// A committed configuration has no vote for this leader.
+    /// Set when this leader has no vote in a committed configuration.
     pub(super) resigning: bool,
 }
 
-/// Peers by ascending id. In a vector, since there are few of them, and all are looked at for each
-/// Ready.
+/// Peers by ascending id. A vector, because there are few of them and each `Ready` iterates over
+/// all.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Peers(Vec<(NodeId, Peer)>);
 
-/// A leadership transfer under way.
+/// A leadership transfer in progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Transfer {
     pub(super) to: NodeId,
     pub(super) deadline: Tick,
-    /// Whether the other node was ever told to campaign.
+    /// Whether the other node was told to campaign.
     pub(super) told: bool,
-    /// Whether it should be told again.
+    /// Whether to tell it again.
     pub(super) retell: bool,
 }
 
@@ -72,8 +73,8 @@ impl Leading {
         }
     }
 
-    /// Until an entry of its own ballot is committed, the leader may not know of everything that is
-    /// committed (Raft §8).
+    /// Whether reads may be served. Until an entry of its own ballot is committed, the leader may
+    /// not know everything that is committed (Raft §8).
     pub(super) fn may_read(&self, commit: Index) -> bool {
         commit >= self.first_own || is_active(Mutant::ReadBeforeOwnCommit)
     }
@@ -100,7 +101,7 @@ impl Peers {
         self.0.iter_mut().map(|(node, peer)| (*node, peer))
     }
 
-    /// The peer of this id, which is `new` where there was none.
+    /// The peer with this id; adds `new` if there is none.
     pub(super) fn get_or_insert(&mut self, node: NodeId, new: Peer) -> &mut Peer {
         let at = self.0.partition_point(|(id, _)| *id < node);
         if self.0.get(at).is_none_or(|(id, _)| *id != node) {

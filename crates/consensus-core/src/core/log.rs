@@ -6,14 +6,14 @@ use synod_types::{Ballot, Index, LogPosition};
 
 use crate::Entry;
 
-/// Contiguous entries after `start`, and (Multi-Paxos) some after a gap.
+/// Contiguous entries after `start` and, in Multi-Paxos, some after a gap.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Log {
     start: LogPosition,
-    /// The running total of sizes at `start`; only differences mean anything.
+    /// The running total of sizes at `start`. Only differences are meaningful.
     start_bytes: u64,
     slots: VecDeque<Slot>,
-    /// Entries that don't belong to the contiguous ones, all after them. Always empty in Raft.
+    /// Entries after the first gap. Always empty in Raft.
     tail: BTreeMap<Index, Entry>,
     tail_bytes: u64,
 }
@@ -21,9 +21,9 @@ pub(super) struct Log {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Slot {
     entry: Entry,
-    /// The entry's; here for who looks for it among many.
+    /// The entry's ballot, stored here to make searches faster.
     ballot: Ballot,
-    /// The running total of sizes, this entry included: makes limits in bytes a binary search.
+    /// The running total of sizes, including this entry. It makes limits in bytes a binary search.
     end_bytes: u64,
 }
 
@@ -54,7 +54,7 @@ impl Log {
         }
     }
 
-    /// The position at `index`, from `start` to `last`.
+    /// The position at `index`, which is between `start` and `last`.
     pub(super) fn position_at(&self, index: Index) -> Option<LogPosition> {
         if index == self.start.index {
             return Some(self.start);
@@ -69,7 +69,7 @@ impl Log {
         self.position_at(index).map(|position| position.ballot)
     }
 
-    /// Whether this very entry is here, and so (log matching, Raft §5.3) all before it.
+    /// Whether exactly this entry is here, and so (log matching, Raft §5.3) all before it.
     pub(super) fn matches(&self, position: LogPosition) -> bool {
         self.ballot_at(position.index) == Some(position.ballot)
     }
@@ -85,7 +85,7 @@ impl Log {
         });
     }
 
-    /// The entry at `index`, after a gap or not.
+    /// The entry at `index`, before or after a gap.
     pub(super) fn entry(&self, index: Index) -> Option<&Entry> {
         match self.slot(index) {
             Some(slot) => Some(&slot.entry),
@@ -93,7 +93,7 @@ impl Log {
         }
     }
 
-    /// Puts an entry in the place of the one at its index, which is among the contiguous ones.
+    /// Replaces the entry at the same index, which is one of the contiguous ones.
     pub(super) fn replace(&mut self, entry: Entry) {
         let offset = self.offset(entry.index);
         let Some(slot) = self.slots.get_mut(offset) else {
@@ -110,7 +110,7 @@ impl Log {
         }
     }
 
-    /// Puts an entry after a gap.
+    /// Adds an entry after a gap.
     pub(super) fn put_after_gap(&mut self, entry: Entry) {
         self.tail_bytes += entry.size_bytes();
         if let Some(old) = self.tail.insert(entry.index, entry) {
@@ -118,7 +118,7 @@ impl Log {
         }
     }
 
-    /// Takes an entry after a gap away.
+    /// Removes an entry after a gap.
     pub(super) fn take_after_gap(&mut self, index: Index) -> Option<Entry> {
         if self.tail.is_empty() {
             return None;
@@ -128,14 +128,14 @@ impl Log {
         Some(entry)
     }
 
-    /// Entries that come right after the contiguous ones join them.
+    /// Moves entries that now follow the contiguous ones to them.
     pub(super) fn close_gap(&mut self) {
         while let Some(entry) = self.take_after_gap(self.last().index.next()) {
             self.push(entry);
         }
     }
 
-    /// Entries from `index` on don't belong to the contiguous ones any more.
+    /// Moves the entries from `index` on behind a gap.
     pub(super) fn open_gap(&mut self, index: Index) {
         let from = self.offset(index).min(self.slots.len());
         for slot in self.slots.split_off(from) {
@@ -143,18 +143,18 @@ impl Log {
         }
     }
 
-    /// The size of all after a gap.
+    /// The size of all entries after a gap.
     pub(super) fn bytes_after_gap(&self) -> u64 {
         self.tail_bytes
     }
 
-    /// All entries from `index` on, after gaps or not.
+    /// All entries from `index` on, including those after gaps.
     pub(super) fn from(&self, index: Index) -> impl Iterator<Item = &Entry> {
         self.range(index, self.last().index)
             .chain(self.tail.range(index..).map(|(_, entry)| entry))
     }
 
-    /// Forgets the entries up to `start`, which replaces them, and keeps those after it.
+    /// Compacts the entries up to `start`, which replaces them. Keeps those after it.
     pub(super) fn advance(&mut self, start: LogPosition) {
         self.open_gap(start.index.next());
         self.slots.clear();
@@ -166,17 +166,17 @@ impl Log {
         self.close_gap();
     }
 
-    /// Forgets the entries from `index` on.
+    /// Removes the entries from `index` on.
     pub(super) fn truncate_from(&mut self, index: Index) {
         self.slots.truncate(self.offset(index));
     }
 
-    /// Forgets everything; the next entry comes after `start`.
+    /// Removes everything. The next entry follows `start`.
     pub(super) fn reset(&mut self, start: LogPosition) {
         *self = Self::new(start);
     }
 
-    /// Forgets the entries up to `index`, which becomes the new start.
+    /// Compacts the entries up to `index`, which becomes the new start.
     pub(super) fn compact(&mut self, index: Index) {
         let count = self.offset(index.next()).min(self.slots.len());
         if let Some(slot) = count.checked_sub(1).and_then(|i| self.slots.get(i)) {
@@ -186,7 +186,7 @@ impl Log {
         }
     }
 
-    /// The entries `from..=to`, as far as they are here.
+    /// The entries `from..=to` that are here.
     pub(super) fn range(&self, from: Index, to: Index) -> impl ExactSizeIterator<Item = &Entry> {
         let end = self.offset(to.next()).min(self.slots.len());
         let begin = self.offset(from).min(end);
@@ -198,10 +198,11 @@ impl Log {
         self.end_bytes(to).saturating_sub(self.end_bytes(from))
     }
 
-    /// Where a batch of at most `max_bytes` that begins at `from` ends; it has at least one entry.
+    /// The end of a batch of at most `max_bytes` that starts at `from`. It has at least one entry.
     pub(super) fn batch_end(&self, from: Index, max_bytes: u64) -> Index {
         let limit = self.end_bytes(from.prev()).saturating_add(max_bytes);
-        // Mostly all of them fit. The search goes through the whole log, which no cache holds.
+        // Usually all of them fit. The binary search would access the whole log, which is not in
+        // the CPU cache.
         if self.slots.back().is_none_or(|last| last.end_bytes <= limit) {
             return self.last().index.max(from);
         }
@@ -209,8 +210,8 @@ impl Log {
         self.start.index.plus(count as u64).max(from)
     }
 
-    /// The last entry, not past `limit.index`, of a ballot not above `limit.ballot`: two logs can
-    /// agree at most up to there, since ballots never fall along a log.
+    /// The last entry at or before `limit.index` with a ballot of at most `limit.ballot`. Two logs
+    /// can't agree beyond it, since ballots never decrease along a log.
     pub(super) fn last_at_most(&self, limit: LogPosition) -> LogPosition {
         let count = self
             .slots
@@ -239,7 +240,7 @@ impl Log {
         self.slots.get(self.offset(index))
     }
 
-    /// How many slots come before `index`.
+    /// The number of slots before `index`.
     fn offset(&self, index: Index) -> usize {
         let offset = index.since(self.start.index.next());
         usize::try_from(offset).unwrap_or(usize::MAX)

@@ -1,8 +1,8 @@
-//! Membership: which configuration is in effect, and changes of it (Raft thesis §4.3).
+//! Membership: the configuration in effect, and its changes (Raft thesis §4.3).
 //!
 //! In Raft a configuration takes effect when it is appended, committed or not, on leaders and
-//! followers alike; a truncation takes it back. Votes are counted by the candidate's configuration:
-//! a voter answers whoever asks, since it may not have the entry that made it a voter.
+//! followers alike; a truncation reverts it. Votes are counted by the candidate's configuration. A
+//! voter answers any candidate, since it may not have the entry that made it a voter.
 
 use std::collections::VecDeque;
 
@@ -12,22 +12,22 @@ use super::{Core, Leading, Part, Protocol, peer::Peer};
 use crate::mutants::{Mutant, is_active};
 use crate::{Change, ConfigCommand, EntryKind, MemberChange, Membership, PeerMode, Rejected};
 
-/// The configurations in the log, each with its index. The first is the one at or before the log's
-/// start; there is always one.
+/// The configurations in the log with their indexes. There is always at least one; the first is at
+/// or before the log's start.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Configs {
     first: (Index, Membership),
     later: VecDeque<(Index, Membership)>,
-    /// Multi-Paxos: one that is proposed and not chosen yet, after all the others.
+    /// Multi-Paxos: a configuration that is proposed and not chosen yet, after all others.
     pending: Option<Pending>,
 }
 
-/// A configuration without joint state on its way from one set of voters to the next.
+/// A non-joint configuration between two sets of voters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Pending {
     pub(super) index: Index,
     pub(super) next: Membership,
-    /// What counts meanwhile: a majority of both sets.
+    /// The members that count until it is chosen: a majority of both sets is needed.
     both: Membership,
 }
 
@@ -40,7 +40,7 @@ impl Configs {
         }
     }
 
-    /// The one by which quorums are counted.
+    /// The configuration by which quorums are counted.
     pub(super) fn current(&self) -> &Membership {
         match &self.pending {
             None => &self.last().1,
@@ -48,12 +48,12 @@ impl Configs {
         }
     }
 
-    /// The last one in the log (Raft), or the last one chosen.
+    /// The last configuration in the log (Raft), or the last one chosen.
     pub(super) fn decided(&self) -> &Membership {
         &self.last().1
     }
 
-    /// Whether one waits to be committed.
+    /// Whether a configuration is not committed yet.
     pub(super) fn is_open(&self, commit: Index) -> bool {
         self.pending.is_some() || self.current_index() > commit
     }
@@ -62,7 +62,7 @@ impl Configs {
         self.pending.as_ref()
     }
 
-    /// From now on both the voters and those of `next`, proposed at `index`, count.
+    /// From now on both the current voters and those of `next`, proposed at `index`, count.
     pub(super) fn propose(&mut self, index: Index, next: Membership) {
         let now = &self.last().1;
         let learners = now.learners.union(&next.learners).copied();
@@ -80,7 +80,7 @@ impl Configs {
         self.pending = Some(Pending { index, next, both });
     }
 
-    /// Takes back what was proposed.
+    /// Reverts a proposed configuration.
     pub(super) fn withdraw(&mut self) {
         self.pending = None;
     }
@@ -93,7 +93,7 @@ impl Configs {
         self.later.back().unwrap_or(&self.first)
     }
 
-    /// The one as of `index`, which is not before the log's start.
+    /// The configuration at `index`, which is not before the log's start.
     pub(super) fn at(&self, index: Index) -> &Membership {
         let later = self.later.iter().rev().find(|(i, _)| *i <= index);
         &later.unwrap_or(&self.first).1
@@ -103,7 +103,7 @@ impl Configs {
         self.later.push_back((index, membership));
     }
 
-    /// Whether this took any back.
+    /// Returns whether any configuration was removed.
     pub(super) fn truncate_from(&mut self, index: Index) -> bool {
         let before = self.later.len();
         while self.later.back().is_some_and(|(i, _)| *i >= index) {
@@ -122,9 +122,9 @@ impl Configs {
         }
     }
 
-    /// Whether the commits after `from` up to `to` end with `node` outside, having had it inside. A
-    /// node that reads an old log sees many configurations without it, before it was added: that is
-    /// no removal.
+    /// Whether the commits after `from` up to `to` end without `node` after having included it. A
+    /// node that reads an old log sees many configurations without it from before it was added;
+    /// those are not removals.
     pub(super) fn removes(&self, node: NodeId, from: Index, to: Index) -> Option<bool> {
         if self.later.is_empty() {
             return None;
@@ -168,7 +168,7 @@ impl<P: Protocol> Core<P> {
     fn plan_change(&self, changes: &[Change]) -> Result<Membership, Rejected> {
         let leading = self.accepting_leader()?;
         // Also with joint consensus: the commit of an own entry settles whether a predecessor's
-        // configuration, still in our log, was committed.
+        // configuration in our log was committed.
         if self.commit < leading.first_own && !is_active(Mutant::ChangeBeforeOwnCommit) {
             return Err(Rejected::LeaderNotReady);
         }
@@ -202,7 +202,7 @@ impl<P: Protocol> Core<P> {
             .is_some_and(|peer| self.now.since(peer.heard_at) < self.config.election_ticks)
     }
 
-    /// Whether a learner has at least 90 % of the log, as etcd asks of it.
+    /// Whether a learner has at least 90 % of the log, as etcd requires.
     fn is_caught_up(&self, leading: &Leading, node: NodeId) -> bool {
         let last = self.log.last().index.get();
         self.is_healthy(leading, node)
@@ -212,7 +212,7 @@ impl<P: Protocol> Core<P> {
             })
     }
 
-    /// Makes the leader's peers those of the configuration in effect.
+    /// Makes the leader's peers match the configuration in effect.
     pub(super) fn sync_peers(&mut self) {
         let members = self.configs.current().members();
         let farewell = P::farewell(self.configs.current_index());
@@ -238,7 +238,7 @@ impl<P: Protocol> Core<P> {
         }
     }
 
-    /// Drops peers that have learned of their removal, or had the time to.
+    /// Drops removed peers that know of their removal, or had enough time to learn of it.
     pub(super) fn forget_removed_peers(&mut self) {
         let Part::Leader(leading) = &mut self.part else {
             return;

@@ -1,4 +1,4 @@
-//! What a leader knows about another member.
+//! A leader's state about another member.
 
 use std::collections::VecDeque;
 
@@ -6,28 +6,28 @@ use synod_types::{Index, Tick};
 
 use crate::{CoreConfig, PeerMode, PeerStatus};
 
-/// Progress of one peer.
+/// The progress of one peer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Peer {
-    /// Its log equals ours up to here, durably.
+    /// The peer's log durably equals ours up to here.
     pub(super) matched: Index,
     /// The next entry to send.
     pub(super) next: Index,
     pub(super) mode: PeerMode,
-    /// The append of [`PeerMode::Probe`] is under way, sent after this heartbeat round.
+    /// The append of [`PeerMode::Probe`] in flight, sent after this heartbeat round.
     pub(super) probing: Option<u64>,
     /// When it last answered; of a new peer when it became one.
     pub(super) heard_at: Tick,
     /// The highest heartbeat round that it answered.
     pub(super) acked_round: u64,
-    /// The highest commit index that it was told.
+    /// The highest commit index sent to it.
     pub(super) told_commit: Index,
-    /// `matched` at its last answer to a heartbeat: where it stands still, something may be lost.
+    /// `matched` at its last answer to a heartbeat. If it does not advance, a message may be lost.
     pub(super) matched_at_heartbeat: Index,
     /// When to offer the snapshot again.
     pub(super) offer_at: Tick,
-    /// Set when a configuration without it was appended: it gets the log up to that entry and the
-    /// news of its commit, so that it learns of its removal.
+    /// Set when a configuration without it was appended. It still gets the log up to that entry and
+    /// its commit, so that it learns of its removal.
     pub(super) removed_at: Option<Index>,
     /// When to give that up.
     pub(super) forget_at: Option<Tick>,
@@ -90,14 +90,14 @@ impl Peer {
                 && self.inflight_bytes < config.max_inflight_bytes)
     }
 
-    /// Notes an append with entries up to `last`.
+    /// Records an append with entries up to `last`.
     pub(super) fn sent(&mut self, last: Index, bytes: u64) {
         self.inflight.push_back(Inflight { last, bytes });
         self.inflight_bytes += bytes;
         self.next = last.next();
     }
 
-    /// Notes an acknowledgement; whether it was news.
+    /// Records an acknowledgement. Returns whether it was new.
     pub(super) fn acknowledge(&mut self, matched: Index) -> bool {
         while let Some(first) = self.inflight.front()
             && first.last <= matched

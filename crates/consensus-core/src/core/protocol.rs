@@ -1,4 +1,4 @@
-//! What an algorithm decides; the rest of the core is the same for all.
+//! The decisions of an algorithm. The rest of the core is the same for all.
 
 use std::{fmt::Debug, hash::Hash};
 
@@ -10,15 +10,16 @@ use crate::{
     Body, ConfigError, Entry, EntryKind, Handover, Membership, Rejected, Restored, SnapshotMeta,
 };
 
-/// A consensus algorithm with a leader. Its value is the state that only it needs.
+/// A consensus algorithm with a leader. A value of the type is the state that only this algorithm
+/// needs.
 pub trait Protocol: Sized + Clone + Debug + Default + PartialEq + Eq + Hash + Send {
     /// What a candidate has.
     type Campaign: Clone + Debug + PartialEq + Eq + Hash + Send;
 
-    /// Whether a node that joins needs to know the membership before the first entry.
+    /// Whether a joining node needs to know the membership before the first entry.
     const JOINS_BY_SNAPSHOT: bool;
 
-    /// Loads what was restored, and checks it by the rules of this algorithm.
+    /// Loads the restored state, and checks it by the rules of this algorithm.
     fn load(restored: Restored) -> Result<Loaded, ConfigError>;
 
     /// Whether certainly nobody else had a vote before the restart.
@@ -55,14 +56,14 @@ pub trait Protocol: Sized + Clone + Debug + Default + PartialEq + Eq + Hash + Se
     /// The candidate's help for itself may have become durable.
     fn own_vote_durable(core: &mut Core<Self>);
 
-    /// A message of the current ballot that only this algorithm has.
+    /// Handles a message of the current ballot that only this algorithm uses.
     fn on_message(core: &mut Core<Self>, from: NodeId, body: Body) -> Result<(), Rejected>;
 
     /// This node leads no more.
     fn stepped_down(core: &mut Core<Self>);
 
-    /// Adds an entry after the last one. It is sent and written with the next Ready, in parallel.
-    /// `from` forwarded it, if somebody did.
+    /// Appends an entry. It is sent and written with the next `Ready`, in parallel. `from` is the
+    /// node that forwarded it, if any.
     fn append_own(
         core: &mut Core<Self>,
         id: RequestId,
@@ -71,13 +72,13 @@ pub trait Protocol: Sized + Clone + Debug + Default + PartialEq + Eq + Hash + Se
         from: Option<NodeId>,
     );
 
-    /// The size of entries that wait to be appended.
+    /// The size of the entries that wait to be appended.
     fn queued_bytes(core: &Core<Self>) -> u64;
 
     /// Whether a leader may commit an entry that a quorum has.
     fn may_commit(core: &Core<Self>, index: Index) -> bool;
 
-    /// Entries from the leader. All after `prev`.
+    /// A message with entries from the leader. All follow `prev`.
     fn append<'a>(
         ballot: Ballot,
         prev: LogPosition,
@@ -85,36 +86,37 @@ pub trait Protocol: Sized + Clone + Debug + Default + PartialEq + Eq + Hash + Se
         commit: Index,
     ) -> Body;
 
-    /// Tells the leader that everything up to here is durable.
+    /// A message that tells the leader that everything up to here is durable.
     fn acknowledgement(matched: Index) -> Body;
 
-    /// The index up to which a message acknowledges; `None` if it is no acknowledgement.
+    /// The index up to which a message acknowledges; `None` if it is not an acknowledgement.
     fn acknowledged(body: &mut Body) -> Option<&mut Index>;
 
     /// The leader has committed up to here.
     fn learn_commit(core: &mut Core<Self>, commit: LogPosition);
 
-    /// A heartbeat: a good moment to write the commit index.
+    /// Called with each heartbeat: a good time to write the commit index.
     fn note_commit(core: &mut Core<Self>);
 
     /// Entries after `before` were committed.
     fn committed(core: &mut Core<Self>, before: Index);
 
-    /// Committed entries up to here may be applied.
+    /// The index up to which committed entries may be applied.
     fn settled(core: &Core<Self>) -> Index;
 
-    /// What is proposed to make the first step of [`Membership::change`].
+    /// The membership to propose for the first step of [`Membership::change`].
     fn proposed(first: Membership) -> Membership;
 
     /// A configuration was appended.
     fn config_appended(core: &mut Core<Self>, membership: Membership);
 
-    /// How far a node must get that the configuration at `index` removes, to learn of it.
+    /// The index that a node removed by the configuration at `index` must reach to learn of its
+    /// removal.
     fn farewell(index: Index) -> Index;
 
-    /// Whether all that a snapshot covers is here.
+    /// Whether everything that a snapshot covers is here.
     fn knows(core: &Core<Self>, last: LogPosition) -> bool;
 
-    /// The state machine has installed a snapshot of more than what is here.
+    /// The state machine has installed a snapshot that is ahead of the log.
     fn replace_log(core: &mut Core<Self>, meta: SnapshotMeta);
 }

@@ -17,14 +17,14 @@ use crate::{
 /// A Raft core: one member's part in one group.
 pub type Raft = Core<RaftRules>;
 
-/// What only Raft needs: nothing.
+/// Raft needs no additional state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct RaftRules;
 
 impl Protocol for RaftRules {
     type Campaign = Votes;
 
-    /// The last configuration in its log is all that counts for a node.
+    /// A node only needs the last configuration in its log.
     const JOINS_BY_SNAPSHOT: bool = false;
 
     fn load(restored: Restored) -> Result<Loaded, ConfigError> {
@@ -128,8 +128,8 @@ impl Protocol for RaftRules {
         0
     }
 
-    /// Only of this term: an entry of an earlier one may be replaced even when a majority has it
-    /// (Raft §5.4.2, figure 8).
+    /// Only entries of this term: an entry of an earlier term may be replaced even if a majority
+    /// has it (Raft §5.4.2, figure 8).
     fn may_commit(core: &Core<Self>, index: Index) -> bool {
         core.log.ballot_at(index) == Some(core.ballot) || is_active(Mutant::PriorTermByCount)
     }
@@ -161,14 +161,14 @@ impl Protocol for RaftRules {
         }
     }
 
-    /// So have we, if we have that very entry.
+    /// The entry is committed here too, if we have exactly that entry.
     fn learn_commit(core: &mut Core<Self>, commit: LogPosition) {
         if core.log.matches(commit) {
             core.set_commit(commit.index);
         }
     }
 
-    /// It is found out again after a restart.
+    /// Not needed: a restart determines the commit index again.
     fn note_commit(_core: &mut Core<Self>) {}
 
     fn committed(core: &mut Core<Self>, before: Index) {
@@ -219,9 +219,9 @@ impl Core<RaftRules> {
         let Part::Leader(leading) = &mut self.part else {
             return;
         };
-        // The end of a joint configuration follows by itself once its begin is committed. A new
-        // leader that finds one has committed an entry of its own here: its commit index grows by
-        // no other way.
+        // The joint configuration ends automatically once its start is committed. A new leader that
+        // finds one has committed an entry of its own here, since its commit index can't advance
+        // otherwise.
         if self.configs.current_index() > self.commit {
             return;
         }
@@ -239,8 +239,8 @@ impl Core<RaftRules> {
             );
             RaftRules::config_appended(self, command.membership);
         } else if !self.configs.current().voters.contains(&self.config.id) {
-            // A leader that is no longer a voter leads until that is committed (Raft thesis
-            // §4.2.2).
+            // A leader that is no longer a voter leads until that configuration is committed (Raft
+            // thesis §4.2.2).
             leading.resigning = true;
         }
     }

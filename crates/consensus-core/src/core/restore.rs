@@ -1,4 +1,4 @@
-//! Starting a core from what the disk kept.
+//! Starting a core from stored state.
 
 use synod_types::{Ballot, Index, SplitMix64, Tick};
 
@@ -11,13 +11,13 @@ use crate::{ConfigError, CoreConfig, HardState, Ready, Restored, Role, RoleChang
 impl<P: Protocol> Core<P> {
     /// Starts a core.
     ///
-    /// A group of one elects itself at the first tick. Any other node that has a past neither votes
-    /// nor campaigns for an election timeout: it may have promised a leader not to, and a lease may
-    /// rest on it.
+    /// A group of one elects itself at the first tick. Any other node with previous state neither
+    /// votes nor campaigns for an election timeout: it may have promised a leader not to, and a
+    /// lease may depend on that promise.
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] where a setting is out of range, or what was restored is damaged or
+    /// [`ConfigError`] if a setting is out of range, or the restored state is damaged or
     /// incomplete.
     pub fn new(config: CoreConfig, restored: Restored, now: Tick) -> Result<Self, ConfigError> {
         config.validate()?;
@@ -30,7 +30,7 @@ impl<P: Protocol> Core<P> {
         let mut ballot = hard_state.ballot;
         let mut vote = hard_state.vote;
         if loaded.ballot > ballot {
-            // A crash between the entries and the hard state of one Ready, or of a snapshot.
+            // A crash between the entries and the hard state of one `Ready`, or of a snapshot.
             ballot = loaded.ballot;
             vote = None;
         }
@@ -89,7 +89,7 @@ impl<P: Protocol> Core<P> {
     }
 }
 
-/// Checks that the log and the state machine can belong to one node.
+/// Checks that the log and the state machine can belong to the same node.
 fn check(restored: &Restored) -> Result<(), ConfigError> {
     restored.start.membership.validate()?;
     let (start, applied) = (restored.start.last.index, restored.applied.last.index);
@@ -99,7 +99,7 @@ fn check(restored: &Restored) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// What was restored, checked.
+/// The restored state, after checks.
 pub struct Loaded {
     pub(super) hard_state: HardState,
     /// The highest ballot in the log.
@@ -108,7 +108,7 @@ pub struct Loaded {
     pub(super) configs: Configs,
     pub(super) commit: Index,
     pub(super) applied: Index,
-    /// The log on disk is behind the state machine: how to tell it.
+    /// The write that brings the log on disk up to the state machine, if it is behind.
     pub(super) replace: Option<Write>,
 }
 

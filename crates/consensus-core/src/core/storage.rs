@@ -1,10 +1,10 @@
-//! What the log on disk holds, and what is on its way there.
+//! What the log on disk holds, and what is in flight to it.
 //!
-//! Entries in memory are written later, in batches that may be outstanding together. A batch makes
-//! its entries durable only as long as no later write has replaced them: each truncation lowers
-//! what the outstanding batches vouch for. So the completion of an old write of an entry never
-//! counts for a newer write of the same index, even where ballot and index are equal again (the ABA
-//! problem of asynchronous appends).
+//! Entries in memory are written later, in batches of which several may be in flight. A batch makes
+//! its entries durable only if no later write has replaced them: each truncation lowers what the
+//! batches in flight vouch for. So the completion of an old write of an entry never counts for a
+//! newer write of the same index, even if ballot and index are the same again (the ABA problem of
+//! asynchronous appends).
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -16,18 +16,18 @@ use crate::{HardState, Write};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Storage {
-    /// The first entry that no Ready has written.
+    /// The first entry that no `Ready` has written.
     unwritten: Index,
     truncate: Option<Index>,
-    /// Entries before `unwritten`, or after a gap, that no Ready has written as they are now.
+    /// Entries before `unwritten`, or after a gap, whose current version no `Ready` has written.
     rewrite: BTreeSet<Index>,
-    /// What to write first, since the state machine has installed a snapshot.
+    /// The first write after the state machine has installed a snapshot.
     replace: Option<Write>,
-    /// Whether the commit index alone is worth a write.
+    /// Whether a new commit index alone is worth a write.
     note_commit: bool,
-    /// The hard state of the last Ready that had one.
+    /// The hard state of the last `Ready` that had one.
     written: HardState,
-    /// Of the last Ready with writes.
+    /// The sequence number of the last `Ready` with writes.
     seq: WriteSeq,
     durable_seq: WriteSeq,
     /// Entries up to here are durable.
@@ -41,7 +41,7 @@ pub(super) struct Storage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Batch {
     seq: WriteSeq,
-    /// Once durable, entries up to here are.
+    /// When the batch is durable, entries up to here are durable.
     last: Index,
     vote: (Ballot, Option<NodeId>),
 }
@@ -75,17 +75,17 @@ impl Storage {
         self.durable_vote
     }
 
-    /// Whether an earlier Ready has handed out the entry at `index`.
+    /// Whether an earlier `Ready` has written the entry at `index`.
     pub(super) fn is_written(&self, index: Index) -> bool {
         index < self.unwritten
     }
 
-    /// Whether every write handed out is durable.
+    /// Whether all writes are durable.
     pub(super) fn is_settled(&self) -> bool {
         self.durable_seq == self.seq
     }
 
-    /// The entries from `index` on were dropped from memory.
+    /// The entries from `index` on were removed from memory.
     pub(super) fn truncate_from(&mut self, index: Index) {
         if index < self.unwritten {
             self.truncate = Some(self.truncate.map_or(index, |old| old.min(index)));
@@ -94,7 +94,7 @@ impl Storage {
         self.limit_claims(index.prev());
     }
 
-    /// The log up to `last` was replaced by a snapshot, which is durable in the state machine.
+    /// A snapshot, which is durable in the state machine, replaced the log up to `last`.
     pub(super) fn replace(&mut self, write: Write, last: Index) {
         if matches!(write, Write::Reset(_)) {
             self.truncate = None;
@@ -108,7 +108,7 @@ impl Storage {
         self.replace = Some(write);
     }
 
-    /// The entry at `index` was replaced in memory, or put after a gap.
+    /// The entry at `index` was replaced in memory, or added after a gap.
     pub(super) fn rewrite(&mut self, index: Index) {
         self.rewrite.insert(index);
         self.limit_claims(index.prev());
@@ -120,7 +120,7 @@ impl Storage {
         self.limit_claims(index.prev());
     }
 
-    /// The commit index shall be written soon, even if there is nothing else to write.
+    /// Requests to write the commit index soon, even if there is nothing else to write.
     pub(super) fn note_commit(&mut self) {
         self.note_commit = true;
     }
@@ -135,11 +135,12 @@ impl Storage {
         }
     }
 
-    /// Whether there is something to write.
+    /// Whether there is anything to write.
     pub(super) fn has_writes(&self, log: &Log, hard_state: &HardState) -> bool {
         let vote_changed =
             (hard_state.ballot, hard_state.vote) != (self.written.ballot, self.written.vote);
-        // A new commit index alone is hardly worth a write: it is found out again after a restart.
+        // A new commit index alone is usually not worth a write: it is determined again after a
+        // restart.
         let noted = self.note_commit && hard_state.commit > self.written.commit;
         self.unwritten <= log.last().index || vote_changed || noted || self.is_rearranged()
     }
@@ -161,9 +162,9 @@ impl Storage {
             self.rearrange(log, &mut writes);
         }
         writes.extend(entries.cloned().map(Write::Put));
-        // Last, so that the commit index never points past the entries. A crash in between leaves
-        // entries of a ballot above the hard state's, without a vote in it: `Core::new` takes the
-        // entries' ballot.
+        // The hard state comes last, so that the commit index never points past the entries. A
+        // crash in between leaves entries with a ballot above the hard state's, without a vote in
+        // it: `Core::new` takes the entries' ballot.
         if hard_state != self.written {
             writes.push(Write::HardState(hard_state));
         }
@@ -178,7 +179,7 @@ impl Storage {
         writes
     }
 
-    /// Writes what changes the log before the unwritten entries. Rare: another leader, a gap or a
+    /// Writes changes of the log before the unwritten entries. Rare: another leader, a gap or a
     /// snapshot.
     #[cold]
     fn rearrange(&mut self, log: &Log, writes: &mut Vec<Write>) {

@@ -11,23 +11,23 @@ use synod_types::{Ballot, Index, NodeId, RequestId};
 
 use crate::node::{Node, value};
 
-/// What has been seen in the whole cluster, to compare with.
+/// Everything seen in the whole cluster, for comparison.
 #[derive(Default)]
 pub(crate) struct Oracle {
     leaders: BTreeMap<Ballot, NodeId>,
-    /// Every entry ever written, and the ballot of the entry before it.
+    /// Every entry ever written, with the ballot of the entry before it.
     written: BTreeMap<(Index, Ballot), (Ballot, RequestId, Bytes)>,
-    /// In order of their indexes.
+    /// Ordered by index.
     pub(crate) committed: Vec<Entry>,
-    /// The highest commit index that any core has had.
+    /// The highest commit index of any core so far.
     pub(crate) commit: Index,
     ids: BTreeSet<RequestId>,
-    /// Certainly never appended, said the cores.
+    /// Requests that the cores reported as certainly not appended.
     pub(crate) refused: BTreeSet<RequestId>,
 }
 
 impl Oracle {
-    /// After each step of a core. Whether it is a leader nobody has seen before.
+    /// Called after each step of a core. Returns whether it is a new leader.
     pub(crate) fn after_step(&mut self, node: &Node, status: &Status) -> bool {
         let start = status.start.index;
         assert!(start <= status.applied && status.applied <= status.commit);
@@ -56,7 +56,10 @@ impl Oracle {
         }
         // Leader completeness (Raft §5.4.3): by log matching, the last committed entry stands for
         // all.
-        assert!(status.last.index >= commit_before, "an incomplete leader");
+        assert!(
+            status.last.index >= commit_before,
+            "a leader lacks a committed entry"
+        );
         if let Some(last) = self.committed.last() {
             assert!(
                 node.shadow.holds(last),
@@ -67,7 +70,7 @@ impl Oracle {
         true
     }
 
-    /// While a lease runs nobody else leads, in whatever state the cluster is.
+    /// While a lease runs no other node leads, regardless of the cluster's state.
     pub(crate) fn leases<'a>(nodes: impl Iterator<Item = &'a Node> + Clone, world: u64) {
         for node in nodes.clone() {
             let Some(core) = &node.core else { continue };
@@ -88,7 +91,8 @@ impl Oracle {
         }
     }
 
-    /// Log matching (Raft §5.3): an entry's position gives its content and all before it.
+    /// Log matching (Raft §5.3): an entry's position determines its content and everything before
+    /// it.
     pub(crate) fn on_write(&mut self, node: &Node, write: &Write, is_leader: bool) {
         let Write::Put(entry) = write else { return };
         if node.algorithm == Algorithm::MultiPaxos {
@@ -112,7 +116,7 @@ impl Oracle {
         }
     }
 
-    /// A ballot has one value for a slot (P2c), and nothing is proposed after a configuration that
+    /// A ballot has one value per slot (P2c), and nothing is proposed after a configuration that
     /// isn't chosen.
     fn on_accept(&mut self, node: &Node, entry: &Entry, is_leader: bool) {
         let now = (Ballot::ZERO, entry.id, entry.data.clone());
@@ -132,7 +136,7 @@ impl Oracle {
         }
     }
 
-    /// What leaves a node has to be durable where it claims to be.
+    /// A message that claims durability must be true for the sender's disk.
     pub(crate) fn on_send(node: &Node, message: &Message) {
         let disk = &node.disk.hard_state;
         match &message.body {

@@ -1,7 +1,7 @@
 //! A cluster of cores in one thread: seeded faults, every invariant after every event, then
 //! liveness.
 //!
-//! One seed is one run. To look at a failing one: `SYNOD_ALGORITHM=multi-paxos SYNOD_FLAVOUR=churn
+//! Each seed is one run. To inspect a failing one: `SYNOD_ALGORITHM=multi-paxos SYNOD_FLAVOUR=churn
 //! SYNOD_SEED=17 cargo test -p synod-consensus-core --test cluster one_seed -- --nocapture
 //! --ignored`.
 
@@ -20,7 +20,7 @@ mod world;
 use synod_consensus_core::Algorithm;
 use world::World;
 
-/// Runs the seeds of one kind of cluster, and returns what has happened in all of them.
+/// Runs the seeds of one kind of cluster, and returns the counts of all of them.
 fn run(
     algorithm: Algorithm,
     seeds: std::ops::Range<u64>,
@@ -59,7 +59,7 @@ for_both!(
 
 fn safe_and_live_under_every_fault(algorithm: Algorithm) {
     let counts = run(algorithm, 0..500, world::Flavour::Everything);
-    // Whatever doesn't happen isn't tested.
+    // What doesn't happen isn't tested.
     assert!(counts.leaders > 500, "{counts:?}");
     assert!(counts.committed > 10_000, "{counts:?}");
     assert!(counts.restarts > 500, "{counts:?}");
@@ -96,7 +96,7 @@ fn leases_are_exclusive(algorithm: Algorithm) {
     assert!(counts.leaders > 1000, "{counts:?}");
 }
 
-/// With pre-vote and quorum checks a broken link, a chain or a bridge costs an election at most.
+/// With pre-vote and quorum checks, a broken link, a chain or a bridge costs at most one election.
 fn partial_partitions_leave_a_working_leader(algorithm: Algorithm) {
     for seed in 0..8 {
         for (name, outcome) in [
@@ -109,13 +109,14 @@ fn partial_partitions_leave_a_working_leader(algorithm: Algorithm) {
                 after.is_some_and(|after| after < 500),
                 "{name} {seed}: {outcome:?}"
             );
-            // Whoever leads then goes on doing so.
+            // The leader after that stays leader.
             assert!(outcome.leaders <= 3, "{name} {seed}: {outcome:?}");
         }
     }
 }
 
-/// A node that all see, and nobody else: in Raft the log that it lacks keeps it from leading.
+/// One node that all others reach, and no other link. In Raft it can't lead, because its log is
+/// stale.
 fn a_stale_bridge_leads_only_in_paxos(algorithm: Algorithm) {
     for seed in 0..8 {
         let outcome = World::stale_bridge(algorithm, seed);
@@ -143,7 +144,7 @@ fn the_same_seed_gives_the_same_trace(algorithm: Algorithm) {
 }
 
 #[test]
-#[ignore = "takes as long as it is told to"]
+#[ignore = "runs for a configured time"]
 #[expect(clippy::disallowed_methods, reason = "chosen by hand")]
 fn many_seeds() {
     let number = |name, default: u64| {
@@ -167,7 +168,7 @@ fn many_seeds() {
 }
 
 #[test]
-#[ignore = "for looking at a seed"]
+#[ignore = "inspects a single seed"]
 #[expect(clippy::disallowed_methods, reason = "chosen by hand")]
 fn one_seed() {
     let seed = std::env::var("SYNOD_SEED")

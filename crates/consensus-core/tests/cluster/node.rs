@@ -9,7 +9,7 @@ use synod_consensus_core::{
 };
 use synod_types::{Ballot, Index, LogPosition, NodeId, RequestId, Tick, WriteSeq};
 
-/// A log as the writes make it.
+/// A log built from its writes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Disk {
     pub(crate) algorithm: Algorithm,
@@ -82,12 +82,12 @@ impl Disk {
     }
 }
 
-/// What an entry says, by whatever ballot.
+/// An entry's content without its ballot.
 pub(crate) fn value(entry: &Entry) -> (Index, RequestId, EntryKind, &Bytes) {
     (entry.index, entry.id, entry.kind, &entry.data)
 }
 
-/// A state machine that remembers everything it has applied.
+/// A state machine that records everything it has applied.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Machine {
     pub(crate) applied: Vec<Entry>,
@@ -136,7 +136,7 @@ impl Machine {
     }
 }
 
-/// Writes on their way to the disk, and what waits for them.
+/// Writes in flight to the disk, and messages that wait for them.
 #[derive(Clone, Debug)]
 pub(crate) struct Pending {
     pub(crate) seq: WriteSeq,
@@ -148,22 +148,22 @@ pub(crate) struct Node {
     pub(crate) algorithm: Algorithm,
     pub(crate) id: NodeId,
     pub(crate) config: CoreConfig,
-    /// None while crashed.
+    /// `None` while crashed.
     pub(crate) core: Option<Box<dyn Consensus>>,
     pub(crate) disk: Disk,
-    /// The disk once all writes are there.
+    /// The disk after all writes.
     pub(crate) shadow: Disk,
     pub(crate) pending: VecDeque<Pending>,
     pub(crate) machine: Machine,
     pub(crate) to_apply: VecDeque<Entry>,
-    /// Handed out up to here.
+    /// The last index that was handed out.
     pub(crate) handed: Index,
     pub(crate) install: Option<Install>,
-    /// The commit index of the cluster when each read was asked for.
+    /// The cluster's commit index when each read was requested.
     pub(crate) reads: BTreeMap<ReadContext, Index>,
     pub(crate) slow_disk: bool,
     clock_offset: u64,
-    /// Ticks of this clock in a hundred of the world's.
+    /// Ticks of this clock per hundred ticks of the world's.
     clock_rate: u64,
 }
 
@@ -226,7 +226,8 @@ impl Node {
         self.core = Some(core.unwrap());
     }
 
-    /// Loses what isn't durable. `torn` writes of the first batch under way make it to the disk.
+    /// Loses everything that isn't durable. `torn` writes of the first batch in flight reach the
+    /// disk.
     pub(crate) fn crash(&mut self, torn: usize) {
         self.core = None;
         if let Some(pending) = self.pending.pop_front() {
@@ -242,7 +243,7 @@ impl Node {
         self.reads.clear();
     }
 
-    /// Forgets log entries that the durable state machine covers.
+    /// Compacts log entries that the durable state machine covers.
     pub(crate) fn compact(&mut self, index: Index) {
         let meta = self.machine.meta_at(index);
         for disk in [&mut self.disk, &mut self.shadow] {

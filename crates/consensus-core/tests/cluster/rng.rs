@@ -2,7 +2,7 @@
 
 use synod_types::SplitMix64;
 
-/// Choices of a run.
+/// The random choices of a run.
 #[derive(Clone, Debug)]
 pub(crate) struct Rng(SplitMix64);
 
@@ -19,7 +19,7 @@ impl Rng {
         self.0.below(bound)
     }
 
-    /// True this often in a thousand.
+    /// `true` with this probability per thousand.
     pub(crate) fn often(&mut self, per_mille: u64) -> bool {
         self.below(1000) < per_mille
     }

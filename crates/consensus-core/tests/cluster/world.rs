@@ -17,17 +17,17 @@ use crate::{
     rng::Rng,
 };
 
-/// Which faults there are.
+/// The faults of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flavour {
     Everything,
     FixedMembers,
     Churn,
-    /// No pre-vote, no quorum check, so no leases.
+    /// No pre-vote and no quorum check, and so no leases.
     Plain,
-    /// All that endangers leases: hasty candidates, restarts, transfers, delays, bad clocks.
+    /// Everything that endangers leases: early candidates, restarts, transfers, delays, bad clocks.
     Leases,
-    /// None; for what is done by hand.
+    /// No faults; for scripted ones.
     Calm,
 }
 
@@ -41,7 +41,7 @@ impl Flavour {
     ];
 }
 
-/// What has happened, to know that a test tests something.
+/// How often things happened, to know that a run tested something.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) leaders: u64,
@@ -71,7 +71,7 @@ impl Counts {
     }
 }
 
-/// How often things happen, in a thousand ticks of a node (of the world for cuts).
+/// The probabilities of faults, per thousand ticks of a node (of the world for cuts).
 #[derive(Clone, Copy)]
 struct Odds {
     change: u64,
@@ -135,7 +135,7 @@ pub(crate) struct World {
     flavour: Flavour,
     tick: u64,
     nodes: BTreeMap<NodeId, Node>,
-    /// When to deliver, and what.
+    /// The delivery time and the message.
     network: Vec<(u64, Message)>,
     /// One-way cuts.
     cuts: BTreeSet<(NodeId, NodeId)>,
@@ -168,7 +168,7 @@ impl World {
         Self::of_size(algorithm, seed, flavour, 0)
     }
 
-    /// With so many voters, or any number for zero.
+    /// With this many voters; zero for a random number.
     fn of_size(algorithm: Algorithm, seed: u64, flavour: Flavour, voters: u64) -> Self {
         let mut rng = Rng::new(seed.wrapping_mul(0x5851_f42d_4c95_7f2d) ^ 0x1405_7b7e);
         let some = rng.pick(&[1, 2, 3, 3, 3, 3, 4, 5]);
@@ -309,7 +309,7 @@ impl World {
         }
     }
 
-    /// One tick of the world's clock and what happens in it.
+    /// One tick of the world's clock, and everything that happens in it.
     fn turn(&mut self) {
         self.tick += 1;
         for id in self.ids() {
@@ -346,7 +346,7 @@ impl World {
             *at > tick
         });
         while !due.is_empty() {
-            // Mostly in order, as connections are.
+            // Mostly in order, like connections.
             let at = if self.rng.often(800) {
                 0
             } else {
@@ -358,7 +358,8 @@ impl World {
                 continue;
             }
             if matches!(message.body, Body::Common(CommonBody::ForwardChange { .. })) {
-                // So that the durable quorum is checked by the configuration that committed.
+                // Drain now, so that the durable quorum is checked by the configuration that
+                // committed.
                 self.drain(to);
             }
             let _ = self.step(to, Input::Message(message));
@@ -368,7 +369,7 @@ impl World {
         }
     }
 
-    /// The disk, the state machine and snapshots of one node.
+    /// Runs the disk, the state machine and the snapshots of one node.
     fn run_shell(&mut self, id: NodeId) {
         self.drain(id);
         let slow = if self.nodes[&id].slow_disk { 30 } else { 700 };
@@ -438,7 +439,7 @@ impl World {
         assert!(both.all(|(a, b)| value(a) == value(b)), "diverged");
         assert!(machine.applied.len() >= node.machine.applied.len());
         node.machine = machine;
-        // Whatever was to be applied is in the snapshot.
+        // Entries that waited to be applied are in the snapshot.
         node.to_apply.clear();
         node.handed = meta.last.index;
         self.counts.snapshots += 1;
@@ -451,7 +452,7 @@ impl World {
         let durable = node.machine.durable as u64;
         let index = Index::new(durable - self.rng.below(5).min(durable));
         let applied = node.core.as_ref().unwrap().status().applied;
-        // Not while the log's replacement by a snapshot is under way.
+        // Not while a snapshot is replacing the log.
         let resetting = node.pending.iter().any(|p| {
             p.writes
                 .iter()
@@ -594,7 +595,7 @@ impl World {
         let ids = self.ids();
         let one = self.any_node();
         match self.rng.below(4) {
-            // One node alone.
+            // One node isolated.
             0 => {
                 for id in ids {
                     self.cuts.extend([(one, id), (id, one)]);
@@ -612,7 +613,7 @@ impl World {
                     }
                 }
             }
-            // A bridge: all see one node, and nobody else.
+            // A bridge: all nodes reach one node, and no others.
             2 => {
                 for a in &ids {
                     for b in &ids {
@@ -630,7 +631,7 @@ impl World {
         }
     }
 
-    /// A write fails: nothing may leave the core any more.
+    /// A write fails: nothing may leave the core after that.
     fn fail_disk(&mut self, id: NodeId) {
         self.drain(id);
         let Some(seq) = self.nodes[&id].pending.front().map(|p| p.seq) else {
@@ -684,7 +685,7 @@ impl World {
         result
     }
 
-    /// Does what a core wants, in the order that the crate's documentation prescribes.
+    /// Carries out the core's requests in the order given in the crate's documentation.
     fn drain(&mut self, id: NodeId) {
         while let Some(ready) = self
             .nodes

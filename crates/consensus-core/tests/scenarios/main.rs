@@ -3,8 +3,8 @@
 //! Raft's are here, those of Multi-Paxos in `paxos`.
 //!
 //! Each `.txt` file has scenarios of inputs (`> ...`, or `>> ...` to let the core collect its
-//! output) and below each the whole output. `script.rs` gives the words. After an intended change
-//! build with `SYNOD_BLESS=1 cargo test -p synod-consensus-core --test scenarios`, and read the
+//! output), each followed by its complete output. `script.rs` lists the words. After an intended
+//! change, run `SYNOD_BLESS=1 cargo test -p synod-consensus-core --test scenarios` and review the
 //! difference.
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]

@@ -27,7 +27,7 @@ use synod_types::{Ballot, Index, LogPosition, NodeId, RequestId, Tick, WriteSeq}
 
 use crate::render;
 
-/// Plays a file of scenarios and returns it with the actual outputs in place of the expected ones.
+/// Plays a file of scenarios, and returns it with the actual outputs instead of the expected ones.
 pub(crate) fn play(algorithm: Algorithm, text: &str) -> String {
     let mut out = String::new();
     let mut player = Player::new(algorithm);
@@ -63,7 +63,7 @@ struct Player {
     now: Tick,
     seq: WriteSeq,
     requests: u64,
-    /// Of the last read passed on by the core.
+    /// The token of the last read that the core forwarded.
     token: u64,
     /// For messages forwarded to the core.
     forwarded: u64,
@@ -385,7 +385,7 @@ impl Player {
     }
 }
 
-/// What only Multi-Paxos says.
+/// The messages of Multi-Paxos.
 fn paxos_body(words: &[&str]) -> Body {
     let value = |at: usize| words[at].split_once('=').unwrap().1;
     match words[0] {
@@ -459,7 +459,7 @@ fn ballot(text: &str) -> Ballot {
     }
 }
 
-/// The entries between brackets, and the words after them.
+/// The entries in brackets, and the words after them.
 fn bracketed<'a>(words: &[&'a str]) -> (Vec<Entry>, Vec<&'a str>) {
     let end = words.iter().position(|word| word.ends_with(']')).unwrap();
     let inside = words[1..=end]

@@ -1,4 +1,4 @@
-//! Merges tables in the background, on one thread.
+//! Compacts tables in the background, on one thread.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,19 +13,19 @@ use super::tables::Merging;
 use super::{DiskConfig, OpenDatabase, convert, format};
 use crate::{Batch, EngineError, MAX_KEY_BYTES, Space};
 
-/// How often the tables are looked at while nothing is written, and while something is.
+/// How often the thread checks for work while the engine is idle, and while it is being written.
 const IDLE_PERIOD: Duration = Duration::from_secs(1);
 const BUSY_PERIOD: Duration = Duration::from_millis(20);
-/// Compactions of one space in a row before the others get their turn.
+/// Compactions of one space in a row before the other spaces get a turn.
 const MAX_TURN: usize = 4;
-/// Journals from which on spaces without fresh writes are written to, see [`Worker::touch`].
+/// With more journals than this, spaces without recent writes get a row; see [`Worker::touch`].
 const MAX_JOURNALS: usize = 6;
-/// Bytes written between two such times.
+/// Bytes that must be written between two calls that touch idle spaces.
 const TOUCH_BYTES: u64 = 64 << 20;
-/// The thread's niceness: serving comes first.
+/// The thread's niceness. Requests have priority over compaction.
 const NICENESS: i32 = 5;
 
-/// The thread's owner.
+/// Owns the compaction thread: dropping it stops and joins the thread.
 pub(super) struct Compaction {
     merging: Arc<Merging>,
     thread: Option<JoinHandle<()>>,
@@ -70,13 +70,13 @@ struct Worker {
     shared: Arc<OpenDatabase>,
     strategy: Arc<Leveled>,
     merging: Arc<Merging>,
-    // Bytes that had been written when the spaces were last touched.
+    // The value of `written` when idle spaces were last touched.
     touched: u64,
 }
 
 impl Worker {
     fn run(mut self) {
-        // Best effort: without the right to do it the thread just isn't nicer than others.
+        // Best effort: without the privilege, the thread keeps the normal priority.
         let _ = rustix::process::setpriority_process(None, NICENESS);
         let mut seen = 0;
         loop {
@@ -103,8 +103,8 @@ impl Worker {
         }
     }
 
-    /// Gives each space a turn, the one with most fresh tables first; says whether anything was
-    /// merged.
+    /// Gives each space a turn, the one with most level-0 runs first. Returns whether anything was
+    /// compacted.
     fn round(&self) -> Result<bool, EngineError> {
         let keyspaces = || {
             self.shared
@@ -147,7 +147,7 @@ impl Worker {
         self.merging
             .run(keyspace, || keyspace.tree.compact(strategy, watermark))
             .map_err(|error| convert(dir, fjall::Error::from(error)))?;
-        // Old versions of the list of tables keep flushed memtables in memory.
+        // Old versions of the table list keep flushed memtables in memory.
         let watermark = self.watermark();
         keyspace
             .tree
@@ -164,9 +164,9 @@ impl Worker {
             .watermark(|| shared.database.visible_seqno())
     }
 
-    /// A journal goes once each space has flushed something newer. A space whose newest rows were
-    /// deleted and merged away has no table to show for it, so each idle space gets the tombstone
-    /// of a key that can't exist.
+    /// fjall deletes a journal once every space has flushed something newer. If the newest rows of
+    /// a space were deleted and merged away, no table shows that they were flushed. So each idle
+    /// space gets a tombstone for a key that can't exist.
     fn touch(&mut self) -> Result<(), EngineError> {
         let shared = &self.shared;
         let written = shared.written.load(Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! How much memory and disk the engine takes.
+//! Memory and disk limits of the engine.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,35 +12,35 @@ use fjall::config::{
 
 use crate::Space;
 
-/// The least that fjall accepts.
+/// The minimum that fjall accepts.
 pub(super) const MIN_JOURNAL_BYTES: u64 = 64 << 20;
 pub(super) const MIN_OPEN_FILES: usize = 10;
 
-/// The write buffer of a space that holds few or small rows. Some are written with each batch, and
-/// all writes wait while a flush is committed: so not smaller.
+/// The write buffer of a space that holds few or small rows. Each batch writes to some of these
+/// spaces, and all writes wait while a flush is committed, so the buffer should not be smaller.
 pub(super) const SMALL_MEMTABLE_BYTES: u64 = 4 << 20;
 
-/// Settings of a [`DiskEngine`](crate::DiskEngine). The defaults keep a process below 1 GiB with 5
-/// GiB of data.
+/// Settings of a [`DiskEngine`](crate::DiskEngine). With the defaults, a process with 5 GiB of data
+/// stays below 1 GiB of memory.
 #[derive(Clone, Debug)]
 pub struct DiskConfig {
     /// The engine's own directory.
     pub dir: PathBuf,
-    /// The most memory for cached blocks, in bytes. 128 MiB. Filled as blocks are read.
+    /// Limit of the block cache, in bytes. Default: 128 MiB. It fills as blocks are read.
     pub cache_bytes: u64,
-    /// Unflushed bytes from which on writes are slowed down. 64 MiB.
+    /// Writes slow down above this many unflushed bytes. Default: 64 MiB.
     pub write_buffer_bytes: u64,
-    /// Size at which the write buffer of a large space is flushed, in bytes. 16 MiB. Fixed when the
-    /// directory is made.
+    /// Size at which the write buffer of a large space is flushed, in bytes. Default: 16 MiB. Fixed
+    /// when the directory is created.
     pub memtable_bytes: u64,
-    /// Size of all journals from which on lagging spaces are flushed, in bytes; at least 64 MiB.
-    /// Decides how long an unclean restart takes: about a second for 128 MiB.
+    /// Total journal size above which lagging spaces are flushed, in bytes. At least 64 MiB, the
+    /// default. It determines the duration of an unclean restart: about a second for 128 MiB.
     pub journal_bytes: u64,
-    /// Target size of a table, in bytes. 16 MiB. Smaller tables make for shorter compactions.
+    /// Target size of a table, in bytes. Default: 16 MiB. Smaller tables make compactions shorter.
     pub table_bytes: u64,
-    /// Block size of a table, in bytes. 8 KiB. Fixed when the directory is made.
+    /// Block size of a table, in bytes. Default: 8 KiB. Fixed when the directory is created.
     pub block_bytes: u32,
-    /// Open table files; at least 10. 512.
+    /// Limit of open table files, at least 10. Default: 512.
     pub open_files: usize,
 }
 
@@ -79,14 +79,13 @@ impl DiskConfig {
         self.options(SMALL_MEMTABLE_BYTES)
     }
 
-    /// The strategy of our own compaction thread.
+    /// The strategy of our compaction thread.
     pub(super) fn strategy(&self) -> Arc<Leveled> {
         Arc::new(Leveled::default().with_table_target_size(self.table_bytes))
     }
 
     fn options(&self, memtable_bytes: u64) -> KeyspaceCreateOptions {
-        // fjall's worker compacts after each flush. With these limits all it ever does is to move
-        // tables.
+        // fjall's worker compacts after each flush. With these limits it only ever moves tables.
         let passive = Leveled::default()
             .with_l0_threshold(u8::MAX)
             .with_table_target_size(1 << 40);
@@ -95,7 +94,8 @@ impl DiskConfig {
             .compaction_strategy(Arc::new(passive))
             .data_block_size_policy(BlockSizePolicy::all(self.block_bytes))
             .data_block_hash_ratio_policy(HashRatioPolicy::all(0.75))
-            // Pinned blocks are not counted as cache: only those of the two small upper levels.
+            // The cache limit doesn't count pinned blocks, so only those of the two small upper
+            // levels are pinned.
             .index_block_pinning_policy(PinningPolicy::new([true, true, false]))
             .filter_block_pinning_policy(PinningPolicy::new([true, true, false]))
             .filter_policy(FilterPolicy::new([

@@ -1,4 +1,4 @@
-//! Whose directory it is.
+//! The format file, which marks a directory as an engine's.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -6,11 +6,11 @@ use std::path::Path;
 
 use crate::EngineError;
 
-/// The file that makes a directory an engine's, and what it says.
+/// The format file's name and content.
 const FORMAT_FILE: &str = "engine.format";
 const FORMAT: &str = "synod-engine 1\n";
 
-/// Accepts an engine's directory, and makes one of a missing or an empty one.
+/// Accepts an engine's directory. Initializes a missing or empty one.
 pub(super) fn check_or_create(dir: &Path) -> Result<(), EngineError> {
     match fs::read_to_string(dir.join(FORMAT_FILE)) {
         Ok(found) if found == FORMAT => Ok(()),
@@ -23,8 +23,8 @@ pub(super) fn check_or_create(dir: &Path) -> Result<(), EngineError> {
     }
 }
 
-/// Removes an engine's directory; the format file goes last, so that an interrupted removal can be
-/// repeated.
+/// Removes an engine's directory. The format file is removed last, so that an interrupted removal
+/// can be repeated.
 pub(super) fn destroy(dir: &Path) -> Result<(), EngineError> {
     if !dir.try_exists().map_err(|error| io_error(dir, error))? {
         return Ok(());

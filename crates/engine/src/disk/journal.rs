@@ -1,11 +1,12 @@
 //! Checks fjall's journals before fjall reads them, and repairs the end of the active one after a
 //! power loss.
 //!
-//! Batches since the last persist may be damaged after a power loss, in any order of pages. fjall
-//! drops what looks incomplete, wherever that is, refuses some damage and panics at other. So here
-//! each batch is checked first. What follows the first bad batch of the active journal was never
-//! reported as durable, or the journal is refused: the commit number of the last sound batch tells.
-//! The replicated log supplies what is cut off again.
+//! After a power loss, batches since the last persist may be damaged, in any order of pages. fjall
+//! drops batches that look incomplete, wherever they are, refuses some damage and panics at other
+//! damage. So this module checks every batch first. It truncates the active journal at the first
+//! bad batch if nothing after it was reported as durable, which the commit number of the last sound
+//! batch shows. Otherwise it refuses the journal. The replicated log supplies the truncated batches
+//! again.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, Read};
@@ -17,26 +18,25 @@ use super::format::io_error;
 use super::{COMMITS_KEY, DATABASE_FOLDER};
 use crate::EngineError;
 
-/// Ends a batch, after its checksum.
+/// Marks the end of a batch, after its checksum.
 const MAGIC: &[u8] = b"FJL\x03";
 const TAG_START: u8 = 1;
 const TAG_ITEM: u8 = 2;
 const TAG_END: u8 = 3;
 const READ_BUFFER_BYTES: usize = 256 << 10;
 
-/// What a journal holds.
+/// The result of reading a journal.
 #[derive(Default)]
 struct Content {
-    /// Bytes of whole batches with matching checksums at its start.
+    /// Length of the sound prefix, in bytes: whole batches with matching checksums.
     sound: u64,
-    /// Number of the last commit among them.
+    /// Number of the last commit in the sound prefix.
     commits: Option<u64>,
-    /// Whether anything but preallocated zeros follows.
+    /// Whether the prefix is followed by anything but preallocated zeros.
     is_damaged: bool,
 }
 
-/// Makes sure that fjall can read the journals below `dir`, of which commits up to `persisted` are
-/// durable.
+/// Makes sure that fjall can read the journals below `dir`. Commits up to `persisted` are durable.
 pub(super) fn check(dir: &Path, persisted: u64) -> Result<(), EngineError> {
     let io = |error| io_error(dir, error);
     let mut journals = journals(&dir.join(DATABASE_FOLDER)).map_err(io)?;
@@ -46,7 +46,7 @@ pub(super) fn check(dir: &Path, persisted: u64) -> Result<(), EngineError> {
     let mut commits = None;
     for path in journals {
         let content = read(&path).map_err(io)?;
-        // A journal is synced when it is sealed.
+        // fjall syncs a journal when it seals it, so damage here is data loss.
         if content.is_damaged {
             return Err(damaged(dir, &path, &content));
         }
@@ -63,7 +63,7 @@ pub(super) fn check(dir: &Path, persisted: u64) -> Result<(), EngineError> {
     tracing::warn!(
         journal = %active.display(),
         offset = content.sound,
-        "cutting off the damaged end of the engine's journal, which was never reported as durable"
+        "truncating the damaged end of the engine's journal; it was never reported as durable"
     );
     let file = OpenOptions::new().write(true).open(&active).map_err(io)?;
     file.set_len(content.sound)
@@ -142,7 +142,7 @@ struct JournalBatch {
     length: u64,
 }
 
-/// Reads a batch; nothing if it isn't sound.
+/// Reads a batch. Returns `None` if it is damaged.
 fn batch(reader: &mut impl Read, item: &mut Vec<u8>) -> io::Result<Option<JournalBatch>> {
     let mut start = [0; 13];
     reader.read_exact(&mut start)?;
@@ -179,7 +179,8 @@ fn batch(reader: &mut impl Read, item: &mut Vec<u8>) -> io::Result<Option<Journa
         if key == COMMITS_KEY
             && let Ok(number) = <[u8; 8]>::try_from(value)
         {
-            // The engine's own row comes last, so a user's with this key doesn't count.
+            // The engine's own row is last in its batch, so it overrides a user's row with the same
+            // key.
             batch.commits = Some(u64::from_be_bytes(number));
         }
     }

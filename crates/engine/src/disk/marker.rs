@@ -1,6 +1,6 @@
-//! How far the engine is known to be safe against power loss.
+//! Records up to which commit the engine is durable against power loss.
 //!
-//! Two slots in one file, written in turn: a torn write leaves the other, older one.
+//! The file has two slots, written alternately: a torn write leaves the older slot intact.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -10,12 +10,12 @@ use super::format::io_error;
 use crate::EngineError;
 
 const MARKER_FILE: &str = "persisted";
-/// Slots lie in different sectors.
+/// The slots lie in different sectors.
 const SLOT_STRIDE: u64 = 4096;
 /// A commit number and its CRC32C.
 const SLOT_BYTES: usize = 12;
 
-/// The number of the last persisted commit.
+/// Holds the number of the last persisted commit.
 pub(super) struct Marker {
     dir: PathBuf,
     file: File,
@@ -36,12 +36,12 @@ impl Marker {
         })
     }
 
-    /// The number of the last commit that was made durable; zero before the first.
+    /// The number of the last durable commit; zero before the first.
     pub(super) fn persisted(&self) -> u64 {
         self.persisted
     }
 
-    /// Compares with the last commit that the engine holds.
+    /// Checks that the engine still holds every durable commit; `commits` is the last one it has.
     pub(super) fn check(&self, commits: u64) -> Result<(), EngineError> {
         let persisted = self.persisted;
         if commits >= persisted {
@@ -84,7 +84,7 @@ fn read(dir: &Path) -> Result<(File, [Option<u64>; 2]), EngineError> {
     let mut slots = [None, None];
     for (offset, slot) in [0, SLOT_STRIDE].into_iter().zip(&mut slots) {
         let mut bytes = [0; SLOT_BYTES];
-        // A short file has fewer slots.
+        // The file is shorter until both slots have been written.
         if file.read_exact_at(&mut bytes, offset).is_ok() {
             let (number, crc) = bytes.split_at(8);
             if crc32c::crc32c(number).to_be_bytes() == crc

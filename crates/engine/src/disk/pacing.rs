@@ -1,4 +1,4 @@
-//! Slows writers down before the engine would have to stop them.
+//! Slows writers down before fjall would stop them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -7,15 +7,15 @@ use parking_lot::{Condvar, Mutex};
 
 use super::OpenDatabase;
 
-/// The longest wait of one write. A write may also wait for one before it that is held back.
+/// The longest delay of one write. A write may also wait for an earlier one that is delayed.
 const MAX_DELAY: Duration = Duration::from_millis(25);
-/// Level-0 runs from which on writes wait. fjall blocks them at 20 to 30.
+/// Writes are delayed above this number of level-0 runs. fjall blocks writes at 20 to 30.
 const LEVEL0_SOFT: u64 = 10;
 const LEVEL0_HARD: u64 = 18;
-/// Unflushed memtables of a space from which on writes wait. fjall stops them at 4, for 100 ms at a
-/// time.
+/// Writes are delayed above this number of unflushed memtables in a space. fjall stops writes at 4,
+/// for 100 ms at a time.
 const SEALED_SOFT: u64 = 2;
-/// Level-0 runs from which on background work waits: merging starts at 4.
+/// Background work is delayed from this number of level-0 runs. Compaction starts at 4.
 const LEVEL0_BACKGROUND: u64 = 8;
 
 pub(super) struct Pacing {
@@ -23,7 +23,7 @@ pub(super) struct Pacing {
     level0_runs: AtomicU64,
     sealed: AtomicU64,
     delayed_micros: AtomicU64,
-    // Signalled when the compaction thread has made room.
+    // Signalled when the compaction thread has reduced the backlog.
     turn: Mutex<()>,
     room: Condvar,
 }
@@ -48,20 +48,20 @@ impl Pacing {
         self.delayed_micros.load(Ordering::Relaxed)
     }
 
-    /// Called by the compaction thread after each look at the tables.
+    /// Called by the compaction thread after each check of the tables.
     pub(super) fn publish_level0(&self, runs: u64) {
         if self.level0_runs.swap(runs, Ordering::Relaxed) > runs {
             self.room.notify_all();
         }
     }
 
-    /// Called by the journal's thread: the most unflushed memtables of any space.
+    /// Called by the journal's thread with the largest number of unflushed memtables in any space.
     pub(super) fn publish_sealed(&self, sealed: usize) {
         self.sealed.store(sealed as u64, Ordering::Relaxed);
     }
 
-    /// Holds the calling writer back for as long as the backlog warrants: nothing below the soft
-    /// limits, then growing to [`MAX_DELAY`].
+    /// Delays the calling writer in proportion to the backlog: not at all below the soft limits,
+    /// then up to [`MAX_DELAY`].
     pub(super) fn wait(&self, shared: &OpenDatabase) {
         let delay = self.delay(shared.database.write_buffer_size(), self.level0_runs());
         if delay.is_zero() {
@@ -73,11 +73,11 @@ impl Pacing {
         self.delayed_micros.fetch_add(micros, Ordering::Relaxed);
     }
 
-    /// Holds background work back while there is a backlog, for [`MAX_DELAY`] at most: it has to
-    /// keep up as well.
+    /// Delays background work while there is a backlog, for at most [`MAX_DELAY`], since it has to
+    /// make progress too. Returns whether there was room.
     pub(super) fn wait_for_room(&self, shared: &OpenDatabase) -> bool {
         let buffered = shared.database.write_buffer_size();
-        // Counted anew: on a slow disk the published number may be old.
+        // Counted again: on a slow disk the published number may be stale.
         let sealed = shared.most_sealed() as u64;
         let has_room = self.has_room(buffered, self.level0_runs()) && sealed < SEALED_SOFT;
         if !has_room {
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn delay_grows_from_the_soft_limit_to_the_bound() {
+    fn delay_grows_from_the_soft_limit_to_the_maximum() {
         let pacing = Pacing::new(64 << 20);
         assert_eq!(pacing.delay(64 << 20, LEVEL0_SOFT), Duration::ZERO);
         assert_eq!(pacing.delay(96 << 20, 0), MAX_DELAY / 2);
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn background_work_backs_off_before_any_writer_waits() {
+    fn background_work_is_delayed_before_any_write() {
         let pacing = Pacing::new(64 << 20);
         assert!(pacing.has_room(47 << 20, LEVEL0_BACKGROUND - 1));
         assert!(!pacing.has_room(48 << 20, 0));

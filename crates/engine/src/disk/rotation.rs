@@ -1,19 +1,20 @@
-//! Rotates write buffers that are full and that fjall hasn't rotated for a while.
+//! Rotates full write buffers that fjall has not rotated for a while.
 //!
-//! Each write to a full buffer asks fjall's worker to rotate it, through a queue of 1,000 requests.
-//! The worker puts requests there too, and nobody else takes them out: if it finds the queue full
-//! it waits for itself, for ever, and so do all writers soon after. So a writer that has asked a
-//! few times rotates the buffer itself: up to 16 requests come from a full buffer then. fjall stops
-//! writers at 4 unflushed buffers of a space, so that the 9 keyspaces leave the queue some room.
+//! Each write to a full buffer sends fjall's worker a request to rotate it, through a queue of
+//! 1,000 requests. The worker, the queue's only reader, sends requests to it too. If the worker
+//! finds the queue full it waits for itself forever, and all writers soon block as well. To prevent
+//! that, the writer rotates the buffer itself after a few requests, so a full buffer adds at most
+//! 16 requests. fjall stops writers at 4 unflushed buffers in a space, so the 9 keyspaces can't
+//! fill the queue.
 
 use fjall::{AbstractTree, Keyspace};
 
-/// Writes between two looks at the buffers: a look has a cost.
+/// Writes between two checks of the buffers. A check has a cost.
 const LOOK_EVERY: u64 = 8;
-/// After so many looks in a row that find a buffer full, the writer rotates it.
+/// The writer rotates a buffer after this many checks in a row found it full.
 const MAX_LOOKS: u32 = 2;
 
-/// How long each keyspace's buffer has been full.
+/// Counts for how many checks each keyspace's buffer has been full.
 #[derive(Default)]
 pub(super) struct Rotation {
     writes: u64,
@@ -21,7 +22,7 @@ pub(super) struct Rotation {
 }
 
 impl Rotation {
-    /// To be called after each write, with the keyspaces and their limits in the same order always.
+    /// Call this after each write, with the keyspaces and their limits always in the same order.
     pub(super) fn after_write<'a>(
         &mut self,
         keyspaces: impl Iterator<Item = (&'a Keyspace, u64)>,

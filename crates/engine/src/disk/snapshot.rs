@@ -1,4 +1,4 @@
-//! Views of the engine on disk.
+//! Snapshots of the on-disk engine.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,7 +14,7 @@ use super::{OpenDatabase, convert};
 use crate::memory::is_inverted;
 use crate::{Direction, EngineError, KeyBounds, MAX_KEY_BYTES, Row, Rows, Snapshot, Space};
 
-/// Which sequence numbers are being read at, and how often.
+/// The sequence numbers of open snapshots, each with the number of snapshots that use it.
 #[derive(Default)]
 pub(super) struct OpenSnapshots(Mutex<BTreeMap<u64, usize>>);
 
@@ -26,7 +26,8 @@ impl OpenSnapshots {
     /// The sequence number below which no open or future snapshot reads.
     pub(super) fn watermark(&self, visible: impl FnOnce() -> u64) -> u64 {
         let open = self.0.lock();
-        // Read under the lock: a snapshot that is opened later reads at this number or a later one.
+        // Taken under the lock: a snapshot that is opened later has this sequence number or a later
+        // one.
         let horizon = open.keys().next().copied().unwrap_or_else(visible);
         horizon.saturating_sub(1)
     }
@@ -38,7 +39,7 @@ pub(super) struct DiskSnapshot {
 }
 
 impl DiskSnapshot {
-    /// Opens a snapshot; the caller holds the write lock.
+    /// Opens a snapshot. The caller holds the write lock.
     pub(super) fn open(shared: &Arc<OpenDatabase>) -> Self {
         let mut open = shared.snapshots.0.lock();
         let snapshot = shared.database.snapshot();
@@ -75,7 +76,7 @@ impl fmt::Debug for DiskSnapshot {
 impl Snapshot for DiskSnapshot {
     fn get(&self, space: Space, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
         if key.len() > MAX_KEY_BYTES {
-            // No row has it, and fjall panics at it.
+            // No row has such a key, and fjall panics on it.
             return Ok(None);
         }
         match self.snapshot.get(&self.shared.spaces[space.index()], key) {
@@ -104,9 +105,8 @@ impl Snapshot for DiskSnapshot {
     }
 }
 
-/// Bounds that have the same rows between them and are no longer than a row's key: fjall panics at
-/// longer ones. A row is never longer than the beginning of such a bound, and therefore on the same
-/// side of both.
+/// Equivalent bounds that are no longer than the longest key: fjall panics on longer ones. No row's
+/// key is longer than the truncated bound, so every row is on the same side of both.
 fn shortened((low, high): KeyBounds) -> KeyBounds {
     let beginning = |bound: &Bytes| {
         let is_long = bound.len() > MAX_KEY_BYTES;

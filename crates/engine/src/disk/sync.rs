@@ -1,12 +1,12 @@
-//! Syncs the journal in the background, through file handles of its own.
+//! Syncs the journal in the background, through its own file handles.
 //!
-//! fjall syncs the active journal before each flush and on persist while it holds the journal's
-//! lock: with tens of megabytes in the page cache that would stop all writes for as long as the
-//! disk takes. What was synced here already costs nothing there. The same goes for tables that are
-//! being flushed ([`tables`]).
+//! fjall syncs the active journal before each flush and on persist, while it holds the journal's
+//! lock. With tens of megabytes in the page cache, that would stop all writes for as long as the
+//! sync takes. Data that this module has already synced costs nothing there. It does the same for
+//! tables that are being flushed ([`tables`]).
 //!
-//! Removing a journal frees its blocks in one go, and all syncs of the file system wait meanwhile.
-//! The handle that is kept here puts that off; then the file is shortened step by step.
+//! Removing a journal frees all its blocks at once, and meanwhile every other sync on the file
+//! system waits. This module keeps the file open to delay that, then truncates it step by step.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -24,14 +24,14 @@ use super::tables::{self, TableSync};
 use super::{DATABASE_FOLDER, OpenDatabase, format, journal};
 use crate::{EngineError, Space};
 
-/// Unsynced bytes from which on the journal is synced.
+/// The journal is synced at this many unsynced bytes.
 const SYNC_BYTES: u64 = 2 << 20;
-/// How often growing tables are synced, and removed journals shortened.
+/// How often growing tables are synced and removed journals are truncated.
 const BUSY_PERIOD: Duration = Duration::from_millis(5);
-/// By how much.
+/// Bytes truncated from a removed journal per step.
 const SHORTEN_BYTES: u64 = 4 << 20;
 
-/// The thread's owner.
+/// Owns the sync thread: dropping it stops and joins the thread.
 pub(super) struct JournalSync {
     state: Arc<State>,
     thread: Option<JoinHandle<()>>,
@@ -61,7 +61,7 @@ impl JournalSync {
         })
     }
 
-    /// Notes that `bytes` were written to the journal.
+    /// Notes that `bytes` more were written to the journal.
     pub(super) fn written(&self, bytes: u64) {
         let before = self.state.unsynced.fetch_add(bytes, Ordering::Relaxed);
         if before < SYNC_BYTES && before + bytes >= SYNC_BYTES {
@@ -110,13 +110,13 @@ impl State {
                 self.unsynced.store(0, Ordering::Relaxed);
             }
             shared.drop_unused_versions();
-            // An error is not lost: fjall syncs again, and that decides.
+            // This error may be ignored: fjall syncs again and reports its own error.
             is_busy = journals
                 .work(is_due)
                 .and_then(|is_busy| Ok(sync_flushed(shared, &mut tables)? || is_busy))
                 .unwrap_or_else(|error| {
-                    tracing::warn!(%error, "could not sync the engine's files ahead of time");
-                    // Not looked at again for a while.
+                    tracing::warn!(%error, "could not sync the engine's files early");
+                    // The count is no longer refreshed, so don't delay writes for an old one.
                     shared.pacing.publish_sealed(0);
                     false
                 });
@@ -128,7 +128,7 @@ impl State {
     }
 }
 
-/// Syncs the tables of spaces that are being flushed; answers whether there is any.
+/// Syncs the tables of spaces that are being flushed. Returns whether there are any.
 fn sync_flushed(shared: &OpenDatabase, tables: &mut [TableSync; Space::COUNT]) -> io::Result<bool> {
     let most = shared.most_sealed();
     shared.pacing.publish_sealed(most);
@@ -140,11 +140,11 @@ fn sync_flushed(shared: &OpenDatabase, tables: &mut [TableSync; Space::COUNT]) -
     Ok(most > 0)
 }
 
-/// Handles of all journals.
+/// Open handles of all journals.
 struct Journals {
     folder: PathBuf,
     open: BTreeMap<PathBuf, File>,
-    // No longer there; shortened from the end.
+    // Removed journals, truncated from the end.
     removed: Vec<File>,
 }
 
@@ -157,8 +157,8 @@ impl Journals {
         }
     }
 
-    /// Syncs the active journal where it is due and shortens a removed one; answers whether there
-    /// is more to shorten.
+    /// Syncs the active journal if due, and truncates a removed one by a step. Returns whether
+    /// there is more to truncate.
     fn work(&mut self, is_due: bool) -> io::Result<bool> {
         if is_due {
             let paths = journal::journals(&self.folder)?;
@@ -188,7 +188,7 @@ impl Journals {
     }
 }
 
-/// Opens a journal; nothing if it was removed meanwhile.
+/// Opens a journal. Returns `None` if it was removed meanwhile.
 fn open(path: &Path) -> io::Result<Option<File>> {
     match OpenOptions::new().write(true).open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -196,7 +196,7 @@ fn open(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// Writes what the active journal has in the page cache to the disk, without holding up writers.
+/// Syncs the active journal without blocking writers.
 pub(super) fn sync_active(dir: &Path) -> io::Result<()> {
     match journal::journals(&dir.join(DATABASE_FOLDER))?.pop() {
         Some(active) => open(&active)?.map_or(Ok(()), |file| file.sync_data()),

@@ -1,10 +1,10 @@
-//! Writes tables to the disk while they grow.
+//! Writes tables to disk while they grow.
 //!
-//! lsm-tree writes a table into the page cache and syncs it when it is complete; the last one of a
-//! merge even while reads and writes of the space wait for it. A whole table at once also holds up
-//! every other sync, those included for which all writes wait. So merges sync each piece and rest a
-//! little after it, and have nothing left to sync when they are committed. Flushes are followed by
-//! the journal's thread.
+//! lsm-tree writes a table into the page cache and syncs it when it is complete. For the last table
+//! of a merge, reads and writes of the space wait for that sync. Syncing a whole table at once also
+//! delays every other sync, including those that all writes wait for. So a merge syncs each piece
+//! and then pauses briefly, and has nothing left to sync when it commits. The journal's thread
+//! syncs the tables of flushes.
 
 use std::fs::File;
 use std::io;
@@ -18,25 +18,25 @@ use fjall::compaction::filter::{
 use fjall::{AbstractTree, Keyspace};
 use parking_lot::{Condvar, Mutex};
 
-/// Merged bytes from which on they are written to the disk.
+/// A merge syncs its output after this many bytes.
 pub(super) const SYNC_BYTES: usize = 2 << 20;
-/// The rest after it, unless there is a backlog.
+/// The pause after each sync, unless there is a backlog.
 const REST: Duration = Duration::from_millis(4);
-/// Level-0 runs that make a backlog.
+/// Level-0 runs that count as a backlog.
 const BACKLOG_RUNS: usize = 5;
-/// Tables of a space that may be growing: one by a flush, one by a merge.
+/// Tables of a space that may be growing: one from a flush, one from a merge.
 const GROWING_TABLES: u64 = 2;
 const TABLES_FOLDER: &str = "tables";
 
 /// Syncs the growing tables of one space.
 #[derive(Default)]
 pub(super) struct TableSync {
-    // Ids and lengths that were synced last.
+    // Table ids and the lengths at their last sync.
     synced: Vec<(u64, u64)>,
 }
 
 impl TableSync {
-    /// Syncs those that grew by `least` bytes since the last call.
+    /// Syncs the tables that grew by at least `least` bytes since their last sync.
     pub(super) fn sync(&mut self, keyspace: &Keyspace, least: u64) -> io::Result<()> {
         let folder = keyspace.path().join(TABLES_FOLDER);
         let next = keyspace.tree.next_table_id();
@@ -44,7 +44,7 @@ impl TableSync {
         self.synced.retain(|(id, _)| *id >= oldest);
         for id in oldest..next {
             let file = match File::open(folder.join(id.to_string())) {
-                // Not there yet, or merged and removed already.
+                // Not created yet, or already merged and removed.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 file => file?,
             };
@@ -64,17 +64,18 @@ impl TableSync {
     }
 }
 
-/// What the compaction thread and its merges share.
+/// State shared by the compaction thread and its merges.
 #[derive(Default)]
 pub(super) struct Merging {
-    // The space that is being merged. Not kept longer: it owns the database, which owns this.
+    // The space that is being merged. Cleared after the merge: the keyspace owns the database,
+    // which owns this struct.
     keyspace: Mutex<Option<Keyspace>>,
     stopped: Mutex<bool>,
     changed: Condvar,
 }
 
 impl Merging {
-    /// Runs a merge of `keyspace`, with its tables written out on the way.
+    /// Runs a merge of `keyspace` and syncs its tables as they grow.
     pub(super) fn run<T>(&self, keyspace: &Keyspace, merge: impl FnOnce() -> T) -> T {
         *self.keyspace.lock() = Some(keyspace.clone());
         let result = merge();
@@ -87,7 +88,7 @@ impl Merging {
         self.changed.notify_all();
     }
 
-    /// Waits, unless it is time to stop; answers whether it is.
+    /// Waits for `period` or until stopped. Returns whether to stop.
     pub(super) fn rest(&self, period: Duration) -> bool {
         let mut stopped = self.stopped.lock();
         if !*stopped && !period.is_zero() {
@@ -101,7 +102,7 @@ impl Merging {
     }
 }
 
-/// Lets fjall tell how a merge gets on: a filter that keeps everything.
+/// Reports the progress of a merge: a compaction filter that keeps every row.
 pub(super) struct Progress(pub(super) AssertUnwindSafe<Arc<Merging>>);
 
 impl Factory for Progress {
@@ -122,7 +123,7 @@ impl Factory for Progress {
 struct Merge {
     keyspace: Option<Keyspace>,
     merging: Arc<Merging>,
-    // Since the last sync.
+    // Merged since the last sync.
     bytes: usize,
     tables: TableSync,
 }
@@ -133,9 +134,9 @@ impl Merge {
         let Some(keyspace) = &self.keyspace else {
             return;
         };
-        // An error is not lost: lsm-tree syncs again, and that decides.
+        // This error may be ignored: lsm-tree syncs again and reports its own error.
         if let Err(error) = self.tables.sync(keyspace, 1) {
-            tracing::warn!(%error, "could not sync a growing table ahead of time");
+            tracing::warn!(%error, "could not sync a growing table early");
         }
     }
 }
@@ -153,7 +154,7 @@ impl CompactionFilter for Merge {
         Ok(Verdict::Keep)
     }
 
-    /// Called right before reads and writes are held up.
+    /// lsm-tree calls this right before it blocks reads and writes.
     fn finish(mut self: Box<Self>) {
         self.sync();
     }

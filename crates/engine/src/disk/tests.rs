@@ -16,7 +16,7 @@ fn put(engine: &DiskEngine, number: u64) {
     engine.write(batch).unwrap();
 }
 
-/// The last applied number, after checking that the data is exactly that far.
+/// The last applied number. Asserts that the rows match it.
 fn applied(engine: &DiskEngine) -> u64 {
     let snapshot = engine.snapshot();
     let all = (std::ops::Bound::Unbounded, std::ops::Bound::Unbounded);
@@ -29,7 +29,7 @@ fn applied(engine: &DiskEngine) -> u64 {
     number
 }
 
-/// A copy of an open engine's files: what a killed process leaves.
+/// Copies an open engine's files: the state that a killed process leaves.
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
@@ -78,7 +78,7 @@ fn content_survives_a_restart() {
 }
 
 #[test]
-fn a_killed_process_leaves_whole_batches() {
+fn a_killed_process_leaves_only_whole_batches() {
     let dir = tempfile::tempdir().unwrap();
     let engine = open(&dir.path().join("e")).unwrap();
     (1..=50).for_each(|number| put(&engine, number));
@@ -89,7 +89,7 @@ fn a_killed_process_leaves_whole_batches() {
 }
 
 #[test]
-fn a_cut_journal_loses_whole_batches_only() {
+fn a_truncated_journal_loses_only_whole_batches() {
     let dir = tempfile::tempdir().unwrap();
     let engine = open(&dir.path().join("e")).unwrap();
     (1..=50).for_each(|number| put(&engine, number));
@@ -111,7 +111,7 @@ fn a_cut_journal_loses_whole_batches_only() {
 }
 
 #[test]
-fn damage_after_the_last_persist_is_cut_off() {
+fn damage_after_the_last_persist_is_truncated() {
     let dir = tempfile::tempdir().unwrap();
     let engine = open(&dir.path().join("e")).unwrap();
     (1..=50).for_each(|number| put(&engine, number));
@@ -182,7 +182,7 @@ fn foreign_directories_are_left_alone() {
 }
 
 #[test]
-fn destroyed_directories_are_gone_and_can_be_made_again() {
+fn destroyed_directories_can_be_created_again() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("e");
     let engine = open(&path).unwrap();
@@ -204,7 +204,7 @@ fn an_empty_engine_is_small() {
 }
 
 #[test]
-fn journals_go_although_a_space_is_idle() {
+fn journals_are_deleted_while_a_space_is_idle() {
     let dir = tempfile::tempdir().unwrap();
     let mut config = DiskConfig::new(dir.path().join("e"));
     config.memtable_bytes = 4 << 20;

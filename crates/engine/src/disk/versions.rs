@@ -1,27 +1,28 @@
-//! Lets go of what no open snapshot needs.
+//! Drops versions that no open snapshot reads.
 //!
-//! fjall keeps, for a space, every version since the oldest open snapshot, and each version keeps
-//! its write buffers: with one snapshot open for a minute, a minute's writes would stay in memory.
-//! A snapshot needs just one version, the last before it.
+//! fjall keeps every version of a space since the oldest open snapshot, and each version holds its
+//! write buffers. With one snapshot open for a minute, a minute of writes would stay in memory. But
+//! a snapshot needs only one version: the last one before it.
 
 use fjall::{AbstractTree, Keyspace};
 
 use super::snapshot::OpenSnapshots;
 
 impl OpenSnapshots {
-    /// Drops the versions of a space that no open snapshot reads from.
+    /// Drops the versions of a space that no open snapshot reads.
     ///
-    /// fjall drops versions from the front of their list and deletes the file of each. A restart
-    /// begins with the file of the latest version, so the list must not hold that version twice
-    /// when fjall looks at it. In here it does for a moment, while it is put behind those before
-    /// it.
+    /// fjall drops versions from the front of its list and deletes each one's file. A restart loads
+    /// the file of the latest version, so fjall must never find that version in the list twice.
+    /// This function adds it twice for a moment, under the lock, in order to move the versions that
+    /// are still needed in front of it.
     pub(super) fn drop_unused_versions(&self, keyspace: &Keyspace) -> Result<(), fjall::Error> {
-        // The latest one, and one that a snapshot reads from.
+        // The list holds at most the latest version and one that a snapshot reads.
         if keyspace.tree.version_free_list_len() < 2 {
             return Ok(());
         }
-        // First the versions: a flush may hold them while it syncs a file, and no snapshot should
-        // wait for that. Then the snapshots: none is opened meanwhile.
+        // Lock order: versions, then snapshots. A flush may hold the version lock while it syncs a
+        // file, and opening a snapshot should not wait for that. No snapshot is opened while both
+        // are held.
         let mut versions = keyspace.tree.get_version_history_lock();
         let open = self.lock();
         let Some(oldest) = open.keys().next().copied().filter(|oldest| *oldest > 0) else {
@@ -37,7 +38,7 @@ impl OpenSnapshots {
             let before = versions.len();
             let dropped = versions.maintenance(folder, *sequence);
             if dropped.is_err() {
-                // A file could not be deleted. Its version goes all the same.
+                // A file could not be deleted. Drop its version anyway.
                 result = result.and(dropped);
                 versions.maintenance(&no_folder, *sequence)?;
             }
@@ -54,7 +55,7 @@ impl OpenSnapshots {
                 versions.append_version(version);
             }
             versions.append_version(latest);
-            // Drops the first copy of the latest version, without its file.
+            // Drops the first copy of the latest version but keeps its file.
             versions.maintenance(&no_folder, oldest)?;
         }
         Ok(result?)
@@ -93,14 +94,14 @@ mod tests {
         DiskEngine::open(config).unwrap()
     }
 
-    /// Waits until all but the last write buffer are on disk.
+    /// Waits until all write buffers except the active one are on disk.
     fn flushed(engine: &DiskEngine) {
         while engine.shared.most_sealed() > 0 {
             std::thread::yield_now();
         }
     }
 
-    /// Rows of the history, and the newest one's number.
+    /// The number of rows in the history, and the newest row's number.
     fn read(snapshot: &Arc<dyn Snapshot>) -> (usize, Option<Bytes>) {
         let all = (Bound::Unbounded, Bound::Unbounded);
         let rows = snapshot.scan(Space::History, all, Direction::Forward);
@@ -109,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn open_snapshots_keep_what_they_read_and_not_what_was_written_since() {
+    fn open_snapshots_keep_only_the_versions_that_they_read() {
         let dir = tempfile::tempdir().unwrap();
         let engine = open(&dir);
         write(&engine, 0..3);
@@ -121,8 +122,8 @@ mod tests {
         engine.shared.drop_unused_versions();
         let history = &engine.shared.spaces[Space::History.index()].tree;
         let kept = history.version_memtable_size_sum();
-        // What the snapshots and the present need: a buffer each, and it grows while another is
-        // flushed.
+        // Each snapshot and the current state need one buffer each. The current one grows while
+        // another is being flushed.
         let written = (ROWS * VALUE_BYTES) as u64;
         assert!(kept < written / 2, "{kept} of {written} bytes in memory");
         let expected = |rows: usize| (rows, Some(Bytes::from((rows - 1).to_string())));
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_restart_finds_the_latest_version_after_snapshots_have_come_and_gone() {
+    fn a_restart_finds_the_latest_version_after_snapshots_were_closed() {
         let dir = tempfile::tempdir().unwrap();
         let engine = open(&dir);
         write(&engine, 0..3);
@@ -154,14 +155,14 @@ mod tests {
             engine.shared.drop_unused_versions();
         }
         drop(old);
-        // As fjall does it for all spaces when it flushes any.
+        // fjall does this for all spaces when it flushes any.
         let folder = history.path();
         let mut versions = history.tree.get_version_history_lock();
         versions.maintenance(folder, u64::MAX).unwrap();
         drop(versions);
         let latest = history.tree.current_version().id();
         assert!(folder.join(format!("v{latest}")).exists());
-        // Nothing is left of the versions in between.
+        // The files of the versions in between are gone.
         let files = std::fs::read_dir(folder).unwrap();
         let names = files.map(|entry| entry.unwrap().file_name().into_string().unwrap());
         let versions: Vec<String> = names

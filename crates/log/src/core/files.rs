@@ -1,4 +1,4 @@
-//! The files behind the segments: listing, preparing, naming.
+//! The files of the segments: listing, preparing and naming them.
 
 use std::{collections::BTreeSet, io, sync::Arc};
 
@@ -11,7 +11,7 @@ use crate::{
     segment::{FileRole, SegmentHeader, file_role, segment_name, spare_name},
 };
 
-/// A file to prepare for becoming a segment, see [`LogCore::wants_spare`].
+/// A request to prepare a file for a segment, see [`LogCore::wants_spare`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SpareRequest {
     pub(super) name: String,
@@ -22,16 +22,16 @@ pub struct SpareRequest {
 #[derive(Debug)]
 pub(super) struct Spare {
     pub(super) name: String,
-    /// Whether it may hold other than zeros.
+    /// Whether the file may contain anything but zeros.
     pub(super) recycled: bool,
 }
 
-/// Prepares a file for [`LogCore::add_spare`]: reserves its room and fills it with zeros, so that
-/// later writes change nothing but data, which makes their syncs cheaper. Takes long; meant for
-/// another thread. Asks `stopped` now and then whether to give up.
+/// Prepares a file for [`LogCore::add_spare`]. It reserves the space and fills it with zeros, so
+/// that later writes only change data and their syncs are cheaper. This takes long, so run it on
+/// another thread. It polls `stopped` to know whether to give up.
 ///
 /// # Errors
-/// As the disk has them, or [`io::ErrorKind::Interrupted`]. The log goes on without the spare.
+/// The disk's error, or [`io::ErrorKind::Interrupted`]. The log works without the spare.
 pub fn make_spare(
     disk: &dyn Disk,
     request: &SpareRequest,
@@ -55,7 +55,7 @@ pub fn make_spare(
     Ok(())
 }
 
-/// The files of the log's directory by role.
+/// The files in the log's directory, by role.
 pub(super) struct Files {
     pub(super) segments: BTreeSet<u64>,
     pub(super) spares: Vec<Spare>,
@@ -63,7 +63,7 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Lists the directory and removes spares that are of no use.
+    /// Lists the directory and removes unusable spares.
     pub(super) fn list(disk: &dyn Disk, config: &LogCoreConfig) -> Result<Self, OpenError> {
         let failed = |operation: &'static str, name: &str| {
             let path = format!("{}/{name}", disk.describe());
@@ -95,7 +95,7 @@ impl Files {
                 FileRole::Unknown => {
                     tracing::warn!(
                         file = name,
-                        "unknown file in the log's directory, left alone"
+                        "ignoring an unknown file in the log's directory"
                     );
                 }
             }
@@ -114,7 +114,7 @@ pub(super) struct SegmentMaker<'a> {
 }
 
 impl SegmentMaker<'_> {
-    /// Makes the first segment of a new log, filled with zeros: nobody is waiting yet.
+    /// Creates the first segment of a new log and fills it with zeros. No one is waiting yet.
     pub(super) fn make_first(&mut self) -> Result<Segment, LogFailure> {
         if self.config.sync == SyncMode::Data {
             let request = SpareRequest {
@@ -132,7 +132,8 @@ impl SegmentMaker<'_> {
         self.make(1, self.config.segment_bytes)
     }
 
-    /// The file gets its name only after its header is durable: a segment always has a header.
+    /// Creates a segment. The file gets its name only after its header is durable, so a segment
+    /// always has a header.
     pub(super) fn make(&mut self, sequence: u64, capacity: u64) -> Result<Segment, LogFailure> {
         let name = segment_name(sequence);
         let fail = |error| failure(self.disk, "create", &name, error);
@@ -184,7 +185,7 @@ impl SegmentMaker<'_> {
     }
 }
 
-/// What a failed operation means for the log.
+/// Converts a failed operation to the log's error.
 pub(super) fn failure(
     disk: &dyn Disk,
     operation: &'static str,

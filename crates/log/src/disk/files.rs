@@ -1,4 +1,4 @@
-//! Real files.
+//! The log's disk on a real file system.
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
@@ -19,12 +19,12 @@ use super::{Disk, DiskFile};
 use crate::{error::OpenError, metrics::Metrics};
 
 const LOCK_FILE: &str = "LOCK";
-/// Linux's limit of buffers a call (`UIO_MAXIOV`).
+/// Linux's limit of buffers per call (`UIO_MAXIOV`).
 const MAX_PARTS: usize = 1024;
-/// A sync that takes longer is worth a log line.
+/// A sync that takes longer than this is logged.
 const SLOW_SYNC: Duration = Duration::from_secs(1);
 
-/// A directory of the file system, locked against other processes for as long as this lives.
+/// A directory in the file system, locked against other processes until this is dropped.
 #[derive(Debug)]
 pub struct FileDisk {
     dir: PathBuf,
@@ -34,12 +34,12 @@ pub struct FileDisk {
 }
 
 impl FileDisk {
-    /// Opens and locks `dir`, which is created if it is missing. `metrics` gets the duration of
-    /// each sync.
+    /// Opens and locks `dir`. Creates it if it is missing. `metrics` receives the duration of each
+    /// sync.
     ///
     /// # Errors
-    /// [`OpenError::Locked`] where another process, or another log of this one, has the directory;
-    /// [`OpenError::Io`] where it can't be created or written.
+    /// [`OpenError::Locked`] if another process, or another log in this process, uses the
+    /// directory; [`OpenError::Io`] if it can't be created or written.
     pub fn open(dir: &Path, metrics: Arc<Metrics>) -> Result<Self, OpenError> {
         let failed = |operation: &'static str| {
             move |source: io::Error| OpenError::io(operation, dir.display().to_string(), source)
@@ -111,8 +111,8 @@ impl Disk for FileDisk {
             .write(true)
             .open(&path)?;
         if let Err(error) = allocate(&file, len) {
-            // The caller learns of the first error; the leftover is a spare of the wrong size at
-            // worst, which the next start removes.
+            // The caller gets the first error. The leftover is at worst a spare of the wrong size,
+            // which the next start removes.
             if let Err(left) = fs::remove_file(&path) {
                 tracing::warn!(file = name, error = %left, "could not remove a file that was not filled");
             }
@@ -150,7 +150,7 @@ impl DiskFile for RealFile {
 
     fn write_at(&self, mut offset: u64, parts: &mut [IoSlice<'_>]) -> io::Result<()> {
         let mut parts = parts;
-        // Empty slices at the front would look like a write of nothing.
+        // Empty slices at the front would make the write return zero.
         IoSlice::advance_slices(&mut parts, 0);
         while !parts.is_empty() {
             let some = &parts[..parts.len().min(MAX_PARTS)];
@@ -179,8 +179,8 @@ impl DiskFile for RealFile {
     }
 }
 
-/// Reserves `len` bytes. Where the file system can't, the file is only made as long, and a full
-/// disk shows at the write.
+/// Reserves `len` bytes. If the file system can't, only the file's length is set, and a full disk
+/// is noticed by a later write.
 fn allocate(file: &File, len: u64) -> io::Result<()> {
     match fallocate(file, FallocateFlags::empty(), 0, len) {
         Ok(()) => Ok(()),
@@ -189,7 +189,7 @@ fn allocate(file: &File, len: u64) -> io::Result<()> {
     }
 }
 
-/// Creates `dir` and its parents, each made durable in its parent.
+/// Creates `dir` and its parents, and makes each one durable in its parent.
 fn create_durably(dir: &Path) -> io::Result<()> {
     if dir.is_dir() {
         return Ok(());
@@ -203,7 +203,7 @@ fn create_durably(dir: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
-    // A path that exists and is no directory fails here, as it does when the handle is opened.
+    // If the path exists but is not a directory, this fails, as opening the handle does.
     File::open(parent)?.sync_all()
 }
 
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_in_place_of_the_directory_is_an_error_that_names_it() {
+    fn an_error_names_the_file_in_place_of_the_directory() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("plain");
         fs::write(&path, "x").unwrap();

@@ -1,8 +1,8 @@
-//! A disk in memory that misbehaves on demand.
+//! A simulated disk in memory with injectable faults.
 //!
-//! Writes and directory changes are in a cache until they are synced. A power loss keeps any part
-//! of the unsynced writes, in sectors and in any order, and the first of the unsynced directory
-//! changes. Nothing here is random by itself: the caller draws, so that one seed is one run.
+//! Writes and directory changes stay in a cache until they are synced. A power loss keeps any
+//! subset of the unsynced writes, in sectors and in any order, and a prefix of the unsynced
+//! directory changes. There is no randomness here: the caller draws it, so one seed gives one run.
 
 use std::{
     collections::BTreeMap,
@@ -15,12 +15,12 @@ use parking_lot::{Condvar, Mutex};
 
 use super::{Disk, DiskFile};
 
-/// What a disk writes as a whole.
+/// The unit that a disk writes atomically.
 const SECTOR_BYTES: usize = 512;
 
 /// How the process that used the disk ended.
 pub enum Crash<'a> {
-    /// It was killed: the machine goes on, and with it the cache.
+    /// The process was killed. The machine and its cache survive.
     Process,
     /// The machine lost power. The function draws a number below its argument, uniformly, for each
     /// decision about what survives.
@@ -36,14 +36,14 @@ impl fmt::Debug for Crash<'_> {
     }
 }
 
-/// A simulated directory. Clones are the same directory.
+/// A simulated directory. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct SimDisk {
     state: Arc<Mutex<State>>,
     gate: Arc<Gate>,
 }
 
-/// Where syncs wait while the disk hangs.
+/// Blocks syncs while the disk hangs.
 #[derive(Debug, Default)]
 struct Gate {
     state: Mutex<GateState>,
@@ -74,7 +74,7 @@ struct State {
     names: BTreeMap<String, u64>,
     durable_names: BTreeMap<String, u64>,
     unsynced_names: Vec<NameChange>,
-    /// Handles from before a crash are dead.
+    /// Handles opened before a crash are invalid.
     epoch: u64,
     operations: u64,
     writes: u64,
@@ -84,7 +84,7 @@ struct State {
     fail_sync: Option<u64>,
 }
 
-/// The process stops in this operation.
+/// The operation in which the process stops.
 #[derive(Clone, Copy, Debug)]
 struct Stop {
     operation: u64,
@@ -111,19 +111,19 @@ struct SimFile {
 }
 
 impl SimDisk {
-    /// An empty directory.
+    /// Creates an empty directory.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Limits the bytes of all files together.
+    /// Limits the total size of all files.
     pub fn set_room(&self, bytes: Option<u64>) {
         self.state.lock().room_bytes = bytes;
     }
 
-    /// Makes the operation with this number, see [`SimDisk::operations`], and all after it fail
-    /// until [`SimDisk::crash`]. If it is a write, its first `kept_bytes` bytes are done.
+    /// Makes operation `operation` (see [`SimDisk::operations`]) and all later ones fail until
+    /// [`SimDisk::crash`]. If it is a write, its first `kept_bytes` bytes are written.
     pub fn stop_at(&self, operation: u64, kept_bytes: usize) {
         self.state.lock().stop = Some(Stop {
             operation,
@@ -131,27 +131,27 @@ impl SimDisk {
         });
     }
 
-    /// Makes one sync of a file fail, after this many more that succeed. The data stays readable,
+    /// Makes one sync of a file fail after `syncs` more successful ones. The data stays readable,
     /// and later syncs succeed without making it durable, as on Linux.
     pub fn fail_sync_after(&self, syncs: u64) {
         let mut state = self.state.lock();
         state.fail_sync = Some(state.syncs + syncs);
     }
 
-    /// Makes every sync of a file wait, as on a disk that hangs, or lets them go on.
+    /// Makes every sync of a file block, as on a hanging disk, or unblocks them.
     pub fn hang(&self, hangs: bool) {
         self.gate.state.lock().shut = hangs;
         self.gate.changed.notify_all();
     }
 
-    /// Waits until a sync hangs.
+    /// Waits until a sync is blocked.
     pub fn wait_until_hanging(&self) {
         let mut gate = self.gate.state.lock();
         let changed = &self.gate.changed;
         changed.wait_while(&mut gate, |gate| gate.waiting == 0);
     }
 
-    /// Ends the process that uses the disk, and takes all faults away.
+    /// Ends the process that uses the disk, and removes all faults.
     pub fn crash(&self, crash: Crash<'_>) {
         let mut state = self.state.lock();
         state.epoch += 1;
@@ -162,26 +162,25 @@ impl SimDisk {
         }
     }
 
-    /// How many operations that change the disk there were: writes, creations, renames, removals,
-    /// syncs.
+    /// The number of operations that changed the disk: writes, creations, renames, removals, syncs.
     #[must_use]
     pub fn operations(&self) -> u64 {
         self.state.lock().operations
     }
 
-    /// How many writes to files there were.
+    /// The number of writes to files.
     #[must_use]
     pub fn writes(&self) -> u64 {
         self.state.lock().writes
     }
 
-    /// How many syncs of files there were, failed ones included.
+    /// The number of syncs of files, including failed ones.
     #[must_use]
     pub fn syncs(&self) -> u64 {
         self.state.lock().syncs
     }
 
-    /// The content of a file, empty where there is none.
+    /// The content of a file; empty if there is none.
     #[must_use]
     pub fn contents(&self, name: &str) -> Vec<u8> {
         let state = self.state.lock();
@@ -189,8 +188,8 @@ impl SimDisk {
         file.map(|file| file.cached.clone()).unwrap_or_default()
     }
 
-    /// Replaces, or makes, a file with this content, durably and past all faults: bit rot,
-    /// truncation, or a file from elsewhere.
+    /// Creates or replaces a file, durably and regardless of faults. Simulates bit rot, truncation
+    /// or a foreign file.
     pub fn put_contents(&self, name: &str, contents: Vec<u8>) {
         let mut state = self.state.lock();
         let id = state.next_file;
@@ -205,7 +204,7 @@ impl SimDisk {
         state.durable_names.insert(name.to_owned(), id);
     }
 
-    /// Removes a file, durably and past all faults.
+    /// Removes a file, durably and regardless of faults.
     pub fn remove_file(&self, name: &str) {
         let mut state = self.state.lock();
         state.names.remove(name);
@@ -214,7 +213,7 @@ impl SimDisk {
 }
 
 impl State {
-    /// Counts an operation; an error where the process stops at it.
+    /// Counts an operation. Fails if the process stops at it.
     fn operate(&mut self) -> io::Result<()> {
         let number = self.operations;
         self.operations += 1;
@@ -316,7 +315,7 @@ impl SimFile {
         self.cached.clone_from(&self.durable);
     }
 
-    /// Data reached the medium; not past the end of a file whose length did not.
+    /// Moves data to the medium, but not beyond the durable length of the file.
     fn survive(&mut self, at: usize, data: &[u8]) {
         let end = self.durable.len().min(at + data.len());
         if at < end {
@@ -411,7 +410,7 @@ struct SimHandle {
 }
 
 impl SimHandle {
-    /// Runs `run` with the disk and the file, unless the process that opened it has ended.
+    /// Calls `run` with the disk and the file, unless the process that opened it has ended.
     fn with<T>(
         &self,
         run: impl FnOnce(&mut State, &mut SimFile) -> io::Result<T>,

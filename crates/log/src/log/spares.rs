@@ -17,15 +17,15 @@ use crate::{
     disk::Disk,
 };
 
-/// A thread that prepares files ahead of their use.
+/// Prepares files before they are needed, on its own thread.
 pub(super) struct SpareMaker {
-    /// None once the thread is to end.
+    /// `None` when the thread has to end.
     requests: Option<Sender<SpareRequest>>,
     made: Receiver<(SpareRequest, io::Result<()>)>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
     busy: bool,
-    /// After a failure the log makes its files itself, and reports what goes wrong.
+    /// Set after a failure. The log then creates its files itself and reports errors.
     given_up: bool,
 }
 
@@ -53,7 +53,7 @@ impl SpareMaker {
         })
     }
 
-    /// Hands over what was made, and asks for more where the log wants it.
+    /// Passes finished files to the log, and requests more if the log wants one.
     pub(super) fn turn(&mut self, core: &mut LogCore) {
         if self.busy {
             let Ok((request, result)) = self.made.try_recv() else {
@@ -63,7 +63,7 @@ impl SpareMaker {
             match result {
                 Ok(()) => core.add_spare(request),
                 Err(error) => {
-                    tracing::warn!(error = %error, "could not prepare a log segment ahead of its use");
+                    tracing::warn!(error = %error, "could not prepare a log segment early");
                     self.given_up = true;
                 }
             }

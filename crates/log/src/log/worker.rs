@@ -10,10 +10,10 @@ use crate::{
     error::{LogError, LogFailure},
 };
 
-/// A log without work for this long writes a mark, see [`LogCore::mark`].
+/// After this time without work, the log writes a mark, see [`LogCore::mark`].
 const IDLE: Duration = Duration::from_millis(500);
 
-/// The log's thread.
+/// The state of the log's thread.
 pub(super) struct Worker {
     pub(super) shared: Arc<LogQueue>,
     pub(super) core: LogCore,
@@ -21,7 +21,7 @@ pub(super) struct Worker {
     pub(super) spares: SpareMaker,
 }
 
-/// What the thread does next.
+/// The thread's next action.
 enum Next {
     Work,
     Idle,
@@ -40,7 +40,7 @@ impl Worker {
         }
     }
 
-    /// Commits whatever has gathered while the commit before was under way, over and over.
+    /// Repeatedly commits everything that was queued during the previous commit.
     fn serve(&mut self) -> Result<(), LogFailure> {
         let mut jobs = Vec::new();
         loop {
@@ -87,7 +87,7 @@ impl Worker {
         for job in jobs.drain(..) {
             match job {
                 Job::Append { group, seq, .. } => self.sink.persisted(group, seq),
-                // Nobody is waiting any more where this fails.
+                // If this fails, the caller no longer waits.
                 Job::Bootstrap { done, .. } => drop(done.try_send(Ok(()))),
                 Job::Release { .. } | Job::Forget { .. } => {}
             }
@@ -96,7 +96,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Answers bootstraps of groups that are there, so that only those that count remain.
+    /// Answers bootstraps of groups that exist already, so that only valid ones remain.
     fn refuse_known_groups(&self, jobs: &mut Vec<Job>) {
         let mut refused = 0;
         let mut new = BTreeSet::new();
@@ -118,7 +118,7 @@ impl Worker {
     }
 }
 
-/// Tells the sink that the log is dead, also when its thread panics.
+/// Tells the sink that the log has stopped, even if its thread panics.
 struct ReportDeath {
     shared: Arc<LogQueue>,
     sink: Arc<dyn CompletionSink>,

@@ -1,4 +1,4 @@
-//! Crashes at every operation on the disk, with every way of losing what was not synced.
+//! Crashes the log at every disk operation, with every way of losing unsynced data.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -8,8 +8,7 @@ use synod_types::GroupId;
 
 use crate::model::{Model, Op, Style, Work, commit, entry, open};
 
-/// Opens the log and checks that it holds one of `allowed`, and that what it says it holds is
-/// durable.
+/// Opens the log. Checks that it holds one of `allowed`, and that what it reports is durable.
 fn reopen(
     disk: &SimDisk,
     allowed: &[Model],
@@ -20,7 +19,7 @@ fn reopen(
     let style = allowed.first().map_or(Style::Raft, Model::style);
     let model = Model::from(&recovered).with(style);
     check(&model, allowed, context);
-    // The core acts on what was recovered, so it must not be lost any more.
+    // The core acts on recovered data, so it must not be lost any more.
     if rng.random_bool(0.5) {
         disk.crash(Crash::Power(&mut |n| rng.random_range(0..n)));
         let (again, recovered) = open(disk).unwrap_or_else(|error| panic!("{context}: {error}"));
@@ -50,8 +49,8 @@ fn crash(disk: &SimDisk, rng: &mut ChaCha8Rng) {
     }
 }
 
-/// Runs `work` until it fails. Every state from the one that was acknowledged last to the one that
-/// was asked for last is allowed afterwards.
+/// Executes `work` until it fails. Afterwards every state from the last acknowledged to the last
+/// requested one is allowed.
 fn run(log: &mut LogCore, model: &Model, work: &[Work]) -> Vec<Model> {
     let mut allowed = vec![model.clone()];
     for step in work {
@@ -65,7 +64,7 @@ fn run(log: &mut LogCore, model: &Model, work: &[Work]) -> Vec<Model> {
             allowed.push(state.clone());
         }
         if failed {
-            assert!(commit(log, step).is_err(), "a failed log went on");
+            assert!(commit(log, step).is_err(), "a failed log continued");
             return allowed;
         }
         let acknowledged = allowed.pop().unwrap();
@@ -80,7 +79,7 @@ fn random_work(model: &Model, steps: usize, rng: &mut ChaCha8Rng) -> Vec<Work> {
 }
 
 #[test]
-fn a_stop_at_each_operation_loses_nothing_that_was_acknowledged() {
+fn a_stop_at_each_operation_loses_no_acknowledged_write() {
     stop_at_each_operation(Style::Raft, 5);
 }
 
@@ -124,16 +123,16 @@ fn stop_at_each_operation(style: Style, seeds: u64) {
 }
 
 #[test]
-fn crash_after_crash_the_log_goes_on_from_where_it_was() {
-    crash_after_crash(Style::Raft, 300);
+fn repeated_crashes_lose_no_acknowledged_write() {
+    repeated_crashes(Style::Raft, 300);
 }
 
 #[test]
-fn crash_after_crash_accepted_slots_are_what_they_were() {
-    crash_after_crash(Style::Paxos, 200);
+fn repeated_crashes_lose_no_accepted_slot() {
+    repeated_crashes(Style::Paxos, 200);
 }
 
-fn crash_after_crash(style: Style, seeds: u64) {
+fn repeated_crashes(style: Style, seeds: u64) {
     for seed in 0..seeds {
         let mut rng = ChaCha8Rng::seed_from_u64(1000 + seed);
         let disk = SimDisk::new();
@@ -177,10 +176,10 @@ fn crash_after_crash(style: Style, seeds: u64) {
     }
 }
 
-/// An acceptor that has accepted again must not go back behind it, nor lose the slots around it:
-/// both may have been counted by a proposer.
+/// An acceptor that accepted a slot again must not revert to the earlier value, nor lose the slots
+/// around it: a proposer may have counted both.
 #[test]
-fn a_slot_accepted_again_keeps_its_neighbours_whatever_is_torn() {
+fn a_torn_second_accept_keeps_the_neighbouring_slots() {
     let put = |index, round| {
         let write = Write::Put(entry(index, round, vec![7; 900]));
         (GroupId::new(1), Op::Write(write))
@@ -199,7 +198,7 @@ fn a_slot_accepted_again_keeps_its_neighbours_whatever_is_torn() {
             next.apply(*group, op);
             allowed.push(next);
         }
-        // Stopped within the write of the second batch.
+        // Stops within the write of the second batch.
         disk.stop_at(disk.operations(), rng.random_range(0..3200));
         assert!(commit(&mut log, &again).is_err());
         crash(&disk, &mut rng);
@@ -208,7 +207,7 @@ fn a_slot_accepted_again_keeps_its_neighbours_whatever_is_torn() {
 }
 
 #[test]
-fn a_failed_sync_is_final_and_not_believed_after_a_restart() {
+fn a_failed_sync_is_final_and_its_data_is_rewritten_after_a_restart() {
     let disk = SimDisk::new();
     let (mut log, _) = open(&disk).unwrap();
     let first = vec![crate::model::put(1, 1, "first")];
@@ -221,7 +220,7 @@ fn a_failed_sync_is_final_and_not_believed_after_a_restart() {
     assert!(commit(&mut log, &second).is_err());
     assert!(log.mark().is_err());
     assert_eq!(disk.writes(), writes, "written after a failed sync");
-    // The page cache still has it, and the kernel takes it for clean.
+    // The page cache still has the data, and the kernel considers it clean.
     disk.crash(Crash::Process);
     let (_, recovered) = open(&disk).unwrap();
     let seen = Model::from(&recovered);
@@ -229,7 +228,7 @@ fn a_failed_sync_is_final_and_not_believed_after_a_restart() {
     expected.apply_all(&first);
     expected.apply_all(&second);
     assert_eq!(seen, expected);
-    // Having been handed out, it must be durable now.
+    // It was returned to the caller, so it must be durable now.
     disk.crash(Crash::Power(&mut |_| 0));
     assert_eq!(Model::from(&open(&disk).unwrap().1), expected);
 }

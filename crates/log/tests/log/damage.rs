@@ -1,5 +1,5 @@
-//! Bit rot, truncation, missing, foreign and newer files: refused, or without effect; never
-//! believed.
+//! Bit rot, truncation, missing, foreign and newer files. Each is refused or has no effect; damaged
+//! data is never used.
 
 use synod_log::{Crash, Disk, OpenError, SimDisk};
 
@@ -12,11 +12,11 @@ const THIRD: &str = "0000000000000003.seg";
 struct Sample {
     disk: SimDisk,
     whole: Model,
-    /// Without the last commit.
+    /// The state without the last commit.
     before_last: Model,
 }
 
-/// Three segments, the third partly filled; `marked` as by an orderly stop.
+/// Three segments, the third partly filled. With `marked`, as after an orderly stop.
 fn sample(marked: bool) -> Sample {
     let disk = SimDisk::new();
     let (mut log, _) = open(&disk).unwrap();
@@ -57,7 +57,7 @@ fn files(disk: &SimDisk) -> Vec<(String, Vec<u8>)> {
 }
 
 #[test]
-fn a_flipped_bit_anywhere_is_refused_or_without_effect() {
+fn a_flipped_bit_anywhere_is_refused_or_has_no_effect() {
     let sample = sample(true);
     let files = files(&sample.disk);
     assert_eq!(files.len(), 3);
@@ -87,10 +87,10 @@ fn a_flipped_bit_anywhere_is_refused_or_without_effect() {
 }
 
 #[test]
-fn a_damaged_record_in_the_middle_is_named() {
+fn an_error_names_the_damaged_record() {
     let sample = sample(false);
     let mut damaged = sample.disk.contents(THIRD);
-    // Behind the record header of the second commit of that segment: its payload.
+    // After the record header of that segment's second commit: its payload.
     let at = (HEADER_BYTES..damaged.len())
         .find(|at| damaged[*at..*at + 900] == [3; 900])
         .unwrap();
@@ -113,7 +113,7 @@ fn a_damaged_record_in_the_middle_is_named() {
 }
 
 #[test]
-fn damage_to_the_last_write_can_only_be_an_interrupted_write() {
+fn damage_to_an_unmarked_last_write_counts_as_an_interrupted_write() {
     let sample = sample(false);
     let contents = sample.disk.contents(THIRD);
     let end = contents.iter().rposition(|byte| *byte != 0).unwrap();
@@ -133,7 +133,7 @@ fn damage_to_the_last_write_can_only_be_an_interrupted_write() {
             "at {at}"
         );
         assert!(padding || recovered.torn.unwrap().file == THIRD, "at {at}");
-        // What was cut off does not come back.
+        // Truncated writes do not reappear.
         let work = vec![put(7, 1, "new")];
         commit(&mut log, &work).unwrap();
         sample.disk.crash(Crash::Power(&mut |_| 0));
@@ -148,8 +148,8 @@ fn damage_to_the_last_write_can_only_be_an_interrupted_write() {
 }
 
 #[test]
-fn what_was_cut_off_does_not_come_back_where_a_new_write_ends_before_it() {
-    // Three records of one size in one write; the first is lost, the others reach the disk.
+fn truncated_records_do_not_reappear_after_a_shorter_write() {
+    // Three records of one size in one write. The first is lost, the others reach the disk.
     let record = 80 + 16;
     for lost_first in [false, true] {
         let disk = SimDisk::new();
@@ -164,7 +164,7 @@ fn what_was_cut_off_does_not_come_back_where_a_new_write_ends_before_it() {
         disk.put_contents(FIRST, contents);
         let (mut log, recovered) = open(&disk).unwrap();
         assert_eq!(recovered.torn.clone().unwrap().offset, lost as u64);
-        // Ends exactly where an intact record of the old write begins.
+        // This write ends exactly where a valid record of the old write begins.
         let mut expected = Model::from(&recovered);
         let work = vec![put(9, 1, vec![9; 16])];
         commit(&mut log, &work).unwrap();
@@ -209,7 +209,7 @@ fn a_missing_segment_is_refused() {
 }
 
 #[test]
-fn segments_that_were_given_back_may_be_there_or_not() {
+fn released_segments_may_exist_or_not() {
     let sample = sample(true);
     let old = sample.disk.contents(FIRST);
     let (mut log, _) = open(&sample.disk).unwrap();
@@ -221,19 +221,19 @@ fn segments_that_were_given_back_may_be_there_or_not() {
     commit(&mut log, &work.to_vec()).unwrap();
     expected.apply_all(&work.to_vec());
     sample.disk.crash(Crash::Process);
-    // As if the removal of the first had been undone by a crash, and that of the second not.
+    // As if a crash had undone the removal of the first segment but not of the second.
     sample.disk.put_contents(FIRST, old);
     assert!(sample.disk.contents(SECOND).is_empty());
     let (_, recovered) = open(&sample.disk).unwrap();
     assert_eq!(Model::from(&recovered), expected);
     assert!(
         sample.disk.contents(FIRST).is_empty(),
-        "the leftover is given back"
+        "the leftover is released"
     );
 }
 
 #[test]
-fn foreign_and_newer_segments_are_told_apart() {
+fn foreign_and_newer_segments_are_distinguished() {
     let sample = sample(true);
     let second = sample.disk.contents(SECOND);
     sample.disk.put_contents(FIRST, second.clone());
@@ -249,7 +249,7 @@ fn foreign_and_newer_segments_are_told_apart() {
     let config = crate::model::config();
     let shared = std::sync::Arc::new(other.clone());
     drop(synod_log::LogCore::open(shared, config, id, Default::default()).unwrap());
-    // Another log's segment among ours.
+    // Another log's segment among this log's.
     sample.disk.put_contents(SECOND, other.contents(FIRST));
     let error = open(&sample.disk).err().unwrap();
     assert!(

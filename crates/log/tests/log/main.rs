@@ -1,7 +1,7 @@
-//! The log through its public interface: against a model, over a disk that fails, and with its
+//! Tests the log through its public interface: against a model, on a failing disk, and with its
 //! threads.
 
-#![expect(clippy::panic, clippy::unwrap_used, reason = "helpers of tests")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "test helpers may panic")]
 
 mod crash;
 mod damage;

@@ -1,4 +1,4 @@
-//! What a log should hold, computed in the plainest way, and random work for it.
+//! A simple model of a log's content, and random work for it.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -85,15 +85,15 @@ pub(crate) struct Model {
     style: Style,
 }
 
-/// Whose writes the random work is like.
+/// The kind of random work.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) enum Style {
-    /// Mostly one entry after the other, truncated where another leader's differ; the rest of the
-    /// menu at times.
+    /// Like Raft: mostly one entry after the other, truncated where another leader's entries
+    /// differ; sometimes any other operation.
     #[default]
     Raft,
-    /// Slots are accepted in any order, and again under later ballots, one at a time: what is
-    /// behind them stays. Nothing is ever truncated.
+    /// Like Paxos: slots are accepted in any order, and again under later ballots, one at a time,
+    /// and later slots stay. Nothing is ever truncated.
     Paxos,
 }
 
@@ -127,7 +127,7 @@ impl From<&Recovered> for Model {
             } = state.clone();
             let count = entries.len();
             let entries: BTreeMap<_, _> = entries.into_iter().map(|e| (e.index, e)).collect();
-            assert_eq!(count, entries.len(), "an index twice");
+            assert_eq!(count, entries.len(), "an index occurs twice");
             let group_model = ModelGroup {
                 hard_state,
                 start,
@@ -143,7 +143,7 @@ impl From<&Recovered> for Model {
 }
 
 impl Model {
-    /// An empty log that will get work of this style.
+    /// An empty log for work of this style.
     pub(crate) fn of(style: Style) -> Self {
         Self {
             style,
@@ -155,7 +155,7 @@ impl Model {
         self.style
     }
 
-    /// The same content, to be worked on in this style.
+    /// The same content, for work of this style.
     pub(crate) fn with(mut self, style: Style) -> Self {
         self.style = style;
         self
@@ -183,13 +183,13 @@ impl Model {
             }
             Op::Forget => *state = ModelGroup::default(),
         }
-        // A group of which nothing is left is as good as one that never was.
+        // A group without any content equals one that never existed.
         if *state == ModelGroup::default() {
             self.groups.remove(&group);
         }
     }
 
-    /// The state in a line, for messages.
+    /// A one-line summary for messages.
     pub(crate) fn brief(&self) -> String {
         let groups = self.groups.iter().map(|(group, state)| {
             let entries: Vec<String> = state
@@ -213,7 +213,8 @@ impl Model {
         }
     }
 
-    /// Work for one commit that fits the state of the model, which it is applied to.
+    /// Generates work for one commit that is valid in the model's state, and applies it to the
+    /// model.
     pub(crate) fn random_work(&mut self, rng: &mut impl Rng) -> Work {
         let count = rng.random_range(1..=8);
         (0..count)
@@ -238,12 +239,12 @@ impl Model {
         let (start_index, last) = (state.start_index().get(), state.last());
         let round = rng.random_range(1..100);
         match rng.random_range(0..100) {
-            // Ahead of everything, with gaps that may be filled later or never.
+            // Beyond the end, with gaps that may be filled later or never.
             0..35 => {
                 let index = last + rng.random_range(1..6);
                 Op::Write(Write::Put(entry(index, round, random_data(rng))))
             }
-            // Again, or into a gap, far behind the end.
+            // An existing slot or a gap, far before the end.
             35..75 => {
                 let index = rng.random_range(start_index + 1..=last + 1);
                 Op::Write(Write::Put(entry(index, round, random_data(rng))))
@@ -254,7 +255,7 @@ impl Model {
                 commit: Index::new(rng.random_range(start_index..=last)),
             })),
             85..95 => Op::Release(start(rng.random_range(start_index..=last))),
-            // A snapshot was installed: slots after it stay accepted.
+            // A snapshot was installed; slots after it stay accepted.
             95..98 => {
                 let index = rng.random_range(start_index..=last + 4);
                 Op::Write(Write::Advance(start(index)))
@@ -270,7 +271,7 @@ impl Model {
         let round = rng.random_range(1..100);
         match rng.random_range(0..100) {
             0..60 => Op::Write(Write::Put(entry(last + 1, round, random_data(rng)))),
-            // As Paxos does: over what is there, or ahead of it.
+            // As in Paxos: over existing entries or beyond the end.
             60..66 => {
                 let index = rng.random_range(start_index + 1..=last + 3);
                 Op::Write(Write::Put(entry(index, round, random_data(rng))))
@@ -296,7 +297,7 @@ fn random_data(rng: &mut impl Rng) -> Vec<u8> {
         0..10 => 0,
         10..80 => rng.random_range(1..200),
         80..97 => rng.random_range(200..4000),
-        // Written without being copied, and larger than a whole segment at times.
+        // Not copied when written, and sometimes larger than a whole segment.
         _ => rng.random_range(16_000..40_000),
     };
     (0..len).map(|_| rng.random()).collect()

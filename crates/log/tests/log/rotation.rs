@@ -1,4 +1,4 @@
-//! Segments filled, sealed, given back and used again; commits counted.
+//! Filling, sealing, releasing and reusing segments, and counting commits.
 
 use std::sync::Arc;
 
@@ -31,7 +31,7 @@ fn release(group: u64, index: u64) -> (GroupId, Op) {
     (GroupId::new(group), Op::Release(start(index)))
 }
 
-/// A log with entries `from..=to` of group 1, a kilobyte each, one commit each.
+/// A log with entries `from..=to` of group 1: one kilobyte and one commit each.
 fn fill(log: &mut LogCore, model: &mut Model, from: u64, to: u64) {
     for index in from..=to {
         let byte = u8::try_from(index % 251).unwrap();
@@ -57,7 +57,7 @@ fn many_appends_are_one_write_and_one_sync() {
 }
 
 #[test]
-fn without_sync_the_disk_is_not_waited_for() {
+fn without_sync_no_commit_syncs() {
     let disk = SimDisk::new();
     let config = LogCoreConfig {
         sync: SyncMode::None,
@@ -74,11 +74,11 @@ fn without_sync_the_disk_is_not_waited_for() {
 }
 
 #[test]
-fn recycled_segments_take_nothing_with_them() {
+fn recycling_segments_loses_no_state() {
     let disk = SimDisk::new();
     let (mut log, _) = open(&disk).unwrap();
     let mut model = Model::default();
-    // Said once, in a segment that goes.
+    // Recorded only once, in a segment that will be released.
     let work = vec![
         (GroupId::new(2), Op::Write(Write::Reset(start(7)))),
         hard_state(2, 70),
@@ -112,7 +112,7 @@ fn recycled_segments_take_nothing_with_them() {
 }
 
 #[test]
-fn stale_records_of_a_recycled_segment_are_not_taken_for_records() {
+fn stale_records_of_a_recycled_segment_are_ignored() {
     let disk = SimDisk::new();
     let (mut log, _) = open(&disk).unwrap();
     let mut model = Model::default();
@@ -120,12 +120,12 @@ fn stale_records_of_a_recycled_segment_are_not_taken_for_records() {
     let work = vec![release(1, 30)];
     commit(&mut log, &work).unwrap();
     model.apply_all(&work);
-    // Into the first recycled file, only a little.
+    // Only a little, into the first recycled file.
     fill(&mut log, &mut model, 31, 36);
     let newest = segments(&disk).pop().unwrap();
     let stale = disk.contents(&newest);
     let old = (1..=30u8).filter(|byte| stale.windows(500).any(|window| window == vec![*byte; 500]));
-    assert!(old.count() > 3, "no stale records, the test shows nothing");
+    assert!(old.count() > 3, "there must be stale records for this test");
     disk.crash(Crash::Process);
     let (_, recovered) = open(&disk).unwrap();
     assert_eq!(Model::from(&recovered), model);
@@ -173,7 +173,7 @@ fn thousands_of_groups_and_huge_entries_make_larger_segments() {
 }
 
 #[test]
-fn a_full_disk_is_named_and_stops_the_log() {
+fn a_full_disk_is_reported_and_stops_the_log() {
     let disk = SimDisk::new();
     disk.set_room(Some(100));
     assert!(matches!(
@@ -240,7 +240,7 @@ fn a_prepared_file_is_used_for_the_next_segment() {
 }
 
 #[test]
-fn senseless_sizes_are_refused() {
+fn invalid_sizes_are_refused() {
     for segment_bytes in [0, 4096, SEGMENT_BYTES + 1, 1 << 40] {
         let config = LogCoreConfig {
             segment_bytes,

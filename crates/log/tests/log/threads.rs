@@ -1,4 +1,4 @@
-//! The log with its threads: completions, back-pressure, failure, closing.
+//! The log with its threads: completions, back-pressure, failure and closing.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use synod_types::{GroupId, WriteSeq};
 
 use crate::model::{HEADER_BYTES, Model, Op, SEGMENT_BYTES, entry, start};
 
-/// What the log reported, to be waited for.
+/// Collects the log's reports, and waits for them.
 #[derive(Default)]
 struct Reports {
     seen: Mutex<Vec<Report>>,
@@ -71,7 +71,7 @@ fn append(log: &Log, group: u64, seq: u64, data: impl Into<Bytes>) -> Result<(),
 }
 
 #[test]
-fn what_gathers_during_a_sync_shares_the_next_one_and_completes_in_order() {
+fn appends_during_a_sync_share_the_next_one_and_complete_in_order() {
     let (disk, log, reports) = on_sim_disk();
     disk.hang(true);
     append(&log, 1, 1, "first").unwrap();
@@ -88,8 +88,8 @@ fn what_gathers_during_a_sync_shares_the_next_one_and_completes_in_order() {
     expected.extend((2..=50).map(|seq| Report::Persisted(1 + seq % 3, seq)));
     expected.push(Report::Persisted(9, 51));
     assert_eq!(seen, expected);
-    // The sync that was under way, and one for all the others; then a mark, if the log was idle for
-    // long enough meanwhile.
+    // The sync that was in flight, one for all the others, and perhaps a mark if the log was idle
+    // for long enough.
     let (written, synced) = (disk.writes() - writes, disk.syncs() - syncs);
     assert!(
         matches!((written, synced), (1, 2) | (2, 3)),
@@ -99,7 +99,7 @@ fn what_gathers_during_a_sync_shares_the_next_one_and_completes_in_order() {
 }
 
 #[test]
-fn a_full_queue_hands_the_writes_back() {
+fn a_full_queue_returns_the_writes() {
     let (disk, log, reports) = on_sim_disk();
     disk.hang(true);
     append(&log, 1, 1, vec![0; 6000]).unwrap();
@@ -152,7 +152,7 @@ fn after_a_failed_sync_nothing_is_acknowledged() {
 }
 
 #[test]
-fn a_real_directory_survives_restarts_and_is_locked_meanwhile() {
+fn a_real_directory_survives_restarts_and_is_locked_while_open() {
     let dir = tempfile::tempdir().unwrap();
     let reports = Arc::new(Reports::default());
     let open = || {
@@ -196,7 +196,7 @@ fn a_real_directory_survives_restarts_and_is_locked_meanwhile() {
 }
 
 #[test]
-fn an_orderly_stop_protects_the_last_write_against_being_taken_for_torn() {
+fn after_an_orderly_stop_damage_to_the_last_write_is_detected() {
     let (disk, log, reports) = on_sim_disk();
     append(&log, 1, 1, vec![7; 100]).unwrap();
     reports.wait_for(1);

@@ -5,7 +5,7 @@ use synod_engine::{Batch, Engine, MemoryEngine};
 
 use super::*;
 
-/// The keys of an engine, counted as the store does it.
+/// An engine's keys, counted as the store counts them.
 struct Counted {
     engine: MemoryEngine,
     counts: Counts,

@@ -10,7 +10,7 @@ use crate::history::{history_bounds, split_history_key, unescape};
 use crate::source::Source;
 use crate::{KeyRange, KeyValueView, MvccError, Revision};
 
-/// The rows of `Latest` and `History` of one key at a time.
+/// Iterates over the rows of `Latest` and `History`, one key at a time.
 pub(crate) struct Versions<'a> {
     latest: Peekable<Rows<'a>>,
     history: Peekable<Rows<'a>>,
@@ -65,8 +65,8 @@ impl<'a> Versions<'a> {
         Ok(rows.next().transpose()?)
     }
 
-    /// The next key. Of its versions those that `keep` admits, called with each version's revision
-    /// and record, newest first, until it says that it has enough.
+    /// The next key, with the versions that `keep` selects. `keep` is called with each version's
+    /// revision and record, newest first, until it needs no more.
     pub(crate) fn next_key(
         &mut self,
         mut keep: impl FnMut(Revision, &Bytes) -> Keep,
@@ -121,13 +121,13 @@ impl<'a> Versions<'a> {
 /// What to do with a version.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Keep {
-    /// Leave it, look at older ones.
+    /// Skip it and look at older ones.
     Skip,
-    /// Take it, look at older ones.
+    /// Take it and look at older ones.
     Take,
-    /// Take it; older ones don't matter.
+    /// Take it and stop.
     TakeLast,
-    /// Leave it; older ones don't matter.
+    /// Skip it and stop.
     Stop,
 }
 

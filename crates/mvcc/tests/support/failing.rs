@@ -1,4 +1,4 @@
-//! An engine that stops taking writes, as if the process ended.
+//! An engine that fails all writes after the first few, as if the process had ended.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,7 +27,7 @@ impl Engine for FailingEngine {
         match self.writes_left.fetch_update(done, failed, take) {
             Ok(_) => self.engine.write(batch),
             Err(_) => Err(EngineError::Failed {
-                reason: "the test says so".to_owned(),
+                reason: "injected by the test".to_owned(),
             }),
         }
     }

@@ -1,4 +1,4 @@
-//! The keyspace, naively: every version of every key, and every event.
+//! A naive keyspace: every version of every key, and every event.
 
 use std::collections::BTreeMap;
 
@@ -67,7 +67,7 @@ struct Event {
 
 type Keys = BTreeMap<Bytes, Version>;
 
-/// State and events of each revision from 1 on.
+/// State and events of each revision, starting with 1.
 #[derive(Clone, Debug)]
 pub(crate) struct Model {
     states: Vec<Keys>,
@@ -180,7 +180,7 @@ impl Model {
             .collect()
     }
 
-    /// A query's result; inside a transaction with its changes.
+    /// The expected result of a query; inside a transaction, with its changes.
     pub(crate) fn range(&self, query: &RangeQuery, current: i64) -> Expected {
         let revision = query.revision.map_or(0, |revision| revision.get());
         if revision > current {
@@ -239,7 +239,7 @@ impl Model {
     }
 }
 
-/// Reverses an ascending order, but leaves equal ones in key order.
+/// Reverses an ascending order but keeps equal elements in key order.
 fn descend(target: SortTarget, found: &mut [&Version]) {
     match target {
         SortTarget::Key => found.reverse(),

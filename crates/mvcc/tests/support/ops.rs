@@ -7,13 +7,13 @@ use synod_mvcc::{KeyRange, LeaseId, RangeQuery, Revision, RevisionBounds, SortOr
 #[derive(Clone, Debug)]
 pub(crate) enum Op {
     Txn(Vec<Change>),
-    /// At this share of the current revision, in thousandths.
+    /// Compact at this fraction of the current revision, in thousandths.
     Compact(u16),
     Sweep(usize),
-    /// With `cut_off_after`: the process ends after so many engine writes.
+    /// With `interrupted_after`, the process ends after this many engine writes.
     DeleteLarge {
         range: KeyRange,
-        cut_off_after: Option<usize>,
+        interrupted_after: Option<usize>,
     },
     Commit,
     Reopen,
@@ -26,8 +26,8 @@ pub(crate) enum Change {
     Range(RangeQuery),
 }
 
-/// A query at a share of the current revision, in thousandths; a bit more than all of it is in the
-/// future.
+/// A query at a fraction of the current revision, in thousandths. A fraction above 1 is a future
+/// revision.
 #[derive(Clone, Debug)]
 pub(crate) struct Query {
     query: RangeQuery,
@@ -117,7 +117,7 @@ fn change() -> impl Strategy<Value = Change> {
     ]
 }
 
-/// Changes of which none touches a key that an earlier one changed, as etcd demands.
+/// Changes to distinct keys: etcd forbids changing a key twice in a transaction.
 fn changes() -> impl Strategy<Value = Vec<Change>> {
     prop::collection::vec(change(), 1..6).prop_map(|changes| {
         let mut put: Vec<Bytes> = Vec::new();
@@ -149,8 +149,8 @@ pub(crate) fn op() -> impl Strategy<Value = Op> {
         12 => changes().prop_map(Op::Txn),
         1 => (0_u16..=1_000).prop_map(Op::Compact),
         2 => (1_usize..8).prop_map(Op::Sweep),
-        1 => (range(), prop::option::of(0_usize..6)).prop_map(|(range, cut_off_after)| {
-            Op::DeleteLarge { range, cut_off_after }
+        1 => (range(), prop::option::of(0_usize..6)).prop_map(|(range, interrupted_after)| {
+            Op::DeleteLarge { range, interrupted_after }
         }),
         5 => Just(Op::Commit),
         1 => Just(Op::Reopen),

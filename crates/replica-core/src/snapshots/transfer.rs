@@ -1,4 +1,4 @@
-//! How far a transfer got, and what to do with the next piece or failure.
+//! The state of a transfer, and the reaction to the next piece or failure.
 
 use std::time::Duration;
 
@@ -8,48 +8,48 @@ use synod_types::LogPosition;
 
 use super::{Begun, Piece, Resume};
 
-/// Why a piece isn't taken.
+/// The reason why a piece is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum PieceError {
-    /// It would set the follower back.
+    /// The snapshot would move the follower backwards.
     #[error("the snapshot at {found} is older than the one offered at {offered}")]
     Stale {
-        /// What the leader sends.
+        /// The position of the leader's snapshot.
         found: LogPosition,
-        /// What it had offered.
+        /// The position that the leader had offered.
         offered: LogPosition,
     },
-    /// The stream began without saying of which view it is.
-    #[error("a piece came before its snapshot was named")]
+    /// The stream's first piece did not name its view.
+    #[error("the stream's first piece does not name its snapshot")]
     Unannounced,
-    /// The sink is gone.
-    #[error("a piece came although the one before was not written")]
+    /// The sink is lost.
+    #[error("a piece arrived although the one before it was not written")]
     Gap,
 }
 
-/// How long a transfer without progress is continued.
+/// How long to continue a transfer that makes no progress.
 #[derive(Clone, Copy, Debug)]
 pub struct Attempts {
-    /// Give up when so many streams in a row broke without a piece.
+    /// Give up after this many streams in a row that broke without a piece.
     pub max: u32,
-    /// The pause after the first of them; it doubles with each.
+    /// The delay after the first of them. It doubles with each.
     pub backoff_min: Duration,
-    /// The longest pause.
+    /// The maximum delay.
     pub backoff_max: Duration,
 }
 
-/// One transfer, over any number of streams. `K` is the sink that it fills.
+/// A transfer over any number of streams. `K` is the sink that it fills.
 #[derive(Debug)]
 pub struct Transfer<K> {
     offered: LogPosition,
     attempts: Attempts,
     failures: u32,
-    /// A piece was written since the last failure.
+    /// Whether a piece was written since the last failure.
     moved: bool,
     progress: Option<Progress<K>>,
 }
 
-/// Survives a broken stream.
+/// The state that survives a broken stream.
 #[derive(Debug)]
 struct Progress<K> {
     begun: Begun,
@@ -62,14 +62,14 @@ struct Progress<K> {
 /// What to do with a piece.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Open a sink for it first, and call [`Transfer::begun`]: there is none now.
+    /// First open a sink for it and call [`Transfer::begun`]: there is no sink now.
     Begin(Begun),
-    /// Write it into the sink.
+    /// Write the piece to the sink.
     Write,
 }
 
 impl<K> Transfer<K> {
-    /// A transfer of a snapshot that is not older than `offered`.
+    /// Starts a transfer of a snapshot that must not be older than `offered`.
     #[must_use]
     pub fn new(offered: LogPosition, attempts: Attempts) -> Self {
         Self {
@@ -87,9 +87,9 @@ impl<K> Transfer<K> {
         self.progress.as_ref().is_some_and(|progress| progress.done)
     }
 
-    /// Where to go on; `None`: from the beginning.
+    /// The point to continue from; `None` means from the beginning.
     pub fn request(&mut self) -> Option<Resume> {
-        // A sink that got lost in a failed write can't be continued.
+        // A sink that was lost in a failed write can't be continued.
         self.progress.take_if(|progress| progress.sink.is_none());
         let progress = self.progress.as_ref()?;
         Some(Resume {
@@ -99,15 +99,15 @@ impl<K> Transfer<K> {
         })
     }
 
-    /// Checks a piece, before anything of it is used.
+    /// Checks a piece before any of it is used.
     ///
     /// # Errors
-    /// The stream is of no use any more.
+    /// The stream can't be used any more.
     pub fn check(&mut self, piece: &mut Piece) -> Result<Step, PieceError> {
         if let Some(found) = piece.begun.take() {
             let begun = self.progress.as_ref().map(|progress| &progress.begun);
             if begun != Some(&found) {
-                // The old sink goes first: both would write into the same place.
+                // Drop the old sink first: both would write to the same directory.
                 self.progress = None;
                 return self.not_stale(found).map(Step::Begin);
             }
@@ -136,16 +136,17 @@ impl<K> Transfer<K> {
         });
     }
 
-    /// The sink, to write a piece. It comes back with [`written`](Self::written), or is lost.
+    /// Takes the sink in order to write a piece. [`written`](Self::written) returns it; otherwise
+    /// it is lost.
     ///
     /// # Errors
-    /// There is none.
+    /// There is no sink.
     pub fn take_sink(&mut self) -> Result<K, PieceError> {
         let progress = self.progress.as_mut().ok_or(PieceError::Unannounced)?;
         progress.sink.take().ok_or(PieceError::Gap)
     }
 
-    /// A piece was written, and this is its [`Piece::resume`].
+    /// A piece was written; `resume` is its [`Piece::resume`].
     pub fn written(&mut self, sink: K, resume: Option<Bytes>) {
         if let Some(progress) = &mut self.progress {
             progress.sink = Some(sink);
@@ -155,7 +156,7 @@ impl<K> Transfer<K> {
         }
     }
 
-    /// The stream broke. How long to wait before the next one, at most; `None`: give up.
+    /// The stream broke. Returns the maximum delay before the next one; `None` means to give up.
     pub fn broke(&mut self) -> Option<Duration> {
         if std::mem::take(&mut self.moved) {
             self.failures = 0;

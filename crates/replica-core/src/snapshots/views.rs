@@ -1,4 +1,5 @@
-//! Which views are open, who reads them, and when they close. Time is an argument.
+//! Tracks which views are open, which followers read them, and when to close them. Time is a
+//! parameter.
 
 use std::collections::BTreeSet;
 
@@ -8,18 +9,18 @@ use synod_types::{Index, LogPosition, NodeId};
 
 use super::{Begun, Piece, Resume};
 
-/// No view can be opened now.
+/// No further view can be opened now.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Full;
 
-/// The open views of one group; `V` is what a view is read through, `T` the shell's clock.
+/// The open views of one group. `V` is the type of a view, `T` the shell's clock.
 ///
-/// At most `max_open` are kept, and at most as many are being opened.
+/// At most `max_open` views are kept, and at most as many are being opened.
 #[derive(Debug)]
 pub struct Views<V, T> {
     max_open: usize,
     opening: usize,
-    /// At most one at a position.
+    /// At most one view per position.
     open: Vec<View<V, T>>,
 }
 
@@ -31,24 +32,24 @@ struct View<V, T> {
     meta: SnapshotMeta,
     used_at: T,
     streams: usize,
-    /// Who began and has not got everything yet.
+    /// Followers that started to read the view and don't have all of it yet.
     unfinished: BTreeSet<NodeId>,
 }
 
-/// What was opened, and for whom.
+/// A view that was opened for a follower.
 #[derive(Debug)]
 pub struct Opened<V> {
-    /// As [`Begun::view`], never zero.
+    /// As in [`Begun::view`]; never zero.
     pub id: u64,
     /// The view.
     pub source: V,
-    /// What it holds.
+    /// The view's position and membership.
     pub meta: SnapshotMeta,
-    /// Who asked for it.
+    /// The follower that requested it.
     pub to: NodeId,
 }
 
-/// A stream's place in its view.
+/// A stream's position in its view.
 #[derive(Debug)]
 pub struct Cursor<V> {
     view: u64,
@@ -59,7 +60,7 @@ pub struct Cursor<V> {
 }
 
 impl<V: Clone, T: Copy + Ord> Views<V, T> {
-    /// None are open.
+    /// Creates an empty set of views.
     #[must_use]
     pub fn new(max_open: usize) -> Self {
         Self {
@@ -69,21 +70,21 @@ impl<V: Clone, T: Copy + Ord> Views<V, T> {
         }
     }
 
-    /// Whether none is open.
+    /// Whether no view is open.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.open.is_empty()
     }
 
-    /// Where the oldest open view stands: its reader will need the entries after it.
+    /// The position of the oldest open view. Its reader will need the entries after it.
     #[must_use]
     pub fn oldest(&self) -> Option<Index> {
         self.open.iter().map(|view| view.meta.last.index).min()
     }
 
-    /// Continues a transfer to `to`, if the view that it was begun with is still open.
+    /// Continues a transfer to `to`, if the view that it started with is still open.
     pub fn take_up(&mut self, resume: Resume, to: NodeId, now: T) -> Option<Cursor<V>> {
-        // Another view at that position may differ in its bytes.
+        // A different view at that position may have different bytes.
         let is_it = |view: &View<V, T>| {
             view.meta.last == resume.position && (resume.view == 0 || resume.view == view.id)
         };
@@ -92,11 +93,11 @@ impl<V: Clone, T: Copy + Ord> Views<V, T> {
         Some(cursor)
     }
 
-    /// Call it before a view is opened, and [`opened`](Self::opened) afterwards, also if that
+    /// Call this before opening a view. Call [`opened`](Self::opened) afterwards, even if opening
     /// failed.
     ///
     /// # Errors
-    /// [`Full`] where too many are being opened.
+    /// [`Full`] if too many views are being opened.
     pub fn opening(&mut self) -> Result<(), Full> {
         if self.opening >= self.max_open {
             return Err(Full);
@@ -105,24 +106,24 @@ impl<V: Clone, T: Copy + Ord> Views<V, T> {
         Ok(())
     }
 
-    /// A view was opened, or could not be.
+    /// A view was opened, or could not be opened.
     pub fn opened(&mut self) {
         self.opening = self.opening.saturating_sub(1);
     }
 
-    /// Begins a transfer from an opened view, or from an open one at the same position. Also
-    /// returns the nodes whose view was closed to make room, and that no other view serves.
+    /// Starts a transfer from an opened view, or from an open one at the same position. Also
+    /// returns the followers whose view was closed to make room, unless another view serves them.
     ///
     /// # Errors
-    /// [`Full`] if the most views are open and all of them are being read.
+    /// [`Full`] if the maximum number of views is open and all of them are being read.
     pub fn admit(
         &mut self,
         opened: Opened<V>,
         now: T,
     ) -> Result<(Cursor<V>, BTreeSet<NodeId>), Full> {
         let last = opened.meta.last;
-        // Nothing was applied since another follower, or an earlier attempt of this one, opened the
-        // same view.
+        // Another follower, or an earlier attempt of this one, opened the same view, and no entry
+        // was applied since.
         if let Some(cursor) = self.join(|view| view.meta.last == last, opened.to, now) {
             return Ok((cursor, BTreeSet::new()));
         }
@@ -158,15 +159,15 @@ impl<V: Clone, T: Copy + Ord> Views<V, T> {
         });
     }
 
-    /// A stream ended, however.
+    /// A stream ended, for whatever reason.
     pub fn ended(&mut self, position: LogPosition, now: T) {
         self.with_view(position, now, |view| {
             view.streams = view.streams.saturating_sub(1);
         });
     }
 
-    /// Closes views that nobody has used after `since`. Returns the nodes that had not got
-    /// everything from them, and that no other view serves.
+    /// Closes views that were not used after `since`. Returns the followers that did not get
+    /// everything, unless another view serves them.
     pub fn expire(&mut self, since: T) -> BTreeSet<NodeId> {
         let mut closed = Vec::new();
         self.open.retain_mut(|view| {
@@ -179,13 +180,13 @@ impl<V: Clone, T: Copy + Ord> Views<V, T> {
         self.given_up(closed)
     }
 
-    /// How many streams read each view.
+    /// The number of streams that read each view.
     #[must_use]
     pub fn streams(&self) -> Vec<usize> {
         self.open.iter().map(|view| view.streams).collect()
     }
 
-    /// One more stream of the view that `is_it`, if it is open.
+    /// Adds a stream to the view for which `is_it` is true, if it is open.
     fn join(
         &mut self,
         is_it: impl Fn(&View<V, T>) -> bool,
@@ -212,7 +213,7 @@ impl<V: Clone, T: Copy + Ord> Views<V, T> {
 }
 
 impl<V: Clone, T> View<V, T> {
-    /// One more stream, from the beginning.
+    /// Adds a stream that starts at the beginning.
     fn begin(&mut self, to: NodeId, now: T) -> Cursor<V> {
         self.streams += 1;
         self.used_at = now;
@@ -228,19 +229,19 @@ impl<V: Clone, T> View<V, T> {
 }
 
 impl<V> Cursor<V> {
-    /// Where the view stands.
+    /// The view's position.
     #[must_use]
     pub fn position(&self) -> LogPosition {
         self.meta.last
     }
 
-    /// What to read next: the view, and where to go on.
+    /// The view and the position of the next read.
     #[must_use]
     pub fn next(&self) -> (&V, &Bytes) {
         (&self.source, &self.resume)
     }
 
-    /// Moves on past `data`, which was read there.
+    /// Advances past `data`, which was read at the current position.
     pub fn advance(&mut self, data: Bytes, resume: Option<Bytes>) -> Piece {
         let begins = !std::mem::replace(&mut self.begun, true);
         self.resume = resume.clone().unwrap_or_default();

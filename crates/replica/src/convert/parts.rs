@@ -1,4 +1,4 @@
-//! Positions, memberships, changes.
+//! Converts positions, memberships and membership changes.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use synod_types::{Ballot, Index, LogPosition, NodeId};
 
 use super::WireError;
 
-/// Zero, the default, is absent.
+/// Zero, the default, is omitted.
 pub(super) fn ballot_to_wire(ballot: Ballot) -> Option<wire::Ballot> {
     (ballot != Ballot::ZERO).then_some(wire::Ballot {
         round: ballot.round,
@@ -23,7 +23,7 @@ pub(super) fn ballot_from_wire(ballot: wire::Ballot) -> Ballot {
     }
 }
 
-/// Zero, the position before the first entry, is absent.
+/// Zero, the position before the first entry, is omitted.
 pub(crate) fn position_to_wire(position: LogPosition) -> Option<wire::Position> {
     (position != LogPosition::ZERO).then(|| wire::Position {
         ballot: ballot_to_wire(position.ballot),

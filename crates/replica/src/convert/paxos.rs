@@ -1,4 +1,4 @@
-//! What only Multi-Paxos says.
+//! Converts the messages of Multi-Paxos.
 
 use synod_consensus_core::{Handover, PaxosBody, TransferEpoch};
 use synod_proto::replica::v1 as wire;
@@ -42,7 +42,7 @@ pub(super) fn to_wire(body: PaxosBody) -> WireBody {
             let ballot = entries.first().map_or(Ballot::ZERO, |first| first.ballot);
             let mut entries = entries_to_wire(at(prev, ballot), entries);
             for entry in &mut entries {
-                // That of the message.
+                // The message carries the ballot, so the entry doesn't.
                 entry.node = 0;
             }
             WireBody::Accept(wire::Accept {

@@ -1,11 +1,11 @@
-//! Snapshots on their way.
+//! Converts the messages of a snapshot transfer.
 
 use synod_proto::replica::v1 as wire;
 use synod_replica_core::{Begun, Piece, Resume};
 
 use super::{WireError, meta_from_wire, meta_to_wire, position_from_wire, position_to_wire};
 
-/// A request to continue from `resume`; the caller fills in who asks whom.
+/// Encodes a request to continue from `resume`. The caller sets sender and receiver.
 pub(crate) fn resume_to_wire(resume: Option<Resume>) -> wire::FetchSnapshotRequest {
     let mut request = wire::FetchSnapshotRequest::default();
     if let Some(resume) = resume {
@@ -25,7 +25,7 @@ pub(crate) fn resume_from_wire(request: &wire::FetchSnapshotRequest) -> Option<R
     })
 }
 
-/// `crc32c` is that of the data.
+/// Encodes a piece. `crc32c` is the checksum of its data.
 pub(crate) fn piece_to_wire(piece: Piece, crc32c: u32) -> wire::SnapshotChunk {
     let last = piece.resume.is_none();
     let begun = piece.begun.as_ref();
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_have_the_form_that_they_always_had() {
+    fn the_bytes_of_pieces_are_unchanged() {
         let data = Bytes::from_static(b"data");
         let resume = Bytes::from_static(b"resume");
         let crc32c = crc32c::crc32c(&data);
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_says_where_to_go_on_or_nothing() {
+    fn a_request_names_the_point_to_continue_from_if_any() {
         let resume = Resume {
             position: POSITION,
             view: 7,

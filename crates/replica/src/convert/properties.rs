@@ -1,4 +1,5 @@
-//! Any message survives the wire, and nothing that a peer can send brings the conversion down.
+//! Property tests: every message survives encoding, and no input from a peer makes the conversion
+//! panic.
 
 use bytes::Bytes;
 use proptest::collection::vec;
@@ -13,7 +14,7 @@ fn ballot() -> impl Strategy<Value = Ballot> {
 }
 
 fn index() -> impl Strategy<Value = Index> {
-    // The ends too, where steps wrap around.
+    // Includes the extremes, where steps wrap around.
     prop_oneof![0..4_u64, any::<u64>(), Just(u64::MAX)].prop_map(Index::new)
 }
 
@@ -41,7 +42,7 @@ fn entries() -> impl Strategy<Value = Vec<Entry>> {
     vec(entry(), 0..6)
 }
 
-/// Everything that carries entries, and all of Multi-Paxos.
+/// All messages that carry entries, and all of Multi-Paxos.
 fn body() -> impl Strategy<Value = Body> {
     let position = (ballot(), index()).prop_map(|(ballot, index)| LogPosition { ballot, index });
     let handover = (ballot(), any::<u64>()).prop_map(|(by, count)| Handover {
@@ -87,8 +88,8 @@ fn body() -> impl Strategy<Value = Body> {
 
 proptest! {
     #[test]
-    fn what_is_sent_is_received(ballot in ballot(), mut body in body()) {
-        // In an Accept every entry bears the message's ballot, which is therefore sent once.
+    fn messages_survive_the_round_trip(ballot in ballot(), mut body in body()) {
+        // In an Accept every entry has the message's ballot, which is sent only once.
         if let Body::Paxos(PaxosBody::Accept { entries, .. }) = &mut body {
             entries.iter_mut().for_each(|entry| *entry = entry.with_ballot(ballot));
         }
@@ -98,7 +99,7 @@ proptest! {
         let back = message_from_wire(from, to, wire::Message::decode(bytes.clone()).unwrap());
         let (group, back) = back.unwrap();
         prop_assert_eq!((group, &back), (GroupId::new(5), &message));
-        // Entries are parts of what was received, not copies of it.
+        // Entries are slices of the received buffer, not copies.
         let entries = match back.body {
             Body::Raft(RaftBody::Append { entries, .. })
             | Body::Paxos(PaxosBody::Accept { entries, .. } | PaxosBody::Promise { entries, .. }) => entries,
@@ -110,15 +111,15 @@ proptest! {
     }
 
     #[test]
-    fn noise_is_refused_or_understood(bytes in vec(any::<u8>(), 0..200)) {
+    fn random_bytes_are_refused_or_decoded(bytes in vec(any::<u8>(), 0..200)) {
         if let Ok(message) = wire::Message::decode(bytes.as_slice()) {
             let _either = message_from_wire(NodeId::new(1), NodeId::new(2), message);
         }
     }
 
-    /// Whole messages with some bytes changed come further than noise does.
+    /// Changing some bytes of valid messages reaches deeper than random bytes do.
     #[test]
-    fn damaged_messages_are_refused_or_understood(
+    fn damaged_messages_are_refused_or_decoded(
         body in body(),
         damage in vec((any::<usize>(), any::<u8>()), 1..4),
     ) {

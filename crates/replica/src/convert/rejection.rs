@@ -1,4 +1,4 @@
-//! Refusals: a code and a node.
+//! Converts rejections: a code and a node.
 
 use synod_consensus_core::{ChangeError, Rejected};
 use synod_proto::replica::v1 as wire;

@@ -178,7 +178,7 @@ fn raft_bodies() -> Vec<Body> {
     ]
 }
 
-/// Of the ballot that [`every_message_survives_the_wire`] uses.
+/// With the ballot that [`every_message_survives_the_wire`] uses.
 fn paxos_bodies() -> Vec<Body> {
     let ballot = Ballot { round: 9, node: 3 };
     let accepted = |index| entry(9, index, EntryKind::Normal, b"value").with_ballot(ballot);
@@ -249,7 +249,7 @@ fn every_message_survives_the_wire() {
 const GOLDEN: &str = include_str!("messages.txt");
 
 #[test]
-fn every_message_has_the_bytes_that_it_always_had() {
+fn the_bytes_of_every_message_are_unchanged() {
     let line = |body| {
         let message = Message {
             from: NodeId::new(1),
@@ -283,7 +283,7 @@ fn an_entry_costs_few_bytes_beyond_its_data() {
 }
 
 #[test]
-fn what_makes_no_sense_is_an_error() {
+fn invalid_messages_are_refused() {
     let from_wire = |body: Option<WireBody>| {
         let message = wire::Message {
             group: 1,

@@ -1,5 +1,5 @@
-//! Proposals and membership changes: held until there is a leader, handed to the core in batches,
-//! answered by the apply thread, or here where they certainly come to nothing.
+//! Proposals and membership changes. They are held until there is a leader, passed to the core in
+//! batches, and answered by the apply thread, or here if they certainly were not appended.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -14,17 +14,17 @@ use crate::inbox::{ChangeRequest, ProposalRequest};
 use crate::pending::{Retry, Waiter};
 use crate::state_machine::StateMachine;
 
-/// Bytes handed to the core as one batch, all or none.
+/// The maximum size of a batch for the core, which accepts all of it or nothing.
 const MAX_BATCH_BYTES: usize = 1 << 20;
 
-/// What waits for a leader, for room, or for the apply thread to catch up. Bounded by the admission
-/// of proposals.
+/// Requests that wait for a leader, for room, or for the apply thread. The admission of proposals
+/// bounds them.
 pub(super) struct Held<O> {
     proposals: VecDeque<ProposalRequest<O>>,
     changes: VecDeque<ChangeRequest<O>>,
-    /// At or before the earliest deadline.
+    /// A lower bound for the earliest deadline.
     earliest: Option<Instant>,
-    /// Why the core refused last time.
+    /// The core's last rejection.
     reason: Option<Rejected>,
 }
 
@@ -80,7 +80,8 @@ impl<O> Held<O> {
 }
 
 impl<S: StateMachine> Driver<S> {
-    /// Hands over what is held, as far as the core takes it. Returns how many it took.
+    /// Passes held requests to the core, as far as it accepts them. Returns the number of accepted
+    /// requests.
     pub(super) fn propose(&mut self) -> usize {
         if self.held.proposals.is_empty() && self.held.changes.is_empty() {
             return 0;
@@ -132,7 +133,7 @@ impl<S: StateMachine> Driver<S> {
         taken
     }
 
-    /// The next proposals, up to [`MAX_BATCH_BYTES`]; a larger one goes alone.
+    /// The next proposals, up to [`MAX_BATCH_BYTES`]. A larger one forms its own batch.
     fn next_batch(&mut self) -> Option<Vec<ProposalRequest<S::Output>>> {
         let mut bytes = 0;
         let fitting = self.held.proposals.iter().take_while(|request| {
@@ -143,8 +144,8 @@ impl<S: StateMachine> Driver<S> {
         (count > 0).then(|| self.held.proposals.drain(..count).collect())
     }
 
-    /// The core took the batch: its fate shows when its entries are applied here, or when the core
-    /// drops them.
+    /// Registers the callers of a batch that the core accepted. They are answered when the entries
+    /// are applied here, or when the core drops them.
     fn await_batch(&mut self, batch: Vec<ProposalRequest<S::Output>>) {
         let first = self.next_request;
         self.next_request = first.wrapping_add(u64::try_from(batch.len()).unwrap_or(u64::MAX));
@@ -160,7 +161,7 @@ impl<S: StateMachine> Driver<S> {
             deadline: request.deadline,
             received: request.received,
             bytes: request.data.len(),
-            // A leader's own proposals are never dropped once they were taken.
+            // A leader never drops its own proposals after it has accepted them.
             retry: if leads {
                 Retry::Never
             } else {
@@ -215,9 +216,9 @@ impl<S: StateMachine> Driver<S> {
         self.shared.pending.add(seq, std::iter::once(waiter));
     }
 
-    /// The core says that this certainly was not appended, and never will be.
+    /// The core reports that a request was certainly not appended and never will be.
     pub(super) fn dropped_request(&mut self, id: RequestId, reason: Rejected) {
-        // Only this node's own waiters are here, but the answer came over the wire.
+        // The id came over the wire, but only this node's requests wait here.
         let waiter = (id.node == self.node)
             .then(|| self.shared.pending.remove(id.seq))
             .flatten();
@@ -255,8 +256,8 @@ impl<S: StateMachine> Driver<S> {
         }
     }
 
-    /// What is held past its deadline certainly was not appended; of what the core took nobody
-    /// knows.
+    /// Answers requests past their deadline. Held requests were certainly not appended; the outcome
+    /// of those that the core accepted is unknown.
     pub(super) fn expire_proposals(&mut self) {
         let (late, _) = self.shared.pending.expire(self.now);
         for waiter in late {
@@ -300,11 +301,11 @@ impl<S: StateMachine> Driver<S> {
         let _gone = request.reply.send(Err(error));
     }
 
-    /// Answers everyone, now and later: the replica has stopped.
+    /// Answers all current and future callers: the replica has stopped.
     pub(super) fn close(&mut self) {
         let rest = self.shared.inbox.close();
         let held = std::mem::take(&mut self.held);
-        // Never handed to the core: certain.
+        // These were never passed to the core, so they were certainly not applied.
         for request in rest.proposals.into_iter().chain(held.proposals) {
             self.refuse(request, ProposeError::NotRunning);
         }
@@ -316,7 +317,7 @@ impl<S: StateMachine> Driver<S> {
             self.shared.load.release_proposal(waiter.bytes);
             waiter.answer(Err(ProposeError::Stopped));
         }
-        // Reads and transfers are answered by dropping their senders.
+        // Dropping the senders answers reads and transfers.
         self.shared.readers.close();
     }
 }

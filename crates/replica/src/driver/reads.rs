@@ -1,4 +1,4 @@
-//! Reads: those that wait at the same time share a round.
+//! Read rounds: reads that wait at the same time share a round.
 
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use crate::inbox::ReadRequest;
 use crate::readers::Reader;
 use crate::state_machine::StateMachine;
 
-/// A read that another leader has not answered after so many heartbeat intervals is considered
+/// A read that another leader has not answered after this many heartbeat intervals is considered
 /// lost.
 const PATIENCE_HEARTBEATS: u32 = 3;
 
@@ -47,7 +47,7 @@ impl<S: StateMachine> Driver<S> {
         }
     }
 
-    /// Starts rounds for what waits. Returns how many.
+    /// Starts rounds for waiting readers. Returns the number of rounds.
     pub(super) fn issue_reads(&mut self) -> usize {
         let at = self.moment();
         let has_leader = self.role.leader.is_some();
@@ -89,7 +89,7 @@ impl<S: StateMachine> Driver<S> {
         self.refuse_reads(refused);
     }
 
-    /// Once a tick: asks again where an answer got lost, and gives up on what is late.
+    /// Called once per tick. Retries lost rounds and answers readers past their deadline.
     pub(super) fn expire_reads(&mut self) {
         let late = self.reads.expire(self.now, self.role.role == Role::Leader);
         if late.is_empty() {

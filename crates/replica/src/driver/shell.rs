@@ -1,5 +1,5 @@
-//! The driver's hands: log, peers, apply thread and readers. `synod_replica_core::drain` says in
-//! which order.
+//! The driver's actions: log, peers, apply thread and readers. `synod_replica_core::drain` defines
+//! their order.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -52,8 +52,8 @@ impl<S: StateMachine> Shell for Driver<S> {
         self.write_queued()
     }
 
-    /// What could not be queued is lost to the core, except that proposals which certainly did not
-    /// get to the leader are held and proposed again.
+    /// Messages that can't be queued are lost to the core. The exception is proposals that were
+    /// certainly not sent to the leader: they are held and proposed again.
     fn send(&mut self, message: Message) -> Result<(), Fault> {
         let Some((unsent, message)) = self.transport.send(self.group, message) else {
             return Ok(());
@@ -116,18 +116,19 @@ impl<S: StateMachine> Shell for Driver<S> {
             shared: Arc::clone(&self.shared),
             metrics: self.metrics.clone(),
         };
-        // Reports its end to the inbox. Aborted with the driver.
+        // It reports its end to the inbox, and is aborted with the driver.
         let task = task::spawn("synod-snapshot-fetch", fetch.run(install));
         self.fetching = Some(task.abort_handle());
     }
 }
 
-/// Writes that the log had no room for, oldest first: they go before any others. While there are
-/// any the node takes no entries, so that only ballots and a last burst of proposals gather here.
+/// Writes that the log had no room for, oldest first. They are written before any others. While
+/// there are any, the node accepts no entries, so only ballots and a last burst of proposals
+/// accumulate here.
 pub(super) type Unwritten = VecDeque<(WriteSeq, Vec<Write>)>;
 
 impl<S: StateMachine> Driver<S> {
-    /// Hands over to the log what it had no room for before, as far as it has room now.
+    /// Passes waiting writes to the log, as far as it has room now.
     pub(super) fn write_queued(&mut self) -> Result<(), Fault> {
         while let Some((seq, writes)) = self.unwritten.pop_front() {
             match self.log.append(self.group, seq, writes) {

@@ -1,4 +1,4 @@
-//! Times from stage to stage of one proposal at a time: cheap enough to be always on.
+//! Times from stage to stage for one proposal at a time. Cheap enough to be always on.
 
 use std::time::Instant;
 
@@ -8,18 +8,18 @@ use synod_types::{Index, WriteSeq};
 use crate::metrics::{Metrics, Stage};
 use crate::shared::GroupRequests;
 
-/// The sampled proposal on its way.
+/// The sampled proposal.
 struct Sample {
     request: u64,
     proposed: Instant,
-    /// Known once the core has placed it.
+    /// Known once the core has appended it.
     place: Option<(Index, WriteSeq)>,
     persisted: bool,
     committed: bool,
 }
 
-/// Follows one proposal of a leader from stage to stage; the next one begins when it is committed
-/// and durable.
+/// Follows one proposal on a leader from stage to stage. The next sample starts when this one is
+/// committed and durable.
 #[derive(Default)]
 pub(super) struct Sampler {
     sample: Option<Sample>,
@@ -96,7 +96,7 @@ impl Sampler {
         self.finish();
     }
 
-    /// The leadership has changed: the sample's fate is unknown.
+    /// The leadership changed, so the sample's outcome is unknown.
     pub(super) fn forget(&mut self) {
         self.sample = None;
     }

@@ -1,4 +1,4 @@
-//! The follower's side: pulls a snapshot into a sink beside the live data, then swaps.
+//! The follower's side: pulls a snapshot into a sink next to the live data, then swaps them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,10 +22,10 @@ use crate::shared::GroupRequests;
 use crate::state_machine::{ApplyError, SnapshotSink, StateMachine};
 use crate::transport::Transport;
 
-/// A leader that takes longer to open a view, or for a chunk, is asked again.
+/// A leader that takes longer to open a view or to send a chunk is asked again.
 const CHUNK_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Why a transfer broke.
+/// The reason why a transfer broke.
 #[derive(Debug, thiserror::Error)]
 enum FetchError {
     #[error("no address of node {0} is known")]
@@ -34,13 +34,13 @@ enum FetchError {
     Connect(String),
     #[error("{0}")]
     Peer(#[from] Status),
-    #[error("no chunk in time")]
+    #[error("the peer sent no chunk before the timeout")]
     Silent,
     #[error("malformed chunk: {0}")]
     Malformed(#[from] WireError),
     #[error(transparent)]
     Piece(#[from] PieceError),
-    #[error("the state machine is at {0} or further by itself")]
+    #[error("the state machine has already reached {0}")]
     Obsolete(LogPosition),
     #[error("the stream ended before the last chunk")]
     Cut,
@@ -62,7 +62,7 @@ pub(crate) struct Fetch<S: StateMachine> {
 
 type Transfer<S> = synod_replica_core::Transfer<<S as StateMachine>::Sink>;
 
-/// How long a transfer without progress is continued.
+/// How long to continue a transfer that makes no progress.
 pub(super) fn attempts(config: &Snapshots, transport: &TransportConfig) -> Attempts {
     Attempts {
         max: config.max_attempts,
@@ -72,7 +72,7 @@ pub(super) fn attempts(config: &Snapshots, transport: &TransportConfig) -> Attem
 }
 
 impl<S: StateMachine> Fetch<S> {
-    /// Fetches and installs, and tells the core how it ended.
+    /// Fetches and installs the snapshot, and reports the result to the core.
     pub(crate) async fn run(self, install: Install) {
         let from = install.from;
         let event = match self.fetch_and_install(&install).await {
@@ -97,7 +97,7 @@ impl<S: StateMachine> Fetch<S> {
             let Some(pause) = transfer.broke() else {
                 return Err(error);
             };
-            tracing::debug!(peer = %install.from, %error, "snapshot transfer broke, going on");
+            tracing::debug!(peer = %install.from, %error, "snapshot transfer broke; resuming it");
             clock::sleep(random::jitter(pause)).await;
         }
         let stopping = FetchError::Stopping;
@@ -114,7 +114,7 @@ impl<S: StateMachine> Fetch<S> {
         }
     }
 
-    /// One stream: from where the one before broke off, if the peer still has that snapshot.
+    /// Runs one stream. It continues where the previous one broke, if the peer still has that view.
     async fn pull(&self, install: &Install, transfer: &mut Transfer<S>) -> Result<(), FetchError> {
         let request = wire::FetchSnapshotRequest {
             cluster: self.transport.cluster().get(),
@@ -176,7 +176,7 @@ async fn in_time<F: Future>(answer: F) -> Result<F::Output, FetchError> {
     answered.map_err(|_| FetchError::Silent)
 }
 
-/// Off the runtime: it writes to the disk.
+/// Runs off the runtime, since it writes to the disk.
 async fn write<S: StateMachine>(
     mut sink: S::Sink,
     data: Bytes,

@@ -27,11 +27,11 @@ type Source = Arc<dyn SnapshotSource>;
 type Cursor = synod_replica_core::Cursor<Source>;
 type Reply = oneshot::Receiver<Result<Source, ApplyError>>;
 
-/// What the server needs of its group.
+/// Callbacks from the server to its group.
 pub(crate) struct Hooks {
-    /// Asks the apply thread for a view.
+    /// Requests a view from the apply thread.
     pub(crate) open: Box<dyn Fn() -> Reply + Send + Sync>,
-    /// Tells the core that a follower has everything (or gave up).
+    /// Tells the core that a follower has everything, or gave up.
     pub(crate) sent: Box<dyn Fn(NodeId, bool) + Send + Sync>,
 }
 
@@ -60,12 +60,12 @@ impl SnapshotServer {
         })
     }
 
-    /// Where the oldest open view stands: its reader will need the entries after it.
+    /// The position of the oldest open view. Its reader will need the entries after it.
     pub(crate) fn oldest(&self) -> Option<Index> {
         self.views.lock().oldest()
     }
 
-    /// Closes views that nobody used for long.
+    /// Closes views that were idle for too long.
     pub(crate) fn expire(&self, now: Instant) {
         let Some(since) = now.checked_sub(self.config.idle_timeout) else {
             return;
@@ -74,14 +74,15 @@ impl SnapshotServer {
         self.tell_given_up(given_up);
     }
 
-    /// The core offers them a snapshot again.
+    /// Tells the core about followers whose view was closed, so that it offers them a snapshot
+    /// again.
     fn tell_given_up(&self, nodes: BTreeSet<NodeId>) {
         for node in nodes {
             (self.hooks.sent)(node, false);
         }
     }
 
-    /// Begins or continues a transfer.
+    /// Starts or continues a transfer.
     pub(crate) async fn serve(
         self: &Arc<Self>,
         request: wire::FetchSnapshotRequest,
@@ -100,7 +101,7 @@ impl SnapshotServer {
             cursor,
             to,
         };
-        // Ends when the follower goes away or has everything.
+        // The task ends when the follower disconnects or has everything.
         task::spawn("synod-snapshot-send", sending.run(chunks));
         Ok(ReceiverStream::new(stream))
     }
@@ -128,7 +129,7 @@ impl SnapshotServer {
     }
 }
 
-/// A view that is being opened; counts it out, also when the call is given up.
+/// A view that is being opened. Dropping it releases the slot, even if the call is cancelled.
 struct Opening<'a>(&'a SnapshotServer);
 
 impl<'a> Opening<'a> {
@@ -144,7 +145,7 @@ impl Drop for Opening<'_> {
     }
 }
 
-/// One stream of a view. Counted out, however it ends.
+/// A stream of a view. Dropping it removes the stream from the view's readers.
 struct Sending {
     server: Arc<SnapshotServer>,
     cursor: Cursor,
@@ -165,7 +166,7 @@ impl Sending {
         loop {
             let (source, after) = self.cursor.next();
             let (source, after) = (Arc::clone(source), after.clone());
-            // Off the runtime: it reads from the disk.
+            // Runs off the runtime, since it reads from the disk.
             let read = task::spawn_blocking(move || {
                 let chunk = source.read(&after, max_bytes)?;
                 let crc32c = crc32c::crc32c(&chunk.data);
@@ -178,7 +179,7 @@ impl Sending {
                     let _gone = chunks.send(Err(Status::internal(error.to_string()))).await;
                     return;
                 }
-                // The runtime is being shut down.
+                // The runtime is shutting down.
                 Err(_) => return,
             };
             let piece = self.cursor.advance(chunk.data, chunk.resume);

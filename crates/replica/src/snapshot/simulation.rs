@@ -1,9 +1,8 @@
-//! Transfers between two sources and three receivers under faults, one seed a run.
+//! Simulates transfers between two sources and three receivers under faults; each seed is one run.
 //!
-//! Real: [`Views`](synod_replica_core::Views), its cursors,
-//! [`Transfer`](synod_replica_core::Transfer), and the wire forms of what they say. Modelled:
-//! transport, apply threads, disks, and the core that offers snapshots. Nothing depends on real
-//! time, threads or the process's own randomness.
+//! Real: [`Views`](synod_replica_core::Views), cursors, [`Transfer`](synod_replica_core::Transfer),
+//! and the wire forms of their messages. Modelled: transport, apply threads, disks, and the core
+//! that offers snapshots. Nothing depends on real time, threads or other randomness.
 
 mod model;
 mod receiver;
@@ -18,14 +17,14 @@ use world::World;
 const SEEDS: u64 = 400;
 
 #[test]
-fn transfers_keep_their_rules_under_faults() {
+fn invariants_hold_under_faults() {
     let mut counts = BTreeMap::<_, u64>::new();
     for seed in 0..SEEDS {
         for (what, count) in &World::new(seed).run().counts {
             *counts.entry(*what).or_default() += count;
         }
     }
-    // The faults were met, and did not stop everything.
+    // The faults occurred, and transfers still completed.
     for what in steps::MET {
         assert!(counts.get(what) > Some(&50), "{what}: {counts:?}");
     }

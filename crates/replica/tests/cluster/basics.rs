@@ -8,11 +8,11 @@ use crate::harness::{Cluster, eventually, soon};
 
 on_both! {
     one_node_elects_itself_commits_and_reads,
-    three_nodes_take_proposals_and_reads_everywhere,
+    three_nodes_accept_proposals_and_reads_everywhere,
     many_concurrent_proposals_and_reads_share_rounds,
     a_restart_replays_the_log,
-    what_a_killed_process_applied_is_durable_before_it_goes_on,
-    leadership_is_transferred_to_the_node_that_was_asked_for,
+    state_applied_by_a_killed_process_is_durable_before_it_restarts,
+    leadership_is_transferred_to_the_requested_node,
 }
 
 async fn one_node_elects_itself_commits_and_reads(algorithm: Algorithm) {
@@ -31,14 +31,14 @@ async fn one_node_elects_itself_commits_and_reads(algorithm: Algorithm) {
     cluster.stop_all().await;
 }
 
-async fn three_nodes_take_proposals_and_reads_everywhere(algorithm: Algorithm) {
+async fn three_nodes_accept_proposals_and_reads_everywhere(algorithm: Algorithm) {
     let mut cluster = Cluster::start(algorithm, 3);
     let leader = cluster.leader().await;
     let ids: Vec<NodeId> = cluster.nodes.keys().copied().collect();
     for (round, writer) in ids.iter().cycle().take(9).enumerate() {
         let value = round.to_string();
         cluster.put(*writer, "key", &value).await;
-        // What one node acknowledged, a read at any other sees.
+        // A read on any node sees what one node acknowledged.
         for reader in &ids {
             for mode in [ReadMode::Index, ReadMode::Lease] {
                 cluster.handle(*reader).read(mode, soon()).await.unwrap();
@@ -110,8 +110,9 @@ async fn a_restart_replays_the_log(algorithm: Algorithm) {
     cluster.stop_all().await;
 }
 
-/// The core may make the log begin after what is applied: that must not be lost any more then.
-async fn what_a_killed_process_applied_is_durable_before_it_goes_on(algorithm: Algorithm) {
+/// The core may make the log begin after the applied position. From then on the applied state must
+/// not be lost.
+async fn state_applied_by_a_killed_process_is_durable_before_it_restarts(algorithm: Algorithm) {
     let mut cluster = Cluster::start(algorithm, 1);
     let leader = cluster.leader().await;
     let disk = cluster.disk(leader);
@@ -127,7 +128,7 @@ async fn what_a_killed_process_applied_is_durable_before_it_goes_on(algorithm: A
     cluster.stop_all().await;
 }
 
-async fn leadership_is_transferred_to_the_node_that_was_asked_for(algorithm: Algorithm) {
+async fn leadership_is_transferred_to_the_requested_node(algorithm: Algorithm) {
     let mut cluster = Cluster::start(algorithm, 3);
     let leader = cluster.leader().await;
     let follower = cluster.follower().await;
@@ -147,7 +148,7 @@ async fn leadership_is_transferred_to_the_node_that_was_asked_for(algorithm: Alg
         .await
         .unwrap();
     assert_eq!(cluster.leader().await, follower);
-    // The old leader has given up its lease before the new one could commit.
+    // The old leader gave up its lease before the new one could commit.
     cluster.put(follower, "a", "2").await;
     cluster
         .handle(leader)
@@ -155,7 +156,7 @@ async fn leadership_is_transferred_to_the_node_that_was_asked_for(algorithm: Alg
         .await
         .unwrap();
     assert_eq!(cluster.nodes[&leader].disk.get("a").unwrap(), "2");
-    // Nobody in particular.
+    // To no particular node.
     cluster
         .handle(follower)
         .transfer(NodeId::NONE, soon())

@@ -18,18 +18,18 @@ use crate::toy::{Disk, Output, State};
 
 on_both! {
     no_acknowledged_write_is_lost_when_leaders_stop,
-    without_a_quorum_certain_and_unknown_failures_are_told_apart,
+    without_a_quorum_certain_and_unknown_failures_are_distinguished,
     proposals_and_reads_wait_for_a_leader,
-    a_stream_that_breaks_comes_back,
+    a_broken_stream_is_reconnected,
     a_foreign_cluster_is_refused_without_a_hot_loop,
     a_peer_of_the_other_algorithm_is_refused,
-    a_peer_that_lacks_what_the_cluster_begins_to_use_is_left,
+    a_peer_without_the_required_feature_level_is_disconnected,
     a_failed_sync_stops_the_replica_for_good,
-    an_engine_that_is_ahead_of_its_log_is_right,
-    what_is_too_large_or_too_much_is_refused_for_certain,
-    an_idle_replica_stops_promptly_and_answers_nobody_afterwards,
+    an_engine_may_be_ahead_of_its_log,
+    proposals_over_the_limits_are_refused_with_certain_errors,
+    an_idle_replica_stops_promptly_and_gives_no_answers_afterwards,
     a_leader_whose_disk_hangs_hands_over,
-    a_node_whose_disk_hangs_takes_no_more_entries_than_its_log_has_room_for,
+    a_node_with_a_hanging_disk_accepts_only_what_its_log_has_room_for,
 }
 
 async fn a_leader_whose_disk_hangs_hands_over(algorithm: Algorithm) {
@@ -38,7 +38,7 @@ async fn a_leader_whose_disk_hangs_hands_over(algorithm: Algorithm) {
     });
     let leader = cluster.leader().await;
     let hanging = cluster.hang_log(leader);
-    // It goes on through its followers, which is why nobody would depose it.
+    // Its followers still commit entries, which is why no other node would depose it.
     cluster.put(leader, "a", "1").await;
     let follower = cluster.nodes.keys().find(|id| **id != leader).copied();
     let mut role = cluster.handle(follower.unwrap()).watch_role();
@@ -53,11 +53,9 @@ async fn a_leader_whose_disk_hangs_hands_over(algorithm: Algorithm) {
     cluster.stop_all().await;
 }
 
-async fn a_node_whose_disk_hangs_takes_no_more_entries_than_its_log_has_room_for(
-    algorithm: Algorithm,
-) {
+async fn a_node_with_a_hanging_disk_accepts_only_what_its_log_has_room_for(algorithm: Algorithm) {
     let mut cluster = Cluster::start_on_sim_disks(algorithm, 3, |config| {
-        // Nobody hands over, and nobody takes over on a slow machine.
+        // No leader hands over, and no node takes over on a slow machine.
         config.limits.log_stall_timeout = PATIENCE;
         config.core.election_ticks = 1_000;
     });
@@ -67,10 +65,10 @@ async fn a_node_whose_disk_hangs_takes_no_more_entries_than_its_log_has_room_for
     let value = "v".repeat(900);
     let last = |node| cluster.handle(node).status().last.index.get();
     let room = SIM_DISK_PENDING_BYTES / 900;
-    // A few more are on their way when the room ends.
+    // A few more entries are in flight when the room runs out.
     let most = cluster.handle(leader).commit().get() + 2 * room;
 
-    // A follower: the others go on without it.
+    // A follower hangs: the others continue without it.
     let hanging = cluster.hang_log(follower);
     for number in 0..10 * room {
         cluster.put(leader, &format!("k{number}"), &value).await;
@@ -80,7 +78,7 @@ async fn a_node_whose_disk_hangs_takes_no_more_entries_than_its_log_has_room_for
     cluster.put(leader, "a", "1").await;
     cluster.converge().await;
 
-    // A leader: it refuses, for certain.
+    // A leader hangs: it refuses proposals with a certain error.
     let most = cluster.handle(leader).commit().get() + 2 * room;
     let hanging = cluster.hang_log(leader);
     let handle = cluster.handle(leader);
@@ -131,8 +129,8 @@ async fn no_acknowledged_write_is_lost_when_leaders_stop(algorithm: Algorithm) {
     cluster.put(new_leader, "last", "1").await;
     cluster.converge().await;
     let acknowledged = std::mem::take(&mut *acknowledged.lock());
-    // What was on its way when the leader stopped may be unknown: one proposal of each writer. The
-    // others waited for the new leader.
+    // The outcome of proposals in flight when the leader stopped may be unknown: one per writer.
+    // The others waited for the new leader.
     assert!(acknowledged.len() >= 8 * 99, "{}", acknowledged.len());
     for running in cluster.running() {
         for key in acknowledged.keys() {
@@ -142,13 +140,13 @@ async fn no_acknowledged_write_is_lost_when_leaders_stop(algorithm: Algorithm) {
     cluster.stop_all().await;
 }
 
-async fn without_a_quorum_certain_and_unknown_failures_are_told_apart(algorithm: Algorithm) {
+async fn without_a_quorum_certain_and_unknown_failures_are_distinguished(algorithm: Algorithm) {
     let mut cluster = Cluster::start(algorithm, 3);
     let leader = cluster.leader().await;
     cluster.put(leader, "a", "1").await;
     cluster.isolate(leader, true);
     let handle = cluster.handle(leader);
-    // It still leads for a while: the proposal is in its log, nobody knows what becomes of it.
+    // It still leads for a while. The proposal is in its log, and its outcome is unknown.
     let deadline = clock::now() + Duration::from_secs(2);
     let unknown = handle
         .propose(Bytes::from_static(b"a=2"), deadline)
@@ -156,7 +154,7 @@ async fn without_a_quorum_certain_and_unknown_failures_are_told_apart(algorithm:
         .unwrap_err();
     assert_eq!(unknown, ProposeError::Timeout);
     assert!(!unknown.is_certain());
-    // Then it steps down, and what comes now is never handed to anyone.
+    // Then it steps down, and later proposals are never sent to another node.
     let mut role = handle.watch_role();
     role.wait_for(|now| now.role != Role::Leader && now.leader.is_none())
         .await
@@ -175,7 +173,7 @@ async fn without_a_quorum_certain_and_unknown_failures_are_told_apart(algorithm:
             ReadError::NoLeader
         );
     }
-    // The others have a new leader, and the old one comes back to it.
+    // The others have a new leader, and the old one rejoins them.
     cluster.isolate(leader, false);
     cluster.leader().await;
     cluster.put(leader, "a", "4").await;
@@ -188,7 +186,7 @@ async fn without_a_quorum_certain_and_unknown_failures_are_told_apart(algorithm:
 
 async fn proposals_and_reads_wait_for_a_leader(algorithm: Algorithm) {
     let mut cluster = Cluster::start(algorithm, 3);
-    // Nobody leads yet.
+    // There is no leader yet.
     let handle = cluster.handle(node(2));
     let (written, read) = tokio::join!(
         handle.propose(Bytes::from_static(b"early=1"), soon()),
@@ -199,7 +197,7 @@ async fn proposals_and_reads_wait_for_a_leader(algorithm: Algorithm) {
     cluster.stop_all().await;
 }
 
-async fn a_stream_that_breaks_comes_back(algorithm: Algorithm) {
+async fn a_broken_stream_is_reconnected(algorithm: Algorithm) {
     let mut cluster = Cluster::start(algorithm, 3);
     let leader = cluster.leader().await;
     let follower = cluster.follower().await;
@@ -227,10 +225,10 @@ async fn a_foreign_cluster_is_refused_without_a_hot_loop(algorithm: Algorithm) {
     ours.id = ClusterId::new(0xbad);
     let began = clock::now();
     ours.restart(stranger);
-    // The lower id dials, and is told why not.
+    // The node with the lower id dials and learns the reason.
     let refused = "synod_replica_peer_refused_total";
     eventually("refusals", || ours.nodes[&leader].metric(refused) >= 4.0).await;
-    // Three pauses of half of the longest back-off at least.
+    // At least three delays of half the longest back-off each.
     assert!(clock::now() - began >= Duration::from_millis(300));
     assert!(ours.nodes[&stranger].metric(refused) >= 4.0);
     assert!(ours.nodes[&leader].metric("etcd_network_active_peers") < 1.0);
@@ -257,7 +255,7 @@ async fn a_peer_of_the_other_algorithm_is_refused(algorithm: Algorithm) {
     ours.stop_all().await;
 }
 
-async fn a_peer_that_lacks_what_the_cluster_begins_to_use_is_left(algorithm: Algorithm) {
+async fn a_peer_without_the_required_feature_level_is_disconnected(algorithm: Algorithm) {
     let mut cluster = Cluster::start_with(algorithm, 3, |config| {
         config.feature_level = u32::from(config.core.id != node(3));
         config.transport.ping_interval = Duration::from_millis(50);
@@ -272,7 +270,7 @@ async fn a_peer_that_lacks_what_the_cluster_begins_to_use_is_left(algorithm: Alg
         connected(node(2)) == (true, true) && connected(node(1)).1
     })
     .await;
-    // All of them met before.
+    // All nodes have connected before.
     for id in newer {
         cluster.nodes[&id].book.require_feature_level(1);
     }
@@ -280,7 +278,7 @@ async fn a_peer_that_lacks_what_the_cluster_begins_to_use_is_left(algorithm: Alg
         newer.iter().all(|id| !connected(*id).1)
     })
     .await;
-    // It stays away, and the others go on.
+    // It stays away, and the others continue.
     let refused = |id| cluster.nodes[&id].metric("synod_replica_peer_refused_total");
     eventually("refusals", || newer.iter().all(|id| refused(*id) >= 2.0)).await;
     assert_eq!(connected(node(2)), (true, false));
@@ -297,7 +295,7 @@ struct Single {
     disk: Arc<Disk>,
 }
 
-/// One node over a simulated log disk; `before` may put something into the log first.
+/// One node with a simulated log disk. `before` may write to the log first.
 fn single(algorithm: Algorithm, disk: Arc<Disk>, before: fn(&Log) -> Option<GroupState>) -> Single {
     let id = node(1);
     let log_disk = SimDisk::new();
@@ -350,7 +348,7 @@ async fn a_failed_sync_stops_the_replica_for_good(algorithm: Algorithm) {
         .unwrap()
         .clone();
     assert!(matches!(fault, Some(Fault::Log(_))), "{fault:?}");
-    // Nothing is answered any more, and reads don't fall back to a lease.
+    // No caller is answered any more, and reads don't fall back to a lease.
     let later = handle
         .propose(Bytes::from_static(b"a=3"), soon())
         .await
@@ -367,7 +365,7 @@ async fn a_failed_sync_stops_the_replica_for_good(algorithm: Algorithm) {
     assert!(single.log.close().is_err());
 }
 
-async fn an_engine_that_is_ahead_of_its_log_is_right(algorithm: Algorithm) {
+async fn an_engine_may_be_ahead_of_its_log(algorithm: Algorithm) {
     // A crash after a snapshot was installed and before the log was reset.
     let disk = Disk::new();
     disk.put_durable(State {
@@ -406,7 +404,7 @@ async fn an_engine_that_is_ahead_of_its_log_is_right(algorithm: Algorithm) {
     single.log.close().unwrap();
 }
 
-async fn what_is_too_large_or_too_much_is_refused_for_certain(algorithm: Algorithm) {
+async fn proposals_over_the_limits_are_refused_with_certain_errors(algorithm: Algorithm) {
     let mut cluster = Cluster::start_with(algorithm, 3, |config| {
         config.limits.max_proposal_bytes = 1_000;
         config.limits.max_pending_proposals = 4;
@@ -448,7 +446,7 @@ async fn what_is_too_large_or_too_much_is_refused_for_certain(algorithm: Algorit
             .count(),
         6
     );
-    // Whoever was answered made room.
+    // The answered requests made room.
     cluster.isolate(leader, false);
     for _ in 0..10 {
         cluster.put(leader, "a", "2").await;
@@ -457,7 +455,7 @@ async fn what_is_too_large_or_too_much_is_refused_for_certain(algorithm: Algorit
     cluster.stop_all().await;
 }
 
-async fn an_idle_replica_stops_promptly_and_answers_nobody_afterwards(algorithm: Algorithm) {
+async fn an_idle_replica_stops_promptly_and_gives_no_answers_afterwards(algorithm: Algorithm) {
     let single = single(algorithm, Disk::new(), |_| None);
     let handle = single.replica.handle();
     handle

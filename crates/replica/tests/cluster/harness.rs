@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 use crate::toy::{Disk, Output};
 
-/// Long enough for a machine that compiles beside the tests.
+/// Long enough for a machine that compiles at the same time.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) const GROUP: GroupId = GroupId::new(1);
 
@@ -29,12 +29,11 @@ pub(crate) fn node(id: u64) -> NodeId {
     NodeId::new(id)
 }
 
-/// Waits until `condition` holds. There is no event for some things that tests look at, so it looks
-/// again.
+/// Waits until `condition` holds. Polls, because there is no event for some conditions.
 pub(crate) async fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = soon();
     while !condition() {
-        assert!(clock::now() < deadline, "not in time: {what}");
+        assert!(clock::now() < deadline, "timed out waiting for: {what}");
         clock::sleep(Duration::from_millis(2)).await;
     }
 }
@@ -45,7 +44,7 @@ pub(crate) struct Node {
     pub(crate) book: PeerBook,
     pub(crate) address: String,
     pub(crate) registry: Registry,
-    /// Where the log is kept instead of in `directory`.
+    /// The disk of the log, if it is not in `directory`.
     pub(crate) sim_disk: Option<SimDisk>,
     running: Option<(Replica<Output>, Log)>,
     directory: TempDir,
@@ -87,11 +86,11 @@ pub(crate) struct Cluster {
     pub(crate) nodes: BTreeMap<NodeId, Node>,
     initial: Membership,
     tweak: Tweak,
-    /// The logs are kept on disks that can hang, with little room in the queue before them.
+    /// Whether the logs are on disks that can hang, with little room in the queue.
     sim_disks: bool,
 }
 
-/// A disk that hangs until this is dropped, also where a test fails.
+/// A hanging disk. Dropping this ends the hang, even if a test fails.
 pub(crate) struct Hanging(SimDisk);
 
 impl Drop for Hanging {
@@ -100,11 +99,11 @@ impl Drop for Hanging {
     }
 }
 
-/// What may wait for a simulated disk.
+/// Bytes that may wait for a simulated disk.
 pub(crate) const SIM_DISK_PENDING_BYTES: u64 = 20_000;
 
 impl Cluster {
-    /// `size` nodes, numbered from 1, all running.
+    /// Starts `size` nodes, numbered from 1.
     pub(crate) fn start(algorithm: Algorithm, size: u64) -> Self {
         Self::start_with(algorithm, size, |_| {})
     }
@@ -144,7 +143,7 @@ impl Cluster {
         cluster
     }
 
-    /// A node that knows all others, and they it.
+    /// Adds a node that knows all others and is known to them.
     fn add(&mut self, id: NodeId, address: String) {
         let added = Node {
             id,
@@ -164,7 +163,7 @@ impl Cluster {
         self.nodes.insert(id, added);
     }
 
-    /// Starts a node that is no member yet.
+    /// Starts a node that is not a member yet.
     pub(crate) fn join(&mut self, id: u64) -> NodeId {
         let id = node(id);
         let listener = Listener::bind("127.0.0.1:0").unwrap();
@@ -176,7 +175,7 @@ impl Cluster {
         id
     }
 
-    /// Starts a stopped node again, from what its disk holds.
+    /// Restarts a stopped node from the state on its disk.
     pub(crate) fn restart(&mut self, id: NodeId) {
         let listener = Listener::bind(&self.nodes[&id].address).unwrap();
         self.run(id, listener);
@@ -252,7 +251,7 @@ impl Cluster {
         leader.unwrap()
     }
 
-    /// A running node that does not lead.
+    /// A running node that is not the leader.
     pub(crate) async fn follower(&self) -> NodeId {
         let leader = self.leader().await;
         self.running()
@@ -266,8 +265,8 @@ impl Cluster {
         self.handle(at).propose(data, soon()).await.unwrap()
     }
 
-    /// Waits until all running nodes have applied the same, and checks that they are in the same
-    /// state.
+    /// Waits until all running nodes have applied the same index, and checks that their states are
+    /// equal.
     pub(crate) async fn converge(&self) {
         eventually("equal positions", || {
             let mut all = self.running().map(|node| node.disk.fingerprint().0);
@@ -278,7 +277,8 @@ impl Cluster {
         let mut hashes = self.running().map(|node| node.disk.fingerprint());
         let first = hashes.next().unwrap();
         for other in hashes {
-            // A later entry may have come meanwhile; an equal position must be an equal state.
+            // A later entry may have arrived meanwhile. At an equal position, the states must be
+            // equal.
             assert!(
                 other.0 != first.0 || other.1 == first.1,
                 "states differ at {}",
@@ -287,7 +287,7 @@ impl Cluster {
         }
     }
 
-    /// Cuts a node off from all others, in both directions, or connects it again.
+    /// Disconnects a node from all others, in both directions, or reconnects it.
     pub(crate) fn isolate(&self, id: NodeId, cut: bool) {
         let isolated = &self.nodes[&id];
         for other in self.nodes.values().filter(|other| other.id != id) {

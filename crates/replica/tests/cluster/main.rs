@@ -1,11 +1,7 @@
-//! Replicas over a toy state machine, real logs and real streams, in one process.
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "helpers of tests may fail loudly"
-)]
+//! Replicas with a toy state machine, real logs and real streams, in one process.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "test helpers may panic")]
 
-/// Makes two tests of each function, one for each algorithm.
+/// Makes two tests of each function, one per algorithm.
 macro_rules! on_both {
     ($($name:ident),+ $(,)?) => {$(
         mod $name {

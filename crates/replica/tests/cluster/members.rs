@@ -6,7 +6,7 @@ use crate::harness::{Cluster, eventually, soon};
 
 on_both! {
     a_learner_is_added_promoted_and_a_voter_removed,
-    an_impossible_change_is_refused_everywhere_for_certain,
+    an_invalid_change_is_refused_everywhere_with_a_certain_error,
 }
 
 async fn a_learner_is_added_promoted_and_a_voter_removed(algorithm: Algorithm) {
@@ -64,7 +64,7 @@ async fn a_learner_is_added_promoted_and_a_voter_removed(algorithm: Algorithm) {
         membership.voters.len() == 3 && !membership.is_joint() && !membership.contains(gone)
     })
     .await;
-    // It learns that it is out, and says so.
+    // It learns of its removal and reports it.
     let removed = cluster.handle(gone);
     eventually("the removed node knows", || removed.status().removed).await;
     cluster.isolate(gone, true);
@@ -74,7 +74,7 @@ async fn a_learner_is_added_promoted_and_a_voter_removed(algorithm: Algorithm) {
     cluster.stop_all().await;
 }
 
-async fn an_impossible_change_is_refused_everywhere_for_certain(algorithm: Algorithm) {
+async fn an_invalid_change_is_refused_everywhere_with_a_certain_error(algorithm: Algorithm) {
     let mut cluster = Cluster::start(algorithm, 3);
     let leader = cluster.leader().await;
     let follower = cluster.follower().await;

@@ -10,7 +10,7 @@ use crate::harness::{Cluster, eventually, soon};
 
 on_both! {
     a_lagging_follower_gets_a_snapshot_that_survives_a_broken_transfer,
-    a_transfer_whose_view_is_gone_begins_again_without_its_old_sink,
+    a_transfer_whose_view_was_closed_restarts_without_its_old_sink,
     a_new_member_gets_a_snapshot_and_then_the_log_and_a_restart_keeps_both,
     the_log_on_disk_is_released_after_flushes_and_a_restart_needs_no_more,
 }
@@ -42,7 +42,7 @@ async fn a_lagging_follower_gets_a_snapshot_that_survives_a_broken_transfer(algo
     let leader_disk = cluster.disk(leader);
     leader_disk.fail_read_at.store(5, Ordering::Relaxed);
     cluster.restart(lagging);
-    // Writes go on while the snapshot is being pulled: the log after it must be there in the end.
+    // Writes continue during the pull: the log after the snapshot must be there at the end.
     fill(&cluster, leader, "during").await;
     let disk = cluster.disk(lagging);
     eventually("the follower has everything", || {
@@ -60,7 +60,7 @@ async fn a_lagging_follower_gets_a_snapshot_that_survives_a_broken_transfer(algo
         leader_disk.chunks_read.load(Ordering::Relaxed) > 10,
         "many chunks"
     );
-    // The broken stream was taken up where it ended: no view and no sink was begun twice.
+    // The broken stream continued where it ended: no view and no sink was opened twice.
     let snapshots = leader_disk.snapshots.load(Ordering::Relaxed);
     assert_eq!(
         disk.sinks.load(Ordering::Relaxed),
@@ -71,11 +71,11 @@ async fn a_lagging_follower_gets_a_snapshot_that_survives_a_broken_transfer(algo
     cluster.stop_all().await;
 }
 
-async fn a_transfer_whose_view_is_gone_begins_again_without_its_old_sink(algorithm: Algorithm) {
+async fn a_transfer_whose_view_was_closed_restarts_without_its_old_sink(algorithm: Algorithm) {
     let mut cluster = Cluster::start_with(algorithm, 3, |config| {
         tight(config);
-        // A broken transfer finds its view closed: views end with the leader's next tick, long
-        // before the follower asks again.
+        // A broken transfer finds its view closed: the leader closes views at its next tick, long
+        // before the follower retries.
         config.snapshots.idle_timeout = Duration::ZERO;
         config.transport.backoff_min = Duration::from_secs(1);
     });
@@ -88,7 +88,7 @@ async fn a_transfer_whose_view_is_gone_begins_again_without_its_old_sink(algorit
     let others: Vec<_> = cluster.nodes.keys().copied().collect();
     let others = others.into_iter().filter(|node| *node != lagging);
     let others: Vec<_> = others.map(|node| cluster.disk(node)).collect();
-    // Writes go on meanwhile, so that the next view is at a later position.
+    // Writes continue meanwhile, so that the next view is at a later position.
     let begun_again =
         || disk.sinks.load(Ordering::Relaxed) >= disk.installs.load(Ordering::Relaxed) + 2;
     let deadline = soon();
@@ -96,7 +96,7 @@ async fn a_transfer_whose_view_is_gone_begins_again_without_its_old_sink(algorit
     while !begun_again() {
         assert!(clock::now() < deadline, "no transfer began again");
         for other in &others {
-            // Again five chunks on, once the last fault was met.
+            // Fails again after five more chunks, once the last fault occurred.
             if other.fail_read_at.load(Ordering::Relaxed) == 0 {
                 let read = other.chunks_read.load(Ordering::Relaxed);
                 other.fail_read_at.store(read + 5, Ordering::Relaxed);
@@ -134,11 +134,11 @@ async fn a_new_member_gets_a_snapshot_and_then_the_log_and_a_restart_keeps_both(
     eventually("the learner has everything", || disk.get("k199").is_some()).await;
     assert_eq!(disk.installs.load(Ordering::Relaxed), 1);
     cluster.put(leader, "after", "1").await;
-    eventually("the log goes on", || disk.get("after").is_some()).await;
+    eventually("the log continues", || disk.get("after").is_some()).await;
     cluster.stop(joiner).await;
     cluster.put(leader, "while", "away").await;
     cluster.restart(joiner);
-    eventually("the log goes on after a restart", || {
+    eventually("the log continues after a restart", || {
         disk.get("while").is_some()
     })
     .await;
@@ -157,7 +157,7 @@ async fn the_log_on_disk_is_released_after_flushes_and_a_restart_needs_no_more(
         handle.status().start.index.get() > 100
     })
     .await;
-    // Written until the log was cut at a flushed position.
+    // Write until the log is released at a flushed position.
     let mut number = 0;
     cluster.stop(leader).await;
     cluster.restart(leader);

@@ -1,4 +1,4 @@
-//! A small state machine: a map with a hash over everything that was ever applied.
+//! A small state machine: a map, with a hash over everything ever applied.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -14,14 +14,14 @@ use synod_replica::{
 };
 use synod_types::Index;
 
-/// Batches are larger: every test sees a machine that leaves entries for the next call.
+/// Batches are larger than this, so every test has a machine that leaves entries for the next call.
 const MAX_APPLIED_AT_ONCE: usize = 3;
 
-/// What applying an entry returns.
+/// The output of an entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Output {
     pub(crate) index: Index,
-    /// The hash after it.
+    /// The hash after the entry.
     pub(crate) hash: u64,
 }
 
@@ -32,24 +32,24 @@ pub(crate) struct State {
     pub(crate) map: BTreeMap<Bytes, Bytes>,
 }
 
-/// What survives the machine: the test's view of it, and its faults.
+/// What survives the machine. Tests use it to inspect the state and inject faults.
 #[derive(Default)]
 pub(crate) struct Disk {
     pub(crate) live: Mutex<State>,
     durable: Mutex<State>,
-    /// Flushes do nothing: a restart finds the state as of the last one before, and replays the
-    /// log.
+    /// Flushes do nothing: a restart finds the state of the last earlier flush and replays the log.
     pub(crate) never_flush: AtomicBool,
-    /// The process was killed, but the machine goes on: nothing written is lost at the next start.
+    /// The process was killed but the machine still runs: the next start finds everything that was
+    /// written.
     pub(crate) killed: AtomicBool,
-    /// Reads of a snapshot chunk before one fails, once; zero for never.
+    /// Reads of snapshot chunks before one fails, once; zero for never.
     pub(crate) fail_read_at: AtomicUsize,
-    /// Chunks served in all, and those asked for with a token.
+    /// The number of chunks served, and of those requested with a token.
     pub(crate) chunks_read: AtomicUsize,
     pub(crate) chunks_resumed: AtomicUsize,
     pub(crate) snapshots: AtomicUsize,
     pub(crate) sinks: AtomicUsize,
-    /// Sinks that are alive: a machine has room for one.
+    /// The number of live sinks; a machine has room for one.
     sinks_alive: AtomicUsize,
     pub(crate) installs: AtomicUsize,
 }
@@ -69,8 +69,8 @@ impl Disk {
         (live.meta.last.index, live.hash)
     }
 
-    /// Starts a machine from what is durable, as after a power failure; or, where only the process
-    /// was killed, from all that it wrote.
+    /// Starts a machine from the durable state, as after a power failure. If only the process was
+    /// killed, starts from everything it wrote.
     pub(crate) fn machine(self: &Arc<Self>) -> Toy {
         if !self.killed.swap(false, Ordering::Relaxed) {
             *self.live.lock() = self.durable.lock().clone();
@@ -80,12 +80,12 @@ impl Disk {
         }
     }
 
-    /// The position of what would survive a power failure.
+    /// The position that would survive a power failure.
     pub(crate) fn durable_index(&self) -> Index {
         self.durable.lock().meta.last.index
     }
 
-    /// Replaces everything durable.
+    /// Replaces the durable state.
     pub(crate) fn put_durable(&self, state: State) {
         *self.durable.lock() = state;
     }
@@ -122,7 +122,7 @@ impl State {
                 self.meta.membership = command.membership;
             }
             EntryKind::Normal => {
-                // `key=value`; anything else only counts for the hash.
+                // `key=value`; anything else only changes the hash.
                 if let Some(at) = entry.data.iter().position(|byte| *byte == b'=') {
                     self.map
                         .insert(entry.data.slice(..at), entry.data.slice(at + 1..));
@@ -172,7 +172,7 @@ impl StateMachine for Toy {
     fn begin_install(&mut self, meta: SnapshotMeta) -> Result<Sink, ApplyError> {
         self.disk.sinks.fetch_add(1, Ordering::Relaxed);
         let alive = self.disk.sinks_alive.fetch_add(1, Ordering::Relaxed);
-        assert_eq!(alive, 0, "the sink before is still there");
+        assert_eq!(alive, 0, "the previous sink still exists");
         Ok(Sink {
             _alive: Alive(Arc::clone(&self.disk)),
             state: State {
@@ -203,7 +203,8 @@ impl Persister for Flush {
     }
 }
 
-/// Records of key and value with their lengths; the first one has an empty key and holds the hash.
+/// Records of key and value with their lengths. The first record has an empty key and holds the
+/// hash.
 struct Source {
     state: State,
     disk: Arc<Disk>,
@@ -254,7 +255,7 @@ impl SnapshotSource for Source {
     }
 }
 
-/// Counts a sink out.
+/// Decrements the number of live sinks when dropped.
 struct Alive(Arc<Disk>);
 
 impl Drop for Alive {

@@ -1,4 +1,4 @@
-//! A clock gets faster or slower, within the bound that leases allow for.
+//! A clock runs faster or slower, within the bound that leases allow for.
 
 use crate::choices::Stream;
 use crate::invariants::Check;

@@ -1,4 +1,5 @@
-//! Logs are cut and engines flushed at the worst moment: peers that lag need a snapshot then.
+//! Logs are compacted and engines flushed at the worst moment, so that lagging peers need a
+//! snapshot.
 
 use crate::node::ShellEvent;
 use crate::words;
@@ -7,7 +8,7 @@ use crate::world::World;
 impl World {
     pub(super) fn compact_one(&mut self) {
         let leader = self.leader().map(|(slot, _)| slot);
-        // Mostly the leader's log: others need it.
+        // Usually the leader's log, which the others need.
         let slot = match leader {
             Some(leader) if self.any_slot().is_multiple_of(2) => leader,
             Some(_) | None => self.any_slot(),
@@ -16,7 +17,7 @@ impl World {
         let Some(node) = nodes.get_mut(slot) else {
             return;
         };
-        words::fault(env, Some(node.id), "log cut");
+        words::fault(env, Some(node.id), "log compacted");
         let Some(process) = node.process() else {
             return;
         };

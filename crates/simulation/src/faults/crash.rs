@@ -1,5 +1,5 @@
-//! Ends of processes: killed, with their machines, all at once. A write that is under way may be
-//! done in part; what was not synced may be lost, in any part, when the power goes.
+//! Crashes: of a process, of a machine, or of all machines. A write in flight may be partially
+//! done. A power loss may lose any part of what was not synced.
 
 use crate::choices::Stream;
 use crate::event::Event;
@@ -27,7 +27,7 @@ impl World {
         Ok(())
     }
 
-    /// Ends a process, and plans its return.
+    /// Ends a process and schedules its restart.
     pub(crate) fn crash(&mut self, slot: usize, end: End) -> Check {
         let World { env, nodes, .. } = self;
         let Some(node) = nodes.get_mut(slot).filter(|node| node.process().is_some()) else {

@@ -1,11 +1,12 @@
-//! Cuts: symmetric, asymmetric, partial; a bridge, a chain, a star.
+//! Cuts of links: symmetric, asymmetric, partial, and in the shapes of a bridge, a chain and a
+//! star.
 
 use crate::choices::Stream;
 use crate::words;
 use crate::world::World;
 
 impl World {
-    /// Links are cut in another way than before, or all work again.
+    /// Cuts links in a different way than before, or restores all of them.
     pub(super) fn change_cuts(&mut self) {
         let heals = self.env.net.has_cuts() && self.env.choices.often(Stream::Fault, 600);
         if !self.env.choices.often(Stream::Fault, 200) {
@@ -22,11 +23,11 @@ impl World {
             0 => {
                 let other = self.any_slot();
                 self.env.net.cut(one, other);
-                "one way between two"
+                "one direction between two nodes"
             }
             1 => {
                 self.isolate(one);
-                "one alone"
+                "one node isolated"
             }
             2 => {
                 self.halves();
@@ -47,24 +48,24 @@ impl World {
             6 => {
                 let other = self.any_slot();
                 self.env.net.cut_both(one, other);
-                "partial, between two"
+                "between two nodes"
             }
             _ => {
                 self.deaf(one);
-                "one deaf or mute"
+                "one node deaf or mute"
             }
         };
         words::fault(&mut self.env, None, &format!("cut: {what}"));
     }
 
-    /// Nobody and this one reach each other.
+    /// Cuts this node off from all others.
     pub(crate) fn isolate(&mut self, one: usize) {
         for other in 0..self.nodes.len() {
             self.env.net.cut_both(one, other);
         }
     }
 
-    /// Two sides that don't reach each other.
+    /// Two sides that can't reach each other.
     fn halves(&mut self) {
         let sides: Vec<bool> = (0..self.nodes.len())
             .map(|_| self.env.choices.often(Stream::Fault, 500))
@@ -72,7 +73,7 @@ impl World {
         self.cut_where(|a, b| sides.get(a) != sides.get(b));
     }
 
-    /// Two sides that both reach one node, and not each other.
+    /// Two sides that can't reach each other, and one node that both can reach.
     fn bridge(&mut self, one: usize) {
         let sides: Vec<bool> = (0..self.nodes.len())
             .map(|_| self.env.choices.often(Stream::Fault, 500))
@@ -80,17 +81,17 @@ impl World {
         self.cut_where(|a, b| a != one && b != one && sides.get(a) != sides.get(b));
     }
 
-    /// Each reaches its neighbours only.
+    /// Each node reaches only its neighbours.
     pub(crate) fn chain(&mut self) {
         self.cut_where(|a, b| a.abs_diff(b) > 1);
     }
 
-    /// All reach one node only.
+    /// All nodes reach only one node.
     pub(crate) fn star(&mut self, one: usize) {
         self.cut_where(|a, b| a != one && b != one);
     }
 
-    /// One node hears nobody, or nobody hears it.
+    /// One node receives nothing, or all others receive nothing from it.
     fn deaf(&mut self, one: usize) {
         let mute = self.env.choices.often(Stream::Fault, 500);
         for other in 0..self.nodes.len() {

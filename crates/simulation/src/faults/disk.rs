@@ -1,8 +1,8 @@
-//! What disks do: slowness, failed syncs, bit rot, writes to the wrong place.
+//! Disk faults: slowness, failed syncs, bit rot, misdirected writes.
 //!
-//! Damage behind the log's back is done to a minority of the voters only, and only where the log
-//! has said that everything is durable, and not to the mark that says so: damage to the very last
-//! write can't be told from an interrupted one by any log.
+//! Logs are damaged only on a minority of the voters, only once the log has recorded that
+//! everything is durable, and never in the mark that records it. No log can distinguish damage to
+//! the very last write from an interrupted write.
 
 use std::ops::Range;
 
@@ -14,7 +14,7 @@ use crate::time::MS;
 use crate::words;
 use crate::world::World;
 
-/// What a segment's file begins with.
+/// The size of a segment file's header.
 const HEADER_BYTES: usize = 4096;
 
 impl World {
@@ -22,7 +22,7 @@ impl World {
         let slot = self.any_slot();
         let factor = self.env.choices.one_of(Stream::Fault, [1, 1, 10, 60]);
         let sync_us = self.env.plan.sync_us;
-        // Up to about half a second a sync.
+        // At most about half a second per sync.
         let factor = factor.min(500 * MS / (3 * sync_us)).max(1);
         if let Some(current) = self.env.disk_factors.get_mut(slot) {
             *current = factor;
@@ -44,10 +44,10 @@ impl World {
         }
     }
 
-    /// One bit changes in a log whose node is down.
+    /// Flips one bit in a log whose node is down.
     pub(super) fn bit_rot(&mut self) -> Check {
         self.damage("bit rot", |world, contents, used| {
-            // Of the header only what is used.
+            // Only the used part of the header.
             let place = world
                 .env
                 .choices
@@ -64,7 +64,7 @@ impl World {
         })
     }
 
-    /// A piece of the log is where another one belongs.
+    /// Overwrites a piece of the log with another piece.
     pub(super) fn misdirected_write(&mut self) -> Check {
         self.damage("misdirected write", |world, contents, used| {
             let room = (used - HEADER_BYTES) / 3;
@@ -77,7 +77,7 @@ impl World {
         })
     }
 
-    /// Stops a node whose log is at rest, changes a segment, and lets it start again.
+    /// Stops a node whose log is idle, changes a segment, and lets the node restart.
     fn damage(&mut self, what: &str, change: impl FnOnce(&mut Self, &mut Vec<u8>, usize)) -> Check {
         let slot = self.any_slot();
         let Some(node) = self.nodes.get_mut(slot) else {
@@ -139,7 +139,7 @@ impl World {
     }
 }
 
-/// The bytes of this place as they were.
+/// Restores the original bytes at this place.
 fn spare(contents: &mut [u8], untouched: &[u8], place: &Range<u64>) {
     let index = |offset| usize::try_from(offset).unwrap_or(usize::MAX);
     let place = index(place.start)..index(place.end);

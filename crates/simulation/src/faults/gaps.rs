@@ -1,5 +1,5 @@
-//! Leaders end in the middle of replicating, one after the other: what some of them proposed is
-//! accepted here and there, with gaps, under several ballots.
+//! Several leaders in a row end while they replicate. Their proposals are accepted on some nodes,
+//! with gaps, under several ballots.
 
 use crate::choices::Stream;
 use crate::invariants::Check;
@@ -10,8 +10,8 @@ use crate::words;
 use crate::world::World;
 
 impl World {
-    /// Links lose and reorder much, and the leader is cut off, alone or with one other, or killed;
-    /// somebody else is after the leadership.
+    /// Links lose and reorder many messages. The leader is cut off, alone or with one other node,
+    /// or killed, and another node tries to become leader.
     pub(super) fn behead(&mut self) -> Check {
         let Some((leader, _)) = self.leader() else {
             return Ok(());
@@ -34,7 +34,11 @@ impl World {
                 self.crash(leader, End::Kill)?;
             }
             2 => {
-                words::fault(&mut self.env, None, "the leader is cut off with another");
+                words::fault(
+                    &mut self.env,
+                    None,
+                    "the leader is cut off with another node",
+                );
                 self.set_aside(leader, other);
             }
             _ => {

@@ -1,17 +1,17 @@
-//! A leader whose own disk is slower than the others': they commit without it, and then somebody
-//! else gets the leadership.
+//! The leader's disk is slower than the others', which commit without it. Then another node becomes
+//! leader.
 
 use crate::choices::Stream;
 use crate::time::{MS, TICK_US};
 use crate::words;
 use crate::world::World;
 
-/// A commit of a slow disk takes up to about this long.
+/// Approximate maximum duration of a commit on a slow disk.
 const SLOW_US: u64 = 500 * MS;
 
 impl World {
-    /// First the leader's disk gets slow, and the others' fast; then the leadership is handed over,
-    /// or the leader is cut off and somebody else is after it.
+    /// First the leader's disk becomes slow and the others' fast. Then leadership is transferred,
+    /// or the leader is cut off and another node tries to become leader.
     pub(super) fn outrun(&mut self) {
         let Some((leader, _)) = self.leader() else {
             return;

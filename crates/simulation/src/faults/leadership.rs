@@ -1,4 +1,4 @@
-//! Transfers of the leadership, and campaigns out of turn.
+//! Leadership transfers, and campaigns without a reason.
 
 use crate::choices::Stream;
 use crate::network::Quality;
@@ -42,9 +42,9 @@ impl World {
         }
     }
 
-    /// Links become slow, or a node is after the leadership: it campaigns at every tick, so that it
-    /// wins as soon as the promises to the leader have ended. Mostly the leader is cut off then;
-    /// what is under way still reaches it, late.
+    /// Links become slow, or a node campaigns at every tick, so that it wins as soon as the
+    /// promises to the leader expire. Usually the leader is cut off then; messages in flight still
+    /// reach it late.
     pub(super) fn usurp(&mut self) {
         let Some((leader, _)) = self.leader() else {
             return;
@@ -58,7 +58,7 @@ impl World {
                 slow_us: choices.between(Stream::Fault, 50, 250) * MS,
                 ..usual
             };
-            words::fault(&mut self.env, None, "links get slow");
+            words::fault(&mut self.env, None, "links become slow");
             return;
         }
         self.env.net.quality = usual;
@@ -76,7 +76,7 @@ impl World {
         }
         let World { env, nodes, .. } = self;
         if let Some(node) = nodes.get_mut(slot) {
-            words::fault(env, Some(node.id), "is after the leadership");
+            words::fault(env, Some(node.id), "campaigns at every tick");
             let until = env.now + ticks * TICK_US;
             if let Some(process) = node.process_mut() {
                 process.inbox.campaigns_until = until;

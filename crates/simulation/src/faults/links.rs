@@ -7,7 +7,7 @@ use crate::words;
 use crate::world::World;
 
 impl World {
-    /// All links become good, usual or bad.
+    /// All links become good, normal or bad.
     pub(super) fn change_links(&mut self) {
         let usual = self.env.plan.network;
         let choices = &mut self.env.choices;

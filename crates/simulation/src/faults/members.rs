@@ -1,4 +1,4 @@
-//! Changes of the membership, and nodes that come back without their data.
+//! Membership changes, and nodes that lose their data.
 
 use std::collections::BTreeSet;
 
@@ -14,11 +14,11 @@ use crate::time::MS;
 use crate::words;
 use crate::world::World;
 
-/// How often the operator looks.
+/// The interval of the operator's checks.
 const OPERATOR_EVERY: u64 = 60 * MS;
 
 impl World {
-    /// Asks any node for a random change.
+    /// Requests a random change from any node.
     pub(super) fn change_members(&mut self) {
         if self.misses_members() {
             return;
@@ -53,7 +53,7 @@ impl World {
         let Some(node) = nodes.get_mut(slot) else {
             return;
         };
-        words::fault(env, Some(node.id), &format!("asked for {changes:?}"));
+        words::fault(env, Some(node.id), &format!("requested {changes:?}"));
         let deadline = env.now + env.plan.patience_us;
         if let Some(process) = node.process_mut() {
             let what = Proposed::Members(changes);
@@ -62,8 +62,8 @@ impl World {
         node.wake(env);
     }
 
-    /// A node loses its disk. It must not come back under its name: it has forgotten what it
-    /// promised.
+    /// A node loses its disk. It must not return under its old id, since it has forgotten its
+    /// promises.
     pub(super) fn wipe_one(&mut self) -> Check {
         let slot = self.any_slot();
         let Some(id) = self.nodes.get(slot).map(|node| node.id) else {
@@ -75,7 +75,7 @@ impl World {
         self.replace(slot)
     }
 
-    /// An empty node in place of one that can't go on.
+    /// Replaces a node that can't continue with an empty one.
     fn replace(&mut self, slot: usize) -> Check {
         let World {
             env,
@@ -95,7 +95,7 @@ impl World {
             NodeId::new(*next_id)
         };
         *next_id += 1;
-        words::fault(env, Some(old), &format!("lost; n{new} takes its place"));
+        words::fault(env, Some(old), &format!("lost; n{new} replaces it"));
         env.counts.replacements += 1;
         env.slots.remove(&old);
         env.checks.wiped(old);
@@ -104,13 +104,12 @@ impl World {
         }
         let epoch = node.epoch;
         *node = Node::new(env, slot, new, None)?;
-        // Events for the old process are not for this one.
+        // Events for the old process must not reach the new one.
         node.epoch = epoch + 1;
         self.start(slot)
     }
 
-    /// Removes members that are gone, replaces nodes that refuse to start, and brings the cluster
-    /// back to its size.
+    /// Removes lost members, replaces nodes that refuse to start, and restores the cluster's size.
     pub(crate) fn operate(&mut self) {
         self.env.after(OPERATOR_EVERY, Event::Operator);
         let refused = self
@@ -134,7 +133,7 @@ impl World {
             self.ask(slot, vec![Change::Remove(id)]);
             return;
         }
-        // Who replaced another, or, when the faults are over, whoever is there.
+        // Replacements or, once faults have stopped, any available node.
         let first_new = self.env.plan.voters + self.env.plan.spares;
         let voters = usize::try_from(self.env.plan.voters).unwrap_or(usize::MAX);
         if membership.voters.len() >= voters {
@@ -153,7 +152,7 @@ impl World {
     }
 }
 
-/// A learner first, then a voter.
+/// Adds a learner first and then makes it a voter.
 fn next_change(membership: &Membership, wanted: &BTreeSet<NodeId>) -> Option<Change> {
     let learner = wanted.iter().find(|id| membership.is_learner(**id));
     let outsider = wanted.iter().find(|id| !membership.contains(**id));

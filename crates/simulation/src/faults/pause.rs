@@ -1,5 +1,5 @@
-//! A process stops for a while: a signal, a starved machine, a long collection of garbage
-//! elsewhere. Its clock goes on, so that time jumps for it.
+//! A process stops for a while, as after a signal or on a starved machine. Its clock continues, so
+//! time jumps for it.
 
 use crate::choices::Stream;
 use crate::event::Event;

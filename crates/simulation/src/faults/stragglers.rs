@@ -1,5 +1,6 @@
-//! What goes to or comes from a node is held back for several election timeouts, while other
-//! messages pass: answers arrive in another leadership than that in which they were given.
+//! A node's messages, in either direction, are delayed by several election timeouts while other
+//! messages pass. Answers arrive during a different leadership than the one in which they were
+//! given.
 
 use crate::choices::Stream;
 use crate::time::{MS, TICK_US};
@@ -7,9 +8,9 @@ use crate::words;
 use crate::world::World;
 
 impl World {
-    /// First a node's links hold back what they carry. Then the leadership is handed over and back;
-    /// or the leader is cut off, alone or with that node, while somebody is after the leadership,
-    /// and then all can talk again, and the old leader may get it back.
+    /// First a node's links delay their messages. Then leadership is transferred and returned; or
+    /// the leader is cut off, alone or with that node, while another node tries to become leader.
+    /// Then all links are restored, and the old leader may become leader again.
     pub(super) fn straggle(&mut self) {
         let Some((leader, _)) = self.leader() else {
             return;
@@ -37,7 +38,7 @@ impl World {
             self.pursue(slot, length);
             return;
         }
-        words::fault(&mut self.env, None, "all can talk");
+        words::fault(&mut self.env, None, "all links are restored");
         self.env.net.heal();
         if self.env.choices.often(Stream::Fault, 300) {
             self.env.net.hasten();
@@ -67,7 +68,7 @@ impl World {
         words::fault(&mut self.env, None, &format!("links of {slot} are late"));
     }
 
-    /// These two reach nobody else.
+    /// Cuts these two off from all others.
     pub(super) fn set_aside(&mut self, one: usize, two: usize) {
         for other in 0..self.nodes.len() {
             if other != one && other != two {
@@ -77,11 +78,11 @@ impl World {
         }
     }
 
-    /// A node campaigns at every tick for so long.
+    /// A node campaigns at every tick for this long.
     pub(super) fn pursue(&mut self, slot: usize, length: u64) {
         let World { env, nodes, .. } = self;
         if let Some(node) = nodes.get_mut(slot) {
-            let what = format!("is after the leadership for {} ms", length / MS);
+            let what = format!("campaigns at every tick for {} ms", length / MS);
             words::fault(env, Some(node.id), &what);
             let until = env.now + length;
             if let Some(process) = node.process_mut() {

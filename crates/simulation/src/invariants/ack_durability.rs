@@ -1,4 +1,4 @@
-//! Nothing is vouched for before it is durable.
+//! A message never vouches for anything that is not durable.
 
 use synod_consensus_core::{AppendOutcome, Body, Entry, Message, PaxosBody, RaftBody};
 use synod_types::Index;
@@ -11,11 +11,11 @@ pub(crate) const RULE: Invariant = Invariant {
     source: "Raft Figure 2: updated on stable storage before responding to RPCs; Paxos Made Simple §2.5",
 };
 
-/// When a message leaves its node.
+/// Called when a message leaves its node.
 pub(super) fn check(disk: &DurableLog, message: &Message) -> Check {
     let (from, to, ballot) = (message.from, message.to, message.ballot);
     let hard_state = disk.hard_state;
-    // An answer to an older ballot was true when it was made.
+    // An answer to an older ballot was true when it was created.
     if ballot < hard_state.ballot {
         return Ok(());
     }
@@ -39,7 +39,7 @@ pub(super) fn check(disk: &DurableLog, message: &Message) -> Check {
             let covered = snapshot
                 .as_ref()
                 .map_or(Index::ZERO, |meta| meta.last.index);
-            // What was accepted may have been overwritten since, under a higher ballot.
+            // An accepted entry may have been overwritten since, under a higher ballot.
             let newer = |own: &Entry, entry: &Entry| own.ballot >= entry.ballot;
             let kept = |entry: &Entry| {
                 let own = disk.entries.get(&entry.index);
@@ -51,7 +51,7 @@ pub(super) fn check(disk: &DurableLog, message: &Message) -> Check {
         Body::Paxos(PaxosBody::Accepted { upto }) => {
             ballot == hard_state.ballot && has_all(disk, *upto)
         }
-        // The others vouch for nothing on the disk.
+        // The other messages vouch for nothing on the disk.
         Body::Common(_) | Body::Raft(_) | Body::Paxos(_) => true,
     };
     RULE.ensure(holds, || {

@@ -1,4 +1,4 @@
-//! A new Multi-Paxos leader proposes what its quorum has reported, and leaves no slot out.
+//! A new Multi-Paxos leader proposes what its quorum reported, and omits no slot.
 
 use std::collections::BTreeMap;
 
@@ -15,11 +15,11 @@ pub(crate) const RULE: Invariant = Invariant {
              §3: gaps are filled by no-ops",
 };
 
-/// What a candidate was told in the ballot in which it is one.
+/// What a candidate was told in its current ballot.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Told {
     ballot: Ballot,
-    /// By slot the report of the highest ballot.
+    /// The report with the highest ballot, by slot.
     highest: BTreeMap<Index, Entry>,
 }
 
@@ -38,8 +38,8 @@ impl Told {
         }
     }
 
-    /// A leader proposes in a slot, which is when it accepts its own proposal; `leads` is the
-    /// ballot in which it leads, and its commit index.
+    /// A leader proposes in a slot, which is when it accepts its own proposal. `leads` is the
+    /// ballot in which it leads, with its commit index.
     pub(super) fn check(
         &self,
         algorithm: Algorithm,
@@ -59,7 +59,7 @@ impl Told {
         RULE.ensure(follows, || {
             format!("n{node} proposes {entry:?}, and nothing in {before}")
         })?;
-        // A leader of a group of one is told nothing.
+        // The leader of a one-node group receives no reports.
         let told = (self.ballot == ballot).then_some(&self.highest);
         let told = |slot| told.and_then(|told| told.get(&slot));
         let own = shadow.entries.get(&entry.index);
@@ -85,7 +85,7 @@ impl Told {
     }
 }
 
-/// The last slot in which a node has accepted something before it led in this ballot.
+/// The last slot in which a node had accepted something before it led in this ballot.
 fn last_before(shadow: &DurableLog, ballot: Ballot) -> Index {
     let mut entries = shadow.entries.values().rev();
     let last = entries.find(|entry| entry.ballot < ballot);

@@ -1,4 +1,4 @@
-//! What is committed at an index is the same on all nodes, for ever.
+//! All nodes commit the same entry at an index, forever.
 
 use synod_consensus_core::Entry;
 use synod_types::{Ballot, Index, LogPosition, NodeId};
@@ -15,11 +15,11 @@ pub(crate) const RULE: Invariant = Invariant {
     source: "Raft Figure 3, state machine safety; Paxos Made Simple §2.1: only a single value is chosen",
 };
 
-/// Everything that was ever committed, and what it must lead to.
+/// Everything ever committed, with the state that results from it.
 pub(crate) struct Agreement {
     base: LogPosition,
     entries: Vec<Entry>,
-    /// The ballot of whoever handed each out first.
+    /// The ballot of the node that handed out each entry first.
     decided_in: Vec<Ballot>,
     model: Model,
     applied: Vec<Applied>,
@@ -43,7 +43,7 @@ impl Agreement {
         self.base.index.plus(self.entries.len() as u64)
     }
 
-    /// The last entry that was committed in an earlier ballot than this one.
+    /// The last entry that was committed in a ballot before this one.
     pub(super) fn last_before(&self, ballot: Ballot) -> Option<&Entry> {
         // Leaders of earlier ballots may still commit while a later one leads, so these are not in
         // order.
@@ -58,12 +58,12 @@ impl Agreement {
         self.entries.get(self.place(index)?)
     }
 
-    /// What applying this entry must answer.
+    /// The expected output of applying this entry.
     pub(crate) fn outcome(&self, index: Index) -> Option<Applied> {
         self.applied.get(self.place(index)?).copied()
     }
 
-    /// What a state machine that has applied this much must be.
+    /// The expected digest of a state machine that has applied this index.
     pub(crate) fn digest(&self, index: Index) -> Option<u64> {
         if index == self.base.index {
             return Some(0);
@@ -71,7 +71,7 @@ impl Agreement {
         self.digests.get(self.place(index)?).copied()
     }
 
-    /// A key's value once this much is applied.
+    /// A key's value after this index is applied.
     pub(crate) fn value_at(&self, index: Index, key: Key) -> Option<Value> {
         self.model.value_at(index, key)
     }
@@ -81,8 +81,8 @@ impl Agreement {
         usize::try_from(from_base).ok()
     }
 
-    /// Whether the entry, which a node hands out in `ballot`, is one that nobody has handed out
-    /// before.
+    /// Checks an entry that a node hands out in `ballot`. Returns whether it is the first node to
+    /// do so.
     pub(super) fn check(
         &mut self,
         algorithm: Algorithm,

@@ -1,5 +1,5 @@
-//! What clients are told is what the log says: acknowledged writes are committed and had this
-//! outcome, reads show the state at the index from which they were served.
+//! Clients are told what the log says. Acknowledged writes are committed with this outcome, and
+//! reads return the state at the index from which they were served.
 
 use synod_types::Index;
 

@@ -1,4 +1,4 @@
-//! Who goes by a committed configuration goes by the one that is committed.
+//! A node that uses a committed configuration uses the one that was committed.
 
 use synod_consensus_core::{Membership, Status};
 use synod_types::{Index, NodeId};
@@ -11,7 +11,7 @@ pub(crate) const RULE: Invariant = Invariant {
              Reconfiguring a State Machine §3.1",
 };
 
-/// Every configuration that was committed.
+/// All committed configurations.
 #[derive(Default)]
 pub(super) struct Configs {
     committed: Vec<(Index, Membership)>,
@@ -22,7 +22,7 @@ impl Configs {
         self.committed.push((index, membership));
     }
 
-    /// After a turn, where everything up to the node's commit index is known.
+    /// Called after a turn, when everything up to the node's commit index is known.
     pub(super) fn check(&self, node: NodeId, status: &Status) -> Check {
         if status.membership_index > status.commit {
             return Ok(());
@@ -33,7 +33,7 @@ impl Configs {
         };
         RULE.ensure(*expected == status.membership, || {
             let (own, index) = (&status.membership, status.membership_index);
-            format!("n{node} goes by {own:?} as of {index}, but {expected:?} was committed at {at}")
+            format!("n{node} uses {own:?} as of {index}, but {expected:?} was committed at {at}")
         })
     }
 }

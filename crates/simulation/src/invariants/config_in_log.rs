@@ -1,4 +1,4 @@
-//! In Raft the last configuration in a node's log is the one in effect, committed or not.
+//! In Raft, the last configuration in a node's log is in effect, committed or not.
 
 use synod_consensus_core::{ConfigCommand, EntryKind, Status};
 use synod_types::NodeId;
@@ -12,7 +12,7 @@ pub(crate) const RULE: Invariant = Invariant {
     source: "Raft §6: a server uses the latest configuration in its log, whether or not it is committed; thesis §4.1",
 };
 
-/// After a turn, in which everything that the core has appended was handed out.
+/// Called after a turn, in which everything that the core appended was handed out.
 pub(super) fn check(
     algorithm: Algorithm,
     node: NodeId,
@@ -36,7 +36,7 @@ pub(super) fn check(
     RULE.ensure(is_last, || {
         let (own, index) = (&status.membership, status.membership_index);
         format!(
-            "n{node} goes by {own:?} as of {index}, but the last in its log is {expected:?} at {at}"
+            "n{node} uses {own:?} as of {index}, but the last in its log is {expected:?} at {at}"
         )
     })
 }

@@ -1,4 +1,4 @@
-//! What a core takes for durable is on its disk as its log has it now.
+//! Everything that a core considers durable is on its disk, as its log has it now.
 
 use synod_consensus_core::Status;
 use synod_types::{Index, NodeId};
@@ -8,11 +8,11 @@ use super::{Check, Invariant, Known};
 pub(crate) const RULE: Invariant = Invariant {
     name: "durable-claims",
     source: "Paxos Made Simple §2.5: an acceptor records what it accepts before it says so, and a leader counts itself \
-             as any other; raft-rs, asynchronous appends: a completion counts for the write that it is of",
+             as any other; raft-rs, asynchronous appends: a completion only counts for its own write",
 };
 
-/// After a turn, when everything was handed out. Up to `commit`, the commit index of the turn
-/// before, nothing is counted any more. Ballots are compared in Multi-Paxos, too: an acceptor has
+/// Called after a turn, when everything was handed out. Entries up to `commit`, the commit index of
+/// the previous turn, are no longer counted. Ballots are compared in Multi-Paxos, too: an acceptor
 /// accepted a value in the ballot in which it wrote it.
 pub(super) fn check(node: NodeId, known: &Known, commit: Index, status: &Status) -> Check {
     let (disk, log) = (&known.disk, &known.shadow);
@@ -22,7 +22,7 @@ pub(super) fn check(node: NodeId, known: &Known, commit: Index, status: &Status)
         let found = disk.entries.get(index);
         RULE.ensure(found == Some(entry), || {
             let durable = status.durable;
-            format!("n{node} takes its log for durable up to {durable}; it holds {entry:?}, and the disk {found:?}")
+            format!("n{node} considers its log durable up to {durable}; it holds {entry:?}, but the disk holds {found:?}")
         })?;
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! What is committed is on the disks of a quorum, and stays there.
+//! A committed entry is on the disks of a quorum, and stays there.
 
 use std::collections::BTreeSet;
 
@@ -19,8 +19,8 @@ pub(super) const KEPT: Invariant = Invariant {
     source: "Raft §5.4.3, Figure 3; Paxos Made Simple §2.2, P2: once chosen, always chosen",
 };
 
-/// When an entry is handed out for the first time: by one of these memberships, the leader's now or
-/// before this turn. The disks of crashed nodes count.
+/// Called when an entry is handed out for the first time. The quorum is one of these memberships:
+/// the leader's current one or the one before this turn. Disks of crashed nodes count.
 pub(super) fn check<'a>(
     algorithm: Algorithm,
     memberships: [Option<&Membership>; 2],
@@ -40,7 +40,7 @@ pub(super) fn check<'a>(
     })
 }
 
-/// Counted here: the code under test is not asked what a majority is.
+/// Counted here, independently of the code under test.
 pub(super) fn has_quorum(membership: &Membership, holds: impl Fn(NodeId) -> bool) -> bool {
     let majority = |voters: &BTreeSet<NodeId>| {
         voters.is_empty() || 2 * voters.iter().filter(|id| holds(**id)).count() > voters.len()
@@ -48,7 +48,8 @@ pub(super) fn has_quorum(membership: &Membership, holds: impl Fn(NodeId) -> bool
     !membership.voters.is_empty() && majority(&membership.voters) && majority(&membership.outgoing)
 }
 
-/// Before a write becomes durable: it must not replace a committed value by another one.
+/// Called before a write becomes durable. It must not replace a committed value with a different
+/// one.
 pub(super) fn check_kept(
     algorithm: Algorithm,
     node: NodeId,
@@ -70,13 +71,13 @@ pub(super) fn check_kept(
             .range(from..)
             .map(|(_, own)| own)
             .find(|own| is_committed(own)),
-        // The state machine has them.
+        // The state machine has these entries.
         Write::Reset(meta) => disk
             .entries
             .range(meta.last.index.next()..)
             .map(|(_, own)| own)
             .find(|own| is_committed(own)),
-        // Only what a state machine has durably goes.
+        // Only entries that a state machine holds durably are removed.
         Write::Advance(_) | Write::HardState(_) => None,
     };
     match lost {

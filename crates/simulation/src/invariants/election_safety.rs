@@ -1,4 +1,4 @@
-//! One leader a ballot.
+//! A ballot has at most one leader.
 
 use std::collections::BTreeMap;
 
@@ -12,14 +12,14 @@ pub(crate) const RULE: Invariant = Invariant {
     source: "Raft §5.2 and Figure 3; Paxos Made Simple §2.2: proposals have different numbers",
 };
 
-/// Who has led.
+/// The leaders so far.
 #[derive(Default)]
 pub(super) struct Elections {
     leaders: BTreeMap<Ballot, NodeId>,
 }
 
 impl Elections {
-    /// Whether the node is a leader that nobody has seen before.
+    /// Returns whether the node is a leader that was not seen before.
     pub(super) fn check(&mut self, node: NodeId, status: &Status) -> Check<bool> {
         if status.role != Role::Leader {
             return Ok(false);

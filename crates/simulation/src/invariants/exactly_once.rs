@@ -14,19 +14,19 @@ pub(crate) const RULE: Invariant = Invariant {
     source: "Paxos Made Simple §2.1: only a value that has been proposed may be chosen; Raft §8; the core's own contract",
 };
 
-/// The fate of proposals.
+/// The outcomes of proposals.
 #[derive(Default)]
 pub(crate) struct ExactlyOnce {
-    /// Given to a core, and the operation that it is for.
+    /// Proposals given to a core, with the operation that each is for.
     proposed: BTreeMap<RequestId, Option<OpId>>,
     refused: BTreeSet<RequestId>,
     committed: BTreeSet<RequestId>,
-    /// Operations of clients that happened.
+    /// Client operations that took effect.
     happened: BTreeSet<OpId>,
 }
 
 impl ExactlyOnce {
-    /// A shell gives a proposal to its core; `op` is none for a membership change.
+    /// A shell gives a proposal to its core. `op` is `None` for a membership change.
     pub(crate) fn proposed(&mut self, id: RequestId, op: Option<OpId>) {
         self.proposed.insert(id, op);
     }
@@ -39,7 +39,7 @@ impl ExactlyOnce {
     pub(super) fn committed(&mut self, entry: &Entry) -> Check {
         if entry.id == RequestId::NONE {
             return RULE.ensure(entry.kind != EntryKind::Normal, || {
-                format!("{entry:?} is nobody's proposal")
+                format!("{entry:?} was never proposed")
             });
         }
         RULE.ensure(self.committed.insert(entry.id), || {

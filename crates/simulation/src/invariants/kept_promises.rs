@@ -1,8 +1,8 @@
-//! Who hears a leader helps nobody else for an election timeout, and doesn't even take up a
-//! candidate's ballot.
+//! A node that hears from a leader supports no other candidate for an election timeout, and doesn't
+//! even adopt a candidate's ballot.
 //!
-//! `lease-exclusivity` sees the damage, for which the candidate must win and the old leader still
-//! have its lease.
+//! `lease-exclusivity` only detects the consequence, which requires that the candidate wins while
+//! the old leader still has its lease.
 
 use std::collections::BTreeMap;
 
@@ -14,24 +14,25 @@ use super::{Check, Invariant};
 pub(crate) const RULE: Invariant = Invariant {
     name: "kept-promises",
     source: "Raft thesis §4.2.3, §6.4.1: a request for a vote within the minimum election timeout of hearing from a leader is \
-             neither answered nor its term taken up, unless that leader hands over",
+             neither answered nor its term adopted, unless that leader transfers leadership",
 };
 
-/// Up to when, by its own clock, a node has promised its abstention, and to the leader of which
-/// ballot.
+/// How long, by its own clock, a node has promised to abstain, and the ballot of the leader that it
+/// promised to.
 #[derive(Default)]
 pub(super) struct Kept {
     promises: BTreeMap<NodeId, (Ballot, Tick)>,
 }
 
 impl Kept {
-    /// A leader's message reaches a node, which promises anew; unless it is in a later ballot,
-    /// which shows when it is asked.
+    /// A leader's message reaches a node, which renews its promise. If the node is already in a
+    /// later ballot it doesn't; that shows when it receives a request.
     pub(super) fn heard(&mut self, node: NodeId, message: &Message, until: Tick) {
         self.promises.insert(node, (message.ballot, until));
     }
 
-    /// A candidate's request was taken: the node was in the ballot `before`, and is in `after`.
+    /// A candidate's request was accepted. The node was in the ballot `before` and is now in
+    /// `after`.
     pub(super) fn check(
         &self,
         node: NodeId,
@@ -46,13 +47,14 @@ impl Kept {
         };
         RULE.ensure(after == before, || {
             format!(
-                "n{node} takes up {after} for n{candidate} at {now}, having promised the leader in {before} to wait until {until}"
+                "n{node} adopts {after} for n{candidate} at {now}, although it promised the leader in {before} to wait until {until}"
             )
         })
     }
 }
 
-/// Whether this is a request that a promise forbids to hear: one that no leader has asked for.
+/// Whether a promise forbids a node to accept this request. It doesn't if a leader requested the
+/// campaign.
 pub(crate) fn is_forbidden(message: &Message) -> bool {
     matches!(
         &message.body,

@@ -1,4 +1,4 @@
-//! A leader has everything that is committed.
+//! A leader has all committed entries.
 
 use synod_consensus_core::Status;
 use synod_types::NodeId;
@@ -9,12 +9,12 @@ use crate::Algorithm;
 pub(crate) const RULE: Invariant = Invariant {
     name: "leader-completeness",
     source: "Raft §5.4 and Figure 3. A Paxos leader learns what is chosen in phase 1 (Paxos Made Simple §3); \
-             there `agreement` watches",
+             there `agreement` covers it",
 };
 
-/// When a leader is seen for the first time. By log matching the last entry that was committed in
-/// an earlier ballot stands for all; those of later ballots don't concern a leader that hears late
-/// that it is one.
+/// Called when a leader is first seen. By log matching, the last entry committed in an earlier
+/// ballot stands for all. Entries of later ballots don't concern a leader that learns late that it
+/// was elected.
 pub(super) fn check(
     algorithm: Algorithm,
     node: NodeId,

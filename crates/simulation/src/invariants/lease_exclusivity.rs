@@ -1,4 +1,4 @@
-//! While a leader's lease runs, by its own clock, nobody else leads in a later ballot.
+//! While a leader's lease runs, by its own clock, no other node leads in a later ballot.
 
 use std::collections::BTreeMap;
 
@@ -12,13 +12,13 @@ pub(crate) const RULE: Invariant = Invariant {
     source: "Gray and Cheriton, Leases §2; Raft thesis §6.4.1",
 };
 
-/// What a node may do without asking.
+/// What a node may do without a round trip.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lease {
     pub(crate) ballot: Ballot,
-    /// Whether it leads.
+    /// Whether it is the leader.
     pub(crate) leads: bool,
-    /// When its lease ends, in true time; none where it has none.
+    /// When its lease ends, in true time; `None` without a lease.
     pub(crate) until: Option<Time>,
 }
 

@@ -1,8 +1,7 @@
-//! A leader's lease is over before so many of those whom it rests on may help somebody else that
-//! these could win.
+//! A leader's lease ends before enough of the voters behind it are free to elect another leader.
 //!
-//! `lease-exclusivity` sees the damage, for which there must be a candidate in the right moment.
-//! This rule compares the clocks themselves, at every turn of a leader.
+//! `lease-exclusivity` only detects the consequence, which requires a candidate at the right
+//! moment. This invariant compares the clocks themselves, at every turn of a leader.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +19,7 @@ pub(crate) const RULE: Invariant = Invariant {
              as far as clocks may differ; Raft thesis §6.4.1",
 };
 
-/// What voters have promised, each by its own clock.
+/// The voters' promises, each by its own clock.
 #[derive(Default)]
 pub(crate) struct Promises {
     clocks: BTreeMap<NodeId, Clock>,
@@ -29,8 +28,9 @@ pub(crate) struct Promises {
 }
 
 impl Promises {
-    /// A message reaches a node that was in this ballot. If a leader sends it, then the node helps
-    /// nobody else before `until`, and not after a restart either, since it is silent then.
+    /// A message reaches a node that was in this ballot. If a leader sent it, the node supports no
+    /// other candidate before `until`. That also holds after a restart, because the node is silent
+    /// then.
     pub(super) fn received(
         &mut self,
         node: NodeId,
@@ -55,8 +55,8 @@ impl Promises {
         }
     }
 
-    /// A node has done something, or its clock has changed. By the configuration that a leader goes
-    /// by, and in true time: when its lease ends, those who are free must not be a quorum.
+    /// A node has acted, or its clock has changed. When the leader's lease ends, in true time, the
+    /// voters that are free must not be a quorum of the leader's configuration.
     pub(crate) fn check(
         &mut self,
         now: Time,
@@ -69,17 +69,17 @@ impl Promises {
         let Some(until) = lease.until.filter(|until| lease.leads && *until > now) else {
             return Ok(());
         };
-        // Of itself a leader knows: its lease ends when it steps down.
+        // The leader itself is not counted as free: its lease ends when it steps down.
         let is_free = |id| id != node && self.free_at(id, now) < until;
         RULE.ensure(!has_quorum(membership, is_free), || {
             let others = membership.members().into_iter().filter(|id| *id != node);
             let free: Vec<(NodeId, Time)> = others.map(|id| (id, self.free_at(id, now))).collect();
             let ballot = lease.ballot;
-            format!("n{node} has a lease in {ballot} up to {until}, but others may help somebody else from {free:?} on")
+            format!("n{node} has a lease in {ballot} up to {until}, but others are free to elect another leader from {free:?} on")
         })
     }
 
-    /// From when on, in true time, a node may help anybody; never earlier than now.
+    /// The true time from which a node may support any candidate; never earlier than now.
     fn free_at(&self, node: NodeId, now: Time) -> Time {
         let until = self.until.get(&node).copied().unwrap_or_default();
         let clock = self.clocks.get(&node);

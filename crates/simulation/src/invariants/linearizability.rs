@@ -1,4 +1,4 @@
-//! Each key's history, as clients saw it, is linearizable.
+//! Each key's history, as observed by clients, is linearizable.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,8 @@ pub(crate) const RULE: Invariant = Invariant {
     source: "Herlihy and Wing, Linearizability; Wing and Gong's search, by porcupine",
 };
 
-/// The most operations of a key that are searched: the search is exponential at its worst.
+/// The maximum number of a key's operations to check, since the search is exponential in the worst
+/// case.
 const MAX_OPERATIONS: usize = 120;
 
 /// The operations of a run.
@@ -41,7 +42,7 @@ impl History {
     }
 }
 
-/// At the end of a run. Returns how many operations were checked.
+/// Called at the end of a run. Returns the number of checked operations.
 pub(crate) fn check(history: &History) -> Check<u64> {
     let mut checked = 0;
     for (key, records) in &history.keys {
@@ -58,8 +59,8 @@ pub(crate) fn check(history: &History) -> Check<u64> {
     Ok(checked)
 }
 
-/// The first operations of a key. Of those that are under way when the first one is called that is
-/// left out, nobody knows how they ended: what they saw may be the effect of one that isn't here.
+/// The first operations of a key. Those in flight when the first omitted one is called have an
+/// unknown outcome: what they observed may be the effect of an omitted operation.
 fn first(records: &[Record]) -> Vec<Record> {
     let mut records = records.to_vec();
     records.sort_by_key(|record| record.called);

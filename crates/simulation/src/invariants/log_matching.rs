@@ -1,4 +1,4 @@
-//! An entry's position gives its content, and in Raft also all that is before it.
+//! An entry's position determines its content, and in Raft also everything before it.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ pub(crate) const RULE: Invariant = Invariant {
     source: "Raft §5.3 and Figure 3; Paxos Made Simple §2.2: a proposal has one value",
 };
 
-/// Every entry ever written, with the ballot before it.
+/// Every entry ever written, with the position before it.
 #[derive(Default)]
 pub(super) struct Written {
     seen: BTreeMap<(Index, Ballot), (Option<Ballot>, RequestId, Bytes)>,

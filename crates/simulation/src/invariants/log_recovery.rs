@@ -1,5 +1,5 @@
-//! After any crash a log holds what it said to be durable, then perhaps the first of what was on
-//! its way, and nothing else.
+//! After any crash a log holds what it had reported as durable, then perhaps a prefix of the
+//! records in flight, and nothing else.
 
 use synod_consensus_core::{SnapshotMeta, Write};
 use synod_log::GroupState;
@@ -16,7 +16,7 @@ pub(crate) const RULE: Invariant = Invariant {
 /// What a restart found.
 pub(crate) struct Recovered<'a> {
     pub(crate) state: &'a GroupState,
-    /// What was given to the log and not reported as durable, in order.
+    /// The records given to the log but not reported as durable, in order.
     pub(crate) under_way: &'a [LogAction],
 }
 
@@ -36,7 +36,7 @@ impl LogAction {
     }
 }
 
-/// Gives back what the log holds now.
+/// Returns the log's current content.
 pub(super) fn check(
     node: NodeId,
     durable: &DurableLog,
@@ -55,7 +55,7 @@ pub(super) fn check(
     }
     let pending = recovered.under_way.len();
     Err(RULE.broken(format!(
-        "n{node} finds {} after a restart; {} was durable and {pending} records were under way",
+        "n{node} finds {} after a restart; {} was durable and {pending} records were in flight",
         brief(&found),
         brief(durable)
     )))

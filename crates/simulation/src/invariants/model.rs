@@ -1,4 +1,4 @@
-//! The keyspace in the plainest way.
+//! A naive keyspace.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use synod_types::Index;
 
 use crate::command::{Applied, Command, Key, Value, Write, WriteOutcome};
 
-/// Every value of every key, by the index that made it.
+/// Every value of every key, by the index that wrote it.
 pub(super) struct Model {
     keys: BTreeMap<Key, Vec<(Index, Option<Value>)>>,
     revision: i64,

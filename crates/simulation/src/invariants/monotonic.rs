@@ -1,4 +1,5 @@
-//! Ballots and commit indexes never go back, also across restarts; there is one vote a ballot.
+//! Ballots and commit indexes never decrease, even across restarts, and a node votes once per
+//! ballot.
 
 use synod_consensus_core::{HardState, Status};
 use synod_types::{Ballot, Index, NodeId};
@@ -11,7 +12,7 @@ pub(crate) const RULE: Invariant = Invariant {
     source: "Raft Figure 2: currentTerm increases monotonically, votedFor; Paxos Made Simple §2.2: P1a",
 };
 
-/// What was seen last.
+/// The last observed state.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Last {
     ballot: Ballot,
@@ -31,7 +32,7 @@ impl Last {
     }
 }
 
-/// After a turn.
+/// Called after a turn.
 pub(super) fn check(node: NodeId, last: &mut Last, status: &Status) -> Check {
     RULE.ensure(
         status.ballot >= last.ballot && status.commit >= last.commit,
@@ -45,7 +46,7 @@ pub(super) fn check(node: NodeId, last: &mut Last, status: &Status) -> Check {
     Ok(())
 }
 
-/// After writes became durable.
+/// Called after writes became durable.
 pub(super) fn durable(node: NodeId, last: &mut Last, disk: &DurableLog) -> Check {
     let (old, new) = (last.durable, disk.hard_state);
     let one_vote = new.ballot != old.ballot || old.vote.is_none() || new.vote == old.vote;
@@ -57,7 +58,7 @@ pub(super) fn durable(node: NodeId, last: &mut Last, disk: &DurableLog) -> Check
     Ok(())
 }
 
-/// A process starts: it knows what its disk knows. What the disk had before must be there.
+/// A process starts with the state on its disk, which must include what the disk had before.
 pub(super) fn at_restart(node: NodeId, last: &mut Last, disk: &DurableLog) -> Check {
     durable(node, last, disk)?;
     *last = Last {

@@ -1,4 +1,4 @@
-//! A leader has at most one configuration that is not committed.
+//! A leader has at most one uncommitted configuration.
 
 use synod_consensus_core::{ConfigCommand, Entry, EntryKind, Membership, Write};
 use synod_types::{Ballot, Index, NodeId};
@@ -17,9 +17,9 @@ pub(crate) const JOINT: Invariant = Invariant {
     source: "Raft thesis §4.3; Raft §6: the joint configuration needs majorities of both",
 };
 
-/// When a leader writes a configuration. A new leader may find two of them before it knows that the
-/// first is committed, so only those that it adds itself count. A Paxos leader proposes nothing at
-/// all past a configuration that it has proposed, before that one is chosen.
+/// Called when a leader writes a configuration. A new leader may find two of them before it knows
+/// that the first is committed, so only its own count. A Paxos leader proposes nothing after its
+/// own configuration until that is chosen.
 pub(super) fn check(
     algorithm: Algorithm,
     node: NodeId,
@@ -50,8 +50,8 @@ pub(super) fn check(
     })
 }
 
-/// From one set of voters to another only through a joint configuration: their majorities need not
-/// overlap.
+/// The voters change only through a joint configuration, because the majorities of two
+/// configurations need not overlap.
 fn check_step(node: NodeId, known: &Known, entry: &Entry) -> Check {
     let decode = |entry: &Entry| ConfigCommand::decode(entry.data.clone()).ok();
     let before = known.shadow.entries.range(..entry.index).rev();
@@ -63,6 +63,6 @@ fn check_step(node: NodeId, known: &Known, entry: &Entry) -> Check {
     };
     let joins = before.outgoing.is_empty() && next.outgoing == before.voters;
     JOINT.ensure(next.voters == before.voters || joins, || {
-        format!("n{node} goes from {before:?} to {next:?} at once")
+        format!("n{node} changes from {before:?} to {next:?} without a joint configuration")
     })
 }

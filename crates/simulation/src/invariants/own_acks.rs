@@ -1,4 +1,4 @@
-//! A leader counts what it was told in its own ballot.
+//! A leader only counts acknowledgements of its own ballot.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ pub(crate) const RULE: Invariant = Invariant {
              void; Paxos Made Simple §2.2: a proposal is chosen by those who accept that very proposal",
 };
 
-/// What peers have acknowledged to a node in the latest ballot in which any has.
+/// What peers acknowledged to a node in the latest ballot in which any did.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Acks {
     ballot: Ballot,
@@ -42,7 +42,7 @@ impl Acks {
         }
     }
 
-    /// After a leader's turn.
+    /// Called after a leader's turn.
     pub(super) fn check(&self, node: NodeId, status: &Status) -> Check {
         if status.role != Role::Leader {
             return Ok(());

@@ -1,4 +1,4 @@
-//! A leader changes the membership only when an entry of its own ballot is committed.
+//! A leader changes the membership only after an entry of its own ballot is committed.
 
 use std::collections::BTreeMap;
 
@@ -15,14 +15,15 @@ pub(crate) const RULE: Invariant = Invariant {
              configuration may be committed, unknown to the leader",
 };
 
-/// In which ballot each change was first proposed.
+/// The ballot in which each change was first proposed.
 #[derive(Default)]
 pub(super) struct Changes {
     first: BTreeMap<RequestId, Ballot>,
 }
 
 impl Changes {
-    /// When a node writes an entry; `leads` is the ballot in which it leads, and its commit index.
+    /// Called when a node writes an entry. `leads` is the ballot in which it leads, with its commit
+    /// index.
     pub(super) fn check(
         &mut self,
         algorithm: Algorithm,
@@ -41,7 +42,8 @@ impl Changes {
         let Some((ballot, commit)) = leads.filter(|(ballot, _)| entry.ballot == *ballot) else {
             return Ok(());
         };
-        // A Paxos leader proposes again what its predecessors have: that is no change of its own.
+        // A Paxos leader proposes its predecessors' entries again, which is not a change of its
+        // own.
         if is_adopted(algorithm, entry, first) || entry.index <= commit {
             return Ok(());
         }

@@ -18,7 +18,7 @@ pub(super) struct Led {
     by: Option<(Ballot, Index)>,
 }
 
-/// After a turn. What it committed before it led may be of any term.
+/// Called after a turn. Entries committed before the node led may have any term.
 pub(super) fn check(
     algorithm: Algorithm,
     node: NodeId,

@@ -1,4 +1,4 @@
-//! What a leader takes for durable on a peer is.
+//! Everything that a leader considers durable on a peer is durable there.
 
 use synod_consensus_core::{Role, Status};
 use synod_types::{Index, NodeId};
@@ -12,7 +12,8 @@ pub(crate) const RULE: Invariant = Invariant {
     source: "Raft Figure 2: matchIndex is known to be replicated; Paxos Made Simple §2.2: a value counts once accepted",
 };
 
-/// After a leader's turn. A peer that has gone on to a later ballot may have replaced what it had.
+/// Called after a leader's turn. A peer that has moved to a later ballot may have replaced its
+/// entries.
 pub(super) fn check<'a>(
     algorithm: Algorithm,
     node: NodeId,
@@ -41,14 +42,14 @@ pub(super) fn check<'a>(
         };
         let found = disk.ballot_at(matched);
         RULE.ensure(found == Some(expected), || {
-            format!("n{node} leads and has {matched} of {expected}; of n{id} it thinks the same, but there is {found:?}")
+            format!("n{node} leads and has {matched} of {expected}; it assumes the same of n{id}, which has {found:?}")
         })?;
     }
     Ok(())
 }
 
-/// In Paxos a peer also counts with what it knows to be chosen, whatever its ballot, and the value
-/// is what counts.
+/// In Paxos, what a peer knows to be chosen counts too, in any ballot, and only the value is
+/// compared.
 fn check_values(
     node: NodeId,
     peer: NodeId,
@@ -63,7 +64,7 @@ fn check_values(
         let found = disk.entries.get(slot);
         let is_same = found.is_some_and(|found| same_entry(Algorithm::MultiPaxos, expected, found));
         RULE.ensure(is_same || *slot <= disk.start.last.index, || {
-            format!("n{node} leads and proposes {expected:?}; of n{peer} it thinks that it has accepted that, but there is {found:?}")
+            format!("n{node} leads and proposes {expected:?}; it assumes that n{peer} has accepted that, which has {found:?}")
         })?;
     }
     Ok(())

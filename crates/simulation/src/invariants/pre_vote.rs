@@ -1,4 +1,5 @@
-//! A pre-vote says what a vote would say: nobody is encouraged to disturb the group for nothing.
+//! A pre-vote is granted only to a candidate that would get the vote, so that no node disturbs the
+//! group in vain.
 
 use std::collections::BTreeMap;
 
@@ -13,15 +14,16 @@ pub(crate) const RULE: Invariant = Invariant {
     source: "Raft thesis §9.6: a pre-vote is granted only to who would get the vote, by its log",
 };
 
-/// What candidates said of their logs.
+/// The log positions that candidates claimed.
 #[derive(Default)]
 pub(super) struct PreVotes {
     asked: BTreeMap<(NodeId, Ballot), LogPosition>,
 }
 
 impl PreVotes {
-    /// When a message leaves a node whose disk holds a log up to `last`. What is on the disk was in
-    /// the log before, so it is no more up to date than what the node compared with.
+    /// Called when a message leaves a node whose disk holds a log up to `last`. Everything on the
+    /// disk was in the log before, so it is at most as up to date as the position that the node
+    /// compared.
     pub(super) fn check(
         &mut self,
         algorithm: Algorithm,
@@ -30,7 +32,7 @@ impl PreVotes {
     ) -> Check {
         match algorithm {
             Algorithm::Raft => {}
-            // Whoever a quorum reaches may lead: phase 1 brings it the log.
+            // Any candidate that reaches a quorum may lead, because phase 1 supplies its log.
             Algorithm::MultiPaxos => return Ok(()),
         }
         let (from, to, ballot) = (message.from, message.to, message.ballot);
@@ -42,7 +44,7 @@ impl PreVotes {
             let said = self.asked.get(&(to, ballot)).copied().unwrap_or(last);
             return RULE.ensure(said >= last, || {
                 format!(
-                    "n{from}, which has {last}, encourages n{to}, which has {said}, in {ballot}"
+                    "n{from}, which has {last}, grants a pre-vote to n{to}, which has {said}, in {ballot}"
                 )
             });
         }

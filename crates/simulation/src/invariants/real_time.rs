@@ -1,5 +1,5 @@
-//! Operations that follow each other in true time follow each other in the log: etcd's revisions
-//! give an order that only has to be compared, before the full search of `linearizability`.
+//! The log's order respects the true-time order of operations. Comparing etcd's revisions is cheap,
+//! so this is checked before the full search of `linearizability`.
 
 use synod_types::Index;
 
@@ -10,19 +10,19 @@ pub(crate) const RULE: Invariant = Invariant {
     source: "Herlihy and Wing, Linearizability §2; etcd API guarantees: revisions are a global order",
 };
 
-/// How far the log was when the last operation returned.
+/// The log position when the last operation returned.
 #[derive(Default)]
 pub(crate) struct RealTime {
     returned: Index,
 }
 
 impl RealTime {
-    /// An operation begins: what it must not be before.
+    /// The position that a new operation must not be before.
     pub(crate) fn begun(&self) -> Index {
         self.returned
     }
 
-    /// A write returned that stands at `index`.
+    /// A write at `index` returned.
     pub(crate) fn wrote(&mut self, begun: Index, index: Index) -> Check {
         RULE.ensure(index > begun, || {
             format!("a write at {index} returned that began after {begun} had returned")

@@ -1,4 +1,4 @@
-//! What a core promises to its shell.
+//! The core's guarantees to its shell.
 
 use synod_consensus_core::{Entry, Write};
 use synod_types::{Index, NodeId};
@@ -12,7 +12,7 @@ pub(crate) const RULE: Invariant = Invariant {
     source: "documentation of synod-consensus-core: Ready, Write",
 };
 
-/// Committed entries come in order, each once.
+/// Committed entries are handed out in order, each once.
 pub(super) fn check_handed(node: NodeId, handed: Index, entry: &Entry) -> Check {
     RULE.ensure(entry.index == handed.next(), || {
         format!("n{node} hands out {} after {handed}", entry.index)

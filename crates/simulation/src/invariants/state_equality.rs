@@ -1,4 +1,4 @@
-//! State machines that have applied the same are equal.
+//! State machines that have applied the same entries are equal.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ pub(crate) struct States {
 }
 
 impl States {
-    /// The checksum of everything that members have in common.
+    /// Checks the checksum of everything that members have in common.
     pub(crate) fn check(&mut self, node: NodeId, index: Index, hash: u32) -> Check {
         let known = *self.hashes.entry(index).or_insert(hash);
         RULE.ensure(known == hash, || {
@@ -28,7 +28,7 @@ impl States {
     }
 }
 
-/// After an apply: outcomes and digest are those that the committed entries must lead to.
+/// Called after an apply. Outputs and digest must be those that the committed entries lead to.
 pub(super) fn check(
     node: NodeId,
     agreement: &Agreement,

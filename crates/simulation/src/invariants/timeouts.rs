@@ -1,4 +1,5 @@
-//! Election timeouts are drawn anew: two nodes that drew the same must not split the vote for ever.
+//! Election timeouts are drawn again each time, so that two nodes with the same timeout don't split
+//! the vote forever.
 
 use std::collections::BTreeMap;
 
@@ -12,10 +13,10 @@ pub(crate) const RULE: Invariant = Invariant {
     source: "Raft §5.2: each candidate restarts its randomized election timeout at the start of an election",
 };
 
-/// So many equal distances in a row are no accident: of at least fifteen values each is drawn alike
-/// with one in fifteen.
+/// This many equal intervals in a row are not a coincidence: each is drawn from at least fifteen
+/// values.
 const MAX_EQUAL: u32 = 8;
-/// The shortest election timeout, in ticks. What comes sooner was asked for by the shell.
+/// The shortest election timeout, in ticks. Earlier campaigns were requested by the shell.
 const SHORTEST: u64 = 30;
 
 /// A node's campaigns.
@@ -26,14 +27,14 @@ struct Campaigns {
     equal: u32,
 }
 
-/// When nodes asked for pre-votes, by their own clocks.
+/// When nodes requested pre-votes, by their own clocks.
 #[derive(Default)]
 pub(super) struct Timeouts {
     nodes: BTreeMap<NodeId, Campaigns>,
 }
 
 impl Timeouts {
-    /// When a message leaves its node.
+    /// Called when a message leaves its node.
     pub(super) fn check(&mut self, tick: Tick, message: &Message) -> Check {
         let Body::Common(CommonBody::PreVote { .. }) = &message.body else {
             return Ok(());
@@ -52,7 +53,7 @@ impl Timeouts {
         known.at = tick;
         RULE.ensure(known.equal < MAX_EQUAL, || {
             let (node, times) = (message.from, known.equal + 1);
-            format!("n{node} has campaigned {times} times at a distance of {distance} ticks")
+            format!("n{node} has campaigned {times} times at intervals of {distance} ticks")
         })
     }
 }

@@ -1,5 +1,5 @@
-//! The apply thread: applies committed entries in batches, answers those who wait for them, and has
-//! the engine flushed.
+//! The apply thread. It applies committed entries in batches, answers waiting callers, and flushes
+//! the engine.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::invariants::{Check, SHELL_CONTRACT};
 use crate::time::MS;
 use crate::words;
 
-/// States are compared as a whole at every such index, so each node's batches end there.
+/// States are compared completely at multiples of this index, so each node's batches end there.
 const HASH_EVERY: u64 = 64;
 
 impl Process {
@@ -46,7 +46,7 @@ impl Node {
         Ok(())
     }
 
-    /// A flush of the engine has ended.
+    /// A flush of the engine has completed.
     pub(crate) fn flushed(&mut self, env: &mut Env, begun: Flush) {
         begun.engine.flushed(begun.written);
         if let Some(process) = self.process_mut() {
@@ -94,7 +94,7 @@ impl Process {
             self.check_hash(env, id)?;
         }
         words::applied(env, id, last, self.machine.revision());
-        // Before anyone is answered: who was answered may read here at once.
+        // Before any caller is answered: an answered caller may read here at once.
         self.inbox.applied = Some(last);
         self.advance_readers(env, last)?;
         for (entry, outcome) in batch.iter().zip(outcomes) {
@@ -131,8 +131,8 @@ impl Process {
     }
 }
 
-/// A flush of the engine under way. The position is read before it begins: the flush vouches for no
-/// more.
+/// A flush of the engine in flight. The position is read before the flush begins, because the flush
+/// covers nothing later.
 #[derive(Debug)]
 pub(crate) struct Flush {
     engine: Arc<SimEngine>,

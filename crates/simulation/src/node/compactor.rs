@@ -1,4 +1,4 @@
-//! When the core forgets entries, and when the log may, with small numbers.
+//! Decides when the core compacts entries and when the log releases them, with small limits.
 
 use synod_consensus_core::Input;
 use synod_replica_core::Bounds;
@@ -8,9 +8,9 @@ use crate::env::Env;
 use crate::event::Event;
 use crate::time::MS;
 
-/// A view that nobody reads from is closed after this.
+/// A view that is not read is closed after this time.
 const VIEW_IDLE: u64 = 400 * MS;
-/// An operator's cut.
+/// The bounds for an operator's compaction.
 const NOTHING: Bounds = Bounds {
     max_entries: 0,
     max_bytes: 0,
@@ -31,7 +31,7 @@ impl Turn<'_> {
             }
         };
         if let Some(index) = self.process.compactor.due(&bounds, applied, || pinned) {
-            // The core only forgets what it knows to be applied.
+            // The core only compacts entries that it knows to be applied.
             self.step(env, Input::Applied(applied));
             self.step(env, Input::Compact(index));
             env.counts.compactions += 1;

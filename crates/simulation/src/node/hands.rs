@@ -1,5 +1,5 @@
-//! The simulated driver's hands. `synod_replica_core::drain` says in which order, as it does to
-//! `synod_replica`; the rules look at all that passes.
+//! The actions of the simulated driver. `synod_replica_core::drain` defines their order, as for
+//! `synod_replica`. The invariants check everything that passes.
 
 use synod_consensus_core::{
     ConfigCommand, Consensus, Entry, EntryKind, Input, Install, Message, ReadContext, ReadState,
@@ -15,7 +15,7 @@ use crate::invariants::{Check, Violation};
 use crate::snapshot::Fetch;
 use crate::words;
 
-/// A turn, and the world around it.
+/// A turn and its environment.
 pub(super) struct Hands<'a, 'p> {
     pub(super) turn: &'a mut Turn<'p>,
     pub(super) env: &'a mut Env,

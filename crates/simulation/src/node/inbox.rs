@@ -1,4 +1,4 @@
-//! What waits for the driver.
+//! The driver's inbox.
 
 use synod_consensus_core::{Message, SnapshotMeta};
 use synod_types::{Index, NodeId, WriteSeq};
@@ -16,13 +16,13 @@ pub(crate) struct Inbox {
     pub(crate) writes: Vec<WriteRequest>,
     pub(crate) reads: Vec<ReadRequest>,
     pub(crate) transfers: Vec<NodeId>,
-    /// Until then the node campaigns at every tick.
+    /// Until this time the node campaigns at every tick.
     pub(crate) campaigns_until: Time,
-    /// The log or the state machine is dead.
+    /// Whether the log or the state machine has failed.
     pub(crate) failed: bool,
 }
 
-/// What else happened.
+/// Other events.
 #[derive(Debug)]
 pub(crate) enum ShellEvent {
     Installed(SnapshotMeta),
@@ -31,21 +31,21 @@ pub(crate) enum ShellEvent {
         to: NodeId,
         ok: bool,
     },
-    /// The engine holds everything up to here durably.
+    /// The engine durably holds everything up to here.
     Flushed(SnapshotMeta),
     Campaign,
     Unreachable(NodeId),
-    /// Only with a mutant: the process ends where a write fails.
+    /// Only with a mutant; otherwise the process ends if a write fails.
     WriteFailed(WriteSeq),
-    /// Cut the log now, whatever its size.
+    /// Compact the log now, regardless of its size.
     Compact,
 }
 
-/// A client's change, or an operator's.
+/// A change requested by a client or an operator.
 #[derive(Clone, Debug)]
 pub(crate) struct WriteRequest {
     pub(crate) what: Proposed,
-    /// When the client gives up.
+    /// When the client stops waiting.
     pub(crate) deadline: Time,
 }
 
@@ -65,7 +65,7 @@ pub(crate) struct ReadRequest {
     pub(crate) floor: Index,
 }
 
-/// How fresh a read has to be.
+/// The consistency of a read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ReadKind {
     Linearizable,

@@ -1,4 +1,4 @@
-//! Starts and ends of a node's process.
+//! Starting and ending a node's process.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -34,7 +34,7 @@ pub(crate) enum End {
     PowerLoss,
 }
 
-/// How a start went.
+/// The result of a start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Start {
     Running,
@@ -45,7 +45,7 @@ pub(crate) enum Start {
 }
 
 impl Node {
-    /// A node with an empty disk. `members` is what the group begins with, none on a node that
+    /// A node with an empty disk. `members` are the group's initial members, or none on a node that
     /// waits to be added.
     pub(crate) fn new(
         env: &mut Env,
@@ -93,7 +93,7 @@ impl Node {
         Ok(node)
     }
 
-    /// Starts a process from what the disk kept.
+    /// Starts a process from the state on its disk.
     pub(crate) fn start(&mut self, env: &mut Env) -> Check<Start> {
         if !matches!(self.state, NodeState::Down) {
             return Ok(Start::Running);
@@ -122,9 +122,9 @@ impl Node {
         }
         let machine = Machine::open(Arc::clone(&self.engine))
             .map_err(|error| LOG_RECOVERY.broken(format!("n{}: {error}", self.id)))?;
-        // What the last process applied may only be in the page cache, and ahead of the log: the
-        // core then makes the log begin there, and after a power loss there would be a log without
-        // a state.
+        // What the last process applied may only be in the page cache and be ahead of the log. The
+        // core then makes the log begin there, so after a power loss there would be a log without a
+        // state.
         let flushed = self.engine.persist();
         flushed.map_err(|error| LOG_RECOVERY.broken(error.to_string()))?;
         let group = recovered.groups.remove(&GROUP);
@@ -175,7 +175,7 @@ impl Node {
             },
             held: VecDeque::new(),
             pending: BTreeMap::new(),
-            // As random numbers would be: no two processes use the same.
+            // As unique as random numbers: no two processes use the same ones.
             next_request: self.epoch << 32,
             reads: ReadRounds::default(),
             readers: BTreeMap::new(),
@@ -246,7 +246,7 @@ impl Node {
         let kept = match end {
             End::Exit | End::Kill => unflushed,
             End::PowerLoss => {
-                // All is the harmless answer.
+                // Keeping all is the harmless choice.
                 unflushed - env.choices.index(Stream::Disk, unflushed + 1)
             }
         };
@@ -255,7 +255,7 @@ impl Node {
         Ok(())
     }
 
-    /// Stops the process by a signal.
+    /// Pauses the process.
     pub(crate) fn pause(&mut self) -> bool {
         let state = std::mem::replace(&mut self.state, NodeState::Down);
         match state {
@@ -270,7 +270,7 @@ impl Node {
         }
     }
 
-    /// Lets it go on: everything that came meanwhile comes now.
+    /// Resumes the process: events that waited are handled now.
     pub(crate) fn resume(&mut self, env: &mut Env) {
         let state = std::mem::replace(&mut self.state, NodeState::Down);
         match state {

@@ -1,4 +1,4 @@
-//! The log thread: takes everything that is queued, and makes it durable in one commit of the real
+//! The log thread: takes everything that is queued and makes it durable in one commit of the real
 //! log.
 
 use synod_consensus_core::mutants::{Mutant, is_active};
@@ -16,15 +16,15 @@ use crate::time::MS;
 
 /// The simulated group.
 pub(crate) const GROUP: GroupId = GroupId::new(1);
-/// A log without work for this long says that everything is durable.
+/// After this time without work, the log records that everything is durable.
 const IDLE: u64 = 200 * MS;
 
 pub(crate) struct LogThread {
     pub(crate) core: LogCore,
     queue: Vec<Job>,
-    /// What is being written now.
+    /// The jobs that are being written.
     busy: Vec<Job>,
-    /// Commits so far: an idle mark is for the last one only.
+    /// The number of commits. An idle mark only applies to the last one.
     pub(crate) commits: u64,
 }
 
@@ -43,12 +43,12 @@ impl LogThread {
         }
     }
 
-    /// Whether nothing waits and nothing is being written.
+    /// Whether no job waits and none is being written.
     pub(crate) fn is_idle(&self) -> bool {
         self.queue.is_empty() && self.busy.is_empty()
     }
 
-    /// Begins a commit with all that waits, unless one is under way.
+    /// Starts a commit of all waiting jobs, unless one is in flight.
     fn start(&mut self, env: &mut Env, slot: usize, epoch: u64, factor: u64) {
         if self.queue.is_empty() || !self.busy.is_empty() {
             return;
@@ -63,8 +63,7 @@ impl LogThread {
         env.after(took, Event::LogDone { slot, epoch });
     }
 
-    /// The commit under way, on the real log. Whatever the result, the jobs stay until they are
-    /// settled.
+    /// Executes the commit on the real log. The jobs stay until their result is handled.
     fn commit(&mut self) -> bool {
         let actions = self.busy.iter().flat_map(|job| {
             let (writes, release) = match job {
@@ -78,7 +77,7 @@ impl LogThread {
         done.is_ok()
     }
 
-    /// What a crash leaves in doubt.
+    /// The records whose durability a crash leaves unknown.
     fn under_way(&self) -> Vec<LogAction> {
         let actions = self.busy.iter().flat_map(|job| match job {
             Job::Append { writes, .. } => writes.iter().cloned().map(LogAction::Write).collect(),
@@ -108,7 +107,7 @@ impl Turn<'_> {
 }
 
 impl Node {
-    /// The disk has done its work.
+    /// The disk operation has completed.
     pub(crate) fn log_done(&mut self, env: &mut Env) -> Check {
         let (slot, epoch, id) = (self.slot, self.epoch, self.id);
         let Some(process) = self.process_mut() else {
@@ -178,8 +177,8 @@ impl Node {
 }
 
 impl Process {
-    /// The process ends while its log may be writing: some of the operations on the disk are done,
-    /// the last of them perhaps in part. Gives back what is in doubt.
+    /// Ends the process while its log may be writing. Some disk operations are done, the last one
+    /// perhaps partially. Returns the records whose durability is unknown.
     pub(super) fn interrupt_log(
         &mut self,
         env: &mut Env,
@@ -190,7 +189,7 @@ impl Process {
             let done = env.choices.below(Stream::Disk, 4);
             let kept = env.choices.index(Stream::Disk, 3000);
             disk.stop_at(disk.operations() + done, kept);
-            // Fails where it is stopped; it may also get through, and nobody is told.
+            // It fails where it is stopped. It may also succeed without a report.
             let _interrupted = self.log.commit();
         }
         under_way

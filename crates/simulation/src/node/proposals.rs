@@ -1,5 +1,5 @@
-//! Proposals and membership changes: held until there is a leader, given to the core, answered when
-//! they are applied, or here where they certainly come to nothing.
+//! Proposals and membership changes: held until there is a leader, given to the core, and answered
+//! when they are applied, or here if they certainly were not appended.
 
 use bytes::Bytes;
 use synod_consensus_core::mutants::{Mutant, is_active};
@@ -14,10 +14,10 @@ use crate::env::Env;
 use crate::event::Answer;
 use crate::invariants::Check;
 
-/// A request that the core took.
+/// A request that the core accepted.
 pub(super) struct Waiter {
     request: WriteRequest,
-    /// A leader's own proposals are never dropped once they were taken.
+    /// A leader's own proposals are never dropped after they were accepted.
     may_retry: bool,
 }
 
@@ -37,7 +37,8 @@ impl WriteRequest {
 }
 
 impl Turn<'_> {
-    /// Hands over what is held, as far as the core takes it. Returns how many it took.
+    /// Passes held requests to the core, as far as it accepts them. Returns the number of accepted
+    /// requests.
     pub(super) fn propose(&mut self, env: &mut Env) -> Check<usize> {
         let mut taken = 0;
         if self.process.role.leader.is_none() {
@@ -84,7 +85,7 @@ impl Turn<'_> {
         Ok(taken)
     }
 
-    /// The core says that these certainly were not appended, and never will be.
+    /// The core reports that these were certainly not appended and never will be.
     pub(super) fn dropped(&mut self, env: &mut Env, dropped: Vec<(RequestId, Rejected)>) -> Check {
         for (id, reason) in dropped {
             env.checks.on_refused(id)?;
@@ -104,8 +105,8 @@ impl Turn<'_> {
         Ok(())
     }
 
-    /// What is held past its deadline certainly was not appended; of what the core took nobody
-    /// knows.
+    /// Requests held past their deadline were certainly not appended. The outcome of those that the
+    /// core accepted is unknown.
     pub(super) fn expire_writes(&mut self, env: &mut Env) {
         let now = env.now;
         for request in std::mem::take(&mut self.process.held) {

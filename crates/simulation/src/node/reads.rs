@@ -1,5 +1,5 @@
-//! Reads: those that wait at the same time share a round, lost ones are asked again, and each is
-//! served when the state machine has what it needs.
+//! Reads. Those that wait at the same time share a round, lost rounds are retried, and each read is
+//! served when the state machine has applied what it needs.
 
 use synod_consensus_core::{ReadContext, ReadMode, ReadState, Rejected, Role};
 use synod_replica_core::Moment;
@@ -39,7 +39,7 @@ pub(super) struct Reader {
 }
 
 impl Node {
-    /// A client asks, beside the driver where that is possible.
+    /// A client's read, served outside the driver if possible.
     pub(crate) fn read(&mut self, env: &mut Env, read: ReadRequest) -> Check {
         let local = self.clock.local(env.now);
         let id = self.id;
@@ -49,7 +49,7 @@ impl Node {
         let known = match read.kind {
             ReadKind::Serializable => Some(Index::ZERO),
             ReadKind::Lease => {
-                // The commit index first, as `Published::lease_read` says.
+                // Read the commit index first, as `Published::lease_read` does.
                 let commit = process.published.commit;
                 let until = process.published.lease;
                 let runs = until.is_some_and(|until| local < until.get().saturating_mul(TICK_US));
@@ -93,7 +93,7 @@ impl Process {
         }
     }
 
-    /// Answers everyone up to an index.
+    /// Answers all readers up to an index.
     pub(super) fn advance_readers(&mut self, env: &mut Env, index: Index) -> Check {
         let later = self.readers.split_off(&index.next());
         for (_, readers) in std::mem::replace(&mut self.readers, later) {
@@ -122,7 +122,7 @@ impl Process {
 }
 
 impl Turn<'_> {
-    /// Starts rounds for what waits. Returns how many.
+    /// Starts rounds for waiting readers. Returns the number of rounds.
     pub(super) fn issue_reads(&mut self, env: &mut Env) -> Check<usize> {
         let at = self.moment(env);
         let process = &mut *self.process;
@@ -165,7 +165,7 @@ impl Turn<'_> {
         Ok(())
     }
 
-    /// Once a tick: asks again where an answer got lost, and gives up on what is late.
+    /// Called once per tick. Retries lost rounds and answers readers past their deadline.
     pub(super) fn expire_reads(&mut self, env: &mut Env) {
         let now = env.now;
         let leads = self.process.role.role == Role::Leader;

@@ -1,4 +1,4 @@
-//! From what the disk kept to what a core starts from.
+//! Recovers a core from the state on disk.
 
 use synod_consensus_core::SnapshotMeta;
 use synod_log::{Action, GroupState, LogCore, Restart, first_writes};
@@ -6,7 +6,7 @@ use synod_log::{Action, GroupState, LogCore, Restart, first_writes};
 use super::log_thread::GROUP;
 use crate::invariants::{Check, LOG_RECOVERY};
 
-/// Builds what the core starts from. A new group is recorded in the log first.
+/// Builds the core's initial state. A new group is recorded in the log first.
 pub(super) fn restore(
     log: &mut LogCore,
     recovered: Option<GroupState>,

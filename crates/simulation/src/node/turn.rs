@@ -1,6 +1,6 @@
-//! The driver's turn, in the order of `synod_replica::driver`: what the log and the apply thread
-//! have done, messages, other events, time, proposals, reads, then everything that the core wants
-//! done, and at last compaction.
+//! The driver's turn, in the order of `synod_replica::driver`: results of the log and the apply
+//! thread, messages, other events, time, proposals, reads, then everything that the core requests,
+//! and finally compaction.
 
 use synod_consensus_core::{Body, Input, Message, PaxosBody, Rejected, Role, Write};
 use synod_replica_core::{brings_entries, drain, persisted};
@@ -15,7 +15,7 @@ use crate::time::Time;
 use crate::words;
 
 impl Node {
-    /// One turn of the driver.
+    /// Executes one turn of the driver.
     pub(crate) fn turn(&mut self, env: &mut Env) -> Check {
         let tick = self.now(env);
         let (slot, epoch) = (self.slot, self.epoch);
@@ -24,7 +24,7 @@ impl Node {
         };
         process.turn_due = false;
         if process.inbox.failed {
-            // Fail-stop: the replica never tries again; someone starts the process anew.
+            // Fail-stop: the replica never retries; the process is restarted.
             env.counts.failed_logs += 1;
             return self.end(env, End::Exit);
         }
@@ -55,7 +55,7 @@ impl Node {
         turn.issue_reads(env)?;
         turn.transfers(env);
         turn.drain(env)?;
-        // A change of role may have made room for what is held.
+        // A change of role may have made room for held requests.
         if turn.propose(env)? + turn.issue_reads(env)? > 0 {
             turn.drain(env)?;
         }
@@ -63,7 +63,7 @@ impl Node {
         self.after_turn(env)
     }
 
-    /// Compares the node with everything that is known, and plans its next wake-up.
+    /// Checks the node against everything that is known, and schedules its next wake-up.
     fn after_turn(&mut self, env: &mut Env) -> Check {
         let (id, slot, epoch) = (self.id, self.slot, self.epoch);
         let clock = self.clock;
@@ -107,14 +107,14 @@ impl Node {
         Ok(())
     }
 
-    /// The clock's rate changed: what rests on it is looked at again.
+    /// The clock's rate changed, so check everything that depends on it again.
     pub(crate) fn clock_changed(&mut self, env: &mut Env) -> Check {
         self.after_turn(env)
     }
 }
 
 impl Process {
-    /// When the shell itself has something to look at: requests that wait expire once a tick.
+    /// When the shell has work of its own: waiting requests expire once per tick.
     fn deadline(&self, now: Time, clock: &crate::time::Clock) -> Tick {
         let waits = !self.held.is_empty()
             || !self.pending.is_empty()
@@ -131,7 +131,7 @@ impl Process {
     }
 }
 
-/// A turn under way.
+/// A turn in progress.
 pub(super) struct Turn<'a> {
     pub(super) process: &'a mut Process,
     pub(super) id: synod_types::NodeId,
@@ -141,7 +141,7 @@ pub(super) struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    /// Steps an input whose refusal needs no answer: it had no effect.
+    /// Steps an input whose rejection needs no answer because it had no effect.
     pub(super) fn step(&mut self, env: &mut Env, input: Input) {
         if let Err(reason) = self.process.core.step(self.tick, input) {
             env.counts.refused_inputs += 1;
@@ -163,11 +163,11 @@ impl Turn<'_> {
 
     fn messages(&mut self, env: &mut Env) -> Check {
         for message in std::mem::take(&mut self.process.inbox.messages) {
-            // As the transport does with what is not for this node.
+            // Like the transport, drops messages for other nodes.
             if message.to != self.id {
                 continue;
             }
-            // The apply thread is behind: to the leader they got lost.
+            // The apply thread is behind. To the leader the message is lost.
             if brings_entries(&message.body)
                 && self.process.queue.len() > env.plan.max_apply_backlog
             {
@@ -188,7 +188,7 @@ impl Turn<'_> {
             if let Err(reason) = result {
                 crate::invariants::SHELL_CONTRACT
                     .ensure(reason != Rejected::InvalidMessage, || {
-                        format!("n{} takes a peer's message for malformed", self.id)
+                        format!("n{} rejects a peer's message as malformed", self.id)
                     })?;
                 env.counts.refused_inputs += 1;
             }
@@ -196,7 +196,7 @@ impl Turn<'_> {
         Ok(())
     }
 
-    /// What a candidate is told counts until it leads, and not what comes later.
+    /// Records a promise. Only promises before the candidate leads count.
     fn note_promise(&self, env: &mut Env, message: &Message) {
         let Body::Paxos(PaxosBody::Promise { entries, .. }) = &message.body else {
             return;
@@ -248,7 +248,7 @@ impl Turn<'_> {
         Ok(())
     }
 
-    /// Does all that the core wants done.
+    /// Carries out everything that the core requests.
     fn drain(&mut self, env: &mut Env) -> Check {
         drain(&mut Hands { turn: self, env })
     }

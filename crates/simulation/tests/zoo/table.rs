@@ -1,5 +1,5 @@
-//! The table of docs/bug-zoo.md: written from what the test has found, the mutants' own
-//! documentation, and the places in the code that ask for them. `SYNOD_BLESS=1` rewrites it.
+//! The table of docs/bug-zoo.md. It is generated from the test's results, the mutants'
+//! documentation, and the places in the code that use them. `SYNOD_BLESS=1` rewrites it.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -10,8 +10,8 @@ use super::{Exhibit, Found, Hunt};
 
 const BEGIN: &str = "<!-- begin: written by crates/simulation/tests/zoo.rs -->\n";
 const END: &str = "<!-- end -->\n";
-/// The crates that ask for mutants, and how the table calls them; the core's paths stand for
-/// themselves.
+/// The crates that use mutants, and their names in the table. The core's paths are used as they
+/// are.
 const CRATES: [(&str, &str); 4] = [
     ("consensus-core", ""),
     ("log", "log: "),
@@ -44,7 +44,7 @@ fn descriptions() -> BTreeMap<String, (String, String)> {
     descriptions
 }
 
-/// The Rust files below `dir`, by path.
+/// Collects the Rust files below `dir`, by path.
 fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
     let entries = fs::read_dir(dir)
         .unwrap()
@@ -60,7 +60,7 @@ fn sources(dir: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The files that ask for each mutant.
+/// The files that use each mutant.
 fn places() -> BTreeMap<String, Vec<String>> {
     let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (name, label) in CRATES {
@@ -112,7 +112,7 @@ fn table(exhibits: &[Exhibit], found: &[Found]) -> String {
     table
 }
 
-/// The document tells what was found.
+/// Checks that the document shows the results.
 pub(super) fn check(exhibits: &[Exhibit], found: &[Found]) {
     let file = crates().join("../docs/bug-zoo.md");
     let text = fs::read_to_string(&file).unwrap();
@@ -127,6 +127,6 @@ pub(super) fn check(exhibits: &[Exhibit], found: &[Found]) {
     }
     assert!(
         shown == table,
-        "docs/bug-zoo.md tells something else than was found: run this test with SYNOD_BLESS=1"
+        "docs/bug-zoo.md does not match the results: run this test with SYNOD_BLESS=1"
     );
 }

@@ -1,4 +1,4 @@
-//! The lease cycle: grant, keep alive once, revoke.
+//! The lease workload: grant, keep alive once, revoke.
 
 use std::{cell::RefCell, rc::Rc};
 
@@ -13,7 +13,7 @@ use tonic::{Status, Streaming, transport::Channel};
 
 use super::{Shape, load::closed_loop, report::Report};
 
-/// Long enough that no lease expires while it is measured, in seconds.
+/// In seconds; long enough that no lease expires during the measurement.
 const TTL_SECONDS: i64 = 600;
 
 struct KeepAlive {
@@ -24,7 +24,7 @@ struct KeepAlive {
 impl KeepAlive {
     async fn open(mut client: LeaseClient<Channel>) -> Result<Self, Status> {
         let (requests, receiver) = mpsc::channel(1);
-        // The server may answer with its headers only after the first request.
+        // The server may send its headers only after the first request.
         requests
             .send(LeaseKeepAliveRequest { id: 1 })
             .await
@@ -50,7 +50,7 @@ impl KeepAlive {
     }
 }
 
-/// Runs the cycle; each client has its keep-alive stream.
+/// Runs the workload. Each client has its own keep-alive stream.
 ///
 /// # Errors
 /// A keep-alive stream could not be opened.
@@ -83,7 +83,8 @@ async fn cycle(
         })
         .await?;
     let id = granted.into_inner().id;
-    // Taken out for the wait, so that no borrow is held across it; a failed stream stays out.
+    // Taken out during the wait, so that no borrow is held across it. A failed stream is not put
+    // back.
     let taken = stream.borrow_mut().take();
     let mut keep_alive = match taken {
         Some(keep_alive) => keep_alive,

@@ -1,4 +1,4 @@
-//! Connections, clients, and the clock that says which requests count.
+//! Connections, clients, and the time window in which requests count.
 
 use std::{
     cell::RefCell,
@@ -18,7 +18,7 @@ use crate::connect::Target;
 /// Opens the connections, spread evenly over the endpoints.
 ///
 /// # Errors
-/// An endpoint that can't be reached.
+/// An endpoint can't be reached.
 pub(crate) async fn connect(target: &Target, shape: &Shape) -> anyhow::Result<Vec<Channel>> {
     let endpoints = target.endpoints.len().max(1);
     let wanted = match shape.connections {
@@ -32,7 +32,7 @@ pub(crate) async fn connect(target: &Target, shape: &Shape) -> anyhow::Result<Ve
     future::try_join_all(dial).await
 }
 
-/// When a run's measuring begins and ends.
+/// The start and end of the measurement.
 #[derive(Clone, Copy)]
 pub(crate) struct Window {
     begin: Instant,
@@ -63,7 +63,7 @@ impl Window {
 
 /// Runs `clients` loops of one request each until the time is over.
 ///
-/// `client` is called once for each loop and gives the function that makes a request.
+/// `client` is called once per loop and returns the function that makes a request.
 pub(crate) async fn closed_loop<C, F>(
     shape: &Shape,
     mut client: impl FnMut(u16) -> C,
@@ -94,7 +94,8 @@ where
             }
         }
     });
-    // One poll wakes only the loops whose answers came: `join_all` over many is a FuturesUnordered.
+    // One poll wakes only the loops whose answers arrived: `join_all` over many futures is a
+    // FuturesUnordered.
     future::join_all(loops).await;
     let samples = Rc::try_unwrap(samples)
         .map(RefCell::into_inner)
@@ -102,17 +103,17 @@ where
     (samples, shape.duration)
 }
 
-/// The name of key `number`.
+/// The key with this number.
 pub(crate) fn key(shape: &Shape, number: u32) -> Vec<u8> {
     format!("{}{number:010}", shape.prefix).into_bytes()
 }
 
-/// A random key of the key space.
+/// A random key.
 pub(crate) fn random_key(shape: &Shape) -> Vec<u8> {
     key(shape, rand::rng().random_range(0..shape.keys))
 }
 
-/// A value of the wanted size; its bytes are random, so that nothing compresses it away.
+/// A value of the configured size. Its bytes are random, so that it can't be compressed.
 pub(crate) fn value(shape: &Shape) -> bytes::Bytes {
     let mut value = vec![0; shape.value_bytes];
     rand::rng().fill(&mut value[..]);

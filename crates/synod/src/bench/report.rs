@@ -1,4 +1,4 @@
-//! What was measured.
+//! The measured results.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use serde_json::json;
 
 use crate::output::{self, Format};
 
-/// The longest latency that is told apart, in microseconds.
+/// The longest latency that the histogram can record, in microseconds.
 const LONGEST_US: u64 = 120_000_000;
 
-/// Latencies and failures of the requests that ended within the measured time.
+/// Latencies and failures of the requests that ended during the measurement.
 pub(crate) struct Samples {
     latencies_us: Histogram<u64>,
     failures: u64,
@@ -63,7 +63,7 @@ fn per_second(count: u64, elapsed: Duration) -> f64 {
     count as f64 / elapsed.as_secs_f64().max(f64::EPSILON)
 }
 
-/// One workload's figures.
+/// The figures of one workload.
 #[derive(Serialize)]
 pub(crate) struct Report {
     workload: String,

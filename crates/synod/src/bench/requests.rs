@@ -91,7 +91,7 @@ pub(crate) async fn get(shape: &Shape, channels: Vec<Channel>, serializable: boo
     samples.report(name, shape.clients, elapsed)
 }
 
-/// The first `limit` keys under the prefix, from a random key on.
+/// Reads the first `limit` keys under the prefix, starting with a random key.
 pub(crate) async fn range(shape: &Shape, channels: Vec<Channel>, limit: i64) -> Report {
     let mut end = shape.prefix.clone().into_bytes();
     if let Some(last) = end.last_mut() {
@@ -116,7 +116,7 @@ pub(crate) async fn range(shape: &Shape, channels: Vec<Channel>, limit: i64) -> 
     samples.report(&format!("range-{limit}"), shape.clients, elapsed)
 }
 
-/// `if mod_revision(key) == seen then put else get`, each client on keys of its own, in turn.
+/// `if mod_revision(key) == seen then put else get`. Each client uses its own keys, in turn.
 pub(crate) async fn txn(shape: &Shape, channels: Vec<Channel>) -> Report {
     let (samples, elapsed) = closed_loop(shape, |number| {
         let client = client(&channels, number);
@@ -166,7 +166,7 @@ fn guarded_put(key: &Bytes, body: Bytes, seen: i64) -> TxnRequest {
     }
 }
 
-/// The mod revision that the `else` branch found.
+/// The mod revision returned by the `else` branch.
 fn found(response: &synod_proto::etcd::etcdserverpb::TxnResponse) -> Result<i64, Status> {
     use prost::Message as _;
     use synod_proto::etcd::{etcdserverpb::response_op::Response, mvccpb::KeyValue};

@@ -1,5 +1,5 @@
-//! Watch fan-out: many watchers of one prefix while clients write under it. What is counted are
-//! events received; the latency is from the put's call to the event's arrival.
+//! The watch workload: many watchers of one prefix while clients write under it. It counts received
+//! events. The latency is the time from the put's call to the event's arrival.
 
 use std::{cell::RefCell, rc::Rc, time::Instant};
 
@@ -23,7 +23,7 @@ use super::{
     report::{Report, Samples},
 };
 
-/// Watchers that share a stream, as client libraries do.
+/// Watchers that share a stream, as in client libraries.
 const WATCHERS_PER_STREAM: u16 = 10;
 
 struct Stream {
@@ -115,7 +115,7 @@ pub(crate) async fn run(
     Ok(samples.report(&format!("watch-{watchers}"), shape.clients, shape.duration))
 }
 
-/// A value that begins with the time of its put, in nanoseconds since `origin`.
+/// A value that starts with the time of its put, in nanoseconds since `origin`.
 fn stamped(shape: &Shape, origin: Instant) -> Vec<u8> {
     let since = u64::try_from((clock::now() - origin).as_nanos()).unwrap_or(u64::MAX);
     let mut value = since.to_be_bytes().to_vec();

@@ -1,5 +1,4 @@
-//! Bringing watchers up to where the synced ones are: cohorts, their turns, and the jobs that read
-//! for them.
+//! Catching up: cohorts, their turns, and the jobs that read for them.
 
 use std::sync::Arc;
 
@@ -17,7 +16,7 @@ pub(super) struct CohortKey {
     next: i64,
 }
 
-/// What the job under way is for.
+/// The purpose of the running job.
 #[derive(Debug)]
 pub(super) enum InFlight {
     Nothing,
@@ -27,7 +26,7 @@ pub(super) enum InFlight {
 }
 
 impl Hub {
-    /// One bounded step of catching up.
+    /// Performs one bounded step of catching up.
     pub(crate) fn work(&mut self) -> Work {
         self.pump();
         if matches!(self.in_flight, InFlight::Nothing)
@@ -47,7 +46,7 @@ impl Hub {
         }
         while let Some(turn) = self.memory_turns.pop_front() {
             let store = self.history.revisions();
-            // What was compacted is refused, whether or not it happens to be in memory.
+            // Compacted revisions are refused even if they are still in memory.
             if !self.ring.reaches(turn.next) || turn.next < store.compacted {
                 self.history_turns.push_back(turn);
                 continue;
@@ -77,7 +76,7 @@ impl Hub {
         Work::Idle
     }
 
-    /// Takes the result of the job under way.
+    /// Receives the result of the running job.
     pub(crate) fn complete(&mut self, result: JobResult) {
         match (
             std::mem::replace(&mut self.in_flight, InFlight::Nothing),
@@ -96,7 +95,7 @@ impl Hub {
         self.publish_stats();
     }
 
-    /// Puts a watcher where its `next` revision says.
+    /// Moves a watcher to the state that its `next` revision calls for.
     pub(super) fn catch_up(&mut self, key: WatcherKey) {
         let Some(watcher) = self.watchers.get_mut(&key) else {
             return;
@@ -149,7 +148,7 @@ impl Hub {
         match filled {
             Ok(fill) => {
                 for batch in fill.batches {
-                    // Revisions between two batches had no events at all.
+                    // Revisions between two batches had no events.
                     if source::revision(&batch) > self.processed {
                         self.process(batch);
                     }
@@ -165,7 +164,7 @@ impl Hub {
         self.answer_questions();
     }
 
-    /// The revisions that all synced watchers need next can't be read.
+    /// Handles a failure to read revisions that all synced watchers need next.
     pub(super) fn cannot_read(&mut self, error: &HistoryError) {
         if let HistoryError::Failed(message) = error {
             tracing::error!(%message, "cannot read the watch history");
@@ -174,8 +173,8 @@ impl Hub {
         self.demote_all();
     }
 
-    /// The revisions that all watchers need next are gone, or unreadable: each finds out for
-    /// itself.
+    /// Makes all synced watchers catch up: the revisions that they need next are compacted or
+    /// unreadable, and each finds out for itself.
     fn demote_all(&mut self) {
         let next = self.processed + 1;
         let target = match self.feed.front() {

@@ -1,5 +1,5 @@
-//! Large revisions. The hub first finds, in bounded steps, the synced watchers that one concerns.
-//! Then these catch up, each cohort by itself, and the others go on.
+//! Large revisions. The hub first finds, in bounded steps, the synced watchers that a large
+//! revision affects. These then catch up, each cohort by itself, while the others continue.
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -8,11 +8,11 @@ use super::super::set::GroupSlot;
 use super::super::source::{self, DeletedKeys, EventKind, HistoryError, LargeRevision};
 use super::{Hub, WatcherKey};
 
-/// The search for the watchers that a large revision concerns.
+/// The search for the watchers that a large revision affects.
 #[derive(Debug)]
 pub(super) struct Marking {
     large: LargeRevision,
-    /// The last piece of the revision whose keys were looked at.
+    /// The last piece of the revision whose keys were checked.
     after: u32,
     groups: HashSet<GroupSlot>,
     found: BTreeSet<WatcherKey>,
@@ -28,8 +28,8 @@ impl Marking {
         }
     }
 
-    /// A watcher joins the synced ones during the search. It was not compared with the earlier
-    /// pieces, so it is taken as concerned.
+    /// Handles a watcher that joins the synced ones during the search. It was not checked against
+    /// the earlier pieces, so it counts as affected.
     pub(super) fn joined(&mut self, key: WatcherKey, next: i64) {
         if next <= self.large.revision {
             self.found.insert(key);
@@ -38,7 +38,7 @@ impl Marking {
 }
 
 impl Hub {
-    /// What has to be read to go on with a large revision.
+    /// The next read that a large revision needs.
     pub(super) fn next_deleted_keys(&self) -> Option<Job> {
         self.marking.as_ref().map(|marking| Job::DeletedKeys {
             large: marking.large.clone(),
@@ -46,10 +46,10 @@ impl Hub {
         })
     }
 
-    /// Finds the watchers of these keys.
+    /// Marks the watchers of these keys.
     pub(super) fn mark(&mut self, keys: Result<DeletedKeys, HistoryError>) {
         let Some(marking) = &mut self.marking else {
-            // The search was given up.
+            // The search was abandoned.
             return;
         };
         let keys = match keys {
@@ -83,7 +83,7 @@ impl Hub {
             return;
         };
         self.processed = self.processed.max(marking.large.revision);
-        // The next batch doesn't follow the last one: the large revision is between them.
+        // The next batch is not contiguous with the last one: the large revision lies between them.
         self.ring.clear();
         for key in marking.found {
             let Some(watcher) = self.watchers.get_mut(&key) else {

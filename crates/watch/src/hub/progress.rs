@@ -1,22 +1,22 @@
-//! Progress: how far a stream or a watcher is, vouched for in the same queue as the events.
+//! Progress notifications. They go through the same queue as the events that they cover.
 
 use super::super::message::StreamId;
 use super::super::queue::{Notice, Progress, WatchId};
 use super::{Hub, State, Watcher, WatcherKey};
 
-/// Progress questions that wait until the feed has reached the revision that the store had when
-/// they were asked.
+/// Progress requests that wait until the feed has reached the store's revision at the time of the
+/// request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Question {
-    /// The client's.
+    /// Requested by the client.
     Asked(StreamId),
-    /// The timer's.
+    /// Due by the periodic timer.
     Periodic(StreamId),
 }
 
 impl Hub {
-    /// Progress vouches for all that the store had when it was asked for, so that it waits for the
-    /// feed.
+    /// Queues a progress request. Progress covers everything that the store had when it was
+    /// requested, so the request waits for the feed.
     pub(super) fn ask(&mut self, question: Question) {
         let revision = self.history.revisions().current;
         if revision <= self.processed || !self.has_watchers() {
@@ -43,7 +43,8 @@ impl Hub {
         }
     }
 
-    /// Without an answer if any of the stream's watchers is behind, or there is none, as in etcd.
+    /// Answers for the whole stream. As in etcd, there is no answer if any of the stream's watchers
+    /// is behind or it has none.
     fn answer_stream(&self, id: StreamId) {
         let Some(stream) = self.streams.get(&id) else {
             return;

@@ -10,7 +10,7 @@ use super::super::source::EventKind;
 use super::super::testing::{Random, Store, visible};
 use super::*;
 
-/// What a client has seen of one watcher.
+/// What a client has received for one watcher.
 struct Seen {
     interest: Interest,
     start: i64,
@@ -29,7 +29,7 @@ enum Ended {
 struct Client {
     id: StreamId,
     queue: Arc<StreamQueue>,
-    /// In order of requests, which `created` follows.
+    /// In request order; the `created` responses come in the same order.
     requested: VecDeque<(Interest, i64)>,
     seen: BTreeMap<WatchId, Seen>,
     finished: Vec<Seen>,
@@ -116,8 +116,8 @@ impl World {
         self.hub.feed(items);
     }
 
-    /// As when the inbox overflows, or a snapshot is installed: only where the store is now is
-    /// known.
+    /// Loses events, as when the inbox overflows or a snapshot is installed: only the store's
+    /// revision is known.
     fn lose(&mut self) {
         if let Some(last) = self.lagging.back() {
             let jump = Feed::Jump(last.revision());
@@ -161,7 +161,7 @@ impl World {
     fn work(&mut self) {
         match self.hub.work() {
             Work::Run(job) => {
-                assert!(self.job.is_none(), "one job at a time");
+                assert!(self.job.is_none(), "only one job runs at a time");
                 self.job = Some(job.run(&*self.store));
             }
             Work::Idle | Work::Stepped => {}
@@ -271,7 +271,7 @@ impl Client {
                 assert_eq!(watch_id, WatchId::NONE);
                 self.progress.push(revision);
                 for seen in self.seen.values_mut() {
-                    // Nothing that arrives later may be from before.
+                    // No later response may have an earlier revision.
                     seen.header = seen.header.max(revision);
                     assert!(seen.start <= revision);
                     seen.events.push(marker(revision));
@@ -304,8 +304,8 @@ fn marker(revision: i64) -> Bytes {
 }
 
 impl Seen {
-    /// Compares with the store: from the start on, each event once and in order; a progress marker
-    /// stands after all events that it vouches for.
+    /// Compares with the store: every event from the start on arrives once and in order, and a
+    /// progress notification comes after all events that it covers.
     fn check(&self, store: &Store, context: &str) {
         let first = match self.start {
             0 => self.created_at.unwrap() + 1,
@@ -334,10 +334,13 @@ impl Seen {
                 let next = expected
                     .get(at)
                     .map_or(i64::MAX, |(revision, ..)| *revision);
-                assert!(next > vouched, "{context}: progress overtook {next}");
+                assert!(
+                    next > vouched,
+                    "{context}: progress overtook revision {next}"
+                );
                 continue;
             }
-            // What was compacted meanwhile may come without what was before it.
+            // An event at the compacted revision may come without its previous record.
             let fits = expected.get(at).is_some_and(|(revision, whole, without)| {
                 event == whole || (*revision <= compacted && event == without)
             });
@@ -347,7 +350,7 @@ impl Seen {
         match &self.ended {
             None => assert_eq!(at, expected.len(), "{context}: events are missing"),
             Some(Ended::Canceled) => {}
-            // Only what was compacted may be missing.
+            // Only compacted events may be missing.
             Some(Ended::Compacted(compacted)) => {
                 let next = expected.get(at).map_or(first, |(revision, ..)| *revision);
                 assert!(
@@ -360,7 +363,7 @@ impl Seen {
 }
 
 #[test]
-fn random_interleavings_lose_and_repeat_nothing() {
+fn random_interleavings_lose_and_duplicate_nothing() {
     let (mut events, mut compacted, mut progress) = (0, 0, 0);
     for seed in 0..400 {
         let mut world = World::new(seed);
@@ -377,9 +380,13 @@ fn random_interleavings_lose_and_repeat_nothing() {
             }
             progress += client.progress.len();
         }
-        assert_eq!(world.hub.stats.behind(), 0, "all are synced in the end");
+        assert_eq!(
+            world.hub.stats.behind(),
+            0,
+            "all watchers are synced in the end"
+        );
     }
-    // The interleavings reach what they are meant to reach.
+    // Checks that the interleavings cover the intended cases.
     assert!(
         events > 10_000 && compacted > 50 && progress > 50,
         "{events} {compacted} {progress}"
@@ -418,7 +425,7 @@ fn request(key: &'static str, start_revision: i64) -> Create {
     }
 }
 
-/// One stream, and everything else settled after each step.
+/// A hub with one stream. All other work is settled after each step.
 struct Single {
     store: Arc<Store>,
     hub: Hub,
@@ -452,12 +459,11 @@ impl Single {
         single
     }
 
-    /// Deletes all keys as a large revision. The hub has looked at its first piece, the one with
-    /// `a`.
+    /// Deletes all keys in a large revision. The hub has checked its first piece, which has `a`.
     fn begin_large(&mut self) -> i64 {
         let revision = self.store.delete_large("a").unwrap();
         self.hub.feed([Feed::Jump(revision)]);
-        // Where it begins, and then the piece.
+        // The first job finds the start of the revision, the second reads the piece.
         for _ in 0..2 {
             let Work::Run(job) = self.hub.work() else {
                 panic!("nothing to read");
@@ -477,7 +483,7 @@ impl Single {
         self.hub.feed([Feed::Batch(batch)]);
     }
 
-    /// All events of the key `a` in `from..=revision` as one response.
+    /// All events of the key `a` in `from..=revision`, as one response.
     fn events(&self, id: i64, revision: i64, from: i64) -> Outgoing {
         let interest = Interest {
             range: request("a", 0).range.unwrap(),
@@ -531,7 +537,7 @@ fn progress(id: i64, revision: i64) -> Outgoing {
 }
 
 #[test]
-fn ids_count_from_zero_and_chosen_ones_are_skipped_and_not_given_twice() {
+fn assigned_ids_count_from_zero_and_skip_chosen_ones() {
     let mut single = Single::new();
     let chosen = |watch_id| Create {
         watch_id,
@@ -567,7 +573,7 @@ fn ids_count_from_zero_and_chosen_ones_are_skipped_and_not_given_twice() {
 }
 
 #[test]
-fn a_compacted_start_is_created_and_then_cancelled_and_the_boundary_is_valid() {
+fn a_start_before_the_compacted_revision_is_created_and_then_cancelled() {
     let mut single = Single::new();
     for _ in 0..9 {
         single.put("a");
@@ -588,7 +594,7 @@ fn a_compacted_start_is_created_and_then_cancelled_and_the_boundary_is_valid() {
             single.events(1, 10, 5),
         ]
     );
-    // The cancelled one's id is free again, but not given out by itself.
+    // The cancelled watcher's id is free again, but is not reused automatically.
     single.create(request("a", 0));
     let responses = single.responses();
     assert_eq!(responses, [created(2, 10)]);
@@ -610,9 +616,9 @@ fn a_negative_start_is_refused_in_one_message() {
     assert_eq!(single.responses(), [refused.clone(), refused]);
 }
 
-/// The events are in memory all the time: what a watcher gets must not depend on that.
+/// The events stay in memory during this test: a watcher must get the same result without that.
 #[test]
-fn catching_up_from_memory_tells_what_history_would() {
+fn catching_up_from_memory_gives_the_same_events_as_history() {
     for ring_batches in [100, 1] {
         let mut single = Single::with(WatchLimits {
             ring_batches,
@@ -651,7 +657,8 @@ fn catching_up_from_memory_tells_what_history_would() {
     }
 }
 
-/// It was slow, and what it lacks was compacted: refused, although it still is in memory.
+/// The watcher was slow and its next events were compacted. It is refused although they are still
+/// in memory.
 #[test]
 fn a_slow_watcher_behind_the_compacted_revision_is_cancelled() {
     let mut single = Single::with(WatchLimits {
@@ -675,7 +682,7 @@ fn a_slow_watcher_behind_the_compacted_revision_is_cancelled() {
 }
 
 #[test]
-fn a_start_in_the_future_waits_for_it() {
+fn a_watcher_with_a_future_start_waits_for_that_revision() {
     let mut single = Single::new();
     single.create(request("a", 4));
     single.hub.handle(Command::Progress(STREAM));
@@ -690,11 +697,11 @@ fn a_start_in_the_future_waits_for_it() {
 }
 
 #[test]
-fn progress_waits_for_the_feed_and_follows_the_events() {
+fn progress_waits_for_the_feed_and_comes_after_the_events() {
     let mut single = Single::new();
     single.hub.handle(Command::Progress(STREAM));
     let responses = single.responses();
-    assert_eq!(responses, [], "nothing without a watcher");
+    assert_eq!(responses, [], "no answer without a watcher");
     single.create(request("a", 0));
     let batch = single.store.write(&put("a")).unwrap();
     single.hub.handle(Command::Progress(STREAM));
@@ -706,7 +713,7 @@ fn progress_waits_for_the_feed_and_follows_the_events() {
 }
 
 #[test]
-fn periodic_progress_is_left_out_after_events() {
+fn periodic_progress_is_skipped_after_events() {
     let mut single = Single::new();
     single.create(Create {
         progress: Progress::Periodic,
@@ -750,7 +757,7 @@ fn cancelling_stops_events_and_an_unknown_id_gets_no_answer() {
 }
 
 #[test]
-fn revisions_that_nobody_watched_are_skipped() {
+fn revisions_without_watchers_are_skipped() {
     let mut single = Single::new();
     for _ in 0..5 {
         single.store.write(&put("a"));
@@ -784,7 +791,7 @@ fn a_snapshot_past_compacted_history_cancels_watchers_that_missed_it() {
 }
 
 #[test]
-fn a_watcher_that_joins_amid_a_large_revision_gets_all_of_it() {
+fn a_watcher_that_joins_during_a_large_revision_gets_all_of_it() {
     let mut single = Single::in_small_pieces();
     single.create(request("c", 0));
     assert_eq!(single.responses(), [created(0, 4)]);
@@ -797,7 +804,7 @@ fn a_watcher_that_joins_amid_a_large_revision_gets_all_of_it() {
 }
 
 #[test]
-fn a_compaction_amid_a_large_revision_cancels_nobody_whom_it_does_not_concern() {
+fn a_compaction_during_a_large_revision_cancels_only_affected_watchers() {
     let mut single = Single::in_small_pieces();
     single.create(request("z", 0));
     assert_eq!(single.responses(), [created(0, 4)]);

@@ -54,7 +54,8 @@ async fn events(responses: &mut Responses, count: usize) -> Vec<Bytes> {
     all
 }
 
-/// Bounds so small that the feed overflows, queues fill and the ring is passed all the time.
+/// Limits so small that the feed overflows, queues fill and the ring drops what watchers need all
+/// the time.
 fn tiny() -> WatchLimits {
     WatchLimits {
         queue_bytes: 1500,
@@ -68,7 +69,7 @@ fn tiny() -> WatchLimits {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_watchers_see_everything_under_the_smallest_bounds() {
+async fn many_watchers_see_everything_under_the_smallest_limits() {
     const WRITES: usize = 3000;
     let store = Store::new(700);
     let hub = WatchHub::start(Arc::clone(&store) as _, tiny()).unwrap();
@@ -79,7 +80,7 @@ async fn many_watchers_see_everything_under_the_smallest_bounds() {
         requests
             .send(Command::Create(requests.id(), everything(2)))
             .await;
-        // Created for sure before the first write.
+        // This watcher is certainly created before the first write.
         assert_eq!(created(&mut responses).await, 1);
         early.push((requests, responses));
     }
@@ -95,7 +96,7 @@ async fn many_watchers_see_everything_under_the_smallest_bounds() {
     for (at, (requests, mut responses)) in early.into_iter().enumerate() {
         tasks.push(task::spawn("watcher", async move {
             if at % 2 == 0 {
-                // Nobody reads for a while: the queue fills.
+                // Read nothing for a while, so that the queue fills.
                 synod_runtime::clock::sleep(std::time::Duration::from_millis(30)).await;
             }
             let seen = events(&mut responses, WRITES).await;
@@ -103,7 +104,7 @@ async fn many_watchers_see_everything_under_the_smallest_bounds() {
             seen
         }));
     }
-    // One that comes in the middle and starts at the beginning.
+    // A watcher that joins in the middle and starts at the beginning.
     let (requests, mut responses) = handle.open();
     requests
         .send(Command::Create(requests.id(), everything(1)))
@@ -120,11 +121,11 @@ async fn many_watchers_see_everything_under_the_smallest_bounds() {
 }
 
 #[tokio::test]
-async fn a_stream_that_is_dropped_is_forgotten_and_stopping_ends_the_others() {
+async fn dropping_ends_one_stream_and_stopping_ends_the_others() {
     let store = Store::new(1 << 20);
     let hub = WatchHub::start(Arc::clone(&store) as _, WatchLimits::default()).unwrap();
     let handle = hub.handle();
-    // Before anybody watches, revisions pass unseen.
+    // Revisions before the first watcher are skipped.
     handle.publish(store.write(&[("key", EventKind::Put)]));
 
     let (first, mut kept) = handle.open();
@@ -139,7 +140,7 @@ async fn a_stream_that_is_dropped_is_forgotten_and_stopping_ends_the_others() {
 
     drop(dropped);
     second.closed().await;
-    // Answered after the end of the other stream was taken note of.
+    // This is answered after the hub has processed the end of the other stream.
     first.send(Command::Cancel(first.id(), WatchId(0))).await;
     let canceled = kept.next().await.unwrap().unwrap();
     assert!(matches!(
@@ -160,7 +161,7 @@ async fn a_stream_that_is_dropped_is_forgotten_and_stopping_ends_the_others() {
 }
 
 #[tokio::test]
-async fn requests_wait_while_nobody_reads_the_answers() {
+async fn requests_wait_while_responses_are_not_read() {
     let store = Store::new(1 << 20);
     let limits = WatchLimits {
         queue_responses: 4,
@@ -180,25 +181,25 @@ async fn requests_wait_while_nobody_reads_the_answers() {
     let mut answers = 0;
     let mut most = 0;
     while answers < 100 {
-        // However long the client takes, no more than the bound waits (and what was under way).
+        // However slow the client is, only the limit waits, plus what was in flight.
         most = most.max(responses.queue.len());
         responses.next().await.unwrap().unwrap();
         answers += 1;
     }
-    // The bound, two commands that waited and two that the hub had taken.
+    // The limit, two commands that waited, and two that the hub had taken.
     assert!(most <= 4 + 4, "{most}");
     drop(asking.await.unwrap());
     hub.stop();
 }
 
 #[test]
-fn an_empty_feed_wakes_nobody() {
+fn an_empty_feed_does_not_wake_the_hub() {
     let store = Store::new(1 << 20);
     let hub = WatchHub::start(Arc::clone(&store) as _, WatchLimits::default()).unwrap();
     let handle = hub.handle();
     handle.publish(None);
     handle.publish(store.write(&[("key", EventKind::Put)]));
     let waiting = handle.inbox.waiting.lock();
-    assert!(waiting.feed.is_empty(), "nobody watches");
+    assert!(waiting.feed.is_empty(), "there are no watchers");
     assert_eq!(waiting.skipped_to, Some(store.revisions().current));
 }

@@ -1,4 +1,4 @@
-//! Stock etcd beside ours, with each consensus algorithm.
+//! Compares stock etcd with ours, with each consensus algorithm.
 
 use std::{fmt::Write as _, path::Path, time::Duration};
 
@@ -13,12 +13,12 @@ use super::{
     usage,
 };
 
-/// How long the whole comparison may take.
+/// The time limit of the whole comparison.
 const DEADLINE: Duration = Duration::from_secs(3 * 3600);
 
 #[derive(Args, Debug)]
 pub(crate) struct Options {
-    /// How often each server has its turn; the middle run of each workload is shown
+    /// How often each server has its turn; the median run of each workload is shown
     #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// How long each workload is measured, in seconds
@@ -29,21 +29,21 @@ pub(crate) struct Options {
     nodes: Vec<usize>,
     #[command(flatten)]
     algorithms: Algorithms,
-    /// Only workloads whose name begins so
+    /// Only workloads whose name begins with this
     #[arg(long, default_value = "")]
     only: String,
-    /// Print the figures and leave docs/benchmarks.md as it is
+    /// Print the figures without changing docs/benchmarks.md
     #[arg(long)]
     print: bool,
 }
 
-/// One server of the comparison, with its turns.
+/// A server of the comparison, with its turns.
 struct Column {
     server: Server,
     turns: Vec<Turn>,
 }
 
-/// Name, and the words for `synod bench`.
+/// Name and arguments for `synod bench`.
 const WORKLOADS: &[(&str, &[&str])] = &[
     ("put, 1 client", &["put", "--clients", "1"]),
     ("put, 16 clients", &["put", "--clients", "16"]),
@@ -72,7 +72,7 @@ const WORKLOADS: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// One workload's figures on one server.
+/// A workload's figures on one server.
 #[derive(Clone)]
 struct Measured {
     figures: Figures,
@@ -80,7 +80,7 @@ struct Measured {
     cpu_us: f64,
 }
 
-/// All workloads of one turn, and the memory that the fullest member had at its end.
+/// The workloads of one turn, and the memory of the member that used most at its end.
 struct Turn {
     workloads: Vec<Measured>,
     peak_memory: u64,
@@ -94,10 +94,10 @@ pub(super) fn run(options: &Options, generator: &Path, output: &Path) -> Result<
     let versions = peers::install()?;
     let mut text = format!(
         "Measured on {}, with the load generator and all members on it. All servers sync each write to \
-         disk, had the same flags, and were measured turn by turn in one run, {} times; shown is the turn with the \
-         middle throughput (of two, the better one), and in brackets the ratio to stock etcd's. Values are 128 bytes. Peer: etcd \
-         {}. Raft and Multi-Paxos are Synod's engines. CPU is the processor time of all members an operation; memory is \
-         the largest resident set of any member over all the workloads.\n",
+         disk, had the same flags, and took turns in one run, {} each. The tables show the turn with the median \
+         throughput (of two, the better one), with the ratio to stock etcd's in brackets. Values are 128 bytes. Peer: etcd \
+         {}. Raft and Multi-Paxos are Synod's engines. CPU is the processor time of all members per operation; memory is \
+         the largest resident set of any member in all workloads.\n",
         document::machine(),
         options.rounds,
         versions.version,
@@ -125,7 +125,7 @@ pub(super) fn run(options: &Options, generator: &Path, output: &Path) -> Result<
     document::replace(output, "etcd", &text)
 }
 
-#[expect(clippy::print_stdout, reason = "printing is what was asked for")]
+#[expect(clippy::print_stdout, reason = "the user asked for printed output")]
 fn print(text: &str) {
     println!("{text}");
 }
@@ -165,12 +165,11 @@ async fn measure(
     words: &[&str],
 ) -> Result<Measured> {
     let mut words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-    // A key space of its own for each workload: what one left behind is not what the next one
-    // reads.
+    // Each workload has its own key space, so that it doesn't read keys of another one.
     words.extend(["--prefix".to_owned(), format!("bench/{}/", words.join("-"))]);
     words.extend(["--duration".to_owned(), options.seconds.to_string()]);
     if matches!(words.first().map(String::as_str), Some("get" | "range")) {
-        // Filled first, so that the processor time of filling is not counted.
+        // Filled first, so that filling is not counted as processor time.
         let mut fill = vec!["fill".to_owned()];
         fill.extend(
             words
@@ -191,7 +190,7 @@ async fn measure(
         .await?;
     let used = usage::cpu(cluster)?.saturating_sub(before);
     let seconds = f64::from(options.seconds);
-    // The warm-up's operations cost processor time too and are not in the count.
+    // The warm-up's operations use processor time too but are not in the count.
     let operations = figures.operations_per_second * (seconds + 0.5);
     Ok(Measured {
         figures,
@@ -215,7 +214,7 @@ fn progress(server: Server, nodes: usize, name: &str, measured: &Measured) {
     );
 }
 
-/// The turn with the middle throughput of workload `index`.
+/// The turn with the median throughput of workload `index`.
 fn middle(turns: &[Turn], index: usize) -> Option<&Measured> {
     let mut runs: Vec<&Measured> = turns
         .iter()
@@ -265,7 +264,7 @@ fn table(text: &mut String, options: &Options, nodes: usize, columns: &[Column])
     Ok(())
 }
 
-/// One figure of all servers, the later ones with their ratio to the first.
+/// A figure of all servers. The later ones show their ratio to the first.
 fn beside(
     text: &mut String,
     runs: &[&Measured],

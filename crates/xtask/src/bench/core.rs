@@ -1,5 +1,5 @@
-//! The consensus cores without I/O, beside the crates `raft` and `omnipaxos`: `crates/core-bench`,
-//! which is a workspace of its own, does the measuring.
+//! Benchmarks the consensus cores without I/O, next to the crates `raft` and `omnipaxos`.
+//! `crates/core-bench`, a separate workspace, does the measuring.
 
 use std::{
     collections::BTreeMap,
@@ -14,13 +14,13 @@ use serde_json::Value;
 
 use super::document;
 
-/// Entries proposed together.
+/// The numbers of entries proposed together.
 const BATCHES: [u32; 2] = [1, 64];
 
-/// How often each core has its turn. Odd, for the middle one.
+/// The number of turns per core. Odd, so that there is a median.
 const TURNS: usize = 5;
 
-/// The cores: as the benchmark names them, as the document does, and the comparator's package.
+/// The cores: their names in the benchmark and in the document, and the comparator's package.
 const CORES: [(&str, &str, Option<&str>); 4] = [
     ("synod-raft", "Synod, Raft", None),
     ("synod-multi-paxos", "Synod, Multi-Paxos", None),
@@ -42,7 +42,7 @@ pub(super) fn run(root: &Path, document: &Path) -> Result<()> {
     for _ in 0..TURNS {
         for (core, _, _) in CORES {
             for batch in BATCHES {
-                // A process for each: what was measured before leaves its traces in the memory's
+                // Each runs in a separate process, because earlier measurements affect the memory
                 // layout.
                 let only = format!("batch-{batch}/{core}");
                 let bench = [
@@ -69,7 +69,7 @@ fn cargo(root: &Path, package: &Path, words: &[&str], results: &Path) -> Result<
         .current_dir(package)
         .env("CARGO_TARGET_DIR", target)
         .env("CRITERION_HOME", results)
-        // Set from the main workspace's settings for everything that cargo runs; this one has its
+        // Cargo gets this from the main workspace's settings, but the benchmark's workspace has its
         // own.
         .env_remove("PROTOC")
         .status()
@@ -78,13 +78,13 @@ fn cargo(root: &Path, package: &Path, words: &[&str], results: &Path) -> Result<
     Ok(())
 }
 
-/// The figures of each core and batch, in microseconds an entry.
+/// The figures of each core and batch size, in microseconds per entry.
 type Turns = BTreeMap<(&'static str, u32), Vec<f64>>;
 
 fn section(turns: &Turns, lock: &str) -> Result<String> {
     let mut text = format!(
-        "Measured on {}. Processor time of three nodes together, in microseconds an entry of 100 bytes: the middle \
-         of {TURNS} turns, each in a process of its own, and the lowest and highest.\n\n\
+        "Measured on {}. Processor time of three nodes together, in microseconds per entry of 100 bytes: the \
+         median of {TURNS} turns, each in a separate process, with the lowest and highest.\n\n\
          | core | batch of 1 | batch of 64 |\n|---|--:|--:|\n",
         document::machine()
     );
@@ -109,7 +109,7 @@ fn section(turns: &Turns, lock: &str) -> Result<String> {
     Ok(text)
 }
 
-/// The last turn's median, an entry.
+/// The last turn's median per entry.
 fn micros(results: &Path, core: &str, batch: u32) -> Result<f64> {
     let file = results.join(format!("batch-{batch}/{core}/new/estimates.json"));
     let text = fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
@@ -120,7 +120,7 @@ fn micros(results: &Path, core: &str, batch: u32) -> Result<f64> {
     Ok(nanos / f64::from(batch) / 1000.0)
 }
 
-/// A package's version in a Cargo.lock.
+/// The version of a package in a Cargo.lock.
 fn version<'a>(lock: &'a str, package: &str) -> Result<&'a str> {
     lock.split_once(&format!("name = \"{package}\"\nversion = \""))
         .and_then(|(_, rest)| rest.split('"').next())
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_are_an_entry() {
+    fn figures_are_per_entry() {
         let results = tempfile::tempdir().unwrap();
         let folder = results.path().join("batch-64/omnipaxos/new");
         fs::create_dir_all(&folder).unwrap();
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_shows_the_middle_turn() {
+    fn the_table_shows_the_median_turn() {
         let lock =
             "name = \"raft\"\nversion = \"0.7.0\"\nname = \"omnipaxos\"\nversion = \"0.2.4\"\n";
         let mut turns = Turns::new();
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_come_from_the_lock() {
+    fn versions_are_read_from_the_lock_file() {
         let lock = "[[package]]\nname = \"raft-proto\"\nversion = \"0.7.1\"\n\n[[package]]\nname = \"raft\"\nversion = \"0.7.0\"\n";
         assert_eq!(version(lock, "raft").unwrap(), "0.7.0");
         assert!(version(lock, "omnipaxos").is_err());

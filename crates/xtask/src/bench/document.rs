@@ -1,4 +1,4 @@
-//! docs/benchmarks.md: generated sections between markers; what stands outside them is written by
+//! docs/benchmarks.md. Its sections between markers are generated; everything else is written by
 //! hand.
 
 use std::{fs, path::Path};
@@ -25,7 +25,7 @@ pub(super) fn replace(document: &Path, section: &str, text: &str) -> Result<()> 
     fs::write(document, new).with_context(|| format!("write {}", document.display()))
 }
 
-/// The machine in a few words, without its name.
+/// A short description of the machine, without its name.
 pub(super) fn machine() -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let memory = fs::read_to_string("/proc/meminfo")

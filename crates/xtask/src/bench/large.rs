@@ -1,5 +1,5 @@
-//! A data directory that does not fit a small memory: what a member needs, how fast it starts, and
-//! whether anybody notices a compaction.
+//! Measures a data directory that is larger than a small machine's memory: memory use, start time,
+//! and the effect of a compaction on clients.
 
 use std::{
     path::Path,
@@ -17,9 +17,9 @@ use super::{
     usage,
 };
 
-/// How long the whole measurement may take.
+/// The time limit of the whole measurement.
 const DEADLINE: Duration = Duration::from_secs(2 * 3600);
-/// The names of the keys begin with this.
+/// The prefix of all keys.
 const PREFIX: &str = "large/";
 
 #[derive(Args, Debug)]
@@ -27,12 +27,12 @@ pub(crate) struct Options {
     /// Data to write, in GiB, in values of 1 KiB
     #[arg(long, default_value_t = 5)]
     gib: u32,
-    /// How long a put/get stream runs before and while the history is compacted, in seconds
+    /// How long a put/get stream runs before and during the compaction of the history, in seconds
     #[arg(long, default_value_t = 20)]
     seconds: u32,
     #[command(flatten)]
     algorithms: Algorithms,
-    /// Print the figures and leave docs/benchmarks.md as it is
+    /// Print the figures without changing docs/benchmarks.md
     #[arg(long)]
     print: bool,
 }
@@ -43,7 +43,7 @@ pub(crate) struct Options {
 /// A server or a load failed.
 pub(super) fn run(options: &Options, generator: &Path, output: &Path) -> Result<()> {
     let mut columns = Vec::new();
-    // A lab each: the data of one is gone before the next begins.
+    // A separate lab for each, so that one's data is removed before the next one starts.
     for server in options.algorithms.servers() {
         run_within(Share::Whole, DEADLINE, async |lab: &Lab| {
             columns.push((server, measure(options, generator, lab, server).await?));
@@ -58,7 +58,7 @@ pub(super) fn run(options: &Options, generator: &Path, output: &Path) -> Result<
     document::replace(output, "large", &text)
 }
 
-#[expect(clippy::print_stdout, reason = "printing is what was asked for")]
+#[expect(clippy::print_stdout, reason = "the user asked for printed output")]
 fn print(text: &str) {
     println!("{text}");
 }
@@ -73,10 +73,10 @@ fn words(words: &[&str], keys: u32) -> Vec<String> {
         .collect()
 }
 
-/// What is measured, and its figure.
+/// A measurement and its figure.
 type Row = (String, String);
 
-/// A column for each server; all have the same rows.
+/// One column per server; all have the same rows.
 fn table(columns: &[(Server, Vec<Row>)]) -> String {
     let mut lines = vec![String::from("| what |"), String::from("|---|")];
     for (place, (server, rows)) in columns.iter().enumerate() {
@@ -176,8 +176,8 @@ async fn measure(
     Ok(rows)
 }
 
-/// A stream of puts and one of gets at the same time, with a compaction to the newest revision in
-/// between.
+/// Runs a stream of puts and a stream of gets at the same time, with a compaction to the newest
+/// revision in between.
 async fn pair(
     generator: &Path,
     endpoints: &[String],

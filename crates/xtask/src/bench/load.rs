@@ -1,11 +1,11 @@
-//! One run of the load generator.
+//! Runs the load generator once.
 
 use std::{path::Path, process::Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 use serde::Deserialize;
 
-/// What the load generator reports.
+/// The load generator's report.
 #[derive(Deserialize, Clone, Debug)]
 pub(super) struct Figures {
     pub(super) operations: u64,
@@ -17,7 +17,7 @@ pub(super) struct Figures {
     pub(super) first_failure: Option<String>,
 }
 
-/// Starts `synod bench` with these words; [`Running::figures`] waits for it.
+/// Starts `synod bench` with these arguments. [`Running::figures`] waits for it.
 pub(super) fn start(generator: &Path, endpoints: &[String], words: &[String]) -> Result<Running> {
     let child = tokio::process::Command::new(generator)
         .arg("bench")
@@ -30,11 +30,11 @@ pub(super) fn start(generator: &Path, endpoints: &[String], words: &[String]) ->
     Ok(Running(child))
 }
 
-/// A load generator at work.
+/// A running load generator.
 pub(super) struct Running(tokio::process::Child);
 
 impl Running {
-    /// Waits for the end and reads the figures.
+    /// Waits until it ends and parses the figures.
     pub(super) async fn figures(self) -> Result<Figures> {
         let output = self.0.wait_with_output().await?;
         ensure!(

@@ -1,9 +1,9 @@
-//! The servers that are measured.
+//! The servers to measure.
 
 use clap::{Args, ValueEnum};
 use synod_testkit::Server;
 
-/// Which algorithms of ours are measured.
+/// The algorithms of our server to measure.
 #[derive(Args, Debug)]
 pub(super) struct Algorithms {
     /// Which engines of ours are measured
@@ -23,14 +23,14 @@ impl Algorithms {
     }
 }
 
-/// A consensus algorithm of ours, as a flag says it.
+/// A consensus algorithm, as named by a flag.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum Algorithm {
     Raft,
     MultiPaxos,
 }
 
-/// The head of a server's column.
+/// The heading of a server's column.
 pub(super) fn column_name(server: Server) -> &'static str {
     match server {
         Server::Etcd => "etcd",

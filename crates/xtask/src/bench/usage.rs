@@ -1,20 +1,20 @@
-//! What a server process has used, from /proc.
+//! A server process's resource usage, from /proc.
 
 use std::{fs, time::Duration};
 
 use anyhow::{Context as _, Result};
 use synod_testkit::Cluster;
 
-/// Linux reports processor time in hundredths of a second, whatever the kernel's own tick is.
+/// Linux reports processor time in hundredths of a second, regardless of the kernel's tick.
 const TICKS_PER_SECOND: u64 = 100;
 
-/// Processor time of all members so far.
+/// The processor time of all members so far.
 pub(super) fn cpu(cluster: &mut Cluster) -> Result<Duration> {
     let mut total = 0;
     for index in 0..cluster.nodes().len() {
         let pid = cluster.node(index).process()?.pid();
         let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        // The name in parentheses may hold spaces: fields are counted from behind it.
+        // The name in parentheses may contain spaces, so count fields after it.
         let fields: Vec<&str> = stat
             .rsplit_once(')')
             .context("/proc/stat")?
@@ -28,7 +28,7 @@ pub(super) fn cpu(cluster: &mut Cluster) -> Result<Duration> {
     Ok(Duration::from_micros(total * 1_000_000 / TICKS_PER_SECOND))
 }
 
-/// The largest resident set that any member had, in bytes.
+/// The largest resident set of any member, in bytes.
 pub(super) fn peak_memory(cluster: &mut Cluster) -> Result<u64> {
     (0..cluster.nodes().len())
         .map(|index| status(cluster, index, "VmHWM:"))

@@ -1,6 +1,6 @@
 //! The acceptor ("Paxos Made Simple" §2.2, §2.5; the priest of "The Part-Time Parliament").
 //!
-//! A promise and an acknowledgement claim durability, so they leave after persistence.
+//! Promises and acknowledgements claim durability, so they are sent after persistence.
 
 use synod_types::{Index, NodeId};
 
@@ -54,7 +54,7 @@ impl Core<PaxosRules> {
         self.send_when_durable(Mutant::HelpBeforeDurable, from, body);
     }
 
-    /// Phase 2b for a run of slots, in whatever order runs arrive.
+    /// Phase 2b for a run of slots. Runs may arrive in any order.
     pub(super) fn on_accept(
         &mut self,
         from: NodeId,
@@ -66,7 +66,7 @@ impl Core<PaxosRules> {
         self.heard_leader(from, None)?;
         let is_question = entries.is_empty();
         for entry in entries.drain(..) {
-            // What is chosen is as good as accepted.
+            // A chosen value counts as accepted.
             if entry.index > self.commit && !self.accept(entry) {
                 break;
             }
@@ -83,7 +83,7 @@ impl Core<PaxosRules> {
         Ok(())
     }
 
-    /// Whether a leader may send these.
+    /// Whether a leader may send these entries.
     fn check_run(&self, prev: Index, entries: &[Entry]) -> Result<(), Rejected> {
         let mut before = prev;
         for entry in entries {
@@ -100,8 +100,8 @@ impl Core<PaxosRules> {
         Ok(())
     }
 
-    /// Accepts one value in the current ballot. False where there is no room for it after a gap:
-    /// the leader sends it again when the gap is closed.
+    /// Accepts one value in the current ballot. Returns `false` if there is no room for it after a
+    /// gap; the leader sends it again when the gap is closed.
     fn accept(&mut self, entry: Entry) -> bool {
         let last = self.log.last().index;
         if entry.index == last.next() {
@@ -126,7 +126,7 @@ impl Core<PaxosRules> {
         true
     }
 
-    /// Up to where everything is chosen or accepted in the current ballot.
+    /// The index up to which everything is chosen or accepted in the current ballot.
     pub(super) fn held(&mut self) -> Index {
         if self.rules.held_in != self.ballot {
             self.rules.held_in = self.ballot;

@@ -1,9 +1,9 @@
-//! Phase 2: the leader proposes ("Paxos Made Simple" §3), and changes of the membership.
+//! Phase 2: the leader proposes ("Paxos Made Simple" §3), and changes the membership.
 //!
 //! A configuration command in slot i governs the slots after i. Nothing is proposed in those before
-//! it is chosen ("Reconfiguring a state machine" §3.1, with a window of one), so that who has
-//! something in a later slot knows that it is. It is chosen when majorities both of the old and of
-//! the new voters hold everything up to it; meanwhile leases and reads need both, too.
+//! it is chosen ("Reconfiguring a state machine" §3.1, with a window of one), so a node that has
+//! something in a later slot knows that it is chosen. It is chosen when majorities of both the old
+//! and the new voters hold everything up to it. Until then leases and reads need both, too.
 
 use std::collections::BTreeMap;
 
@@ -15,8 +15,8 @@ use crate::mutants::{Mutant, is_active};
 use crate::{ConfigCommand, Entry, EntryFields, EntryKind};
 
 impl Core<PaxosRules> {
-    /// Proposes again, in this ballot, what was adopted for each slot, and nothing in the gaps;
-    /// then the first entry of its own.
+    /// Proposes in this ballot what was adopted for each slot, and no-ops in the gaps; then the
+    /// first entry of its own.
     pub(super) fn begin_phase2(
         &mut self,
         mut adopted: BTreeMap<Index, Entry>,
@@ -27,7 +27,7 @@ impl Core<PaxosRules> {
             .keys()
             .next_back()
             .map_or(commit, |last| commit.max(*last));
-        // What we accepted before stays so until it is accepted anew.
+        // Earlier accepted values stay in place until they are accepted again.
         self.storage.rewrite_from(commit.next());
         self.log.open_gap(commit.next());
         self.lead(last.next());
@@ -66,8 +66,8 @@ impl Core<PaxosRules> {
         self.broadcast_heartbeat();
     }
 
-    /// Phase 2a for the next slot; not before the configuration that governs it is chosen. It is
-    /// sent and written with the next Ready, in parallel.
+    /// Phase 2a for the next slot, once the configuration that governs it is chosen. It is sent and
+    /// written with the next `Ready`, in parallel.
     pub(super) fn propose_value(&mut self, value: Queued) {
         if self.configs.pending().is_some() && !is_active(Mutant::SlotsPastOpenConfig) {
             self.rules.queued_bytes += value.data.len() as u64 + Entry::OVERHEAD_BYTES;
@@ -91,7 +91,7 @@ impl Core<PaxosRules> {
         }
     }
 
-    /// What waits will not be proposed by this node, which leads no more.
+    /// Drops the queue: this node no longer leads and will not propose these values.
     pub(super) fn drop_queue(&mut self) {
         let reason = self.not_leader();
         self.rules.queued_bytes = 0;
@@ -107,7 +107,7 @@ impl Core<PaxosRules> {
         }
     }
 
-    /// A peer accepted. What it knows to be chosen may be more than we have proposed yet.
+    /// A peer accepted. It may know more chosen slots than this leader has proposed so far.
     pub(super) fn on_accepted(&mut self, from: NodeId, upto: Index) {
         let matched = upto.min(self.log.last().index);
         self.on_matched(from, matched);
@@ -140,12 +140,12 @@ impl Core<PaxosRules> {
             && !stays
             && self.configs.pending().is_none()
         {
-            // Not earlier, or the new voters would not know that they are.
+            // Not earlier, because then the new voters would not know that they are voters.
             leading.resigning = true;
         }
     }
 
-    /// A configuration was chosen: the slots after it are open.
+    /// A configuration was chosen, so the slots after it are open.
     fn propose_queued(&mut self) {
         if !matches!(self.part, Part::Leader(_)) {
             return;
@@ -158,8 +158,8 @@ impl Core<PaxosRules> {
             self.propose_value(value);
         }
         if self.log.last().index == chosen {
-            // Nobody else may have anything to propose, and the configuration is handed out only
-            // with what comes after it.
+            // There may be no further proposal, and the configuration is handed out only with the
+            // entry after it.
             self.append_noop();
         }
     }

@@ -1,4 +1,4 @@
-//! What a restart finds.
+//! Loading the stored state after a restart.
 
 use crate::core::{log::Log, members::Configs, restore::Loaded};
 use crate::{ConfigCommand, ConfigError, EntryKind, Restored, Write};
@@ -6,9 +6,9 @@ use crate::{ConfigCommand, ConfigError, EntryKind, Restored, Write};
 pub(super) fn load(mut restored: Restored) -> Result<Loaded, ConfigError> {
     let applied = restored.applied.last;
     let hard_state = restored.hard_state;
-    // What is applied is chosen. But only up to the commit index that was written with them are the
-    // entries known to be what was chosen: later ones may have been overwritten in memory alone, or
-    // skipped by a snapshot, before the crash.
+    // Everything applied is chosen. But entries are known to be the chosen ones only up to the
+    // commit index that was written with them: later ones may have been overwritten only in memory,
+    // or skipped by a snapshot, before the crash.
     let is_behind = applied.index > hard_state.commit.max(restored.start.last.index);
     if is_behind {
         restored.applied.membership.validate()?;
@@ -45,7 +45,7 @@ pub(super) fn load(mut restored: Restored) -> Result<Loaded, ConfigError> {
         hard_state,
         ballot,
         log,
-        // The later ones are found where commits are followed.
+        // Later configurations are found when the commits are replayed.
         configs: Configs::new(start.last.index, start.membership.clone()),
         commit,
         applied: applied.index,

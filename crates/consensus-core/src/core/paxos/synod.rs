@@ -1,21 +1,21 @@
 //! The synod: agreement on one value ("The Part-Time Parliament" §2; "Paxos Made Simple" §2.2-2.3).
 //!
-//! Multi-Paxos is one synod a slot, all with the same acceptors and the same ballots; what makes it
-//! safe stands here. The rest of the module is how the messages of many slots travel together.
+//! Multi-Paxos is one synod per slot, all with the same acceptors and ballots. This module contains
+//! what makes it safe. The other modules let the messages of many slots travel together.
 
 use synod_types::Ballot;
 
 use crate::mutants::{Mutant, is_active};
 
-/// A value that an acceptor has accepted, with the ballot in which it did ("maxVBal, maxVal").
+/// A value that an acceptor has accepted, with its ballot ("maxVBal, maxVal").
 pub(super) trait Vote {
     fn ballot(&self) -> Ballot;
 }
 
-/// What an acceptor knows besides its votes.
+/// An acceptor's state besides its votes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Acceptor {
-    /// The highest ballot that it has taken part in: it accepts nothing below ("maxBal").
+    /// The highest ballot that it has taken part in. It accepts nothing below ("maxBal").
     pub(super) max_bal: Ballot,
 }
 
@@ -23,18 +23,18 @@ pub(super) struct Acceptor {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Nack;
 
-/// What accepting changes.
+/// The effect of accepting a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Accepted {
-    /// This is a new vote, and replaces the one before.
+    /// A new vote that replaces the previous one.
     Anew,
-    /// In this ballot it voted already, and a ballot has only one value.
+    /// A repeated vote: it already voted in this ballot, and a ballot has only one value.
     Again,
 }
 
 impl Acceptor {
-    /// Phase 1b: a promise not to accept anything below `ballot`. Asked again by the same proposer,
-    /// it answers again.
+    /// Phase 1b: a promise to accept nothing below `ballot`. If the same proposer asks again, it
+    /// answers again.
     pub(super) fn prepare(&mut self, ballot: Ballot) -> Result<(), Nack> {
         if ballot < self.max_bal {
             return Err(Nack);
@@ -58,8 +58,9 @@ impl Acceptor {
     }
 }
 
-/// Phase 2a (P2c): of what the acceptors of a quorum have accepted, the value of the highest ballot
-/// is the only one that may have been chosen. Where nobody accepted anything the proposer is free.
+/// Phase 2a (P2c): among the values that a quorum's acceptors have accepted, only that of the
+/// highest ballot may have been chosen. If none has accepted anything, the proposer may choose
+/// freely.
 pub(super) fn adopt<V: Vote>(known: Option<V>, vote: V) -> V {
     match known {
         Some(known) if is_active(Mutant::LowestBallotAdopted) => {
@@ -92,15 +93,15 @@ mod tests {
     const ACCEPTORS: usize = 3;
     const PROPOSERS: usize = 3;
 
-    /// Three acceptors; proposer p has ballot p + 1 and wants the value p. A message once sent may
-    /// arrive at any time, any number of times or never, so that what was sent only grows.
+    /// Three acceptors. Proposer p has ballot p + 1 and proposes the value p. A message may arrive
+    /// at any time, any number of times or never, so the set of sent messages only grows.
     #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
     struct State {
         max_bal: [u64; ACCEPTORS],
         votes: [Option<Cast>; ACCEPTORS],
-        /// What each acceptor has promised each proposer.
+        /// The promise of each acceptor to each proposer.
         promises: [[Option<Option<Cast>>; ACCEPTORS]; PROPOSERS],
-        /// What each proposer proposes, once it does.
+        /// The value that each proposer proposes, if any.
         proposals: [Option<usize>; PROPOSERS],
         /// Every vote ever cast.
         cast: BTreeSet<(usize, Cast)>,
@@ -177,7 +178,7 @@ mod tests {
                 }
             }
         }
-        // Every proposer's value can win.
+        // Each proposer's value can be chosen.
         assert_eq!(decided, BTreeSet::from([0, 1, 2]));
         assert!(seen.len() > 1000, "{}", seen.len());
     }

@@ -1,4 +1,4 @@
-//! What a restart finds.
+//! Loading the stored state after a restart.
 
 use synod_types::LogPosition;
 
@@ -9,7 +9,7 @@ pub(super) fn load(mut restored: Restored) -> Result<Loaded, ConfigError> {
     let applied = restored.applied.last;
     let reset = !holds(&restored, applied);
     if reset {
-        // A snapshot was installed and the log not reset before the crash.
+        // A snapshot was installed, and the log was not reset before the crash.
         restored.applied.membership.validate()?;
         restored.start = restored.applied.clone();
         restored.entries.clear();

@@ -1,8 +1,8 @@
-//! Appends and their fate (Raft §5.3).
+//! Appends and their results (Raft §5.3).
 //!
-//! An acknowledgement claims durability, so it leaves after persistence, also where the entries
-//! were here before: they may still be on their way to the disk. Refusals claim nothing and leave
-//! at once.
+//! An acknowledgement claims durability, so it is sent after persistence, even if the entries were
+//! here before: they may still be in flight to the disk. A rejection claims nothing and is sent at
+//! once.
 
 use bytes::Bytes;
 use synod_types::{Index, LogPosition, NodeId};
@@ -23,7 +23,7 @@ impl Core<RaftRules> {
         self.check_entries(prev, &entries)?;
         self.heard_leader(from, None)?;
         let sent_last = prev.index.plus(entries.len() as u64);
-        // What is committed is equal on the leader, and may be compacted here: only look at the
+        // Committed entries are equal on the leader and may be compacted here, so only check the
         // rest.
         let anchor = if prev.index < self.commit {
             self.log.position_at(self.commit).unwrap_or(prev)
@@ -88,7 +88,7 @@ impl Core<RaftRules> {
         Ok(())
     }
 
-    /// Drops entries that a leader replaces. Never committed ones.
+    /// Drops entries that a leader replaces; never committed ones.
     fn truncate_from(&mut self, index: Index) {
         assert!(index > self.commit, "committed entries never change");
         self.log.truncate_from(index);
@@ -118,7 +118,7 @@ impl Core<RaftRules> {
     }
 }
 
-/// What a configuration entry sets.
+/// The membership in a configuration entry.
 fn membership_in(data: Bytes) -> Result<Membership, Rejected> {
     let command = ConfigCommand::decode(data).map_err(|_| Rejected::InvalidMessage)?;
     Ok(command.membership)

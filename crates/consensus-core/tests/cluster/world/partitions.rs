@@ -1,5 +1,5 @@
-//! Partial partitions without other faults: how long until something is committed, and whether it
-//! stays so.
+//! Partial partitions without other faults: how long until something is committed, and whether the
+//! leader stays.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use synod_types::NodeId;
 
 use super::{CALM_TICKS, ELECTION, Flavour, World};
 
-/// What followed a cut.
+/// The result of a cut.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     /// Ticks until the first commit, if there was one.
@@ -18,7 +18,7 @@ pub(crate) struct Outcome {
 }
 
 impl World {
-    /// A healthy cluster with some committed entries and nothing under way.
+    /// A healthy cluster with some committed entries and nothing in flight.
     fn healthy(algorithm: Algorithm, seed: u64, voters: u64) -> Self {
         let mut world = Self::of_size(algorithm, seed, Flavour::Calm, voters);
         for _ in 0..10 * ELECTION {
@@ -29,7 +29,7 @@ impl World {
         world
     }
 
-    /// No more load, and time to finish what is under way.
+    /// Stops the load and lets work in flight finish.
     fn rest(&mut self) {
         self.calm = true;
         for _ in 0..ELECTION {
@@ -37,7 +37,7 @@ impl World {
         }
     }
 
-    /// Only these pairs see each other.
+    /// Only these pairs reach each other.
     fn connect_only(&mut self, pairs: &[(u64, u64)]) {
         let pairs: BTreeSet<(u64, u64)> = pairs
             .iter()
@@ -77,7 +77,7 @@ impl World {
         others.map(|node| (centre, node)).collect()
     }
 
-    /// One link breaks, that between the leader and a follower (Cloudflare, 2020-11-02).
+    /// One link breaks: that between the leader and a follower (Cloudflare, 2020-11-02).
     pub(crate) fn one_link(algorithm: Algorithm, seed: u64) -> Outcome {
         let mut world = Self::healthy(algorithm, seed, 3);
         let leader = world.leader().unwrap();
@@ -86,14 +86,14 @@ impl World {
         world.outcome()
     }
 
-    /// Each node sees only its neighbours.
+    /// Each node reaches only its neighbours.
     pub(crate) fn chain(algorithm: Algorithm, seed: u64) -> Outcome {
         let mut world = Self::healthy(algorithm, seed, 5);
         world.connect_only(&[(1, 2), (2, 3), (3, 4), (4, 5)]);
         world.outcome()
     }
 
-    /// All see only one node, which is no leader.
+    /// All nodes reach only one node, which is not the leader.
     pub(crate) fn bridge(algorithm: Algorithm, seed: u64) -> Outcome {
         let mut world = Self::healthy(algorithm, seed, 5);
         let centre = world.follower();
@@ -101,7 +101,7 @@ impl World {
         world.outcome()
     }
 
-    /// The same, and that node has missed what the others have committed.
+    /// The same, and that node lacks what the others have committed.
     pub(crate) fn stale_bridge(algorithm: Algorithm, seed: u64) -> Outcome {
         let mut world = Self::healthy(algorithm, seed, 5);
         let centre = world.follower();
@@ -113,7 +113,7 @@ impl World {
             world.turn();
         }
         world.rest();
-        // Nobody who leads may bring it up to date.
+        // No leader may bring it up to date.
         world.connect_only(&[]);
         for _ in 0..4 * ELECTION {
             world.turn();

@@ -1,4 +1,4 @@
-//! Views are shared by position, counted exactly, and closed when nobody reads them.
+//! Tests that views are shared by position, counted exactly, and closed when they are not read.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tonic::Code;
 use super::*;
 use crate::state_machine::SnapshotChunk;
 
-/// A state of chunks without an end, so that a stream ends only when its reader goes.
+/// A state with endless chunks, so that a stream ends only when its reader disconnects.
 struct Endless(SnapshotMeta);
 
 impl SnapshotSource for Endless {
@@ -32,9 +32,9 @@ impl SnapshotSource for Endless {
 
 struct Bench {
     server: Arc<SnapshotServer>,
-    /// The index of the last entry that was applied.
+    /// The index of the last applied entry.
     applied: Arc<AtomicU64>,
-    /// Whom the core was told about, and whether they have everything.
+    /// The nodes reported to the core, and whether they have everything.
     told: Arc<Mutex<Vec<(NodeId, bool)>>>,
 }
 
@@ -105,7 +105,7 @@ impl Bench {
 async fn pulls_at_one_position_share_a_view_that_expires_after_them() {
     let bench = Bench::new();
     for _ in 0..3 {
-        // A retry before the first chunk, beside the pull before it.
+        // A retry before the first chunk, concurrent with the earlier pull.
         let first = bench.pull(2).await.unwrap();
         let second = bench.pull(2).await.unwrap();
         assert_eq!(bench.streams(), [2]);
@@ -133,7 +133,7 @@ async fn any_number_of_followers_is_served_at_one_position() {
 }
 
 #[tokio::test]
-async fn a_full_house_is_refused_until_a_view_is_idle() {
+async fn a_further_view_is_refused_until_one_is_idle() {
     let bench = Bench::new();
     let mut streams = Vec::new();
     for index in (1..).take(bench.server.config.max_open) {
@@ -149,10 +149,10 @@ async fn a_full_house_is_refused_until_a_view_is_idle() {
 }
 
 #[tokio::test]
-async fn who_loses_its_view_to_another_is_offered_a_snapshot_again() {
+async fn a_follower_whose_view_was_closed_is_offered_a_snapshot_again() {
     let bench = Bench::new();
     let max_open = bench.server.config.max_open;
-    // Nodes 2, 3, ... have a view each; node 2 has begun again at the newest.
+    // Nodes 2, 3, ... have one view each. Node 2 has started again with the newest view.
     for (index, node) in (1..).zip(2..).take(max_open) {
         bench.applied.store(index, Ordering::Relaxed);
         drop(bench.pull(node).await.unwrap());
@@ -170,7 +170,7 @@ async fn who_loses_its_view_to_another_is_offered_a_snapshot_again() {
 }
 
 #[tokio::test]
-async fn a_broken_stream_goes_on_in_the_same_view() {
+async fn a_broken_stream_continues_in_the_same_view() {
     let bench = Bench::new();
     let mut stream = Box::pin(bench.pull(2).await.unwrap());
     let first = stream.next().await.unwrap().unwrap();
@@ -185,6 +185,6 @@ async fn a_broken_stream_goes_on_in_the_same_view() {
     };
     let mut stream = Box::pin(bench.server.serve(request).await.unwrap());
     let next = stream.next().await.unwrap().unwrap();
-    assert_eq!(next.resume.len(), 2, "it began again");
+    assert_eq!(next.resume.len(), 2, "it started from the beginning");
     assert_eq!(bench.streams().len(), 1);
 }

@@ -1,4 +1,4 @@
-//! The parts beneath: dice, views with known bytes, a receiver's directory.
+//! The modelled parts: random choices, views with known bytes, and a receiver's directory.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,7 +9,7 @@ use synod_types::{Ballot, Index, LogPosition, SplitMix64};
 
 use crate::state_machine::{ApplyError, SnapshotChunk, SnapshotSink, SnapshotSource};
 
-/// Faults and delays of a run.
+/// The random source for a run's faults and delays.
 pub(super) struct Dice(SplitMix64);
 
 impl Dice {
@@ -21,7 +21,7 @@ impl Dice {
         self.0.next_u64()
     }
 
-    /// From `low` up to `high`, both included.
+    /// A number from `low` to `high`, both inclusive.
     pub(super) fn between(&mut self, low: u64, high: u64) -> u64 {
         low + self.next() % (high - low + 1)
     }
@@ -41,7 +41,7 @@ pub(super) fn meta(index: u64) -> SnapshotMeta {
     }
 }
 
-/// A view. Each has bytes of its own, also where two stand at one position.
+/// A view. Each view has different bytes, even at the same position.
 pub(super) struct ModelView {
     meta: SnapshotMeta,
     pub(super) bytes: Bytes,
@@ -76,7 +76,7 @@ impl SnapshotSource for ModelView {
     }
 }
 
-/// A receiver's data: what it serves, and room beside it for one sink.
+/// A receiver's data: the live state, and room for one sink.
 #[derive(Default)]
 pub(super) struct Directory {
     pub(super) index: u64,
@@ -101,7 +101,7 @@ impl Directory {
         }
     }
 
-    /// As the apply thread does: not what it is past already.
+    /// Like the apply thread, ignores a snapshot that is older than the state.
     pub(super) fn install(&mut self, sink: &ModelSink) -> bool {
         assert!(sink.finished, "an unfinished sink is installed");
         let index = sink.meta.last.index.get();
@@ -114,19 +114,19 @@ impl Directory {
     }
 }
 
-/// Keeps what was written into it, in order.
+/// Records what was written to it, in order.
 pub(super) struct ModelSink {
     meta: SnapshotMeta,
     data: Vec<u8>,
     finished: bool,
-    /// The disk fails at the next write.
+    /// Whether the disk fails at the next write.
     pub(super) fails: bool,
     sinks: Arc<AtomicUsize>,
 }
 
 impl SnapshotSink for ModelSink {
     fn write(&mut self, data: Bytes) -> Result<(), ApplyError> {
-        // What a failed write leaves is anybody's guess: here half of it.
+        // A failed write may leave anything; here it leaves half of the data.
         let whole = data.len();
         let written = if self.fails { whole / 2 } else { whole };
         self.data.extend_from_slice(&data[..written]);

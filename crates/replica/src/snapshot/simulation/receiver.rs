@@ -1,4 +1,4 @@
-//! A node that pulls: the real transfer, over a directory of the model.
+//! A node that pulls: the real transfer with a modelled directory.
 
 use synod_proto::replica::v1 as wire;
 use synod_replica_core::{PieceError, Step, Transfer};
@@ -11,24 +11,24 @@ use crate::state_machine::SnapshotSink as _;
 pub(super) struct Receiver {
     pub(super) directory: Directory,
     pub(super) pull: Option<Pull>,
-    /// What it must have, before it is content. Zero: nothing.
+    /// The position that it must reach; zero for none.
     pub(super) needs: u64,
 }
 
-/// A transfer that was begun, from one source.
+/// A transfer from one source.
 pub(super) struct Pull {
     pub(super) from: usize,
     pub(super) offered: u64,
     pub(super) transfer: Transfer<ModelSink>,
-    /// The stream that it listens to; whatever comes of others is ignored.
+    /// The stream that it listens to. Events of other streams are ignored.
     pub(super) stream: u64,
-    /// Streams that broke since a chunk was written.
+    /// Streams that broke since the last chunk was written.
     pub(super) barren: u32,
-    /// Grows with whatever the stream gives; a timeout of an earlier wait is ignored.
+    /// Incremented by each event of the stream, so that timeouts of earlier waits are ignored.
     pub(super) wait: u64,
 }
 
-/// Why a chunk broke the stream.
+/// The reason why a chunk broke the stream.
 #[derive(Debug)]
 pub(super) enum Broken {
     Malformed,
@@ -37,7 +37,7 @@ pub(super) enum Broken {
 }
 
 impl Receiver {
-    /// What the shell does with a chunk; `fails` is the disk.
+    /// Processes a chunk like the shell. `fails` makes the disk fail.
     pub(super) fn take(&mut self, chunk: wire::SnapshotChunk, fails: bool) -> Result<bool, Broken> {
         let Some(pull) = &mut self.pull else {
             return Ok(false);

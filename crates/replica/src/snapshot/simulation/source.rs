@@ -1,4 +1,4 @@
-//! A node that serves: real views and cursors, and what the model remembers of them.
+//! A node that serves: real views and cursors, and the model's record of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
@@ -19,18 +19,18 @@ pub(super) const EXPIRE_MS: u64 = 1_000;
 pub(super) struct Source {
     pub(super) config: Snapshots,
     pub(super) up: bool,
-    /// Counts restarts: what was under way in an earlier life is lost.
+    /// Counts restarts. Work of an earlier life is lost.
     pub(super) life: u64,
     pub(super) applied: u64,
     views: Views<Arc<ModelView>, Instant>,
     streams: BTreeMap<u64, Stream>,
     /// Every view of this life, with its last use.
     opened: Vec<(Weak<ModelView>, Instant)>,
-    /// Calls that wait for the apply thread; each may have a view that is not admitted yet.
+    /// Calls that wait for the apply thread. Each may have a view that is not admitted yet.
     waiting: usize,
     /// Every view of all lives: index and bytes.
     pub(super) had: Vec<(u64, bytes::Bytes)>,
-    /// Who began, and was not reported to the core yet.
+    /// Followers that started a transfer and were not reported to the core yet.
     pub(super) untold: BTreeSet<NodeId>,
 }
 
@@ -55,7 +55,7 @@ impl Source {
         }
     }
 
-    /// What wasn't durable is gone, so that a position may be met again.
+    /// Restarts the node. Non-durable state is lost, so a position may occur again.
     pub(super) fn restart(&mut self, applied: u64) {
         self.life += 1;
         self.applied = applied;
@@ -68,7 +68,7 @@ impl Source {
         assert_eq!(left, 0, "views outlive their process");
     }
 
-    /// Continues at once, or asks the apply thread for a view: then `false`.
+    /// Continues a transfer at once, or requests a view from the apply thread and returns `false`.
     pub(super) fn asked(
         &mut self,
         request: &wire::FetchSnapshotRequest,
@@ -88,7 +88,7 @@ impl Source {
         Ok(true)
     }
 
-    /// The apply thread made its view. `None`: the call is over, nobody waits for it.
+    /// The apply thread has opened a view. `None`: the call was cancelled.
     pub(super) fn view_opened(
         &mut self,
         stream: Option<u64>,
@@ -148,7 +148,7 @@ impl Source {
         Some(chunk)
     }
 
-    /// The receiver went away, or has everything.
+    /// The receiver disconnected or has everything.
     pub(super) fn close(&mut self, stream: u64, now: Instant) {
         if let Some(open) = self.streams.remove(&stream) {
             self.touch(&open.cursor, now);
@@ -172,7 +172,7 @@ impl Source {
         self.check();
     }
 
-    /// Views that are in memory.
+    /// The number of views in memory.
     pub(super) fn alive(&self) -> usize {
         let views = self.opened.iter();
         views.filter(|(view, _)| view.strong_count() > 0).count()
@@ -197,20 +197,20 @@ impl Source {
         streams.any(|stream| Arc::as_ptr(stream.cursor.next().0) == view.as_ptr())
     }
 
-    /// Kept are `max_open`, and one more exists until it is admitted or refused.
+    /// `max_open` views are kept, and one more exists until it is admitted or refused.
     fn check_bound(&self) {
         let (alive, bound) = (self.alive(), self.config.max_open + 1);
         assert!(alive <= bound, "{alive} views are open");
     }
 
-    /// What holds after every event.
+    /// Checks the invariants that hold after every event.
     fn check(&self) {
         self.check_bound();
         let counted = self.views.streams();
         assert!(counted.len() <= self.config.max_open, "{counted:?}");
         let streams: usize = counted.iter().sum();
         assert_eq!(streams, self.streams.len(), "streams are miscounted");
-        // What is read is kept, or the log after it would be cut.
+        // A view that is being read is kept; otherwise the log after it could be compacted.
         for stream in self.streams.values() {
             let index = stream.cursor.position().index.get();
             let oldest = self.oldest();

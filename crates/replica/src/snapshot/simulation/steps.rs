@@ -1,4 +1,4 @@
-//! What each event does: the shells of both sides and the network between them.
+//! The effect of each event: the shells of both sides and the network between them.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::config::TransportConfig;
 use crate::convert::resume_to_wire;
 use crate::snapshot::fetch::attempts;
 
-/// What the runs together must meet.
+/// Cases that the runs together must cover.
 pub(super) const MET: &[&str] = &[
     "installed",
     "obsolete",
@@ -37,10 +37,10 @@ fn node(receiver: usize) -> NodeId {
 }
 
 impl World {
-    /// Offers what a source has that runs and is further than the receiver must be.
+    /// Offers the snapshot of a running source that is further than the receiver has to be.
     pub(super) fn offer(&mut self, receiver: usize) {
         self.plan(500, Event::Offer { receiver });
-        // Content for a while after each snapshot, then it lags again.
+        // After each snapshot the receiver needs nothing for a while, then it lags again.
         let lags = self.faults > 0 && self.dice.percent(4);
         let node = &mut self.receivers[receiver];
         if node.needs == 0 && lags {
@@ -68,7 +68,7 @@ impl World {
         self.pull(receiver, 0);
     }
 
-    /// Asks for a stream. `stream` is the one before, whose pull this follows.
+    /// Requests a stream. `stream` is the previous one of the same pull.
     pub(super) fn pull(&mut self, receiver: usize, stream: u64) {
         self.streams += 1;
         let next = self.streams;
@@ -95,7 +95,7 @@ impl World {
             1
         };
         for copy in 0..copies {
-            // The receiver knows nothing of the second: its stream has no reader.
+            // The receiver doesn't know of the second stream, so that stream has no reader.
             let stream = if copy == 0 { next } else { self.unheard() };
             let delay = self.delay();
             let request = request.clone();
@@ -169,7 +169,7 @@ impl World {
             }
             Ok(false) => {
                 let delay = self.delay();
-                // The call is given up while the view is being opened.
+                // The call is cancelled while the view is being opened.
                 let gone = self.fault();
                 self.plan(
                     delay,
@@ -233,7 +233,7 @@ impl World {
         }
         if !self.listens(receiver, stream) || self.fault() {
             self.count("cut");
-            // The source notices later, the receiver soon or by the silence.
+            // The source notices later; the receiver notices soon, or by the silence.
             let delay = self.dice.between(1, MAX_UNNOTICED_MS);
             self.plan(delay, Event::Gone { at, life, stream });
             if !self.dice.percent(20) {
@@ -259,7 +259,7 @@ impl World {
                 chunk,
             },
         );
-        // In order, as HTTP/2 does it: the next one after this one.
+        // In order, as in HTTP/2: the next chunk comes after this one.
         let next = delay + self.delay();
         self.plan(
             next,
@@ -287,7 +287,7 @@ impl World {
             Ok(false) => self.wait(receiver),
             Err(broken) => {
                 let gap = matches!(broken, Broken::Piece(PieceError::Gap));
-                assert!(!gap, "a transfer goes on without its sink");
+                assert!(!gap, "a transfer continues without its sink");
                 let stale = matches!(broken, Broken::Piece(PieceError::Stale { .. }));
                 if stale {
                     self.count("stale");
@@ -301,7 +301,7 @@ impl World {
     }
 
     fn install(&mut self, receiver: usize) {
-        // It may have caught up by the log in the meantime.
+        // It may have caught up through the log meanwhile.
         if self.fault() {
             let directory = &mut self.receivers[receiver].directory;
             directory.index += 1_000;
@@ -328,7 +328,7 @@ impl World {
             self.count("installed");
         } else {
             assert_eq!(directory.live, before);
-            // As where the position jumped: the sources are behind for a while.
+            // As after a jump of the position: the sources are behind for a while.
             self.receivers[receiver].directory.index = index;
             self.count("obsolete");
         }
@@ -338,7 +338,7 @@ impl World {
         if !self.listens(receiver, stream) {
             return;
         }
-        // Nobody listens to what else comes of it.
+        // Later events of this stream are ignored.
         let next = self.unheard();
         let before = self.receivers[receiver].directory.live.clone();
         let node = &mut self.receivers[receiver];
@@ -351,7 +351,7 @@ impl World {
             Some(pause) => {
                 assert!(
                     !given_up,
-                    "a transfer goes on after {max_attempts} attempts"
+                    "a transfer continues after {max_attempts} attempts"
                 );
                 let pause = u64::try_from(pause.max(Duration::from_millis(2)).as_millis()).unwrap();
                 let jittered = self.dice.between(pause / 2, pause);
@@ -364,7 +364,7 @@ impl World {
                 );
             }
             None => {
-                assert!(given_up, "a transfer that moves is given up");
+                assert!(given_up, "a transfer that makes progress is given up");
                 node.pull = None;
                 assert_eq!(
                     node.directory.sinks(),
@@ -401,7 +401,7 @@ impl World {
         }
     }
 
-    /// Positions move on, mostly: an idle cluster stands still for a while.
+    /// Usually advances positions. An idle cluster stays at one position for a while.
     pub(super) fn apply(&mut self, at: usize) {
         let pause = if self.dice.percent(10) { 15_000 } else { 200 };
         self.sources[at].applied += self.dice.between(0, 2);

@@ -1,4 +1,4 @@
-//! The run: events in virtual time, faults by the seed, and the rules that span nodes.
+//! A run: events in virtual time, faults from the seed, and the invariants across nodes.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -14,19 +14,20 @@ use crate::config::Snapshots;
 
 pub(super) const SOURCES: usize = 2;
 pub(super) const RECEIVERS: usize = 3;
-/// Faults come until here.
+/// Faults occur until this time.
 const STORM_MS: u64 = 300_000;
-/// A receiver waits so long for a source, as the shell does.
+/// How long a receiver waits for a source, as in the shell.
 pub(super) const SILENCE_MS: u64 = 30_000;
-/// The longest way of a message.
+/// The longest delay of a message.
 const MAX_DELAY_MS: u64 = 40_000;
-/// A source notices within this that a receiver is gone.
+/// The time within which a source notices that a receiver has disconnected.
 pub(super) const MAX_UNNOTICED_MS: u64 = 10_000;
-/// Views are closed after it.
+/// Idle views are closed after this time.
 const IDLE_MS: u64 = 20_000;
-/// After the faults all transfers end within so many events, of all nodes together, ...
+/// After the faults stop, all transfers complete within this many events of all nodes together.
 const MAX_CALM_EVENTS: u64 = 500;
-/// ... and so much time: a silent source, its attempts, and one transfer more.
+/// After the faults stop, all transfers complete within this time: a silent source, its attempts,
+/// and one more transfer.
 const MAX_CALM_MS: u64 = 120_000;
 
 #[derive(Debug)]
@@ -63,7 +64,7 @@ pub(super) enum Event {
         stream: u64,
         chunk: wire::SnapshotChunk,
     },
-    /// Refused, or the stream ended.
+    /// The request was refused, or the stream ended.
     Cut {
         receiver: usize,
         stream: u64,
@@ -101,15 +102,15 @@ pub(super) struct World {
     base: Instant,
     pub(super) now_ms: u64,
     events: BinaryHeap<Reverse<(u64, u64)>>,
-    /// By their number; in the order in which they were planned.
+    /// Planned events by number, in planning order.
     planned: BTreeMap<u64, Event>,
     number: u64,
     pub(super) streams: u64,
     pub(super) sources: Vec<Source>,
     pub(super) receivers: Vec<Receiver>,
-    /// How likely a fault is, in percent; zero when they cease.
+    /// The probability of a fault, in percent; zero when faults have stopped.
     pub(super) faults: u64,
-    /// What was met, and how often.
+    /// How often each case occurred.
     pub(super) counts: BTreeMap<&'static str, u64>,
     pub(super) trace: Vec<String>,
 }
@@ -160,7 +161,7 @@ impl World {
         world
     }
 
-    /// A storm, then calm, then nothing to do.
+    /// Runs a period with faults, then one without, until nothing is left to do.
     pub(super) fn run(mut self) -> Self {
         while self.now_ms < STORM_MS {
             self.step();
@@ -174,9 +175,12 @@ impl World {
             events += u64::from(self.step());
             let took = self.now_ms - STORM_MS;
             let bounded = events < MAX_CALM_EVENTS && took < MAX_CALM_MS;
-            assert!(bounded, "transfers go on after {took} ms, {events} events");
+            assert!(
+                bounded,
+                "transfers are not done after {took} ms, {events} events"
+            );
         }
-        // Streams to receivers that had gone end; then views are idle.
+        // Streams to receivers that have disconnected end, then views become idle.
         let idle_ms = 2 * MAX_DELAY_MS + MAX_UNNOTICED_MS + IDLE_MS + 2 * EXPIRE_MS;
         let end = self.now_ms + idle_ms;
         while self.now_ms < end {
@@ -212,7 +216,7 @@ impl World {
         self.dice.percent(self.faults)
     }
 
-    /// A message's way: mostly short, sometimes long.
+    /// The delay of a message: usually short, sometimes long.
     pub(super) fn delay(&mut self) -> u64 {
         if self.fault() {
             self.dice.between(100, MAX_DELAY_MS)
@@ -221,7 +225,7 @@ impl World {
         }
     }
 
-    /// Whether it was part of a transfer.
+    /// Executes the next event. Returns whether it was part of a transfer.
     fn step(&mut self) -> bool {
         let Reverse((at_ms, number)) = self.events.pop().unwrap();
         self.now_ms = at_ms;
