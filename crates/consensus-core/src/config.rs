@@ -6,16 +6,23 @@ use crate::{DecodeError, Entry, HardState, MembershipError, SnapshotMeta};
 
 /// Settings of a core. A tick is 10 ms. All members of a group must have the same
 /// `election_ticks`, `check_quorum` and `max_clock_drift_percent`: leases depend on them.
+/// `lease_ticks` may differ: a leader tells the others its own.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CoreConfig {
     /// This node.
     pub id: NodeId,
     /// How long a follower waits for its leader before it campaigns, at least; up to twice as long,
-    /// drawn anew each time. Also for how long it denies its vote to others. Default 100 (1 s); at
-    /// least three heartbeats.
+    /// drawn anew each time. Also for how long it denies its vote to others, unless the leader
+    /// seems to be [gone](crate::Input::Gone). Default 100 (1 s); at least three heartbeats.
     pub election_ticks: u64,
     /// Between heartbeats. Default 10 (100 ms); at least 1.
     pub heartbeat_ticks: u64,
+    /// How long a heartbeat that a quorum answers keeps the lease of a leader, before the clock
+    /// drift is taken off: so long its followers vote for nobody else, even if it seems to be
+    /// [gone](crate::Input::Gone). Zero for no leases: [`ReadMode::Lease`](crate::ReadMode::Lease)
+    /// is [`ReadMode::Index`](crate::ReadMode::Index) then. Default 20 (200 ms), two heartbeats,
+    /// so that one that is answered late leaves no pause; at most `election_ticks`.
+    pub lease_ticks: u64,
     /// Unanswered appends to a peer. Default 256; at least 1.
     pub max_inflight_messages: usize,
     /// Their payload, in bytes. Default 16 MiB; one message may always be in flight.
@@ -69,6 +76,7 @@ impl CoreConfig {
             id,
             election_ticks: 100,
             heartbeat_ticks: 10,
+            lease_ticks: 20,
             max_inflight_messages: 256,
             max_inflight_bytes: 16 << 20,
             max_append_bytes: 1 << 20,
@@ -99,6 +107,7 @@ impl CoreConfig {
                 && self.election_ticks <= Self::MAX_ELECTION_TICKS,
             ConfigError::Election,
         )?;
+        check(self.lease_ticks <= self.election_ticks, ConfigError::Lease)?;
         check(
             self.max_inflight_messages >= 1
                 && self.max_inflight_bytes >= 1
@@ -113,7 +122,7 @@ impl CoreConfig {
     }
 
     /// An hour, so that sums of ticks can't overflow.
-    const MAX_ELECTION_TICKS: u64 = 360_000;
+    pub(crate) const MAX_ELECTION_TICKS: u64 = 360_000;
 }
 
 /// What a core is started from: what the log and the state machine kept.
@@ -145,6 +154,9 @@ pub enum ConfigError {
     /// See [`CoreConfig::election_ticks`].
     #[error("election_ticks must be at least three times heartbeat_ticks, and at most an hour")]
     Election,
+    /// See [`CoreConfig::lease_ticks`].
+    #[error("lease_ticks must be at most election_ticks")]
+    Lease,
     /// A limit of zero.
     #[error("limits must be at least 1")]
     Limit,

@@ -362,13 +362,26 @@ impl Invariants {
         ack_durability::check(&known.disk, message)
     }
 
-    /// A message reaches a core, which won't help anybody else before `promise` if it is of a
-    /// leader that it takes for one.
-    pub(crate) fn on_received(&mut self, node: NodeId, promise: Tick, message: &Message) {
+    /// A message reaches a core. If it is of a leader that it takes for one, then it won't help
+    /// anybody else for as long as the leader asks, and before `loyal_until` only if that leader
+    /// seems to be gone.
+    pub(crate) fn on_received(
+        &mut self,
+        node: NodeId,
+        now: Tick,
+        loyal_until: Tick,
+        message: &Message,
+    ) {
         let known = self.nodes.entry(node).or_default();
         known.acks.received(message);
         let ballot = known.positions.ballot();
-        self.promises.received(node, ballot, promise, message);
+        self.promises
+            .received(node, ballot, (now, loyal_until), message);
+    }
+
+    /// A core is told that a peer seems to be gone.
+    pub(crate) fn on_gone(&mut self, node: NodeId, now: Tick, peer: NodeId) {
+        self.promises.kept.gone(node, now, peer);
     }
 
     /// A candidate's request reached a core, which was in the first ballot and now is in the

@@ -1,5 +1,5 @@
-//! Who hears a leader helps nobody else for an election timeout, and doesn't even take up a
-//! candidate's ballot.
+//! Who hears a leader helps nobody else for as long as the leader has asked for, nor for an election
+//! timeout unless that leader seems to be gone, and doesn't even take up a candidate's ballot.
 //!
 //! `lease-exclusivity` sees the damage, for which the candidate must win and the old leader still
 //! have its lease.
@@ -17,18 +17,47 @@ pub(crate) const RULE: Invariant = Invariant {
              neither answered nor its term taken up, unless that leader hands over",
 };
 
-/// Up to when, by its own clock, a node has promised its abstention, and to the leader of which
-/// ballot.
+/// What each node has promised.
 #[derive(Default)]
 pub(super) struct Kept {
-    promises: BTreeMap<NodeId, (Ballot, Tick)>,
+    promises: BTreeMap<NodeId, Promised>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Promised {
+    leader: NodeId,
+    ballot: Ballot,
+    /// By the node's own clock.
+    until: Tick,
+    loyal_until: Tick,
 }
 
 impl Kept {
     /// A leader's message reaches a node, which promises anew; unless it is in a later ballot,
     /// which shows when it is asked.
-    pub(super) fn heard(&mut self, node: NodeId, message: &Message, until: Tick) {
-        self.promises.insert(node, (message.ballot, until));
+    pub(super) fn heard(
+        &mut self,
+        node: NodeId,
+        message: &Message,
+        until: Tick,
+        loyal_until: Tick,
+    ) {
+        let promised = Promised {
+            leader: message.from,
+            ballot: message.ballot,
+            until,
+            loyal_until,
+        };
+        self.promises.insert(node, promised);
+    }
+
+    /// A node is told that a peer seems to be gone.
+    pub(super) fn gone(&mut self, node: NodeId, now: Tick, peer: NodeId) {
+        if let Some(promised) = self.promises.get_mut(&node)
+            && promised.leader == peer
+        {
+            promised.loyal_until = now;
+        }
     }
 
     /// A candidate's request was taken: the node was in the ballot `before`, and is in `after`.
@@ -39,11 +68,13 @@ impl Kept {
         (before, after): (Ballot, Ballot),
         candidate: NodeId,
     ) -> Check {
-        let promise = self.promises.get(&node);
-        let Some((_, until)) = promise.filter(|(ballot, until)| *ballot == before && now < *until)
-        else {
+        let Some(promised) = self.promises.get(&node) else {
             return Ok(());
         };
+        let until = promised.until.max(promised.loyal_until);
+        if promised.ballot != before || now >= until {
+            return Ok(());
+        }
         RULE.ensure(after == before, || {
             format!(
                 "n{node} takes up {after} for n{candidate} at {now}, having promised the leader in {before} to wait until {until}"

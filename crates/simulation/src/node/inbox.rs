@@ -35,6 +35,7 @@ pub(crate) enum ShellEvent {
     Flushed(SnapshotMeta),
     Campaign,
     Unreachable(NodeId),
+    Gone(NodeId),
     /// Only with a mutant: the process ends where a write fails.
     WriteFailed(WriteSeq),
     /// Cut the log now, whatever its size.

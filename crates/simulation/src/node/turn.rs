@@ -174,8 +174,9 @@ impl Turn<'_> {
                 continue;
             }
             words::received(env, &message);
-            let promise = self.tick.plus(env.plan.election_ticks);
-            env.checks.on_received(self.id, promise, &message);
+            let loyal_until = self.tick.plus(env.plan.election_ticks);
+            env.checks
+                .on_received(self.id, self.tick, loyal_until, &message);
             self.note_promise(env, &message);
             let candidate = message.from;
             let before = is_forbidden(&message).then(|| self.process.core.status().ballot);
@@ -222,6 +223,11 @@ impl Turn<'_> {
                 ShellEvent::Campaign => self.step(env, Input::Campaign),
                 ShellEvent::WriteFailed(seq) => self.step(env, Input::PersistFailed(seq)),
                 ShellEvent::Unreachable(node) => self.step(env, Input::Unreachable(node)),
+                ShellEvent::Gone(node) => {
+                    words::gone(env, self.id, node);
+                    env.checks.on_gone(self.id, self.tick, node);
+                    self.step(env, Input::Gone(node));
+                }
                 ShellEvent::Compact => self.process.cut_now = true,
             }
         }
