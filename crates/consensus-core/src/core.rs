@@ -250,7 +250,11 @@ impl<P: Protocol> Core<P> {
         {
             return Err(Rejected::InvalidMessage);
         }
-        self.gone = self.gone.filter(|gone| gone.node != from);
+        if self.gone.is_some_and(|gone| gone.node == from)
+            && !is_active(Mutant::HeardLeaderStaysGone)
+        {
+            self.gone = None;
+        }
         // These two may bear a ballot that nobody has yet.
         if let Body::Common(CommonBody::PreVote { last }) = *body {
             self.on_pre_vote(from, ballot, last);

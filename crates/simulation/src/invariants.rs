@@ -354,6 +354,7 @@ impl Invariants {
     /// A message leaves a node.
     pub(crate) fn on_send(&mut self, tick: Tick, message: &Message) -> Check {
         self.timeouts.check(tick, message)?;
+        self.promises.kept.check_pre_vote(tick, message)?;
         let Some(known) = self.nodes.get(&message.from) else {
             return Ok(());
         };
@@ -377,6 +378,17 @@ impl Invariants {
         let ballot = known.positions.ballot();
         self.promises
             .received(node, ballot, (now, loyal_until), message);
+    }
+
+    /// A core, which is in this ballot, is asked whether it would help a candidate.
+    pub(crate) fn on_pre_vote(
+        &mut self,
+        node: NodeId,
+        now: Tick,
+        ballot: Ballot,
+        message: &Message,
+    ) {
+        self.promises.kept.asked(node, now, ballot, message);
     }
 
     /// A core is told that a peer seems to be gone.

@@ -48,7 +48,8 @@ pub enum Topology {
     DeadLeader,
     /// The same with leases: the promises to the leader must end first.
     DeadLeaseholder,
-    /// Three nodes, nothing is wrong; but one of them takes the leader for gone, again and again.
+    /// Three nodes, nothing is wrong; but one of them takes the leader for gone, again and again. No
+    /// leader takes leases.
     Slander,
 }
 
@@ -129,7 +130,8 @@ pub fn measure(
     let result = guarded(|| {
         let choices = Choices::from_seed(seed, false);
         let mut plan = Plan::quiet(topology.nodes(), seed);
-        if topology == Topology::DeadLeader {
+        // With leases a follower that hears its leader would not even ask.
+        if matches!(topology, Topology::DeadLeader | Topology::Slander) {
             plan.lease_ticks = [0; 3];
         }
         let mut world = World::with_plan(&options, choices, plan)?;
@@ -184,10 +186,15 @@ impl World {
             })?;
             healed
         };
+        let leaders = self.env.counts.leaders - leaders;
+        let disturbed = topology == Topology::Slander && leaders > 0;
+        LIVENESS.ensure(!disturbed, || {
+            format!("{leaders} times another leader although the first works")
+        })?;
         Ok(Recovery {
             ticks,
             ticks_after_heal,
-            leaders: self.env.counts.leaders - leaders,
+            leaders,
         })
     }
 

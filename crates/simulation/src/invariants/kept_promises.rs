@@ -1,12 +1,13 @@
 //! Who hears a leader helps nobody else for as long as the leader has asked for, nor for an election
-//! timeout unless that leader seems to be gone, and doesn't even take up a candidate's ballot.
+//! timeout unless that leader seems to be gone. It doesn't even take up a candidate's ballot, nor
+//! does it encourage one.
 //!
 //! `lease-exclusivity` sees the damage, for which the candidate must win and the old leader still
 //! have its lease.
 
 use std::collections::BTreeMap;
 
-use synod_consensus_core::{Body, Message, PaxosBody, RaftBody};
+use synod_consensus_core::{Body, CommonBody, Message, PaxosBody, RaftBody};
 use synod_types::{Ballot, NodeId, Tick};
 
 use super::{Check, Invariant};
@@ -21,6 +22,8 @@ pub(crate) const RULE: Invariant = Invariant {
 #[derive(Default)]
 pub(super) struct Kept {
     promises: BTreeMap<NodeId, Promised>,
+    /// When a node was last asked for a pre-vote by another, and whether it was free to give it.
+    asked: BTreeMap<(NodeId, NodeId), (Tick, bool)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +61,31 @@ impl Kept {
         {
             promised.loyal_until = now;
         }
+    }
+
+    /// A node in this ballot is asked for a pre-vote.
+    pub(super) fn asked(&mut self, node: NodeId, now: Tick, ballot: Ballot, message: &Message) {
+        let is_bound = self.promises.get(&node).is_some_and(|promised| {
+            promised.ballot == ballot && now < promised.until.max(promised.loyal_until)
+        });
+        let asked = self.asked.entry((node, message.from)).or_default();
+        // In one turn it may have been free first, and then have heard a leader.
+        let was_free = asked.0 == now && asked.1;
+        *asked = (now, !is_bound || was_free);
+    }
+
+    /// When a message leaves its node, in the turn in which that was asked.
+    pub(super) fn check_pre_vote(&self, now: Tick, message: &Message) -> Check {
+        let Body::Common(CommonBody::PreVoteReply { granted: true }) = &message.body else {
+            return Ok(());
+        };
+        let (node, candidate) = (message.from, message.to);
+        let asked = self.asked.get(&(node, candidate));
+        let is_free = asked.is_none_or(|(at, is_free)| *at != now || *is_free);
+        RULE.ensure(is_free, || {
+            let promised = self.promises.get(&node);
+            format!("n{node} encourages n{candidate} at {now}, having promised {promised:?}")
+        })
     }
 
     /// A candidate's request was taken: the node was in the ballot `before`, and is in `after`.

@@ -2,7 +2,7 @@
 //! have done, messages, other events, time, proposals, reads, then everything that the core wants
 //! done, and at last compaction.
 
-use synod_consensus_core::{Body, Input, Message, PaxosBody, Rejected, Role, Write};
+use synod_consensus_core::{Body, CommonBody, Input, Message, PaxosBody, Rejected, Role, Write};
 use synod_replica_core::{brings_entries, drain, persisted};
 use synod_types::Tick;
 
@@ -178,6 +178,10 @@ impl Turn<'_> {
             env.checks
                 .on_received(self.id, self.tick, loyal_until, &message);
             self.note_promise(env, &message);
+            if let Body::Common(CommonBody::PreVote { .. }) = &message.body {
+                let ballot = self.process.core.status().ballot;
+                env.checks.on_pre_vote(self.id, self.tick, ballot, &message);
+            }
             let candidate = message.from;
             let before = is_forbidden(&message).then(|| self.process.core.status().ballot);
             let result = self.process.core.step(self.tick, Input::Message(message));
