@@ -1,6 +1,7 @@
 //! Processes killed, stopped and cut off under load: what was acknowledged stays, and nobody reads
 //! the past. `SYNOD_CHAOS_SECONDS` sets how long, `SYNOD_SEED` what happens.
 
+mod dead_leader;
 mod nemesis;
 mod partition;
 mod snapshots;
