@@ -6,6 +6,9 @@ use anyhow::{Result, ensure};
 use synod_testkit::{Cluster, Lab, Server, Share, Topology, outage, run};
 
 const ROUNDS: usize = 5;
+/// A member that was restarted helps nobody to lead for an election timeout, which nothing shows
+/// from outside.
+const REST: Duration = Duration::from_millis(1_500);
 /// The least that followers wait for a silent leader: an election timeout since its last heartbeat.
 const SILENCE: Duration = Duration::from_millis(900);
 
@@ -38,6 +41,7 @@ fn replaced(server: Server, flag: &str) -> Result<()> {
             let client = cluster.client((leader + 1) % 3).await?;
             outages.push(outage(client, async { cluster.kill(leader) }).await?);
             cluster.launch_and_wait(lab, leader).await?;
+            tokio::time::sleep(REST).await;
         }
         outages.sort();
         crate::support::note(&format!("killed: {outages:?}"));
