@@ -59,20 +59,25 @@
 //!
 //! # Leases
 //!
-//! Who hears from a leader promises it not to help to elect another for `election_ticks`, whatever
-//! happens to the ballot meanwhile. A heartbeat round that a quorum answers so gives the leader a
-//! lease from the moment of its *sending*, shorter by the clock drift and by what ticks round. What
-//! could break it, and why it does not:
+//! Who hears from a leader promises it not to help to elect another for as long as the leader asks
+//! ([`CoreConfig::lease_ticks`]), whatever happens to the ballot meanwhile. A heartbeat round that
+//! a quorum answers so gives the leader a lease of that length from the moment of its *sending*,
+//! shorter by the clock drift and by what ticks round. A leader that asks for nothing has no lease.
+//! What could break it, and why it does not:
 //!
 //! - *A restart forgets the promise.* A node that has a past neither votes nor campaigns for an
-//!   election timeout after its start. A sole voter need not wait: nobody else has a lease, since a
-//!   leader outside the voters takes none.
+//!   election timeout after its start, and no promise is longer. A sole voter need not wait:
+//!   nobody else has a lease, since a leader outside the voters takes none.
 //! - *A transfer overrides the promise.* While one is under way there is no lease. A leader that
 //!   gives one up counts it ([`TransferEpoch`]); those who hear the new count ignore campaigns of
 //!   the old, and only their answers renew the lease.
 //! - *A membership change moves the quorum.* Each configuration's majority overlaps with that of
 //!   the next, through the joint one, and acknowledging entries promises as answering heartbeats
 //!   does.
+//! - *The leader seems to be gone, and isn't.* [`Input::Gone`] never shortens a promise. It ends
+//!   the loyalty, on which no lease rests: beyond its promise a node helps nobody for an election
+//!   timeout, so that a leader that works is left alone. A follower that is told so asks for
+//!   pre-votes soon after the end of its promise.
 //!
 //! Both algorithms have the same leases. In Multi-Paxos it is the `Prepare` of another candidate
 //! that is not answered, and two leaders may have the same round, so that a candidate which was

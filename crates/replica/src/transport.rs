@@ -4,7 +4,8 @@
 //! addresses of the [`PeerBook`] in turn. Both sides introduce themselves first. What is queued for
 //! a peer goes out in one envelope, urgent messages first. Nothing is kept for a peer without a
 //! stream, and a full queue drops: the core takes both for a lossy network, and is told with
-//! `Unreachable`. Where a peer broke its stream and refuses new connections, it is told with `Gone`.
+//! `Unreachable`. Where a peer's stream ended and its addresses refuse new ones, it is told with
+//! `Gone`.
 
 pub(crate) mod book;
 mod dial;

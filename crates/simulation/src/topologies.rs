@@ -48,8 +48,8 @@ pub enum Topology {
     DeadLeader,
     /// The same with leases: the promises to the leader must end first.
     DeadLeaseholder,
-    /// Three nodes, nothing is wrong; but one of them takes the leader for gone, again and again. No
-    /// leader takes leases.
+    /// Three nodes, nothing is wrong; but one of them takes the leader for gone, again and again.
+    /// No leader takes leases.
     Slander,
 }
 

@@ -20,8 +20,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const TIMEOUT: Duration = Duration::from_millis(250);
 
 impl Transport {
-    /// After the stream to a peer ended: tells the groups if its addresses refuse connections and no
-    /// other stream was opened.
+    /// After the stream to a peer ended: tells the groups if its addresses refuse connections, and
+    /// no other stream was opened.
     pub(super) async fn look_after(&self, peer: &Peer) {
         let mut pause = FIRST_PAUSE;
         for _ in 0..ATTEMPTS {

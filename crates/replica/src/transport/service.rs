@@ -133,8 +133,8 @@ impl Transport {
         )
     }
 
-    /// Delivers what arrives until the link is over, for whatever reason, and tells the groups. Then
-    /// it has somebody look whether the peer is still there.
+    /// Delivers what arrives until the link is over, for whatever reason, and tells the groups.
+    /// Then it has somebody look whether the peer is still there.
     pub(super) async fn receive(
         self: &Arc<Self>,
         peer: &Arc<Peer>,

@@ -1,6 +1,6 @@
-//! Who hears a leader helps nobody else for as long as the leader has asked for, nor for an election
-//! timeout unless that leader seems to be gone. It doesn't even take up a candidate's ballot, nor
-//! does it encourage one.
+//! Who hears a leader helps nobody else for as long as the leader has asked for, nor for an
+//! election timeout unless that leader seems to be gone. It doesn't even take up a candidate's
+//! ballot, nor does it encourage one.
 //!
 //! `lease-exclusivity` sees the damage, for which the candidate must win and the old leader still
 //! have its lease.
