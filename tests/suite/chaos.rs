@@ -1,6 +1,7 @@
 //! Processes that are killed, stopped and disconnected under load. Acknowledged writes stay, and no
 //! client reads stale data. `SYNOD_CHAOS_SECONDS` sets the duration, `SYNOD_SEED` the faults.
 
+mod dead_leader;
 mod nemesis;
 mod partition;
 mod snapshots;

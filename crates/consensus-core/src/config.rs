@@ -6,16 +6,24 @@ use crate::{DecodeError, Entry, HardState, MembershipError, SnapshotMeta};
 
 /// A core's configuration. A tick is 10 ms. All members of a group must have the same
 /// `election_ticks`, `check_quorum` and `max_clock_drift_percent`, because leases depend on them.
+/// `lease_ticks` may differ: a leader tells the others its own.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CoreConfig {
     /// This node.
     pub id: NodeId,
     /// How long a follower waits for its leader before it campaigns, at least; up to twice as long,
-    /// drawn anew each time. Also for how long it denies its vote to others. Default 100 (1 s); at
-    /// least three heartbeats.
+    /// drawn anew each time. Also for how long it denies its vote to others, unless the leader
+    /// seems to be [gone](crate::Input::Gone). Default 100 (1 s); at least three heartbeats.
     pub election_ticks: u64,
     /// The interval between heartbeats. Default 10 (100 ms); at least 1.
     pub heartbeat_ticks: u64,
+    /// The length of the lease that a leader gets from a heartbeat that a quorum answers, before
+    /// the clock drift is subtracted. For this long its followers vote for no other node, even if
+    /// the leader seems to be [gone](crate::Input::Gone). Zero: no leases, and
+    /// [`ReadMode::Lease`](crate::ReadMode::Lease) is the same as
+    /// [`ReadMode::Index`](crate::ReadMode::Index). Default 20 (200 ms), two heartbeats, so that
+    /// one late answer causes no pause; at most `election_ticks`.
+    pub lease_ticks: u64,
     /// The maximum number of unanswered appends to a peer. Default 256; at least 1.
     pub max_inflight_messages: usize,
     /// The maximum payload of unanswered appends, in bytes. Default 16 MiB. One message may always
@@ -71,6 +79,7 @@ impl CoreConfig {
             id,
             election_ticks: 100,
             heartbeat_ticks: 10,
+            lease_ticks: 20,
             max_inflight_messages: 256,
             max_inflight_bytes: 16 << 20,
             max_append_bytes: 1 << 20,
@@ -101,6 +110,7 @@ impl CoreConfig {
                 && self.election_ticks <= Self::MAX_ELECTION_TICKS,
             ConfigError::Election,
         )?;
+        check(self.lease_ticks <= self.election_ticks, ConfigError::Lease)?;
         check(
             self.max_inflight_messages >= 1
                 && self.max_inflight_bytes >= 1
@@ -115,7 +125,7 @@ impl CoreConfig {
     }
 
     /// One hour, so that sums of ticks can't overflow.
-    const MAX_ELECTION_TICKS: u64 = 360_000;
+    pub(crate) const MAX_ELECTION_TICKS: u64 = 360_000;
 }
 
 /// A core's initial state: what the log and the state machine stored.
@@ -147,6 +157,9 @@ pub enum ConfigError {
     /// See [`CoreConfig::election_ticks`].
     #[error("election_ticks must be at least three times heartbeat_ticks, and at most an hour")]
     Election,
+    /// See [`CoreConfig::lease_ticks`].
+    #[error("lease_ticks must be at most election_ticks")]
+    Lease,
     /// A limit is zero.
     #[error("limits must be at least 1")]
     Limit,

@@ -24,7 +24,7 @@ mod transfer;
 use synod_types::{Ballot, Index, LogPosition, NodeId, SplitMix64, Tick};
 
 use self::{
-    election::{Promise, Votes},
+    election::{Asked, Gone, Promise, Votes},
     forward::{Forwarding, Seen},
     leading::Leading,
     log::Log,
@@ -65,6 +65,8 @@ pub struct Core<P: Protocol> {
     silent_until: Tick,
     election_timeout: u64,
     election_deadline: Tick,
+    /// The leader whose process seems to have ended, until it or another leader is heard.
+    gone: Option<Gone>,
     forwarding: Forwarding,
     seen: Seen,
     removed: bool,
@@ -132,6 +134,7 @@ impl<P: Protocol> Consensus for Core<P> {
                 self.log.compact(index);
             }
             Input::Unreachable(node) => self.on_unreachable(node),
+            Input::Gone(node) => self.on_gone(node),
         }
         Ok(())
     }
@@ -247,6 +250,11 @@ impl<P: Protocol> Core<P> {
         {
             return Err(Rejected::InvalidMessage);
         }
+        if self.gone.is_some_and(|gone| gone.node == from)
+            && !is_active(Mutant::HeardLeaderStaysGone)
+        {
+            self.gone = None;
+        }
         // These two may bear a ballot that nobody has yet.
         if let Body::Common(CommonBody::PreVote { last }) = *body {
             self.on_pre_vote(from, ballot, last);
@@ -293,14 +301,22 @@ impl<P: Protocol> Core<P> {
         match body {
             CommonBody::PreVote { .. } | CommonBody::PreVoteReply { .. } => {}
             CommonBody::Commit { commit } => {
-                self.heard_leader(from, None)?;
+                self.heard_leader(from, Asked::default())?;
                 P::learn_commit(self, commit);
             }
             CommonBody::Heartbeat {
                 round,
                 commit,
                 transfers,
-            } => return self.on_heartbeat(from, round, commit, transfers),
+                lease_ticks,
+            } => {
+                let election_ticks = self.config.election_ticks;
+                let asked = Asked {
+                    transfers,
+                    lease_ticks: lease_ticks.or(Some(election_ticks)),
+                };
+                return self.on_heartbeat(from, round, commit, asked);
+            }
             CommonBody::HeartbeatReply { round } => return self.on_heartbeat_reply(from, round),
             CommonBody::Snapshot { meta } => return self.on_snapshot(from, *meta),
             CommonBody::TimeoutNow { transfers } => return self.on_timeout_now(from, transfers),

@@ -57,6 +57,10 @@ pub enum Input {
     Compact(Index),
     /// The connection to this peer broke, or messages to it were dropped.
     Unreachable(NodeId),
+    /// This peer's process seems to have ended: it closed its connections, and its addresses refuse
+    /// new ones. A hint, which may be wrong: where it names the leader, the next election begins
+    /// early, and nothing that a lease rests on is given up.
+    Gone(NodeId),
 }
 
 /// A command to replicate.

@@ -60,20 +60,25 @@
 //!
 //! # Leases
 //!
-//! A node that hears from a leader promises not to help elect another for `election_ticks`,
-//! whatever happens to the ballot meanwhile. So a heartbeat round that a quorum answers gives the
-//! leader a lease. It starts when the round was *sent*, and is shorter by the clock drift and the
-//! rounding of ticks. What could break a lease, and why it doesn't:
+//! A node that hears from a leader promises not to help elect another for as long as the leader
+//! asks ([`CoreConfig::lease_ticks`]), whatever happens to the ballot meanwhile. So a heartbeat
+//! round that a quorum answers gives the leader a lease of that length. It starts when the round
+//! was *sent*, and is shorter by the clock drift and the rounding of ticks. A leader that asks for
+//! nothing has no lease. What could break a lease, and why it doesn't:
 //!
 //! - *A restart forgets the promise.* A node with previous state neither votes nor campaigns for an
-//!   election timeout after its start. A sole voter need not wait: no other node has a lease, since
-//!   a leader that is not a voter takes none.
+//!   election timeout after its start, and no promise is longer. A sole voter need not wait: no
+//!   other node has a lease, since a leader that is not a voter takes none.
 //! - *A transfer overrides the promise.* There is no lease while a transfer is in progress. A
 //!   leader that gives one up increments a counter ([`TransferEpoch`]). Nodes that hear the new
 //!   count ignore campaigns with the old one, and only their answers renew the lease.
 //! - *A membership change moves the quorum.* Each configuration's majority overlaps with that of
 //!   the next through the joint one, and acknowledging entries is a promise like answering
 //!   heartbeats.
+//! - *A leader seems to be gone, and isn't.* [`Input::Gone`] never shortens a promise. It only ends
+//!   the loyalty, which no lease depends on: after its promise a node helps no other one for the
+//!   rest of an election timeout, so that a working leader is not disturbed. A follower that is
+//!   told that its leader is gone asks for pre-votes soon after its promise has ended.
 //!
 //! Both algorithms have the same leases. In Multi-Paxos the promise means not to answer the
 //! `Prepare` of another candidate. Two leaders may have the same round, so a candidate that was

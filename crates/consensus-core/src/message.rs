@@ -56,6 +56,10 @@ pub enum CommonBody {
         commit: LogPosition,
         /// How many leadership transfers this leader has given up so far.
         transfers: TransferEpoch,
+        /// For how many ticks the receiver promises to help nobody else, whatever it learns: what
+        /// the leader's lease rests on. The same in all heartbeats of a ballot. None, as of an
+        /// earlier release, is an election timeout.
+        lease_ticks: Option<u64>,
     },
     /// It does. Never waits for the disk.
     HeartbeatReply {

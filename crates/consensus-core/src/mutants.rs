@@ -95,12 +95,23 @@ pub enum Mutant {
     AckNotHeldBack,
     /// S2: a read joins a round that is already in flight.
     ReadJoinsOlderRound,
+    /// F1: a leader that seems to be gone releases from the promise on which its lease rests.
+    GoneEndsPromise,
+    /// F2: a leader has a lease for longer than it asks its followers to promise.
+    LeaseLongerThanAsked,
+    /// F3: who is gone is taken for the leader, whoever it is.
+    AnyPeerGone,
+    /// F4: a leader that is heard again is still taken for gone.
+    HeardLeaderStaysGone,
+    /// F5: a node whose leader seems to be gone raises its ballot without asking whether it could
+    /// win.
+    GoneWithoutPreVote,
 }
 
 #[cfg(feature = "mutants")]
 impl Mutant {
     /// All mutants.
-    pub const ALL: [Self; 43] = [
+    pub const ALL: [Self; 48] = [
         Self::PreVoteWithoutCatchUp,
         Self::StaleLeaderNotTold,
         Self::LeaderWithoutStepDown,
@@ -144,6 +155,11 @@ impl Mutant {
         Self::SlotsPastOpenConfig,
         Self::AckNotHeldBack,
         Self::ReadJoinsOlderRound,
+        Self::GoneEndsPromise,
+        Self::LeaseLongerThanAsked,
+        Self::AnyPeerGone,
+        Self::HeardLeaderStaysGone,
+        Self::GoneWithoutPreVote,
     ];
 }
 

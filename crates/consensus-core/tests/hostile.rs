@@ -163,6 +163,11 @@ impl Rng {
                 round: self.below(9),
                 commit: self.position(),
                 transfers,
+                lease_ticks: match self.below(20) {
+                    0 => Some(u64::MAX),
+                    1..=5 => None,
+                    _ => Some(self.below(12)),
+                },
             }),
             12 => Body::Common(CommonBody::HeartbeatReply {
                 round: self.below(9),
@@ -264,7 +269,8 @@ impl Rng {
             10 => Input::Compact(self.index()),
             11 => Input::Unreachable(self.node()),
             12..=15 => Input::Persisted(seq),
-            16..=18 => Input::Tick,
+            16..=17 => Input::Tick,
+            18 => Input::Gone(self.node()),
             _ => {
                 let from = self.node();
                 let mut ballot = self.ballot();
@@ -301,6 +307,7 @@ fn suffer(algorithm: Algorithm) {
         config.pre_vote = seed % 2 == 0;
         config.election_ticks = 10;
         config.heartbeat_ticks = 3;
+        config.lease_ticks = 6;
         let voters = (1..=1 + rng.below(3)).map(NodeId::new);
         let start = SnapshotMeta {
             last: LogPosition::ZERO,

@@ -185,6 +185,7 @@ impl<C: Core> CoreModel<C> {
         let mut config = CoreConfig::new(id, id.get());
         config.pre_vote = self.bounds.promises;
         config.check_quorum = self.bounds.promises;
+        config.lease_ticks = config.election_ticks;
         if self.bounds.single_entries {
             config.max_append_bytes = 1;
         }

@@ -169,10 +169,12 @@ fn common_to_wire(body: CommonBody) -> WireBody {
             round,
             commit,
             transfers,
+            lease_ticks,
         } => WireBody::Heartbeat(wire::Heartbeat {
             round,
             commit: position_to_wire(commit),
             transfers: transfers.0,
+            lease_ticks,
         }),
         CommonBody::HeartbeatReply { round } => {
             WireBody::HeartbeatReply(wire::HeartbeatReply { round })
@@ -280,6 +282,7 @@ fn body_from_wire(ballot: Ballot, body: WireBody) -> Result<Body, WireError> {
             round: heartbeat.round,
             commit: position_from_wire(heartbeat.commit),
             transfers: TransferEpoch(heartbeat.transfers),
+            lease_ticks: heartbeat.lease_ticks,
         }),
         WireBody::HeartbeatReply(reply) => {
             Body::Common(CommonBody::HeartbeatReply { round: reply.round })

@@ -305,6 +305,7 @@ impl<S: StateMachine> Driver<S> {
     fn event(&mut self, event: Event) {
         match event {
             Event::Unreachable(node) => self.step(Input::Unreachable(node)),
+            Event::Gone(node) => self.step(Input::Gone(node)),
             Event::Installed(meta) => {
                 self.fetching = None;
                 self.compactor.installed(meta.last.index);

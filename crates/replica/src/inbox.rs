@@ -77,6 +77,8 @@ pub(crate) struct TransferRequest {
 pub(crate) enum Event {
     /// A peer's queue overflowed or its stream broke.
     Unreachable(NodeId),
+    /// A peer's process seems to have ended. At most one for each stream that broke.
+    Gone(NodeId),
     /// The state machine durably holds this snapshot.
     Installed(SnapshotMeta),
     /// A snapshot could not be fetched or installed.

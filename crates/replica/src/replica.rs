@@ -422,6 +422,10 @@ impl<O: Send> GroupPort for Port<O> {
         self.shared.inbox.unreachable(node);
     }
 
+    fn gone(&self, node: NodeId) {
+        self.shared.inbox.event(Event::Gone(node));
+    }
+
     fn snapshots(&self) -> &Arc<SnapshotServer> {
         &self.snapshots
     }

@@ -4,10 +4,12 @@
 //! addresses of the [`PeerBook`] in turn. Both sides introduce themselves first. What is queued for
 //! a peer goes out in one envelope, urgent messages first. Nothing is kept for a peer without a
 //! stream, and a full queue drops: the core takes both for a lossy network, and is told with
-//! `Unreachable`.
+//! `Unreachable`. Where a peer's stream ended and its addresses refuse new ones, it is told with
+//! `Gone`.
 
 pub(crate) mod book;
 mod dial;
+mod gone;
 mod handshake;
 mod peer;
 mod service;
@@ -40,6 +42,8 @@ pub(crate) trait GroupPort: Send + Sync {
     fn deliver(&self, messages: Vec<Message>, bytes: usize);
     /// A peer's stream broke or its queue overflowed.
     fn unreachable(&self, node: NodeId);
+    /// A peer's process has ended, as far as one can see from here.
+    fn gone(&self, node: NodeId);
     /// Who serves the group's snapshots.
     fn snapshots(&self) -> &Arc<SnapshotServer>;
 }
@@ -139,6 +143,12 @@ impl Transport {
     fn lost(&self, node: NodeId) {
         for port in self.groups.read().values() {
             port.unreachable(node);
+        }
+    }
+
+    fn gone(&self, node: NodeId) {
+        for port in self.groups.read().values() {
+            port.gone(node);
         }
     }
 

@@ -21,6 +21,7 @@ mod connector;
 mod health;
 mod hold;
 mod listener;
+mod look;
 mod metrics;
 mod server;
 mod stream;
@@ -33,6 +34,7 @@ pub use config::ServerConfig;
 pub use health::Health;
 pub use hold::{Hold, Keep};
 pub use listener::{BindError, BoundTo, Listener};
+pub use look::{Look, look};
 pub use metrics::RpcMetrics;
 pub use server::{Drained, GrpcFuture, GrpcService, Running, Server, StartError};
 pub use tls::{

@@ -42,6 +42,8 @@ pub(crate) enum Event {
     },
     /// A stream to a peer broke.
     Unreachable { slot: usize, node: NodeId },
+    /// A peer's process seems to have ended.
+    Gone { slot: usize, node: NodeId },
     /// A node that is down starts.
     Start { slot: usize },
     /// A paused process continues.
@@ -76,6 +78,7 @@ impl Event {
             | Self::SnapshotSent { slot, epoch, .. } => Some((*slot, *epoch)),
             Self::Deliver { .. }
             | Self::Unreachable { .. }
+            | Self::Gone { .. }
             | Self::Start { .. }
             | Self::Resume { .. }
             | Self::Request { .. }

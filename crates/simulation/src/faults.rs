@@ -13,6 +13,7 @@ mod leadership;
 mod links;
 mod members;
 mod pause;
+mod slander;
 mod stragglers;
 
 use crate::choices::Stream;
@@ -30,6 +31,8 @@ pub(crate) enum FaultKind {
     Cuts,
     /// A process stops and continues later.
     Pause,
+    /// Nodes are told that a peer is gone which isn't.
+    Slander,
     /// A process is killed.
     Kill,
     /// A machine loses power, perhaps during a write.
@@ -84,6 +87,7 @@ impl FaultKind {
             F::Compaction,
             F::SlowDisk,
             F::SyncFailure,
+            F::Slander,
         ];
         match flavour {
             Flavour::Everything => {
@@ -111,6 +115,8 @@ impl FaultKind {
                 F::Campaign,
                 F::Usurp,
                 F::Usurp,
+                F::Slander,
+                F::Slander,
             ],
             Flavour::Disk => vec![
                 F::Kill,
@@ -124,7 +130,14 @@ impl FaultKind {
                 F::Misdirected,
                 F::Wipe,
             ],
-            Flavour::Partitions => vec![F::Cuts, F::Cuts, F::Links, F::Pause, F::Campaign],
+            Flavour::Partitions => vec![
+                F::Cuts,
+                F::Cuts,
+                F::Links,
+                F::Pause,
+                F::Campaign,
+                F::Slander,
+            ],
             Flavour::Calm => Vec::new(),
             Flavour::Gaps => vec![
                 F::Behead,
@@ -190,6 +203,7 @@ impl World {
             FaultKind::Links => self.change_links(),
             FaultKind::Cuts => self.change_cuts(),
             FaultKind::Pause => self.pause_one(),
+            FaultKind::Slander => self.slander(),
             FaultKind::Kill => return self.kill_one(),
             FaultKind::PowerLoss => return self.power_loss(),
             FaultKind::Blackout => return self.blackout(),

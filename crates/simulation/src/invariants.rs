@@ -355,6 +355,7 @@ impl Invariants {
     /// A message leaves a node.
     pub(crate) fn on_send(&mut self, tick: Tick, message: &Message) -> Check {
         self.timeouts.check(tick, message)?;
+        self.promises.kept.check_pre_vote(tick, message)?;
         let Some(known) = self.nodes.get(&message.from) else {
             return Ok(());
         };
@@ -364,12 +365,36 @@ impl Invariants {
     }
 
     /// A message reaches a core. If the core accepts its sender as leader, it supports no other
-    /// candidate before `promise`.
-    pub(crate) fn on_received(&mut self, node: NodeId, promise: Tick, message: &Message) {
+    /// candidate for as long as the leader asks, and before `loyal_until` only if that leader seems
+    /// to be gone.
+    pub(crate) fn on_received(
+        &mut self,
+        node: NodeId,
+        now: Tick,
+        loyal_until: Tick,
+        message: &Message,
+    ) {
         let known = self.nodes.entry(node).or_default();
         known.acks.received(message);
         let ballot = known.positions.ballot();
-        self.promises.received(node, ballot, promise, message);
+        self.promises
+            .received(node, ballot, (now, loyal_until), message);
+    }
+
+    /// A core, which is in this ballot, is asked whether it would help a candidate.
+    pub(crate) fn on_pre_vote(
+        &mut self,
+        node: NodeId,
+        now: Tick,
+        ballot: Ballot,
+        message: &Message,
+    ) {
+        self.promises.kept.asked(node, now, ballot, message);
+    }
+
+    /// A core is told that a peer seems to be gone.
+    pub(crate) fn on_gone(&mut self, node: NodeId, now: Tick, peer: NodeId) {
+        self.promises.kept.gone(node, now, peer);
     }
 
     /// A candidate's request reached a core, with the core's ballots before and after it.

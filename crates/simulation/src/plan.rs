@@ -21,6 +21,8 @@ pub(crate) struct Plan {
     pub(crate) base: LogPosition,
     pub(crate) election_ticks: u64,
     pub(crate) heartbeat_ticks: u64,
+    /// For how long the leaders among the nodes ask for promises, by turns.
+    pub(crate) lease_ticks: [u64; 3],
     pub(crate) drift_percent: u64,
     /// Whether every clock is as far off as allowed.
     pub(crate) extreme_clocks: bool,
@@ -117,6 +119,7 @@ impl Plan {
             storm_us: c.one_of(S, [12, 8, 16]) * 30 * TICK_US,
             faults: swarm(c, flavour),
             fault_gap_us: c.one_of(S, [100 * MS, 30 * MS, 250 * MS, 500 * MS]),
+            lease_ticks: c.one_of(S, [[30; 3], [12; 3], [30, 12, 20], [20, 0, 30]]),
         }
     }
 
@@ -133,6 +136,7 @@ impl Plan {
             base: LogPosition::ZERO,
             election_ticks: 100,
             heartbeat_ticks: 10,
+            lease_ticks: [20; 3],
             drift_percent: 5,
             extreme_clocks: false,
             pre_vote: true,
@@ -169,6 +173,12 @@ impl Plan {
         let mut config = CoreConfig::new(id, 0);
         config.election_ticks = self.election_ticks;
         config.heartbeat_ticks = self.heartbeat_ticks;
+        let [first, second, third] = self.lease_ticks;
+        config.lease_ticks = match id.get() % 3 {
+            0 => third,
+            1 => first,
+            _ => second,
+        };
         config.max_clock_drift_percent = self.drift_percent;
         config.pre_vote = self.pre_vote;
         config.strict_reconfig = self.strict_reconfig;

@@ -98,6 +98,8 @@ counts! {
     pauses,
     /// Processes killed.
     kills,
+    /// Nodes that took a peer for gone.
+    gone,
     /// Power losses.
     power_losses,
     /// Power losses of the whole cluster.

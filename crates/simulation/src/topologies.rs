@@ -10,11 +10,12 @@ use std::fmt;
 use synod_consensus_core::{Algorithm, Role};
 use synod_types::Ballot;
 
-use crate::choices::Choices;
+use crate::choices::{Choices, Stream};
 use crate::command::OpId;
 use crate::event::Event;
 use crate::flavour::Flavour;
 use crate::invariants::{Check, LIVENESS};
+use crate::node::End;
 use crate::plan::Plan;
 use crate::report::Failure;
 use crate::run::{Options, guarded};
@@ -44,11 +45,19 @@ pub enum Topology {
     /// misses the last entries. A candidate that is refused must learn the ballot (Raft thesis
     /// §9.6).
     EarlierHub,
+    /// Three nodes; the leader's process ends, and the others find out. No leader takes leases, as
+    /// by default.
+    DeadLeader,
+    /// The same with leases: the promises to the leader must end first.
+    DeadLeaseholder,
+    /// Three nodes, nothing is wrong; but one of them takes the leader for gone, again and again.
+    /// No leader takes leases.
+    Slander,
 }
 
 impl Topology {
     /// All topologies.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 10] = [
         Self::PartialPartition,
         Self::Chain,
         Self::StaleHub,
@@ -56,11 +65,18 @@ impl Topology {
         Self::DeafLeader,
         Self::LostLeader,
         Self::EarlierHub,
+        Self::DeadLeader,
+        Self::DeadLeaseholder,
+        Self::Slander,
     ];
 
     const fn nodes(self) -> u64 {
         match self {
-            Self::PartialPartition | Self::DeafLeader => 3,
+            Self::PartialPartition
+            | Self::DeafLeader
+            | Self::DeadLeader
+            | Self::DeadLeaseholder
+            | Self::Slander => 3,
             Self::Chain
             | Self::StaleHub
             | Self::LeaseBridge
@@ -80,6 +96,9 @@ impl fmt::Display for Topology {
             Self::DeafLeader => "deaf leader",
             Self::LostLeader => "leader alone",
             Self::EarlierHub => "hub of an earlier ballot",
+            Self::DeadLeader => "the leader's process ends",
+            Self::DeadLeaseholder => "the leader's process ends, with leases",
+            Self::Slander => "a follower takes the leader for gone",
         })
     }
 }
@@ -112,7 +131,11 @@ pub fn measure(
     let options = Options::new(algorithm, Flavour::Calm, seed);
     let result = guarded(|| {
         let choices = Choices::from_seed(seed, false);
-        let plan = Plan::quiet(topology.nodes(), seed);
+        let mut plan = Plan::quiet(topology.nodes(), seed);
+        // With leases a follower that hears its leader would not even ask.
+        if matches!(topology, Topology::DeadLeader | Topology::Slander) {
+            plan.lease_ticks = [0; 3];
+        }
         let mut world = World::with_plan(&options, choices, plan)?;
         world.recover(topology)
     });
@@ -140,7 +163,17 @@ impl World {
         if topology == Topology::EarlierHub {
             self.part_in_a_campaign(leader, election)?;
         }
-        self.cut_around(topology, leader);
+        match topology {
+            Topology::DeadLeader | Topology::DeadLeaseholder => self.end_for_good(leader)?,
+            Topology::Slander => self.slander_often(leader),
+            Topology::PartialPartition
+            | Topology::Chain
+            | Topology::StaleHub
+            | Topology::LeaseBridge
+            | Topology::DeafLeader
+            | Topology::LostLeader
+            | Topology::EarlierHub => self.cut_around(topology, leader),
+        }
         let leaders = self.env.counts.leaders;
         let ticks = self.await_commit(CUT_ELECTIONS * election)?;
         let ticks_after_heal = if ticks.is_some() {
@@ -155,15 +188,44 @@ impl World {
             })?;
             healed
         };
+        let leaders = self.env.counts.leaders - leaders;
+        let disturbed = topology == Topology::Slander && leaders > 0;
+        LIVENESS.ensure(!disturbed, || {
+            format!("{leaders} times another leader although the first works")
+        })?;
         Ok(Recovery {
             ticks,
             ticks_after_heal,
-            leaders: self.env.counts.leaders - leaders,
+            leaders,
         })
     }
 
-    /// A candidate is cut off before any node learns of its ballot, and misses some entries. Then
-    /// all links are cut until no node leads.
+    /// The process ends, and all peers find out.
+    fn end_for_good(&mut self, leader: usize) -> Check {
+        let World { env, nodes, .. } = self;
+        let Some(node) = nodes.get_mut(leader) else {
+            return Ok(());
+        };
+        node.end(env, End::Kill)?;
+        env.seems_gone(node.id, Stream::Fault, 1_000);
+        Ok(())
+    }
+
+    /// A follower is told twice in an election timeout that the leader is gone, as long as the run
+    /// is watched.
+    fn slander_often(&mut self, leader: usize) {
+        let slot = self.other(leader, 1);
+        let Some(node) = self.nodes.get(leader).map(|node| node.id) else {
+            return;
+        };
+        let half = self.env.plan.election_ticks * TICK_US / 2;
+        for number in 0..2 * WATCH_ELECTIONS {
+            self.env.after(number * half, Event::Gone { slot, node });
+        }
+    }
+
+    /// A candidate is cut off before anybody hears of its ballot, and misses some entries; then
+    /// nobody reaches anybody until nobody leads.
     fn part_in_a_campaign(&mut self, leader: usize, election: Time) -> Check {
         let candidate = self.other(leader, 1);
         let before = self.ballot_of(leader);
@@ -228,7 +290,10 @@ impl World {
                 | Topology::Chain
                 | Topology::StaleHub
                 | Topology::LeaseBridge
-                | Topology::EarlierHub,
+                | Topology::EarlierHub
+                | Topology::DeadLeader
+                | Topology::DeadLeaseholder
+                | Topology::Slander,
                 _,
             ) => return,
         };

@@ -57,6 +57,15 @@ pub(crate) fn lost(env: &mut Env, it: &Message) {
     message(env, it.from, "loses", it);
 }
 
+/// A node learns that a peer's process seems to have ended.
+pub(crate) fn gone(env: &mut Env, node: NodeId, peer: NodeId) {
+    env.counts.gone += 1;
+    let now = env.now;
+    if let Some(line) = env.trace.event(now, Some(node), "misses") {
+        line.number("peer", peer.get());
+    }
+}
+
 pub(crate) fn write(env: &mut Env, node: NodeId, write: &Write) {
     let now = env.now;
     let Some(line) = env.trace.event(now, Some(node), "writes") else {

@@ -11,7 +11,7 @@ use crate::env::Env;
 use crate::event::Event;
 use crate::invariants::{CORE_ASSERTION, Check, Invariants};
 use crate::network::{MAX_NODES, Network};
-use crate::node::{Node, NodeState, ShellEvent, Start};
+use crate::node::{End, Node, NodeState, ShellEvent, Start};
 use crate::plan::Plan;
 use crate::report::Counts;
 use crate::run::{CANARY, Options};
@@ -156,6 +156,7 @@ impl World {
             }
             Event::Deliver { .. }
             | Event::Unreachable { .. }
+            | Event::Gone { .. }
             | Event::Start { .. }
             | Event::Resume { .. }
             | Event::Request { .. }
@@ -181,6 +182,13 @@ impl World {
                 let World { env, nodes, .. } = self;
                 if let Some(node) = nodes.get_mut(slot) {
                     node.tell(env, ShellEvent::Unreachable(peer));
+                }
+                Ok(())
+            }
+            Event::Gone { slot, node: peer } => {
+                let World { env, nodes, .. } = self;
+                if let Some(node) = nodes.get_mut(slot) {
+                    node.tell(env, ShellEvent::Gone(peer));
                 }
                 Ok(())
             }
@@ -234,6 +242,7 @@ impl World {
         if let Some(node) = self.nodes.get(slot)
             && matches!(node.state, NodeState::Down)
         {
+            self.env.process_ended(node.id, End::Exit);
             let pause = self.env.choices.between(Stream::Fault, 20 * MS, 250 * MS);
             self.env.after(pause, Event::Start { slot });
         }

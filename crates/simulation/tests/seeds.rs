@@ -51,6 +51,7 @@ fn is_eventful(counts: &Counts) {
         (counts.states_compared, SEEDS * 3),
         (counts.history_checked, SEEDS * 20),
         (counts.restarts, SEEDS * 2),
+        (counts.gone, SEEDS * 3 / 2),
         (counts.failed_logs, SEEDS / 20),
         (counts.refused_logs, SEEDS / 50),
         (counts.replacements, SEEDS / 10),

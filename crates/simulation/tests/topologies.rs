@@ -34,6 +34,15 @@ fn raft_in_every_topology() {
 }
 
 #[test]
+fn an_ended_process_is_replaced_soon_and_a_slandered_one_never() {
+    for algorithm in Algorithm::ALL {
+        works(algorithm, Topology::DeadLeader, 30, 1);
+        works(algorithm, Topology::DeadLeaseholder, 45, 1);
+        works(algorithm, Topology::Slander, 2, 0);
+    }
+}
+
+#[test]
 fn raft_waits_for_the_end_of_the_cut_if_only_a_stale_node_reaches_a_quorum() {
     for recovery in recoveries(Algorithm::Raft, Topology::StaleHub) {
         assert_eq!(recovery.ticks, None, "{recovery:?}");

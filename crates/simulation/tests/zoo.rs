@@ -30,6 +30,8 @@ type Exhibit = (Mutant, Algorithm, Hunt, &'static [&'static str], u64);
 
 const QUIET: &[&str] = &["liveness"];
 const ACK: &[&str] = &["ack-durability"];
+/// The promise is broken, by what is counted or by what is done.
+const GONE: &[&str] = &["lease-promises", "lease-exclusivity", "kept-promises"];
 const LEASE: &[&str] = &["lease-promises", "lease-exclusivity"];
 
 const EXHIBITS: &[Exhibit] = &[
@@ -229,7 +231,7 @@ const EXHIBITS: &[Exhibit] = &[
         Mutant::CompletionsOutOfOrder,
         Raft,
         Storm(Fixed),
-        &["durable-quorum", "ack-durability"],
+        &["durable-quorum", "ack-durability", "durable-claims"],
         5,
     ),
     (
@@ -377,16 +379,16 @@ const EXHIBITS: &[Exhibit] = &[
     (
         Mutant::OwnConfigGovernsVotes,
         Raft,
-        Storm(Everything),
+        Storm(Churn),
         QUIET,
-        80,
+        160,
     ),
     (
         Mutant::OwnConfigGovernsVotes,
         MultiPaxos,
-        Storm(Everything),
+        Storm(Churn),
         QUIET,
-        80,
+        280,
     ),
     (
         Mutant::MembershipSurvivesSnapshot,
@@ -508,6 +510,58 @@ const EXHIBITS: &[Exhibit] = &[
         Storm(Fixed),
         &["read-index"],
         60,
+    ),
+    (Mutant::GoneEndsPromise, Raft, Storm(Leases), GONE, 40),
+    (Mutant::GoneEndsPromise, MultiPaxos, Storm(Leases), GONE, 40),
+    (Mutant::LeaseLongerThanAsked, Raft, Storm(Leases), LEASE, 20),
+    (
+        Mutant::LeaseLongerThanAsked,
+        MultiPaxos,
+        Storm(Leases),
+        LEASE,
+        20,
+    ),
+    (
+        Mutant::AnyPeerGone,
+        Raft,
+        Storm(Partitions),
+        &["kept-promises"],
+        60,
+    ),
+    (
+        Mutant::AnyPeerGone,
+        MultiPaxos,
+        Storm(Partitions),
+        &["kept-promises"],
+        60,
+    ),
+    (
+        Mutant::HeardLeaderStaysGone,
+        Raft,
+        Storm(Leases),
+        &["kept-promises"],
+        60,
+    ),
+    (
+        Mutant::HeardLeaderStaysGone,
+        MultiPaxos,
+        Storm(Leases),
+        &["kept-promises"],
+        60,
+    ),
+    (
+        Mutant::GoneWithoutPreVote,
+        Raft,
+        Cut(Topology::Slander, 600),
+        QUIET,
+        2,
+    ),
+    (
+        Mutant::GoneWithoutPreVote,
+        MultiPaxos,
+        Cut(Topology::Slander, 600),
+        QUIET,
+        2,
     ),
 ];
 

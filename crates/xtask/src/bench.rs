@@ -7,6 +7,7 @@
 mod comparison;
 mod core;
 mod document;
+mod failover;
 mod large;
 mod load;
 mod servers;
@@ -26,6 +27,9 @@ pub(crate) enum Bench {
     /// Stock etcd next to ours with Raft and with Multi-Paxos: throughput, latency, CPU per
     /// operation, memory
     Etcd(comparison::Options),
+    /// Stock etcd beside ours: how long writes pause when the leader is killed, asked to end, or
+    /// stopped
+    Failover(failover::Options),
     /// A large data directory with each engine: memory, restart time, pauses during compaction
     Large(large::Options),
     /// The consensus cores without I/O, next to the crates raft and omnipaxos: CPU per entry
@@ -49,6 +53,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
     match bench {
         Bench::Etcd(options) => comparison::run(options, &generator, &document),
         Bench::Large(options) => large::run(options, &generator, &document),
+        Bench::Failover(options) => failover::run(options, &document),
         Bench::Core => Ok(()),
     }
 }

@@ -7,22 +7,48 @@ use synod_types::{Ballot, Index, LogPosition, NodeId, RequestId, Tick};
 
 use super::{Core, Leading, Part, Protocol};
 use crate::mutants::{Mutant, is_active};
-use crate::{CommonBody, EntryKind, Handover, Priority, Rejected, TransferEpoch};
+use crate::{CommonBody, CoreConfig, EntryKind, Handover, Priority, Rejected, TransferEpoch};
 
 /// Answers to a campaign.
 pub(super) type Votes = BTreeMap<NodeId, bool>;
 
-/// Who hears from a leader promises it not to help another one for an election timeout. Leases rest
-/// on it, so it holds whatever happens to the ballot meanwhile.
+/// Who hears from a leader promises it not to help another one for as long as the leader has asked
+/// for. Its lease rests on it, so it holds whatever happens to the ballot meanwhile. Then a node
+/// stays loyal for the rest of an election timeout, so that nobody disturbs a leader that works;
+/// unless the leader seems to be gone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Promise {
     /// When it ends.
     pub(super) until: Tick,
+    /// When the loyalty ends.
+    pub(super) loyal_until: Tick,
     /// The leader's ballot.
     pub(super) ballot: Ballot,
     /// The latest that the leader said about its transfers.
     pub(super) transfers: TransferEpoch,
+    /// For how long it has asked.
+    pub(super) lease_ticks: u64,
 }
+
+/// What a leader's message says of the promise that it asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) struct Asked {
+    pub(super) transfers: TransferEpoch,
+    /// None where the message doesn't say.
+    pub(super) lease_ticks: Option<u64>,
+}
+
+/// A leader whose process seems to have ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Gone {
+    pub(super) node: NodeId,
+    /// The next early campaign is drawn from so many ticks.
+    spread: u64,
+}
+
+/// The first early campaign is drawn from this part of an election timeout, each further one from
+/// twice as much, as long as that is at most half of it.
+const EARLY_PART: u64 = 10;
 
 impl<P: Protocol> Core<P> {
     /// Time has passed for a node that doesn't lead.
@@ -34,7 +60,9 @@ impl<P: Protocol> Core<P> {
         self.set_leader(None);
         self.part = Part::Follower;
         if self.may_campaign() {
-            if self.config.pre_vote && !is_active(Mutant::CampaignWithoutPreVote) {
+            let hasty = is_active(Mutant::CampaignWithoutPreVote)
+                || (self.gone.is_some() && is_active(Mutant::GoneWithoutPreVote));
+            if self.config.pre_vote && !hasty {
                 self.pre_campaign();
             } else {
                 P::campaign(self, None);
@@ -78,17 +106,66 @@ impl<P: Protocol> Core<P> {
             return;
         }
         let base = self.config.election_ticks;
-        self.election_timeout = match self.config.priority {
-            Priority::High => base + self.rng.below(base / 2),
-            Priority::Normal => base + self.rng.below(base),
-            Priority::Low => base.saturating_mul(2) + self.rng.below(base),
-        };
+        self.election_timeout = base + self.draw(base);
         self.election_deadline = self.now.plus(self.election_timeout);
+    }
+
+    fn draw(&mut self, spread: u64) -> u64 {
+        match self.config.priority {
+            Priority::High => self.rng.below(spread / 2),
+            Priority::Normal => self.rng.below(spread),
+            Priority::Low => spread + self.rng.below(spread),
+        }
+    }
+
+    /// The shell saw what looks like the end of a peer's process. A leader behind a firewall that
+    /// refuses connections looks the same, and may go on serving reads: the promise to it holds.
+    pub(super) fn on_gone(&mut self, node: NodeId) {
+        let follows = self.leader.is_some() && !matches!(self.part, Part::Leader(_));
+        let named = self.leader == Some(node) || is_active(Mutant::AnyPeerGone);
+        if !follows || !named {
+            return;
+        }
+        self.promise.loyal_until = self.now;
+        if is_active(Mutant::GoneEndsPromise) {
+            self.promise.until = self.now;
+        }
+        self.set_leader(None);
+        let spread = (self.config.election_ticks / EARLY_PART).max(2);
+        self.gone = Some(Gone { node, spread });
+        self.campaign_early();
+    }
+
+    /// Sets the next campaign soon, if the leader seems to be gone. A few times, since the others
+    /// may find out a little later, or vote for themselves at the same time; then the election
+    /// timeout counts again.
+    pub(super) fn campaign_early(&mut self) {
+        let Some(Gone { node, spread }) = self.gone else {
+            return;
+        };
+        if spread > self.config.election_ticks / 2 {
+            self.gone = None;
+            return;
+        }
+        let early = self.now.max(self.promise.until);
+        let early = early.plus(1 + self.draw(spread));
+        self.election_deadline = self.election_deadline.min(early);
+        let spread = spread * 2;
+        self.gone = Some(Gone { node, spread });
+    }
+
+    /// At the beginning of a campaign. Who is gone won't answer: with its silence counted as a
+    /// refusal, a campaign that the others refuse is over at once.
+    pub(super) fn no_votes(&self) -> Votes {
+        self.gone
+            .map(|gone| (gone.node, false))
+            .into_iter()
+            .collect()
     }
 
     fn pre_campaign(&mut self) {
         self.draw_timeout();
-        self.part = Part::PreCandidate(Votes::new());
+        self.part = Part::PreCandidate(self.no_votes());
         let ballot = self.next_ballot();
         let last = self.log.last();
         for node in self.other_voters() {
@@ -116,11 +193,13 @@ impl<P: Protocol> Core<P> {
             P::campaign(self, None);
         } else if membership.is_blocked_by(|node| votes.get(&node) == Some(&false)) {
             self.part = Part::Follower;
+            self.campaign_early();
         }
     }
 
     /// Leads; its first entry of its own will be at `first_own`.
     pub(super) fn lead(&mut self, first_own: Index) {
+        self.gone = None;
         self.part = Part::Leader(Box::new(Leading::new(first_own, self.now)));
         self.seen.begin(self.ballot);
         self.set_leader(Some(self.config.id));
@@ -169,12 +248,8 @@ impl<P: Protocol> Core<P> {
     }
 
     /// A message of the current ballot's leader: follow it, wait for it, and promise it our
-    /// abstention.
-    pub(super) fn heard_leader(
-        &mut self,
-        from: NodeId,
-        transfers: Option<TransferEpoch>,
-    ) -> Result<(), Rejected> {
+    /// abstention. The promise to an earlier leader is void by now, or this one would not lead.
+    pub(super) fn heard_leader(&mut self, from: NodeId, asked: Asked) -> Result<(), Rejected> {
         if matches!(self.part, Part::Leader(_)) {
             // Two leaders in one ballot: not a correct peer.
             return Err(Rejected::InvalidMessage);
@@ -183,15 +258,28 @@ impl<P: Protocol> Core<P> {
             self.become_follower(self.ballot, Some(from));
         }
         self.election_deadline = self.now.plus(self.election_timeout);
-        let known = if self.promise.ballot == self.ballot {
-            self.promise.transfers
+        let election_ticks = self.config.election_ticks;
+        let (transfers, lease_ticks) = if self.promise.ballot == self.ballot {
+            (self.promise.transfers, self.promise.lease_ticks)
         } else {
-            TransferEpoch::default()
+            // It has asked for no more than that.
+            (TransferEpoch::default(), election_ticks)
+        };
+        let lease_ticks = asked.lease_ticks.unwrap_or(lease_ticks);
+        let lease_ticks = lease_ticks.min(CoreConfig::MAX_ELECTION_TICKS);
+        let stays_gone = self.gone.is_some() && is_active(Mutant::HeardLeaderStaysGone);
+        let loyal_until = if stays_gone {
+            self.promise.loyal_until
+        } else {
+            self.gone = None;
+            self.now.plus(election_ticks)
         };
         self.promise = Promise {
-            until: self.now.plus(self.config.election_ticks),
+            until: self.now.plus(lease_ticks),
+            loyal_until,
             ballot: self.ballot,
-            transfers: known.max(transfers.unwrap_or_default()),
+            transfers: transfers.max(asked.transfers),
+            lease_ticks,
         };
         Ok(())
     }
@@ -214,10 +302,11 @@ impl<P: Protocol> Core<P> {
                 until: Tick::MAX,
                 ballot: self.ballot,
                 transfers: leading.transfers,
+                ..Promise::default()
             },
             Part::Follower | Part::PreCandidate(_) | Part::Candidate(_) => self.promise,
         };
-        if self.now >= promise.until {
+        if self.now >= promise.until.max(promise.loyal_until) {
             return false;
         }
         handover.is_none_or(|handover| {

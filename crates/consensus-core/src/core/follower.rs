@@ -3,7 +3,7 @@
 
 use synod_types::{Index, NodeId};
 
-use super::{Core, Part, Protocol};
+use super::{Asked, Core, Part, Protocol};
 use crate::mutants::{Mutant, is_active};
 use crate::{Install, Rejected, SnapshotMeta};
 
@@ -41,7 +41,7 @@ impl<P: Protocol> Core<P> {
         if meta.last.ballot > self.ballot || meta.membership.validate().is_err() {
             return Err(Rejected::InvalidMessage);
         }
-        self.heard_leader(from, None)?;
+        self.heard_leader(from, Asked::default())?;
         P::learn_commit(self, meta.last);
         if meta.last.index <= self.commit {
             self.acknowledge(from, self.commit);

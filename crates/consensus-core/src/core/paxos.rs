@@ -298,7 +298,8 @@ impl Protocol for PaxosRules {
         let last = meta.last.index;
         core.storage.replace(Write::Advance(meta), last);
         if std::mem::take(&mut core.rules.resume) && core.leader.is_none() {
-            core.election_deadline = core.now;
+            // Not before its promise is over: the leader may only seem to be gone.
+            core.election_deadline = core.now.max(core.promise.until);
         }
     }
 }

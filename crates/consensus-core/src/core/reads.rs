@@ -3,9 +3,9 @@
 
 use synod_types::{Ballot, Index, LogPosition, NodeId, Tick};
 
-use super::{Core, Leading, Part, Protocol};
+use super::{Asked, Core, Leading, Part, Protocol};
 use crate::mutants::{Mutant, is_active};
-use crate::{CommonBody, ReadContext, ReadMode, ReadState, Rejected, TransferEpoch};
+use crate::{CommonBody, ReadContext, ReadMode, ReadState, Rejected};
 
 /// Who waits for a read index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -80,6 +80,7 @@ impl<P: Protocol> Core<P> {
             round: leading.round,
             commit,
             transfers: leading.transfers,
+            lease_ticks: Some(self.config.lease_ticks),
         };
         let nodes: Vec<NodeId> = leading.peers.iter().map(|(node, _)| node).collect();
         for node in nodes {
@@ -93,9 +94,9 @@ impl<P: Protocol> Core<P> {
         from: NodeId,
         round: u64,
         commit: LogPosition,
-        transfers: TransferEpoch,
+        asked: Asked,
     ) -> Result<(), Rejected> {
-        self.heard_leader(from, Some(transfers))?;
+        self.heard_leader(from, asked)?;
         P::learn_commit(self, commit);
         P::note_commit(self);
         let body = CommonBody::HeartbeatReply { round };
@@ -198,11 +199,13 @@ impl<P: Protocol> Core<P> {
         } else {
             self.config.max_clock_drift_percent
         };
-        let drift = self.config.election_ticks * percent;
-        let term = self
-            .config
-            .election_ticks
-            .saturating_sub(drift.div_ceil(100) + ROUNDING_TICKS);
+        let asked = if is_active(Mutant::LeaseLongerThanAsked) {
+            self.config.election_ticks
+        } else {
+            self.config.lease_ticks
+        };
+        let drift = (asked * percent).div_ceil(100);
+        let term = asked.checked_sub(drift + ROUNDING_TICKS)?;
         Some(leading.confirmed_at?.plus(term))
     }
 

@@ -64,6 +64,7 @@ impl<P: Protocol> Core<P> {
             silent_until,
             election_timeout: 0,
             election_deadline: now,
+            gone: None,
             forwarding,
             seen: Seen::default(),
             removed: false,

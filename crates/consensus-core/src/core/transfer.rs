@@ -2,7 +2,7 @@
 
 use synod_types::NodeId;
 
-use super::{Core, Part, Protocol, leading::Transfer};
+use super::{Asked, Core, Part, Protocol, leading::Transfer};
 use crate::{CommonBody, Handover, Rejected, TransferEpoch};
 
 impl<P: Protocol> Core<P> {
@@ -103,7 +103,11 @@ impl<P: Protocol> Core<P> {
             transfers,
         };
         if self.may_campaign() && !self.refuses_to_vote(Some(handover)) {
-            self.heard_leader(from, Some(transfers))?;
+            let asked = Asked {
+                transfers,
+                ..Asked::default()
+            };
+            self.heard_leader(from, asked)?;
             P::campaign(self, Some(handover));
         }
         Ok(())

@@ -191,6 +191,12 @@ impl World {
             let mut config = CoreConfig::new(id, 0);
             config.election_ticks = ELECTION;
             config.heartbeat_ticks = 3;
+            // Leaders with and without leases, and with short ones.
+            config.lease_ticks = match id.get() % 4 {
+                1 => 12,
+                2 => 0,
+                _ => ELECTION,
+            };
             config.pre_vote = pre_vote;
             config.check_quorum = !plain;
             config.strict_reconfig = rng.often(700);
@@ -490,6 +496,10 @@ impl World {
             if self.rng.often(4) {
                 let to = self.any_node();
                 let _ = self.step(id, Input::Unreachable(to));
+            }
+            if self.rng.often(4) {
+                let to = self.any_node();
+                let _ = self.step(id, Input::Gone(to));
             }
             if self.rng.often(400) {
                 self.drain(id);

@@ -53,6 +53,7 @@ mod raft {
         snapshots,
         forwarding,
         restart,
+        gone,
     );
 }
 
@@ -65,5 +66,6 @@ mod multi_paxos {
         reconfiguration,
         catch_up,
         restart,
+        gone,
     );
 }

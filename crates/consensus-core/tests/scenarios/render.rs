@@ -6,6 +6,8 @@ use synod_consensus_core::{
 };
 use synod_types::NodeId;
 
+use crate::script::ELECTION_TICKS;
+
 pub(crate) fn ready(ready: &Ready) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(change) = ready.role {
@@ -93,10 +95,14 @@ fn body(body: &Body) -> String {
             round,
             commit,
             transfers,
-        }) => format!(
-            "heartbeat {round} commit={commit} transfers={}",
-            transfers.0
-        ),
+            lease_ticks,
+        }) => {
+            // An election timeout is not printed.
+            let lease = lease_ticks.filter(|ticks| *ticks != ELECTION_TICKS);
+            let lease = lease.map_or(String::new(), |ticks| format!(" lease={ticks}"));
+            let transfers = transfers.0;
+            format!("heartbeat {round} commit={commit} transfers={transfers}{lease}")
+        }
         Body::Common(CommonBody::HeartbeatReply { round }) => format!("heartbeat-reply {round}"),
         Body::Common(CommonBody::Snapshot { meta }) => format!("snapshot {}", self::meta(meta)),
         Body::Common(CommonBody::TimeoutNow { transfers }) => {

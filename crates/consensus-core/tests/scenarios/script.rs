@@ -12,7 +12,7 @@
 //! > propose a b        each with the next request id of this node
 //! > change +4 ^4 v3 -2 add a voter, promote, demote, remove; %4 adds a learner
 //! > read 7 index|lease, transfer 2, campaign, persisted [seq], persist-failed, applied 5,
-//!   installed 2/9=1,2,3, install-failed, sent 2 ok|failed, compact 5, unreachable 2
+//!   installed 2/9=1,2,3, install-failed, sent 2 ok|failed, compact 5, unreachable 2, gone 2
 //! > status, deadline   print some of the state
 //! ```
 
@@ -26,6 +26,9 @@ use synod_consensus_core::{
 use synod_types::{Ballot, Index, LogPosition, NodeId, RequestId, Tick, WriteSeq};
 
 use crate::render;
+
+/// The election timeout of all scenarios, and the length of a lease unless a scenario sets it.
+pub(crate) const ELECTION_TICKS: u64 = 20;
 
 /// Plays a file of scenarios, and returns it with the actual outputs instead of the expected ones.
 pub(crate) fn play(algorithm: Algorithm, text: &str) -> String {
@@ -161,7 +164,8 @@ impl Player {
         let words: Vec<&str> = text.split_whitespace().collect();
         self.id = node(words[0]);
         let mut config = CoreConfig::new(self.id, 7);
-        config.election_ticks = 20;
+        config.election_ticks = ELECTION_TICKS;
+        config.lease_ticks = ELECTION_TICKS;
         config.heartbeat_ticks = 4;
         let mut restored = Restored::default();
         if words[2] != "none" {
@@ -182,6 +186,7 @@ impl Player {
                 "applied" => restored.applied.last = position(value),
                 "pre_vote" => config.pre_vote = value == "true",
                 "check_quorum" => config.check_quorum = value == "true",
+                "lease" => config.lease_ticks = number(value),
                 "strict" => config.strict_reconfig = value == "true",
                 "window" => config.max_inflight_messages = number(value).try_into().unwrap(),
                 "window_bytes" => config.max_inflight_bytes = number(value),
@@ -237,6 +242,7 @@ impl Player {
             },
             "compact" => Input::Compact(Index::new(number(word(1)))),
             "unreachable" => Input::Unreachable(node(word(1))),
+            "gone" => Input::Gone(node(word(1))),
             _ => {
                 let (from, to) = word(0).split_once('>').unwrap();
                 Input::Message(Message {
@@ -321,6 +327,7 @@ impl Player {
                 round: number(words[1]),
                 commit: position(value(2)),
                 transfers: TransferEpoch(number(value(3))),
+                lease_ticks: (words.len() > 4).then(|| number(value(4))),
             }),
             "heartbeat-reply" => Body::Common(CommonBody::HeartbeatReply {
                 round: number(words[1]),

@@ -28,6 +28,10 @@ use crate::state::{MachineConfig, MachineError, OpenState, create};
 const GROUP: GroupId = GroupId::new(1);
 /// What an entry may be larger than the request in it.
 const ENTRY_OVERHEAD_BYTES: u64 = 1 << 20;
+/// Heartbeats for which a leader that serves reads by a lease asks for promises. The least with
+/// which a lease has no pause while answers take half a heartbeat; after the end of the leader's
+/// process the others wait for so long.
+const LEASE_HEARTBEATS: u64 = 2;
 
 /// A node that did not start. Nothing of it runs.
 #[derive(Debug, thiserror::Error)]
@@ -361,6 +365,11 @@ pub(super) fn replica_config(config: &Config, meta: &Meta) -> ReplicaConfig {
     let mut core = CoreConfig::new(meta.member(), random::seed());
     core.election_ticks = ticks(config.election_timeout);
     core.heartbeat_ticks = ticks(config.heartbeat);
+    core.lease_ticks = match config.linearizable_read {
+        // Nobody reads by a lease, so nobody has to wait for the end of one.
+        LinearizableRead::ReadIndex => 0,
+        LinearizableRead::Lease => core.heartbeat_ticks * LEASE_HEARTBEATS,
+    };
     core.pre_vote = config.pre_vote;
     core.strict_reconfig = config.strict_reconfig_check;
     // A request's limit is ours to enforce; the core's must not be tighter.

@@ -99,9 +99,17 @@ fn bodies() -> Vec<Body> {
             commit: position(3, 5),
         }),
         Body::Common(CommonBody::Heartbeat {
+            round: 8,
+            commit: position(3, 5),
+            transfers: TransferEpoch(2),
+            lease_ticks: Some(0),
+        }),
+        // As of a release that doesn't know the field.
+        Body::Common(CommonBody::Heartbeat {
             round: 7,
             commit: position(3, 5),
             transfers: TransferEpoch(2),
+            lease_ticks: None,
         }),
         Body::Common(CommonBody::HeartbeatReply { round: 7 }),
         Body::Common(CommonBody::Snapshot { meta }),

@@ -143,7 +143,7 @@ impl Transport {
     }
 
     /// Connects, shakes hands, and exchanges messages until the stream breaks.
-    async fn attempt(&self, node: NodeId, url: &str) -> Attempt {
+    async fn attempt(self: &Arc<Self>, node: NodeId, url: &str) -> Attempt {
         let channel = match self.channel_config().connect(url).await {
             Ok(channel) => channel,
             Err(error) => return Attempt::Failed(error.to_string()),

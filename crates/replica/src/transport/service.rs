@@ -134,8 +134,9 @@ impl Transport {
     }
 
     /// Delivers what arrives until the link is over, for whatever reason, and tells the groups.
+    /// Then it has somebody look whether the peer is still there.
     pub(super) async fn receive(
-        &self,
+        self: &Arc<Self>,
         peer: &Arc<Peer>,
         link: &Link,
         feature_level: u32,
@@ -180,6 +181,12 @@ impl Transport {
                 }
             }
         };
+        drop(ending);
+        let (transport, peer) = (Arc::clone(self), Arc::clone(peer));
+        // Ends by itself soon, and beside the next attempt to dial, which it must not hold up.
+        task::spawn("synod-peer-look", async move {
+            transport.look_after(&peer).await;
+        });
     }
 
     /// Counts a peer that is refused although its stream was accepted once. Returns the reason.

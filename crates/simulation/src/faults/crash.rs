@@ -1,7 +1,10 @@
 //! Crashes: of a process, of a machine, or of all machines. A write in flight may be partially
 //! done. A power loss may lose any part of what was not synced.
 
+use synod_types::NodeId;
+
 use crate::choices::Stream;
+use crate::env::Env;
 use crate::event::Event;
 use crate::invariants::Check;
 use crate::node::End;
@@ -38,8 +41,20 @@ impl World {
             End::PowerLoss => env.counts.power_losses += 1,
         }
         node.end(env, end)?;
+        env.process_ended(node.id, end);
         let pause = env.choices.between(Stream::Fault, 20, 350) * MS;
         env.after(pause, Event::Start { slot });
         Ok(())
+    }
+}
+
+impl Env {
+    /// The kernel closes the connections of a process that ends, and refuses new ones: most peers
+    /// find out. A machine without power says nothing.
+    pub(crate) fn process_ended(&mut self, node: NodeId, end: End) {
+        match end {
+            End::Exit | End::Kill => self.seems_gone(node, Stream::Network, 900),
+            End::PowerLoss => {}
+        }
     }
 }

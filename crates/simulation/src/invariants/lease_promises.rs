@@ -24,20 +24,26 @@ pub(crate) const RULE: Invariant = Invariant {
 pub(crate) struct Promises {
     clocks: BTreeMap<NodeId, Clock>,
     until: BTreeMap<NodeId, Tick>,
+    /// For how many ticks each leader asks.
+    asked: BTreeMap<Ballot, u64>,
     pub(super) kept: Kept,
 }
 
 impl Promises {
     /// A message reaches a node that was in this ballot. If a leader sent it, the node supports no
-    /// other candidate before `until`. That also holds after a restart, because the node is silent
-    /// then.
+    /// other candidate for as long as the leader asks. That also holds after a restart, because the
+    /// node is silent then.
     pub(super) fn received(
         &mut self,
         node: NodeId,
         ballot: Ballot,
-        until: Tick,
+        (now, loyal_until): (Tick, Tick),
         message: &Message,
     ) {
+        if let Body::Common(CommonBody::Heartbeat { lease_ticks, .. }) = &message.body {
+            let asked = lease_ticks.unwrap_or_default();
+            self.asked.insert(message.ballot, asked);
+        }
         let is_leaders = match &message.body {
             Body::Common(body) => matches!(
                 body,
@@ -49,9 +55,11 @@ impl Promises {
             Body::Paxos(body) => matches!(body, PaxosBody::Accept { .. }),
         };
         if is_leaders && message.ballot >= ballot {
-            let known = self.until.entry(node).or_default();
-            *known = until.max(*known);
-            self.kept.heard(node, message, until);
+            // No heartbeat yet: no lease rests on this.
+            let asked = self.asked.get(&message.ballot).copied().unwrap_or_default();
+            let until = now.plus(asked);
+            self.until.insert(node, until);
+            self.kept.heard(node, message, until, loyal_until);
         }
     }
 

@@ -35,6 +35,7 @@ pub(crate) enum ShellEvent {
     Flushed(SnapshotMeta),
     Campaign,
     Unreachable(NodeId),
+    Gone(NodeId),
     /// Only with a mutant; otherwise the process ends if a write fails.
     WriteFailed(WriteSeq),
     /// Compact the log now, regardless of its size.

@@ -2,7 +2,7 @@
 //! thread, messages, other events, time, proposals, reads, then everything that the core requests,
 //! and finally compaction.
 
-use synod_consensus_core::{Body, Input, Message, PaxosBody, Rejected, Role, Write};
+use synod_consensus_core::{Body, CommonBody, Input, Message, PaxosBody, Rejected, Role, Write};
 use synod_replica_core::{brings_entries, drain, persisted};
 use synod_types::Tick;
 
@@ -174,9 +174,14 @@ impl Turn<'_> {
                 continue;
             }
             words::received(env, &message);
-            let promise = self.tick.plus(env.plan.election_ticks);
-            env.checks.on_received(self.id, promise, &message);
+            let loyal_until = self.tick.plus(env.plan.election_ticks);
+            env.checks
+                .on_received(self.id, self.tick, loyal_until, &message);
             self.note_promise(env, &message);
+            if let Body::Common(CommonBody::PreVote { .. }) = &message.body {
+                let ballot = self.process.core.status().ballot;
+                env.checks.on_pre_vote(self.id, self.tick, ballot, &message);
+            }
             let candidate = message.from;
             let before = is_forbidden(&message).then(|| self.process.core.status().ballot);
             let result = self.process.core.step(self.tick, Input::Message(message));
@@ -222,6 +227,11 @@ impl Turn<'_> {
                 ShellEvent::Campaign => self.step(env, Input::Campaign),
                 ShellEvent::WriteFailed(seq) => self.step(env, Input::PersistFailed(seq)),
                 ShellEvent::Unreachable(node) => self.step(env, Input::Unreachable(node)),
+                ShellEvent::Gone(node) => {
+                    words::gone(env, self.id, node);
+                    env.checks.on_gone(self.id, self.tick, node);
+                    self.step(env, Input::Gone(node));
+                }
                 ShellEvent::Compact => self.process.cut_now = true,
             }
         }

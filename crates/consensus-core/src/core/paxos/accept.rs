@@ -8,7 +8,7 @@ use super::{
     PaxosRules,
     synod::{Accepted, Acceptor, Vote},
 };
-use crate::core::Core;
+use crate::core::{Asked, Core};
 use crate::mutants::{Mutant, is_active};
 use crate::{ConfigCommand, Entry, EntryKind, PaxosBody, Rejected};
 
@@ -63,7 +63,7 @@ impl Core<PaxosRules> {
         commit: Index,
     ) -> Result<(), Rejected> {
         self.check_run(prev, &entries)?;
-        self.heard_leader(from, None)?;
+        self.heard_leader(from, Asked::default())?;
         let is_question = entries.is_empty();
         for entry in entries.drain(..) {
             // A chosen value counts as accepted.

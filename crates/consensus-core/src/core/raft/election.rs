@@ -3,7 +3,7 @@
 use synod_types::{LogPosition, NodeId};
 
 use super::RaftRules;
-use crate::core::{Core, Part, election::Votes};
+use crate::core::{Core, Part};
 use crate::mutants::Mutant;
 use crate::{RaftBody, TransferEpoch};
 
@@ -16,7 +16,7 @@ impl Core<RaftRules> {
         self.set_leader(None);
         self.set_ballot(self.next_ballot());
         self.vote = Some(self.config.id);
-        self.part = Part::Candidate(Votes::new());
+        self.part = Part::Candidate(self.no_votes());
         let last = self.log.last();
         for node in self.other_voters() {
             let body = RaftBody::Vote { last, transfer };
@@ -37,6 +37,7 @@ impl Core<RaftRules> {
             self.broadcast_heartbeat();
         } else if membership.is_blocked_by(|node| votes.get(&node) == Some(&false)) {
             self.part = Part::Follower;
+            self.campaign_early();
         }
     }
 

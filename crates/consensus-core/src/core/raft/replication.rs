@@ -8,7 +8,7 @@ use bytes::Bytes;
 use synod_types::{Index, LogPosition, NodeId};
 
 use super::{Protocol, RaftRules};
-use crate::core::{Core, Part};
+use crate::core::{Asked, Core, Part};
 use crate::mutants::{Mutant, is_active};
 use crate::{AppendOutcome, ConfigCommand, Entry, EntryKind, Membership, RaftBody, Rejected};
 
@@ -21,7 +21,7 @@ impl Core<RaftRules> {
         commit: Index,
     ) -> Result<(), Rejected> {
         self.check_entries(prev, &entries)?;
-        self.heard_leader(from, None)?;
+        self.heard_leader(from, Asked::default())?;
         let sent_last = prev.index.plus(entries.len() as u64);
         // Committed entries are equal on the leader and may be compacted here, so only check the
         // rest.

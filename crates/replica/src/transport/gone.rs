@@ -1,0 +1,55 @@
+//! Whether the process of a peer has ended.
+//!
+//! The kernel closes the connections of a process that ends, however it does, and refuses new ones.
+//! A silent peer shows neither. Nothing that must be true rests on this: a firewall may refuse
+//! connections to a process that lives.
+
+use std::time::Duration;
+
+use synod_runtime::{clock, random};
+use synod_types::NodeId;
+
+use super::Transport;
+use super::peer::Peer;
+
+/// Attempts to connect: a process that is ending may close its streams before its port.
+const ATTEMPTS: u32 = 6;
+/// The pause after the first one; the next are twice as long each.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
+/// Time for one attempt, a name look-up included. A machine that is there refuses at once.
+const TIMEOUT: Duration = Duration::from_millis(250);
+
+impl Transport {
+    /// After the stream to a peer ended: tells the groups if its addresses refuse connections, and
+    /// no other stream was opened.
+    pub(super) async fn look_after(&self, peer: &Peer) {
+        let mut pause = FIRST_PAUSE;
+        for _ in 0..ATTEMPTS {
+            let refused = self.is_refused(peer.node).await;
+            if peer.has_link() || self.stop.is_triggered() {
+                return;
+            }
+            if refused {
+                tracing::warn!(peer = %peer.node, "the process of a peer has ended");
+                self.gone(peer.node);
+                return;
+            }
+            clock::sleep(random::jitter(pause)).await;
+            pause *= 2;
+        }
+    }
+
+    /// Whether some address of the node refuses connections, and none takes one.
+    async fn is_refused(&self, node: NodeId) -> bool {
+        let mut refused = false;
+        for url in self.book.urls(node) {
+            let look = synod_rpc::look(&url);
+            match clock::timeout(TIMEOUT, look).await {
+                Ok(synod_rpc::Look::Refused) => refused = true,
+                Ok(synod_rpc::Look::Accepted) => return false,
+                Ok(synod_rpc::Look::Unknown) | Err(_) => {}
+            }
+        }
+        refused
+    }
+}
