@@ -1,9 +1,8 @@
 //! What a node does by itself: it publishes its name, promotes members that caught up, gives space
 //! back, compacts the history, and stops when it must not go on.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -15,9 +14,9 @@ use synod_proto::etcd::etcdserverpb::{
     AlarmRequest, AlarmType, CompactionRequest, alarm_request::AlarmAction,
 };
 use synod_runtime::{clock, shutdown::Shutdown};
+use synod_service::{Retention, RetentionPlan};
 use synod_types::NodeId;
 
-use crate::config::AutoCompaction;
 use crate::error::Error;
 use crate::shared::ServiceContext;
 use crate::version;
@@ -28,10 +27,6 @@ const HOUSEKEEPING: Duration = Duration::from_millis(500);
 const RETRY: Duration = Duration::from_millis(250);
 /// NOSPACE is taken back once the live data is below this many percent of the quota.
 const SPACE_IS_BACK_PERCENT: u64 = 95;
-/// At most this many samples of (time, revision) are kept for periodic compaction.
-const MAX_SAMPLES: u32 = 10;
-/// How often revision-based compaction looks.
-const REVISION_COMPACTION: Duration = Duration::from_secs(300);
 
 /// Keeps role and leader in [`ServiceContext`] up to date, and logs changes of the leader. Ends
 /// with the replica.
@@ -262,8 +257,8 @@ async fn propose(shared: &ServiceContext, command: command::Command) -> Result<(
 
 /// Compacts the history as configured. Every member keeps the samples, only the leader acts on
 /// them.
-pub(crate) async fn compact(shared: Arc<ServiceContext>, mode: AutoCompaction, stop: Shutdown) {
-    let mut plan = CompactionPlan::new(mode);
+pub(crate) async fn compact(shared: Arc<ServiceContext>, retention: Retention, stop: Shutdown) {
+    let mut plan = RetentionPlan::new(retention);
     let Some(pause) = plan.pause() else { return };
     loop {
         tokio::select! {
@@ -289,89 +284,5 @@ pub(crate) async fn compact(shared: Arc<ServiceContext>, mode: AutoCompaction, s
                 tracing::warn!(%error, revision, "automatic compaction failed, trying again");
             }
         }
-    }
-}
-
-/// Up to which revision to compact, and when to look.
-#[derive(Debug)]
-struct CompactionPlan {
-    mode: AutoCompaction,
-    samples: VecDeque<(Instant, i64)>,
-}
-
-impl CompactionPlan {
-    fn new(mode: AutoCompaction) -> Self {
-        Self {
-            mode,
-            samples: VecDeque::new(),
-        }
-    }
-
-    /// How long to wait between two looks; `None` for never.
-    fn pause(&self) -> Option<Duration> {
-        match self.mode {
-            AutoCompaction::Off => None,
-            AutoCompaction::Periodic(period) => {
-                Some((period / MAX_SAMPLES).max(Duration::from_millis(10)))
-            }
-            AutoCompaction::Revisions(_) => Some(REVISION_COMPACTION),
-        }
-    }
-
-    /// Takes note of the current revision; returns the newest revision that may go.
-    fn sample(&mut self, now: Instant, revision: i64) -> Option<i64> {
-        match self.mode {
-            AutoCompaction::Off => None,
-            AutoCompaction::Revisions(keep) => {
-                let keep = i64::try_from(keep).ok()?;
-                Some(revision.checked_sub(keep)?).filter(|revision| *revision > 0)
-            }
-            AutoCompaction::Periodic(period) => {
-                self.samples.push_back((now, revision));
-                let mut target = None;
-                while let Some((taken, sampled)) = self.samples.front().copied() {
-                    if now.saturating_duration_since(taken) < period {
-                        break;
-                    }
-                    target = Some(sampled);
-                    self.samples.pop_front();
-                }
-                target
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn periodic_compaction_keeps_what_is_younger_than_the_period() {
-        let period = Duration::from_secs(100);
-        let mut plan = CompactionPlan::new(AutoCompaction::Periodic(period));
-        assert_eq!(plan.pause(), Some(Duration::from_secs(10)));
-        let start = clock::now();
-        let mut last = None;
-        for step in 0..30_u32 {
-            let now = start + Duration::from_secs(10) * step;
-            let target = plan.sample(now, i64::from(step) + 1);
-            // The sample of ten steps ago is exactly one period old.
-            let expected = step.checked_sub(10).map(|old| i64::from(old) + 1);
-            assert_eq!(target, expected, "step {step}");
-            last = target;
-        }
-        assert_eq!(last, Some(20));
-        assert!(plan.samples.len() <= MAX_SAMPLES as usize);
-    }
-
-    #[test]
-    fn revision_compaction_keeps_the_last_ones() {
-        let mut plan = CompactionPlan::new(AutoCompaction::Revisions(100));
-        let now = clock::now();
-        assert_eq!(plan.sample(now, 50), None);
-        assert_eq!(plan.sample(now, 100), None);
-        assert_eq!(plan.sample(now, 350), Some(250));
-        assert_eq!(CompactionPlan::new(AutoCompaction::Off).pause(), None);
     }
 }

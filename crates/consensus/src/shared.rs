@@ -13,15 +13,13 @@ use synod_proto::consensus::v1::Command;
 use synod_proto::etcd::etcdserverpb::{AlarmType, ResponseHeader};
 use synod_replica::{Leadership, PeerBook, ProposeError, ReplicaHandle, is_transient};
 use synod_runtime::clock;
-use synod_service::asked_timeout;
+use synod_service::{LargeReads, ResponseBudget, ScanPool, asked_timeout};
 use synod_types::{ClusterId, NodeId};
 use tokio::sync::Semaphore;
 use tonic::metadata::MetadataMap;
 
-use crate::budget::ResponseBudget;
 use crate::error::Error;
 use crate::metrics::{Metrics, Sample};
-use crate::scans::ScanPool;
 use crate::state::{Outcome, Reply, View};
 
 /// The pause before a proposal that was refused for a moment is made again.
@@ -74,8 +72,7 @@ pub(crate) struct ServiceContext {
     pub(crate) peers: PeerBook,
     pub(crate) view: Arc<View>,
     pub(crate) metrics: Metrics,
-    pub(crate) scans: ScanPool,
-    pub(crate) responses: ResponseBudget,
+    pub(crate) reads: LargeReads,
     /// Places for backups that are being sent.
     pub(crate) backups: Arc<Semaphore>,
     /// The term and the leader as of the last change of role, without a lock.
@@ -116,8 +113,10 @@ impl ServiceContext {
             peers: parts.peers,
             view: parts.view,
             metrics: parts.metrics,
-            scans: ScanPool::new(),
-            responses: parts.responses,
+            reads: LargeReads {
+                scans: ScanPool::default(),
+                budget: parts.responses,
+            },
             backups: Arc::new(Semaphore::new(MAX_BACKUPS)),
             term: AtomicU64::new(0),
             leader: AtomicU64::new(0),
