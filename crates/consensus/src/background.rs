@@ -4,12 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use prost::Message as _;
 use synod_consensus_core::Change;
-use synod_proto::consensus::v1::{
-    Command, MemberChange, Publish, SetClusterVersion, command, member_change,
-};
+use synod_proto::consensus::v1::{Command, Publish, SetClusterVersion, command, member_change};
 use synod_proto::etcd::etcdserverpb::{
     AlarmRequest, AlarmType, CompactionRequest, alarm_request::AlarmAction,
 };
@@ -18,7 +14,7 @@ use synod_service::{Retention, RetentionPlan};
 use synod_types::NodeId;
 
 use crate::error::Error;
-use crate::shared::ServiceContext;
+use crate::shared::{Readiness, ServiceContext};
 use crate::version;
 
 /// How often the housekeeper looks around.
@@ -196,15 +192,8 @@ async fn drop_unknown_members(shared: &ServiceContext) -> Result<(), Error> {
     let roster = shared.view.roster();
     let unknown = status.membership.learners.iter().copied();
     for id in unknown.filter(|id| roster.member(*id).is_none()) {
-        let context = MemberChange {
-            change: Some(member_change::Change::Remove(id.get())),
-        };
-        let context = Bytes::from(context.encode_to_vec());
-        let deadline = clock::now() + shared.settings.request_timeout;
-        match shared
-            .change_members(vec![Change::Remove(id)], context, deadline)
-            .await
-        {
+        let context = member_change::Change::Remove(id.get());
+        match change(shared, Change::Remove(id), context).await {
             // The roster never had it.
             Ok(_) | Err(Error::MemberNotFound) => {
                 tracing::info!(member = %id, "dropped a member that was refused when it was added");
@@ -230,21 +219,25 @@ async fn promote_joined_voters(shared: &ServiceContext) -> Result<(), Error> {
             .collect()
     };
     for id in waiting {
-        let context = MemberChange {
-            change: Some(member_change::Change::Promote(id.get())),
-        };
-        let context = Bytes::from(context.encode_to_vec());
-        let deadline = clock::now() + shared.settings.request_timeout;
-        match shared
-            .change_members(vec![Change::Promote(id)], context, deadline)
-            .await
-        {
+        let context = member_change::Change::Promote(id.get());
+        match change(shared, Change::Promote(id), context).await {
             Ok(_) => tracing::info!(member = %id, "a new member has caught up and votes now"),
             Err(Error::LearnerNotReady | Error::Unhealthy | Error::TooManyRequests) => {}
             Err(error) => return Err(error),
         }
     }
     Ok(())
+}
+
+async fn change(
+    shared: &ServiceContext,
+    change: Change,
+    context: member_change::Change,
+) -> Result<(), Error> {
+    let deadline = clock::now() + shared.settings.request_timeout;
+    let always = || Ok(Readiness::Ready);
+    let changed = shared.change_members(change, context, always, deadline);
+    changed.await.map(drop)
 }
 
 async fn propose(shared: &ServiceContext, command: command::Command) -> Result<(), Error> {

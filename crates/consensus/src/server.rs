@@ -407,3 +407,6 @@ impl Node {
         );
     }
 }
+
+#[cfg(test)]
+mod tests;
