@@ -273,7 +273,7 @@ impl Node {
         self.front.end_tasks();
         // Ends the streams that would never end by themselves.
         let hub = self.hub;
-        let _ended = task::spawn_blocking(move || hub.stop()).await;
+        let _ended = task::spawn_blocking(move || drop(hub)).await;
         self.front.drain().await;
         self.replica.stop().await;
         self.front.stop().await;
