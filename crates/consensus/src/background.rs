@@ -1,40 +1,31 @@
-//! What a node does by itself: it publishes its name, promotes members that caught up, gives space
-//! back, compacts the history, and stops when it must not go on.
+//! Background tasks of a node: it publishes its name, promotes members that caught up, lowers its
+//! alarm when there is space again, and compacts the history.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bytes::Bytes;
-use prost::Message as _;
 use synod_consensus_core::Change;
-use synod_proto::consensus::v1::{
-    Command, MemberChange, Publish, SetClusterVersion, command, member_change,
-};
+use synod_proto::consensus::v1::{Command, Publish, SetClusterVersion, command, member_change};
 use synod_proto::etcd::etcdserverpb::{
     AlarmRequest, AlarmType, CompactionRequest, alarm_request::AlarmAction,
 };
 use synod_runtime::{clock, shutdown::Shutdown};
+use synod_service::{Retention, RetentionPlan};
 use synod_types::NodeId;
 
-use crate::config::AutoCompaction;
 use crate::error::Error;
-use crate::shared::ServiceContext;
+use crate::shared::{Readiness, ServiceContext};
 use crate::version;
 
-/// How often the housekeeper looks around.
+/// The pause between two rounds of housekeeping.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
-/// A pause after a proposal that failed.
+/// The pause after a proposal that failed.
 const RETRY: Duration = Duration::from_millis(250);
-/// NOSPACE is taken back once the live data is below this many percent of the quota.
+/// NOSPACE is disarmed once live data is below this many percent of the quota.
 const SPACE_IS_BACK_PERCENT: u64 = 95;
-/// At most this many samples of (time, revision) are kept for periodic compaction.
-const MAX_SAMPLES: u32 = 10;
-/// How often revision-based compaction looks.
-const REVISION_COMPACTION: Duration = Duration::from_secs(300);
 
 /// Keeps role and leader in [`ServiceContext`] up to date, and logs changes of the leader. Ends
-/// with the replica.
+/// when the replica stops.
 pub(crate) async fn follow_role(shared: Arc<ServiceContext>) {
     let mut role = shared.replica.watch_role();
     let mut leader = None;
@@ -54,8 +45,8 @@ pub(crate) async fn follow_role(shared: Arc<ServiceContext>) {
     }
 }
 
-/// Tells the cluster this member's name and client URLs, until it is told. Clients find members by
-/// it.
+/// Publishes this member's name and client URLs, by which clients find it. Repeats that until it
+/// succeeds.
 pub(crate) async fn publish(shared: Arc<ServiceContext>, stop: Shutdown) {
     let command = Command {
         command: Some(command::Command::Publish(Publish {
@@ -88,7 +79,7 @@ fn is_published(shared: &ServiceContext) -> bool {
     })
 }
 
-/// The leader's duties that are not urgent, and each member's own alarm.
+/// Does what is not urgent: each member for its own alarm, the leader for the cluster.
 pub(crate) async fn keep_house(shared: Arc<ServiceContext>, stop: Shutdown) {
     while !stop.is_triggered() {
         if let Err(error) = tidy(&shared).await {
@@ -99,7 +90,7 @@ pub(crate) async fn keep_house(shared: Arc<ServiceContext>, stop: Shutdown) {
 }
 
 async fn tidy(shared: &ServiceContext) -> Result<(), Error> {
-    give_space_back(shared).await?;
+    disarm_no_space(shared).await?;
     if !shared.is_leader() {
         return Ok(());
     }
@@ -108,8 +99,8 @@ async fn tidy(shared: &ServiceContext) -> Result<(), Error> {
     promote_joined_voters(shared).await
 }
 
-/// Takes this member's NOSPACE back when there is space again.
-async fn give_space_back(shared: &ServiceContext) -> Result<(), Error> {
+/// Disarms this member's NOSPACE when there is space again.
+async fn disarm_no_space(shared: &ServiceContext) -> Result<(), Error> {
     let raised = shared
         .view
         .roster()
@@ -122,14 +113,14 @@ async fn give_space_back(shared: &ServiceContext) -> Result<(), Error> {
     if !raised || shared.view.live_bytes() >= threshold {
         return Ok(());
     }
-    tracing::info!("there is space again: taking the NOSPACE alarm back");
+    tracing::info!("there is space again: disarming the NOSPACE alarm");
     alarm(shared, AlarmAction::Deactivate, shared.member).await
 }
 
-/// Raises NOSPACE for this member, and waits until every write knows of it.
+/// Raises NOSPACE for this member, and waits until that is applied.
 ///
 /// # Errors
-/// The proposal's.
+/// The proposal failed.
 pub(crate) async fn raise_no_space(shared: &ServiceContext) -> Result<(), Error> {
     tracing::warn!(
         quota_bytes = shared.settings.quota_bytes,
@@ -148,8 +139,8 @@ async fn alarm(shared: &ServiceContext, action: AlarmAction, member: NodeId) -> 
     propose(shared, command).await
 }
 
-/// Decides the version once, and raises the feature level to what all members have. A member that
-/// can't be asked counts as having none, because the level never falls again.
+/// Sets the cluster's version once, and raises the feature level to what all members have. A member
+/// that can't be reached counts as level 0, since the level never falls again.
 async fn decide_version(shared: &ServiceContext) -> Result<(), Error> {
     let (decided, level) = {
         let roster = shared.view.roster();
@@ -172,8 +163,8 @@ async fn decide_version(shared: &ServiceContext) -> Result<(), Error> {
     Ok(())
 }
 
-/// The highest feature level that all members have, also those that were added but have not been
-/// heard of.
+/// The highest feature level that all members have, including those that were added and have never
+/// connected.
 fn common_feature_level(shared: &ServiceContext) -> u32 {
     let status = shared.replica.status();
     let roster = shared.view.roster();
@@ -190,27 +181,20 @@ fn common_feature_level(shared: &ServiceContext) -> u32 {
     others.fold(shared.settings.feature_level, u32::min)
 }
 
-/// The core takes a new member before the roster has looked at it. One that the roster refused, for
-/// a peer URL that another had meanwhile, is taken out again.
+/// Removes members that the core has and the roster refused. The core accepts a new member before
+/// the roster checks it, and another may have got its peer URL meanwhile.
 async fn drop_unknown_members(shared: &ServiceContext) -> Result<(), Error> {
     let status = shared.replica.status();
     if status.membership_index > shared.replica.applied() {
-        // The roster may not have heard of it yet.
+        // The last change is not applied yet, so the roster does not know it.
         return Ok(());
     }
     let roster = shared.view.roster();
     let unknown = status.membership.learners.iter().copied();
     for id in unknown.filter(|id| roster.member(*id).is_none()) {
-        let context = MemberChange {
-            change: Some(member_change::Change::Remove(id.get())),
-        };
-        let context = Bytes::from(context.encode_to_vec());
-        let deadline = clock::now() + shared.settings.request_timeout;
-        match shared
-            .change_members(vec![Change::Remove(id)], context, deadline)
-            .await
-        {
-            // The roster never had it.
+        let context = member_change::Change::Remove(id.get());
+        match change(shared, Change::Remove(id), context).await {
+            // The roster never had the member.
             Ok(_) | Err(Error::MemberNotFound) => {
                 tracing::info!(member = %id, "dropped a member that was refused when it was added");
             }
@@ -220,8 +204,8 @@ async fn drop_unknown_members(shared: &ServiceContext) -> Result<(), Error> {
     Ok(())
 }
 
-/// Members that were added as voters join as learners. The leader promotes them once they have
-/// caught up; until then it refuses, and is asked again.
+/// Promotes members that were added as voters. They join as learners, and the core refuses to
+/// promote them until they have caught up.
 async fn promote_joined_voters(shared: &ServiceContext) -> Result<(), Error> {
     let status = shared.replica.status();
     let waiting: Vec<NodeId> = {
@@ -235,21 +219,25 @@ async fn promote_joined_voters(shared: &ServiceContext) -> Result<(), Error> {
             .collect()
     };
     for id in waiting {
-        let context = MemberChange {
-            change: Some(member_change::Change::Promote(id.get())),
-        };
-        let context = Bytes::from(context.encode_to_vec());
-        let deadline = clock::now() + shared.settings.request_timeout;
-        match shared
-            .change_members(vec![Change::Promote(id)], context, deadline)
-            .await
-        {
+        let context = member_change::Change::Promote(id.get());
+        match change(shared, Change::Promote(id), context).await {
             Ok(_) => tracing::info!(member = %id, "a new member has caught up and votes now"),
             Err(Error::LearnerNotReady | Error::Unhealthy | Error::TooManyRequests) => {}
             Err(error) => return Err(error),
         }
     }
     Ok(())
+}
+
+async fn change(
+    shared: &ServiceContext,
+    change: Change,
+    context: member_change::Change,
+) -> Result<(), Error> {
+    let deadline = clock::now() + shared.settings.request_timeout;
+    let always = || Ok(Readiness::Ready);
+    let changed = shared.change_members(change, context, always, deadline);
+    changed.await.map(drop)
 }
 
 async fn propose(shared: &ServiceContext, command: command::Command) -> Result<(), Error> {
@@ -260,10 +248,9 @@ async fn propose(shared: &ServiceContext, command: command::Command) -> Result<(
     shared.propose(&command, deadline).await.map(drop)
 }
 
-/// Compacts the history as configured. Every member keeps the samples, only the leader acts on
-/// them.
-pub(crate) async fn compact(shared: Arc<ServiceContext>, mode: AutoCompaction, stop: Shutdown) {
-    let mut plan = CompactionPlan::new(mode);
+/// Compacts the history as configured. Every member takes samples, but only the leader compacts.
+pub(crate) async fn compact(shared: Arc<ServiceContext>, retention: Retention, stop: Shutdown) {
+    let mut plan = RetentionPlan::new(retention);
     let Some(pause) = plan.pause() else { return };
     loop {
         tokio::select! {
@@ -289,89 +276,5 @@ pub(crate) async fn compact(shared: Arc<ServiceContext>, mode: AutoCompaction, s
                 tracing::warn!(%error, revision, "automatic compaction failed, trying again");
             }
         }
-    }
-}
-
-/// Up to which revision to compact, and when to look.
-#[derive(Debug)]
-struct CompactionPlan {
-    mode: AutoCompaction,
-    samples: VecDeque<(Instant, i64)>,
-}
-
-impl CompactionPlan {
-    fn new(mode: AutoCompaction) -> Self {
-        Self {
-            mode,
-            samples: VecDeque::new(),
-        }
-    }
-
-    /// How long to wait between two looks; `None` for never.
-    fn pause(&self) -> Option<Duration> {
-        match self.mode {
-            AutoCompaction::Off => None,
-            AutoCompaction::Periodic(period) => {
-                Some((period / MAX_SAMPLES).max(Duration::from_millis(10)))
-            }
-            AutoCompaction::Revisions(_) => Some(REVISION_COMPACTION),
-        }
-    }
-
-    /// Takes note of the current revision; returns the newest revision that may go.
-    fn sample(&mut self, now: Instant, revision: i64) -> Option<i64> {
-        match self.mode {
-            AutoCompaction::Off => None,
-            AutoCompaction::Revisions(keep) => {
-                let keep = i64::try_from(keep).ok()?;
-                Some(revision.checked_sub(keep)?).filter(|revision| *revision > 0)
-            }
-            AutoCompaction::Periodic(period) => {
-                self.samples.push_back((now, revision));
-                let mut target = None;
-                while let Some((taken, sampled)) = self.samples.front().copied() {
-                    if now.saturating_duration_since(taken) < period {
-                        break;
-                    }
-                    target = Some(sampled);
-                    self.samples.pop_front();
-                }
-                target
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn periodic_compaction_keeps_what_is_younger_than_the_period() {
-        let period = Duration::from_secs(100);
-        let mut plan = CompactionPlan::new(AutoCompaction::Periodic(period));
-        assert_eq!(plan.pause(), Some(Duration::from_secs(10)));
-        let start = clock::now();
-        let mut last = None;
-        for step in 0..30_u32 {
-            let now = start + Duration::from_secs(10) * step;
-            let target = plan.sample(now, i64::from(step) + 1);
-            // The sample of ten steps ago is exactly one period old.
-            let expected = step.checked_sub(10).map(|old| i64::from(old) + 1);
-            assert_eq!(target, expected, "step {step}");
-            last = target;
-        }
-        assert_eq!(last, Some(20));
-        assert!(plan.samples.len() <= MAX_SAMPLES as usize);
-    }
-
-    #[test]
-    fn revision_compaction_keeps_the_last_ones() {
-        let mut plan = CompactionPlan::new(AutoCompaction::Revisions(100));
-        let now = clock::now();
-        assert_eq!(plan.sample(now, 50), None);
-        assert_eq!(plan.sample(now, 100), None);
-        assert_eq!(plan.sample(now, 350), Some(250));
-        assert_eq!(CompactionPlan::new(AutoCompaction::Off).pause(), None);
     }
 }

@@ -1,5 +1,5 @@
-//! Wire to domain: requests of the etcd API as queries of the keyspace. What the request alone can
-//! tell to be wrong is in `check`.
+//! Converts requests of the etcd API into queries of the keyspace. `check` holds the checks that
+//! need only the request.
 
 mod check;
 
@@ -15,7 +15,7 @@ use synod_proto::etcd::etcdserverpb::{
 
 pub(crate) use check::{check_delete, check_put, check_range, check_range_stream, check_txn};
 
-/// A checked range request as a query.
+/// The query of a checked range request.
 pub(crate) fn range_query(request: &pb::RangeRequest) -> RangeQuery {
     let mut query = RangeQuery::new(key_range(&request.key, &request.range_end));
     query.revision = (request.revision > 0).then(|| Revision::new(request.revision));
@@ -39,52 +39,28 @@ pub(crate) fn range_query(request: &pb::RangeRequest) -> RangeQuery {
     query
 }
 
-/// etcd's pair of key and range end.
+/// The range of etcd's pair of key and range end.
 pub(crate) fn key_range(key: &Bytes, range_end: &Bytes) -> KeyRange {
     KeyRange::from_wire(key.clone(), range_end.clone())
 }
 
-/// A checked condition. An operand that is missing, or of another kind than the target, is zero or
-/// empty.
+/// The condition of a checked comparison. An operand that is missing, or does not fit the target,
+/// counts as zero or empty.
 pub(crate) fn compare(wire: &pb::Compare) -> Compare {
-    let operand = wire.target_union.as_ref();
-    let number = |pick: fn(&TargetUnion) -> Option<i64>| operand.and_then(pick).unwrap_or(0);
+    macro_rules! operand {
+        ($kind:ident) => {
+            match wire.target_union.clone() {
+                Some(TargetUnion::$kind(operand)) => operand,
+                Some(_) | None => Default::default(),
+            }
+        };
+    }
     let target = match WireTarget::try_from(wire.target) {
-        Ok(WireTarget::Create) => CompareTarget::Create(Revision::new(number(|u| {
-            if let TargetUnion::CreateRevision(n) = u {
-                Some(*n)
-            } else {
-                None
-            }
-        }))),
-        Ok(WireTarget::Mod) => CompareTarget::Mod(Revision::new(number(|u| {
-            if let TargetUnion::ModRevision(n) = u {
-                Some(*n)
-            } else {
-                None
-            }
-        }))),
-        Ok(WireTarget::Lease) => CompareTarget::Lease(LeaseId::new(number(|u| {
-            if let TargetUnion::Lease(n) = u {
-                Some(*n)
-            } else {
-                None
-            }
-        }))),
-        Ok(WireTarget::Value) => {
-            CompareTarget::Value(if let Some(TargetUnion::Value(value)) = operand {
-                value.clone()
-            } else {
-                Bytes::new()
-            })
-        }
-        Ok(WireTarget::Version) | Err(_) => CompareTarget::Version(number(|u| {
-            if let TargetUnion::Version(n) = u {
-                Some(*n)
-            } else {
-                None
-            }
-        })),
+        Ok(WireTarget::Create) => CompareTarget::Create(Revision::new(operand!(CreateRevision))),
+        Ok(WireTarget::Mod) => CompareTarget::Mod(Revision::new(operand!(ModRevision))),
+        Ok(WireTarget::Lease) => CompareTarget::Lease(LeaseId::new(operand!(Lease))),
+        Ok(WireTarget::Value) => CompareTarget::Value(operand!(Value)),
+        Ok(WireTarget::Version) | Err(_) => CompareTarget::Version(operand!(Version)),
     };
     let op = match CompareResult::try_from(wire.result) {
         Ok(CompareResult::Greater) => CompareOp::Greater,
@@ -106,7 +82,7 @@ fn bounds(min: i64, max: i64) -> RevisionBounds {
     }
 }
 
-/// Zero and less is no limit.
+/// Zero or less means no limit.
 fn limit(wire: i64) -> usize {
     usize::try_from(wire).unwrap_or(0)
 }

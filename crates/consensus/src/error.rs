@@ -1,18 +1,17 @@
-//! Everything that a request can fail with, and the one map to gRPC's codes.
+//! Every error of a request, and its gRPC code.
 //!
-//! Go clients match on the message string, so each variant's text is etcd's, to the letter. What an
-//! error tells a caller to do is in [`Error::advice`]: "certainly not done" and "outcome unknown"
-//! are different.
+//! Go clients compare messages, so each text is exactly etcd's. [`Error::advice`] says what a
+//! caller can do; it keeps "certainly not done" and "outcome unknown" apart.
 
 use synod_consensus_core::{ChangeError, Rejected};
 use synod_replica::{ProposeError, ReadError};
-use synod_service::{Advice, status};
+use synod_service::{Advice, BudgetError, MalformedTimeout, ScanError, status};
 use tonic::{Code, Status};
 
 /// A request that failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    // What the request says is wrong.
+    // The request is wrong.
     #[error("etcdserver: key is not provided")]
     EmptyKey,
     #[error("etcdserver: key not found")]
@@ -23,7 +22,7 @@ pub enum Error {
     LeaseProvided,
     #[error("etcdserver: too many operations in txn request")]
     TooManyOps,
-    /// Ours alone: stock etcd knows no limit but protobuf's.
+    /// Not in etcd, which has only protobuf's limit.
     #[error("etcdserver: transactions are nested too deep, at most {max_depth} levels are allowed")]
     TxnTooDeep { max_depth: usize },
     #[error("etcdserver: duplicate key given in txn request")]
@@ -36,17 +35,20 @@ pub enum Error {
     MemberBadUrls,
     #[error("etcdserver: wrong downgrade target version format")]
     WrongDowngradeVersion,
-    /// A command that no member could decode from its log. It has no effect.
+    /// A command that members can't decode. It has no effect.
     #[error("etcdserver: request can't be decoded")]
     Undecodable,
-    /// A number outside its enumeration, where etcd would do nothing sensible.
+    /// A number outside its enumeration. Not in etcd.
     #[error("etcdserver: unknown {what}")]
     UnknownEnum { what: &'static str },
-    /// A downgrade action outside its enumeration, as etcd has it.
+    /// Not in etcd's list, since gRPC for Go refuses such calls itself.
+    #[error("etcdserver: {0}")]
+    MalformedTimeout(#[from] MalformedTimeout),
+    /// A downgrade action outside its enumeration.
     #[error("etcdserver: unknown method")]
     UnknownMethod,
 
-    // What the keyspace says.
+    // The state of the keys does not allow it.
     #[error("etcdserver: mvcc: required revision has been compacted")]
     Compacted,
     #[error("etcdserver: mvcc: required revision is a future revision")]
@@ -60,7 +62,7 @@ pub enum Error {
     #[error("etcdserver: too large lease TTL")]
     LeaseTtlTooLarge,
 
-    // What the membership says.
+    // The membership does not allow it.
     #[error("etcdserver: member ID already exist")]
     MemberExists,
     #[error("etcdserver: Peer URLs already exists")]
@@ -82,32 +84,32 @@ pub enum Error {
     #[error("etcdserver: rpc not supported for learner")]
     LearnerUnsupported,
 
-    // What the cluster's state allows.
+    // The state of the cluster does not allow it.
     #[error("etcdserver: no leader")]
     NoLeader,
     #[error("etcdserver: not leader")]
     NotLeader,
-    /// The proposal certainly was not appended: the leadership changed first.
+    /// The leadership changed before the proposal was appended: certainly not done.
     #[error("etcdserver: leader changed")]
     LeaderChanged,
     #[error("etcdserver: too many requests")]
     TooManyRequests,
-    /// Ours alone: no client would get such a response, however long it waits.
+    /// Not in etcd. The response never fits into the budget of responses.
     #[error(
         "etcdserver: the response of {bytes} bytes is larger than {largest}: read it in pages (limit) or with RangeStream"
     )]
     ResponseTooLarge { bytes: usize, largest: usize },
-    /// Ours alone: the response found no room in time.
+    /// Not in etcd. The budget of responses had no room in time.
     #[error(
         "etcdserver: too many large responses are in progress: try again, or read in pages (limit) or with RangeStream"
     )]
     ResponsesBusy,
-    /// Ours alone: a command is answered by all members alike, within the same memory.
+    /// Not in etcd. All members limit the response of a command alike.
     #[error(
         "etcdserver: the response of the write is larger than {largest} bytes: let it return fewer pairs"
     )]
     ReplyTooLarge { largest: usize },
-    /// Ours alone: every member holds a transaction in memory as a whole.
+    /// Not in etcd. Members hold the changes of a transaction in memory.
     #[error(
         "etcdserver: the request deletes more than {largest} bytes at once: delete fewer keys, or use a DeleteRange request of its own without prev_kv"
     )]
@@ -115,16 +117,16 @@ pub enum Error {
     #[error("etcdserver: server stopped")]
     Stopped,
     /// The member had stopped before the request came, or the request only reads: certainly not
-    /// done. Clients know etcd's text only.
+    /// done. The text is etcd's for both cases.
     #[error("etcdserver: server stopped")]
     NotRunning,
-    /// A backup whose client did not read it for too long.
+    /// The client of a backup stopped reading.
     #[error("etcdserver: the backup was ended because its client stopped reading: start it again")]
     BackupStalled,
-    /// The outcome is unknown: it may have happened, or may still happen.
+    /// The outcome is unknown: the request may have taken effect, or still may.
     #[error("etcdserver: request timed out")]
     Timeout,
-    /// A read that timed out: nothing happened.
+    /// A read timed out. It has no effect.
     #[error("etcdserver: request timed out, waiting for the applied index took too long")]
     TimeoutWaitApplied,
     #[error("etcdserver: request timed out, waiting for leader transfer took too long")]
@@ -136,18 +138,18 @@ pub enum Error {
     #[error("etcdserver: invalid downgrade target version")]
     InvalidDowngradeTarget,
 
-    // What is not there (yet), or broke.
+    // It is not implemented, or broke.
     #[error("etcdserver: {0} is not implemented yet")]
     Unimplemented(&'static str),
     #[error("RangeStream does not support {0}")]
     RangeStreamUnsupported(&'static str),
-    /// The store failed: nothing that a client can mend.
+    /// A failure of the server, which a client can't fix.
     #[error("etcdserver: internal error: {0}")]
     Internal(String),
 }
 
 impl Error {
-    /// The gRPC code, as etcd has it.
+    /// The gRPC code, as in etcd.
     #[must_use]
     pub fn code(&self) -> Code {
         match self {
@@ -164,7 +166,8 @@ impl Error {
             | Self::MemberBadUrls
             | Self::WrongDowngradeVersion
             | Self::InvalidDowngradeTarget
-            | Self::UnknownEnum { .. } => Code::InvalidArgument,
+            | Self::UnknownEnum { .. }
+            | Self::MalformedTimeout(_) => Code::InvalidArgument,
             Self::Compacted | Self::FutureRevision | Self::LeaseTtlTooLarge => Code::OutOfRange,
             Self::NoSpace
             | Self::TooManyRequests
@@ -194,13 +197,12 @@ impl Error {
             Self::Corrupt => Code::DataLoss,
             Self::Unimplemented(_) | Self::RangeStreamUnsupported(_) => Code::Unimplemented,
             Self::BackupStalled => Code::DeadlineExceeded,
-            // etcd has no code of its own for these.
+            // As in etcd, which has no code for these.
             Self::TimeoutLeaderTransfer | Self::UnknownMethod | Self::Internal(_) => Code::Unknown,
         }
     }
 
-    /// The same error for a request that only reads: it changed nothing, so its outcome is not
-    /// unknown.
+    /// The error of a request that only reads. It has no effect, so its outcome is never unknown.
     #[must_use]
     pub(crate) fn of_read(self) -> Self {
         if self == Self::Stopped {
@@ -228,7 +230,7 @@ impl Error {
             | Self::LearnerNotReady
             | Self::LearnerUnsupported
             | Self::NotEnoughStarted => Advice::Retry,
-            // After a timeout the leadership may still move.
+            // A transfer may complete after its timeout.
             Self::Timeout | Self::Stopped | Self::TimeoutLeaderTransfer => Advice::Unknown,
             Self::KeyNotFound
             | Self::Compacted
@@ -260,6 +262,7 @@ impl Error {
             | Self::DeleteTooLarge { .. }
             | Self::LeaseTtlTooLarge
             | Self::UnknownEnum { .. }
+            | Self::MalformedTimeout(_)
             | Self::UnknownMethod
             | Self::Unimplemented(_)
             | Self::RangeStreamUnsupported(_) => Advice::Invalid,
@@ -270,9 +273,27 @@ impl Error {
 }
 
 impl From<Error> for Status {
-    /// etcd's code and text, and details where [`Error::advice`] has some.
+    /// etcd's code and text, and details that follow from [`Error::advice`].
     fn from(error: Error) -> Self {
         status(error.code(), error.to_string(), error.advice())
+    }
+}
+
+impl From<BudgetError> for Error {
+    fn from(error: BudgetError) -> Self {
+        match error {
+            BudgetError::TooLarge { bytes, largest } => Self::ResponseTooLarge { bytes, largest },
+            BudgetError::Busy => Self::ResponsesBusy,
+        }
+    }
+}
+
+impl From<ScanError> for Error {
+    fn from(error: ScanError) -> Self {
+        match error {
+            ScanError::Busy => Self::TooManyRequests,
+            ScanError::Failed(why) => Self::Internal(why),
+        }
     }
 }
 
@@ -304,7 +325,7 @@ impl From<ReadError> for Error {
     }
 }
 
-/// What the core refuses was certainly not done.
+/// A proposal that the core rejects is certainly not done.
 impl From<Rejected> for Error {
     fn from(rejected: Rejected) -> Self {
         match rejected {
@@ -326,7 +347,7 @@ impl From<Rejected> for Error {
                 ChangeError::Empty => Self::Internal(error.to_string()),
             },
             Rejected::InvalidTransfer { .. } => Self::BadTransferee,
-            // The lease is only a shortcut, and the replica falls back; in time or not at all.
+            // Only for reads: a read whose lease expired falls back to a round of heartbeats.
             Rejected::LeaseExpired | Rejected::TimedOut => Self::TimeoutWaitApplied,
             Rejected::Removed | Rejected::Failed => Self::NotRunning,
             Rejected::CannotCampaign | Rejected::InvalidMessage => {
@@ -343,285 +364,89 @@ mod tests {
 
     use super::*;
 
-    /// Texts and codes of etcd 3.7's `rpctypes`; what etcd lacks is ours.
-    fn assert_table(table: Vec<(Error, Code, &str)>) {
-        for (error, code, text) in table {
-            let status = Status::from(error.clone());
-            assert_eq!((status.code(), status.message()), (code, text), "{error:?}");
-        }
+    /// One error a line, with its code and text: those of etcd 3.7's `rpctypes`, and ours.
+    macro_rules! assert_table {
+        ($($error:ident $(($($value:expr),*))? $({$($field:ident: $is:expr),*})? => $code:ident $text:literal;)*) => {
+            $({
+                let error = Error::$error $(($($value),*))? $({$($field: $is),*})?;
+                let status = Status::from(error.clone());
+                assert_eq!((status.code(), status.message()), (Code::$code, $text), "{error:?}");
+            })*
+        };
     }
 
     #[test]
     fn requests_that_are_wrong() {
-        assert_table(vec![
-            (
-                Error::EmptyKey,
-                Code::InvalidArgument,
-                "etcdserver: key is not provided",
-            ),
-            (
-                Error::KeyNotFound,
-                Code::InvalidArgument,
-                "etcdserver: key not found",
-            ),
-            (
-                Error::ValueProvided,
-                Code::InvalidArgument,
-                "etcdserver: value is provided",
-            ),
-            (
-                Error::LeaseProvided,
-                Code::InvalidArgument,
-                "etcdserver: lease is provided",
-            ),
-            (
-                Error::TooManyOps,
-                Code::InvalidArgument,
-                "etcdserver: too many operations in txn request",
-            ),
-            (
-                Error::TxnTooDeep { max_depth: 16 },
-                Code::InvalidArgument,
-                "etcdserver: transactions are nested too deep, at most 16 levels are allowed",
-            ),
-            (
-                Error::Undecodable,
-                Code::InvalidArgument,
-                "etcdserver: request can't be decoded",
-            ),
-            (
-                Error::DuplicateKey,
-                Code::InvalidArgument,
-                "etcdserver: duplicate key given in txn request",
-            ),
-            (
-                Error::InvalidSortOption,
-                Code::InvalidArgument,
-                "etcdserver: invalid sort option",
-            ),
-            (
-                Error::RequestTooLarge,
-                Code::InvalidArgument,
-                "etcdserver: request is too large",
-            ),
-            (
-                Error::MemberBadUrls,
-                Code::InvalidArgument,
-                "etcdserver: given member URLs are invalid",
-            ),
-            (
-                Error::WrongDowngradeVersion,
-                Code::InvalidArgument,
-                "etcdserver: wrong downgrade target version format",
-            ),
-            (
-                Error::InvalidDowngradeTarget,
-                Code::InvalidArgument,
-                "etcdserver: invalid downgrade target version",
-            ),
-            (
-                Error::UnknownEnum { what: "thing" },
-                Code::InvalidArgument,
-                "etcdserver: unknown thing",
-            ),
-            (
-                Error::UnknownMethod,
-                Code::Unknown,
-                "etcdserver: unknown method",
-            ),
-        ]);
+        assert_table! {
+            EmptyKey => InvalidArgument "etcdserver: key is not provided";
+            KeyNotFound => InvalidArgument "etcdserver: key not found";
+            ValueProvided => InvalidArgument "etcdserver: value is provided";
+            LeaseProvided => InvalidArgument "etcdserver: lease is provided";
+            TooManyOps => InvalidArgument "etcdserver: too many operations in txn request";
+            TxnTooDeep { max_depth: 16 } => InvalidArgument "etcdserver: transactions are nested too deep, at most 16 levels are allowed";
+            Undecodable => InvalidArgument "etcdserver: request can't be decoded";
+            DuplicateKey => InvalidArgument "etcdserver: duplicate key given in txn request";
+            InvalidSortOption => InvalidArgument "etcdserver: invalid sort option";
+            RequestTooLarge => InvalidArgument "etcdserver: request is too large";
+            MemberBadUrls => InvalidArgument "etcdserver: given member URLs are invalid";
+            WrongDowngradeVersion => InvalidArgument "etcdserver: wrong downgrade target version format";
+            InvalidDowngradeTarget => InvalidArgument "etcdserver: invalid downgrade target version";
+            UnknownEnum { what: "thing" } => InvalidArgument "etcdserver: unknown thing";
+            UnknownMethod => Unknown "etcdserver: unknown method";
+        }
     }
 
     #[test]
     fn what_the_keyspace_says() {
-        assert_table(vec![
-            (
-                Error::Compacted,
-                Code::OutOfRange,
-                "etcdserver: mvcc: required revision has been compacted",
-            ),
-            (
-                Error::FutureRevision,
-                Code::OutOfRange,
-                "etcdserver: mvcc: required revision is a future revision",
-            ),
-            (
-                Error::NoSpace,
-                Code::ResourceExhausted,
-                "etcdserver: mvcc: database space exceeded",
-            ),
-            (
-                Error::LeaseNotFound,
-                Code::NotFound,
-                "etcdserver: requested lease not found",
-            ),
-            (
-                Error::LeaseExists,
-                Code::FailedPrecondition,
-                "etcdserver: lease already exists",
-            ),
-            (
-                Error::LeaseTtlTooLarge,
-                Code::OutOfRange,
-                "etcdserver: too large lease TTL",
-            ),
-        ]);
+        assert_table! {
+            Compacted => OutOfRange "etcdserver: mvcc: required revision has been compacted";
+            FutureRevision => OutOfRange "etcdserver: mvcc: required revision is a future revision";
+            NoSpace => ResourceExhausted "etcdserver: mvcc: database space exceeded";
+            LeaseNotFound => NotFound "etcdserver: requested lease not found";
+            LeaseExists => FailedPrecondition "etcdserver: lease already exists";
+            LeaseTtlTooLarge => OutOfRange "etcdserver: too large lease TTL";
+        }
     }
 
     #[test]
     fn what_the_membership_says() {
-        assert_table(vec![
-            (
-                Error::MemberExists,
-                Code::FailedPrecondition,
-                "etcdserver: member ID already exist",
-            ),
-            (
-                Error::PeerUrlExists,
-                Code::FailedPrecondition,
-                "etcdserver: Peer URLs already exists",
-            ),
-            (
-                Error::NotEnoughStarted,
-                Code::FailedPrecondition,
-                "etcdserver: re-configuration failed due to not enough started members",
-            ),
-            (
-                Error::MemberNotFound,
-                Code::NotFound,
-                "etcdserver: member not found",
-            ),
-            (
-                Error::NotLearner,
-                Code::FailedPrecondition,
-                "etcdserver: can only promote a learner member",
-            ),
-            (
-                Error::LearnerNotReady,
-                Code::FailedPrecondition,
-                "etcdserver: can only promote a learner member which is in sync with leader",
-            ),
-            (
-                Error::TooManyLearners,
-                Code::FailedPrecondition,
-                "etcdserver: too many learner members in cluster",
-            ),
-            (
-                Error::Unhealthy,
-                Code::Unavailable,
-                "etcdserver: unhealthy cluster",
-            ),
-            (
-                Error::BadTransferee,
-                Code::FailedPrecondition,
-                "etcdserver: bad leader transferee",
-            ),
-            (
-                Error::LearnerUnsupported,
-                Code::FailedPrecondition,
-                "etcdserver: rpc not supported for learner",
-            ),
-        ]);
+        assert_table! {
+            MemberExists => FailedPrecondition "etcdserver: member ID already exist";
+            PeerUrlExists => FailedPrecondition "etcdserver: Peer URLs already exists";
+            NotEnoughStarted => FailedPrecondition "etcdserver: re-configuration failed due to not enough started members";
+            MemberNotFound => NotFound "etcdserver: member not found";
+            NotLearner => FailedPrecondition "etcdserver: can only promote a learner member";
+            LearnerNotReady => FailedPrecondition "etcdserver: can only promote a learner member which is in sync with leader";
+            TooManyLearners => FailedPrecondition "etcdserver: too many learner members in cluster";
+            Unhealthy => Unavailable "etcdserver: unhealthy cluster";
+            BadTransferee => FailedPrecondition "etcdserver: bad leader transferee";
+            LearnerUnsupported => FailedPrecondition "etcdserver: rpc not supported for learner";
+        }
     }
 
     #[test]
     fn what_the_cluster_says() {
-        assert_table(vec![
-            (Error::NoLeader, Code::Unavailable, "etcdserver: no leader"),
-            (
-                Error::NotLeader,
-                Code::FailedPrecondition,
-                "etcdserver: not leader",
-            ),
-            (
-                Error::LeaderChanged,
-                Code::Unavailable,
-                "etcdserver: leader changed",
-            ),
-            (
-                Error::TooManyRequests,
-                Code::ResourceExhausted,
-                "etcdserver: too many requests",
-            ),
-            (
-                Error::ResponseTooLarge {
-                    bytes: 9,
-                    largest: 8,
-                },
-                Code::ResourceExhausted,
-                "etcdserver: the response of 9 bytes is larger than 8: read it in pages (limit) or with RangeStream",
-            ),
-            (
-                Error::ResponsesBusy,
-                Code::ResourceExhausted,
-                "etcdserver: too many large responses are in progress: try again, or read in pages (limit) or with RangeStream",
-            ),
-            (
-                Error::ReplyTooLarge { largest: 8 },
-                Code::ResourceExhausted,
-                "etcdserver: the response of the write is larger than 8 bytes: let it return fewer pairs",
-            ),
-            (
-                Error::DeleteTooLarge { largest: 8 },
-                Code::ResourceExhausted,
-                "etcdserver: the request deletes more than 8 bytes at once: delete fewer keys, or use a DeleteRange request of its own without prev_kv",
-            ),
-            (
-                Error::Stopped,
-                Code::Unavailable,
-                "etcdserver: server stopped",
-            ),
-            (
-                Error::NotRunning,
-                Code::Unavailable,
-                "etcdserver: server stopped",
-            ),
-            (
-                Error::BackupStalled,
-                Code::DeadlineExceeded,
-                "etcdserver: the backup was ended because its client stopped reading: start it again",
-            ),
-            (
-                Error::Timeout,
-                Code::Unavailable,
-                "etcdserver: request timed out",
-            ),
-            (
-                Error::TimeoutWaitApplied,
-                Code::Unavailable,
-                "etcdserver: request timed out, waiting for the applied index took too long",
-            ),
-            (
-                Error::TimeoutLeaderTransfer,
-                Code::Unknown,
-                "etcdserver: request timed out, waiting for leader transfer took too long",
-            ),
-            (
-                Error::Corrupt,
-                Code::DataLoss,
-                "etcdserver: corrupt cluster",
-            ),
-            (
-                Error::NoInflightDowngrade,
-                Code::FailedPrecondition,
-                "etcdserver: no inflight downgrade job",
-            ),
-            (
-                Error::Unimplemented("x"),
-                Code::Unimplemented,
-                "etcdserver: x is not implemented yet",
-            ),
-            (
-                Error::RangeStreamUnsupported("custom sort orders"),
-                Code::Unimplemented,
-                "RangeStream does not support custom sort orders",
-            ),
-            (
-                Error::Internal("x".into()),
-                Code::Unknown,
-                "etcdserver: internal error: x",
-            ),
-        ]);
+        assert_table! {
+            NoLeader => Unavailable "etcdserver: no leader";
+            NotLeader => FailedPrecondition "etcdserver: not leader";
+            LeaderChanged => Unavailable "etcdserver: leader changed";
+            TooManyRequests => ResourceExhausted "etcdserver: too many requests";
+            ResponseTooLarge { bytes: 9, largest: 8 } => ResourceExhausted "etcdserver: the response of 9 bytes is larger than 8: read it in pages (limit) or with RangeStream";
+            ResponsesBusy => ResourceExhausted "etcdserver: too many large responses are in progress: try again, or read in pages (limit) or with RangeStream";
+            ReplyTooLarge { largest: 8 } => ResourceExhausted "etcdserver: the response of the write is larger than 8 bytes: let it return fewer pairs";
+            DeleteTooLarge { largest: 8 } => ResourceExhausted "etcdserver: the request deletes more than 8 bytes at once: delete fewer keys, or use a DeleteRange request of its own without prev_kv";
+            Stopped => Unavailable "etcdserver: server stopped";
+            NotRunning => Unavailable "etcdserver: server stopped";
+            BackupStalled => DeadlineExceeded "etcdserver: the backup was ended because its client stopped reading: start it again";
+            Timeout => Unavailable "etcdserver: request timed out";
+            TimeoutWaitApplied => Unavailable "etcdserver: request timed out, waiting for the applied index took too long";
+            TimeoutLeaderTransfer => Unknown "etcdserver: request timed out, waiting for leader transfer took too long";
+            Corrupt => DataLoss "etcdserver: corrupt cluster";
+            NoInflightDowngrade => FailedPrecondition "etcdserver: no inflight downgrade job";
+            Unimplemented("x") => Unimplemented "etcdserver: x is not implemented yet";
+            Internal("x".into()) => Unknown "etcdserver: internal error: x";
+            RangeStreamUnsupported("custom sort orders") => Unimplemented "RangeStream does not support custom sort orders";
+        }
     }
 
     #[test]

@@ -1,11 +1,9 @@
-//! The replicated state: keys, leases, members and alarms, changed by nothing but the entries of
-//! the log.
+//! The replicated state: keys, leases, members and alarms. Only entries of the log change it.
 //!
-//! [`Machine`] applies entries on the apply thread; [`View`] is what it publishes for everyone
-//! else.
+//! [`Machine`](machine::Machine) applies entries on the apply thread. [`View`] is what it publishes
+//! for all other threads.
 
 mod apply;
-mod compaction;
 mod machine;
 mod outcome;
 mod roster;
@@ -13,7 +11,6 @@ mod snapshot;
 mod txn;
 mod view;
 
-pub(crate) use compaction::{SweepSignal, Sweeper};
 pub(crate) use machine::{Listeners, MachineConfig, MachineError, OpenState, create};
 pub(crate) use outcome::{Outcome, Reply};
 pub(crate) use roster::Roster;

@@ -225,8 +225,10 @@ impl Leases {
         Ok(ids.iter().map(|id| lessor.renew(now_ms, *id)).collect())
     }
 
-    /// Restarts a lease's time when its grant is answered: the owner's time begins then, not when
-    /// the entry was applied. Does nothing unless this node runs the clocks.
+    /// Restarts a lease's time when this node answers its grant, if this node keeps the clocks: the
+    /// owner's time begins then, not when the entry was applied. Otherwise nothing changes. The
+    /// keeper counts from its own apply, so that a little of the TTL has passed when the owner gets
+    /// the answer.
     pub fn granted_now(&self, id: i64) {
         let now_ms = self.now_ms();
         if let Some(lessor) = &mut self.state.lock().lessor {

@@ -129,8 +129,8 @@ fn tcp(text: &str) -> Result<Place, String> {
         Some(url::Host::Ipv6(address)) => address.to_string(),
         Some(url::Host::Domain(_)) | None => return Err("names no host".to_owned()),
     };
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err("must not have a user name".to_owned());
+    if text.contains('@') {
+        return Err("must not have a user name or a password: nothing checks them".to_owned());
     }
     if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
         return Err("must not have a path or a query".to_owned());
@@ -205,6 +205,8 @@ mod tests {
             ("http://a:1/x", "path"),
             ("http://a:1?x", "path"),
             ("http://me@a:1", "user name"),
+            ("http://@a:1", "user name"),
+            ("http:a:1", "scheme"),
             ("http://a:99999", "URL"),
             ("unix://", "names no path"),
             (long.as_str(), "at most 107"),

@@ -1,8 +1,8 @@
-//! Sockets by the URLs that name them. Bind all of them before anything on disk is touched.
+//! Binds the sockets that URLs name. A service does so before it touches anything on disk.
 
 use synod_rpc::{BindError, Listener, ServerTls, ServerUrl};
 
-/// Binds each URL, which [`check_url`](crate::config::value::check_url) accepted. Those with TLS
+/// Binds the URLs, which [`check_url`](crate::config::value::check_url) returned. Those with TLS
 /// get `tls`.
 ///
 /// # Errors

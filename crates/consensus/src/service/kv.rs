@@ -5,19 +5,19 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use prost::Message as _;
-use synod_mvcc::{MvccError, RangeQuery, RangeResult, RangeStream, View};
+use synod_mvcc::{RangeQuery, RangeResult, RangeStream, View};
 use synod_proto::consensus::v1::{Command, command};
 use synod_proto::etcd::etcdserverpb as pb;
 use synod_runtime::task;
+use synod_service::{LargeRead as _, Place};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::large_read::{self, LargeRead as _, RangeRead, TxnRead};
+use super::large_read::{self, RangeRead, TxnRead, within};
 use super::reply;
 use super::sorted_stream::{self, needs_sorting};
 use crate::background::raise_no_space;
-use crate::budget::Place;
 use crate::convert::{
     check_delete, check_put, check_range, check_range_stream, check_txn, range_query,
 };
@@ -28,19 +28,18 @@ use crate::state::{
     run_read_only, txn_reads_much,
 };
 
-/// A range of up to so many keys is answered on the serving thread: it takes some tens of
-/// microseconds.
+/// A range of up to so many keys is read on the serving thread, in some tens of microseconds.
 const INLINE_KEYS: usize = 128;
-/// And if it has no more bytes than this.
+/// The result of a read on the serving thread has at most so many bytes.
 const INLINE_BYTES: usize = 256 << 10;
-/// Responses of a range stream that wait for a slow client.
+/// How many responses of a range stream wait for a slow client.
 const QUEUED_CHUNKS: usize = 1;
 
 /// The KV service of the client port.
 #[derive(Clone)]
 pub(crate) struct KvService {
     shared: Arc<ServiceContext>,
-    /// Up to which revision compacted rows are gone.
+    /// The revision up to which compacted rows are gone.
     swept: watch::Receiver<i64>,
 }
 
@@ -65,7 +64,12 @@ impl KvService {
             None if request.range_end.is_empty() => {
                 large_read::single(&self.shared, RangeRead { view, query }, deadline).await?
             }
-            None => large_read::run(&self.shared, RangeRead { view, query }, deadline).await?,
+            None => {
+                self.shared
+                    .reads
+                    .run(RangeRead { view, query }, deadline)
+                    .await?
+            }
         };
         Ok(place.response(pb::RangeResponse {
             header: Some(self.shared.header(result.revision.get())),
@@ -75,8 +79,8 @@ impl KvService {
         }))
     }
 
-    /// Answers on the serving thread if that is quick and the response is small. A range without a
-    /// small limit is read up to what counts as small, and left to another thread if it has more.
+    /// Reads on the serving thread if that is quick and the response is small; else returns `None`.
+    /// A range without a small limit is read up to [`INLINE_KEYS`]; `None` if there are more keys.
     fn small_range(
         &self,
         view: &View,
@@ -94,15 +98,11 @@ impl KvService {
         if cut {
             quick.limit = INLINE_KEYS;
         }
-        match view.range(&quick) {
-            Ok(result) if cut && result.more => Ok(None),
-            Ok(result) => {
-                let place = self.shared.responses.small(RangeRead::size(&result));
-                Ok(place.map(|place| (result, place)))
-            }
-            Err(MvccError::ResultTooLarge { .. }) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        let result = within(view.range(&quick))?.filter(|result| !(cut && result.more));
+        Ok(result.and_then(|result| {
+            let place = self.shared.reads.budget.small(RangeRead::size(&result))?;
+            Some((result, place))
+        }))
     }
 
     async fn put(
@@ -111,7 +111,7 @@ impl KvService {
         deadline: Instant,
     ) -> Result<Response<pb::PutResponse>, Error> {
         check_put(&request)?;
-        let budget = &self.shared.responses;
+        let budget = &self.shared.reads.budget;
         budget.check_write(|| request.prev_kv)?;
         self.require_space(put_cost(&request)).await?;
         let applied = self
@@ -133,7 +133,7 @@ impl KvService {
         deadline: Instant,
     ) -> Result<Response<pb::DeleteRangeResponse>, Error> {
         check_delete(&request)?;
-        let budget = &self.shared.responses;
+        let budget = &self.shared.reads.budget;
         budget.check_write(|| request.prev_kv)?;
         let place = match delete_reads_much(&request) {
             true => Some(budget.write(MAX_REPLY_BYTES, deadline).await?),
@@ -167,10 +167,10 @@ impl KvService {
         if cost > 0 {
             self.require_space(cost).await?;
         }
-        let budget = &self.shared.responses;
+        let budget = &self.shared.reads.budget;
         let most = || reply::txn_returns(&request, self.shared.settings.max_request_bytes);
         budget.check_write(|| most() > 0)?;
-        // Taken before the write is proposed: once that is done it must be answered.
+        // Take the place before the proposal: a write that is done must be answered.
         let place = match txn_reads_much(&request) {
             true => Some(budget.write(most(), deadline).await?),
             false => None,
@@ -181,7 +181,7 @@ impl KvService {
         let Reply::Txn(mut response) = applied.reply else {
             return Err(unexpected(&applied.reply));
         };
-        // The transaction's own revision; the rest is the same for every command.
+        // The revision is the transaction's own. The rest of the header is as for every command.
         let revision = response.header.map_or(0, |header| header.revision);
         response.header = Some(pb::ResponseHeader {
             revision,
@@ -204,7 +204,10 @@ impl KvService {
             Some(done) => done,
             None => {
                 let request = Arc::new(request);
-                large_read::run(&self.shared, TxnRead { view, request }, deadline).await?
+                self.shared
+                    .reads
+                    .run(TxnRead { view, request }, deadline)
+                    .await?
             }
         };
         let revision = response.header.map_or(0, |header| header.revision);
@@ -212,7 +215,7 @@ impl KvService {
         Ok(place.response(response))
     }
 
-    /// As [`KvService::small_range`].
+    /// See [`KvService::small_range`].
     fn small_read_only_txn(
         &self,
         view: &View,
@@ -221,14 +224,11 @@ impl KvService {
         if !is_short_txn(request) {
             return Ok(None);
         }
-        match run_read_only(view, request, INLINE_BYTES) {
-            Ok(response) => {
-                let place = self.shared.responses.small(TxnRead::size(&response));
-                Ok(place.map(|place| (response, place)))
-            }
-            Err(MvccError::ResultTooLarge { .. }) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        let response = within(run_read_only(view, request, INLINE_BYTES))?;
+        Ok(response.and_then(|response| {
+            let place = self.shared.reads.budget.small(TxnRead::size(&response))?;
+            Some((response, place))
+        }))
     }
 
     async fn compact(
@@ -241,7 +241,7 @@ impl KvService {
             .await?;
         if physical {
             let mut swept = self.swept.clone();
-            // It ends only with the process.
+            // The sweeper stops only with the node.
             if swept.wait_for(|swept| *swept >= revision).await.is_err() {
                 return Err(Error::Stopped);
             }
@@ -262,7 +262,7 @@ impl KvService {
         self.shared.propose(&command, deadline).await
     }
 
-    /// Refuses what needs more space than is left, and tells the cluster so.
+    /// Refuses a write that needs more space than is left, and raises the alarm.
     async fn require_space(&self, cost: u64) -> Result<(), Error> {
         self.shared.check_space()?;
         let used = self.shared.view.live_bytes();
@@ -270,7 +270,7 @@ impl KvService {
             return Ok(());
         }
         if let Err(error) = raise_no_space(&self.shared).await {
-            // Whatever became of the alarm: the write itself was not proposed.
+            // The write was not proposed in any case.
             tracing::warn!(%error, "the NOSPACE alarm was not raised; the next write tries again");
         }
         Err(Error::NoSpace)
@@ -308,18 +308,17 @@ impl pb::kv_server::Kv for KvService {
             let query = range_query(&request);
             return Ok(sorted_stream::respond(&self.shared, query, chunk_bytes, deadline).await?);
         }
-        // The chunks in the queue, and one each being read and sent.
-        let budget = &self.shared.responses;
-        let place = budget
-            .large((QUEUED_CHUNKS + 2) * chunk_bytes, deadline)
-            .await?;
+        // Room for the chunks in the queue, one that is read and one that is sent.
+        let budget = &self.shared.reads.budget;
+        let place = budget.large((QUEUED_CHUNKS + 2) * chunk_bytes, deadline);
+        let place = place.await.map_err(Error::from)?;
         let reader = self.shared.view.reader();
         let stream = reader
             .range_stream(range_query(&request), chunk_bytes)
             .map_err(Error::from)?;
         let (chunks, receiver) = mpsc::channel(QUEUED_CHUNKS);
         let sending = send_chunks(Arc::clone(&self.shared), stream, chunks);
-        // Ends with the range or with the client, whose going away drops the receiver.
+        // Ends after the last chunk, or when the client is gone and so is the receiver.
         task::spawn("range-stream", sending);
         Ok(place.stream(Box::pin(ReceiverStream::new(receiver))))
     }
@@ -359,7 +358,7 @@ impl pb::kv_server::Kv for KvService {
     }
 }
 
-/// A learner answers from its own state if it is asked to.
+/// A learner answers serializable reads.
 fn caller_of(request: &pb::RangeRequest) -> Caller {
     match request.serializable {
         true => Caller::Anyone,
@@ -367,8 +366,8 @@ fn caller_of(request: &pb::RangeRequest) -> Caller {
     }
 }
 
-/// Whether a range can be answered as it is read, in key order and at the present: then a limit
-/// bounds its cost.
+/// Whether a limit bounds the cost of the range: it is in key order, unfiltered and at the current
+/// revision.
 fn is_short(request: &pb::RangeRequest) -> bool {
     let filtered = request.min_mod_revision != 0
         || request.max_mod_revision != 0
@@ -380,7 +379,7 @@ fn is_short(request: &pb::RangeRequest) -> bool {
     in_key_order && !filtered && request.revision <= 0
 }
 
-/// All its ranges and conditions are about single keys.
+/// Whether all its ranges and conditions concern single keys.
 fn is_short_txn(request: &pb::TxnRequest) -> bool {
     use pb::request_op::Request;
     let mut ops = request.success.iter().chain(&request.failure);
@@ -395,7 +394,7 @@ fn is_short_txn(request: &pb::TxnRequest) -> bool {
             .all(|compare| compare.range_end.is_empty())
 }
 
-/// Reads chunk by chunk and sends; header, count and more come with the last one.
+/// Reads and sends the chunks. `header`, `count` and `more` come with the last one.
 async fn send_chunks(
     shared: Arc<ServiceContext>,
     stream: RangeStream,
@@ -404,9 +403,9 @@ async fn send_chunks(
     let revision = stream.store_revision().get();
     let mut next = Some(stream);
     while let Some(mut stream) = next.take() {
-        let read = shared.scans.run(move || {
+        let read = shared.reads.scans.run(move || {
             let chunk = stream.next_chunk()?;
-            Ok((chunk, stream))
+            Ok::<_, Error>((chunk, stream))
         });
         let chunk = match read.await {
             Ok((Some(chunk), stream)) => {
@@ -417,7 +416,7 @@ async fn send_chunks(
             }
             Ok((None, _)) => return,
             Err(error) => {
-                // A client that is gone needs no error.
+                // The client may be gone.
                 let _gone = chunks.send(Err(error.into())).await;
                 return;
             }

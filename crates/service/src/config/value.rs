@@ -1,5 +1,5 @@
-//! Parsers for the values of flags: Go durations and booleans, numbers, URLs, what is logged. An
-//! error is what was expected, for [`ConfigError::invalid`].
+//! Parsers for the values of flags: Go's durations and booleans, numbers, URLs, log levels and
+//! formats. Their errors say what is valid, for [`ConfigError::invalid`].
 
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(total).map_err(|_| EXPECTED.to_owned())
 }
 
-/// A boolean in one of Go's spellings.
+/// A boolean in any of Go's spellings.
 ///
 /// # Errors
 /// Says what was expected.
@@ -71,7 +71,7 @@ where
         .ok_or_else(|| format!("a whole number of at least {least}"))
 }
 
-/// A comma-separated list; spaces around its words don't count, and empty words are dropped.
+/// A comma-separated list. Spaces around its words are removed, and empty words are skipped.
 #[must_use]
 pub fn list(text: &str) -> Vec<String> {
     let words = text.split(',').map(str::trim);
@@ -81,15 +81,15 @@ pub fn list(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// A comma-separated list of URLs of servers, as [`ServerUrl`] takes them. Empty text is no URL.
+/// A comma-separated list of URLs of servers, see [`ServerUrl`]. Empty parts are skipped.
 ///
 /// # Errors
-/// Says which one is wrong, and why.
+/// Says which URL is wrong, and why.
 pub fn urls(text: &str) -> Result<Vec<String>, String> {
     list(text).iter().map(|url| check_url(url)).collect()
 }
 
-/// Checks the URL of a server, and writes it as [`ServerUrl::as_str`] does.
+/// Checks the URL of a server. Returns it as [`ServerUrl::as_str`] does.
 ///
 /// # Errors
 /// Says what is wrong with it.
@@ -106,10 +106,10 @@ pub fn is_tls(url: &str) -> bool {
     ServerUrl::parse(url).is_ok_and(|url| url.is_tls())
 }
 
-/// A wildcard address can be listened on but not dialled.
+/// Refuses wildcard addresses: a process can listen on them, but others can't connect to them.
 ///
 /// # Errors
-/// [`ConfigError::Contradiction`] for the first such URL, which says that `flag` is required.
+/// [`ConfigError::Contradiction`] for the first such URL; it says that `flag` is required.
 pub fn dialable(flag: &str, urls: &[String]) -> Result<(), ConfigError> {
     let is_wildcard = |url: &&String| ServerUrl::parse(url).is_ok_and(|url| url.is_wildcard());
     match urls.iter().find(is_wildcard) {
@@ -120,7 +120,7 @@ pub fn dialable(flag: &str, urls: &[String]) -> Result<(), ConfigError> {
     }
 }
 
-/// A level of the log; those above `error` count as `error`.
+/// A log level. Levels above `error` count as `error`.
 ///
 /// # Errors
 /// Says what was expected.
@@ -132,7 +132,7 @@ pub fn log_level(text: &str) -> Result<String, String> {
     }
 }
 
-/// Whether the log is JSON lines.
+/// A log format: whether the log is JSON lines.
 ///
 /// # Errors
 /// Says what was expected.

@@ -117,7 +117,7 @@ async fn many_watchers_see_everything_under_the_smallest_limits() {
     for task in tasks {
         assert_eq!(task.await.unwrap(), expected);
     }
-    hub.stop();
+    drop(hub);
 }
 
 #[tokio::test]
@@ -153,7 +153,7 @@ async fn dropping_ends_one_stream_and_stopping_ends_the_others() {
     }
     assert_eq!((stats.watchers(), stats.behind()), (0, 0));
 
-    hub.stop();
+    drop(hub);
     assert_eq!(kept.next().await, Some(Err(End::Stopped)));
     assert_eq!(kept.next().await, None);
     let (_requests, mut late) = handle.open();
@@ -189,7 +189,7 @@ async fn requests_wait_while_responses_are_not_read() {
     // The limit, two commands that waited, and two that the hub had taken.
     assert!(most <= 4 + 4, "{most}");
     drop(asking.await.unwrap());
-    hub.stop();
+    drop(hub);
 }
 
 #[test]
