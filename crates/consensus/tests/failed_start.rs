@@ -22,7 +22,7 @@ const SOON: Duration = Duration::from_secs(60);
 
 fn config(data_dir: &Path) -> Config {
     let listener = || Listener::bind("127.0.0.1:0").unwrap();
-    let url = |listener: &Listener| vec![format!("http://{}", listener.local_addr())];
+    let url = |listener: &Listener| vec![listener.url()];
     let (client, peer) = (listener(), listener());
     let mut config = Config::new("n");
     config.data_dir = data_dir.to_owned();
@@ -30,7 +30,7 @@ fn config(data_dir: &Path) -> Config {
     config.initial_advertise_peer_urls = url(&peer);
     config.initial_cluster = InitialCluster::from([("n".to_owned(), url(&peer))]);
     config.listeners.client = vec![client];
-    config.listeners.peer = Some(peer);
+    config.listeners.peer = vec![peer];
     config
 }
 
@@ -85,9 +85,9 @@ async fn a_node_that_does_not_start_ends_its_threads_and_frees_its_directory() {
     let mut second_port = config(&data_dir);
     let free = "http://127.0.0.1:0".to_owned();
     second_port.listeners.client.clear();
-    second_port.listen_client_urls = vec![free, format!("http://{}", taken.local_addr())];
+    second_port.listen_client_urls = vec![free, taken.url()];
     let text = refused(second_port).await;
-    assert!(text.contains(&taken.local_addr().to_string()), "{text}");
+    assert!(text.contains(&taken.bound_to().to_string()), "{text}");
     assert_eq!(threads(), [""; 0]);
     assert!(!data_dir.exists());
 

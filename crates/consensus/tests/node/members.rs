@@ -197,7 +197,7 @@ async fn removals_at_once_leave_a_quorum(algorithm: Algorithm) {
     let leader = cluster.leader().await;
     cluster.nodes.remove((leader + 1) % 4).shutdown().await;
     let leader = cluster.leader().await;
-    let address = cluster.nodes[leader].client_addresses()[0];
+    let address = address(&cluster.nodes[leader]);
     eventually("the leader to miss the fourth", || async {
         let (_, metrics) = get(address, "/metrics").await;
         let connected =
