@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 /// The layers, from the ground up. A package depends on lower layers only, never on its own.
-const LAYERS: [&[&str]; 7] = [
+const LAYERS: [&[&str]; 8] = [
     &[
         "synod-types",
         "synod-proto",
@@ -24,6 +24,7 @@ const LAYERS: [&[&str]; 7] = [
         "synod-simulation",
         "synod-watch",
     ],
+    &["synod-auth"],
     // The services: they know each other by their contracts only.
     &["synod-consensus"],
     // `synod` may embed services; the test kit knows binaries only, and how histories are judged.
