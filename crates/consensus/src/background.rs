@@ -1,25 +1,20 @@
 //! What a node does by itself: it publishes its name, promotes members that caught up, gives space
 //! back, compacts the history, and stops when it must not go on.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bytes::Bytes;
-use prost::Message as _;
 use synod_consensus_core::Change;
-use synod_proto::consensus::v1::{
-    Command, MemberChange, Publish, SetClusterVersion, command, member_change,
-};
+use synod_proto::consensus::v1::{Command, Publish, SetClusterVersion, command, member_change};
 use synod_proto::etcd::etcdserverpb::{
     AlarmRequest, AlarmType, CompactionRequest, alarm_request::AlarmAction,
 };
 use synod_runtime::{clock, shutdown::Shutdown};
+use synod_service::{Retention, RetentionPlan};
 use synod_types::NodeId;
 
-use crate::config::AutoCompaction;
 use crate::error::Error;
-use crate::shared::ServiceContext;
+use crate::shared::{Readiness, ServiceContext};
 use crate::version;
 
 /// How often the housekeeper looks around.
@@ -28,10 +23,6 @@ const HOUSEKEEPING: Duration = Duration::from_millis(500);
 const RETRY: Duration = Duration::from_millis(250);
 /// NOSPACE is taken back once the live data is below this many percent of the quota.
 const SPACE_IS_BACK_PERCENT: u64 = 95;
-/// At most this many samples of (time, revision) are kept for periodic compaction.
-const MAX_SAMPLES: u32 = 10;
-/// How often revision-based compaction looks.
-const REVISION_COMPACTION: Duration = Duration::from_secs(300);
 
 /// Keeps role and leader in [`ServiceContext`] up to date, and logs changes of the leader. Ends
 /// with the replica.
@@ -201,15 +192,8 @@ async fn drop_unknown_members(shared: &ServiceContext) -> Result<(), Error> {
     let roster = shared.view.roster();
     let unknown = status.membership.learners.iter().copied();
     for id in unknown.filter(|id| roster.member(*id).is_none()) {
-        let context = MemberChange {
-            change: Some(member_change::Change::Remove(id.get())),
-        };
-        let context = Bytes::from(context.encode_to_vec());
-        let deadline = clock::now() + shared.settings.request_timeout;
-        match shared
-            .change_members(vec![Change::Remove(id)], context, deadline)
-            .await
-        {
+        let context = member_change::Change::Remove(id.get());
+        match change(shared, Change::Remove(id), context).await {
             // The roster never had it.
             Ok(_) | Err(Error::MemberNotFound) => {
                 tracing::info!(member = %id, "dropped a member that was refused when it was added");
@@ -235,21 +219,25 @@ async fn promote_joined_voters(shared: &ServiceContext) -> Result<(), Error> {
             .collect()
     };
     for id in waiting {
-        let context = MemberChange {
-            change: Some(member_change::Change::Promote(id.get())),
-        };
-        let context = Bytes::from(context.encode_to_vec());
-        let deadline = clock::now() + shared.settings.request_timeout;
-        match shared
-            .change_members(vec![Change::Promote(id)], context, deadline)
-            .await
-        {
+        let context = member_change::Change::Promote(id.get());
+        match change(shared, Change::Promote(id), context).await {
             Ok(_) => tracing::info!(member = %id, "a new member has caught up and votes now"),
             Err(Error::LearnerNotReady | Error::Unhealthy | Error::TooManyRequests) => {}
             Err(error) => return Err(error),
         }
     }
     Ok(())
+}
+
+async fn change(
+    shared: &ServiceContext,
+    change: Change,
+    context: member_change::Change,
+) -> Result<(), Error> {
+    let deadline = clock::now() + shared.settings.request_timeout;
+    let always = || Ok(Readiness::Ready);
+    let changed = shared.change_members(change, context, always, deadline);
+    changed.await.map(drop)
 }
 
 async fn propose(shared: &ServiceContext, command: command::Command) -> Result<(), Error> {
@@ -262,8 +250,8 @@ async fn propose(shared: &ServiceContext, command: command::Command) -> Result<(
 
 /// Compacts the history as configured. Every member keeps the samples, only the leader acts on
 /// them.
-pub(crate) async fn compact(shared: Arc<ServiceContext>, mode: AutoCompaction, stop: Shutdown) {
-    let mut plan = CompactionPlan::new(mode);
+pub(crate) async fn compact(shared: Arc<ServiceContext>, retention: Retention, stop: Shutdown) {
+    let mut plan = RetentionPlan::new(retention);
     let Some(pause) = plan.pause() else { return };
     loop {
         tokio::select! {
@@ -289,89 +277,5 @@ pub(crate) async fn compact(shared: Arc<ServiceContext>, mode: AutoCompaction, s
                 tracing::warn!(%error, revision, "automatic compaction failed, trying again");
             }
         }
-    }
-}
-
-/// Up to which revision to compact, and when to look.
-#[derive(Debug)]
-struct CompactionPlan {
-    mode: AutoCompaction,
-    samples: VecDeque<(Instant, i64)>,
-}
-
-impl CompactionPlan {
-    fn new(mode: AutoCompaction) -> Self {
-        Self {
-            mode,
-            samples: VecDeque::new(),
-        }
-    }
-
-    /// How long to wait between two looks; `None` for never.
-    fn pause(&self) -> Option<Duration> {
-        match self.mode {
-            AutoCompaction::Off => None,
-            AutoCompaction::Periodic(period) => {
-                Some((period / MAX_SAMPLES).max(Duration::from_millis(10)))
-            }
-            AutoCompaction::Revisions(_) => Some(REVISION_COMPACTION),
-        }
-    }
-
-    /// Takes note of the current revision; returns the newest revision that may go.
-    fn sample(&mut self, now: Instant, revision: i64) -> Option<i64> {
-        match self.mode {
-            AutoCompaction::Off => None,
-            AutoCompaction::Revisions(keep) => {
-                let keep = i64::try_from(keep).ok()?;
-                Some(revision.checked_sub(keep)?).filter(|revision| *revision > 0)
-            }
-            AutoCompaction::Periodic(period) => {
-                self.samples.push_back((now, revision));
-                let mut target = None;
-                while let Some((taken, sampled)) = self.samples.front().copied() {
-                    if now.saturating_duration_since(taken) < period {
-                        break;
-                    }
-                    target = Some(sampled);
-                    self.samples.pop_front();
-                }
-                target
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn periodic_compaction_keeps_what_is_younger_than_the_period() {
-        let period = Duration::from_secs(100);
-        let mut plan = CompactionPlan::new(AutoCompaction::Periodic(period));
-        assert_eq!(plan.pause(), Some(Duration::from_secs(10)));
-        let start = clock::now();
-        let mut last = None;
-        for step in 0..30_u32 {
-            let now = start + Duration::from_secs(10) * step;
-            let target = plan.sample(now, i64::from(step) + 1);
-            // The sample of ten steps ago is exactly one period old.
-            let expected = step.checked_sub(10).map(|old| i64::from(old) + 1);
-            assert_eq!(target, expected, "step {step}");
-            last = target;
-        }
-        assert_eq!(last, Some(20));
-        assert!(plan.samples.len() <= MAX_SAMPLES as usize);
-    }
-
-    #[test]
-    fn revision_compaction_keeps_the_last_ones() {
-        let mut plan = CompactionPlan::new(AutoCompaction::Revisions(100));
-        let now = clock::now();
-        assert_eq!(plan.sample(now, 50), None);
-        assert_eq!(plan.sample(now, 100), None);
-        assert_eq!(plan.sample(now, 350), Some(250));
-        assert_eq!(CompactionPlan::new(AutoCompaction::Off).pause(), None);
     }
 }

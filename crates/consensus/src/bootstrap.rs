@@ -13,10 +13,9 @@ use synod_proto::etcd::etcdserverpb::cluster_client::ClusterClient;
 use synod_proto::etcd::etcdserverpb::{Member, MemberListRequest};
 use synod_rpc::ChannelConfig;
 use synod_runtime::{clock, random};
-use synod_service::Identity;
+use synod_service::{BackupId, Identity};
 use synod_types::{Ballot, ClusterId, Index, LogPosition, NodeId};
 
-use crate::backup::BackupId;
 use crate::config::{ClusterState, Config};
 use crate::data_dir::{self, Meta};
 use crate::identity::{cluster_id, initial_member_id};

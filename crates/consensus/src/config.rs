@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use synod_consensus_core::Algorithm;
 use synod_rpc::Listener;
+use synod_service::Retention;
 use synod_service::config::value::{self, dialable};
 use synod_service::config::{ConfigError, Effect, Flag, Given, Launch, LogFormat, PREFIX};
 
@@ -107,7 +108,7 @@ pub struct Config {
     /// The most concurrent streams of one HTTP/2 connection; 4,096. `u32::MAX` is no limit.
     pub max_concurrent_streams: u32,
     /// When the history is compacted by the server itself; never.
-    pub auto_compaction: AutoCompaction,
+    pub auto_compaction: Retention,
     /// How often an idle watcher that asked for it hears of progress; 10 min.
     pub watch_progress_interval: Duration,
     /// What is done before a write is acknowledged; [`Durability::Synced`].
@@ -144,17 +145,6 @@ pub enum ClusterState {
     New,
     /// It joins a running cluster, to which it was added by `member add`.
     Existing,
-}
-
-/// When the server compacts the history by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AutoCompaction {
-    /// Never.
-    Off,
-    /// Revisions older than this.
-    Periodic(Duration),
-    /// All but the last so many revisions.
-    Revisions(u64),
 }
 
 /// What an acknowledged write survives.
@@ -210,7 +200,7 @@ impl Config {
             feature_level: FEATURE_LEVEL,
             max_txn_ops: DEFAULT_MAX_TXN_OPS,
             max_concurrent_streams: MAX_CONCURRENT_STREAMS,
-            auto_compaction: AutoCompaction::Off,
+            auto_compaction: Retention::Everything,
             watch_progress_interval: Duration::from_secs(600),
             durability: Durability::Synced,
             linearizable_read: LinearizableRead::ReadIndex,
@@ -472,15 +462,15 @@ fn read_mode(text: &str) -> Result<LinearizableRead, String> {
 }
 
 /// A bare number of a periodic retention counts hours.
-fn auto_compaction(mode: &str, retention: &str) -> Result<AutoCompaction, ConfigError> {
+fn auto_compaction(mode: &str, retention: &str) -> Result<Retention, ConfigError> {
     const RETENTION: &str = "auto-compaction-retention";
     match mode {
         "revision" => {
             let revisions = value::number::<u64>(retention, 0)
                 .map_err(|expected| ConfigError::invalid(RETENTION, retention, &expected))?;
             Ok(match revisions {
-                0 => AutoCompaction::Off,
-                n => AutoCompaction::Revisions(n),
+                0 => Retention::Everything,
+                n => Retention::Last(n),
             })
         }
         "periodic" => {
@@ -490,8 +480,8 @@ fn auto_compaction(mode: &str, retention: &str) -> Result<AutoCompaction, Config
                     .map_err(|expected| ConfigError::invalid(RETENTION, retention, &expected))?,
             };
             Ok(match period {
-                Duration::ZERO => AutoCompaction::Off,
-                period => AutoCompaction::Periodic(period),
+                Duration::ZERO => Retention::Everything,
+                period => Retention::Period(period),
             })
         }
         _ => Err(ConfigError::invalid(

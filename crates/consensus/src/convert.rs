@@ -47,44 +47,20 @@ pub(crate) fn key_range(key: &Bytes, range_end: &Bytes) -> KeyRange {
 /// A checked condition. An operand that is missing, or of another kind than the target, is zero or
 /// empty.
 pub(crate) fn compare(wire: &pb::Compare) -> Compare {
-    let operand = wire.target_union.as_ref();
-    let number = |pick: fn(&TargetUnion) -> Option<i64>| operand.and_then(pick).unwrap_or(0);
+    macro_rules! operand {
+        ($kind:ident) => {
+            match wire.target_union.clone() {
+                Some(TargetUnion::$kind(operand)) => operand,
+                Some(_) | None => Default::default(),
+            }
+        };
+    }
     let target = match WireTarget::try_from(wire.target) {
-        Ok(WireTarget::Create) => CompareTarget::Create(Revision::new(number(|u| {
-            if let TargetUnion::CreateRevision(n) = u {
-                Some(*n)
-            } else {
-                None
-            }
-        }))),
-        Ok(WireTarget::Mod) => CompareTarget::Mod(Revision::new(number(|u| {
-            if let TargetUnion::ModRevision(n) = u {
-                Some(*n)
-            } else {
-                None
-            }
-        }))),
-        Ok(WireTarget::Lease) => CompareTarget::Lease(LeaseId::new(number(|u| {
-            if let TargetUnion::Lease(n) = u {
-                Some(*n)
-            } else {
-                None
-            }
-        }))),
-        Ok(WireTarget::Value) => {
-            CompareTarget::Value(if let Some(TargetUnion::Value(value)) = operand {
-                value.clone()
-            } else {
-                Bytes::new()
-            })
-        }
-        Ok(WireTarget::Version) | Err(_) => CompareTarget::Version(number(|u| {
-            if let TargetUnion::Version(n) = u {
-                Some(*n)
-            } else {
-                None
-            }
-        })),
+        Ok(WireTarget::Create) => CompareTarget::Create(Revision::new(operand!(CreateRevision))),
+        Ok(WireTarget::Mod) => CompareTarget::Mod(Revision::new(operand!(ModRevision))),
+        Ok(WireTarget::Lease) => CompareTarget::Lease(LeaseId::new(operand!(Lease))),
+        Ok(WireTarget::Value) => CompareTarget::Value(operand!(Value)),
+        Ok(WireTarget::Version) | Err(_) => CompareTarget::Version(operand!(Version)),
     };
     let op = match CompareResult::try_from(wire.result) {
         Ok(CompareResult::Greater) => CompareOp::Greater,

@@ -5,9 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use synod_consensus_core::Algorithm;
-use synod_service::{DataDir, DataDirError, Foreign, Found, Identity, Layout};
-
-use crate::backup::BackupId;
+use synod_service::{BackupId, DataDir, DataDirError, Foreign, Found, Identity, Layout};
 
 /// The newest format that this release reads.
 const FORMAT: u32 = 2;

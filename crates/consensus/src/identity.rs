@@ -2,9 +2,9 @@
 //! the others.
 
 use sha2::{Digest as _, Sha256};
+use synod_service::BackupId;
 use synod_types::{ClusterId, NodeId};
 
-use crate::backup::BackupId;
 use crate::config::InitialCluster;
 
 /// The id of an initial member: of its peer URLs and the cluster's token.
@@ -94,7 +94,7 @@ mod tests {
         let cluster = cluster_id(&named, "t", None);
         assert_eq!(cluster, cluster_id(&renamed, "t", None));
         assert_ne!(cluster, cluster_id(&named, "u", None));
-        let backup = |byte| Some(BackupId::of([byte; 32]));
+        let backup = |byte| Some(BackupId::new([byte; 32]));
         assert_ne!(cluster, cluster_id(&named, "t", backup(1)));
         assert_ne!(
             cluster_id(&named, "t", backup(1)),

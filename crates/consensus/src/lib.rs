@@ -15,7 +15,6 @@
 mod background;
 mod backup;
 mod bootstrap;
-mod budget;
 mod config;
 mod convert;
 mod data_dir;
@@ -25,18 +24,15 @@ mod identity;
 mod lease;
 mod metrics;
 mod run;
-mod scans;
 mod server;
 mod service;
 mod shared;
 mod state;
 mod version;
 
-pub use backup::BackupError;
+pub use backup::RestoreError;
 pub use bootstrap::BootstrapError;
-pub use config::{
-    AutoCompaction, ClusterState, Config, Durability, InitialCluster, LinearizableRead, Listeners,
-};
+pub use config::{ClusterState, Config, Durability, InitialCluster, LinearizableRead, Listeners};
 pub use data_dir::OtherDataError;
 pub use error::Error;
 pub use server::{Ended, Node, StartError};

@@ -15,13 +15,12 @@ use synod_replica::{Fault, Parts as ReplicaParts, PeerBook, Replica};
 use synod_rpc::{Listener, RpcMetrics, Server, ServerConfig};
 use synod_runtime::metrics::Registry;
 use synod_runtime::{clock, task};
-use synod_service::{DataDir, Front, register_log};
+use synod_service::{BudgetMetrics, DataDir, Front, ResponseBudget, Sweeper, register_log};
 use synod_types::NodeId;
 use tonic::service::Routes;
 
 use crate::background;
 use crate::bootstrap;
-use crate::budget::{BudgetMetrics, ResponseBudget};
 use crate::config::Config;
 use crate::http;
 use crate::metrics::{LOG_NAMES, Metrics, register_watch};
@@ -32,7 +31,7 @@ use crate::service::maintenance::MaintenanceService;
 use crate::service::unsupported::{AuthService, ElectionService, LockService};
 use crate::service::watch::WatchService;
 use crate::shared::{Parts, ServiceContext};
-use crate::state::{Listeners as StateListeners, Outcome, SweepSignal, Sweeper};
+use crate::state::{Listeners as StateListeners, Outcome};
 use synod_watch::{StoreHistory, WatchHub, WatchLimits};
 
 pub use setup::StartError;
@@ -63,7 +62,7 @@ pub struct Node {
     replica: Replica<Outcome>,
     log: Log,
     hub: WatchHub,
-    sweeper: Sweeper,
+    sweeper: Sweeper<i64>,
     front: Front,
     client_addresses: Vec<SocketAddr>,
     peer_address: Option<SocketAddr>,
@@ -109,8 +108,7 @@ impl Node {
         let history = Arc::new(StoreHistory::new(state.reader(), &limits));
         let hub = WatchHub::start(history, limits)?;
         register_watch(&registry, hub.handle())?;
-        let signal = Arc::new(SweepSignal::default());
-        let sweeper = Sweeper::start(&state.reader(), Arc::clone(&signal))?;
+        let sweeper = setup::sweeper(&state.reader())?;
         let peers = PeerBook::new();
         let machine = state.connect(
             Arc::clone(&leases),
@@ -119,7 +117,7 @@ impl Node {
                 peers: peers.clone(),
                 metrics: metrics.clone(),
             },
-            signal,
+            sweeper.signal(),
         );
         let view = machine.view();
         let cluster_service = PeerClusterService::default();
@@ -409,3 +407,6 @@ impl Node {
         );
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,19 +9,17 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use prost::Message as _;
 use synod_consensus_core::{Algorithm, Change, ReadMode, Rejected, Role};
-use synod_proto::consensus::v1::Command;
+use synod_proto::consensus::v1::{Command, MemberChange, member_change};
 use synod_proto::etcd::etcdserverpb::{AlarmType, ResponseHeader};
 use synod_replica::{Leadership, PeerBook, ProposeError, ReplicaHandle, is_transient};
 use synod_runtime::clock;
-use synod_service::asked_timeout;
+use synod_service::{LargeReads, ResponseBudget, ScanPool, asked_timeout};
 use synod_types::{ClusterId, NodeId};
 use tokio::sync::Semaphore;
 use tonic::metadata::MetadataMap;
 
-use crate::budget::ResponseBudget;
 use crate::error::Error;
 use crate::metrics::{Metrics, Sample};
-use crate::scans::ScanPool;
 use crate::state::{Outcome, Reply, View};
 
 /// The pause before a proposal that was refused for a moment is made again.
@@ -58,6 +56,15 @@ pub(crate) enum Caller {
     NeedsVoter,
 }
 
+/// Whether a change of members may be proposed.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Readiness {
+    /// It may.
+    Ready,
+    /// Not yet. It fails with this error if that doesn't change before the deadline.
+    Later(Error),
+}
+
 /// A command that was applied here.
 #[derive(Debug)]
 pub(crate) struct Applied {
@@ -74,8 +81,7 @@ pub(crate) struct ServiceContext {
     pub(crate) peers: PeerBook,
     pub(crate) view: Arc<View>,
     pub(crate) metrics: Metrics,
-    pub(crate) scans: ScanPool,
-    pub(crate) responses: ResponseBudget,
+    pub(crate) reads: LargeReads,
     /// Places for backups that are being sent.
     pub(crate) backups: Arc<Semaphore>,
     /// The term and the leader as of the last change of role, without a lock.
@@ -116,8 +122,10 @@ impl ServiceContext {
             peers: parts.peers,
             view: parts.view,
             metrics: parts.metrics,
-            scans: ScanPool::new(),
-            responses: parts.responses,
+            reads: LargeReads {
+                scans: ScanPool::default(),
+                budget: parts.responses,
+            },
             backups: Arc::new(Semaphore::new(MAX_BACKUPS)),
             term: AtomicU64::new(0),
             leader: AtomicU64::new(0),
@@ -226,42 +234,50 @@ impl ServiceContext {
         if Command::decode(data.clone()).is_err() {
             return Err(Error::Undecodable);
         }
-        let attempt = || self.replica.propose(data.clone(), deadline);
-        self.until_appended(attempt, deadline).await
+        loop {
+            match self.replica.propose(data.clone(), deadline).await {
+                Err(error) if is_worth_another_try(&error, deadline) => {}
+                outcome => return self.applied(outcome?),
+            }
+            clock::sleep(RETRY).await;
+        }
     }
 
-    /// Changes the membership; see [`ServiceContext::propose`].
+    /// Changes the membership; see [`ServiceContext::propose`]. `check` looks at the roster before
+    /// each attempt: while one waited, another change may have come first.
     ///
     /// # Errors
-    /// As [`ServiceContext::propose`].
+    /// As [`ServiceContext::propose`], and those of `check`.
     pub(crate) async fn change_members(
         &self,
-        changes: Vec<Change>,
-        context: Bytes,
+        change: Change,
+        context: member_change::Change,
+        check: impl Fn() -> Result<Readiness, Error>,
         deadline: Instant,
     ) -> Result<Applied, Error> {
-        let attempt = || {
-            let (changes, context) = (changes.clone(), context.clone());
-            self.replica.change_members(changes, context, deadline)
+        let context = MemberChange {
+            change: Some(context),
         };
-        self.until_appended(attempt, deadline).await
-    }
-
-    /// Repeats a proposal as long as it certainly was not appended, and still may be.
-    async fn until_appended<F>(
-        &self,
-        attempt: impl Fn() -> F,
-        deadline: Instant,
-    ) -> Result<Applied, Error>
-    where
-        F: Future<Output = Result<Outcome, ProposeError>>,
-    {
+        let context = Bytes::from(context.encode_to_vec());
         loop {
-            match attempt().await {
-                Ok(outcome) => return self.applied(outcome),
-                Err(error) if is_worth_another_try(&error, deadline) => clock::sleep(RETRY).await,
-                Err(error) => return Err(error.into()),
+            // The roster must know of all changes that were made before.
+            self.linearize(deadline).await?;
+            match check()? {
+                Readiness::Ready => {
+                    let (changes, context) = (vec![change], context.clone());
+                    match self
+                        .replica
+                        .change_members(changes, context, deadline)
+                        .await
+                    {
+                        Err(error) if is_worth_another_try(&error, deadline) => {}
+                        outcome => return self.applied(outcome?),
+                    }
+                }
+                Readiness::Later(error) if clock::now() + RETRY >= deadline => return Err(error),
+                Readiness::Later(_) => {}
             }
+            clock::sleep(RETRY).await;
         }
     }
 

@@ -5,7 +5,6 @@
 //! else.
 
 mod apply;
-mod compaction;
 mod machine;
 mod outcome;
 mod roster;
@@ -13,7 +12,6 @@ mod snapshot;
 mod txn;
 mod view;
 
-pub(crate) use compaction::{SweepSignal, Sweeper};
 pub(crate) use machine::{Listeners, MachineConfig, MachineError, OpenState, create};
 pub(crate) use outcome::{Outcome, Reply};
 pub(crate) use roster::Roster;

@@ -10,9 +10,8 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
-use synod_consensus::{
-    Algorithm, AutoCompaction, ClusterState, Config, Durability, LinearizableRead,
-};
+use synod_consensus::{Algorithm, ClusterState, Config, Durability, LinearizableRead};
+use synod_service::Retention;
 use synod_service::config::{ConfigError, Launch};
 
 fn parse(args: &[&str], env: &[(&str, &str)]) -> Result<Launch<Config>, ConfigError> {
@@ -54,7 +53,7 @@ fn the_defaults_are_etcds() {
     assert_eq!(config.quota_bytes, 2 << 30);
     assert_eq!(config.max_request_bytes, 1_572_864);
     assert_eq!(config.max_txn_ops, 128);
-    assert_eq!(config.auto_compaction, AutoCompaction::Off);
+    assert_eq!(config.auto_compaction, Retention::Everything);
     assert_eq!(config.durability, Durability::Synced);
     assert_eq!(config.linearizable_read, LinearizableRead::ReadIndex);
     assert_eq!(config.request_timeout(), Duration::from_secs(7));
@@ -105,7 +104,7 @@ fn a_chart_s_command_line_is_accepted() {
     assert_eq!(config.name, "etcd-0");
     assert_eq!(config.initial_cluster.len(), 2);
     assert_eq!(config.initial_cluster_state, ClusterState::Existing);
-    assert_eq!(config.auto_compaction, AutoCompaction::Revisions(1000));
+    assert_eq!(config.auto_compaction, Retention::Last(1000));
     assert_eq!(config.quota_bytes, 53_248);
     assert_eq!(config.watch_progress_interval, Duration::from_secs(5));
     assert_eq!(config.linearizable_read, LinearizableRead::Lease);
@@ -168,20 +167,23 @@ fn retention_counts_hours_durations_or_revisions() {
     for (args, expected) in [
         (
             vec!["--auto-compaction-retention=1"],
-            AutoCompaction::Periodic(Duration::from_secs(3600)),
+            Retention::Period(Duration::from_secs(3600)),
         ),
         (
             vec!["--auto-compaction-retention=5m"],
-            AutoCompaction::Periodic(Duration::from_secs(300)),
+            Retention::Period(Duration::from_secs(300)),
         ),
         (
             vec![
                 "--auto-compaction-mode=revision",
                 "--auto-compaction-retention=3",
             ],
-            AutoCompaction::Revisions(3),
+            Retention::Last(3),
         ),
-        (vec!["--auto-compaction-mode=revision"], AutoCompaction::Off),
+        (
+            vec!["--auto-compaction-mode=revision"],
+            Retention::Everything,
+        ),
     ] {
         assert_eq!(config(&args).auto_compaction, expected, "{args:?}");
     }

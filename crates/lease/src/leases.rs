@@ -225,8 +225,9 @@ impl Leases {
         Ok(ids.iter().map(|id| lessor.renew(now_ms, *id)).collect())
     }
 
-    /// A grant is about to be answered: the owner's time begins now, not when the entry was
-    /// applied. Only the node that keeps the clocks has anything to do.
+    /// This node is about to answer a grant. Where it keeps the clocks, the lease's time begins now
+    /// and not when the entry was applied. Elsewhere nothing changes: the keeper counts from its own
+    /// apply, so that a little of the TTL has passed when the owner gets the answer.
     pub fn granted_now(&self, id: i64) {
         let now_ms = self.now_ms();
         if let Some(lessor) = &mut self.state.lock().lessor {

@@ -38,8 +38,8 @@ where
     T: Copy + Ord + Add<D, Output = T> + Sub<T, Output = D>,
     D: Copy + Ord,
 {
-    /// The log is stalled when it made no progress for `timeout`. The driver looks at least once in
-    /// `longest_turn`, as long as the process runs.
+    /// The log is stalled when it made no progress for `timeout`. The driver should look at least
+    /// once in `longest_turn`; see [`turn`](Self::turn) for what happens if it doesn't.
     #[must_use]
     pub fn new(timeout: D, longest_turn: D) -> Self {
         Self {
@@ -52,8 +52,10 @@ where
         }
     }
 
-    /// A turn begins. Time in which the process did not run (it was stopped, or its machine slept)
-    /// says nothing about the disk, and doesn't count.
+    /// A turn begins. If the turn before began longer ago than `longest_turn`, the time since then
+    /// doesn't count: it says nothing about the disk. The process may have been stopped, its
+    /// machine may have slept, or the driver was busy with one long turn, in which it took note of
+    /// no write that got through.
     pub fn turn(&mut self, now: T) {
         if let (Some(looked_at), Some(since)) = (self.looked_at, self.since)
             && now > looked_at
@@ -281,6 +283,20 @@ mod tests {
             leader.told,
             ["61700 refuses entries", "62000 takes entries"]
         );
+    }
+
+    #[test]
+    fn a_long_turn_of_the_driver_is_taken_for_no_stall() {
+        let mut watch = watch();
+        watch.turn(0);
+        watch.written(seq(1), 0);
+        // The turn takes as long as the timeout; what the log did meanwhile is not known yet.
+        watch.turn(TIMEOUT_MS);
+        assert!(!watch.is_stalled(TIMEOUT_MS));
+        // A turn that is just short enough counts.
+        watch.turn(TIMEOUT_MS + LONGEST_TURN_MS);
+        assert!(!watch.is_stalled(2 * TIMEOUT_MS - 1));
+        assert!(watch.is_stalled(2 * TIMEOUT_MS));
     }
 
     #[test]

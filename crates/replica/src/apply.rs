@@ -12,7 +12,7 @@ use synod_runtime::clock;
 use synod_types::{Index, NodeId};
 use tokio::sync::oneshot;
 
-use crate::error::{Fault, with_causes};
+use crate::error::Fault;
 use crate::metrics::{Metrics, Stage};
 use crate::pending::Waiter;
 use crate::persist::PersistSignal;
@@ -174,9 +174,7 @@ impl<S: StateMachine> Applier<S> {
             }
             if let Err(error) = self.work(work, &mut scratch) {
                 tracing::error!(%error, "state machine failed, replica stops");
-                self.shared
-                    .inbox
-                    .fail(Fault::StateMachine(with_causes(&error)));
+                self.shared.inbox.fail(Fault::state_machine(&error));
                 return;
             }
         }

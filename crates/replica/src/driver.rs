@@ -44,7 +44,8 @@ const MIN_SLEEP: Duration = Duration::from_millis(1);
 /// The longest sleep: readers that wait for the apply thread come without waking the driver, and
 /// have deadlines too.
 const MAX_SLEEP: Duration = Duration::from_millis(100);
-/// A turn that comes later than this shows that the process did not run; it was stopped, say.
+/// A turn that begins later than this after the one before shows that the process did not run, or
+/// that the driver was busy with one turn. Neither says anything about the log's disk.
 const LONGEST_TURN: Duration = Duration::from_millis(500);
 /// How old a published status may be while there is work.
 const STATUS_INTERVAL: Duration = Duration::from_millis(50);

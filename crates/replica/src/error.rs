@@ -1,7 +1,12 @@
 //! Error families, one per operation. "Certainly not applied" and "outcome unknown" are different
 //! variants.
 
+use std::error::Error as _;
+use std::io::{self, ErrorKind};
+
 use synod_consensus_core::Rejected;
+
+use crate::state_machine::ApplyError;
 
 /// Why a proposal or a membership change got no output.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -96,17 +101,56 @@ pub enum Fault {
     Internal(String),
 }
 
-/// An error with its causes, in one line.
-pub(crate) fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let detail = error.to_string();
-        // Some errors tell their cause themselves.
-        if !text.contains(&detail) {
-            text = format!("{text}: {detail}");
+impl Fault {
+    /// The state machine failed, for whatever causes. The text says what to do about a full disk.
+    pub(crate) fn state_machine(error: &ApplyError) -> Self {
+        let mut text = error.to_string();
+        let mut is_disk_full = false;
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            let detail = error.to_string();
+            // Some errors tell their cause themselves.
+            if !text.contains(&detail) {
+                text = format!("{text}: {detail}");
+            }
+            let kind = error.downcast_ref().map(io::Error::kind);
+            is_disk_full |= kind == Some(ErrorKind::StorageFull);
+            is_disk_full |= kind == Some(ErrorKind::QuotaExceeded);
+            cause = error.source();
         }
-        cause = error.source();
+        if is_disk_full {
+            text += "; free some space and start again: what was acknowledged is safe";
+        }
+        Self::StateMachine(text)
     }
-    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As an engine wraps what the system said.
+    #[derive(Debug, thiserror::Error)]
+    #[error("engine i/o error")]
+    struct Wrapped(#[source] io::Error);
+
+    #[test]
+    fn a_full_disk_is_known_by_its_kind_and_not_by_a_text() {
+        let advice = "; free some space and start again: what was acknowledged is safe";
+        for (error, is_full) in [
+            (io::Error::from_raw_os_error(28), true),
+            (io::Error::from(ErrorKind::QuotaExceeded), true),
+            (io::Error::from_raw_os_error(5), false),
+            (io::Error::other("No space left on device"), false),
+        ] {
+            let said = error.to_string();
+            let error = ApplyError::caused_by("the engine refused a batch", Wrapped(error));
+            let Fault::StateMachine(text) = Fault::state_machine(&error) else {
+                unreachable!("it is the state machine's");
+            };
+            let causes = format!("the engine refused a batch: engine i/o error: {said}");
+            assert!(text.contains(&causes), "{text}");
+            assert_eq!(text.ends_with(advice), is_full, "{text}");
+        }
+    }
 }

@@ -26,7 +26,7 @@ use crate::clock::TickClock;
 use crate::completions::{Completions, LogListener};
 use crate::config::ReplicaConfig;
 use crate::driver::{Driver, Parts as DriverParts};
-use crate::error::{Fault, with_causes};
+use crate::error::Fault;
 use crate::handle::ReplicaHandle;
 use crate::inbox::{Event, Inbox};
 use crate::metrics::Metrics;
@@ -364,9 +364,7 @@ fn start_threads<S: StateMachine>(
     let persisting = task::spawn_thread(PERSIST, move || {
         persist::run(&signal, &persister, |result| match result {
             Ok(meta) => for_persist.inbox.event(Event::Flushed(meta)),
-            Err(error) => for_persist
-                .inbox
-                .fail(Fault::StateMachine(with_causes(&error))),
+            Err(error) => for_persist.inbox.fail(Fault::state_machine(&error)),
         });
     })
     .map_err(|source| StartError::Thread {

@@ -80,7 +80,7 @@ impl DataDir {
         }
         let failed = |what| move |source| io_error(path, what, source);
         make_directory(path).map_err(failed("created"))?;
-        let lock = lock(path)?;
+        // Before the lock: another program's directory gets no file of ours.
         let is_there = |foreign: &&Foreign| path.join(foreign.directory).is_dir();
         if let Some(foreign) = layout.foreign.iter().find(is_there)
             && !path.join(META).exists()
@@ -93,7 +93,7 @@ impl DataDir {
         let dir = Self {
             path: path.to_owned(),
             wal: wal.map(Path::to_owned),
-            _lock: lock,
+            _lock: lock(path)?,
         };
         let found = dir.identify(layout.format)?;
         Ok((dir, found))
@@ -438,6 +438,7 @@ mod tests {
         let stock = temp.path().join("stock");
         fs::create_dir_all(stock.join("version-2/log")).unwrap();
         assert!(matches!(refused(&stock), DataDirError::Foreign { .. }));
+        assert_eq!(fs::read_dir(&stock).unwrap().count(), 1, "it is as it was");
 
         let newer = temp.path().join("newer");
         create(&newer);

@@ -13,7 +13,8 @@ pub fn asked_timeout(metadata: &MetadataMap) -> Option<Duration> {
 /// At most eight digits and a unit.
 fn parse(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    if digits.len() > 8 {
+    // `parse` would take a sign.
+    if digits.len() > 8 || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
         return None;
     }
     let amount: u64 = digits.parse().ok()?;
@@ -42,6 +43,9 @@ mod tests {
             ("", None),
             ("999999999S", None),
             ("xS", None),
+            ("+5S", None),
+            ("-5S", None),
+            ("S", None),
         ] {
             assert_eq!(parse(text), expected, "{text:?}");
         }

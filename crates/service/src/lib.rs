@@ -1,5 +1,6 @@
 //! What every service is made of besides its own work: command line and environment, the data
-//! directory, ports, health and metrics over HTTP, and the life of the process.
+//! directory, ports, health and metrics over HTTP, memory for responses, long reads, backups, and
+//! the life of the process.
 //!
 //! It guarantees that a service tells which flag is wrong and what would be right, that no two
 //! processes use one data directory, that what it calls durable survives a power loss, and that a
@@ -10,6 +11,8 @@
 //! server.rs  listen, front  -> ports, serving threads, tasks, drain
 //!            data_dir       -> lock, identity, creation; generations, durable: what is in it
 //! http.rs    health         -> /livez, /readyz, /metrics; log_metrics, process_metrics, scraped
+//! service.rs budget         -> memory for responses; scans, large_read: long reads on threads of their own
+//!            backup         -> the file of a backup; retention, sweeper: old data goes in the background
 //! error.rs   status         -> a failed call, and whether the request may have been done
 //! ```
 //! A service with a port, a data directory and no work:
@@ -123,6 +126,8 @@
 //! }
 //! ```
 
+mod backup;
+mod budget;
 pub mod config;
 mod data_dir;
 mod deadline;
@@ -130,21 +135,33 @@ mod durable;
 mod front;
 mod generations;
 pub mod health;
+mod large_read;
 pub mod listen;
 mod log_metrics;
 mod process_metrics;
+mod retention;
 mod run;
+mod scans;
 pub mod scraped;
 mod status;
+mod sweeper;
 
+pub use backup::{
+    Backup, BackupContent, BackupError, BackupFormat, BackupId, BackupWriter, ForeignFile,
+};
+pub use budget::{BudgetError, BudgetMetrics, Place, ResponseBudget};
 pub use data_dir::{DataDir, DataDirError, Foreign, Found, Identity, Layout, Meta, Origin};
 pub use deadline::asked_timeout;
 pub use front::Front;
 pub use generations::Generations;
+pub use large_read::{LargeRead, LargeReads};
 pub use log_metrics::{LogMetricNames, register_log};
 pub use process_metrics::{ProcessMetrics, clamp};
+pub use retention::{Retention, RetentionPlan};
 pub use run::{Ending, RunError, Service, main};
+pub use scans::{ScanError, ScanPool};
 pub use status::{Advice, status};
+pub use sweeper::{SweepSignal, SweepStep, Sweeper};
 
 /// This release of Synod.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use synod_consensus_core::{CoreConfig, ReadMode};
 use synod_log::{CompletionSink, GroupState, Log, LogConfig, LogError, OpenError, SyncMode};
+use synod_mvcc::{MvccError, MvccReader};
 use synod_replica::{Completions, ReplicaConfig};
 use synod_rpc::{BindError, Listener};
 use synod_runtime::executor::ExecutorError;
@@ -13,10 +14,12 @@ use synod_runtime::metrics::MetricsError;
 use synod_runtime::random;
 use synod_runtime::task::spawn_blocking;
 use synod_service::config::ConfigError;
-use synod_service::{DataDir, DataDirError, Found, Origin, listen};
+use synod_service::{
+    Backup, BackupError, DataDir, DataDirError, Found, Origin, SweepStep, Sweeper, listen,
+};
 use synod_types::GroupId;
 
-use crate::backup::{Backup, BackupError};
+use crate::backup::FORMAT;
 use crate::bootstrap::{self, Beginning, BootstrapError};
 use crate::config::{Config, Durability, LinearizableRead};
 use crate::data_dir::{self, Meta, OtherDataError};
@@ -28,6 +31,8 @@ use crate::state::{MachineConfig, MachineError, OpenState, create};
 const GROUP: GroupId = GroupId::new(1);
 /// What an entry may be larger than the request in it.
 const ENTRY_OVERHEAD_BYTES: u64 = 1 << 20;
+/// Rows that one step of the sweeper removes.
+const SWEEP_STEP_ROWS: usize = 1000;
 
 /// A node that did not start. Nothing of it runs.
 #[derive(Debug, thiserror::Error)]
@@ -166,8 +171,8 @@ impl Opened {
 
 /// Makes the data of a node that has none.
 async fn create_data(config: &Config, data_dir: &DataDir) -> Result<Meta, StartError> {
-    let backup = config.restore_snapshot.as_deref().map(Backup::open);
-    let backup = backup.transpose()?;
+    let backup = config.restore_snapshot.as_deref();
+    let backup = backup.map(|path| Backup::open(path, &FORMAT)).transpose()?;
     let restored = backup.as_ref().map(Backup::id);
     let Beginning {
         meta,
@@ -226,7 +231,7 @@ fn refuse_other_backup(config: &Config, data_dir: &DataDir, meta: &Meta) -> Resu
     let Some(snapshot) = &config.restore_snapshot else {
         return Ok(());
     };
-    match (meta.own.restored, Backup::open(snapshot)) {
+    match (meta.own.restored, Backup::open(snapshot, &FORMAT)) {
         (Some(restored), Ok(backup)) if restored == backup.id() => Ok(()),
         (Some(restored), Err(BackupError::Io { source, .. }))
             if source.kind() == io::ErrorKind::NotFound =>
@@ -238,9 +243,7 @@ fn refuse_other_backup(config: &Config, data_dir: &DataDir, meta: &Meta) -> Resu
             );
             Ok(())
         }
-        (Some(_) | None, Err(BackupError::Io { source, path })) => {
-            Err(BackupError::Io { source, path }.into())
-        }
+        (Some(_) | None, Err(error @ BackupError::Io { .. })) => Err(error.into()),
         (Some(_) | None, Ok(_) | Err(_)) => Err(OtherDataError::NotRestored {
             path: data_dir.path().to_owned(),
             snapshot: snapshot.clone(),
@@ -288,6 +291,22 @@ fn refuse_other_cluster(
         true => Ok(()),
         false => refuse("this member's peer URLs"),
     }
+}
+
+/// Removes what compactions made superfluous.
+///
+/// # Errors
+/// The system refuses a thread.
+pub(super) fn sweeper(reader: &MvccReader) -> io::Result<Sweeper<i64>> {
+    let compactor = reader.compactor();
+    Sweeper::start("synod-compact", move || {
+        let step = compactor.step(SWEEP_STEP_ROWS)?;
+        Ok::<_, MvccError>(SweepStep {
+            rows: step.rows,
+            swept: step.swept.get(),
+            is_done: step.is_done,
+        })
+    })
 }
 
 fn log_config(config: &Config, data_dir: &DataDir) -> LogConfig {

@@ -1,12 +1,10 @@
 //! Members: who is there, who joins, who leaves.
 
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use bytes::Bytes;
-use prost::Message as _;
 use synod_consensus_core::Change;
-use synod_proto::consensus::v1::{Command, MemberChange, UpdatePeerUrls, command, member_change};
+use synod_proto::consensus::v1::{Command, UpdatePeerUrls, command, member_change};
 use synod_proto::etcd::etcdserverpb as pb;
 use synod_runtime::{clock, random};
 use synod_service::config::value::check_url;
@@ -16,11 +14,8 @@ use tonic::{Request, Response, Status};
 use super::{with_engine, with_joining};
 use crate::error::Error;
 use crate::identity::added_member_id;
-use crate::shared::{Caller, ServiceContext};
+use crate::shared::{Caller, Readiness, ServiceContext};
 use crate::state::{Reply, Roster};
-
-/// How often a removal checks whether the joining members count yet.
-const JOIN_POLL: Duration = Duration::from_millis(50);
 
 /// The Cluster service of the client port.
 #[derive(Clone)]
@@ -37,17 +32,12 @@ impl ClusterService {
         &self,
         change: Change,
         context: member_change::Change,
+        check: impl Fn(&Roster) -> Result<Readiness, Error>,
         deadline: Instant,
     ) -> Result<Vec<pb::Member>, Error> {
-        let context = MemberChange {
-            change: Some(context),
-        };
-        let context = Bytes::from(context.encode_to_vec());
-        let applied = self
-            .shared
-            .change_members(vec![change], context, deadline)
-            .await?;
-        Ok(members(applied.reply, &self.shared))
+        let check = || check(&self.shared.view.roster());
+        let changed = self.shared.change_members(change, context, check, deadline);
+        Ok(members(changed.await?.reply, &self.shared))
     }
 
     async fn add(
@@ -63,24 +53,15 @@ impl ClusterService {
             is_learner: request.is_learner,
             ..Default::default()
         };
-        {
-            let roster = self.shared.view.roster();
-            may_add(&roster, &member, self.shared.settings.max_learners)?;
-            if self.shared.settings.strict_reconfig && !request.is_learner {
-                let voters = voters(&roster);
-                let started = voters.iter().filter(|m| is_started(m)).count();
-                ready_to_add(voters.len(), started)?;
-                if self.connected(&voters) < voters.len() {
-                    return Err(Error::Unhealthy);
-                }
-            }
-        }
         // A voter joins as a learner and is promoted as soon as it has caught up (background.rs):
         // until then the quorum does not depend on a member that may not even be running.
-        let context = member_change::Change::Add(member.clone());
-        let members = self
-            .change(Change::AddLearner(id), context, deadline)
-            .await?;
+        let members = self.change(
+            Change::AddLearner(id),
+            member_change::Change::Add(member.clone()),
+            |roster| self.may_add(roster, &member),
+            deadline,
+        );
+        let members = members.await?;
         Ok(pb::MemberAddResponse {
             header: Some(self.shared.header_without_revision()),
             member: Some(member),
@@ -88,87 +69,82 @@ impl ClusterService {
         })
     }
 
-    async fn remove(&self, id: NodeId, deadline: Instant) -> Result<Vec<pb::Member>, Error> {
-        if self.shared.settings.strict_reconfig {
-            self.joined(id, deadline).await?;
-        }
-        {
-            let roster = self.shared.view.roster();
-            let member = roster.member(id).ok_or(Error::MemberNotFound)?;
-            if self.shared.settings.strict_reconfig && !member.is_learner {
-                let rest: Vec<_> = voters(&roster)
-                    .into_iter()
-                    .filter(|m| m.id != id.get())
-                    .collect();
-                let started = rest.iter().filter(|m| is_started(m)).count();
-                // The last member can't be removed.
-                if rest.is_empty() || started < rest.len() / 2 + 1 {
-                    return Err(Error::NotEnoughStarted);
-                }
-                // One that is gone may always be removed; one that runs only if the rest has a
-                // quorum without it.
-                if self.connected(&[member]) == 1 && self.connected(&rest) < rest.len() / 2 + 1 {
-                    return Err(Error::Unhealthy);
-                }
+    /// Early answers; whoever applies the entry decides.
+    fn may_add(&self, roster: &Roster, member: &pb::Member) -> Result<Readiness, Error> {
+        check_new(roster, member, self.shared.settings.max_learners)?;
+        if self.shared.settings.strict_reconfig && !member.is_learner {
+            let voters = voters(roster);
+            ready_to_add(voters.len(), started(&voters))?;
+            if self.connected(&voters) < voters.len() {
+                return Err(Error::Unhealthy);
             }
         }
+        Ok(Readiness::Ready)
+    }
+
+    async fn remove(&self, id: NodeId, deadline: Instant) -> Result<Vec<pb::Member>, Error> {
         self.change(
             Change::Remove(id),
             member_change::Change::Remove(id.get()),
+            |roster| self.may_remove(roster, id),
             deadline,
         )
         .await
     }
 
-    /// Waits until the running members that were added as voters count: whoever removes a member
-    /// after adding one relies on the new one. Those that can't be reached are not waited for.
-    ///
-    /// # Errors
-    /// [`Error::Unhealthy`] if they don't in time.
-    async fn joined(&self, removed: NodeId, deadline: Instant) -> Result<(), Error> {
-        let shared = &self.shared;
-        loop {
-            let joining = shared.joining();
-            // A learner, or a member that doesn't count yet itself, is no loss for the quorum.
-            let is_loss = !joining.contains(&removed)
-                && (shared.view.roster().member(removed)).is_some_and(|member| !member.is_learner);
-            let runs = |id: &NodeId| *id == shared.member || shared.peers.is_connected(*id);
-            if !is_loss || !joining.iter().any(runs) {
-                return Ok(());
-            }
-            if clock::now() + JOIN_POLL >= deadline {
-                return Err(Error::Unhealthy);
-            }
-            clock::sleep(JOIN_POLL).await;
+    fn may_remove(&self, roster: &Roster, id: NodeId) -> Result<Readiness, Error> {
+        let member = roster.member(id).ok_or(Error::MemberNotFound)?;
+        if !self.shared.settings.strict_reconfig || member.is_learner {
+            return Ok(Readiness::Ready);
         }
+        // Whoever removes a member after adding one relies on the new one. So the removal waits for
+        // the new members that run. One that does not count yet itself is no loss for the quorum.
+        let joining = self.shared.joining();
+        let runs = |id: &NodeId| *id == self.shared.member || self.shared.peers.is_connected(*id);
+        if !joining.contains(&id) && joining.iter().any(runs) {
+            return Ok(Readiness::Later(Error::Unhealthy));
+        }
+        let mut rest = voters(roster);
+        rest.retain(|other| other.id != id.get());
+        let quorum = rest.len() / 2 + 1;
+        // The last member can't be removed.
+        if rest.is_empty() || started(&rest) < quorum {
+            return Err(Error::NotEnoughStarted);
+        }
+        // One that is gone may always be removed; one that runs only if the rest has a quorum
+        // without it.
+        if self.connected(&[member]) == 1 && self.connected(&rest) < quorum {
+            return Err(Error::Unhealthy);
+        }
+        Ok(Readiness::Ready)
     }
 
     async fn promote(&self, id: NodeId, deadline: Instant) -> Result<Vec<pb::Member>, Error> {
-        {
-            let roster = self.shared.view.roster();
-            let member = roster.member(id).ok_or(Error::MemberNotFound)?;
-            if !member.is_learner {
-                return Err(Error::NotLearner);
-            }
-            if !is_started(member) {
-                return Err(Error::LearnerNotReady);
-            }
-            if self.shared.settings.strict_reconfig {
-                let voters = voters(&roster);
-                let started = voters.iter().filter(|m| is_started(m)).count()
-                    + usize::from(is_started(member));
-                let after = voters.len() + 1;
-                if started < after / 2 + 1 {
-                    return Err(Error::NotEnoughStarted);
-                }
-            }
-        }
         self.change(
             Change::Promote(id),
             member_change::Change::Promote(id.get()),
+            |roster| self.may_promote(roster, id),
             deadline,
         )
         .await
+    }
+
+    fn may_promote(&self, roster: &Roster, id: NodeId) -> Result<Readiness, Error> {
+        let member = roster.member(id).ok_or(Error::MemberNotFound)?;
+        if !member.is_learner {
+            return Err(Error::NotLearner);
+        }
+        if !is_started(member) {
+            return Err(Error::LearnerNotReady);
+        }
+        if self.shared.settings.strict_reconfig {
+            let mut after = voters(roster);
+            after.push(member);
+            if started(&after) < after.len() / 2 + 1 {
+                return Err(Error::NotEnoughStarted);
+            }
+        }
+        Ok(Readiness::Ready)
     }
 
     /// How many of the members this one is, or can reach.
@@ -357,13 +333,17 @@ fn voters(roster: &Roster) -> Vec<&pb::Member> {
         .collect()
 }
 
+/// How many of the members have started at least once.
+fn started(members: &[&pb::Member]) -> usize {
+    members.iter().filter(|member| is_started(member)).count()
+}
+
 /// A member publishes its client URLs once it runs.
 fn is_started(member: &pb::Member) -> bool {
     !member.name.is_empty() || !member.client_urls.is_empty()
 }
 
-/// Early answers; whoever applies the entry decides.
-fn may_add(roster: &Roster, member: &pb::Member, max_learners: usize) -> Result<(), Error> {
+fn check_new(roster: &Roster, member: &pb::Member, max_learners: usize) -> Result<(), Error> {
     let taken = roster.members().any(|other| {
         other
             .peer_urls

@@ -5,19 +5,19 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use prost::Message as _;
-use synod_mvcc::{MvccError, RangeQuery, RangeResult, RangeStream, View};
+use synod_mvcc::{RangeQuery, RangeResult, RangeStream, View};
 use synod_proto::consensus::v1::{Command, command};
 use synod_proto::etcd::etcdserverpb as pb;
 use synod_runtime::task;
+use synod_service::{LargeRead as _, Place};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 
-use super::large_read::{self, LargeRead as _, RangeRead, TxnRead};
+use super::large_read::{self, RangeRead, TxnRead, within};
 use super::reply;
 use super::sorted_stream::{self, needs_sorting};
 use crate::background::raise_no_space;
-use crate::budget::Place;
 use crate::convert::{
     check_delete, check_put, check_range, check_range_stream, check_txn, range_query,
 };
@@ -65,7 +65,12 @@ impl KvService {
             None if request.range_end.is_empty() => {
                 large_read::single(&self.shared, RangeRead { view, query }, deadline).await?
             }
-            None => large_read::run(&self.shared, RangeRead { view, query }, deadline).await?,
+            None => {
+                self.shared
+                    .reads
+                    .run(RangeRead { view, query }, deadline)
+                    .await?
+            }
         };
         Ok(place.response(pb::RangeResponse {
             header: Some(self.shared.header(result.revision.get())),
@@ -94,15 +99,11 @@ impl KvService {
         if cut {
             quick.limit = INLINE_KEYS;
         }
-        match view.range(&quick) {
-            Ok(result) if cut && result.more => Ok(None),
-            Ok(result) => {
-                let place = self.shared.responses.small(RangeRead::size(&result));
-                Ok(place.map(|place| (result, place)))
-            }
-            Err(MvccError::ResultTooLarge { .. }) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        let result = within(view.range(&quick))?.filter(|result| !(cut && result.more));
+        Ok(result.and_then(|result| {
+            let place = self.shared.reads.budget.small(RangeRead::size(&result))?;
+            Some((result, place))
+        }))
     }
 
     async fn put(
@@ -111,7 +112,7 @@ impl KvService {
         deadline: Instant,
     ) -> Result<Response<pb::PutResponse>, Error> {
         check_put(&request)?;
-        let budget = &self.shared.responses;
+        let budget = &self.shared.reads.budget;
         budget.check_write(|| request.prev_kv)?;
         self.require_space(put_cost(&request)).await?;
         let applied = self
@@ -133,7 +134,7 @@ impl KvService {
         deadline: Instant,
     ) -> Result<Response<pb::DeleteRangeResponse>, Error> {
         check_delete(&request)?;
-        let budget = &self.shared.responses;
+        let budget = &self.shared.reads.budget;
         budget.check_write(|| request.prev_kv)?;
         let place = match delete_reads_much(&request) {
             true => Some(budget.write(MAX_REPLY_BYTES, deadline).await?),
@@ -167,7 +168,7 @@ impl KvService {
         if cost > 0 {
             self.require_space(cost).await?;
         }
-        let budget = &self.shared.responses;
+        let budget = &self.shared.reads.budget;
         let most = || reply::txn_returns(&request, self.shared.settings.max_request_bytes);
         budget.check_write(|| most() > 0)?;
         // Taken before the write is proposed: once that is done it must be answered.
@@ -204,7 +205,10 @@ impl KvService {
             Some(done) => done,
             None => {
                 let request = Arc::new(request);
-                large_read::run(&self.shared, TxnRead { view, request }, deadline).await?
+                self.shared
+                    .reads
+                    .run(TxnRead { view, request }, deadline)
+                    .await?
             }
         };
         let revision = response.header.map_or(0, |header| header.revision);
@@ -221,14 +225,11 @@ impl KvService {
         if !is_short_txn(request) {
             return Ok(None);
         }
-        match run_read_only(view, request, INLINE_BYTES) {
-            Ok(response) => {
-                let place = self.shared.responses.small(TxnRead::size(&response));
-                Ok(place.map(|place| (response, place)))
-            }
-            Err(MvccError::ResultTooLarge { .. }) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        let response = within(run_read_only(view, request, INLINE_BYTES))?;
+        Ok(response.and_then(|response| {
+            let place = self.shared.reads.budget.small(TxnRead::size(&response))?;
+            Some((response, place))
+        }))
     }
 
     async fn compact(
@@ -309,10 +310,9 @@ impl pb::kv_server::Kv for KvService {
             return Ok(sorted_stream::respond(&self.shared, query, chunk_bytes, deadline).await?);
         }
         // The chunks in the queue, and one each being read and sent.
-        let budget = &self.shared.responses;
-        let place = budget
-            .large((QUEUED_CHUNKS + 2) * chunk_bytes, deadline)
-            .await?;
+        let budget = &self.shared.reads.budget;
+        let place = budget.large((QUEUED_CHUNKS + 2) * chunk_bytes, deadline);
+        let place = place.await.map_err(Error::from)?;
         let reader = self.shared.view.reader();
         let stream = reader
             .range_stream(range_query(&request), chunk_bytes)
@@ -404,9 +404,9 @@ async fn send_chunks(
     let revision = stream.store_revision().get();
     let mut next = Some(stream);
     while let Some(mut stream) = next.take() {
-        let read = shared.scans.run(move || {
+        let read = shared.reads.scans.run(move || {
             let chunk = stream.next_chunk()?;
-            Ok((chunk, stream))
+            Ok::<_, Error>((chunk, stream))
         });
         let chunk = match read.await {
             Ok((Some(chunk), stream)) => {

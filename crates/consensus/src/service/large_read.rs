@@ -1,35 +1,15 @@
-//! Reads whose responses may be large: beside the serving threads, and within the budget of
-//! responses.
+//! Reads whose responses may be large: ranges, and transactions that consist of them.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use synod_mvcc::{MvccError, RangeQuery, RangeResult, View};
 use synod_proto::etcd::etcdserverpb as pb;
+use synod_service::{LargeRead, Place};
 
-use crate::budget::Place;
 use crate::error::Error;
 use crate::shared::ServiceContext;
 use crate::state::{read_only_txn_bytes, run_read_only};
-
-/// Tried without asking how large a response is: most of the large ones are smaller.
-const FIRST_TRY_BYTES: usize = 4 << 20;
-
-/// A read at one state of the keyspace.
-pub(super) trait LargeRead: Clone + Send + 'static {
-    /// What is read.
-    type Result: Send + 'static;
-
-    /// Reads; an error of [`MvccError::ResultTooLarge`] where it would gather more than
-    /// `max_bytes`.
-    fn read(&self, max_bytes: usize) -> Result<Self::Result, MvccError>;
-
-    /// How many bytes it gathers. Reads them all, but keeps none.
-    fn bytes(&self) -> Result<u64, MvccError>;
-
-    /// How large a response is, in bytes.
-    fn size(result: &Self::Result) -> usize;
-}
 
 /// A range.
 #[derive(Clone)]
@@ -39,22 +19,20 @@ pub(super) struct RangeRead {
 }
 
 impl LargeRead for RangeRead {
-    type Result = RangeResult;
+    type Output = RangeResult;
+    type Error = Error;
 
-    fn read(&self, max_bytes: usize) -> Result<RangeResult, MvccError> {
-        let result = self.view.range(&RangeQuery {
+    fn read(&self, max_bytes: usize) -> Result<Option<RangeResult>, Error> {
+        let result = within(self.view.range(&RangeQuery {
             max_bytes,
             ..self.query.clone()
-        })?;
+        }))?;
         // The store bounds what it gathers from a range; a single key's value comes as it is.
-        match Self::size(&result) <= max_bytes {
-            true => Ok(result),
-            false => Err(MvccError::ResultTooLarge { max_bytes }),
-        }
+        Ok(result.filter(|result| Self::size(result) <= max_bytes))
     }
 
-    fn bytes(&self) -> Result<u64, MvccError> {
-        self.view.range_bytes(&self.query)
+    fn measure(&self) -> Result<u64, Error> {
+        Ok(self.view.range_bytes(&self.query)?)
     }
 
     fn size(result: &RangeResult) -> usize {
@@ -70,14 +48,15 @@ pub(super) struct TxnRead {
 }
 
 impl LargeRead for TxnRead {
-    type Result = pb::TxnResponse;
+    type Output = pb::TxnResponse;
+    type Error = Error;
 
-    fn read(&self, max_bytes: usize) -> Result<pb::TxnResponse, MvccError> {
-        run_read_only(&self.view, &self.request, max_bytes)
+    fn read(&self, max_bytes: usize) -> Result<Option<pb::TxnResponse>, Error> {
+        within(run_read_only(&self.view, &self.request, max_bytes))
     }
 
-    fn bytes(&self) -> Result<u64, MvccError> {
-        read_only_txn_bytes(&self.view, &self.request)
+    fn measure(&self) -> Result<u64, Error> {
+        Ok(read_only_txn_bytes(&self.view, &self.request)?)
     }
 
     fn size(result: &pb::TxnResponse) -> usize {
@@ -85,64 +64,28 @@ impl LargeRead for TxnRead {
     }
 }
 
-/// Reads when there is room for the response and it is its turn.
-///
-/// # Errors
-/// [`Error::ResponseTooLarge`] where there can't be room, [`Error::ResponsesBusy`] where there was
-/// none in time, and what the read fails with.
-pub(super) async fn run<R: LargeRead>(
-    shared: &ServiceContext,
-    read: R,
-    deadline: Instant,
-) -> Result<(R::Result, Place), Error> {
-    let budget = &shared.responses;
-    let first_try = FIRST_TRY_BYTES.min(budget.largest());
-    let place = budget.large(first_try, deadline).await?;
-    if let Some(done) = attempt(shared, &read, first_try, place).await? {
-        return Ok(done);
+/// `None` if the result is larger than it may be.
+pub(super) fn within<T>(read: Result<T, MvccError>) -> Result<Option<T>, Error> {
+    match read {
+        Ok(result) => Ok(Some(result)),
+        Err(MvccError::ResultTooLarge { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
     }
-    let measured = read.clone();
-    let bytes = shared.scans.run(move || Ok(measured.bytes()?)).await?;
-    let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-    let place = budget.large(bytes, deadline).await?;
-    attempt(shared, &read, bytes, place)
-        .await?
-        .ok_or_else(|| Error::Internal(format!("a result of {bytes} bytes grew at one revision")))
 }
 
-/// Reads one key's value that found no room among the small responses at first. It waits with
-/// those, and not with the ranges.
+/// Reads one key's value that found no room among the small responses. It waits with those, and
+/// not with the ranges.
 ///
 /// # Errors
-/// As [`run`].
+/// No room for the value, or the engine's.
 pub(super) async fn single(
     shared: &ServiceContext,
     read: RangeRead,
     deadline: Instant,
 ) -> Result<(RangeResult, Place), Error> {
     let RangeRead { view, query } = &read;
-    // Read again once there is a place: a value must not be kept uncounted during the wait.
+    // Read again once there is a place: a value that waits must not take uncounted memory.
     let bytes = RangeRead::size(&view.range(query)?);
-    let place = shared.responses.single(bytes, deadline).await?;
+    let place = shared.reads.budget.single(bytes, deadline).await?;
     Ok((view.range(query)?, place))
-}
-
-/// Nothing where the response is too large.
-async fn attempt<R: LargeRead>(
-    shared: &ServiceContext,
-    read: &R,
-    max_bytes: usize,
-    mut place: Place,
-) -> Result<Option<(R::Result, Place)>, Error> {
-    let read = read.clone();
-    // The place goes along: a read that nobody waits for any more goes on to its end.
-    let reading = shared.scans.run(move || match read.read(max_bytes) {
-        Ok(result) => {
-            place.shrink(R::size(&result));
-            Ok(Some((result, place)))
-        }
-        Err(MvccError::ResultTooLarge { .. }) => Ok(None),
-        Err(error) => Err(error.into()),
-    });
-    reading.await
 }

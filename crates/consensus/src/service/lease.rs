@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
-use prost::Message as _;
+use prost::Message;
 use synod_lease::{LeaderClock, LeaderLink, Leases, MAX_TTL_S, Origin, was_forwarded};
 use synod_proto::consensus::v1::{Command, LeaseRevoke, command};
 use synod_proto::etcd::etcdserverpb as pb;
@@ -69,6 +70,17 @@ impl LeaseService {
                 return id;
             }
         }
+    }
+
+    /// Answers when there is room for the response.
+    async fn respond<T: Message>(
+        &self,
+        response: T,
+        deadline: Instant,
+    ) -> Result<Response<T>, Error> {
+        let budget = &self.shared.reads.budget;
+        let place = budget.made(response.encoded_len(), deadline).await?;
+        Ok(place.response(response))
     }
 
     async fn renew(
@@ -217,9 +229,7 @@ impl Lease for LeaseService {
         let asked = clock.time_to_live(request, origin, deadline).await;
         let mut response = asked.map_err(|error| Error::from(error).of_read())?;
         response.header = Some(self.shared.header_now());
-        let bytes = response.encoded_len();
-        let place = self.shared.responses.made(bytes, deadline).await?;
-        Ok(place.response(response))
+        Ok(self.respond(response, deadline).await?)
     }
 
     async fn lease_leases(
@@ -233,9 +243,7 @@ impl Lease for LeaseService {
             header: Some(self.shared.header_now()),
             leases: ids.into_iter().map(|id| pb::LeaseStatus { id }).collect(),
         };
-        let bytes = response.encoded_len();
-        let place = self.shared.responses.made(bytes, deadline).await?;
-        Ok(place.response(response))
+        Ok(self.respond(response, deadline).await?)
     }
 }
 

@@ -183,7 +183,12 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
     ) -> Result<Response<pb::HashResponse>, Status> {
         self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
         let view = Arc::clone(&self.shared.view);
-        let (hash, revision) = self.shared.scans.run(move || view.hash_store()).await?;
+        let (hash, revision) = self
+            .shared
+            .reads
+            .scans
+            .run(move || view.hash_store())
+            .await?;
         Ok(Response::new(pb::HashResponse {
             header: Some(self.shared.header(revision)),
             hash,
@@ -199,6 +204,7 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
         let view = Arc::clone(&self.shared.view);
         let hashed = self
             .shared
+            .reads
             .scans
             .run(move || view.hash_kv(revision))
             .await?;

@@ -1,25 +1,23 @@
-//! A [backup](crate::backup) as a stream, in etcd's framing.
-//!
-//! Clients write the bytes into a file and check its size and its digest.
+//! A [backup](crate::backup) as a stream, in etcd's framing. Clients write the bytes into a file
+//! and check its size and its digest.
 
 use std::future::ready;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::{Stream, StreamExt as _, stream};
-use sha2::{Digest as _, Sha256};
 use synod_mvcc::{View, export};
 use synod_proto::etcd::etcdserverpb::SnapshotResponse;
 use synod_runtime::clock;
+use synod_service::{BackupWriter, ScanPool};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
-use crate::backup::{ALIGN_BYTES, MAGIC};
+use crate::backup::FORMAT;
 use crate::error::Error;
-use crate::scans::ScanPool;
 use crate::shared::ServiceContext;
 use crate::version;
 
@@ -47,11 +45,11 @@ pub(super) fn stream(shared: &Arc<ServiceContext>) -> Result<SnapshotStream, Err
     let (chunks, receiver) = mpsc::channel(QUEUED_CHUNKS);
     let (failed, failure) = oneshot::channel();
     let view = Arc::new(shared.view.reader().view());
-    let file = File::new(shared.view.live_bytes());
-    let scans = shared.scans.clone();
+    let estimate = shared.view.live_bytes();
+    let scans = shared.reads.scans.clone();
     let sending = async move {
         let _place = place;
-        if let Err(error) = send_file(&scans, &view, file, &chunks, SEND_TIMEOUT).await {
+        if let Err(error) = send_file(&scans, &view, estimate, &chunks).await {
             // A client that is gone needs no error.
             let _ = failed.send(Status::from(error));
         }
@@ -62,14 +60,15 @@ pub(super) fn stream(shared: &Arc<ServiceContext>) -> Result<SnapshotStream, Err
     Ok(Box::pin(ReceiverStream::new(receiver).chain(failure)))
 }
 
+/// `estimate` is about how many bytes the file will have: its size is known only at its end.
 async fn send_file(
     scans: &ScanPool,
     view: &Arc<View>,
-    mut file: File,
+    estimate: u64,
     chunks: &mpsc::Sender<Result<SnapshotResponse, Status>>,
-    timeout: Duration,
 ) -> Result<(), Error> {
-    file.write(MAGIC);
+    let mut file = BackupWriter::new(&FORMAT, CHUNK_BYTES);
+    let mut remaining = estimate;
     let mut resume = Some(Bytes::new());
     while let Some(at) = resume {
         let view = Arc::clone(view);
@@ -80,11 +79,22 @@ async fn send_file(
             if next.is_none() {
                 file.finish();
             }
-            Ok((file, next))
+            Ok::<_, Error>((file, next))
         });
         (file, resume) = read.await?;
-        for response in file.take_responses() {
-            send(chunks, response, timeout).await?;
+        let mut pieces = file.take_pieces().peekable();
+        while let Some(blob) = pieces.next() {
+            let is_last = resume.is_none() && pieces.peek().is_none();
+            remaining = remaining.saturating_sub(blob.len() as u64);
+            // Zero means the end.
+            let remaining_bytes = if is_last { 0 } else { remaining.max(1) };
+            let response = SnapshotResponse {
+                header: None,
+                remaining_bytes,
+                blob,
+                version: version::ETCD_STORAGE_VERSION.to_owned(),
+            };
+            send(chunks, response, SEND_TIMEOUT).await?;
         }
     }
     Ok(())
@@ -107,102 +117,43 @@ async fn send(
     }
 }
 
-/// Cuts a file into responses.
-struct File {
-    ready: Vec<SnapshotResponse>,
-    buffer: BytesMut,
-    digest: Sha256,
-    sent: u64,
-    estimate: u64,
-}
-
-impl File {
-    fn new(estimate: u64) -> Self {
-        Self {
-            ready: Vec::new(),
-            buffer: BytesMut::with_capacity(CHUNK_BYTES),
-            digest: Sha256::new(),
-            sent: 0,
-            estimate,
-        }
-    }
-
-    fn take_responses(&mut self) -> Vec<SnapshotResponse> {
-        std::mem::take(&mut self.ready)
-    }
-
-    fn write(&mut self, mut data: &[u8]) {
-        while !data.is_empty() {
-            let room = CHUNK_BYTES - self.buffer.len();
-            let (now, later) = data.split_at(room.min(data.len()));
-            self.buffer.extend_from_slice(now);
-            data = later;
-            if self.buffer.len() == CHUNK_BYTES {
-                self.cut();
-            }
-        }
-    }
-
-    fn finish(&mut self) {
-        let padding = (ALIGN_BYTES - self.buffer.len() % ALIGN_BYTES) % ALIGN_BYTES;
-        self.write(&[0; ALIGN_BYTES][..padding]);
-        if !self.buffer.is_empty() {
-            self.cut();
-        }
-        let digest = Bytes::copy_from_slice(&std::mem::take(&mut self.digest).finalize());
-        self.push(digest, 0);
-    }
-
-    fn cut(&mut self) {
-        let blob =
-            std::mem::replace(&mut self.buffer, BytesMut::with_capacity(CHUNK_BYTES)).freeze();
-        self.digest.update(&blob);
-        self.sent += blob.len() as u64;
-        // The size is not known before the end; what is left is an estimate and never nothing.
-        let remaining = self.estimate.saturating_sub(self.sent).max(32);
-        self.push(blob, remaining);
-    }
-
-    fn push(&mut self, blob: Bytes, remaining_bytes: u64) {
-        self.ready.push(SnapshotResponse {
-            header: None,
-            remaining_bytes,
-            blob,
-            version: version::ETCD_STORAGE_VERSION.to_owned(),
-        });
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use synod_engine::MemoryEngine;
+    use synod_mvcc::{Applied, LeaseId, MvccConfig, MvccStore, Put};
+
     use super::*;
 
-    /// Everything that is sent, put together as a client does.
-    fn file_of(parts: &'static [usize]) -> (Vec<u8>, Vec<usize>) {
-        let mut cutter = File::new(10);
-        for part in parts {
-            cutter.write(&vec![7; *part]);
-        }
-        cutter.finish();
-        let mut file = Vec::new();
-        let mut sizes = Vec::new();
-        for response in cutter.take_responses() {
-            sizes.push(response.blob.len());
-            file.extend_from_slice(&response.blob);
-            assert_eq!(response.remaining_bytes == 0, response.blob.len() == 32);
-        }
-        (file, sizes)
-    }
-
-    #[test]
-    fn files_are_aligned_and_end_with_their_digest() {
-        const CASES: [&[usize]; 4] = [&[1], &[CHUNK_BYTES], &[CHUNK_BYTES, 513], &[100_000, 3]];
-        for parts in CASES {
-            let (file, sizes) = file_of(parts);
-            assert_eq!(file.len() % ALIGN_BYTES, 32, "{parts:?}");
-            let (data, digest) = file.split_at(file.len() - 32);
-            assert_eq!(Sha256::digest(data).as_slice(), digest, "{parts:?}");
-            assert!(sizes.iter().all(|size| *size <= CHUNK_BYTES), "{sizes:?}");
+    #[tokio::test]
+    async fn only_the_last_response_says_that_nothing_remains() {
+        let engine = Arc::new(MemoryEngine::new());
+        let mut store = MvccStore::open(engine, MvccConfig::default()).unwrap();
+        let mut txn = store.begin();
+        txn.put(&Put {
+            key: "k".into(),
+            value: vec![7; 5 * READ_BYTES / 2].into(),
+            lease: LeaseId::new(0),
+            ignore_value: false,
+            ignore_lease: false,
+        })
+        .unwrap();
+        txn.finish();
+        store.commit(Applied::default()).unwrap();
+        // The estimate may be far too small.
+        for estimate in [0, 100 << 20] {
+            let (chunks, mut receiver) = mpsc::channel(1000);
+            let view = Arc::new(store.view());
+            send_file(&ScanPool::default(), &view, estimate, &chunks)
+                .await
+                .unwrap();
+            drop(chunks);
+            let mut file = Vec::new();
+            while let Some(response) = receiver.recv().await {
+                let response = response.unwrap();
+                file.extend_from_slice(&response.blob);
+                assert_eq!(response.remaining_bytes == 0, response.blob.len() == 32);
+            }
+            assert_eq!(file.len() % 512, 32);
         }
     }
 

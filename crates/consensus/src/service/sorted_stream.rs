@@ -12,7 +12,7 @@ use synod_proto::etcd::etcdserverpb as pb;
 use synod_proto::etcd::etcdserverpb::range_request::SortTarget;
 use tonic::{Response, Status};
 
-use super::large_read::{self, RangeRead};
+use super::large_read::RangeRead;
 use crate::error::Error;
 use crate::shared::ServiceContext;
 
@@ -37,7 +37,7 @@ pub(super) async fn respond(
 ) -> Result<Response<Chunks>, Error> {
     let view = shared.view.reader().view();
     let read = RangeRead { view, query };
-    let (result, place) = large_read::run(shared, read, deadline).await?;
+    let (result, place) = shared.reads.run(read, deadline).await?;
     let header = shared.header(result.revision.get());
     let responses = responses(result, header, chunk_bytes);
     let responses = stream::iter(responses.into_iter().map(Ok));

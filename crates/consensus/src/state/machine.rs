@@ -14,16 +14,15 @@ use synod_lease::{KEEPER_ROW, Keeper, Leases};
 use synod_mvcc::{Applied, LeaseId, LeaseRecord, MvccConfig, MvccError, MvccStore};
 use synod_replica::{ApplyError, PeerBook, Persister, SnapshotSource, StateMachine};
 use synod_runtime::clock;
-use synod_service::Generations;
+use synod_service::{Backup, Generations, SweepSignal};
 use synod_types::NodeId;
 
 use super::apply::Applier;
-use super::compaction::SweepSignal;
 use super::outcome::Outcome;
 use super::roster::Roster;
 use super::snapshot::{EngineSink, StoreSnapshot};
 use super::view::View;
-use crate::backup::{Backup, BackupError};
+use crate::backup::{self, RestoreError};
 use crate::metrics::Metrics;
 use synod_watch::WatchHandle;
 
@@ -63,7 +62,7 @@ pub enum MachineError {
     Store(#[from] MvccError),
     /// The backup to begin with.
     #[error(transparent)]
-    Backup(#[from] BackupError),
+    Restore(#[from] RestoreError),
     /// The membership's row.
     #[error("the stored membership is damaged: {0}; restore the data directory from a backup")]
     Membership(String),
@@ -128,7 +127,7 @@ pub(crate) fn create(
     let generations = Generations::create(&config.dir).map_err(io_error(&config.dir))?;
     let engine = open_engine(&generations.path(), config.cache_bytes)?;
     if let Some(backup) = backup {
-        backup.import(Arc::clone(&engine))?;
+        backup::import(backup, Arc::clone(&engine))?;
     }
     let mut store = MvccStore::open(engine, MvccConfig::default())?;
     let before = Roster::load(&store.view())?;

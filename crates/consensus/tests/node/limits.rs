@@ -112,8 +112,7 @@ async fn a_full_quota_stops_writes_until_there_is_space_again() {
 #[tokio::test]
 async fn the_history_is_compacted_as_configured() {
     let cluster = Cluster::start_with(1, |config| {
-        config.auto_compaction =
-            synod_consensus::AutoCompaction::Periodic(Duration::from_millis(300));
+        config.auto_compaction = synod_service::Retention::Period(Duration::from_millis(300));
     })
     .await;
     let mut client = cluster.client(0).await;

@@ -17,6 +17,7 @@ on_both! {
     a_learner_copies_refuses_and_is_promoted,
     a_new_voter_says_when_it_counts,
     a_removal_waits_for_the_new_voter,
+    removals_at_once_leave_a_quorum,
 }
 
 /// The configuration of a node that joins `cluster`.
@@ -181,6 +182,42 @@ async fn a_removal_waits_for_the_new_voter(algorithm: Algorithm) {
     assert_eq!(joining(&cluster.nodes[leader]).await, "");
     cluster.nodes.remove(gone).shutdown().await;
     fourth.shutdown().await;
+    cluster.stop().await;
+}
+
+/// Each removal alone would leave a quorum: of four members three run. Together they would leave
+/// one that runs and one that doesn't.
+async fn removals_at_once_leave_a_quorum(algorithm: Algorithm) {
+    let mut cluster = Cluster::of(algorithm, 4).await;
+    let leader = cluster.leader().await;
+    cluster.nodes.remove((leader + 1) % 4).shutdown().await;
+    let leader = cluster.leader().await;
+    let address = cluster.nodes[leader].client_addresses()[0];
+    eventually("the leader to miss the fourth", || async {
+        let (_, metrics) = get(address, "/metrics").await;
+        let connected =
+            |line: &&str| line.starts_with("etcd_network_active_peers") && line.ends_with(" 1");
+        (metrics.lines().filter(connected).count() == 2).then_some(())
+    })
+    .await;
+    let others = cluster.nodes.iter().filter(|node| !node.is_leader());
+    let ids: Vec<u64> = others.map(|node| node.member_id().get()).collect();
+    let client = cluster.client(leader).await;
+    let removals = ids.iter().map(|id| {
+        let mut client = client.clone();
+        async move { client.member_remove(*id).await }
+    });
+    let removed = futures::future::join_all(removals).await;
+    let (done, refused): (Vec<_>, Vec<_>) = removed.into_iter().partition(Result::is_ok);
+    assert_eq!((done.len(), refused.len()), (1, 1), "{done:?} {refused:?}");
+    for refused in refused {
+        let (code, text) = status(refused);
+        assert_eq!(
+            (code, &*text),
+            (Code::Unavailable, "etcdserver: unhealthy cluster")
+        );
+    }
+    client.clone().put("k", "v", None).await.unwrap();
     cluster.stop().await;
 }
 

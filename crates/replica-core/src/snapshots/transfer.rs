@@ -46,6 +46,8 @@ pub struct Transfer<K> {
     failures: u32,
     /// A piece was written since the last failure.
     moved: bool,
+    /// The stream has said of which view its pieces are.
+    announced: bool,
     progress: Option<Progress<K>>,
 }
 
@@ -77,6 +79,7 @@ impl<K> Transfer<K> {
             attempts,
             failures: 0,
             moved: false,
+            announced: false,
             progress: None,
         }
     }
@@ -87,8 +90,9 @@ impl<K> Transfer<K> {
         self.progress.as_ref().is_some_and(|progress| progress.done)
     }
 
-    /// Where to go on; `None`: from the beginning.
+    /// Where the next stream goes on; `None`: from the beginning.
     pub fn request(&mut self) -> Option<Resume> {
+        self.announced = false;
         // A sink that got lost in a failed write can't be continued.
         self.progress.take_if(|progress| progress.sink.is_none());
         let progress = self.progress.as_ref()?;
@@ -105,6 +109,7 @@ impl<K> Transfer<K> {
     /// The stream is of no use any more.
     pub fn check(&mut self, piece: &mut Piece) -> Result<Step, PieceError> {
         if let Some(found) = piece.begun.take() {
+            self.announced = true;
             let begun = self.progress.as_ref().map(|progress| &progress.begun);
             if begun != Some(&found) {
                 // The old sink goes first: both would write into the same place.
@@ -112,7 +117,11 @@ impl<K> Transfer<K> {
                 return self.not_stale(found).map(Step::Begin);
             }
         }
-        Ok(Step::Write)
+        // What is resumed may be another view by now, so that the sink would be filled from two.
+        match self.announced {
+            true => Ok(Step::Write),
+            false => Err(PieceError::Unannounced),
+        }
     }
 
     fn not_stale(&self, found: Begun) -> Result<Begun, PieceError> {
@@ -173,5 +182,74 @@ impl<K> Transfer<K> {
     pub fn finish(self) -> Option<(SnapshotMeta, K)> {
         let progress = self.progress.filter(|progress| progress.done)?;
         Some((progress.begun.meta, progress.sink?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn begun(view: u64) -> Begun {
+        Begun {
+            meta: SnapshotMeta::default(),
+            view,
+        }
+    }
+
+    fn piece(begun: Option<Begun>) -> Piece {
+        Piece {
+            begun,
+            data: Bytes::from_static(b"rows"),
+            resume: Some(Bytes::from_static(b"rows")),
+        }
+    }
+
+    fn transfer() -> Transfer<Vec<u8>> {
+        let attempts = Attempts {
+            max: 3,
+            backoff_min: Duration::from_millis(10),
+            backoff_max: Duration::from_secs(1),
+        };
+        Transfer::new(LogPosition::ZERO, attempts)
+    }
+
+    /// One stream's first piece, in full.
+    fn take(transfer: &mut Transfer<Vec<u8>>, mut piece: Piece) -> Result<Step, PieceError> {
+        let step = transfer.check(&mut piece)?;
+        if let Step::Begin(begun) = &step {
+            transfer.begun(begun.clone(), Vec::new());
+        }
+        let mut sink = transfer.take_sink()?;
+        sink.extend_from_slice(&piece.data);
+        transfer.written(sink, piece.resume);
+        Ok(step)
+    }
+
+    #[test]
+    fn every_stream_says_of_which_view_it_is_before_anything_is_written() {
+        let mut transfer = transfer();
+        assert_eq!(transfer.request(), None);
+        let refused = take(&mut transfer, piece(None)).unwrap_err();
+        assert!(matches!(refused, PieceError::Unannounced), "{refused}");
+        let begins = take(&mut transfer, piece(Some(begun(7)))).unwrap();
+        assert_eq!(begins, Step::Begin(begun(7)));
+        assert_eq!(take(&mut transfer, piece(None)).unwrap(), Step::Write);
+
+        // The next stream goes on, and may be of another view.
+        let resume = transfer.request().unwrap();
+        assert_eq!((resume.view, &*resume.after), (7, &b"rows"[..]));
+        let refused = take(&mut transfer, piece(None)).unwrap_err();
+        assert!(matches!(refused, PieceError::Unannounced), "{refused}");
+        assert_eq!(
+            transfer.request().unwrap().view,
+            7,
+            "what was written is kept"
+        );
+        let goes_on = take(&mut transfer, piece(Some(begun(7)))).unwrap();
+        assert_eq!(goes_on, Step::Write);
+        transfer.request();
+        let anew = take(&mut transfer, piece(Some(begun(8)))).unwrap();
+        assert_eq!(anew, Step::Begin(begun(8)));
+        assert_eq!(transfer.take_sink().unwrap(), b"rows");
     }
 }

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use prost::Message as _;
 use synod_consensus_core::{Change, ChangeError, Handover, Membership, Rejected, SnapshotMeta};
@@ -372,4 +374,38 @@ fn what_makes_no_sense_is_an_error() {
         from_wire(Some(WireBody::Snapshot(offer))),
         WireError::Membership
     );
+}
+
+/// What carries entries or proposals, and what makes no sense before those that were sent first.
+#[test]
+fn bulk_messages_are_those_whose_order_matters() {
+    let name = |body: &Body| {
+        let text = format!("{:?}", body_to_wire(body.clone()));
+        text.split('(').next().unwrap().to_owned()
+    };
+    let all = bodies();
+    let (bulk, urgent): (Vec<_>, Vec<_>) = all.iter().partition(|body| lane(body) == Lane::Bulk);
+    let names = |bodies: Vec<&Body>| bodies.into_iter().map(name).collect::<BTreeSet<_>>();
+    let expected = [
+        "Accept",
+        "Append",
+        "Commit",
+        "Forward",
+        "ForwardChange",
+        "Promise",
+        "TimeoutNow",
+    ];
+    assert_eq!(names(bulk), expected.map(str::to_owned).into());
+    // An election or a heartbeat never waits behind them.
+    let urgent = names(urgent);
+    for name in [
+        "PreVote",
+        "Vote",
+        "Prepare",
+        "Heartbeat",
+        "AppendReply",
+        "Accepted",
+    ] {
+        assert!(urgent.contains(name), "{name}");
+    }
 }

@@ -51,6 +51,11 @@ impl PeerService {
         Status::failed_precondition(refused.to_string())
     }
 
+    /// The request carries no feature level, and needs none: a member asks for a snapshot that it
+    /// was offered over an exchange. That one began with [`Self::accept`], which refuses a member
+    /// whose level is too low, and ends when the cluster outgrows the member's level
+    /// ([`Transport::receive`]). A member that loses this race for one transfer refuses to install
+    /// what it received.
     fn check_fetch(&self, request: &wire::FetchSnapshotRequest) -> Result<(), Refused> {
         let ours = self.transport.identity;
         let from = NodeId::new(request.from);

@@ -83,12 +83,17 @@ pub fn urls(text: &str) -> Result<Vec<String>, String> {
         .collect()
 }
 
-/// Checks one `http://host:port` URL and gives it without a trailing slash.
+/// Checks one `http://host:port` URL. Returns it with its scheme in lower case and without a
+/// trailing slash.
 ///
 /// # Errors
 /// Says what is wrong with it.
 pub fn check_url(text: &str) -> Result<String, String> {
     let url = Url::parse(text).map_err(|error| format!("http://host:port ({text:?}: {error})"))?;
+    // Url forgives a missing slash, or other ones.
+    let (_, rest) = text
+        .split_once("://")
+        .ok_or_else(|| format!("http://host:port; {text:?} lacks the two slashes"))?;
     match url.scheme() {
         "http" => {}
         "https" | "unixs" => {
@@ -106,12 +111,17 @@ pub fn check_url(text: &str) -> Result<String, String> {
     if url.port().is_none() && !text.trim_end_matches('/').ends_with(":80") {
         return Err(format!("http://host:port; {text:?} names no port"));
     }
+    if rest.contains('@') {
+        return Err(format!(
+            "http://host:port; {text:?} must not have a user or a password: nobody would check them"
+        ));
+    }
     if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
         return Err(format!(
             "http://host:port; {text:?} must not have a path or a query"
         ));
     }
-    Ok(text.trim_end_matches('/').to_owned())
+    Ok(format!("http://{}", rest.trim_end_matches('/')))
 }
 
 /// The `host:port` of a URL that [`check_url`] accepted.
@@ -190,6 +200,14 @@ mod tests {
     fn urls_need_scheme_host_and_port() {
         assert_eq!(check_url("http://a:1/").unwrap(), "http://a:1");
         assert_eq!(check_url("http://[::1]:80").unwrap(), "http://[::1]:80");
+        assert_eq!(check_url("HTTP://Host:1").unwrap(), "http://Host:1");
+        for bad in ["http:a:1", "http:/a:1", "http:\\\\a:1"] {
+            assert!(check_url(bad).is_err(), "{bad}");
+        }
+        for bad in ["http://user@a:1", "http://user:secret@a:1", "http://@a:1"] {
+            let refused = check_url(bad).unwrap_err();
+            assert!(refused.contains("must not have a user"), "{refused}");
+        }
         for bad in ["a:1", "http://a", "http://:1", "http://a:1/x", "ftp://a:1"] {
             assert!(check_url(bad).is_err(), "{bad}");
         }

@@ -16,8 +16,6 @@ use synod_runtime::clock;
 use synod_runtime::metrics::{MetricsError, Registry};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::error::Error;
-
 /// What is counted, so that any budget fits a semaphore.
 const UNIT_BYTES: usize = 1 << 10;
 /// Smaller responses are not counted: the number of calls bounds them.
@@ -31,7 +29,7 @@ const WRITES_SHARE: usize = 8;
 
 /// The budget of a process. Clones share it.
 #[derive(Clone, Debug)]
-pub(crate) struct ResponseBudget {
+pub struct ResponseBudget {
     large: Share,
     small: Share,
     writes: Share,
@@ -46,15 +44,32 @@ struct Share {
     units: u32,
 }
 
+/// The budget's instruments.
 #[derive(Clone, Debug)]
-pub(crate) struct BudgetMetrics {
+pub struct BudgetMetrics {
     held: IntGauge,
     refused: IntCounter,
 }
 
+/// Why a response has no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BudgetError {
+    /// It will never fit.
+    #[error("a response of {bytes} bytes is larger than {largest}: ask for less at once")]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+        /// The size that fits.
+        largest: usize,
+    },
+    /// There was no room for it in time.
+    #[error("too many large responses are in progress: try again, or ask for less at once")]
+    Busy,
+}
+
 /// A place in the budget, for a response that is being made; nothing for one that is not counted.
 #[derive(Debug, Default)]
-pub(crate) struct Place(Option<Counted>);
+pub struct Place(Option<Counted>);
 
 #[derive(Debug)]
 struct Counted {
@@ -81,7 +96,7 @@ impl BudgetMetrics {
     ///
     /// # Errors
     /// A name that is taken.
-    pub(crate) fn new(registry: &Registry) -> Result<Self, MetricsError> {
+    pub fn new(registry: &Registry) -> Result<Self, MetricsError> {
         Ok(Self {
             held: registry.gauge(
                 "synod_response_budget_held_bytes",
@@ -117,7 +132,8 @@ impl Share {
 
 impl ResponseBudget {
     /// A budget of `total` bytes.
-    pub(crate) fn new(total: usize, metrics: BudgetMetrics) -> Self {
+    #[must_use]
+    pub fn new(total: usize, metrics: BudgetMetrics) -> Self {
         let units = u32::try_from(total / UNIT_BYTES).unwrap_or(u32::MAX);
         let part = |share: usize| units / u32::try_from(share).unwrap_or(u32::MAX);
         let (small, writes) = (part(SMALL_SHARE), part(WRITES_SHARE));
@@ -131,12 +147,14 @@ impl ResponseBudget {
     }
 
     /// The largest response that finds room, in bytes.
-    pub(crate) fn largest(&self) -> usize {
+    #[must_use]
+    pub fn largest(&self) -> usize {
         self.large.units as usize * UNIT_BYTES / COPIES
     }
 
     /// A place for a small response of so many bytes, if there is room in the small ones' share.
-    pub(crate) fn small(&self, bytes: usize) -> Option<Place> {
+    #[must_use]
+    pub fn small(&self, bytes: usize) -> Option<Place> {
         if bytes <= UNCOUNTED_BYTES {
             return Some(Place::default());
         }
@@ -152,7 +170,7 @@ impl ResponseBudget {
     ///
     /// # Cancel safety
     /// Dropping the future gives up the turn.
-    pub(crate) async fn single(&self, bytes: usize, deadline: Instant) -> Result<Place, Error> {
+    pub async fn single(&self, bytes: usize, deadline: Instant) -> Result<Place, BudgetError> {
         let units = units(bytes, COPIES);
         if units > self.small.units {
             return self.large(bytes, deadline).await;
@@ -171,7 +189,7 @@ impl ResponseBudget {
     ///
     /// # Cancel safety
     /// Dropping the future gives up the turn.
-    pub(crate) async fn made(&self, bytes: usize, deadline: Instant) -> Result<Place, Error> {
+    pub async fn made(&self, bytes: usize, deadline: Instant) -> Result<Place, BudgetError> {
         match self.small(bytes) {
             Some(place) => Ok(place),
             None => self.large(bytes, deadline).await,
@@ -181,16 +199,16 @@ impl ResponseBudget {
     /// Waits for a place for a response of up to so many bytes.
     ///
     /// # Errors
-    /// [`Error::ResponseTooLarge`], or [`Error::ResponsesBusy`] when the deadline passes.
+    /// [`BudgetError::TooLarge`], or [`BudgetError::Busy`] when the deadline passes.
     ///
     /// # Cancel safety
     /// Dropping the future gives up the turn.
-    pub(crate) async fn large(&self, bytes: usize, deadline: Instant) -> Result<Place, Error> {
+    pub async fn large(&self, bytes: usize, deadline: Instant) -> Result<Place, BudgetError> {
         let units = units(bytes, COPIES);
         if units > self.large.units {
             self.metrics.refused.inc();
             let largest = self.largest();
-            return Err(Error::ResponseTooLarge { bytes, largest });
+            return Err(BudgetError::TooLarge { bytes, largest });
         }
         match self.large.take(units, deadline).await {
             Some(permit) => Ok(self.place(permit)),
@@ -202,8 +220,8 @@ impl ResponseBudget {
     /// `returns` says whether it does; it is only called in that case.
     ///
     /// # Errors
-    /// [`Error::ResponsesBusy`]: the write must not be proposed.
-    pub(crate) fn check_write(&self, returns: impl FnOnce() -> bool) -> Result<(), Error> {
+    /// [`BudgetError::Busy`]: the write must not be proposed.
+    pub fn check_write(&self, returns: impl FnOnce() -> bool) -> Result<(), BudgetError> {
         let overdraft = self.overdraft.load(Ordering::Relaxed);
         // Room that any write gave back to the share makes up for the overdraft.
         if overdraft > self.writes.free.available_permits() && returns() {
@@ -216,11 +234,11 @@ impl ResponseBudget {
     /// the write is done, [`Self::written`] takes what it really needs.
     ///
     /// # Errors
-    /// [`Error::ResponsesBusy`]: the write must not be proposed.
+    /// [`BudgetError::Busy`]: the write must not be proposed.
     ///
     /// # Cancel safety
     /// Dropping the future gives up the turn.
-    pub(crate) async fn write(&self, most: usize, deadline: Instant) -> Result<Place, Error> {
+    pub async fn write(&self, most: usize, deadline: Instant) -> Result<Place, BudgetError> {
         self.check_write(|| true)?;
         let units = units(most, 1);
         if units > self.writes.units {
@@ -240,7 +258,8 @@ impl ResponseBudget {
 
     /// The place of a write that is done and returns `bytes`. That may be more than `before` has
     /// room for; what finds no room is counted beyond the share.
-    pub(crate) fn written(&self, bytes: usize, before: Option<Place>) -> Place {
+    #[must_use]
+    pub fn written(&self, bytes: usize, before: Option<Place>) -> Place {
         if bytes <= UNCOUNTED_BYTES {
             return Place::default();
         }
@@ -262,9 +281,9 @@ impl ResponseBudget {
         self.counted(permit, needed as usize - taken)
     }
 
-    fn busy(&self) -> Error {
+    fn busy(&self) -> BudgetError {
         self.metrics.refused.inc();
-        Error::ResponsesBusy
+        BudgetError::Busy
     }
 
     fn place(&self, permit: OwnedSemaphorePermit) -> Place {
@@ -284,17 +303,17 @@ impl ResponseBudget {
 
 impl Place {
     /// Gives back what a response of so many bytes doesn't need.
-    pub(crate) fn shrink(&mut self, bytes: usize) {
+    pub fn shrink(&mut self, bytes: usize) {
         self.keep(units(bytes, COPIES) as usize);
     }
 
     /// A response of one message that keeps the place until it has left.
-    pub(crate) fn response<T>(self, message: T) -> tonic::Response<T> {
+    pub fn response<T>(self, message: T) -> tonic::Response<T> {
         self.held(message, |place| Hold::new(OfMessage(Mutex::new(place))))
     }
 
     /// A stream of messages that keeps the place until all have left.
-    pub(crate) fn stream<T>(self, messages: T) -> tonic::Response<T> {
+    pub fn stream<T>(self, messages: T) -> tonic::Response<T> {
         self.held(messages, |place| Hold::new(OfStream(place)))
     }
 
@@ -404,7 +423,7 @@ mod tests {
         let first = budget.large(6 * MIB, soon()).await.unwrap();
         assert_eq!(budget.metrics.held.get(), 12 << 20);
         let refused = budget.large(MIB, soon()).await.unwrap_err();
-        assert_eq!(refused, Error::ResponsesBusy);
+        assert_eq!(refused, BudgetError::Busy);
         let small = budget.small(MIB).unwrap();
         assert!(budget.small(MIB / 2).is_none());
         assert!(budget.small(UNCOUNTED_BYTES).is_some());
@@ -421,7 +440,7 @@ mod tests {
         let late = clock::now() + Duration::from_secs(3600);
         let refused = budget.large(6 * MIB + 1, late).await.unwrap_err();
         let (bytes, largest) = (6 * MIB + 1, 6 * MIB);
-        assert_eq!(refused, Error::ResponseTooLarge { bytes, largest });
+        assert_eq!(refused, BudgetError::TooLarge { bytes, largest });
     }
 
     #[tokio::test]
@@ -447,9 +466,9 @@ mod tests {
         let second = budget.written(2 * MIB, None);
         assert_eq!(budget.metrics.held.get(), 6 << 20);
         let refused = budget.check_write(|| true).unwrap_err();
-        assert_eq!(refused, Error::ResponsesBusy);
+        assert_eq!(refused, BudgetError::Busy);
         let refused = budget.write(MIB, soon()).await.unwrap_err();
-        assert_eq!(refused, Error::ResponsesBusy);
+        assert_eq!(refused, BudgetError::Busy);
         assert_eq!(budget.metrics.refused.get(), 2);
         budget.check_write(|| false).unwrap();
         drop(second);
@@ -469,7 +488,7 @@ mod tests {
             writes.push(budget.write(2 * MIB, soon()).await.unwrap());
         }
         let refused = budget.write(2 * MIB, soon()).await.unwrap_err();
-        assert_eq!(refused, Error::ResponsesBusy);
+        assert_eq!(refused, BudgetError::Busy);
         let most = writes.pop();
         let place = budget.written(MIB / 2, most);
         assert_eq!(place.units(), MIB / UNIT_BYTES);
@@ -501,12 +520,12 @@ mod tests {
         let ranges = budget.large(6 * MIB, soon()).await.unwrap();
         let first = budget.single(MIB, soon()).await.unwrap();
         let refused = budget.single(MIB, soon()).await.unwrap_err();
-        assert_eq!(refused, Error::ResponsesBusy);
+        assert_eq!(refused, BudgetError::Busy);
         let late = clock::now() + Duration::from_secs(60);
         let (second, ()) = tokio::join!(budget.single(MIB, late), async { drop(first) });
         // What is larger than their share waits with the ranges.
         let large = budget.single(2 * MIB, soon()).await.unwrap_err();
-        assert_eq!(large, Error::ResponsesBusy);
+        assert_eq!(large, BudgetError::Busy);
         drop((ranges, second.unwrap()));
         budget.single(2 * MIB, soon()).await.unwrap();
     }

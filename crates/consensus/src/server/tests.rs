@@ -1,0 +1,45 @@
+use std::pin::pin;
+
+use synod_proto::etcd::etcdserverpb::lease_server::Lease as _;
+use synod_runtime::shutdown::Shutdown;
+use tonic::Request;
+
+use super::*;
+
+async fn start(dir: &std::path::Path) -> Node {
+    let listener = || Listener::bind("127.0.0.1:0").unwrap();
+    let mut config = Config::new("n");
+    config.data_dir = dir.to_owned();
+    config.listeners.client = vec![listener()];
+    config.listeners.peer = Some(listener());
+    let node = Node::start(config).await.unwrap();
+    node.ready(Duration::from_secs(60)).await.unwrap();
+    node
+}
+
+#[tokio::test]
+async fn a_grant_counts_from_its_answer_and_not_from_its_entry() {
+    let temp = tempfile::tempdir().unwrap();
+    let node = start(temp.path()).await;
+    let (shared, leases) = (Arc::clone(&node.shared), Arc::clone(&node.leases));
+    let service = LeaseService::new(shared, leases, Shutdown::new());
+    let left = || async {
+        let request = pb::LeaseTimeToLiveRequest { id: 7, keys: false };
+        let answer = service.lease_time_to_live(Request::new(request)).await;
+        answer.unwrap().into_inner().ttl
+    };
+    // The leader answers once it keeps the leases' time.
+    assert_eq!(left().await, -1);
+    let mut grant =
+        pin!(service.lease_grant(Request::new(pb::LeaseGrantRequest { ttl: 9, id: 7 })));
+    assert!(futures::poll!(&mut grant).is_pending());
+    while !node.leases.contains(7) {
+        clock::sleep(Duration::from_millis(1)).await;
+    }
+    // The entry is applied, and the answer takes more than the second that a TTL can show.
+    clock::sleep(Duration::from_millis(1100)).await;
+    grant.await.unwrap();
+    // Counted from the entry it would be 7 s.
+    assert!(left().await >= 8);
+    node.shutdown().await;
+}
