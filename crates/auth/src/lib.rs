@@ -9,7 +9,7 @@
 //! - it keeps the rows that [`AuthState::apply`] returns, with the entry that made them, and gives
 //!   them back to [`AuthState::load`]; after each batch with changes it calls [`Auth::publish`], and
 //!   after a snapshot was installed [`Auth::reload`];
-//! - it passes the [`Effect`](state::Effect) of each command to [`Tokens::follow`];
+//! - it passes the [`Effect`] of each command to [`Tokens::follow`];
 //! - it stamps a command with the [`Identity`] of whoever asked, and calls the `check_` function
 //!   of the command's kind when it applies it: an identity of an earlier auth revision is refused
 //!   there, whatever happened between;
@@ -27,8 +27,9 @@ mod error;
 mod identity;
 mod password;
 mod recent;
+mod request;
 mod requirement;
-pub mod state;
+mod state;
 mod token;
 
 pub use auth::{Auth, AuthConfig, LoginError};
@@ -36,5 +37,5 @@ pub use error::{AuthError, CheckError};
 pub use identity::{Credentials, Identity};
 pub use password::{DEFAULT_BCRYPT_COST, PasswordError, Passwords, bcrypt_cost};
 pub use requirement::{Requirement, requirement};
-pub use state::{AuthState, Changed, Row};
+pub use state::{AuthState, Changed, DamagedRow, Effect, ROW_PREFIX, Row};
 pub use token::{DEFAULT_TOKEN_TTL, Issued, NewToken, TokenConfigError, TokenError, Tokens};

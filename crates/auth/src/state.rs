@@ -21,9 +21,9 @@ use self::user::User;
 use crate::AuthError;
 
 /// The user that there must be while users are enforced.
-pub const ROOT_USER: &str = "root";
+const ROOT_USER: &str = "root";
 /// The role that may do everything.
-pub const ROOT_ROLE: &str = "root";
+const ROOT_ROLE: &str = "root";
 /// The auth revision of a new cluster, as etcd has it.
 const FIRST_REVISION: u64 = 1;
 

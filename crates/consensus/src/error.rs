@@ -4,6 +4,7 @@
 //! error tells a caller to do is in [`Error::advice`]: "certainly not done" and "outcome unknown"
 //! are different.
 
+use synod_auth::AuthError;
 use synod_consensus_core::{ChangeError, Rejected};
 use synod_replica::{ProposeError, ReadError};
 use synod_service::{Advice, BudgetError, ScanError, status};
@@ -81,6 +82,10 @@ pub enum Error {
     BadTransferee,
     #[error("etcdserver: rpc not supported for learner")]
     LearnerUnsupported,
+
+    // What users and roles allow.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
 
     // What the cluster's state allows.
     #[error("etcdserver: no leader")]
@@ -191,6 +196,7 @@ impl Error {
             | Self::NotRunning
             | Self::Timeout
             | Self::TimeoutWaitApplied => Code::Unavailable,
+            Self::Auth(error) => error.code(),
             Self::Corrupt => Code::DataLoss,
             Self::Unimplemented(_) | Self::RangeStreamUnsupported(_) => Code::Unimplemented,
             Self::BackupStalled => Code::DeadlineExceeded,
@@ -263,6 +269,7 @@ impl Error {
             | Self::UnknownMethod
             | Self::Unimplemented(_)
             | Self::RangeStreamUnsupported(_) => Advice::Invalid,
+            Self::Auth(error) => error.advice(),
             Self::Corrupt => Advice::Corrupt,
             Self::Internal(_) => Advice::Internal,
         }
@@ -420,6 +427,15 @@ mod tests {
             BadTransferee => FailedPrecondition "etcdserver: bad leader transferee";
             LearnerUnsupported => FailedPrecondition "etcdserver: rpc not supported for learner";
         }
+    }
+
+    #[test]
+    fn what_users_and_roles_say() {
+        assert_table! {
+            Auth(AuthError::OldRevision) => InvalidArgument "etcdserver: revision of auth store is old";
+            Auth(AuthError::PermissionDenied) => PermissionDenied "etcdserver: permission denied";
+        }
+        assert_eq!(Error::from(AuthError::OldRevision).advice(), Advice::Retry);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use synod_auth::{Auth, AuthConfig};
 use synod_consensus_core::Algorithm;
 use synod_lease::{LeasePolicy, Leases};
 use synod_log::Log;
@@ -101,6 +102,8 @@ impl Node {
         )?;
         let policy = LeasePolicy::new(config.election_timeout);
         let leases = Arc::new(Leases::new(policy, state.leases()?, state.lease_keeper()?));
+        // The defaults of its flags, which come with the services that need them.
+        let auth = Auth::new(&AuthConfig::default(), state.users().clone())?;
         let limits = WatchLimits {
             fragment_bytes: config.max_request_bytes + MESSAGE_OVERHEAD_BYTES,
             ..WatchLimits::default()
@@ -112,6 +115,7 @@ impl Node {
         let peers = PeerBook::new();
         let machine = state.connect(
             Arc::clone(&leases),
+            Arc::new(auth),
             StateListeners {
                 watch: hub.handle(),
                 peers: peers.clone(),

@@ -5,6 +5,7 @@
 //! else.
 
 mod apply;
+mod guard;
 mod machine;
 mod outcome;
 mod roster;

@@ -18,11 +18,15 @@ pub(crate) const ETCD_STORAGE_VERSION: &str = "3.7.0";
 /// |---|---|---|
 /// | 0 | 0.1.0 | |
 /// | 1 | 0.2.0 | [`BOUNDED_WRITES`] |
-pub(crate) const FEATURE_LEVEL: u32 = BOUNDED_WRITES;
+/// | 2 | 0.3.0 | [`AUTH`] |
+pub(crate) const FEATURE_LEVEL: u32 = AUTH;
 /// A write that returns more than `MAX_REPLY_BYTES` is refused. So is a transaction, or a deletion
 /// that returns what it deleted, of more than `MAX_DELETE_BYTES`; other deletions of that size are
 /// stored in pieces.
 pub(crate) const BOUNDED_WRITES: u32 = 1;
+/// Commands for users, roles and tokens, and the requester in every command: nobody may be asked
+/// for a token while there is a member that would let everybody through.
+pub(crate) const AUTH: u32 = 2;
 
 /// What `--version` prints.
 pub(crate) fn banner() -> String {
