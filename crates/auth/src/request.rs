@@ -125,12 +125,11 @@ mod tests {
                 password: password.to_owned(),
                 hashed_password: hashed.to_owned(),
             };
-            auth.user_change_password(request)
-                .await
-                .map(|command| match command {
-                    Command::UserChangePassword(changed) => changed.password_hash,
-                    other => panic!("{other:?}"),
-                })
+            let changed = auth.user_change_password(request).await?;
+            let Command::UserChangePassword(changed) = changed else {
+                panic!("it changes a password");
+            };
+            Ok::<_, LoginError>(changed.password_hash)
         };
         let hash = change("secret", "ignored").await.unwrap();
         assert!(verifies(&auth, &hash, "secret").await);

@@ -278,10 +278,10 @@ fn log_in(fixture: &mut Fixture, user: &str, revision: u64) -> Result<String, Er
         panic!("simple tokens are proposed");
     };
     let grant = auth(Change::GrantToken(token.to_grant(user, revision)));
-    match fixture.ask(None, grant)? {
-        Reply::TokenGranted { index } => Ok(token.at(index)),
-        other => panic!("{other:?}"),
-    }
+    let Reply::TokenGranted { index } = fixture.ask(None, grant)? else {
+        panic!("a token is granted");
+    };
+    Ok(token.at(index))
 }
 
 #[test]
