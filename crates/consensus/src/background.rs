@@ -1,5 +1,5 @@
-//! What a node does by itself: it publishes its name, promotes members that caught up, gives space
-//! back, compacts the history, and stops when it must not go on.
+//! Background tasks of a node: it publishes its name, promotes members that caught up, lowers its
+//! alarm when there is space again, and compacts the history.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,15 +17,15 @@ use crate::error::Error;
 use crate::shared::{Readiness, ServiceContext};
 use crate::version;
 
-/// How often the housekeeper looks around.
+/// The pause between two rounds of housekeeping.
 const HOUSEKEEPING: Duration = Duration::from_millis(500);
-/// A pause after a proposal that failed.
+/// The pause after a proposal that failed.
 const RETRY: Duration = Duration::from_millis(250);
-/// NOSPACE is taken back once the live data is below this many percent of the quota.
+/// NOSPACE is disarmed once live data is below this many percent of the quota.
 const SPACE_IS_BACK_PERCENT: u64 = 95;
 
 /// Keeps role and leader in [`ServiceContext`] up to date, and logs changes of the leader. Ends
-/// with the replica.
+/// when the replica stops.
 pub(crate) async fn follow_role(shared: Arc<ServiceContext>) {
     let mut role = shared.replica.watch_role();
     let mut leader = None;
@@ -45,8 +45,8 @@ pub(crate) async fn follow_role(shared: Arc<ServiceContext>) {
     }
 }
 
-/// Tells the cluster this member's name and client URLs, until it is told. Clients find members by
-/// it.
+/// Publishes this member's name and client URLs, by which clients find it. Repeats that until it
+/// succeeds.
 pub(crate) async fn publish(shared: Arc<ServiceContext>, stop: Shutdown) {
     let command = Command {
         command: Some(command::Command::Publish(Publish {
@@ -80,7 +80,7 @@ fn is_published(shared: &ServiceContext) -> bool {
     })
 }
 
-/// The leader's duties that are not urgent, and each member's own alarm.
+/// Does what is not urgent: each member for its own alarm, the leader for the cluster.
 pub(crate) async fn keep_house(shared: Arc<ServiceContext>, stop: Shutdown) {
     while !stop.is_triggered() {
         if let Err(error) = tidy(&shared).await {
@@ -91,7 +91,7 @@ pub(crate) async fn keep_house(shared: Arc<ServiceContext>, stop: Shutdown) {
 }
 
 async fn tidy(shared: &ServiceContext) -> Result<(), Error> {
-    give_space_back(shared).await?;
+    disarm_no_space(shared).await?;
     if !shared.is_leader() {
         return Ok(());
     }
@@ -100,8 +100,8 @@ async fn tidy(shared: &ServiceContext) -> Result<(), Error> {
     promote_joined_voters(shared).await
 }
 
-/// Takes this member's NOSPACE back when there is space again.
-async fn give_space_back(shared: &ServiceContext) -> Result<(), Error> {
+/// Disarms this member's NOSPACE when there is space again.
+async fn disarm_no_space(shared: &ServiceContext) -> Result<(), Error> {
     let raised = shared
         .view
         .roster()
@@ -114,14 +114,14 @@ async fn give_space_back(shared: &ServiceContext) -> Result<(), Error> {
     if !raised || shared.view.live_bytes() >= threshold {
         return Ok(());
     }
-    tracing::info!("there is space again: taking the NOSPACE alarm back");
+    tracing::info!("there is space again: disarming the NOSPACE alarm");
     alarm(shared, AlarmAction::Deactivate, shared.member).await
 }
 
-/// Raises NOSPACE for this member, and waits until every write knows of it.
+/// Raises NOSPACE for this member, and waits until that is applied.
 ///
 /// # Errors
-/// The proposal's.
+/// The proposal failed.
 pub(crate) async fn raise_no_space(shared: &ServiceContext) -> Result<(), Error> {
     tracing::warn!(
         quota_bytes = shared.settings.quota_bytes,
@@ -140,8 +140,8 @@ async fn alarm(shared: &ServiceContext, action: AlarmAction, member: NodeId) -> 
     propose(shared, command).await
 }
 
-/// Decides the version once, and raises the feature level to what all members have. A member that
-/// can't be asked counts as having none, because the level never falls again.
+/// Sets the cluster's version once, and raises the feature level to what all members have. A member
+/// that can't be reached counts as level 0, since the level never falls again.
 async fn decide_version(shared: &ServiceContext) -> Result<(), Error> {
     let (decided, level) = {
         let roster = shared.view.roster();
@@ -164,8 +164,8 @@ async fn decide_version(shared: &ServiceContext) -> Result<(), Error> {
     Ok(())
 }
 
-/// The highest feature level that all members have, also those that were added but have not been
-/// heard of.
+/// The highest feature level that all members have, including those that were added and have never
+/// connected.
 fn common_feature_level(shared: &ServiceContext) -> u32 {
     let status = shared.replica.status();
     let roster = shared.view.roster();
@@ -182,12 +182,12 @@ fn common_feature_level(shared: &ServiceContext) -> u32 {
     others.fold(shared.settings.feature_level, u32::min)
 }
 
-/// The core takes a new member before the roster has looked at it. One that the roster refused, for
-/// a peer URL that another had meanwhile, is taken out again.
+/// Removes members that the core has and the roster refused. The core accepts a new member before
+/// the roster checks it, and another may have got its peer URL meanwhile.
 async fn drop_unknown_members(shared: &ServiceContext) -> Result<(), Error> {
     let status = shared.replica.status();
     if status.membership_index > shared.replica.applied() {
-        // The roster may not have heard of it yet.
+        // The last change is not applied yet, so the roster does not know it.
         return Ok(());
     }
     let roster = shared.view.roster();
@@ -195,7 +195,7 @@ async fn drop_unknown_members(shared: &ServiceContext) -> Result<(), Error> {
     for id in unknown.filter(|id| roster.member(*id).is_none()) {
         let context = member_change::Change::Remove(id.get());
         match change(shared, Change::Remove(id), context).await {
-            // The roster never had it.
+            // The roster never had the member.
             Ok(_) | Err(Error::MemberNotFound) => {
                 tracing::info!(member = %id, "dropped a member that was refused when it was added");
             }
@@ -205,8 +205,8 @@ async fn drop_unknown_members(shared: &ServiceContext) -> Result<(), Error> {
     Ok(())
 }
 
-/// Members that were added as voters join as learners. The leader promotes them once they have
-/// caught up; until then it refuses, and is asked again.
+/// Promotes members that were added as voters. They join as learners, and the core refuses to
+/// promote them until they have caught up.
 async fn promote_joined_voters(shared: &ServiceContext) -> Result<(), Error> {
     let status = shared.replica.status();
     let waiting: Vec<NodeId> = {
@@ -250,8 +250,7 @@ async fn propose(shared: &ServiceContext, command: command::Command) -> Result<(
     shared.propose(&command, deadline).await.map(drop)
 }
 
-/// Compacts the history as configured. Every member keeps the samples, only the leader acts on
-/// them.
+/// Compacts the history as configured. Every member takes samples, but only the leader compacts.
 pub(crate) async fn compact(shared: Arc<ServiceContext>, retention: Retention, stop: Shutdown) {
     let mut plan = RetentionPlan::new(retention);
     let Some(pause) = plan.pause() else { return };

@@ -1,5 +1,5 @@
-//! A backup of the whole store: what `etcdctl snapshot save` writes, and from which a new cluster
-//! begins. The content is the store's rows.
+//! Backups of the whole store: `etcdctl snapshot save` writes them, and a new cluster can begin
+//! with one. Their content is the store's rows.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,21 +24,21 @@ pub(crate) const FORMAT: BackupFormat = BackupFormat {
     flag: "restore-snapshot",
 };
 
-/// No row is larger: a request's limit is far below.
+/// No row is larger, since requests are limited to far less.
 const MAX_ROW_BYTES: usize = 256 << 20;
 
 /// Why a new cluster can't begin with a backup. The text says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
-    /// The file.
+    /// The file can't be used.
     #[error(transparent)]
     Backup(#[from] BackupError),
-    /// The store that it is written into.
+    /// The store refused its rows.
     #[error(
         "can't restore the backup {path}: {source}; mend that and start again, nothing of it was kept"
     )]
     Store {
-        /// Which backup.
+        /// The backup.
         path: PathBuf,
         /// Why.
         source: MvccError,
@@ -65,7 +65,7 @@ pub(crate) fn import(backup: Backup, engine: Arc<dyn Engine>) -> Result<(), Rest
             return Err(content.damaged("what follows is no row").into());
         }
     }
-    // What is left is the padding.
+    // Only the padding may be left.
     if buffer.iter().any(|byte| *byte != 0) {
         return Err(content.damaged("its last row is cut off").into());
     }

@@ -1,10 +1,9 @@
-//! How a node without data comes into a cluster: with the others as one of the first, or by joining
-//! them.
+//! How a node without data comes to its cluster: as one of the first members, or by joining them.
 //!
-//! The first members all begin with the same snapshot at index 1, term 1, which holds the
-//! membership. So a member that joins later, whose log is empty, always gets a snapshot of a peer
-//! first and with it the members. For Multi-Paxos that is slot 1, chosen in a ballot of nobody's:
-//! every member's own ballots, the first included, are above it.
+//! All first members begin with the same snapshot at index 1, term 1, which holds the membership. A
+//! member that joins later has an empty log, so it first gets a snapshot from a peer, and the
+//! membership with it. For Multi-Paxos this is slot 1, chosen in a ballot that belongs to no
+//! member: the ballots of all members are above it.
 
 use std::time::Duration;
 
@@ -22,30 +21,30 @@ use crate::identity::{cluster_id, initial_member_id};
 use crate::service::ALGORITHM_METADATA;
 use crate::state::Roster;
 
-/// How long one peer may take to say who its cluster is.
+/// The time limit for asking one peer about its cluster.
 const ASK_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a new cluster's members look whether they were members already.
+/// The time limit for asking one peer whether this node was a member before.
 const CHECK_TIMEOUT: Duration = Duration::from_millis(500);
-/// How often a node that joins asks all its peers before it gives up.
+/// How many rounds of asking all peers a joining node makes before it gives up.
 const JOIN_ATTEMPTS: u32 = 5;
-/// The pause between two such rounds.
+/// The pause between two rounds.
 const JOIN_PAUSE: Duration = Duration::from_millis(500);
 
-/// A node that can't come into its cluster.
+/// Why a node can't come to its cluster.
 #[derive(Debug, thiserror::Error)]
 pub enum BootstrapError {
-    /// Nobody answered.
+    /// No member answered.
     #[error(
         "can't join the cluster: none of its members answered at {urls} (last answer: {last}); start them first, \
          correct --initial-cluster, or start a new cluster with --initial-cluster-state new"
     )]
     NoPeer {
-        /// Where they were looked for.
+        /// The URLs that were asked.
         urls: String,
-        /// What the last one said.
+        /// The last answer.
         last: String,
     },
-    /// There is nobody to ask.
+    /// The flags name no other member.
     #[error(
         "--initial-cluster-state is existing, but --initial-cluster names no other member: list the members that \
          this one joins"
@@ -61,19 +60,19 @@ pub enum BootstrapError {
         mine: String,
         /// This member's name.
         name: String,
-        /// What the cluster knows.
+        /// The cluster's members.
         known: String,
     },
-    /// The flags and the cluster differ.
+    /// The flags list other members than the cluster has.
     #[error(
         "--initial-cluster lists {listed} members, but the cluster has {actual}: {known}; list exactly those"
     )]
     OtherMembers {
-        /// In the flags.
+        /// How many the flags list.
         listed: usize,
-        /// In the cluster.
+        /// How many the cluster has.
         actual: usize,
-        /// Its members.
+        /// The cluster's members.
         known: String,
     },
     /// The cluster runs another algorithm.
@@ -82,33 +81,33 @@ pub enum BootstrapError {
          this one with --engine {theirs}, or without the flag"
     )]
     OtherAlgorithm {
-        /// In the flags.
+        /// The algorithm in the flags.
         asked: Algorithm,
-        /// In the cluster.
+        /// The cluster's algorithm.
         theirs: Algorithm,
     },
-    /// It was a member before and lost its data.
+    /// This node was a member before and has lost its data.
     #[error(
         "member {member} was part of the cluster already, and its data directory is empty: a member that lost its data \
          must not vote as if it had it; remove it with `etcdctl member remove {member}`, add it again with `member \
          add`, and start it with --initial-cluster-state existing"
     )]
     LostData {
-        /// Its id.
+        /// Its id as a member.
         member: NodeId,
     },
 }
 
-/// What a node without data begins with.
+/// What a new data directory is created from.
 #[derive(Debug)]
 pub(crate) struct Beginning {
     pub(crate) meta: Meta,
     pub(crate) roster: Roster,
-    /// Position and membership before the first entry.
+    /// The position and the membership before the first entry.
     pub(crate) start: SnapshotMeta,
 }
 
-/// Finds out with whom this node begins; a new cluster may begin with a backup.
+/// Finds out what this node begins with. A new cluster may begin with a backup.
 ///
 /// # Errors
 /// [`BootstrapError`] says what to do.
@@ -122,7 +121,7 @@ pub(crate) async fn begin(
     }
 }
 
-/// A new cluster: everybody derives the same ids and the same first snapshot.
+/// A new cluster: all members derive the same ids and the same first snapshot from the flags.
 async fn found(config: &Config, restored: Option<BackupId>) -> Result<Beginning, BootstrapError> {
     let token = &config.initial_cluster_token;
     let cluster = cluster_id(&config.initial_cluster, token, restored);
@@ -154,7 +153,7 @@ async fn found(config: &Config, restored: Option<BackupId>) -> Result<Beginning,
     })
 }
 
-/// `theirs` is what the cluster runs, where it said so.
+/// `theirs` is the cluster's algorithm, if the cluster told it.
 fn new_meta(
     config: &Config,
     cluster: ClusterId,
@@ -171,8 +170,8 @@ fn new_meta(
     data_dir::meta(identity, algorithm)
 }
 
-/// A member that the others know as started has had data. It must not begin again under the same
-/// id: it may have voted for, or acknowledged, what it has forgotten.
+/// Refuses to create data again for a member that the others know as started. It may have voted or
+/// acknowledged entries before it lost its data.
 async fn refuse_if_lost(
     config: &Config,
     cluster: ClusterId,
@@ -192,7 +191,7 @@ async fn refuse_if_lost(
     Ok(())
 }
 
-/// An existing cluster: it knows the ids, and the log brings the rest.
+/// An existing cluster: it tells the ids, and the log brings the rest.
 async fn join(config: &Config) -> Result<Beginning, BootstrapError> {
     let answer = match ask_anyone(config).await {
         Ok(answer) => answer,
@@ -232,8 +231,8 @@ async fn join(config: &Config) -> Result<Beginning, BootstrapError> {
     })
 }
 
-/// Without a quorum nobody vouches for who the members are. But a peer that knows this one as
-/// started may well be without one *because* this member lost its data: then say that.
+/// Without a quorum no peer can confirm the members. A peer may be without a quorum because this
+/// member lost its data: if a peer knows this member as started, report that instead.
 async fn refuse_if_it_was_started(config: &Config) -> Result<(), BootstrapError> {
     for url in peer_urls(config) {
         let Ok(answer) = ask(&url, ASK_TIMEOUT, false).await else {
@@ -258,8 +257,8 @@ fn myself<'a>(config: &Config, members: &'a [Member]) -> Option<&'a Member> {
     })
 }
 
-/// Whether the other members say that this one is not among them any more. A member that is removed
-/// while it is away, or just before it hears of it, is told nothing by its log.
+/// Whether the other members say that this one was removed. Its log does not tell it if it was
+/// removed while it was stopped, or before the entry reached it.
 pub(crate) async fn was_removed(cluster: ClusterId, me: NodeId, peer_urls: &[String]) -> bool {
     for url in peer_urls {
         let Ok(answer) = ask(url, ASK_TIMEOUT, true).await else {
@@ -290,11 +289,11 @@ fn peer_urls(config: &Config) -> Vec<String> {
 struct Answer {
     cluster: ClusterId,
     members: Vec<Member>,
-    /// What they run, if they say so.
+    /// Their algorithm, if they tell it.
     algorithm: Option<Algorithm>,
 }
 
-/// Asks the members in turn until one knows.
+/// Asks the members in turn until one answers.
 async fn ask_anyone(config: &Config) -> Result<Answer, BootstrapError> {
     let urls = peer_urls(config);
     if urls.is_empty() {

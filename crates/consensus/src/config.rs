@@ -1,9 +1,9 @@
 //! The typed configuration, and the only reader of flags and environment.
 //!
-//! The command line is etcd's: charts, scripts and test drivers that start etcd start this server
-//! unchanged. Flags win over `ETCD_*` variables, and `SYNOD_*` for the flags that etcd does not
-//! have. A flag that has no effect here is accepted and named once in the log; one that would
-//! weaken security if it were ignored (TLS) is refused.
+//! The command line is etcd's, so that charts, scripts and test drivers for etcd can start this
+//! server. Flags override the variables `ETCD_*`, and `SYNOD_*` for flags that etcd does not have.
+//! A flag without effect is accepted and named once in the log. A flag that must not be ignored
+//! because that would weaken security (TLS) is refused.
 
 mod flags;
 mod initial_cluster;
@@ -29,30 +29,30 @@ const DEFAULT_QUOTA_BYTES: u64 = 2 << 30;
 const DEFAULT_MAX_REQUEST_BYTES: usize = 1_572_864;
 /// A share of the memory that a small machine has.
 const DEFAULT_RESPONSE_BUDGET_BYTES: usize = 256 << 20;
-/// So many requests of the largest size fit at least into the budget of responses: a value can be
-/// read wherever it could be written, and a stream of a range has room.
+/// At least so many requests of the largest size must fit into the budget of responses. Otherwise a
+/// value could be written but not read, and a stream of a range would find no room.
 const LEAST_BUDGET_REQUESTS: usize = 8;
-/// Calls and streams at once on one connection, unless `--max-concurrent-streams` says otherwise.
-/// Clients with more of them at once hold the rest back; watches share streams.
+/// The most concurrent calls and streams of one connection, unless `--max-concurrent-streams` sets
+/// it. Clients hold further calls back; many watches share one stream.
 const MAX_CONCURRENT_STREAMS: u32 = 4_096;
 /// etcd's default limit on the operations of each list of a transaction.
 const DEFAULT_MAX_TXN_OPS: usize = 128;
-/// The smallest period the core can count: its tick.
+/// The core's tick: the shortest period that it can measure.
 const TICK_MS: u64 = 10;
-/// The largest `--max-request-bytes`: such a request still fits into an entry of the log and into a
+/// The largest `--max-request-bytes`. Such a request fits into an entry of the log and into a
 /// message to a peer.
 pub(crate) const MAX_REQUEST_BYTES: usize = 32 << 20;
 /// etcd's limit on an election timeout.
 const MAX_ELECTION_MS: u64 = 50_000;
 
-/// Everything that a node needs to know to start. Immutable once the node runs.
+/// The configuration of a node. Immutable once the node runs.
 #[derive(Debug)]
 pub struct Config {
     /// This member's name; `default`.
     pub name: String,
     /// Where the data is kept; `${name}.etcd`.
     pub data_dir: PathBuf,
-    /// Where the log is kept, if not in the data directory.
+    /// The log's directory, if it is not in the data directory.
     pub wal_dir: Option<PathBuf>,
     /// Client listeners (gRPC and HTTP); `http://localhost:2379`.
     pub listen_client_urls: Vec<String>,
@@ -62,32 +62,32 @@ pub struct Config {
     pub listen_peer_urls: Vec<String>,
     /// Listeners for health and metrics; none.
     pub listen_metrics_urls: Vec<String>,
-    /// What clients are told to dial; the client listeners' URLs.
+    /// The URLs that clients are told to use; the client listeners' URLs.
     pub advertise_client_urls: Vec<String>,
-    /// What peers dial; the peer listeners' URLs.
+    /// The URLs that peers connect to; the peer listeners' URLs.
     pub initial_advertise_peer_urls: Vec<String>,
-    /// The first members; this one alone.
+    /// The first members; this member alone.
     pub initial_cluster: InitialCluster,
-    /// Whether the first start makes a cluster or joins one. The disk decides on later starts.
+    /// Whether the first start makes a cluster or joins one. Later starts use the data on disk.
     pub initial_cluster_state: ClusterState,
-    /// Distinguishes clusters that are made of the same URLs; `etcd-cluster`.
+    /// Tells clusters with the same URLs apart; `etcd-cluster`.
     pub initial_cluster_token: String,
-    /// Whether the cluster's list or token was given, so that it can contradict the disk.
+    /// Whether the list of members or the token was given. Only then is it compared with the data.
     pub initial_cluster_given: bool,
     /// The leader's heartbeat period; 100 ms.
     pub heartbeat: Duration,
-    /// Without a heartbeat for this long a follower campaigns; 1 s.
+    /// A follower campaigns after so long without a heartbeat; 1 s.
     pub election_timeout: Duration,
-    /// The consensus algorithm, the same on all members. `None`: what the data directory says, Raft
-    /// for a new one.
+    /// The consensus algorithm, the same on all members. `None`: that of the data directory, and
+    /// Raft for a new one.
     pub algorithm: Option<Algorithm>,
-    /// The backup that a new cluster begins with, the same on all members; none.
+    /// The backup that a new cluster begins with, the same for all members; none.
     pub restore_snapshot: Option<PathBuf>,
-    /// Whether a campaign asks first whether it could win; true.
+    /// Whether a pre-vote comes before a campaign; true.
     pub pre_vote: bool,
-    /// Whether changes of members that would lose the quorum are refused; true.
+    /// Whether changes of members that would cost the quorum are refused; true.
     pub strict_reconfig_check: bool,
-    /// How many learners there may be; 1.
+    /// The most learners; 1.
     pub max_learners: usize,
     /// Log entries kept in memory before the log is compacted; 10 000.
     pub snapshot_count: u64,
@@ -97,37 +97,37 @@ pub struct Config {
     pub quota_bytes: u64,
     /// The largest request; 1.5 MiB.
     pub max_request_bytes: usize,
-    /// Memory for large responses, in the making and on their way out, in bytes; 256 MiB. The
-    /// largest response takes three eighths of it.
+    /// Memory for large responses until they are sent, in bytes; 256 MiB. The largest response may
+    /// have three eighths of it.
     pub response_budget_bytes: usize,
-    /// The highest feature level that this member lets the cluster use; the release's. A lower one
-    /// keeps the way back to an earlier release open while a cluster is upgraded.
+    /// The highest feature level that this member lets the cluster use; the release's. With a lower
+    /// one the members can go back to an earlier release during an upgrade.
     pub feature_level: u32,
     /// The most operations in each list of a transaction; 128.
     pub max_txn_ops: usize,
     /// The most concurrent streams of one HTTP/2 connection; 4,096. `u32::MAX` is no limit.
     pub max_concurrent_streams: u32,
-    /// When the history is compacted by the server itself; never.
+    /// Which history the automatic compaction keeps; all of it.
     pub auto_compaction: Retention,
-    /// How often an idle watcher that asked for it hears of progress; 10 min.
+    /// How often idle watchers that asked for it are notified of progress; 10 min.
     pub watch_progress_interval: Duration,
-    /// What is done before a write is acknowledged; [`Durability::Synced`].
+    /// What acknowledged writes survive; [`Durability::Synced`].
     pub durability: Durability,
     /// How linearizable reads are confirmed; [`LinearizableRead::ReadIndex`].
     pub linearizable_read: LinearizableRead,
-    /// How many threads serve connections; zero chooses by the number of processors.
+    /// The number of threads that serve connections; zero: by the number of processors.
     pub io_threads: usize,
     /// The engine's block cache; 64 MiB.
     pub cache_bytes: u64,
-    /// What is logged.
+    /// Level and format of the log.
     pub log: LogFormat,
-    /// Sockets that are bound already and stand for the listen URLs of their kind.
+    /// Sockets that are bound already. They replace the listen URLs of their kind.
     pub listeners: Listeners,
-    /// Flags that were given but have no effect, and why: logged once at start.
+    /// Given flags without effect, and why they have none; logged once at start.
     pub without_effect: Vec<(String, &'static str)>,
 }
 
-/// Sockets bound before the start, so that ports chosen by the system are known to the peers.
+/// Sockets that were bound before the start, so that peers know ports that the system chose.
 #[derive(Debug, Default)]
 pub struct Listeners {
     /// Instead of `listen_client_urls`, unless empty.
@@ -141,27 +141,27 @@ pub struct Listeners {
 /// How a node without data starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClusterState {
-    /// With all the other initial members it makes a new cluster.
+    /// It makes a new cluster together with the other initial members.
     New,
     /// It joins a running cluster, to which it was added by `member add`.
     Existing,
 }
 
-/// What an acknowledged write survives.
+/// What acknowledged writes survive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
-    /// Power loss: the log is synced before a write counts.
+    /// Power loss: the log is synced before a write is acknowledged.
     Synced,
-    /// Only the end of the process (`--unsafe-no-fsync`).
+    /// The end of the process, but no power loss (`--unsafe-no-fsync`).
     Unsynced,
 }
 
-/// How a linearizable read makes sure that it is not stale.
+/// How linearizable reads are confirmed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinearizableRead {
-    /// A round of heartbeats confirms the leader; reads share rounds.
+    /// By a round of heartbeats, which reads share.
     ReadIndex,
-    /// The leader's lease on monotonic clocks, with a bound on their drift.
+    /// By the leader's lease, measured on monotonic clocks with a bounded drift.
     Lease,
 }
 
@@ -215,7 +215,7 @@ impl Config {
     /// Reads a command line (without the program's name) and the environment.
     ///
     /// # Errors
-    /// Says which flag or variable is wrong, and what would be right.
+    /// Says which flag or variable is wrong, and what is valid.
     pub fn parse(
         args: &[String],
         env: &dyn Fn(&str) -> Option<String>,
@@ -227,7 +227,7 @@ impl Config {
         if given.has("help") {
             return Ok(Launch::Print(help()));
         }
-        // The name first: other defaults derive from it.
+        // Read the name first: other defaults depend on it.
         let name = given.last("name").unwrap_or("default");
         if name.is_empty() || name.contains([',', '=']) {
             let expected = "a name without commas and equals signs";
@@ -240,13 +240,13 @@ impl Config {
         Ok(Launch::Run(Box::new(config)))
     }
 
-    /// One request's time limit, as etcd has it: 5 s and two elections.
+    /// The time limit of a request, as in etcd: 5 s and two election timeouts.
     #[must_use]
     pub fn request_timeout(&self) -> Duration {
         Duration::from_secs(5) + 2 * self.election_timeout
     }
 
-    /// The least time to live of a lease in seconds: 1.5 elections, rounded up.
+    /// The shortest TTL of a lease: 1.5 election timeouts, in whole seconds, rounded up.
     #[must_use]
     pub fn min_lease_ttl(&self) -> i64 {
         let ms = (self.election_timeout.as_millis() * 3).div_ceil(2);
@@ -318,14 +318,14 @@ impl Config {
             "linearizable-read" => self.linearizable_read = read_mode(text).map_err(bad)?,
             "io-threads" => self.io_threads = value::number(text, 0).map_err(bad)?,
             "cache-bytes" => self.cache_bytes = whole(1 << 20)?,
-            // Set as a pair, and before all others.
+            // `parse` and `derive` read these.
             "auto-compaction-mode" | "auto-compaction-retention" | "name" => {}
             _ => debug_assert!(false, "flag {name} is used but not read"),
         }
         Ok(())
     }
 
-    /// Fills what depends on several flags.
+    /// Sets what depends on several flags.
     fn derive(&mut self, given: &Given) -> Result<(), ConfigError> {
         let has = |flag| given.has(flag);
         if !has("data-dir") {
@@ -356,10 +356,10 @@ impl Config {
         Ok(())
     }
 
-    /// Checks what no single flag can.
+    /// Checks the flags against each other.
     ///
     /// # Errors
-    /// Says which flags contradict each other, and how to mend it.
+    /// Says which flags contradict each other, and what is valid.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let contradiction = |text: String| Err(ConfigError::Contradiction(text));
         if self.listen_client_urls.is_empty() && self.listeners.client.is_empty() {
@@ -439,7 +439,7 @@ fn cluster_state(text: &str) -> Result<ClusterState, String> {
     }
 }
 
-/// Zero is the default, as in etcd; negative is no quota.
+/// As in etcd, zero means the default, and a negative number no quota.
 fn quota(text: &str) -> Result<u64, String> {
     let bytes: i64 = value::number(text, i64::MIN)?;
     Ok(match bytes {
@@ -461,7 +461,7 @@ fn read_mode(text: &str) -> Result<LinearizableRead, String> {
     }
 }
 
-/// A bare number of a periodic retention counts hours.
+/// A bare number for a periodic retention means hours.
 fn auto_compaction(mode: &str, retention: &str) -> Result<Retention, ConfigError> {
     const RETENTION: &str = "auto-compaction-retention";
     match mode {

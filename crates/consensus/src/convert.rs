@@ -1,5 +1,5 @@
-//! Wire to domain: requests of the etcd API as queries of the keyspace. What the request alone can
-//! tell to be wrong is in `check`.
+//! Converts requests of the etcd API into queries of the keyspace. `check` holds the checks that
+//! need only the request.
 
 mod check;
 
@@ -15,7 +15,7 @@ use synod_proto::etcd::etcdserverpb::{
 
 pub(crate) use check::{check_delete, check_put, check_range, check_range_stream, check_txn};
 
-/// A checked range request as a query.
+/// The query of a checked range request.
 pub(crate) fn range_query(request: &pb::RangeRequest) -> RangeQuery {
     let mut query = RangeQuery::new(key_range(&request.key, &request.range_end));
     query.revision = (request.revision > 0).then(|| Revision::new(request.revision));
@@ -39,13 +39,13 @@ pub(crate) fn range_query(request: &pb::RangeRequest) -> RangeQuery {
     query
 }
 
-/// etcd's pair of key and range end.
+/// The range of etcd's pair of key and range end.
 pub(crate) fn key_range(key: &Bytes, range_end: &Bytes) -> KeyRange {
     KeyRange::from_wire(key.clone(), range_end.clone())
 }
 
-/// A checked condition. An operand that is missing, or of another kind than the target, is zero or
-/// empty.
+/// The condition of a checked comparison. An operand that is missing, or does not fit the target,
+/// counts as zero or empty.
 pub(crate) fn compare(wire: &pb::Compare) -> Compare {
     macro_rules! operand {
         ($kind:ident) => {
@@ -82,7 +82,7 @@ fn bounds(min: i64, max: i64) -> RevisionBounds {
     }
 }
 
-/// Zero and less is no limit.
+/// Zero or less means no limit.
 fn limit(wire: i64) -> usize {
     usize::try_from(wire).unwrap_or(0)
 }

@@ -1,5 +1,5 @@
-//! What the consensus service keeps in its data directory beside what every service does, and which
-//! directories it refuses.
+//! The data directory of the consensus service: its own fields in `meta.json`, and the directories
+//! that it refuses.
 
 use std::path::{Path, PathBuf};
 
@@ -9,8 +9,8 @@ use synod_service::{BackupId, DataDir, DataDirError, Foreign, Found, Identity, L
 
 /// The newest format that this release reads.
 const FORMAT: u32 = 2;
-/// The format without an algorithm's name. It means Raft, so that releases that know only Raft
-/// still read it.
+/// The format of a directory of Raft. It does not name the algorithm, so that releases that know
+/// only Raft can read it.
 const RAFT_FORMAT: u32 = 1;
 
 const LAYOUT: Layout = Layout {
@@ -22,16 +22,16 @@ const LAYOUT: Layout = Layout {
     }],
 };
 
-/// What `meta.json` holds.
+/// The content of `meta.json`.
 pub(crate) type Meta = synod_service::Meta<Own>;
 
-/// What this service adds to it.
+/// This service's own fields.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Own {
-    /// Whose log it is. The algorithms can't read each other's.
+    /// The algorithm that wrote the log. The algorithms can't read each other's logs.
     #[serde(rename = "engine", default = "raft", with = "algorithm")]
     pub(crate) algorithm: Algorithm,
-    /// The backup that it was made from, if it was.
+    /// The backup that the data was restored from, if it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) restored: Option<BackupId>,
 }
@@ -48,12 +48,12 @@ pub enum OtherDataError {
     OtherAlgorithm {
         /// Where.
         path: PathBuf,
-        /// The data's.
+        /// The algorithm of the data.
         found: Algorithm,
-        /// In the flags.
+        /// The algorithm in the flags.
         asked: Algorithm,
     },
-    /// There is data already, and it does not come from the backup.
+    /// There is data, and it does not come from the backup.
     #[error(
         "data directory {path} already has data that does not come from the snapshot {snapshot}: a snapshot is restored \
          into an empty directory only; name one with --data-dir, or start without --restore-snapshot"
@@ -66,15 +66,16 @@ pub enum OtherDataError {
     },
 }
 
-/// Opens or makes this service's data directory. `wal` is where the log is, if elsewhere.
+/// Opens the data directory, and creates it if there is none. `wal` is the log's directory, if it
+/// is not in the data directory.
 ///
 /// # Errors
-/// Every reason why it can't be this member's.
+/// [`DataDirError`] says why the directory can't be used, and what to do.
 pub(crate) fn open(path: &Path, wal: Option<&Path>) -> Result<(DataDir, Found<Own>), DataDirError> {
     DataDir::open(path, wal, &LAYOUT)
 }
 
-/// The identity of a directory that is about to be created, by a member that joins.
+/// For a directory that is about to be created, of a member that joins a cluster.
 pub(crate) fn meta(identity: Identity<'_>, algorithm: Algorithm) -> Meta {
     let format = match algorithm {
         Algorithm::Raft => RAFT_FORMAT,
@@ -128,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_without_an_algorithm_is_that_of_raft() {
+    fn a_directory_that_names_no_algorithm_is_that_of_raft() {
         let temp = tempfile::tempdir().unwrap();
         let algorithm = Algorithm::MultiPaxos;
         let identity = Identity {
@@ -166,11 +167,11 @@ mod tests {
                 Found::Empty => panic!("it has data"),
             })
         };
-        // As the first release wrote it.
+        // Written by the first release.
         let old = r#"{"format": 1, "cluster_id": "c1", "member_id": "a1", "incarnation": "7", "name": "n",
             "token": "t", "origin": "bootstrap", "created_by": "synod 0.1.0"}"#;
         assert_eq!(algorithm(old).unwrap(), (1, Algorithm::Raft));
-        // Which that release refuses, as it must.
+        // The first release refuses this format, as it must.
         assert_eq!(algorithm(&text).unwrap(), (2, Algorithm::MultiPaxos));
         let unknown = text.replace("multi-paxos", "zab");
         let refused = algorithm(&unknown).unwrap_err().to_string();

@@ -1,19 +1,18 @@
-//! Everything that a request can fail with, and the one map to gRPC's codes.
+//! Every error of a request, and its gRPC code.
 //!
-//! Go clients match on the message string, so each variant's text is etcd's, to the letter. What an
-//! error tells a caller to do is in [`Error::advice`]: "certainly not done" and "outcome unknown"
-//! are different.
+//! Go clients compare messages, so each text is exactly etcd's. [`Error::advice`] says what a
+//! caller can do; it keeps "certainly not done" and "outcome unknown" apart.
 
 use synod_auth::AuthError;
 use synod_consensus_core::{ChangeError, Rejected};
 use synod_replica::{ProposeError, ReadError};
-use synod_service::{Advice, BudgetError, ScanError, status};
+use synod_service::{Advice, BudgetError, MalformedTimeout, ScanError, status};
 use tonic::{Code, Status};
 
 /// A request that failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    // What the request says is wrong.
+    // The request is wrong.
     #[error("etcdserver: key is not provided")]
     EmptyKey,
     #[error("etcdserver: key not found")]
@@ -24,7 +23,7 @@ pub enum Error {
     LeaseProvided,
     #[error("etcdserver: too many operations in txn request")]
     TooManyOps,
-    /// Ours alone: stock etcd knows no limit but protobuf's.
+    /// Not in etcd, which has only protobuf's limit.
     #[error("etcdserver: transactions are nested too deep, at most {max_depth} levels are allowed")]
     TxnTooDeep { max_depth: usize },
     #[error("etcdserver: duplicate key given in txn request")]
@@ -37,17 +36,20 @@ pub enum Error {
     MemberBadUrls,
     #[error("etcdserver: wrong downgrade target version format")]
     WrongDowngradeVersion,
-    /// A command that no member could decode from its log. It has no effect.
+    /// A command that members can't decode. It has no effect.
     #[error("etcdserver: request can't be decoded")]
     Undecodable,
-    /// A number outside its enumeration, where etcd would do nothing sensible.
+    /// A number outside its enumeration. Not in etcd.
     #[error("etcdserver: unknown {what}")]
     UnknownEnum { what: &'static str },
-    /// A downgrade action outside its enumeration, as etcd has it.
+    /// Not in etcd's list, since gRPC for Go refuses such calls itself.
+    #[error("etcdserver: {0}")]
+    MalformedTimeout(#[from] MalformedTimeout),
+    /// A downgrade action outside its enumeration.
     #[error("etcdserver: unknown method")]
     UnknownMethod,
 
-    // What the keyspace says.
+    // The state of the keys does not allow it.
     #[error("etcdserver: mvcc: required revision has been compacted")]
     Compacted,
     #[error("etcdserver: mvcc: required revision is a future revision")]
@@ -61,7 +63,7 @@ pub enum Error {
     #[error("etcdserver: too large lease TTL")]
     LeaseTtlTooLarge,
 
-    // What the membership says.
+    // The membership does not allow it.
     #[error("etcdserver: member ID already exist")]
     MemberExists,
     #[error("etcdserver: Peer URLs already exists")]
@@ -87,32 +89,32 @@ pub enum Error {
     #[error(transparent)]
     Auth(#[from] AuthError),
 
-    // What the cluster's state allows.
+    // The state of the cluster does not allow it.
     #[error("etcdserver: no leader")]
     NoLeader,
     #[error("etcdserver: not leader")]
     NotLeader,
-    /// The proposal certainly was not appended: the leadership changed first.
+    /// The leadership changed before the proposal was appended: certainly not done.
     #[error("etcdserver: leader changed")]
     LeaderChanged,
     #[error("etcdserver: too many requests")]
     TooManyRequests,
-    /// Ours alone: no client would get such a response, however long it waits.
+    /// Not in etcd. The response never fits into the budget of responses.
     #[error(
         "etcdserver: the response of {bytes} bytes is larger than {largest}: read it in pages (limit) or with RangeStream"
     )]
     ResponseTooLarge { bytes: usize, largest: usize },
-    /// Ours alone: the response found no room in time.
+    /// Not in etcd. The budget of responses had no room in time.
     #[error(
         "etcdserver: too many large responses are in progress: try again, or read in pages (limit) or with RangeStream"
     )]
     ResponsesBusy,
-    /// Ours alone: a command is answered by all members alike, within the same memory.
+    /// Not in etcd. All members limit the response of a command alike.
     #[error(
         "etcdserver: the response of the write is larger than {largest} bytes: let it return fewer pairs"
     )]
     ReplyTooLarge { largest: usize },
-    /// Ours alone: every member holds a transaction in memory as a whole.
+    /// Not in etcd. Members hold the changes of a transaction in memory.
     #[error(
         "etcdserver: the request deletes more than {largest} bytes at once: delete fewer keys, or use a DeleteRange request of its own without prev_kv"
     )]
@@ -120,16 +122,16 @@ pub enum Error {
     #[error("etcdserver: server stopped")]
     Stopped,
     /// The member had stopped before the request came, or the request only reads: certainly not
-    /// done. Clients know etcd's text only.
+    /// done. The text is etcd's for both cases.
     #[error("etcdserver: server stopped")]
     NotRunning,
-    /// A backup whose client did not read it for too long.
+    /// The client of a backup stopped reading.
     #[error("etcdserver: the backup was ended because its client stopped reading: start it again")]
     BackupStalled,
-    /// The outcome is unknown: it may have happened, or may still happen.
+    /// The outcome is unknown: the request may have taken effect, or still may.
     #[error("etcdserver: request timed out")]
     Timeout,
-    /// A read that timed out: nothing happened.
+    /// A read timed out. It has no effect.
     #[error("etcdserver: request timed out, waiting for the applied index took too long")]
     TimeoutWaitApplied,
     #[error("etcdserver: request timed out, waiting for leader transfer took too long")]
@@ -141,18 +143,18 @@ pub enum Error {
     #[error("etcdserver: invalid downgrade target version")]
     InvalidDowngradeTarget,
 
-    // What is not there (yet), or broke.
+    // It is not implemented, or broke.
     #[error("etcdserver: {0} is not implemented yet")]
     Unimplemented(&'static str),
     #[error("RangeStream does not support {0}")]
     RangeStreamUnsupported(&'static str),
-    /// The store failed: nothing that a client can mend.
+    /// A failure of the server, which a client can't fix.
     #[error("etcdserver: internal error: {0}")]
     Internal(String),
 }
 
 impl Error {
-    /// The gRPC code, as etcd has it.
+    /// The gRPC code, as in etcd.
     #[must_use]
     pub fn code(&self) -> Code {
         match self {
@@ -169,7 +171,8 @@ impl Error {
             | Self::MemberBadUrls
             | Self::WrongDowngradeVersion
             | Self::InvalidDowngradeTarget
-            | Self::UnknownEnum { .. } => Code::InvalidArgument,
+            | Self::UnknownEnum { .. }
+            | Self::MalformedTimeout(_) => Code::InvalidArgument,
             Self::Compacted | Self::FutureRevision | Self::LeaseTtlTooLarge => Code::OutOfRange,
             Self::NoSpace
             | Self::TooManyRequests
@@ -200,13 +203,12 @@ impl Error {
             Self::Corrupt => Code::DataLoss,
             Self::Unimplemented(_) | Self::RangeStreamUnsupported(_) => Code::Unimplemented,
             Self::BackupStalled => Code::DeadlineExceeded,
-            // etcd has no code of its own for these.
+            // As in etcd, which has no code for these.
             Self::TimeoutLeaderTransfer | Self::UnknownMethod | Self::Internal(_) => Code::Unknown,
         }
     }
 
-    /// The same error for a request that only reads: it changed nothing, so its outcome is not
-    /// unknown.
+    /// The error of a request that only reads. It has no effect, so its outcome is never unknown.
     #[must_use]
     pub(crate) fn of_read(self) -> Self {
         if self == Self::Stopped {
@@ -234,7 +236,7 @@ impl Error {
             | Self::LearnerNotReady
             | Self::LearnerUnsupported
             | Self::NotEnoughStarted => Advice::Retry,
-            // After a timeout the leadership may still move.
+            // A transfer may complete after its timeout.
             Self::Timeout | Self::Stopped | Self::TimeoutLeaderTransfer => Advice::Unknown,
             Self::KeyNotFound
             | Self::Compacted
@@ -266,6 +268,7 @@ impl Error {
             | Self::DeleteTooLarge { .. }
             | Self::LeaseTtlTooLarge
             | Self::UnknownEnum { .. }
+            | Self::MalformedTimeout(_)
             | Self::UnknownMethod
             | Self::Unimplemented(_)
             | Self::RangeStreamUnsupported(_) => Advice::Invalid,
@@ -277,7 +280,7 @@ impl Error {
 }
 
 impl From<Error> for Status {
-    /// etcd's code and text, and details where [`Error::advice`] has some.
+    /// etcd's code and text, and details that follow from [`Error::advice`].
     fn from(error: Error) -> Self {
         status(error.code(), error.to_string(), error.advice())
     }
@@ -329,7 +332,7 @@ impl From<ReadError> for Error {
     }
 }
 
-/// What the core refuses was certainly not done.
+/// A proposal that the core rejects is certainly not done.
 impl From<Rejected> for Error {
     fn from(rejected: Rejected) -> Self {
         match rejected {
@@ -351,7 +354,7 @@ impl From<Rejected> for Error {
                 ChangeError::Empty => Self::Internal(error.to_string()),
             },
             Rejected::InvalidTransfer { .. } => Self::BadTransferee,
-            // The lease is only a shortcut, and the replica falls back; in time or not at all.
+            // Only for reads: a read whose lease expired falls back to a round of heartbeats.
             Rejected::LeaseExpired | Rejected::TimedOut => Self::TimeoutWaitApplied,
             Rejected::Removed | Rejected::Failed => Self::NotRunning,
             Rejected::CannotCampaign | Rejected::InvalidMessage => {
@@ -368,8 +371,7 @@ mod tests {
 
     use super::*;
 
-    /// One error a line, with its code and text. They are those of etcd 3.7's `rpctypes`; what etcd
-    /// lacks is ours.
+    /// One error a line, with its code and text: those of etcd 3.7's `rpctypes`, and ours.
     macro_rules! assert_table {
         ($($error:ident $(($($value:expr),*))? $({$($field:ident: $is:expr),*})? => $code:ident $text:literal;)*) => {
             $({

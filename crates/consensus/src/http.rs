@@ -1,5 +1,5 @@
-//! Health, version and metrics over HTTP, with etcd's paths and answers. On the client port, and on
-//! the ports of `--listen-metrics-urls` and `--listen-client-http-urls`.
+//! Health, version and metrics over HTTP, with etcd's paths and answers. They are served on the
+//! client ports and those of `--listen-metrics-urls` and `--listen-client-http-urls`.
 
 use std::sync::Arc;
 
@@ -17,14 +17,14 @@ use synod_service::health::{Checked, Query, router as checks};
 use crate::shared::ServiceContext;
 use crate::version;
 
-/// One thing that `/livez` or `/readyz` looks at.
+/// A check of `/livez` or `/readyz`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Check {
     DataCorruption,
     SerializableRead,
     LinearizableRead,
     NonLearner,
-    /// Ours: fails from the moment when the process was asked to stop.
+    /// Not in etcd: fails once the process was told to stop.
     Serving,
 }
 
@@ -41,7 +41,7 @@ struct Versions<'a> {
     storage: &'a str,
 }
 
-/// The routes; every other path is not found.
+/// The routes. Every other path is not found.
 pub(crate) fn router(shared: Arc<ServiceContext>) -> Router {
     let routes = Router::new()
         .route("/health", get(health))
@@ -49,7 +49,7 @@ pub(crate) fn router(shared: Arc<ServiceContext>) -> Router {
     routes.with_state(Arc::clone(&shared)).merge(checks(shared))
 }
 
-/// etcd's older health check: alarms, a leader, a read.
+/// etcd's older health check: no alarm, a leader, and a read that succeeds.
 async fn health(State(shared): State<Arc<ServiceContext>>, RawQuery(query): RawQuery) -> Response {
     let query = Query::parse(query.as_deref());
     let reason = match unhealthy(&shared, &query).await {

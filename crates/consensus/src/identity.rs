@@ -1,5 +1,4 @@
-//! Which cluster and which member: ids that every initial member derives alike, without talking to
-//! the others.
+//! Ids of clusters and members. All initial members derive the same ids from the same flags.
 
 use sha2::{Digest as _, Sha256};
 use synod_service::BackupId;
@@ -7,7 +6,7 @@ use synod_types::{ClusterId, NodeId};
 
 use crate::config::InitialCluster;
 
-/// The id of an initial member: of its peer URLs and the cluster's token.
+/// The id of an initial member, from its peer URLs and the cluster's token.
 pub(crate) fn initial_member_id(peer_urls: &[String], token: &str) -> NodeId {
     let mut sorted: Vec<&str> = peer_urls.iter().map(String::as_str).collect();
     sorted.sort_unstable();
@@ -20,8 +19,8 @@ pub(crate) fn initial_member_id(peer_urls: &[String], token: &str) -> NodeId {
     NodeId::new(nonzero(hash))
 }
 
-/// The id of a member that is added to a running cluster; `nonce` makes a member that comes back a
-/// new one.
+/// The id of a member that is added to a running cluster. With another `nonce` a member that is
+/// added again gets another id.
 pub(crate) fn added_member_id(peer_urls: &[String], cluster: ClusterId, nonce: u64) -> NodeId {
     let mut hash = Sha256::new();
     hash.update(b"synod added member\0");
@@ -33,7 +32,7 @@ pub(crate) fn added_member_id(peer_urls: &[String], cluster: ClusterId, nonce: u
     NodeId::new(nonzero(hash))
 }
 
-/// The id of the cluster that these members make, of nothing or of a backup.
+/// The id of a new cluster with these members, which may begin with a backup.
 pub(crate) fn cluster_id(
     cluster: &InitialCluster,
     token: &str,
@@ -56,7 +55,7 @@ pub(crate) fn cluster_id(
     ClusterId::new(nonzero(hash))
 }
 
-/// Length first, so that no two lists of fields hash alike.
+/// Adds the length first, so that different lists of fields never hash alike.
 fn field(hash: &mut Sha256, bytes: &[u8]) {
     hash.update((bytes.len() as u64).to_be_bytes());
     hash.update(bytes);

@@ -1,5 +1,4 @@
-//! This node as the host of its leases: what `synod-lease` asks for, by way of the replica and the
-//! view.
+//! Implements the host that `synod-lease` needs, on top of the replica and the published state.
 
 use std::time::{Duration, Instant};
 

@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-/// Buffers are taken on one thread and freed on another, where the system's allocator is slow.
+/// Buffers are allocated on one thread and freed on another. The system's allocator is slow at
+/// that.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

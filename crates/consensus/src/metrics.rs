@@ -1,6 +1,6 @@
-//! Every instrument of the service. The names are etcd's where it serves etcd's role, so that
-//! dashboards and alerts written for etcd keep working. gRPC's are in `synod-rpc`, those of
-//! proposals, leadership and peers in `synod-replica`.
+//! The metrics of the service. Where etcd has the metric its name is used, so that dashboards and
+//! alerts for etcd keep working. Metrics of gRPC are in `synod-rpc`; those of proposals, leadership
+//! and peers are in `synod-replica`.
 
 mod watch;
 
@@ -13,13 +13,13 @@ use synod_service::{LogMetricNames, ProcessMetrics, clamp};
 
 use crate::version;
 
-/// The log's metrics that etcd has too.
+/// etcd's names for metrics of the log.
 pub(crate) const LOG_NAMES: LogMetricNames = LogMetricNames {
     sync_seconds: "etcd_disk_wal_fsync_duration_seconds",
     write_bytes: "etcd_disk_wal_write_bytes_total",
 };
 
-/// Counters are bumped where things happen; gauges are read from the node when somebody scrapes.
+/// Counters are increased where things happen. Gauges are set on each scrape.
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
@@ -52,13 +52,13 @@ struct Gauges {
     feature_level: IntGauge,
 }
 
-/// What the gauges show.
+/// The values of the gauges.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sample {
     pub(crate) is_learner: bool,
     /// Whether this member counts for the quorum.
     pub(crate) votes: bool,
-    /// Members that were added as voters and don't count yet.
+    /// How many members were added as voters and don't count for the quorum yet.
     pub(crate) joining: usize,
     pub(crate) live_bytes: u64,
     pub(crate) total_bytes: u64,
@@ -74,7 +74,7 @@ impl Metrics {
     /// Registers every instrument.
     ///
     /// # Errors
-    /// A name that is taken: two nodes must not share a registry.
+    /// A name is taken: two nodes must not share a registry.
     pub(crate) fn new(
         registry: &Registry,
         quota_bytes: u64,
@@ -143,10 +143,10 @@ impl Metrics {
         })
     }
 
-    /// Everything in Prometheus' text format.
+    /// All metrics in Prometheus' text format.
     ///
     /// # Errors
-    /// A collector that contradicts itself.
+    /// A collector is inconsistent.
     pub(crate) fn text(&self, sample: &Sample) -> Result<String, MetricsError> {
         self.gauges.set(sample);
         self.process.refresh();

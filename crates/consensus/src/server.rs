@@ -1,4 +1,4 @@
-//! A node put together: sockets, data, replica, services; and taken apart again in the right order.
+//! Starts a node from sockets, data, replica and services, and stops it in the right order.
 
 mod setup;
 
@@ -38,19 +38,18 @@ use synod_watch::{StoreHistory, WatchHub, WatchLimits};
 pub use setup::StartError;
 use setup::{Opened, Ports, replica_config, settings};
 
-/// What etcd allows a message beyond `--max-request-bytes`.
+/// As in etcd, a message may be so much larger than `--max-request-bytes`.
 const MESSAGE_OVERHEAD_BYTES: usize = 512 << 10;
-/// How long handing over the leadership may take when the node stops, in elections.
+/// How many election timeouts a node that stops may take to hand over the leadership.
 const HAND_OVER_ELECTIONS: u32 = 2;
 
-/// Looks, a second apart, that find no leader before the other members are asked whether this one
-/// was removed.
-const LOOKS_WITHOUT_LEADER: u32 = 3;
+/// After so many seconds without a leader the other members are asked whether this one was removed.
+const SECONDS_WITHOUT_LEADER: u32 = 3;
 
-/// Why a node should stop.
+/// Why a node has to stop.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// It failed; its data on disk is whole as far as it was acknowledged.
+    /// It failed. What it acknowledged is on disk.
     Failed(Fault),
     /// It was removed from the cluster.
     Removed,
@@ -71,8 +70,8 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts a node: from its data if there is any, else as the configuration says. Returns once
-    /// it serves; a leader may not be elected yet.
+    /// Starts a node from its data, or as a new member if it has none. Returns once it serves;
+    /// there may be no leader yet.
     ///
     /// # Errors
     /// [`StartError`] says what to do.
@@ -169,7 +168,7 @@ impl Node {
         };
         node.spawn_background(&config);
         if let Err(error) = node.serve(&config, &registry, ports.client, ports.http) {
-            // Its threads run already, and hold the data directory.
+            // Its threads run and hold the data directory.
             node.shutdown().await;
             return Err(error);
         }
@@ -177,7 +176,7 @@ impl Node {
         Ok(node)
     }
 
-    /// Where clients connect, with the ports that were really bound.
+    /// Where clients connect, with the ports that were bound.
     #[must_use]
     pub fn client_addresses(&self) -> &[SocketAddr] {
         &self.client_addresses
@@ -208,7 +207,7 @@ impl Node {
         self.shared.settings.algorithm
     }
 
-    /// The feature level that the cluster uses, as far as this member has applied its log.
+    /// The cluster's feature level, as of the last entry that this member applied.
     #[must_use]
     pub fn feature_level(&self) -> u32 {
         self.shared.view.roster().feature_level()
@@ -220,21 +219,21 @@ impl Node {
         self.shared.is_leader()
     }
 
-    /// Waits until a linearizable read would be answered.
+    /// Waits until a linearizable read succeeds.
     ///
     /// # Errors
-    /// It took longer than `timeout`.
+    /// None did within `timeout`.
     pub async fn ready(&self, timeout: Duration) -> Result<(), crate::Error> {
         let deadline = clock::now() + timeout;
         self.shared.linearize(deadline).await
     }
 
-    /// Resolves when the node can't go on and should be shut down.
+    /// Resolves when the node can't go on and has to be shut down.
     ///
     /// # Cancel safety
     /// Safe to drop.
     pub async fn ended(&self) -> Ended {
-        const LOOK: Duration = Duration::from_secs(1);
+        const INTERVAL: Duration = Duration::from_secs(1);
         let mut fault = self.shared.replica.watch_fault();
         let mut leaderless = 0;
         loop {
@@ -248,11 +247,11 @@ impl Node {
                 Some(_) => 0,
                 None => leaderless + 1,
             };
-            if leaderless >= LOOKS_WITHOUT_LEADER && self.is_unknown_to_others().await {
+            if leaderless >= SECONDS_WITHOUT_LEADER && self.is_unknown_to_others().await {
                 return Ended::Removed;
             }
-            // A fault is told at once; the rest is looked for.
-            let _changed_or_time = clock::timeout(LOOK, fault.changed()).await;
+            // A fault is noticed at once, the rest within a second.
+            let _changed_or_time = clock::timeout(INTERVAL, fault.changed()).await;
         }
     }
 
@@ -268,27 +267,28 @@ impl Node {
         bootstrap::was_removed(self.shared.cluster, me, &urls).await
     }
 
-    /// Stops in good order: not ready, leadership handed over, calls drained, data flushed.
+    /// Stops the node: fails readiness checks, hands over the leadership, drains calls, flushes
+    /// data.
     pub async fn shutdown(mut self) {
         tracing::info!("stopping");
         self.shared.stop_serving();
         self.front.refuse().await;
         self.hand_over().await;
         self.front.end_tasks();
-        // Ends the streams that would never end by themselves.
+        // Ends the watch streams, which would never end by themselves.
         let hub = self.hub;
-        let _ended = task::spawn_blocking(move || hub.stop()).await;
+        let _ended = task::spawn_blocking(move || drop(hub)).await;
         self.front.drain().await;
         self.replica.stop().await;
         self.front.stop().await;
         drop(self.sweeper);
         if let Err(error) = self.log.close() {
-            tracing::error!(%error, "the log did not close in good order");
+            tracing::error!(%error, "closing the log failed");
         }
         tracing::info!("stopped");
     }
 
-    /// The others need not wait for an election.
+    /// Hands over the leadership, so that the others need not wait for an election.
     async fn hand_over(&self) {
         let status = self.shared.replica.status();
         if !self.shared.is_leader() || status.membership.voters.len() < 2 {
@@ -354,8 +354,8 @@ impl Node {
         Ok(())
     }
 
-    /// The services of the client port. Messages may be larger than requests, so that a request
-    /// that is too large is refused by name.
+    /// The services of the client port. Messages may be larger than requests, so that a large
+    /// request is refused with etcd's error and not by the decoder.
     fn client_server(
         &self,
         config: &Config,

@@ -1,4 +1,4 @@
-//! The generated service traits: decode, one domain call, encode.
+//! Implements the generated service traits: decode, one domain call, encode.
 
 pub(crate) mod cluster;
 pub(crate) mod kv;
@@ -18,15 +18,15 @@ use tonic::metadata::MetadataValue;
 
 use crate::shared::ServiceContext;
 
-/// The metadata of `Status`, and of `MemberList` on the peer port, with the name of the consensus
-/// algorithm. etcd's messages have no place for it.
+/// The metadata with the name of the consensus algorithm, for which etcd's messages have no field.
+/// It comes with `Status`, and with `MemberList` on the peer port.
 pub const ALGORITHM_METADATA: &str = "synod-engine";
 
-/// The metadata of `MemberList` with the ids, in hexadecimal and separated by commas, of members
-/// that were added as voters and don't count for the quorum yet.
+/// The metadata of `MemberList` that names the members that were added as voters and don't count
+/// for the quorum yet: their ids in hexadecimal, separated by commas.
 pub const JOINING_METADATA: &str = "synod-joining";
 
-/// A response that tells which members don't count yet, if any.
+/// A response that names the members that don't count yet, if any.
 fn with_joining<T>(shared: &ServiceContext, message: T) -> Response<T> {
     let mut response = Response::new(message);
     let ids: Vec<String> = shared.joining().iter().map(NodeId::to_string).collect();
@@ -38,7 +38,7 @@ fn with_joining<T>(shared: &ServiceContext, message: T) -> Response<T> {
     response
 }
 
-/// A response that tells the algorithm beside what etcd's would.
+/// A response that names the algorithm.
 fn with_engine<T>(shared: &ServiceContext, message: T) -> Response<T> {
     let mut response = Response::new(message);
     if let Ok(name) = MetadataValue::try_from(shared.settings.algorithm.to_string()) {

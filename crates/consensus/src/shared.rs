@@ -1,5 +1,5 @@
-//! What all services of a node share: the way to propose and to read, limits, and the state that
-//! was published last.
+//! What all services of a node share: proposals, linearizable reads, limits, and the published
+//! state.
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,13 +22,13 @@ use crate::error::Error;
 use crate::metrics::{Metrics, Sample};
 use crate::state::{Outcome, Reply, View};
 
-/// The pause before a proposal that was refused for a moment is made again.
+/// The pause before a proposal is repeated.
 const RETRY: Duration = Duration::from_millis(20);
 
-/// Backups that are sent at once; more are refused.
+/// How many backups are sent at once; more are refused.
 const MAX_BACKUPS: usize = 8;
 
-/// Limits and choices that the services need, out of the configuration.
+/// The part of the configuration that the services need.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
     pub(crate) algorithm: Algorithm,
@@ -47,21 +47,21 @@ pub(crate) struct Settings {
     pub(crate) feature_level: u32,
 }
 
-/// Who may ask.
+/// Which members answer a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Caller {
-    /// A learner answers too.
+    /// Voters and learners.
     Anyone,
-    /// A learner refuses.
+    /// Only voters.
     NeedsVoter,
 }
 
-/// Whether a change of members may be proposed.
+/// Whether a change of members can be proposed.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Readiness {
-    /// It may.
+    /// It can.
     Ready,
-    /// Not yet. It fails with this error if that doesn't change before the deadline.
+    /// Not yet. If that does not change before the deadline, the change fails with this error.
     Later(Error),
 }
 
@@ -72,7 +72,7 @@ pub(crate) struct Applied {
     pub(crate) reply: Reply,
 }
 
-/// One node's common ground.
+/// What the services of one node share.
 pub(crate) struct ServiceContext {
     pub(crate) cluster: ClusterId,
     pub(crate) member: NodeId,
@@ -82,9 +82,9 @@ pub(crate) struct ServiceContext {
     pub(crate) view: Arc<View>,
     pub(crate) metrics: Metrics,
     pub(crate) reads: LargeReads,
-    /// Places for backups that are being sent.
+    /// Permits for backups.
     pub(crate) backups: Arc<Semaphore>,
-    /// The term and the leader as of the last change of role, without a lock.
+    // Term and leader as of the last change of role.
     term: AtomicU64,
     leader: AtomicU64,
     leads: AtomicBool,
@@ -137,7 +137,7 @@ impl ServiceContext {
         shared
     }
 
-    /// Takes note of a change of role.
+    /// Records a change of role.
     pub(crate) fn set_leadership(&self, leadership: &Leadership) {
         let leader = leadership.leader.unwrap_or(NodeId::NONE).get();
         self.leader.store(leader, Ordering::Relaxed);
@@ -161,15 +161,15 @@ impl ServiceContext {
         self.term.load(Ordering::Relaxed)
     }
 
-    /// Whether this member counts for the quorum, as far as it knows. One that was added as a voter
-    /// doesn't until it has caught up.
+    /// Whether this member counts for the quorum, as far as it knows. A member that was added as a
+    /// voter counts once it has caught up.
     pub(crate) fn votes(&self) -> bool {
         let status = self.replica.status();
         status.membership.voters.contains(&self.member)
     }
 
-    /// Members that were added as voters and don't count yet: they join as learners, and the leader
-    /// promotes them (`background`).
+    /// The members that were added as voters and don't count yet. They join as learners, and the
+    /// leader promotes them (`background`).
     pub(crate) fn joining(&self) -> Vec<NodeId> {
         let status = self.replica.status();
         let voters = &status.membership.voters;
@@ -181,21 +181,21 @@ impl ServiceContext {
             .collect()
     }
 
-    /// From here on the node is not ready.
+    /// Makes readiness checks fail from now on.
     pub(crate) fn stop_serving(&self) {
         self.stopping.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the node was asked to stop.
+    /// Whether the node was told to stop.
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Relaxed)
     }
 
-    /// Whether the caller may ask this member at all, and until when it waits.
+    /// Checks whether this member answers the caller. Returns the deadline of the request.
     ///
     /// # Errors
-    /// A learner was asked what only voters answer, or the caller insists on a leader and there is
-    /// none.
+    /// This member is a learner and only voters answer, or the caller requires a leader and there
+    /// is none.
     pub(crate) fn admit(&self, metadata: &MetadataMap, caller: Caller) -> Result<Instant, Error> {
         if caller == Caller::NeedsVoter && self.view.is_learner() {
             return Err(Error::LearnerUnsupported);
@@ -204,7 +204,7 @@ impl ServiceContext {
             return Err(Error::NoLeader);
         }
         let mut timeout = self.settings.request_timeout;
-        if let Some(asked) = asked_timeout(metadata) {
+        if let Some(asked) = asked_timeout(metadata)? {
             timeout = timeout.min(asked);
         }
         Ok(clock::now() + timeout)
@@ -213,8 +213,8 @@ impl ServiceContext {
     /// Replicates a command and waits until it is applied here.
     ///
     /// # Errors
-    /// The command's own failure, or why it was not replicated; [`Error::advice`] tells whether it
-    /// may still happen.
+    /// The command failed, or was not replicated. [`Error::advice`] says whether it may still take
+    /// effect.
     pub(crate) async fn propose(
         &self,
         command: &Command,
@@ -225,12 +225,12 @@ impl ServiceContext {
             return Err(Error::RequestTooLarge);
         }
         let mut data = BytesMut::with_capacity(size);
-        // The buffer has exactly the room that is needed.
+        // Can't fail: the buffer has the right size.
         command
             .encode(&mut data)
             .map_err(|error| Error::Internal(error.to_string()))?;
         let data = data.freeze();
-        // What can't be read back must not reach the log: every member would meet it there.
+        // What can't be decoded must not get into the log of all members.
         if Command::decode(data.clone()).is_err() {
             return Err(Error::Undecodable);
         }
@@ -243,11 +243,11 @@ impl ServiceContext {
         }
     }
 
-    /// Changes the membership; see [`ServiceContext::propose`]. `check` looks at the roster before
-    /// each attempt: while one waited, another change may have come first.
+    /// Changes the membership, as [`ServiceContext::propose`] does for commands. `check` is
+    /// repeated before each attempt, since another change may have come first.
     ///
     /// # Errors
-    /// As [`ServiceContext::propose`], and those of `check`.
+    /// As [`ServiceContext::propose`], and the errors of `check`.
     pub(crate) async fn change_members(
         &self,
         change: Change,
@@ -260,7 +260,7 @@ impl ServiceContext {
         };
         let context = Bytes::from(context.encode_to_vec());
         loop {
-            // The roster must know of all changes that were made before.
+            // `check` must see all changes that were acknowledged.
             self.linearize(deadline).await?;
             match check()? {
                 Readiness::Ready => {
@@ -281,7 +281,7 @@ impl ServiceContext {
         }
     }
 
-    /// Waits until this member's state holds everything that was acknowledged before the call.
+    /// Waits until this member has applied everything that was acknowledged before the call.
     ///
     /// # Errors
     /// No leader or no quorum in time.
@@ -305,20 +305,20 @@ impl ServiceContext {
         }
     }
 
-    /// The header of Cluster's responses, which carry no revision.
+    /// The header of the Cluster service's responses, which have no revision.
     pub(crate) fn header_without_revision(&self) -> ResponseHeader {
         self.header(0)
     }
 
-    /// The header of a response that is about no revision in particular: the current one.
+    /// The header of a response that belongs to no revision: it has the current one.
     pub(crate) fn header_now(&self) -> ResponseHeader {
         self.header(self.view.revision())
     }
 
-    /// Refuses writes that need space while there is none.
+    /// Refuses writes while an alarm forbids them.
     ///
     /// # Errors
-    /// [`Error::NoSpace`] while the alarm is raised anywhere; [`Error::Corrupt`] likewise.
+    /// [`Error::NoSpace`] or [`Error::Corrupt`] while any member has raised that alarm.
     pub(crate) fn check_space(&self) -> Result<(), Error> {
         if !self.view.alarms_raised() {
             return Ok(());
@@ -333,10 +333,10 @@ impl ServiceContext {
         Ok(())
     }
 
-    /// Whether a read would be answered.
+    /// Checks that a read succeeds.
     ///
     /// # Errors
-    /// Why not.
+    /// Why it fails.
     pub(crate) async fn probe(&self, serializable: bool) -> Result<(), Error> {
         if !serializable {
             self.linearize(clock::now() + self.settings.request_timeout)
@@ -345,7 +345,7 @@ impl ServiceContext {
         self.view.probe()
     }
 
-    /// What the gauges show.
+    /// The values of the gauges.
     pub(crate) fn sample(&self) -> Sample {
         let sizes = self.view.sizes();
         Sample {
@@ -376,7 +376,7 @@ impl ServiceContext {
 }
 
 /// Whether to repeat a proposal: it was certainly not appended, and may succeed before the
-/// deadline. The replica has waited already where it could, except for another change of members.
+/// deadline. The replica itself waits for all but another change of members.
 fn is_worth_another_try(error: &ProposeError, deadline: Instant) -> bool {
     let ProposeError::Rejected(rejected) = error else {
         return false;
@@ -385,7 +385,7 @@ fn is_worth_another_try(error: &ProposeError, deadline: Instant) -> bool {
     passes && clock::now() + RETRY < deadline
 }
 
-/// Clients that would rather fail than wait for a leader say so in the metadata.
+/// Whether the client asks, in the metadata, to fail instead of waiting for a leader.
 pub(crate) fn wants_leader(metadata: &MetadataMap) -> bool {
     metadata
         .get("hasleader")

@@ -1,8 +1,7 @@
-//! The replicated state: keys, leases, members and alarms, changed by nothing but the entries of
-//! the log.
+//! The replicated state: keys, leases, members and alarms. Only entries of the log change it.
 //!
-//! [`Machine`] applies entries on the apply thread; [`View`] is what it publishes for everyone
-//! else.
+//! [`Machine`](machine::Machine) applies entries on the apply thread. [`View`] is what it publishes
+//! for all other threads.
 
 mod apply;
 mod guard;

@@ -1,8 +1,8 @@
-//! Which versions this server reports.
+//! The versions that this server reports.
 
 use synod_service::VERSION;
 
-/// The etcd release whose API is served: clients and kube-apiserver decide on features by it.
+/// The etcd release whose API is served. Clients and kube-apiserver choose features by it.
 pub(crate) const ETCD_VERSION: &str = "3.7.0";
 /// The cluster-wide minimum, as etcd shows it in `/version`.
 pub(crate) const ETCD_CLUSTER_VERSION: &str = "3.7.0";
@@ -10,9 +10,8 @@ pub(crate) const ETCD_CLUSTER_VERSION: &str = "3.7.0";
 pub(crate) const ETCD_STORAGE_VERSION: &str = "3.7.0";
 /// The highest feature level of this release.
 ///
-/// Whatever changes what an entry does, or brings a command that earlier releases don't know, gets
-/// a level of its own: entries may rely on it once all members have it (`SetClusterVersion`). A
-/// level is never changed or reused.
+/// A change of what an entry does, or a new command, gets a level of its own. Entries may rely on a
+/// level once all members have it (`SetClusterVersion`). A level is never changed or reused.
 ///
 /// | level | since | what it adds |
 /// |---|---|---|
@@ -20,8 +19,8 @@ pub(crate) const ETCD_STORAGE_VERSION: &str = "3.7.0";
 /// | 1 | 0.2.0 | [`BOUNDED_WRITES`] |
 /// | 2 | 0.3.0 | [`AUTH`] |
 pub(crate) const FEATURE_LEVEL: u32 = AUTH;
-/// A write that returns more than `MAX_REPLY_BYTES` is refused. So is a transaction, or a deletion
-/// that returns what it deleted, of more than `MAX_DELETE_BYTES`; other deletions of that size are
+/// A write that returns more than `MAX_REPLY_BYTES` is refused. A deletion of more than
+/// `MAX_DELETE_BYTES` is refused in a transaction or if it returns what it deletes; otherwise it is
 /// stored in pieces.
 pub(crate) const BOUNDED_WRITES: u32 = 1;
 /// Commands for users, roles and tokens, and the requester in every command: nobody may be asked

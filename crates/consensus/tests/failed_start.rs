@@ -1,5 +1,5 @@
-//! A node that does not start leaves nothing behind. Alone in its process, whose threads are
-//! counted.
+//! A node that does not start leaves nothing behind. The test has a process of its own, since it
+//! counts threads.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -41,7 +41,7 @@ async fn refused(config: Config) -> String {
     }
 }
 
-/// The names of the threads that a node starts, as far as they run.
+/// The names of the running threads that a node started.
 fn threads() -> Vec<String> {
     let tasks = fs::read_dir("/proc/self/task").unwrap();
     let names = tasks.filter_map(|task| fs::read_to_string(task.unwrap().path().join("comm")).ok());
@@ -74,13 +74,13 @@ fn forget_entries(data_dir: &Path, member: NodeId) {
     log.close().unwrap();
 }
 
-/// One test, since threads belong to the process.
+/// One test for all, since threads belong to the process.
 #[tokio::test]
 async fn a_node_that_does_not_start_ends_its_threads_and_frees_its_directory() {
     let temp = tempfile::tempdir().unwrap();
     let data_dir = temp.path().join("data");
 
-    // Ports come first: with one that is taken nothing is begun.
+    // Ports are bound first. If one is taken nothing else is done.
     let taken = Listener::bind("127.0.0.1:0").unwrap();
     let mut second_port = config(&data_dir);
     let free = "http://127.0.0.1:0".to_owned();
@@ -98,7 +98,8 @@ async fn a_node_that_does_not_start_ends_its_threads_and_frees_its_directory() {
     node.shutdown().await;
     wait_for_no_threads().await;
 
-    // Here the log, the serving threads, the watch hub and the sweeper run already.
+    // The replica refuses this after the log, the serving threads, the watch hub and the sweeper
+    // have started.
     forget_entries(&data_dir, member);
     let first_refusal = refused(config(&data_dir)).await;
     assert!(

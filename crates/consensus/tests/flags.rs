@@ -1,5 +1,5 @@
-//! The command line and the environment: what tools that start etcd pass must work, and mistakes
-//! must be named.
+//! The command line and the environment. What tools for etcd pass must work, and mistakes must be
+//! named.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -62,7 +62,7 @@ fn the_defaults_are_etcds() {
 }
 
 #[test]
-fn a_chart_s_command_line_is_accepted() {
+fn the_command_line_of_a_chart_is_accepted() {
     let config = config(&[
         "--name=etcd-0",
         "--data-dir",
@@ -163,7 +163,7 @@ fn derived_urls_follow_the_listeners() {
 }
 
 #[test]
-fn retention_counts_hours_durations_or_revisions() {
+fn retention_takes_hours_durations_or_revisions() {
     for (args, expected) in [
         (
             vec!["--auto-compaction-retention=1"],

@@ -1,10 +1,10 @@
-//! A backup in a file: what makes it whole, and tells it from other files.
+//! The file format of backups.
 //!
 //! ```text
 //! magic | content | zeros up to a multiple of 512 | SHA-256 of all before
 //! ```
-//! Size and digest are those of etcd's snapshots, so that etcd's clients can check them. The digest
-//! also is the backup's id: two backups with the same id have the same content.
+//! Size and digest are as in etcd's snapshots, so that etcd's clients can check them. The digest
+//! also is the backup's id.
 
 mod reader;
 mod writer;
@@ -18,20 +18,20 @@ use serde::{Deserialize, Serialize};
 pub use reader::{Backup, BackupContent};
 pub use writer::BackupWriter;
 
-/// The file without its digest is a multiple of this.
+/// The size of the file without its digest is a multiple of this.
 const ALIGN_BYTES: usize = 512;
 const DIGEST_BYTES: usize = 32;
 
-/// What a service's backups look like, and what is said about other files.
+/// How a service's backups are recognised, and what is said about other files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BackupFormat {
     /// The first bytes of a file.
     pub magic: &'static [u8],
-    /// The first bytes of the files of every version, later ones included.
+    /// The first bytes of a file of any version, also of later ones.
     pub family: &'static [u8],
-    /// Files of other programs that may be named by mistake.
+    /// Other programs' files that may be named by mistake.
     pub foreign: &'static [ForeignFile],
-    /// Why any other file is refused and what to do, after its path.
+    /// Why any other file is refused, and what to do. The error names the path, then says this.
     pub refusal: &'static str,
     /// The flag that names a backup to restore, without its dashes.
     pub flag: &'static str,
@@ -40,18 +40,18 @@ pub struct BackupFormat {
 /// How another program's file is recognised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ForeignFile {
-    /// Where its magic number is; within the first 64 bytes.
+    /// The offset of its magic number, within the first 64 bytes.
     pub at: usize,
     /// The magic number.
     pub magic: &'static [u8],
-    /// Why it is refused and what to do, after its path.
+    /// Why it is refused, and what to do. The error names the path, then says this.
     pub refusal: &'static str,
 }
 
 /// A backup that can't be restored. The text says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {
-    /// The file system's.
+    /// An I/O error.
     #[error("can't read the backup {path}: {source}; correct --{flag}")]
     Io {
         /// Which.
@@ -61,7 +61,7 @@ pub enum BackupError {
         /// Why.
         source: io::Error,
     },
-    /// Not a backup of this service.
+    /// It is not a backup of this service.
     #[error("{path} {refusal}")]
     Foreign {
         /// Which.
@@ -69,7 +69,7 @@ pub enum BackupError {
         /// What it is, and what to do.
         refusal: &'static str,
     },
-    /// A later release wrote it.
+    /// A later release saved it.
     #[error(
         "the backup {path} was saved by a newer release, whose format this one doesn't read: restore it with that release"
     )]
@@ -77,22 +77,22 @@ pub enum BackupError {
         /// Which.
         path: PathBuf,
     },
-    /// Cut off, or changed.
+    /// It was cut off or changed.
     #[error("the backup {path} is damaged ({why}): restore another one")]
     Damaged {
         /// Which.
         path: PathBuf,
-        /// How.
+        /// What is wrong with it.
         why: String,
     },
 }
 
-/// Which backup: the digest at its end. Hexadecimal as text.
+/// Identifies a backup: the digest at its end. As text it is hexadecimal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BackupId([u8; DIGEST_BYTES]);
 
 impl BackupId {
-    /// The backup with this digest.
+    /// The id of the backup with this digest.
     #[must_use]
     pub const fn new(digest: [u8; DIGEST_BYTES]) -> Self {
         Self(digest)
@@ -154,7 +154,7 @@ mod tests {
         flag: "restore",
     };
 
-    /// Both as the service that saves them does: in pieces.
+    /// A whole file, written in pieces.
     fn saved(parts: &[&[u8]], piece_bytes: usize) -> Vec<u8> {
         let mut writer = BackupWriter::new(&FORMAT, piece_bytes);
         let mut file = Vec::new();

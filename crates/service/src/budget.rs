@@ -1,9 +1,9 @@
-//! Memory for responses, while they are built and while they are sent.
+//! The budget of memory for responses, from when they are built until they are sent.
 //!
-//! A client that reads slowly keeps its response in memory, and a range can be as large as the
-//! keyspace: without a bound a few of them end the process. Large responses wait for room in their
-//! turn. Small ones have a share of their own, so that they go on meanwhile, and so have writes: a
-//! slow reader of ranges must not stop transactions.
+//! A response can be as large as all data, and a slow client keeps it in memory: without a bound a
+//! few of them would exhaust the memory. Large responses wait in turn for room. Small ones have a
+//! share of their own, so that they need not wait for large ones. So have the responses of writes:
+//! slow readers must not stop writers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,15 +16,15 @@ use synod_runtime::clock;
 use synod_runtime::metrics::{MetricsError, Registry};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// What is counted, so that any budget fits a semaphore.
+/// The unit of the semaphores, so that any budget fits.
 const UNIT_BYTES: usize = 1 << 10;
 /// Smaller responses are not counted: the number of calls bounds them.
 const UNCOUNTED_BYTES: usize = 16 << 10;
-/// While it is encoded a response is there twice: as records and as a message.
+/// While a response is encoded it is in memory twice: as records and as a message.
 const COPIES: usize = 2;
-/// Small responses have this fraction of the budget: one part in so many.
+/// Small responses have one part in so many of the budget.
 const SMALL_SHARE: usize = 8;
-/// What writes return has this fraction of the budget: one part in so many.
+/// Responses of writes have one part in so many of the budget.
 const WRITES_SHARE: usize = 8;
 
 /// The budget of a process. Clones share it.
@@ -33,7 +33,7 @@ pub struct ResponseBudget {
     large: Share,
     small: Share,
     writes: Share,
-    /// Units that writes returned beyond their share: a write that is done must be answered.
+    /// Units of writes' responses beyond their share: a write that is done must be answered.
     overdraft: Arc<AtomicUsize>,
     metrics: BudgetMetrics,
 }
@@ -51,15 +51,15 @@ pub struct BudgetMetrics {
     refused: IntCounter,
 }
 
-/// Why a response has no place.
+/// Why a response gets no place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BudgetError {
-    /// It will never fit.
+    /// It never fits.
     #[error("a response of {bytes} bytes is larger than {largest}: ask for less at once")]
     TooLarge {
         /// Its size.
         bytes: usize,
-        /// The size that fits.
+        /// The largest size that fits.
         largest: usize,
     },
     /// There was no room for it in time.
@@ -67,7 +67,7 @@ pub enum BudgetError {
     Busy,
 }
 
-/// A place in the budget, for a response that is being made; nothing for one that is not counted.
+/// A response's place in the budget, given back on drop. Empty for a response that is not counted.
 #[derive(Debug, Default)]
 pub struct Place(Option<Counted>);
 
@@ -78,14 +78,14 @@ struct Counted {
     held: IntGauge,
 }
 
-/// Units beyond a share.
+/// Units beyond the share of writes.
 #[derive(Debug)]
 struct Overdraft {
     units: usize,
     total: Arc<AtomicUsize>,
 }
 
-/// The place of a response of one message. Once that is encoded, only one copy is left.
+/// The place of a response of one message. After the encoding only one copy is left.
 struct OfMessage(Mutex<Place>);
 
 /// The place of a stream of messages.
@@ -95,7 +95,7 @@ impl BudgetMetrics {
     /// Registers the instruments.
     ///
     /// # Errors
-    /// A name that is taken.
+    /// A name is taken.
     pub fn new(registry: &Registry) -> Result<Self, MetricsError> {
         Ok(Self {
             held: registry.gauge(
@@ -122,7 +122,7 @@ impl Share {
         Arc::clone(&self.free).try_acquire_many_owned(units).ok()
     }
 
-    /// Waits until the deadline. The caller has checked that the share has `units` at all.
+    /// Waits until the deadline. The share must be at least `units` large.
     async fn take(&self, units: u32, deadline: Instant) -> Option<OwnedSemaphorePermit> {
         let taking = Arc::clone(&self.free).acquire_many_owned(units);
         // The semaphore is never closed.
@@ -146,13 +146,13 @@ impl ResponseBudget {
         }
     }
 
-    /// The largest response that finds room, in bytes.
+    /// The size of the largest response that fits, in bytes.
     #[must_use]
     pub fn largest(&self) -> usize {
         self.large.units as usize * UNIT_BYTES / COPIES
     }
 
-    /// A place for a small response of so many bytes, if there is room in the small ones' share.
+    /// A place for a small response of so many bytes, if the share of small responses has room.
     #[must_use]
     pub fn small(&self, bytes: usize) -> Option<Place> {
         if bytes <= UNCOUNTED_BYTES {
@@ -162,8 +162,8 @@ impl ResponseBudget {
         Some(self.place(permit))
     }
 
-    /// Waits for a place for one key's value, together with the small responses: ranges must not
-    /// hold up gets. Only a value that is larger than their whole share waits with the ranges.
+    /// Waits for a place for the value of one key. It waits with the small responses, so that gets
+    /// don't wait for ranges, unless it is larger than their whole share.
     ///
     /// # Errors
     /// As [`Self::large`].
@@ -181,8 +181,8 @@ impl ResponseBudget {
         }
     }
 
-    /// A place for a response that is complete already, among the small ones if there is room.
-    /// Otherwise waits for one among the large ones.
+    /// A place for a response that is built already. If the share of small responses has no room,
+    /// waits for a place among the large ones.
     ///
     /// # Errors
     /// As [`Self::large`].
@@ -196,7 +196,7 @@ impl ResponseBudget {
         }
     }
 
-    /// Waits for a place for a response of up to so many bytes.
+    /// Waits for a place for a large response of up to so many bytes.
     ///
     /// # Errors
     /// [`BudgetError::TooLarge`], or [`BudgetError::Busy`] when the deadline passes.
@@ -216,22 +216,22 @@ impl ResponseBudget {
         }
     }
 
-    /// Refuses a write that returns something while what writes returned exceeds their share.
-    /// `returns` says whether it does; it is only called in that case.
+    /// Refuses a write that returns something while earlier writes' responses exceed their share.
+    /// `returns` says whether the write returns something; it is called only if they do.
     ///
     /// # Errors
     /// [`BudgetError::Busy`]: the write must not be proposed.
     pub fn check_write(&self, returns: impl FnOnce() -> bool) -> Result<(), BudgetError> {
         let overdraft = self.overdraft.load(Ordering::Relaxed);
-        // Room that any write gave back to the share makes up for the overdraft.
+        // Free units of the share count against the overdraft.
         if overdraft > self.writes.free.available_permits() && returns() {
             return Err(self.busy());
         }
         Ok(())
     }
 
-    /// Waits, before a write is proposed, for a place for the `most` bytes that it may return. Once
-    /// the write is done, [`Self::written`] takes what it really needs.
+    /// Waits for a place for the `most` bytes that a write may return, before it is proposed. Once
+    /// the write is done, [`Self::written`] takes what its response needs.
     ///
     /// # Errors
     /// [`BudgetError::Busy`]: the write must not be proposed.
@@ -242,7 +242,7 @@ impl ResponseBudget {
         self.check_write(|| true)?;
         let units = units(most, 1);
         if units > self.writes.units {
-            // The budget is small.
+            // The share is too small for any such write.
             return self.large(most.min(self.largest()), deadline).await;
         }
         let free = [&self.writes, &self.large];
@@ -256,8 +256,8 @@ impl ResponseBudget {
         }
     }
 
-    /// The place of a write that is done and returns `bytes`. That may be more than `before` has
-    /// room for; what finds no room is counted beyond the share.
+    /// The place for the response of a write that is done, given the place that was taken `before`.
+    /// What finds no room is counted beyond the share.
     #[must_use]
     pub fn written(&self, bytes: usize, before: Option<Place>) -> Place {
         if bytes <= UNCOUNTED_BYTES {
@@ -302,17 +302,17 @@ impl ResponseBudget {
 }
 
 impl Place {
-    /// Gives back what a response of so many bytes doesn't need.
+    /// Gives back what a response of so many bytes does not need.
     pub fn shrink(&mut self, bytes: usize) {
         self.keep(units(bytes, COPIES) as usize);
     }
 
-    /// A response of one message that keeps the place until it has left.
+    /// A response of one message. It keeps the place until its last byte is sent.
     pub fn response<T>(self, message: T) -> tonic::Response<T> {
         self.held(message, |place| Hold::new(OfMessage(Mutex::new(place))))
     }
 
-    /// A stream of messages that keeps the place until all have left.
+    /// A stream of messages. It keeps the place until all are sent.
     pub fn stream<T>(self, messages: T) -> tonic::Response<T> {
         self.held(messages, |place| Hold::new(OfStream(place)))
     }
@@ -375,7 +375,7 @@ impl Overdraft {
         }
     }
 
-    /// Repays up to so many units; returns how many were repaid.
+    /// Gives back up to so many units. Returns how many.
     fn repay(&mut self, units: usize) -> usize {
         let repaid = units.min(self.units);
         self.units -= repaid;
@@ -417,7 +417,7 @@ mod tests {
     const MIB: usize = 1 << 20;
 
     #[tokio::test]
-    async fn large_responses_wait_for_room_and_small_ones_go_on() {
+    async fn large_responses_wait_for_room_and_small_ones_do_not() {
         let budget = budget(16 * MIB);
         assert_eq!(budget.largest(), 6 * MIB);
         let first = budget.large(6 * MIB, soon()).await.unwrap();
@@ -435,7 +435,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_never_fits_is_refused_at_once_and_says_how_much_would() {
+    async fn a_response_that_never_fits_is_refused_at_once_with_the_size_that_does() {
         let budget = budget(16 * MIB);
         let late = clock::now() + Duration::from_secs(3600);
         let refused = budget.large(6 * MIB + 1, late).await.unwrap_err();
@@ -444,7 +444,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_response_keeps_what_it_needs_until_it_has_left() {
+    async fn a_response_keeps_what_it_needs_until_it_is_sent() {
         let budget = budget(16 * MIB);
         let mut place = budget.large(6 * MIB, soon()).await.unwrap();
         place.shrink(MIB);
@@ -457,11 +457,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_write_that_is_done_is_counted_and_others_wait_until_there_is_room_again() {
+    async fn the_response_of_a_write_is_always_counted_and_other_writes_wait_for_room() {
         // 2 MiB of it for writes.
         let budget = budget(16 * MIB);
         budget.check_write(|| true).unwrap();
-        // Nobody reads what they return.
+        // Their clients read nothing.
         let first = budget.written(MIB, None);
         let second = budget.written(2 * MIB, None);
         assert_eq!(budget.metrics.held.get(), 6 << 20);
@@ -479,10 +479,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn writes_go_on_while_ranges_hold_all_room_of_large_responses() {
+    async fn writes_go_on_while_ranges_hold_all_room_for_large_responses() {
         let budget = budget(64 * MIB);
         let ranges = budget.large(budget.largest(), soon()).await.unwrap();
-        // 8 MiB are theirs.
+        // The share of writes is 8 MiB.
         let mut writes = Vec::new();
         for _ in 0..4 {
             writes.push(budget.write(2 * MIB, soon()).await.unwrap());
@@ -493,7 +493,7 @@ mod tests {
         let place = budget.written(MIB / 2, most);
         assert_eq!(place.units(), MIB / UNIT_BYTES);
         writes.push(budget.write(MIB, soon()).await.unwrap());
-        // Without the ranges more of them are under way at once.
+        // Without the ranges there is room for more of them.
         drop(ranges);
         for _ in 0..24 {
             writes.push(budget.write(2 * MIB, soon()).await.unwrap());
@@ -523,7 +523,7 @@ mod tests {
         assert_eq!(refused, BudgetError::Busy);
         let late = clock::now() + Duration::from_secs(60);
         let (second, ()) = tokio::join!(budget.single(MIB, late), async { drop(first) });
-        // What is larger than their share waits with the ranges.
+        // A value that is larger than their share waits with the ranges.
         let large = budget.single(2 * MIB, soon()).await.unwrap_err();
         assert_eq!(large, BudgetError::Busy);
         drop((ranges, second.unwrap()));
@@ -531,7 +531,7 @@ mod tests {
     }
 
     #[test]
-    fn an_encoded_response_is_there_once() {
+    fn an_encoded_response_counts_once() {
         let budget = budget(16 * MIB);
         let place = Mutex::new(budget.written(MIB / 2, None));
         let message = OfMessage(place);

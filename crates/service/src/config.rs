@@ -1,8 +1,8 @@
-//! What a service's `config.rs` is made of: the command line and its environment, the values of
-//! flags, and the errors that name what is wrong.
+//! Building blocks of a service's `config.rs`: command line and environment, parsers for the values
+//! of flags, and errors that name the mistake.
 //!
-//! A service lists its flags as [`Flag`]s in a [`CommandLine`], and sets its own typed
-//! configuration from what was [`Given`]. Flags win over variables.
+//! A service lists its [`Flag`]s in a [`CommandLine`] and fills its typed configuration from the
+//! [`Given`] ones. Flags override environment variables.
 
 mod command_line;
 mod near;
@@ -15,18 +15,18 @@ pub use command_line::{CommandLine, Effect, Family, Flag, Given, Kind, PREFIX};
 /// What the command line asks for.
 #[derive(Debug)]
 pub enum Launch<C> {
-    /// To run with this configuration.
+    /// Run with this configuration.
     Run(Box<C>),
-    /// To print this and exit.
+    /// Print this and exit.
     Print(String),
 }
 
-/// What the log looks like.
+/// Level and format of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogFormat {
     /// `debug`, `info`, `warn` or `error`.
     pub level: String,
-    /// JSON lines rather than text; `None` decides by whether the output is a terminal.
+    /// JSON lines instead of text. `None`: text on a terminal, JSON otherwise.
     pub json: Option<bool>,
 }
 
@@ -40,45 +40,45 @@ impl Default for LogFormat {
     }
 }
 
-/// A command line or an environment that can't be used.
+/// A mistake in the command line or the environment.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// No such flag.
     #[error("unknown flag --{flag}{}", Suggestion(near))]
     UnknownFlag {
-        /// As it was given.
+        /// Its name as given.
         flag: String,
         /// Flags with similar names.
         near: Vec<&'static str>,
     },
-    /// A word that is no flag.
+    /// An argument that is not a flag.
     #[error(
         "{word:?} is not a flag: flags start with --, and switches take their value as --flag=false"
     )]
     Stray {
-        /// The word.
+        /// The argument.
         word: String,
     },
-    /// A flag at the end of the line.
+    /// The last flag lacks its value.
     #[error("--{flag} needs a value")]
     MissingValue {
-        /// Which one.
+        /// Its name.
         flag: String,
     },
-    /// A value that does not fit.
+    /// An invalid value.
     #[error("--{flag} {value:?}: expected {expected}")]
     InvalidValue {
-        /// Which one.
+        /// The flag's name.
         flag: String,
-        /// What was given.
+        /// The value as given.
         value: String,
-        /// What would have been right.
+        /// What is valid.
         expected: String,
     },
-    /// A flag that asks for something that is not there.
+    /// The flag asks for something that is not supported.
     #[error("--{flag}: {why}")]
     Refused {
-        /// Which one.
+        /// Its name.
         flag: String,
         /// Why.
         why: &'static str,
@@ -89,7 +89,7 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
-    /// A value that does not fit, and what would have been right.
+    /// An invalid value, and what is valid.
     #[must_use]
     pub fn invalid(flag: &str, value: &str, expected: &str) -> Self {
         Self::InvalidValue {

@@ -1,9 +1,10 @@
-//! The data directory: `{log, engine, snapshots, meta.json}`, whose it is, and what is refused.
+//! The data directory, `{log, engine, snapshots, meta.json}`: how it is created, whose it is, and
+//! which directories are refused.
 //!
 //! A directory is created in three durable steps: the marker `CREATING`, then log and engine with
-//! the first state, then `meta.json` in place of the marker. A crash before the last step leaves a
-//! marker and nothing that was ever acknowledged, so the next start begins anew. A directory with
-//! data but neither file is damaged.
+//! the first state, then `meta.json` in place of the marker. A crash before the last step leaves
+//! the marker and nothing that was acknowledged, so the next start creates the directory again. A
+//! directory with data but without both files is damaged.
 
 mod error;
 mod meta;
@@ -22,7 +23,7 @@ pub use meta::{Identity, Meta, Origin};
 use crate::durable::{sync_directory, write_durably};
 
 const META: &str = "meta.json";
-/// What mkfs(8) makes at the root of an ext file system.
+/// A directory that mkfs(8) creates at the root of an ext file system.
 const LOST_AND_FOUND: &str = "lost+found";
 const MARKER: &str = "CREATING";
 const LOCK: &str = "LOCK";
@@ -33,16 +34,16 @@ const PARTS: [&str; 3] = ["log", "engine", "snapshots"];
 pub struct Layout {
     /// The newest format that this release reads.
     pub format: u32,
-    /// Programs whose directories may be named by mistake.
+    /// Other programs whose directories may be named by mistake.
     pub foreign: &'static [Foreign],
 }
 
 /// How another program's data directory is recognised.
 #[derive(Clone, Copy, Debug)]
 pub struct Foreign {
-    /// A directory that it has, and ours don't.
+    /// A directory that only the other program has.
     pub directory: &'static str,
-    /// Whose it is and what to do, after "data directory PATH ".
+    /// Whose data it is and what to do. The error says "data directory PATH", then this.
     pub refusal: &'static str,
 }
 
@@ -54,20 +55,21 @@ pub struct DataDir {
     _lock: File,
 }
 
-/// What was found.
+/// What a data directory holds.
 #[derive(Debug)]
 pub enum Found<Own> {
-    /// Nothing: it was just made, or an earlier creation did not finish.
+    /// Nothing yet: it is new, or an earlier creation did not finish.
     Empty,
     /// A member's data.
     Member(Meta<Own>),
 }
 
 impl DataDir {
-    /// Makes or opens the directory. `wal` is where the log is, if elsewhere.
+    /// Opens the directory, and creates it if there is none. `wal` is the log's directory, if it is
+    /// not in the data directory.
     ///
     /// # Errors
-    /// Every reason why it can't be this member's.
+    /// [`DataDirError`] says why the directory can't be used, and what to do.
     pub fn open<Own: DeserializeOwned>(
         path: &Path,
         wal: Option<&Path>,
@@ -99,20 +101,20 @@ impl DataDir {
         Ok((dir, found))
     }
 
-    /// Where the log's segments are.
+    /// The directory of the log's segments.
     #[must_use]
     pub fn log(&self) -> PathBuf {
         self.wal.clone().unwrap_or_else(|| self.path.join("log"))
     }
 
-    /// Where the engine's generations are.
+    /// The directory of the engine's generations.
     #[must_use]
     pub fn engine(&self) -> PathBuf {
         self.path.join("engine")
     }
 
-    /// Always empty: snapshots are received in the engine's directory. Release 0.1.0 expects it to
-    /// exist.
+    /// An empty directory, which release 0.1.0 expects to exist. Snapshots are received in the
+    /// engine's directory.
     #[must_use]
     pub fn snapshots(&self) -> PathBuf {
         self.path.join("snapshots")
@@ -124,10 +126,10 @@ impl DataDir {
         &self.path
     }
 
-    /// Begins a creation: removes what an unfinished one left, and leaves the marker.
+    /// Begins a creation: writes the marker, and removes what an unfinished creation left.
     ///
     /// # Errors
-    /// The file system's.
+    /// An I/O error.
     pub fn begin_creation(&self) -> Result<(), DataDirError> {
         let run = || -> io::Result<()> {
             write_durably(&self.path, MARKER, self.marker_text().as_bytes())?;
@@ -140,10 +142,10 @@ impl DataDir {
         run().map_err(|source| io_error(&self.path, "prepared", source))
     }
 
-    /// Ends a creation: from here on the data is this member's.
+    /// Ends a creation: replaces the marker by `meta.json`, durably.
     ///
     /// # Errors
-    /// The file system's.
+    /// An I/O error.
     pub fn finish_creation<Own: Serialize>(&self, meta: &Meta<Own>) -> Result<(), DataDirError> {
         let run = || -> io::Result<()> {
             for part in [self.log(), self.engine(), self.snapshots()] {
@@ -171,7 +173,7 @@ impl DataDir {
             path: self.path.clone(),
             why,
         };
-        // The format first: a newer one may have other fields.
+        // Check the format first: a newer one may have other fields.
         let value: serde_json::Value =
             serde_json::from_str(&text).map_err(|error| bad(error.to_string()))?;
         let format = value.get("format").and_then(serde_json::Value::as_u64);
@@ -197,7 +199,7 @@ impl DataDir {
         }
         let marker = self.path.join(MARKER);
         if marker.exists() {
-            // The crash came between the last two steps of the creation.
+            // The process crashed between writing `meta.json` and removing the marker.
             fs::remove_file(&marker).map_err(|source| io_error(&self.path, "written", source))?;
         }
         Ok(Found::Member(meta))
@@ -211,8 +213,8 @@ impl DataDir {
     }
 
     fn without_meta<Own>(&self) -> Result<Found<Own>, DataDirError> {
-        // The marker names the log's place, so that nothing is removed from a directory that this
-        // creation never had.
+        // The marker names the log's directory: nothing is removed from a directory that this
+        // creation did not use.
         let marker = fs::read_to_string(self.path.join(MARKER));
         if marker.is_ok_and(|text| text == self.marker_text()) {
             return Ok(Found::Empty);
@@ -239,7 +241,7 @@ fn io_error(path: &Path, what: &'static str, source: io::Error) -> DataDirError 
     }
 }
 
-/// Private to this user.
+/// Makes a directory that only this user can access.
 fn make_directory(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
     fs::DirBuilder::new()
@@ -260,7 +262,7 @@ fn entries(dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Removes what is in a directory. The directory itself may be a mount point, and stays.
+/// Empties a directory. The directory itself stays, since it may be a mount point.
 fn empty(dir: &Path) -> io::Result<()> {
     for path in entries(dir)? {
         match path.is_dir() && !path.is_symlink() {
@@ -271,7 +273,7 @@ fn empty(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Makes durable that a directory exists.
+/// Makes the existence of a directory durable.
 fn sync_parent(dir: &Path) -> io::Result<()> {
     match dir.canonicalize()?.parent() {
         Some(parent) => sync_directory(parent),
@@ -279,7 +281,7 @@ fn sync_parent(dir: &Path) -> io::Result<()> {
     }
 }
 
-/// Opening the lock file also finds out whether the directory is writable.
+/// Locks the directory. Opening the lock file also shows whether the directory is writable.
 fn lock(path: &Path) -> Result<File, DataDirError> {
     let file = OpenOptions::new()
         .create(true)
@@ -303,7 +305,7 @@ mod tests {
 
     use super::*;
 
-    /// What a storage service might add.
+    /// What a storage service might add to `meta.json`.
     #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
     struct Shards {
         #[serde(default)]
@@ -344,7 +346,7 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let path = temp.path().join("deep/er");
         create(&path);
-        // With meta.json it is ours, whatever else is in it.
+        // With `meta.json` it is this service's, whatever else is in it.
         fs::create_dir(path.join("version-2")).unwrap();
         let (_dir, found) = open(&path, None).unwrap();
         assert!(matches!(found, Found::Member(found) if found == meta()));
@@ -484,7 +486,7 @@ mod tests {
         assert!(matches!(found, Found::Empty));
         dir.begin_creation().unwrap();
         fs::write(wal.join("segment"), "").unwrap();
-        // Cut off here: the next creation begins with an empty log.
+        // The process ends here. The next creation begins with an empty log.
         drop(dir);
         let (dir, found) = open(&path, Some(&wal)).unwrap();
         assert!(matches!(found, Found::Empty));
@@ -496,7 +498,7 @@ mod tests {
             open(&path, Some(&wal)).unwrap().1,
             Found::Member(_)
         ));
-        // Where it is made by us, it is private, too.
+        // If this service makes it, it is private too.
         let (path, wal) = (temp.path().join("other"), temp.path().join("new/wal"));
         let (dir, _) = open(&path, Some(&wal)).unwrap();
         dir.begin_creation().unwrap();

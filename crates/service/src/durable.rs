@@ -4,11 +4,11 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::Path;
 
-/// Writes the file `name` in `dir`: all of it or nothing, after a power loss at any point. A file
-/// of that name is replaced; `name.tmp` is used on the way.
+/// Writes the file `name` in `dir` atomically and durably: after a power loss there is the old file
+/// or the new one. Uses `name.tmp` on the way.
 ///
 /// # Errors
-/// The file system's; then the old file is there, or the new one.
+/// An I/O error; then there is the old file or the new one.
 pub(crate) fn write_durably(dir: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     let temporary = dir.join(format!("{name}.tmp"));
     let mut file = File::create(&temporary)?;
@@ -22,7 +22,7 @@ pub(crate) fn write_durably(dir: &Path, name: &str, content: &[u8]) -> io::Resul
 /// Makes the directory's entries durable.
 ///
 /// # Errors
-/// The file system's.
+/// An I/O error.
 pub(crate) fn sync_directory(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }

@@ -1,5 +1,5 @@
-//! The side of a service that clients see: the threads that serve, their ports, and what runs
-//! beside them; and how all of it goes away in order.
+//! What serves the clients of a service: threads, ports and background tasks, and the order in
+//! which they stop.
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -9,20 +9,20 @@ use synod_rpc::{Health, Listener, Running, Server, StartError};
 use synod_runtime::executor::{Executor, ExecutorError};
 use synod_runtime::shutdown::Shutdown;
 
-/// How long calls in flight get when the service stops, and then the tasks.
+/// How long calls in flight get to finish when the service stops, and after them the tasks.
 const DRAIN: Duration = Duration::from_secs(5);
-/// Serving threads, if their number is not configured.
+/// The most serving threads, unless their number is configured.
 const MAX_THREADS: usize = 8;
 
 /// Serving threads, servers and background tasks. To stop:
 ///
-/// 1. [`Front::refuse`]: clients that ask go elsewhere;
-/// 2. what the service hands over, such as a leadership;
-/// 3. [`Front::end_tasks`], and the service ends the streams that would never end by themselves;
-/// 4. [`Front::drain`]: calls in flight finish;
-/// 5. what calls need is stopped;
-/// 6. [`Front::stop`]: the threads end;
-/// 7. data is flushed and closed.
+/// 1. [`Front::refuse`]: health checks fail, so that clients go elsewhere.
+/// 2. The service hands over what it leads.
+/// 3. [`Front::end_tasks`]. The service also ends the streams that would never end by themselves.
+/// 4. [`Front::drain`]: calls in flight finish.
+/// 5. The service stops what calls need.
+/// 6. [`Front::stop`]: the threads end.
+/// 7. The service flushes and closes its data.
 #[derive(Debug)]
 pub struct Front {
     executor: Executor,
@@ -32,11 +32,11 @@ pub struct Front {
 }
 
 impl Front {
-    /// Starts the threads, each with a runtime of its own. They are called `name` and a number.
-    /// Zero `threads`: one for each processor, up to 8.
+    /// Starts the threads `name-0`, `name-1` and so on, each with a runtime of its own. Zero
+    /// `threads` means one for each processor, up to 8.
     ///
     /// # Errors
-    /// The operating system's.
+    /// The operating system refuses a thread.
     pub fn start(name: &str, threads: usize) -> Result<Self, ExecutorError> {
         Ok(Self {
             executor: Executor::start(name, number(threads))?,
@@ -46,7 +46,7 @@ impl Front {
         })
     }
 
-    /// What the servers answer to gRPC's health checks.
+    /// The answers to gRPC's health checks.
     #[must_use]
     pub fn health(&self) -> &Health {
         &self.health
@@ -58,7 +58,7 @@ impl Front {
         &self.stop
     }
 
-    /// Runs a task that ends with [`Front::ending`]; [`Front::stop`] waits for it.
+    /// Runs a task that ends once [`Front::ending`] is triggered. [`Front::stop`] waits for it.
     pub fn spawn<F>(&self, name: &'static str, task: F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -66,7 +66,7 @@ impl Front {
         drop(self.executor.spawn(name, task));
     }
 
-    /// Serves on a port, whose address is returned.
+    /// Serves on a port. Returns its address.
     ///
     /// # Errors
     /// [`StartError`].
@@ -77,23 +77,23 @@ impl Front {
         Ok(address)
     }
 
-    /// From here on gRPC's health checks say "not serving".
+    /// Makes gRPC's health checks answer "not serving".
     pub async fn refuse(&self) {
         self.health.set("", false).await;
     }
 
-    /// Asks the tasks to end, and does not wait for them.
+    /// Tells the tasks to end. Does not wait for them.
     pub fn end_tasks(&self) {
         self.stop.trigger();
     }
 
-    /// Closes the ports, and lets calls in flight finish for up to 5 s.
+    /// Closes the ports, and waits up to 5 s for calls in flight.
     pub async fn drain(&mut self) {
         let drains = self.servers.drain(..).map(|server| server.drain(DRAIN));
         futures::future::join_all(drains).await;
     }
 
-    /// Ends the threads, whose tasks get up to 5 s.
+    /// Waits up to 5 s for the tasks, and ends the threads.
     pub async fn stop(self) {
         self.executor.stop(DRAIN).await;
     }

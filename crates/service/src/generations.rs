@@ -1,12 +1,12 @@
-//! An engine's directory: one generation of data in use, and at most one that is being received.
+//! The engine's directory: the generation of data in use, and at most one that is being received.
 //!
 //! ```text
 //! engine/CURRENT        the name of the generation in use
 //! engine/gen-00000001/  its data
-//! engine/gen-00000002/  a peer's snapshot on its way in, or the generation before the last installation
+//! engine/gen-00000002/  a snapshot that is being received, or the generation before the last one
 //! ```
-//! `CURRENT` is replaced atomically and durably once the new generation is complete and durable, so
-//! that a power loss leaves either the old state or the new.
+//! `CURRENT` is replaced atomically and durably once the new generation is complete and durable. A
+//! power loss leaves either the old state or the new one.
 
 use std::fs;
 use std::io;
@@ -16,7 +16,7 @@ use crate::durable::{sync_directory, write_durably};
 
 const CURRENT: &str = "CURRENT";
 
-/// Which generations there are.
+/// The generations of an engine.
 #[derive(Debug)]
 pub struct Generations {
     root: PathBuf,
@@ -24,10 +24,10 @@ pub struct Generations {
 }
 
 impl Generations {
-    /// The first generation of a new directory.
+    /// Makes the directory with its first generation.
     ///
     /// # Errors
-    /// The file system's.
+    /// An I/O error.
     pub fn create(root: &Path) -> io::Result<Self> {
         fs::create_dir_all(root)?;
         let mut generations = Self {
@@ -43,7 +43,7 @@ impl Generations {
     /// Finds the generation in use and removes all others.
     ///
     /// # Errors
-    /// The file system's, or a `CURRENT` that names no generation.
+    /// An I/O error, or a `CURRENT` that does not name a generation.
     pub fn open(root: &Path) -> io::Result<Self> {
         let text = fs::read_to_string(root.join(CURRENT))?;
         let current = text
@@ -71,16 +71,16 @@ impl Generations {
         Ok(generations)
     }
 
-    /// Where the data in use is.
+    /// The directory of the generation in use.
     #[must_use]
     pub fn path(&self) -> PathBuf {
         self.path_of(self.current)
     }
 
-    /// An empty directory for the next generation.
+    /// Makes an empty directory for the next generation.
     ///
     /// # Errors
-    /// The file system's.
+    /// An I/O error.
     pub fn prepare(&mut self) -> io::Result<u64> {
         let next = self.current + 1;
         let path = self.path_of(next);
@@ -92,16 +92,16 @@ impl Generations {
         Ok(next)
     }
 
-    /// Where a generation's data is.
+    /// The directory of a generation.
     #[must_use]
     pub fn path_of(&self, generation: u64) -> PathBuf {
         self.root.join(name(generation))
     }
 
-    /// Makes a complete and durable generation the one in use.
+    /// Switches to another generation, which must be complete and durable.
     ///
     /// # Errors
-    /// The file system's; then either may be in use after a restart.
+    /// An I/O error; then a restart may use either generation.
     pub fn switch(&mut self, generation: u64) -> io::Result<()> {
         let text = format!("{}\n", name(generation));
         write_durably(&self.root, CURRENT, text.as_bytes())?;
@@ -109,10 +109,10 @@ impl Generations {
         Ok(())
     }
 
-    /// Removes what is not in use; to be called when nothing has it open any more.
+    /// Removes the generations that are not in use. Nothing may have them open.
     ///
     /// # Errors
-    /// The file system's.
+    /// An I/O error.
     pub fn remove_others(&self) -> io::Result<()> {
         let keep = name(self.current);
         for entry in fs::read_dir(&self.root)? {

@@ -1,8 +1,8 @@
-//! Liveness, readiness and metrics over HTTP: `/livez`, `/readyz`, each check alone below them
-//! (`/readyz/serving`), and `/metrics`.
+//! Liveness, readiness and metrics over HTTP: `/livez`, `/readyz`, single checks such as
+//! `/readyz/serving`, and `/metrics`.
 //!
-//! An answer is 200 and `ok`, or 503 and the report of all checks, which `?verbose` shows in any
-//! case; `?exclude=NAME` leaves a check out.
+//! The answer is 200 with `ok`, or 503 with a report of all checks. `?verbose` adds the report to
+//! the former too; `?exclude=NAME` skips a check.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -15,37 +15,37 @@ use axum::routing::get;
 use prometheus::IntCounterVec;
 use synod_runtime::metrics::{MetricsError, TEXT_CONTENT_TYPE};
 
-/// What a service answers about itself.
+/// A service that can be checked.
 pub trait Checked: Send + Sync + 'static {
-    /// One thing to look at.
+    /// One check.
     type Check: Copy + Send + Sync + 'static;
 
-    /// What `/livez` looks at: if one fails, a restart may help.
+    /// The checks of `/livez`: if one fails, a restart may help.
     const LIVEZ: &'static [Self::Check];
-    /// What `/readyz` looks at: if one fails, clients should go elsewhere.
+    /// The checks of `/readyz`: if one fails, clients should go elsewhere.
     const READYZ: &'static [Self::Check];
 
     /// A check's name in paths, reports and metrics: `serving`.
     fn name(check: Self::Check) -> &'static str;
 
-    /// Looks at it.
+    /// Runs a check.
     ///
     /// # Errors
-    /// Why it fails, as the report says it.
+    /// Why it fails, as text for the report.
     fn check(&self, check: Self::Check) -> impl Future<Output = Result<(), String>> + Send;
 
-    /// Counts checks; its labels are endpoint (`livez` or `readyz`), name, and `success` or
-    /// `error`.
+    /// Counts checks by endpoint (`livez` or `readyz`), name and result (`success` or `error`), in
+    /// this order of its labels.
     fn counter(&self) -> &IntCounterVec;
 
     /// All metrics in Prometheus' text format.
     ///
     /// # Errors
-    /// A collector that contradicts itself.
+    /// A collector is inconsistent.
     fn metrics(&self) -> Result<String, MetricsError>;
 }
 
-/// The routes; every other path is not found.
+/// The routes. Every other path is not found.
 pub fn router<S: Checked>(service: Arc<S>) -> Router {
     let mut router = Router::new().route("/metrics", get(metrics::<S>));
     for (endpoint, checks) in [("livez", S::LIVEZ), ("readyz", S::READYZ)] {
@@ -117,7 +117,7 @@ fn plain(status: StatusCode, text: String) -> Response {
     (status, headers, text).into_response()
 }
 
-/// The parameters of an HTTP request.
+/// The query parameters of an HTTP request.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Query(Vec<(String, String)>);
 
@@ -129,14 +129,14 @@ impl Query {
         Self(pairs.into_owned().collect())
     }
 
-    /// Whether the parameter is there with this value, maybe among others.
+    /// Whether the parameter has this value; it may have others too.
     #[must_use]
     pub fn has(&self, name: &str, value: &str) -> bool {
         let mut pairs = self.0.iter();
         pairs.any(|(known, found)| known == name && found == value)
     }
 
-    /// The parameter's last value: empty for one without.
+    /// The parameter's last value. It is empty for a parameter without a value.
     #[must_use]
     pub fn last(&self, name: &str) -> Option<&str> {
         let found = self.0.iter().rev().find(|(known, _)| known == name)?;
@@ -159,7 +159,7 @@ mod tests {
 
     use super::*;
 
-    /// A coordination service, say, whose endpoint does not answer.
+    /// A coordination service whose endpoint does not answer.
     struct Coordination {
         registry: Registry,
         checks: IntCounterVec,

@@ -1,20 +1,18 @@
-//! Reads whose responses may be large: they run beside the serving threads, and within the budget
-//! of responses.
+//! Reads with large results: they run on threads of their own, within the budget of responses.
 
 use std::time::Instant;
 
 use crate::budget::{BudgetError, Place, ResponseBudget};
 use crate::scans::{ScanError, ScanPool};
 
-/// The first attempt may gather so many bytes. Most large results have fewer, and need not be
-/// measured.
+/// How much the first attempt may gather. Most results are smaller, and are read only once.
 const FIRST_TRY_BYTES: usize = 4 << 20;
 
-/// A read of one state of a service's data: it gives the same result each time.
+/// A read of one state of a service's data. Repeating it gives the same result.
 pub trait LargeRead: Clone + Send + 'static {
     /// The result.
     type Output: Send + 'static;
-    /// Why there is none.
+    /// Why there is no result.
     type Error: From<BudgetError> + From<ScanError> + Send + 'static;
 
     /// Reads; `None` if the result has more than `max_bytes`.
@@ -33,7 +31,7 @@ pub trait LargeRead: Clone + Send + 'static {
     fn size(output: &Self::Output) -> usize;
 }
 
-/// Where large reads run, and what bounds their results.
+/// Runs large reads.
 #[derive(Clone, Debug)]
 pub struct LargeReads {
     /// The threads.
@@ -43,15 +41,15 @@ pub struct LargeReads {
 }
 
 impl LargeReads {
-    /// Reads when there is room for the result and it is the read's turn. A result that turns out
-    /// to be too large for the first attempt is measured and read again.
+    /// Reads once there is room for the result and a thread is free. A result that is too large for
+    /// the first attempt is measured and read again.
     ///
     /// # Errors
     /// [`BudgetError`], [`ScanError`], and what the read fails with.
     ///
     /// # Cancel safety
-    /// Dropping the future gives up the turn; a read that runs goes on to its end and keeps its
-    /// place until then.
+    /// Dropping the future while it waits gives up the turn. A read that runs is not interrupted,
+    /// and keeps its place until it ends.
     pub async fn run<R: LargeRead>(
         &self,
         read: R,
@@ -79,7 +77,7 @@ impl LargeReads {
     ) -> Result<Option<(R::Output, Place)>, R::Error> {
         let mut place = self.budget.large(max_bytes, deadline).await?;
         let read = read.clone();
-        // The place belongs to the thread: nothing stops a read whose caller is gone.
+        // The thread owns the place, since the read goes on even if its caller is gone.
         let reading = self.scans.run(move || {
             let output = read.read(max_bytes)?;
             Ok(output.map(|output| {
@@ -123,7 +121,7 @@ mod tests {
         }
     }
 
-    /// Gathers `found` bytes and measures `measured`.
+    /// A read that gathers `found` bytes and says that it gathers `measured`.
     #[derive(Clone)]
     struct Rows {
         found: usize,
@@ -186,7 +184,7 @@ mod tests {
         let reads = reads();
         let most = reads.budget.largest();
         let mut places = Vec::new();
-        // Each takes room for the first attempt, so that fewer would fit if they kept it.
+        // Each takes room for the first attempt. Fewer would fit if they kept it.
         for _ in 0..most / MIB - FIRST_TRY_BYTES / MIB {
             let (_, place) = reads.run(rows(MIB), clock::now()).await.unwrap();
             places.push(place);

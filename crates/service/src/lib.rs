@@ -1,21 +1,21 @@
-//! What every service is made of besides its own work: command line and environment, the data
-//! directory, ports, health and metrics over HTTP, memory for responses, long reads, backups, and
-//! the life of the process.
+//! The parts that all services share: command line and environment, the data directory, ports,
+//! health and metrics over HTTP, memory for responses, long reads, backups, and the life of the
+//! process.
 //!
-//! It guarantees that a service tells which flag is wrong and what would be right, that no two
-//! processes use one data directory, that what it calls durable survives a power loss, and that a
-//! service stops in one order. It never knows what a service does.
+//! It guarantees that a wrong flag is named together with what is valid, that no two processes use
+//! one data directory, that durable files survive a power loss, and that every service shuts down
+//! in the same order. It knows nothing about what a service does.
 //!
 //! ```text
 //! main.rs    run            -> config (flags, variables) -> telemetry -> start -> signal -> shutdown
 //! server.rs  listen, front  -> ports, serving threads, tasks, drain
-//!            data_dir       -> lock, identity, creation; generations, durable: what is in it
+//!            data_dir       -> lock, identity, creation; generations, durable: its files
 //! http.rs    health         -> /livez, /readyz, /metrics; log_metrics, process_metrics, scraped
 //! service.rs budget         -> memory for responses; scans, large_read: long reads on threads of their own
 //!            backup         -> the file of a backup; retention, sweeper: old data goes in the background
-//! error.rs   status         -> a failed call, and whether the request may have been done
+//! error.rs   status         -> gRPC status of a failed call, and whether it may have taken effect
 //! ```
-//! A service with a port, a data directory and no work:
+//! A service with a port and a data directory that does nothing else:
 //!
 //! ```no_run
 //! use std::path::PathBuf;
@@ -151,7 +151,7 @@ pub use backup::{
 };
 pub use budget::{BudgetError, BudgetMetrics, Place, ResponseBudget};
 pub use data_dir::{DataDir, DataDirError, Foreign, Found, Identity, Layout, Meta, Origin};
-pub use deadline::asked_timeout;
+pub use deadline::{MalformedTimeout, asked_timeout};
 pub use front::Front;
 pub use generations::Generations;
 pub use large_read::{LargeRead, LargeReads};

@@ -1,11 +1,11 @@
-//! Ports by the URLs that name them. Bind all of them before anything on disk is touched.
+//! Binds the ports that URLs name. A service does so before it touches anything on disk.
 
 use synod_rpc::{BindError, Listener};
 
 use crate::config::value::authority;
 
-/// Binds each URL, which [`check_url`](crate::config::value::check_url) accepted. `localhost` is
-/// 127.0.0.1, whatever a resolver would say.
+/// Binds the ports of URLs that [`check_url`](crate::config::value::check_url) returned.
+/// `localhost` always is 127.0.0.1, whatever a resolver says.
 ///
 /// # Errors
 /// The first port that can't be bound.

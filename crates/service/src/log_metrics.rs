@@ -1,4 +1,4 @@
-//! The log's own counters as Prometheus sees them. The log does not know Prometheus.
+//! Exports the log's counters to Prometheus. The log itself does not know Prometheus.
 
 use prometheus::proto::{Metric, MetricType};
 use synod_log::{Log, MetricsSnapshot, SYNC_BUCKETS_US};
@@ -6,12 +6,12 @@ use synod_runtime::metrics::{MetricsError, Registry};
 
 use crate::scraped::{Figure, counter, float, gauge, histogram, register_scraped};
 
-/// Names that a service may choose, so that dashboards written for another program keep working.
+/// Names that a service can choose, so that dashboards of another program keep working.
 #[derive(Clone, Copy, Debug)]
 pub struct LogMetricNames {
-    /// The time of a group commit, a histogram in seconds.
+    /// A histogram of the time of a group commit, in seconds.
     pub sync_seconds: &'static str,
-    /// What was written, a counter in bytes.
+    /// A counter of written bytes.
     pub write_bytes: &'static str,
 }
 
@@ -27,7 +27,7 @@ impl Default for LogMetricNames {
 /// Registers the log's counters.
 ///
 /// # Errors
-/// A name that is malformed or taken.
+/// A name is malformed or taken.
 pub fn register_log(
     registry: &Registry,
     log: Log,

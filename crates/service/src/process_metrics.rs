@@ -1,4 +1,4 @@
-//! What every process of ours shows of itself.
+//! Metrics of the process itself.
 
 use prometheus::IntGauge;
 use synod_runtime::metrics::{MetricsError, Registry};
@@ -16,7 +16,7 @@ impl ProcessMetrics {
     /// Registers the gauges.
     ///
     /// # Errors
-    /// A name that is taken.
+    /// A name is taken.
     pub fn register(registry: &Registry) -> Result<Self, MetricsError> {
         registry
             .gauge_vec(
@@ -33,8 +33,8 @@ impl ProcessMetrics {
         })
     }
 
-    /// Looks at the process; to be called before each scrape. Where the system doesn't tell, the
-    /// gauges keep their values.
+    /// Updates the gauges; call it before each scrape. A gauge whose value the system doesn't tell
+    /// stays as it is.
     pub fn refresh(&self) {
         if let Some(bytes) = resident_bytes() {
             self.resident.set(clamp(bytes));
@@ -45,13 +45,13 @@ impl ProcessMetrics {
     }
 }
 
-/// Prometheus' gauges are signed: more than `i64::MAX` is `i64::MAX`.
+/// Converts a value for a gauge, which is signed: values above `i64::MAX` become `i64::MAX`.
 #[must_use]
 pub fn clamp(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-/// Linux tells; elsewhere there is no answer.
+/// `None` on systems other than Linux.
 fn resident_bytes() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;

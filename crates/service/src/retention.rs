@@ -1,27 +1,27 @@
-//! How much history a service keeps.
+//! How much of its history a service keeps.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// At most so many samples of (time, position) are kept.
+/// The most samples of (time, position) that are kept.
 const MAX_SAMPLES: u32 = 10;
-/// The pause between two looks if only the number of positions counts.
+/// The pause between two samples if a number of positions is kept.
 const LAST_PAUSE: Duration = Duration::from_secs(300);
-/// The shortest pause between two looks.
+/// The shortest pause between two samples.
 const MIN_PAUSE: Duration = Duration::from_millis(10);
 
-/// Which positions of a history (revisions, say) are kept.
+/// Which positions (such as revisions) of a history are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retention {
     /// All.
     Everything,
-    /// Those that are younger than this.
+    /// Those younger than this.
     Period(Duration),
     /// The last so many.
     Last(u64),
 }
 
-/// Up to where the history may go, and when to look.
+/// Decides up to which position a history can be removed.
 #[derive(Debug)]
 pub struct RetentionPlan {
     retention: Retention,
@@ -38,7 +38,7 @@ impl RetentionPlan {
         }
     }
 
-    /// The pause between two looks; `None` for never.
+    /// The pause between two samples; `None`: take none.
     #[must_use]
     pub fn pause(&self) -> Option<Duration> {
         match self.retention {
@@ -48,8 +48,8 @@ impl RetentionPlan {
         }
     }
 
-    /// Records the current position, once after each pause. Returns the newest position that may
-    /// go, with all before it.
+    /// Records the current position; to be called after each pause. Returns the newest position
+    /// that can be removed, together with all before it.
     pub fn sample(&mut self, now: Instant, position: i64) -> Option<i64> {
         match self.retention {
             Retention::Everything => None,

@@ -9,7 +9,7 @@ use synod_runtime::{env, shutdown};
 
 use crate::config::{ConfigError, Launch, LogFormat};
 
-/// Libraries that tell more than operators want to know.
+/// Libraries that log too much at the level `info`.
 const QUIET: &str = "fjall=warn,lsm_tree=warn";
 
 /// A service that [`main`](fn@main) runs. It starts on a current-thread runtime.
@@ -17,7 +17,7 @@ pub trait Service: Sized {
     /// The program's name, in messages and traces: `synod-storage`.
     const NAME: &'static str;
 
-    /// Immutable once the service runs.
+    /// The configuration; immutable once the service runs.
     type Config;
     /// Why it did not start.
     type StartError: Into<Box<dyn Error + Send + Sync>>;
@@ -31,71 +31,72 @@ pub trait Service: Sized {
         env: &dyn Fn(&str) -> Option<String>,
     ) -> Result<Launch<Self::Config>, ConfigError>;
 
-    /// What is logged.
+    /// Level and format of the log.
     fn log_format(config: &Self::Config) -> &LogFormat;
 
-    /// The node's name in traces.
+    /// This node's name in traces.
     fn instance(config: &Self::Config) -> &str;
 
-    /// Starts it, and returns once it serves.
+    /// Starts the service, and returns once it serves.
     ///
     /// # Errors
-    /// Says what to do.
+    /// Says why it can't start, and what to do.
     fn start(config: Self::Config) -> impl Future<Output = Result<Self, Self::StartError>>;
 
-    /// Resolves when the service can't go on.
+    /// Resolves when the service ends by itself.
     ///
     /// # Cancel safety
-    /// Must be safe to drop.
+    /// Dropping the future must be safe.
     fn ended(&self) -> impl Future<Output = Ending>;
 
-    /// Stops in good order: not ready, handed over, calls drained, data flushed.
+    /// Shuts down in the order of [`Front`](crate::Front).
     fn shutdown(self) -> impl Future<Output = ()>;
 }
 
 /// Why a service ends by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// Its work is done: it is shut down in good order, and the process succeeds.
+    /// Its work is done: it shuts down, and the process succeeds.
     Finished,
-    /// It failed as said: the process ends at once.
+    /// It failed for this reason: the process ends at once.
     Failed(String),
 }
 
 /// Why a process ends with an error.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// Flags or environment.
+    /// A wrong flag or variable.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// An argument is not text.
+    /// An argument is not UTF-8.
     #[error("the argument {0} is not UTF-8")]
     NotText(String),
-    /// The environment is not text.
+    /// A variable of ours is not UTF-8.
     #[error(transparent)]
     Environment(#[from] env::EnvError),
-    /// Logs or traces.
+    /// Logs or traces can't be set up.
     #[error(transparent)]
     Telemetry(#[from] TelemetryError),
     /// The service did not start.
     #[error("{0}")]
     Start(Box<dyn Error + Send + Sync>),
-    /// The runtime or the signal handlers.
+    /// The runtime or a signal handler can't be set up.
     #[error("cannot use the operating system's event queue: {0}")]
     System(#[from] std::io::Error),
-    /// It ran, and had to stop.
+    /// The service ran and failed.
     #[error("the node had to stop: {0}")]
     Failed(String),
 }
 
-/// The whole process. Its exit code is 0 when it was told to stop or its work is done, 2 for a
-/// command line that can't be used, 1 for every other error. Errors are one line on standard error.
+/// Runs a service as a process. The exit code is 0 when the process was told to stop or its work is
+/// done, 2 for a mistake in the command line, and 1 for any other error. An error is one line on
+/// standard error.
 #[must_use]
 pub fn main<S: Service>() -> ExitCode {
     let (text, code) = match arguments().and_then(|args| run::<S>(&args)) {
         Ok(None) => return ExitCode::SUCCESS,
         Ok(Some(text)) => {
-            // Nobody reads it any more: nothing to do about that.
+            // Whoever reads the output may have closed it.
             let _closed = std::io::stdout().write_all(text.as_bytes());
             return ExitCode::SUCCESS;
         }
@@ -114,10 +115,9 @@ fn arguments() -> Result<Vec<String>, RunError> {
     args.collect()
 }
 
-/// Runs until the process is told to stop. Returns what is to be printed, for `--version` and
-/// `--help`.
+/// Runs until the process is told to stop. For `--version` and `--help` returns the text to print.
 fn run<S: Service>(args: &[String]) -> Result<Option<String>, RunError> {
-    // A variable that is no text is an error only if it is one of ours.
+    // A variable that is not UTF-8 is an error only if it is one of ours.
     let garbled = std::cell::RefCell::new(None);
     let read = |name: &str| {
         env::var(name).unwrap_or_else(|error| {
@@ -181,7 +181,7 @@ mod tests {
     use super::*;
     use crate::config::{CommandLine, Flag};
 
-    /// Ends by itself, as its command line says.
+    /// A service that ends by itself, in the way that its command line says.
     struct Job(Ending);
 
     struct Config {
@@ -242,7 +242,7 @@ mod tests {
         run::<Job>(&args).map_err(|error| error.to_string())
     }
 
-    /// One test, since a process has one telemetry.
+    /// One test for all, since telemetry can be set up once in a process.
     #[test]
     fn a_process_prints_or_ends_as_its_service_does() {
         let help = "  --fail VALUE\n        the fault to end with\n  --help\n";

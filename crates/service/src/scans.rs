@@ -1,5 +1,5 @@
-//! Long reads off the serving threads: a range over many keys or a hash would hold up every other
-//! request.
+//! Long reads on threads of their own. On a serving thread a range over many keys or a hash would
+//! hold up all other requests.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use synod_runtime::task::spawn_blocking;
 use tokio::sync::Semaphore;
 
-/// Long reads that run at once.
+/// How many long reads run at once.
 const MAX_RUNNING: usize = 4;
-/// Long reads that wait for their turn; more are refused.
+/// How many long reads wait for their turn; more are refused.
 const MAX_WAITING: usize = 4096;
 
-/// A bounded number of threads for long reads. Clones share them.
+/// A bounded number of threads for long reads. Clones share the threads.
 #[derive(Clone, Debug)]
 pub struct ScanPool {
     turns: Arc<Semaphore>,
@@ -22,10 +22,10 @@ pub struct ScanPool {
 /// Why a long read has no result.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ScanError {
-    /// Too many wait already: it was not begun.
+    /// Too many are waiting. It was not begun.
     #[error("too many long reads are waiting: try again later")]
     Busy,
-    /// A defect: it ended early, or contradicted itself.
+    /// A defect: it panicked, or its results contradict each other.
     #[error("a long read failed: {0}")]
     Failed(String),
 }
@@ -40,13 +40,13 @@ impl Default for ScanPool {
 }
 
 impl ScanPool {
-    /// Runs `read` on a thread of its own, when it is its turn.
+    /// Runs `read` on a thread of its own once it is its turn.
     ///
     /// # Errors
-    /// [`ScanError`], and what `read` returns.
+    /// [`ScanError`], or the error of `read`.
     ///
     /// # Cancel safety
-    /// Dropping the future while it waits gives up the turn; a read that runs goes on to its end.
+    /// Dropping the future while it waits gives up the turn. A read that runs is not interrupted.
     pub async fn run<T, E, F>(&self, read: F) -> Result<T, E>
     where
         T: Send + 'static,

@@ -1,4 +1,4 @@
-//! Figures that are kept elsewhere, as Prometheus sees them: read when somebody scrapes.
+//! Exports figures that are kept elsewhere to Prometheus. They are read on each scrape.
 
 use std::collections::HashMap;
 
@@ -6,10 +6,10 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::{Bucket, Counter, Gauge, Histogram, Metric, MetricFamily, MetricType};
 use synod_runtime::metrics::{MetricsError, Registry};
 
-/// A figure's name, its help, and what it is.
+/// Name, help and kind of a figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Figure {
-    /// As Prometheus takes it, with its unit: `synod_log_write_bytes_total`.
+    /// The metric's name, with its unit: `synod_log_write_bytes_total`.
     pub name: &'static str,
     /// One sentence.
     pub help: &'static str,
@@ -17,10 +17,10 @@ pub struct Figure {
     pub kind: MetricType,
 }
 
-/// Registers figures that `read` returns, one of each in their order, whenever somebody scrapes.
+/// Registers figures. On each scrape `read` returns one value for each, in the same order.
 ///
 /// # Errors
-/// A name that is malformed or taken.
+/// A name is malformed or taken.
 pub fn register_scraped<F>(
     registry: &Registry,
     figures: Vec<Figure>,
@@ -91,8 +91,8 @@ pub fn gauge(value: u64) -> Metric {
     metric
 }
 
-/// A histogram's value: each bucket's upper bound and what fell into it alone, how many fell into
-/// any (the last bucket may be without a bound), and the sum of all.
+/// A histogram's value. `buckets` gives each bucket's upper bound and its own count, `count` the
+/// count of all samples (also those above the last bound), `sum` their sum.
 pub(crate) fn histogram(buckets: impl Iterator<Item = (f64, u64)>, count: u64, sum: f64) -> Metric {
     let mut histogram = Histogram::default();
     let mut cumulative = 0;
@@ -111,7 +111,7 @@ pub(crate) fn histogram(buckets: impl Iterator<Item = (f64, u64)>, count: u64, s
     metric
 }
 
-/// Prometheus counts in floats; beyond 2^53 the last digits are nobody's concern.
+/// Prometheus' values are floats, which are exact up to 2^53.
 #[expect(clippy::cast_precision_loss, reason = "metrics are floats")]
 pub(crate) fn float(value: u64) -> f64 {
     value as f64

@@ -1,4 +1,4 @@
-//! A failed call as gRPC carries it, and what it tells its caller to do.
+//! The gRPC status of a failed call, and what it tells the caller to do.
 
 use std::collections::HashMap;
 
@@ -9,22 +9,22 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 /// What a caller can do about an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Advice {
-    /// Certainly not done: the same request may succeed later, or elsewhere.
+    /// Certainly not done: repeat the request later, or elsewhere.
     Retry,
-    /// The outcome is unknown: read before repeating what is not idempotent.
+    /// The outcome is unknown: check it before repeating a request that is not idempotent.
     Unknown,
-    /// The state contradicts the request.
+    /// The current state does not allow the request.
     Conflict,
     /// The request is wrong.
     Invalid,
-    /// Data is damaged: an operator must look.
+    /// Data is damaged: an operator must act.
     Corrupt,
     /// A defect or a broken disk.
     Internal,
 }
 
-/// The status of a failed call. Where a client must know whether the request may have been done,
-/// its details hold a `google.rpc.ErrorInfo` that says so: codes alone don't.
+/// The status of a failed call. Codes alone don't tell whether the request may have taken effect:
+/// for [`Advice::Retry`] and [`Advice::Unknown`] a `google.rpc.ErrorInfo` in the details says so.
 #[must_use]
 pub fn status(code: Code, message: String, advice: Advice) -> Status {
     let reason = match advice {

@@ -1,5 +1,5 @@
-//! A thread that removes what is superfluous, in small steps with pauses, so that neither reads nor
-//! writes wait for it.
+//! A thread that removes obsolete data. It works in small steps with pauses, so that neither reads
+//! nor writes wait for it.
 
 use std::fmt;
 use std::io;
@@ -11,8 +11,7 @@ use parking_lot::{Condvar, Mutex};
 use synod_runtime::{clock, task};
 use tokio::sync::watch;
 
-/// The longest pause between two steps. After a step that took less the pause is as long as the
-/// step.
+/// The longest pause between two steps. After a shorter step the pause is as long as the step.
 const MAX_PAUSE: Duration = Duration::from_millis(20);
 /// The pause after a step that failed.
 const RETRY: Duration = Duration::from_secs(5);
@@ -30,18 +29,18 @@ struct Signal {
     stop: bool,
 }
 
-/// How far one step came. `P` is a position: whatever lies before it and is superfluous is gone.
+/// The result of one step. `P` is a position in the data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SweepStep<P> {
-    /// Rows that it removed.
+    /// How many rows it removed.
     pub rows: usize,
-    /// Up to where the work is done.
+    /// Before this position all obsolete data is gone.
     pub swept: P,
-    /// Whether there is nothing more to remove.
+    /// Whether all obsolete data is gone.
     pub is_done: bool,
 }
 
-/// The thread. Dropping it stops it, after the step that it is at.
+/// The thread. Dropping this stops the thread after the current step.
 #[derive(Debug)]
 pub struct Sweeper<P> {
     signal: Arc<SweepSignal>,
@@ -50,7 +49,7 @@ pub struct Sweeper<P> {
 }
 
 impl SweepSignal {
-    /// There is something to remove.
+    /// Says that there is something to remove.
     pub fn wake(&self) {
         self.state.lock().woken = true;
         self.changed.notify_one();
@@ -61,7 +60,7 @@ impl SweepSignal {
         self.changed.notify_one();
     }
 
-    /// Waits until woken; `false` when it is time to stop.
+    /// Waits until woken. Returns `false` when the thread has to stop.
     fn wait(&self) -> bool {
         let mut state = self.state.lock();
         while !state.woken && !state.stop {
@@ -71,7 +70,7 @@ impl SweepSignal {
         !state.stop
     }
 
-    /// Waits for a while; `false` when it is time to stop.
+    /// Waits for the pause. Returns `false` when the thread has to stop.
     fn pause(&self, pause: Duration) -> bool {
         let mut state = self.state.lock();
         let until = clock::now() + pause;
@@ -81,10 +80,10 @@ impl SweepSignal {
 }
 
 impl<P: Default + Send + Sync + 'static> Sweeper<P> {
-    /// Starts the thread. It begins at once, with what an earlier process may have left.
+    /// Starts the thread. It begins at once, since an earlier process may have left something.
     ///
     /// # Errors
-    /// The system refuses a thread.
+    /// The operating system refuses a thread.
     pub fn start<E: fmt::Display>(
         name: &str,
         mut step: impl FnMut() -> Result<SweepStep<P>, E> + Send + 'static,
@@ -113,7 +112,7 @@ impl<P: Default + Send + Sync + 'static> Sweeper<P> {
         Arc::clone(&self.signal)
     }
 
-    /// Up to where the work is done, now and after each step; at first nowhere.
+    /// The position of the last step; the default before the first.
     #[must_use]
     pub fn swept(&self) -> watch::Receiver<P> {
         self.swept.clone()
@@ -149,7 +148,7 @@ fn sweep<P, E: fmt::Display>(
                 took.min(MAX_PAUSE)
             }
             Err(error) => {
-                tracing::error!(%error, "removing superfluous rows failed, trying again");
+                tracing::error!(%error, "removing obsolete rows failed, trying again");
                 RETRY
             }
         };
@@ -159,7 +158,7 @@ fn sweep<P, E: fmt::Display>(
     }
     if rows > 0 {
         let took = clock::now().saturating_duration_since(begun);
-        tracing::info!(rows, took_ms = took.as_millis(), "removed superfluous rows");
+        tracing::info!(rows, took_ms = took.as_millis(), "removed obsolete rows");
     }
 }
 

@@ -132,20 +132,16 @@ impl WatchHub {
             inbox: Arc::clone(&self.inbox),
         }
     }
+}
 
-    /// Ends all streams and the threads.
-    pub fn stop(mut self) {
+/// Ends all streams and the threads. Waits for the threads, since they hold the history open.
+impl Drop for WatchHub {
+    fn drop(&mut self) {
         self.inbox.add(|waiting| waiting.stop = Some(End::Stopped));
         for thread in self.threads.drain(..) {
             // A panic was logged by the thread itself.
             let _ = thread.join();
         }
-    }
-}
-
-impl Drop for WatchHub {
-    fn drop(&mut self) {
-        self.inbox.add(|waiting| waiting.stop = Some(End::Stopped));
     }
 }
 

@@ -1,12 +1,12 @@
-//! etcd's command line: which flags there are, and what each does here.
+//! etcd's command line: all flags, and what each does here.
 
 use synod_service::config::{CommandLine, Effect, Family, Flag, Kind, PREFIX};
 
 use Effect::{Ignored, Refused, Used};
 use Kind::{Switch, Value};
 
-/// Every flag that etcd 3.7 takes, and our own. A flag is also the variable `ETCD_` + its name in
-/// upper snake case; for our own, the one with `SYNOD_` wins.
+/// The flags of etcd 3.7 and our own. Each is also a variable: `ETCD_` and its name in upper snake
+/// case. Our own are read from `SYNOD_...` first.
 pub(super) const COMMAND_LINE: CommandLine = CommandLine {
     flags: FLAGS,
     ignored: Some(Family {
@@ -18,7 +18,7 @@ pub(super) const COMMAND_LINE: CommandLine = CommandLine {
 const ETCDS: &[&str] = &["ETCD_"];
 const OURS: &[&str] = &[PREFIX, "ETCD_"];
 
-/// TLS is refused as soon as it is asked for, rather than served in plaintext.
+/// Flags for TLS are refused: ignoring them would serve plaintext.
 const TLS: &str = "TLS is not supported yet and comes in a later release; remove the flag to serve in plaintext \
      knowingly, or put a TLS proxy in front";
 
@@ -74,7 +74,7 @@ flags! {
     "version" Switch Used;
     "help" Switch Used;
 
-    // Our own. They have help texts, since etcd's manual does not describe them.
+    // Our own, with descriptions, since etcd's manual has none.
     "engine" Value Used =>
         "the consensus algorithm, the same on all members: raft or multi-paxos; by default what the data directory \
         was made with, raft for a new one";
@@ -171,7 +171,7 @@ flags! {
     "raft-write-timeout" Value Ignored(GO);
     "enable-grpc-gateway" Switch Ignored("the JSON mapping comes in a later release");
     "enable-pprof" Switch Ignored(GO);
-    "metrics" Value Ignored("every metric is always there");
+    "metrics" Value Ignored("all metrics are always exported");
     "cors" Value Ignored(GO);
     "host-whitelist" Value Ignored(GO);
     "logger" Value Ignored(LOGGING);
@@ -190,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_flag_stands_once() {
+    fn every_flag_is_listed_once() {
         let mut names: Vec<_> = FLAGS.iter().map(|flag| flag.name).collect();
         names.sort_unstable();
         let before = names.len();

@@ -1,13 +1,13 @@
-//! The first members of a cluster, as a flag lists them.
+//! Parses `--initial-cluster`, the list of the first members.
 
 use std::collections::BTreeMap;
 
 use synod_service::config::value::check_url;
 
-/// The peer URLs of each named member, in the order of the names.
+/// The peer URLs of each member, in the order of the members' names.
 pub type InitialCluster = BTreeMap<String, Vec<String>>;
 
-/// `name=url,name=url,...`; a name may appear several times.
+/// Parses `name=url,name=url,...`. A member with several URLs appears several times.
 ///
 /// # Errors
 /// Says what is wrong.

@@ -1,4 +1,4 @@
-//! What etcd refuses before it proposes: checks that look at the request alone.
+//! Checks of requests that need nothing but the request, as etcd makes them before it proposes.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
@@ -13,12 +13,12 @@ use synod_proto::etcd::etcdserverpb::{
 
 use crate::error::Error;
 
-/// Levels of transactions inside a transaction. Protobuf decodes at most 100 nested messages: a
-/// level takes two of them, and the log wraps the request in one more.
+/// The most levels of transactions inside a transaction. Protobuf decodes at most 100 nested
+/// messages. A level takes two of them, and the log adds one.
 const MAX_DEPTH: usize = 16;
 
 /// # Errors
-/// An empty key, or a sort that does not exist.
+/// An empty key, or an unknown sort order or target.
 pub(crate) fn check_range(request: &RangeRequest) -> Result<(), Error> {
     if request.key.is_empty() {
         return Err(Error::EmptyKey);
@@ -31,10 +31,10 @@ pub(crate) fn check_range(request: &RangeRequest) -> Result<(), Error> {
     Ok(())
 }
 
-/// RangeStream can't order or filter what it has not read yet.
+/// Checks a RangeStream. It supports no filters, and no explicit order but ascending by key.
 ///
 /// # Errors
-/// As [`check_range`], and those.
+/// As [`check_range`], or an order or a filter that is not supported.
 pub(crate) fn check_range_stream(request: &RangeRequest) -> Result<(), Error> {
     check_range(request)?;
     let default_order = request.sort_order == SortOrder::None as i32
@@ -54,7 +54,7 @@ pub(crate) fn check_range_stream(request: &RangeRequest) -> Result<(), Error> {
 }
 
 /// # Errors
-/// An empty key, or a value or lease that is to be ignored.
+/// An empty key, or a value or lease together with the flag that ignores it.
 pub(crate) fn check_put(request: &PutRequest) -> Result<(), Error> {
     if request.key.is_empty() {
         return Err(Error::EmptyKey);
@@ -81,7 +81,7 @@ pub(crate) fn check_delete(request: &DeleteRangeRequest) -> Result<(), Error> {
 /// Too many operations or levels, an empty operation, or keys that are written twice.
 pub(crate) fn check_txn(request: &TxnRequest, max_ops: usize) -> Result<(), Error> {
     check_ops(request, max_ops, 0)?;
-    // Overlaps last, so that their cost is bounded by the number of operations.
+    // The number of operations is checked first, as it bounds the cost of finding overlaps.
     written(&request.success)?;
     written(&request.failure)?;
     Ok(())
@@ -109,7 +109,7 @@ fn check_ops(request: &TxnRequest, max_ops: usize, depth: usize) -> Result<(), E
             Some(Request::RequestRange(range)) => check_range(range)?,
             Some(Request::RequestPut(put)) => check_put(put)?,
             Some(Request::RequestDeleteRange(delete)) => check_delete(delete)?,
-            // A child may have what its parent leaves.
+            // A child may have as many operations as its parent leaves.
             Some(Request::RequestTxn(txn)) => check_ops(txn, max_ops - longest, depth + 1)?,
             None => return Err(Error::KeyNotFound),
         }
@@ -137,8 +137,8 @@ struct Written {
     deletes: Intervals,
 }
 
-/// Refuses keys that are put twice, or put and deleted. Two deletes may overlap, and so may the two
-/// branches of a child, of which only one runs.
+/// Refuses a key that is put twice, or put and deleted. Deletions may overlap. So may the two
+/// branches of a child, since only one of them runs.
 fn written(ops: &[RequestOp]) -> Result<Written, Error> {
     let mut all = Written::default();
     for op in ops {
@@ -181,8 +181,8 @@ impl Written {
     }
 }
 
-/// The end of what a delete covers. A range to the end of the keys ("\0") covers nothing here, as
-/// in etcd.
+/// The end of the range that a delete covers. As in etcd's check, a range to the end of all keys
+/// ("\0") covers nothing.
 fn end_of(delete: &DeleteRangeRequest) -> Bytes {
     if !delete.range_end.is_empty() {
         return delete.range_end.clone();
@@ -202,7 +202,7 @@ impl Intervals {
         if start >= end {
             return;
         }
-        // Those that begin at or before our end and end at or after our start merge with us.
+        // An interval merges with this one if they overlap or touch.
         while let Some((s, e)) = self
             .0
             .range::<Bytes, _>((Bound::Unbounded, Bound::Included(&end)))
@@ -363,7 +363,7 @@ mod tests {
         for levels in [MAX_DEPTH + 1, 49, 50, 200] {
             assert_eq!(check_txn(&deep(levels), 10_000), too_deep, "{levels}");
         }
-        // What passes can be read back from the log.
+        // A transaction that passes can be read back from the log.
         let command = Command {
             command: Some(command::Command::Txn(deep(MAX_DEPTH))),
             requester: None,

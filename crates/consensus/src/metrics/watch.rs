@@ -1,14 +1,14 @@
-//! The watch hub's gauges as Prometheus sees them.
+//! Exports the watch hub's gauges to Prometheus.
 
 use prometheus::proto::MetricType;
 use synod_runtime::metrics::{MetricsError, Registry};
 use synod_service::scraped::{Figure, gauge, register_scraped};
 use synod_watch::WatchHandle;
 
-/// Registers the hub's figures.
+/// Registers the hub's gauges.
 ///
 /// # Errors
-/// A name that is taken.
+/// A name is taken.
 pub(crate) fn register_watch(registry: &Registry, hub: WatchHandle) -> Result<(), MetricsError> {
     let figure = |name, help| Figure {
         name,

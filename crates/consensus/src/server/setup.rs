@@ -1,4 +1,4 @@
-//! What a node is made of before it runs: ports, data, settings; and why it may not start.
+//! Prepares the parts of a node before it runs: ports, data and settings.
 
 use std::io;
 use std::sync::Arc;
@@ -30,12 +30,12 @@ use crate::state::{MachineConfig, MachineError, OpenState, create};
 
 /// The consensus service has one group.
 const GROUP: GroupId = GroupId::new(1);
-/// What an entry may be larger than the request in it.
+/// How much larger than its request an entry may be.
 const ENTRY_OVERHEAD_BYTES: u64 = 1 << 20;
 /// Rows that one step of the sweeper removes.
 const SWEEP_STEP_ROWS: usize = 1000;
 
-/// A node that did not start. Nothing of it runs.
+/// Why a node did not start. Nothing of it runs.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The configuration.
@@ -47,7 +47,7 @@ pub enum StartError {
     /// The data directory.
     #[error(transparent)]
     DataDir(#[from] DataDirError),
-    /// What is in it.
+    /// The data in it.
     #[error(transparent)]
     OtherData(#[from] OtherDataError),
     /// The backup to begin with.
@@ -85,7 +85,7 @@ pub enum StartError {
     Metrics(#[from] MetricsError),
 }
 
-/// Every port, bound before anything on disk is touched.
+/// All ports, bound before anything on disk is touched.
 pub(super) struct Ports {
     pub(super) client: Vec<Listener>,
     pub(super) http: Vec<Listener>,
@@ -93,10 +93,10 @@ pub(super) struct Ports {
 }
 
 impl Ports {
-    /// Binds what is not bound yet.
+    /// Binds the ports that were not passed in bound.
     ///
     /// # Errors
-    /// A port that can't be had.
+    /// A port can't be bound.
     pub(super) fn bind(config: &mut Config) -> Result<Self, StartError> {
         let given = std::mem::take(&mut config.listeners);
         let client = match given.client.is_empty() {
@@ -120,7 +120,7 @@ impl Ports {
     }
 }
 
-/// What is on the disk, opened.
+/// The data on disk, opened.
 pub(super) struct Opened {
     pub(super) data_dir: DataDir,
     pub(super) meta: Meta,
@@ -131,7 +131,7 @@ pub(super) struct Opened {
 }
 
 impl Opened {
-    /// Opens this member's data, or makes it.
+    /// Opens this member's data, and creates it if there is none.
     ///
     /// # Errors
     /// [`StartError`] says what to do.
@@ -173,7 +173,7 @@ impl Opened {
     }
 }
 
-/// Makes the data of a node that has none.
+/// Creates the data of a node that has none.
 async fn create_data(config: &Config, data_dir: &DataDir) -> Result<Meta, StartError> {
     let backup = config.restore_snapshot.as_deref();
     let backup = backup.map(|path| Backup::open(path, &FORMAT)).transpose()?;
@@ -191,7 +191,7 @@ async fn create_data(config: &Config, data_dir: &DataDir) -> Result<Meta, StartE
         feature_level: config.feature_level,
     };
     let first = (roster.clone(), start.clone());
-    // A large backup takes its time.
+    // Off the runtime, since restoring a large backup takes long.
     let made = spawn_blocking(move || create(&machine, &first.0, &first.1, backup));
     made.await.map_err(io::Error::other)??;
     // Nobody waits for completions yet.
@@ -212,8 +212,8 @@ async fn create_data(config: &Config, data_dir: &DataDir) -> Result<Meta, StartE
     Ok(meta)
 }
 
-/// The algorithms order ballots and fill their logs differently: one must not go on where the other
-/// stopped.
+/// Refuses data of the other algorithm. They order ballots and fill their logs differently, so that
+/// one must not go on where the other stopped.
 fn refuse_other_engine(
     config: &Config,
     data_dir: &DataDir,
@@ -229,8 +229,8 @@ fn refuse_other_engine(
     }
 }
 
-/// The restore has its effect once. On later starts the flag may stand, as long as it names the
-/// same backup, or nothing any more.
+/// The restore runs once. Later starts accept the flag if it names the same backup or a file that
+/// is gone.
 fn refuse_other_backup(config: &Config, data_dir: &DataDir, meta: &Meta) -> Result<(), StartError> {
     let Some(snapshot) = &config.restore_snapshot else {
         return Ok(());
@@ -243,7 +243,7 @@ fn refuse_other_backup(config: &Config, data_dir: &DataDir, meta: &Meta) -> Resu
             tracing::warn!(
                 snapshot = %snapshot.display(),
                 %restored,
-                "--restore-snapshot names no file any more, and isn't needed: the data was restored before"
+                "the file of --restore-snapshot is gone; it is not needed, since the data was restored before"
             );
             Ok(())
         }
@@ -256,8 +256,8 @@ fn refuse_other_backup(config: &Config, data_dir: &DataDir, meta: &Meta) -> Resu
     }
 }
 
-/// Flags that describe another cluster than the data: a wrong directory, most likely. A member that
-/// joined was told by its cluster who it is, and flags that were not given contradict nothing.
+/// Refuses flags that describe another cluster than the data: most likely the directory is wrong. A
+/// member that joined has its ids from its cluster, and flags that were not given are not compared.
 fn refuse_other_cluster(
     config: &Config,
     data_dir: &DataDir,
@@ -283,7 +283,7 @@ fn refuse_other_cluster(
     if *token != meta.token {
         return refuse("--initial-cluster-token");
     }
-    // Members come and go, and URLs change: what counts is whether this is still this member.
+    // Members come and go, and URLs change. Compare only what identifies this member.
     let mine = state.roster().member(meta.member());
     let same_urls = mine.is_some_and(|member| {
         let mut urls = member.peer_urls.clone();
@@ -297,10 +297,10 @@ fn refuse_other_cluster(
     }
 }
 
-/// Removes what compactions made superfluous.
+/// Starts to remove the rows that compactions made obsolete.
 ///
 /// # Errors
-/// The system refuses a thread.
+/// The operating system refuses a thread.
 pub(super) fn sweeper(reader: &MvccReader) -> io::Result<Sweeper<i64>> {
     let compactor = reader.compactor();
     Sweeper::start("synod-compact", move || {
@@ -333,7 +333,7 @@ pub(super) fn replica_config(config: &Config, meta: &Meta) -> ReplicaConfig {
     core.heartbeat_ticks = ticks(config.heartbeat);
     core.pre_vote = config.pre_vote;
     core.strict_reconfig = config.strict_reconfig_check;
-    // A request's limit is ours to enforce; the core's must not be tighter.
+    // The service limits requests. The core's limit must not be tighter.
     let largest = config.max_request_bytes as u64 + ENTRY_OVERHEAD_BYTES;
     core.max_entry_bytes = core.max_entry_bytes.max(largest);
     // The log holds the first snapshot's membership.

@@ -1,4 +1,4 @@
-//! Members: who is there, who joins, who leaves.
+//! The members: listing, adding, removing and updating them.
 
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -53,8 +53,8 @@ impl ClusterService {
             is_learner: request.is_learner,
             ..Default::default()
         };
-        // A voter joins as a learner and is promoted as soon as it has caught up (background.rs):
-        // until then the quorum does not depend on a member that may not even be running.
+        // A voter joins as a learner, and background.rs promotes it once it has caught up. Until
+        // then the quorum does not depend on a member that may not even run.
         let members = self.change(
             Change::AddLearner(id),
             member_change::Change::Add(member.clone()),
@@ -69,7 +69,7 @@ impl ClusterService {
         })
     }
 
-    /// Early answers; whoever applies the entry decides.
+    /// Refuses early what would fail. What counts is the check when the entry is applied.
     fn may_add(&self, roster: &Roster, member: &pb::Member) -> Result<Readiness, Error> {
         check_new(roster, member, self.shared.settings.max_learners)?;
         if self.shared.settings.strict_reconfig && !member.is_learner {
@@ -97,8 +97,9 @@ impl ClusterService {
         if !self.shared.settings.strict_reconfig || member.is_learner {
             return Ok(Readiness::Ready);
         }
-        // Whoever removes a member after adding one relies on the new one. So the removal waits for
-        // the new members that run. One that does not count yet itself is no loss for the quorum.
+        // Whoever removes a member after adding one relies on the new one. So the removal waits
+        // until the new members that run count. Removing a member that does not count yet costs no
+        // quorum.
         let joining = self.shared.joining();
         let runs = |id: &NodeId| *id == self.shared.member || self.shared.peers.is_connected(*id);
         if !joining.contains(&id) && joining.iter().any(runs) {
@@ -111,8 +112,8 @@ impl ClusterService {
         if rest.is_empty() || started(&rest) < quorum {
             return Err(Error::NotEnoughStarted);
         }
-        // One that is gone may always be removed; one that runs only if the rest has a quorum
-        // without it.
+        // A member that does not run can always be removed. One that runs can be removed if the
+        // rest has a quorum without it.
         if self.connected(&[member]) == 1 && self.connected(&rest) < quorum {
             return Err(Error::Unhealthy);
         }
@@ -147,7 +148,7 @@ impl ClusterService {
         Ok(Readiness::Ready)
     }
 
-    /// How many of the members this one is, or can reach.
+    /// How many of the members run: this one, and those that it is connected to.
     fn connected(&self, members: &[&pb::Member]) -> usize {
         let is_connected = |member: &&&pb::Member| {
             member.id == self.shared.member.get()
@@ -243,19 +244,18 @@ impl pb::cluster_server::Cluster for ClusterService {
     }
 }
 
-/// The Cluster service of the peer port: what a member that joins must know. Everything else is for
-/// clients.
+/// The Cluster service of the peer port. It only lists members, for those that join.
 ///
-/// The peer port opens with the replica, before the rest of the node is there.
+/// The peer port opens with the replica, before the rest of the node runs.
 #[derive(Clone, Default)]
 pub(crate) struct PeerClusterService {
     cluster: Arc<OnceLock<ClusterService>>,
 }
 
 impl PeerClusterService {
-    /// From here on it answers.
+    /// Starts to answer.
     pub(crate) fn open(&self, shared: &Arc<ServiceContext>) {
-        // Once; a second time would be with the same node.
+        // Called once.
         let _again = self.cluster.set(ClusterService::new(Arc::clone(shared)));
     }
 }
@@ -339,7 +339,7 @@ fn started(members: &[&pb::Member]) -> usize {
     members.iter().filter(|member| is_started(member)).count()
 }
 
-/// A member publishes its client URLs once it runs.
+/// Whether a member has started at least once: then it has published its name and client URLs.
 fn is_started(member: &pb::Member) -> bool {
     !member.name.is_empty() || !member.client_urls.is_empty()
 }
@@ -361,8 +361,8 @@ fn check_new(roster: &Roster, member: &pb::Member, max_learners: usize) -> Resul
     Ok(())
 }
 
-/// As etcd has it: enough started members for the quorum with the new one, except that a cluster of
-/// one may grow.
+/// As in etcd, the started members must be a quorum of the cluster with the new one, except that a
+/// cluster of one can always grow.
 fn ready_to_add(voters: usize, started: usize) -> Result<(), Error> {
     let members = voters + 1;
     if started == 1 && members == 2 {

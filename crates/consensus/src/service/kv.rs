@@ -28,19 +28,18 @@ use crate::state::{
     run_read_only, txn_reads_much,
 };
 
-/// A range of up to so many keys is answered on the serving thread: it takes some tens of
-/// microseconds.
+/// A range of up to so many keys is read on the serving thread, in some tens of microseconds.
 const INLINE_KEYS: usize = 128;
-/// And if it has no more bytes than this.
+/// The result of a read on the serving thread has at most so many bytes.
 const INLINE_BYTES: usize = 256 << 10;
-/// Responses of a range stream that wait for a slow client.
+/// How many responses of a range stream wait for a slow client.
 const QUEUED_CHUNKS: usize = 1;
 
 /// The KV service of the client port.
 #[derive(Clone)]
 pub(crate) struct KvService {
     shared: Arc<ServiceContext>,
-    /// Up to which revision compacted rows are gone.
+    /// The revision up to which compacted rows are gone.
     swept: watch::Receiver<i64>,
 }
 
@@ -80,8 +79,8 @@ impl KvService {
         }))
     }
 
-    /// Answers on the serving thread if that is quick and the response is small. A range without a
-    /// small limit is read up to what counts as small, and left to another thread if it has more.
+    /// Reads on the serving thread if that is quick and the response is small; else returns `None`.
+    /// A range without a small limit is read up to [`INLINE_KEYS`]; `None` if there are more keys.
     fn small_range(
         &self,
         view: &View,
@@ -171,7 +170,7 @@ impl KvService {
         let budget = &self.shared.reads.budget;
         let most = || reply::txn_returns(&request, self.shared.settings.max_request_bytes);
         budget.check_write(|| most() > 0)?;
-        // Taken before the write is proposed: once that is done it must be answered.
+        // Take the place before the proposal: a write that is done must be answered.
         let place = match txn_reads_much(&request) {
             true => Some(budget.write(most(), deadline).await?),
             false => None,
@@ -182,7 +181,7 @@ impl KvService {
         let Reply::Txn(mut response) = applied.reply else {
             return Err(unexpected(&applied.reply));
         };
-        // The transaction's own revision; the rest is the same for every command.
+        // The revision is the transaction's own. The rest of the header is as for every command.
         let revision = response.header.map_or(0, |header| header.revision);
         response.header = Some(pb::ResponseHeader {
             revision,
@@ -216,7 +215,7 @@ impl KvService {
         Ok(place.response(response))
     }
 
-    /// As [`KvService::small_range`].
+    /// See [`KvService::small_range`].
     fn small_read_only_txn(
         &self,
         view: &View,
@@ -242,7 +241,7 @@ impl KvService {
             .await?;
         if physical {
             let mut swept = self.swept.clone();
-            // It ends only with the process.
+            // The sweeper stops only with the node.
             if swept.wait_for(|swept| *swept >= revision).await.is_err() {
                 return Err(Error::Stopped);
             }
@@ -264,7 +263,7 @@ impl KvService {
         self.shared.propose(&command, deadline).await
     }
 
-    /// Refuses what needs more space than is left, and tells the cluster so.
+    /// Refuses a write that needs more space than is left, and raises the alarm.
     async fn require_space(&self, cost: u64) -> Result<(), Error> {
         self.shared.check_space()?;
         let used = self.shared.view.live_bytes();
@@ -272,7 +271,7 @@ impl KvService {
             return Ok(());
         }
         if let Err(error) = raise_no_space(&self.shared).await {
-            // Whatever became of the alarm: the write itself was not proposed.
+            // The write was not proposed in any case.
             tracing::warn!(%error, "the NOSPACE alarm was not raised; the next write tries again");
         }
         Err(Error::NoSpace)
@@ -310,7 +309,7 @@ impl pb::kv_server::Kv for KvService {
             let query = range_query(&request);
             return Ok(sorted_stream::respond(&self.shared, query, chunk_bytes, deadline).await?);
         }
-        // The chunks in the queue, and one each being read and sent.
+        // Room for the chunks in the queue, one that is read and one that is sent.
         let budget = &self.shared.reads.budget;
         let place = budget.large((QUEUED_CHUNKS + 2) * chunk_bytes, deadline);
         let place = place.await.map_err(Error::from)?;
@@ -320,7 +319,7 @@ impl pb::kv_server::Kv for KvService {
             .map_err(Error::from)?;
         let (chunks, receiver) = mpsc::channel(QUEUED_CHUNKS);
         let sending = send_chunks(Arc::clone(&self.shared), stream, chunks);
-        // Ends with the range or with the client, whose going away drops the receiver.
+        // Ends after the last chunk, or when the client is gone and so is the receiver.
         task::spawn("range-stream", sending);
         Ok(place.stream(Box::pin(ReceiverStream::new(receiver))))
     }
@@ -360,7 +359,7 @@ impl pb::kv_server::Kv for KvService {
     }
 }
 
-/// A learner answers from its own state if it is asked to.
+/// A learner answers serializable reads.
 fn caller_of(request: &pb::RangeRequest) -> Caller {
     match request.serializable {
         true => Caller::Anyone,
@@ -368,8 +367,8 @@ fn caller_of(request: &pb::RangeRequest) -> Caller {
     }
 }
 
-/// Whether a range can be answered as it is read, in key order and at the present: then a limit
-/// bounds its cost.
+/// Whether a limit bounds the cost of the range: it is in key order, unfiltered and at the current
+/// revision.
 fn is_short(request: &pb::RangeRequest) -> bool {
     let filtered = request.min_mod_revision != 0
         || request.max_mod_revision != 0
@@ -381,7 +380,7 @@ fn is_short(request: &pb::RangeRequest) -> bool {
     in_key_order && !filtered && request.revision <= 0
 }
 
-/// All its ranges and conditions are about single keys.
+/// Whether all its ranges and conditions concern single keys.
 fn is_short_txn(request: &pb::TxnRequest) -> bool {
     use pb::request_op::Request;
     let mut ops = request.success.iter().chain(&request.failure);
@@ -396,7 +395,7 @@ fn is_short_txn(request: &pb::TxnRequest) -> bool {
             .all(|compare| compare.range_end.is_empty())
 }
 
-/// Reads chunk by chunk and sends; header, count and more come with the last one.
+/// Reads and sends the chunks. `header`, `count` and `more` come with the last one.
 async fn send_chunks(
     shared: Arc<ServiceContext>,
     stream: RangeStream,
@@ -418,7 +417,7 @@ async fn send_chunks(
             }
             Ok((None, _)) => return,
             Err(error) => {
-                // A client that is gone needs no error.
+                // The client may be gone.
                 let _gone = chunks.send(Err(error.into())).await;
                 return;
             }

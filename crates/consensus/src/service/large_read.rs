@@ -1,4 +1,4 @@
-//! Reads whose responses may be large: ranges, and transactions that consist of them.
+//! The reads with large results: ranges, and transactions that consist of ranges.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -27,7 +27,7 @@ impl LargeRead for RangeRead {
             max_bytes,
             ..self.query.clone()
         }))?;
-        // The store bounds what it gathers from a range; a single key's value comes as it is.
+        // The store does not limit the value of a single key.
         Ok(result.filter(|result| Self::size(result) <= max_bytes))
     }
 
@@ -64,7 +64,7 @@ impl LargeRead for TxnRead {
     }
 }
 
-/// `None` if the result is larger than it may be.
+/// `None` if the result is too large.
 pub(super) fn within<T>(read: Result<T, MvccError>) -> Result<Option<T>, Error> {
     match read {
         Ok(result) => Ok(Some(result)),
@@ -73,18 +73,18 @@ pub(super) fn within<T>(read: Result<T, MvccError>) -> Result<Option<T>, Error> 
     }
 }
 
-/// Reads one key's value that found no room among the small responses. It waits with those, and
-/// not with the ranges.
+/// Reads the value of one key once there is room for it. It waits with the small responses, and not
+/// with the ranges.
 ///
 /// # Errors
-/// No room for the value, or the engine's.
+/// There is no room for the value, or the engine fails.
 pub(super) async fn single(
     shared: &ServiceContext,
     read: RangeRead,
     deadline: Instant,
 ) -> Result<(RangeResult, Place), Error> {
     let RangeRead { view, query } = &read;
-    // Read again once there is a place: a value that waits must not take uncounted memory.
+    // The value is dropped during the wait and read again: nothing uncounted stays in memory.
     let bytes = RangeRead::size(&view.range(query)?);
     let place = shared.reads.budget.single(bytes, deadline).await?;
     Ok((view.range(query)?, place))

@@ -1,4 +1,4 @@
-//! Leases: granting and revoking go through the log, renewing through the leader's clocks.
+//! Leases. Grants and revocations go through the log; renewals go to the leader's clocks.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::error::Error;
 use crate::shared::{Caller, ServiceContext, wants_leader};
 use crate::state::Reply;
 
-/// Renewals of one stream that are done at once.
+/// How many renewals of one stream are done at once.
 const RENEWALS_AT_ONCE: usize = 1024;
 
 /// The Lease service of the client port.
@@ -30,17 +30,17 @@ pub(crate) struct LeaseService {
     shared: Arc<ServiceContext>,
     leases: Arc<Leases>,
     link: Arc<LeaderLink>,
-    /// Ends keep-alive streams, which would never end by themselves.
+    /// Ends the keep-alive streams, which would never end by themselves.
     stop: Shutdown,
 }
 
-/// What one keep-alive stream is doing.
+/// The state of one keep-alive stream.
 struct KeepAlive {
     service: LeaseService,
     origin: Origin,
     requests: stream::ReadyChunks<Streaming<pb::LeaseKeepAliveRequest>>,
     answers: VecDeque<pb::LeaseKeepAliveResponse>,
-    /// The stream ends with this after the answers.
+    /// The error that ends the stream after the answers.
     failed: Option<Status>,
 }
 
@@ -62,7 +62,7 @@ impl LeaseService {
         }
     }
 
-    /// An id that is most likely free; the entry decides.
+    /// An id that is most likely free. What counts is the check when the entry is applied.
     fn free_id(&self) -> i64 {
         loop {
             let id = i64::try_from(random::u64() >> 1).unwrap_or(0);
@@ -136,7 +136,7 @@ impl Lease for LeaseService {
         if grant.id == 0 {
             grant.id = self.free_id();
         }
-        // Decided here, so that members with other election timeouts apply the same.
+        // Set before the proposal: members may have different election timeouts.
         grant.ttl = grant.ttl.max(self.shared.settings.min_lease_ttl);
         let command = Command {
             command: Some(command::Command::LeaseGrant(grant)),
@@ -203,7 +203,7 @@ impl Lease for LeaseService {
                     false => std::future::pending().await,
                 }
             };
-            // A node that stops has no leader either, but that is not the reason.
+            // A node that stops loses its leader too, but reports that it stops.
             let error = tokio::select! {
                 biased;
                 () = stop.triggered() => Error::Stopped,
@@ -211,7 +211,7 @@ impl Lease for LeaseService {
             };
             Err(error.into())
         });
-        // The first error ends the stream, be it ours or the client's.
+        // Whichever comes first ends the stream: the end of the answers or `ended`.
         let both = stream::select(
             answers.map(Some).chain(stream::iter([None])),
             ended.map(Some),
@@ -250,7 +250,7 @@ impl Lease for LeaseService {
 }
 
 impl KeepAlive {
-    /// The next answer; reads as many requests as have arrived whenever all before are answered.
+    /// The next answer. When there is none, takes all requests that have arrived.
     async fn next(mut self) -> Result<Option<(pb::LeaseKeepAliveResponse, Self)>, Status> {
         loop {
             if let Some(answer) = self.answers.pop_front() {

@@ -1,4 +1,4 @@
-//! What operators ask of one member: its state, alarms, hashes, a snapshot, another leader.
+//! What operators need: status, alarms, hashes, snapshots and moving the leadership.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -46,7 +46,7 @@ impl MaintenanceService {
         if !is_known && action != AlarmAction::Get {
             return Err(Error::UnknownEnum { what: "alarm type" });
         }
-        // Reading alarms goes through the log too, as in etcd: the answer is linearizable.
+        // As in etcd, reading alarms goes through the log too, and so is linearizable.
         let is_read = request.action == i32::from(AlarmAction::Get);
         let command = Command {
             command: Some(command::Command::Alarm(request)),
@@ -95,7 +95,7 @@ impl MaintenanceService {
             raft_applied_index: shared.replica.applied().get(),
             errors,
             db_size_in_use: signed(sizes.live),
-            // One that was added as a voter is a learner until it has caught up.
+            // A member that was added as a voter is a learner until it has caught up.
             is_learner: shared.view.is_learner() || !shared.votes(),
             storage_version: version::ETCD_STORAGE_VERSION.to_owned(),
             db_size_quota: signed(shared.settings.quota_bytes),
@@ -122,9 +122,8 @@ impl MaintenanceService {
         if let Err(error) = synod_lease::checkpoint_all(&**shared, &self.leases, deadline).await {
             tracing::warn!(%error, "leases were not recorded before the hand-over; they will last longer");
         }
-        // The core gives an attempt up after an election timeout, for instance when the target was
-        // started too recently to campaign; as long as this member leads, another attempt is worth
-        // making.
+        // The core gives up an attempt after an election timeout, for instance if the target
+        // started too recently to campaign. Try again as long as this member leads.
         let mut tried = false;
         loop {
             let attempt = deadline.min(clock::now() + 2 * shared.settings.election_timeout);
@@ -253,7 +252,7 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
     }
 }
 
-/// There is one format and so no version to go back to.
+/// Refuses every downgrade: there is one format, so no version to go back to.
 fn refuse_downgrade(version: &str) -> Error {
     let mut parts = version.split('.').map(str::parse::<u32>);
     let well_formed =

@@ -1,15 +1,15 @@
-//! How much a write may return, before it is done.
+//! Bounds what a write returns, before it is proposed.
 
 use synod_proto::etcd::etcdserverpb as pb;
 use synod_proto::etcd::etcdserverpb::request_op::Request;
 
 use crate::state::MAX_REPLY_BYTES;
 
-/// What a pair takes beside its key and value.
+/// The size of a pair without its key and value is below this.
 const PAIR_OVERHEAD_BYTES: usize = 256;
 
-/// The most bytes of pairs that a transaction returns, where no request is larger than
-/// `max_request_bytes`; zero where it returns none.
+/// The most bytes of pairs that a transaction can return; zero if it returns none. No request, and
+/// so no pair, is larger than `max_request_bytes`.
 pub(super) fn txn_returns(request: &pb::TxnRequest, max_request_bytes: usize) -> usize {
     returns(request, max_request_bytes + PAIR_OVERHEAD_BYTES).min(MAX_REPLY_BYTES)
 }
@@ -29,7 +29,7 @@ fn op_returns(op: &pb::RequestOp, pair_bytes: usize) -> usize {
         Some(Request::RequestRange(range)) => {
             let pairs = match range.range_end.is_empty() {
                 true => Some(1),
-                // Zero or less: no limit.
+                // Zero or less means no limit.
                 false => usize::try_from(range.limit).ok().filter(|limit| *limit > 0),
             };
             pairs.map_or(MAX_REPLY_BYTES, |pairs| pairs.saturating_mul(pair_bytes))

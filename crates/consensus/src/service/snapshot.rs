@@ -21,21 +21,21 @@ use crate::error::Error;
 use crate::shared::ServiceContext;
 use crate::version;
 
-/// What one response carries, as in etcd.
+/// The size of a response, as in etcd.
 const CHUNK_BYTES: usize = 32 << 10;
 /// How much of the engine is read at a time.
 const READ_BYTES: usize = 256 << 10;
-/// Responses that wait for a slow client.
+/// How many responses wait for a slow client.
 const QUEUED_CHUNKS: usize = 8;
-/// A client that takes no response for so long is given up: an open view keeps old data on disk.
+/// A client that takes no response for so long is given up, since its view keeps old data on disk.
 const SEND_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What a client receives.
+/// The responses to a client.
 pub(super) type SnapshotStream =
     Pin<Box<dyn Stream<Item = Result<SnapshotResponse, Status>> + Send>>;
 
-/// Starts to send a consistent view of the whole store. Each piece takes its own turn among the
-/// long reads, so that a client that does not read holds none.
+/// Starts to send a consistent view of the whole store. Each piece takes a turn of its own among
+/// the long reads, so that a client that does not read blocks none.
 ///
 /// # Errors
 /// Too many backups are being sent.
@@ -50,17 +50,17 @@ pub(super) fn stream(shared: &Arc<ServiceContext>) -> Result<SnapshotStream, Err
     let sending = async move {
         let _place = place;
         if let Err(error) = send_file(&scans, &view, estimate, &chunks).await {
-            // A client that is gone needs no error.
+            // The client may be gone.
             let _ = failed.send(Status::from(error));
         }
     };
     drop(synod_runtime::task::spawn("snapshot", sending));
-    // The error comes behind what is queued, also when the queue is full.
+    // The error follows the queued responses, and so needs no room in the queue.
     let failure = stream::once(failure).filter_map(|failed| ready(failed.ok().map(Err)));
     Ok(Box::pin(ReceiverStream::new(receiver).chain(failure)))
 }
 
-/// `estimate` is about how many bytes the file will have: its size is known only at its end.
+/// `estimate` is the file's approximate size in bytes. The real size is known only at the end.
 async fn send_file(
     scans: &ScanPool,
     view: &Arc<View>,
@@ -72,7 +72,7 @@ async fn send_file(
     let mut resume = Some(Bytes::new());
     while let Some(at) = resume {
         let view = Arc::clone(view);
-        // The digest is taken there too: it costs more than the reading.
+        // The digest is computed there too, as it costs more than reading.
         let read = scans.run(move || {
             let (rows, next) = export(&view, &at, READ_BYTES)?;
             file.write(&rows);
@@ -139,7 +139,7 @@ mod tests {
         .unwrap();
         txn.finish();
         store.commit(Applied::default()).unwrap();
-        // The estimate may be far too small.
+        // The estimate may be far off.
         for estimate in [0, 100 << 20] {
             let (chunks, mut receiver) = mpsc::channel(1000);
             let view = Arc::new(store.view());

@@ -1,5 +1,5 @@
-//! A range stream that is not sorted by key. Like a range, it is read as a whole before the first
-//! chunk leaves, and takes its place in the budget of responses.
+//! Range streams that are not sorted by key. Like a range, such a stream is read as a whole before
+//! the first chunk is sent, and has a place in the budget of responses.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,12 +20,12 @@ use crate::shared::ServiceContext;
 pub(super) type Chunks =
     Pin<Box<dyn Stream<Item = Result<pb::RangeStreamResponse, Status>> + Send>>;
 
-/// Whether a checked request wants another order than that of the keys.
+/// Whether a checked request asks for another order than that of the keys.
 pub(super) fn needs_sorting(request: &pb::RangeRequest) -> bool {
     request.sort_target != SortTarget::Key as i32 && !request.count_only
 }
 
-/// Reads, sorts, and answers in chunks of about `chunk_bytes`.
+/// Reads and sorts the range, and answers in chunks of about `chunk_bytes`.
 ///
 /// # Errors
 /// As for a range.
@@ -44,7 +44,7 @@ pub(super) async fn respond(
     Ok(place.response(Box::pin(responses)))
 }
 
-/// `header`, `count` and `more` come with the last response; an empty range has one too.
+/// `header`, `count` and `more` come with the last response. An empty range has one response.
 fn responses(
     result: RangeResult,
     header: pb::ResponseHeader,
@@ -67,7 +67,7 @@ fn responses(
         .collect()
 }
 
-/// Cuts after the record with which a chunk reaches its size.
+/// A chunk ends with the record that brings it to its size.
 fn split(kvs: Vec<Bytes>, chunk_bytes: usize) -> Vec<Vec<Bytes>> {
     let (mut chunks, mut chunk, mut bytes) = (Vec::new(), Vec::new(), 0);
     for record in kvs {

@@ -1,4 +1,4 @@
-//! RPCs of etcd's API that come in a later release: they say so, as UNIMPLEMENTED.
+//! RPCs of etcd's API that come in a later release. They fail with UNIMPLEMENTED.
 
 use synod_proto::etcd::etcdserverpb as pb;
 use synod_proto::etcd::{v3electionpb, v3lockpb};
@@ -10,15 +10,15 @@ use crate::error::Error;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AuthService;
 
-/// Locks as an RPC.
+/// Locks.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LockService;
 
-/// Elections as an RPC.
+/// Elections.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ElectionService;
 
-/// A macro around the whole `impl`, since `async_trait` must see the methods themselves.
+/// Makes the whole `impl`, since `async_trait` must see its methods.
 macro_rules! unimplemented_service {
     (
         $trait:path, $service:ty, $what:literal;

@@ -1,5 +1,5 @@
-//! Watch: one bidirectional stream a client, many watchers a stream. What happens to the events is
-//! in [`synod_watch`]; here requests become commands and responses become messages.
+//! Watches. A client has one bidirectional stream with many watchers. [`synod_watch`] delivers the
+//! events; this module converts requests and responses.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,8 +30,7 @@ pub(crate) struct WatchService {
 }
 
 impl WatchService {
-    /// `progress_interval` is how often watchers that ask for it are told of progress when nothing
-    /// happens.
+    /// `progress_interval` is how often idle watchers that asked for it are notified of progress.
     pub(crate) fn new(
         shared: Arc<ServiceContext>,
         hub: WatchHandle,
@@ -61,7 +60,7 @@ impl Watch for WatchService {
             requests,
             progress_interval: self.progress_interval,
         };
-        // Ends with the stream: the client's going away drops the responses, which the task
+        // Ends with the stream: when the client is gone the responses are dropped, which the task
         // notices.
         task::spawn("watch-requests", serving.run(request.into_inner(), insists));
         let shared = Arc::clone(&self.shared);
@@ -88,7 +87,7 @@ impl Serving {
                 false => std::future::pending().await,
             }
         };
-        // The end of the stream comes before anything else that could be done for it.
+        // The end of the stream comes first, since nothing else matters after it.
         tokio::select! {
             biased;
             () = self.requests.closed() => {}
@@ -103,7 +102,7 @@ impl Serving {
         loop {
             let request = match inbound.message().await {
                 Ok(Some(request)) => request.request_union,
-                // A client may have no more requests and still want its events.
+                // The client sends no more requests, but still wants events.
                 Ok(None) => return self.requests.closed().await,
                 Err(_) => return self.requests.close(End::Finished),
             };
@@ -121,8 +120,7 @@ impl Serving {
 
     async fn notify_progress(&self) {
         loop {
-            // Up to a tenth more or less, so that the streams of many clients don't all fire at
-            // once.
+            // Between 70 % and 110 % of the interval, so that many streams don't tick at once.
             let spread = random::jitter(self.progress_interval / 5 * 2);
             clock::sleep(self.progress_interval * 7 / 10 + spread).await;
             self.requests.send(Command::Tick(self.requests.id())).await;

@@ -1,4 +1,4 @@
-//! What each command does to the state.
+//! Applies commands to the state.
 
 use prost::Message as _;
 use synod_auth::{AuthState, Identity, Tokens};
@@ -26,11 +26,11 @@ use crate::version::BOUNDED_WRITES;
 /// Why a command has no reply.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// It is refused, on every member alike, and has no effect.
+    /// It is refused on all members alike, and has no effect.
     Refused(Error),
     /// The store failed: this member must stop.
     Fatal(MvccError),
-    /// It deletes so much that it has to be alone in its batch. Nothing has been done.
+    /// It deletes so much that it needs a batch of its own. It had no effect yet.
     NeedsOwnBatch,
 }
 
@@ -65,7 +65,7 @@ impl From<MvccError> for Failure {
     }
 }
 
-/// The parts of the state that entries change, until they are committed.
+/// Applies the entries of one batch, before it is committed.
 pub(super) struct Applier<'a> {
     pub(super) store: &'a mut MvccStore,
     pub(super) roster: &'a mut Roster,
@@ -73,25 +73,24 @@ pub(super) struct Applier<'a> {
     pub(super) users: &'a mut AuthState,
     pub(super) tokens: &'a Tokens,
     pub(super) metrics: &'a Metrics,
-    /// The membership that the last configuration entry gave.
+    /// The membership of the last configuration entry, if there was one.
     pub(super) membership: Option<Membership>,
-    /// Whether the roster is to be published.
+    /// Whether the roster has to be published.
     pub(super) roster_changed: bool,
     /// Whether users and roles are to be published.
     pub(super) users_changed: bool,
-    /// What this member has.
+    /// This member's feature level.
     pub(super) feature_level: u32,
 }
 
 impl Applier<'_> {
-    /// Applies one entry. `None`: nothing was done, since the entry has to be the first after a
-    /// commit.
+    /// Applies one entry. `None`: it was not applied, since it has to be the first after a commit.
     ///
     /// # Errors
-    /// The store failed, or the entry holds a command of a newer release.
+    /// The store failed, or the entry is a command of a newer release.
     pub(super) fn apply(&mut self, entry: Entry) -> Result<Option<Outcome>, ApplyError> {
-        // Told to whoever asked; no state may come of it, since members may have accepted the same
-        // entry in different ballots (Multi-Paxos).
+        // Only for the answer. The state must not depend on it: with Multi-Paxos members may have
+        // accepted the same entry in different ballots.
         let term = entry.ballot.round;
         let result = match entry.kind {
             EntryKind::Noop => Ok(Reply::Done),
@@ -187,8 +186,9 @@ impl Applier<'_> {
         }
     }
 
-    /// The entries to come may rely on more than this release has. A leader asks all members first,
-    /// so that this happens only on one that went back to an earlier release at that moment.
+    /// Stops at an entry that raises the feature level above this member's, since later entries may
+    /// rely on it. A leader asks all members before it raises the level, so this happens only if
+    /// this member went back to an earlier release at that moment.
     fn check_level(&self, entry: &Entry, kind: &Kind) -> Result<(), ApplyError> {
         let Kind::SetClusterVersion(request) = kind else {
             return Ok(());
@@ -203,8 +203,8 @@ impl Applier<'_> {
         )))
     }
 
-    /// `bytes` once the feature level has the bound, and no bound before: all members must apply
-    /// alike.
+    /// `bytes` if the cluster's feature level has the bound, else no bound: all members must do the
+    /// same.
     fn bound(&self, bytes: usize) -> usize {
         match self.roster.feature_level() >= BOUNDED_WRITES {
             true => bytes,
@@ -212,7 +212,7 @@ impl Applier<'_> {
         }
     }
 
-    /// NOSPACE refuses what needs space, CORRUPT whatever reads or writes keys.
+    /// NOSPACE refuses commands that need space; CORRUPT refuses all that read or write keys.
     fn check_alarms(&self, kind: &Kind) -> Result<(), Error> {
         if !self.roster.alarmed(AlarmType::None) {
             return Ok(());
@@ -282,7 +282,7 @@ impl Applier<'_> {
         })
     }
 
-    /// The keys of all leases go in one revision.
+    /// Deletes the keys of all leases in one revision.
     fn revoke_leases(&mut self, ids: &[i64]) -> Result<(), Failure> {
         let max_delete_bytes = self.bound(txn::MAX_DELETE_BYTES);
         let mut txn = self.store.begin();
@@ -333,7 +333,7 @@ impl Applier<'_> {
         })
     }
 
-    /// Brings the store up to date with the lease table.
+    /// Writes a change of the lease table to the store.
     fn write_leases(
         &mut self,
         change: impl FnOnce(&mut WriteTxn<'_>) -> Result<(), MvccError>,
@@ -369,7 +369,7 @@ impl Applier<'_> {
         Ok(Reply::Members(self.roster.list()))
     }
 
-    /// A change of membership: the core has made it already, the roster follows. The second entry
+    /// Applies a change of membership to the roster. The core has made it already. The second entry
     /// of a joint change has no context.
     fn configure(&mut self, entry: Entry) -> Result<Result<Reply, Error>, ApplyError> {
         let index = entry.index;
@@ -379,8 +379,7 @@ impl Applier<'_> {
         let command = ConfigCommand::decode(entry.data.clone()).map_err(|error| damaged(&error))?;
         self.membership = Some(command.membership);
         let Ok(change) = MemberChange::decode(command.context) else {
-            // Whatever peer let it in: the core has made the change on all members, and the roster
-            // on none.
+            // The core has made the change on all members; none of them applies it to its roster.
             tracing::error!(%index, "the context of a change of membership can't be decoded and has no effect");
             return Ok(Err(Error::Undecodable));
         };
@@ -403,11 +402,11 @@ impl Applier<'_> {
     }
 }
 
-/// The command of an entry, and who asked for it. Bytes that are no command at all are refused by every member and have
-/// no effect: a member that stopped at them would stop there again after each restart.
+/// The command of an entry, and its requester. All members refuse bytes that are no command, without
+/// effect: a member that stopped at them would stop again after each restart.
 ///
 /// # Errors
-/// A command of a newer release, which this one must not skip: the other members may apply it.
+/// A command of a newer release. It must not be skipped, since other members may apply it.
 fn decode(entry: &Entry) -> Result<Result<(Option<Identity>, Kind), Error>, ApplyError> {
     let index = entry.index;
     let newer = || {
@@ -453,7 +452,7 @@ mod tests {
         .into()
     }
 
-    /// What an earlier release let into the log.
+    /// An entry that an earlier release let into the log.
     fn too_deep() -> Vec<u8> {
         let deep = (0..60).fold(TxnRequest::default(), |child, _| TxnRequest {
             success: vec![RequestOp {

@@ -1,5 +1,5 @@
-//! The state machine of the group: entries in, outcomes out, everything of a batch in one write of
-//! the engine.
+//! The state machine of the group: it takes entries and returns outcomes. All changes of a batch
+//! are one write of the engine.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -27,27 +27,27 @@ use crate::backup::{self, RestoreError};
 use crate::metrics::Metrics;
 use synod_watch::WatchHandle;
 
-/// A batch of entries is written, and answered, once its changes and its answers have so many
-/// bytes: a small entry may return, or displace, far more than it has itself.
+/// A batch ends once its changes and answers have so many bytes: a small entry may return or
+/// replace far more than its own size.
 const MAX_BATCH_BYTES: usize = 32 << 20;
 
-/// Where the state is kept, and whose it is.
+/// The configuration of the state machine.
 #[derive(Clone, Debug)]
 pub(crate) struct MachineConfig {
     /// The directory of the engine's generations.
     pub(crate) dir: PathBuf,
-    /// The engine's block cache.
+    /// The size of the engine's block cache.
     pub(crate) cache_bytes: u64,
     /// This member.
     pub(crate) member: NodeId,
-    /// The highest feature level that it has.
+    /// The highest feature level of this member.
     pub(crate) feature_level: u32,
 }
 
-/// Stored state that can't be used.
+/// Why the stored state can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum MachineError {
-    /// The file system's.
+    /// An I/O error.
     #[error("cannot use the engine's directory {dir}: {source}", dir = dir.display())]
     Io {
         /// Which.
@@ -55,35 +55,35 @@ pub enum MachineError {
         /// Why.
         source: io::Error,
     },
-    /// The engine's.
+    /// The engine failed.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// The store's.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] MvccError),
-    /// The backup to begin with.
+    /// The backup can't be restored.
     #[error(transparent)]
     Restore(#[from] RestoreError),
-    /// The membership's row.
+    /// The row of the membership is damaged.
     #[error("the stored membership is damaged: {0}; restore the data directory from a backup")]
     Membership(String),
     /// The rows of users and roles.
     #[error("{0}; restore the data directory from a backup")]
     Auth(#[from] DamagedRow),
-    /// The cluster has moved on.
+    /// The cluster uses a higher feature level than this member has.
     #[error(
         "the cluster uses feature level {required}, and this member has level {ours}: start a newer release, or without a \
          lower --feature-level"
     )]
     NewerLevel {
-        /// What the entries of the log rely on.
+        /// The cluster's level.
         required: u32,
-        /// What this member has.
+        /// This member's level.
         ours: u32,
     },
 }
 
-/// What the machine tells about what it did.
+/// Who is told what the machine did.
 #[derive(Debug)]
 pub(crate) struct Listeners {
     pub(crate) watch: WatchHandle,
@@ -91,7 +91,7 @@ pub(crate) struct Listeners {
     pub(crate) metrics: Metrics,
 }
 
-/// The state, opened but not yet connected to anybody.
+/// The opened state, before it is connected to its listeners.
 pub(crate) struct OpenState {
     config: MachineConfig,
     generations: Generations,
@@ -112,20 +112,20 @@ pub(crate) struct Machine {
     users: AuthState,
     auth: Arc<Auth>,
     applied: SnapshotMeta,
-    /// `applied` for the thread that flushes: never ahead of what the engine was given.
+    /// `applied` for the thread that flushes; never ahead of what was written to the engine.
     written: Arc<ArcSwap<SnapshotMeta>>,
     view: Arc<View>,
     listeners: Listeners,
     sweep: Arc<SweepSignal>,
-    /// The engine before the last installation, until nobody reads from it any more.
+    /// The engine before the last installation, until its last reader is gone.
     retired: Option<Arc<dyn Engine>>,
 }
 
-/// Makes the state of a new node: members and position, and what a backup holds: keys with their
-/// history, and leases.
+/// Creates the state of a new node from members and position, and from a backup if there is one:
+/// its keys with their history, and its leases.
 ///
 /// # Errors
-/// The file system's and the engine's, or a backup that can't be used.
+/// The engine fails, or the backup can't be used.
 pub(crate) fn create(
     config: &MachineConfig,
     roster: &Roster,
@@ -140,7 +140,7 @@ pub(crate) fn create(
     let mut store = MvccStore::open(engine, MvccConfig::default())?;
     let before = Roster::load(&store.view())?;
     let mut txn = store.begin();
-    // Another cluster's members, and who kept the time of its leases.
+    // The backup holds its cluster's members, and the keeper of its leases.
     for member in before.members() {
         txn.member_delete(NodeId::new(member.id));
     }
@@ -156,10 +156,10 @@ pub(crate) fn create(
 }
 
 impl OpenState {
-    /// Opens what [`create`] made.
+    /// Opens the state that [`create`] made.
     ///
     /// # Errors
-    /// Whatever is missing or damaged.
+    /// Something is missing or damaged.
     pub(crate) fn open(config: MachineConfig) -> Result<Self, MachineError> {
         let generations = Generations::open(&config.dir).map_err(io_error(&config.dir))?;
         let engine = open_engine(&generations.path(), config.cache_bytes)?;
@@ -182,7 +182,7 @@ impl OpenState {
         })
     }
 
-    /// Reads the keys.
+    /// A reader of the keys.
     pub(crate) fn reader(&self) -> synod_mvcc::MvccReader {
         self.store.reader()
     }
@@ -190,15 +190,15 @@ impl OpenState {
     /// The leases.
     ///
     /// # Errors
-    /// The engine's, or a damaged row.
+    /// The engine fails, or a row is damaged.
     pub(crate) fn leases(&self) -> Result<Vec<(LeaseId, LeaseRecord)>, MachineError> {
         Ok(self.store.view().leases()?)
     }
 
-    /// Who keeps the leases' time.
+    /// The keeper of the leases' time.
     ///
     /// # Errors
-    /// The engine's, or a damaged row.
+    /// The engine fails, or the row is damaged.
     pub(crate) fn lease_keeper(&self) -> Result<Keeper, MachineError> {
         Ok(load_keeper(&self.store.view())?)
     }
@@ -213,7 +213,7 @@ impl OpenState {
         &self.users
     }
 
-    /// Connects the state with those who use it.
+    /// Connects the state with its listeners.
     pub(crate) fn connect(
         self,
         leases: Arc<Leases>,
@@ -244,12 +244,12 @@ impl OpenState {
 }
 
 impl Machine {
-    /// What is published.
+    /// The published state.
     pub(crate) fn view(&self) -> Arc<View> {
         Arc::clone(&self.view)
     }
 
-    /// The transport dials whom the roster names.
+    /// Tells the transport the members of the roster.
     fn tell_peers(&self) {
         let peers = &self.listeners.peers;
         peers.require_feature_level(self.roster.feature_level());
@@ -271,7 +271,7 @@ impl Machine {
         self.tell_peers();
     }
 
-    /// Removes the engine before the last installation once nobody reads from it.
+    /// Removes the engine before the last installation once its last reader is gone.
     fn drop_retired(&mut self) {
         let Some(engine) = self.retired.take() else {
             return;
@@ -352,7 +352,7 @@ impl StateMachine for Machine {
         if !events.is_empty() {
             self.listeners.watch.publish(events);
         } else if self.store.revision() > revision {
-            // A large deletion: watchers read its events from the store.
+            // After a large deletion watchers read its events from the store.
             self.listeners.watch.jumped(self.store.revision().get());
         }
         if self.store.view().compacted() > compacted {
@@ -397,7 +397,7 @@ impl StateMachine for Machine {
         let begun = clock::now();
         let (generation, engine, meta) = sink.into_parts();
         let failed = |error| ApplyError::caused_by("cannot switch to a snapshot", error);
-        // Complete and durable: from this write on a restart uses it.
+        // The sink is complete and durable. From this write on a restart uses it.
         self.generations.switch(generation).map_err(failed)?;
         let broken = |error| ApplyError::caused_by("an installed snapshot can't be used", error);
         let old = self.store.replace_engine(engine).map_err(broken)?;
@@ -438,9 +438,9 @@ struct Flusher {
 
 impl Persister for Flusher {
     fn persist(&self) -> Result<SnapshotMeta, ApplyError> {
-        // First the position, then the flush: everything up to it was given to the engine before.
-        // After an installation in between the flushed engine is the new one, which is further and
-        // durable as a whole.
+        // Load the position before the flush: everything up to it was written to the engine. If an
+        // installation comes in between, the new engine is flushed, which is further ahead and
+        // durable.
         let written = self.written.load_full();
         self.compactor
             .persist()
@@ -457,7 +457,7 @@ fn open_engine(dir: &Path, cache_bytes: u64) -> Result<Arc<dyn Engine>, EngineEr
     Ok(Arc::new(DiskEngine::open(config)?))
 }
 
-/// The log's entries rely on no more than this member has.
+/// Checks that this member has the cluster's feature level.
 fn check_level(config: &MachineConfig, roster: &Roster) -> Result<(), MachineError> {
     let (required, ours) = (roster.feature_level(), config.feature_level);
     match required <= ours {

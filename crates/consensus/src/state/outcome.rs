@@ -1,4 +1,4 @@
-//! What applying an entry tells whoever proposed it here.
+//! The outcome of an entry, for the caller that proposed it on this member.
 
 use bytes::Bytes;
 use synod_proto::etcd::etcdserverpb::{AlarmMember, Member, TxnResponse, response_op::Response};
@@ -8,17 +8,17 @@ use crate::error::Error;
 /// The result of one entry.
 #[derive(Debug)]
 pub(crate) struct Outcome {
-    /// The term in which the entry was appended, or accepted last with Multi-Paxos: not the same on
-    /// every member.
+    /// The term in which the entry was appended, or last accepted with Multi-Paxos. It may differ
+    /// between members.
     pub(crate) term: u64,
-    /// The store's revision after it.
+    /// The store's revision after the entry.
     pub(crate) revision: i64,
-    /// What it did, or why it did nothing. The same on every member.
+    /// The reply, or why the entry had no effect. The same on all members.
     pub(crate) result: Result<Reply, Error>,
 }
 
 impl Outcome {
-    /// Bytes of the pairs that it returns.
+    /// The size of the pairs that it returns, in bytes.
     pub(crate) fn pair_bytes(&self) -> usize {
         match &self.result {
             Ok(Reply::Put { prev_kv }) => sum(prev_kv),
@@ -55,26 +55,26 @@ fn sum<'a>(pairs: impl IntoIterator<Item = &'a Bytes>) -> usize {
     pairs.into_iter().map(Bytes::len).sum()
 }
 
-/// What a command answers besides the header.
+/// The answer to a command, without the header.
 #[derive(Debug)]
 pub(crate) enum Reply {
-    /// Nothing: no-ops, checkpoints, publications.
+    /// No answer: no-ops and checkpoints.
     Done,
     /// A put.
     Put {
-        /// The encoded version that it replaced, if it was asked for.
+        /// The replaced record, encoded, if the request asks for it.
         prev_kv: Option<Bytes>,
     },
     /// A delete.
     Deleted {
         /// How many keys.
         count: i64,
-        /// Their encoded versions, if they were asked for.
+        /// The deleted records, encoded, if the request asks for them.
         prev_kvs: Vec<Bytes>,
     },
     /// A transaction.
     Txn(Box<TxnResponse>),
-    /// A compaction that has taken effect; its deletions go on in the background.
+    /// A compaction. The rows are deleted in the background.
     Compacted,
     /// A new lease.
     LeaseGranted {
@@ -83,14 +83,14 @@ pub(crate) enum Reply {
         /// Its time to live in seconds.
         ttl: i64,
     },
-    /// A leader wants to keep the leases' time.
+    /// A leader claimed to keep the leases' time.
     LeasesClaimed {
-        /// Whether it does now: this claim, or an earlier attempt at the same, is the latest.
+        /// Whether it keeps it now: no later claim of another leader came first.
         held: bool,
     },
-    /// Leases are gone.
+    /// Leases were revoked.
     LeasesRevoked {
-        /// Those that were there.
+        /// The leases that existed.
         ids: Vec<i64>,
     },
     /// A token is known to this member.
@@ -102,7 +102,7 @@ pub(crate) enum Reply {
         )]
         index: u64,
     },
-    /// The alarms that were asked for, raised or taken back.
+    /// The alarms that were listed, raised or disarmed.
     Alarms(Vec<AlarmMember>),
     /// The members after a change.
     Members(Vec<Member>),

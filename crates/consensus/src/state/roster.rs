@@ -1,7 +1,7 @@
-//! Who is in the cluster, which alarms are raised, and which version all members have.
+//! The members of the cluster, the raised alarms, and the version that all members have.
 //!
-//! The core's membership says who votes; this says how members are called and reached. Every change
-//! is written to the engine in the batch of the entry that made it.
+//! The core's membership says who votes. The roster has the members' names and URLs. A change is
+//! written to the engine in the batch of the entry that makes it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +17,7 @@ use crate::error::Error;
 /// The key of the row with everything but the members.
 const CLUSTER_ROW: &[u8] = b"cluster";
 
-/// The cluster as its log describes it.
+/// The cluster as of the last applied entry.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Roster {
     members: BTreeMap<NodeId, Member>,
@@ -40,10 +40,10 @@ impl Roster {
         }
     }
 
-    /// Reads what the store holds.
+    /// Reads the roster from the store.
     ///
     /// # Errors
-    /// The engine's, or a damaged row.
+    /// The engine fails, or a row is damaged.
     pub(crate) fn load(view: &View) -> Result<Self, MvccError> {
         let damaged = |detail: &str| MvccError::Corrupt {
             detail: format!("{detail} can't be decoded"),
@@ -67,7 +67,7 @@ impl Roster {
         Ok(roster)
     }
 
-    /// Writes all of it, for a new data directory.
+    /// Writes the whole roster, for a new data directory.
     pub(crate) fn store(&self, txn: &mut WriteTxn<'_>) {
         for (id, member) in &self.members {
             txn.member_put(*id, Bytes::from(member.encode_to_vec()));
@@ -90,7 +90,7 @@ impl Roster {
         self.members.values()
     }
 
-    /// The same as a list, for responses.
+    /// The members as a list, for responses.
     pub(crate) fn list(&self) -> Vec<Member> {
         self.members.values().cloned().collect()
     }
@@ -100,12 +100,12 @@ impl Roster {
         self.members.get(&id)
     }
 
-    /// The etcd version that all members have, once decided.
+    /// The etcd version that all members have, once it is set.
     pub(crate) fn version(&self) -> Option<&str> {
         self.version.as_deref()
     }
 
-    /// The feature level that entries rely on: all members have it.
+    /// The feature level that all members have and entries rely on.
     pub(crate) fn feature_level(&self) -> u32 {
         self.feature_level
     }
@@ -120,19 +120,19 @@ impl Roster {
             .collect()
     }
 
-    /// Whether any member raised it; [`AlarmType::None`] is any alarm.
+    /// Whether any member raised this alarm; [`AlarmType::None`] stands for any alarm.
     pub(crate) fn alarmed(&self, kind: AlarmType) -> bool {
         let is_meant = |alarm: i32| kind == AlarmType::None || alarm == kind as i32;
         self.alarms.iter().any(|(alarm, _)| is_meant(*alarm))
     }
 
-    /// Whether this member raised it.
+    /// Whether this member raised this alarm.
     pub(crate) fn alarmed_by(&self, kind: AlarmType, member: NodeId) -> bool {
         self.alarms.contains(&(kind as i32, member))
     }
 
-    /// Adds a member. One that has the id already keeps its name and client URLs (the entry is
-    /// applied again).
+    /// Adds a member. If it exists already, because the entry is applied again, it keeps its name
+    /// and client URLs.
     ///
     /// # Errors
     /// The id belonged to a member that was removed, or a peer URL is taken.
@@ -154,7 +154,7 @@ impl Roster {
     /// Removes a member for good, with its alarms.
     ///
     /// # Errors
-    /// There is none with this id.
+    /// There is no such member.
     pub(crate) fn remove(&mut self, id: NodeId, txn: &mut WriteTxn<'_>) -> Result<(), Error> {
         if self.members.remove(&id).is_none() {
             return Err(Error::MemberNotFound);
@@ -166,10 +166,10 @@ impl Roster {
         Ok(())
     }
 
-    /// A learner becomes a voter.
+    /// Makes a learner a voter.
     ///
     /// # Errors
-    /// There is none with this id.
+    /// There is no such member.
     pub(crate) fn promote(&mut self, id: NodeId, txn: &mut WriteTxn<'_>) -> Result<(), Error> {
         let mut member = self.members.get(&id).ok_or(Error::MemberNotFound)?.clone();
         member.is_learner = false;
@@ -177,7 +177,7 @@ impl Roster {
         Ok(())
     }
 
-    /// A member's name and client URLs. Of a removed member it changes nothing.
+    /// Sets a member's name and client URLs. Does nothing for a removed member.
     pub(crate) fn publish(
         &mut self,
         id: NodeId,
@@ -192,10 +192,10 @@ impl Roster {
         }
     }
 
-    /// Where a member is reached by its peers.
+    /// Sets a member's peer URLs.
     ///
     /// # Errors
-    /// There is none with this id, or a URL is another's.
+    /// There is no such member, or another member has one of the URLs.
     pub(crate) fn update_peer_urls(
         &mut self,
         id: NodeId,
@@ -224,7 +224,7 @@ impl Roster {
         vec![wire(alarm)]
     }
 
-    /// Takes alarms back: of one type or all, of one member or all. Returns those that were raised.
+    /// Disarms alarms of one type or all, and of one member or all. Returns the disarmed ones.
     pub(crate) fn disarm(
         &mut self,
         kind: AlarmType,
@@ -243,8 +243,8 @@ impl Roster {
         gone.into_iter().map(wire).collect()
     }
 
-    /// Decides the cluster's version, and what entries after this one may rely on. The level never
-    /// falls.
+    /// Sets the cluster's version, and raises the feature level that later entries may rely on. The
+    /// level never falls.
     pub(crate) fn set_version(
         &mut self,
         version: String,
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn members_are_refused_twice_and_after_they_left() {
+    fn a_taken_url_and_a_removed_member_are_refused() {
         let mut store = store();
         let mut txn = store.begin();
         let mut roster = Roster::of([member(1, "http://a:1")]);
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn alarms_are_raised_once_and_taken_back_by_type_and_member() {
+    fn alarms_are_raised_once_and_disarmed_by_type_and_member() {
         let mut store = store();
         let mut txn = store.begin();
         let mut roster = Roster::of([member(1, "http://a:1"), member(2, "http://b:1")]);

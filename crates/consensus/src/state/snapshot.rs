@@ -1,4 +1,4 @@
-//! Snapshots between members: the store's own export, over the replica's transfer.
+//! Snapshots between members: the store's export, sent by the replica.
 
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ impl SnapshotSource for StoreSnapshot {
     }
 }
 
-/// Where a copy is written: an engine of its own, beside the one in use.
+/// Receives a snapshot into an engine of its own, beside the one in use.
 pub(crate) struct EngineSink {
     generation: u64,
     engine: Arc<dyn Engine>,
@@ -56,7 +56,7 @@ impl EngineSink {
         })
     }
 
-    /// The finished copy: its generation, its engine, its position.
+    /// The finished copy: generation, engine and position.
     pub(super) fn into_parts(self) -> (u64, Arc<dyn Engine>, SnapshotMeta) {
         (self.generation, self.engine, self.meta)
     }

@@ -1,5 +1,5 @@
-//! Transactions, as etcd runs them: all conditions and checks see the state before the transaction,
-//! ranges inside see what was written before them.
+//! Transactions, as in etcd: all conditions and checks see the state before the transaction, and
+//! its ranges see what it wrote before them.
 
 use bytes::Bytes;
 use synod_lease::Leases;
@@ -16,18 +16,17 @@ use super::apply::Failure;
 use crate::convert::{compare, key_range, range_query};
 use crate::error::Error;
 
-/// The most bytes of pairs that a write returns. It is answered on the apply thread of every
-/// member, from one entry after the other: a member that would refuse less or more would have
-/// another state.
+/// The most bytes of pairs that a write returns. A write over it is refused, so all members must
+/// have the same bound.
 pub(crate) const MAX_REPLY_BYTES: usize = 32 << 20;
-/// The most that a command deletes in the engine write of its batch, as
-/// [`WriteTxn::limit_deletes`] counts. A deletion or a revocation of more is written in pieces; a
-/// transaction, and a deletion that returns what it deleted, are refused.
+/// The most bytes that a command deletes in the write of its batch, as [`WriteTxn::limit_deletes`]
+/// counts them. A deletion or revocation of more is written in pieces. A transaction of more, or a
+/// deletion that returns what it deletes, is refused.
 pub(crate) const MAX_DELETE_BYTES: usize = 32 << 20;
-/// Up to so many single keys, a write's reads are small.
+/// A transaction that reads up to so many single keys reads little.
 const FEW_READS: usize = 16;
 
-/// What conditions, checks and ranges read.
+/// The state that conditions, checks and ranges read.
 trait Reading {
     fn holds(&self, compare: &Compare) -> Result<bool, MvccError>;
     fn answer(&self, query: &RangeQuery) -> Result<RangeResult, MvccError>;
@@ -80,8 +79,7 @@ impl Reading for WriteTxn<'_> {
     }
 }
 
-/// Which branch each transaction takes: the outer one first, then its children that run, depth
-/// first.
+/// The branch of each transaction that runs: the outer one first, then its children, depth first.
 struct Path<'a>(std::slice::Iter<'a, bool>);
 
 impl<'a> Path<'a> {
@@ -91,8 +89,7 @@ impl<'a> Path<'a> {
 
     /// The branch of the next transaction.
     fn branch<'r>(&mut self, request: &'r TxnRequest) -> (bool, &'r [RequestOp]) {
-        // There is one for each transaction that runs: the same walk over the same request made
-        // them.
+        // There is a choice for each transaction that runs: `choose` walks in the same order.
         match self.0.next() {
             Some(true) => (true, &request.success),
             Some(false) | None => (false, &request.failure),
@@ -126,7 +123,7 @@ fn choose(
     Ok(())
 }
 
-/// Checks everything that could fail before anything is changed.
+/// Checks all that can fail, before anything is changed.
 fn check(
     state: &impl Reading,
     leases: &Leases,
@@ -152,7 +149,7 @@ fn check(
     Ok(())
 }
 
-/// Inside a transaction a negative revision is compacted, not the current one.
+/// Inside a transaction a negative revision counts as compacted, and not as the current one.
 fn check_revision(state: &impl Reading, revision: i64) -> Result<(), MvccError> {
     let (current, compacted) = (state.current(), state.oldest());
     if revision == 0 {
@@ -166,10 +163,10 @@ fn check_revision(state: &impl Reading, revision: i64) -> Result<(), MvccError> 
     }
 }
 
-/// Runs a transaction of a log entry.
+/// Runs the transaction of a log entry.
 ///
 /// # Errors
-/// A refusal, the same on all members and without any effect, or a failure of the store.
+/// It is refused, on all members alike and without effect, or the store fails.
 pub(super) fn run(
     txn: &mut WriteTxn<'_>,
     leases: &Leases,
@@ -189,7 +186,7 @@ pub(super) fn run(
 struct Room(usize);
 
 impl Room {
-    /// Takes what `pairs` need.
+    /// Subtracts the size of `pairs`.
     fn take<'a>(&mut self, pairs: impl IntoIterator<Item = &'a Bytes>) -> Result<(), MvccError> {
         let bytes = pairs.into_iter().map(Bytes::len).sum();
         let left = self.0.checked_sub(bytes);
@@ -235,11 +232,11 @@ fn execute(
     })
 }
 
-/// Runs a transaction that only reads, on one view. The caller has checked that it does.
+/// Runs a transaction on a view. It must be read-only.
 ///
 /// # Errors
-/// The revisions', [`MvccError::ResultTooLarge`] where the pairs have more than `max_bytes`, or the
-/// engine's.
+/// A revision is not available, the pairs have more than `max_bytes`
+/// ([`MvccError::ResultTooLarge`]), or the engine fails.
 pub(crate) fn run_read_only(
     view: &View,
     request: &TxnRequest,
@@ -260,10 +257,10 @@ pub(crate) fn run_read_only(
     })
 }
 
-/// Bytes of the pairs that [`run_read_only`] gathers. Reads them, but keeps none.
+/// The size of the pairs that [`run_read_only`] returns, in bytes. Reads them, but keeps none.
 ///
 /// # Errors
-/// The revisions', or the engine's.
+/// A revision is not available, or the engine fails.
 pub(crate) fn read_only_txn_bytes(view: &View, request: &TxnRequest) -> Result<u64, MvccError> {
     let (_, ranges) = ranges_of_read_only(view, request)?;
     ranges
@@ -271,7 +268,7 @@ pub(crate) fn read_only_txn_bytes(view: &View, request: &TxnRequest) -> Result<u
         .sum()
 }
 
-/// The branch that is taken, and its ranges.
+/// Whether the conditions hold, and the ranges of the branch that runs.
 fn ranges_of_read_only<'r>(
     view: &View,
     request: &'r TxnRequest,
@@ -309,10 +306,10 @@ fn read(
     })
 }
 
-/// A put, inside a transaction or alone. The lease must have been checked.
+/// A put, inside a transaction or alone. The caller has checked the lease.
 ///
 /// # Errors
-/// A missing key that should keep its value or lease, or the engine's.
+/// The key should keep its value or lease and does not exist, or the engine fails.
 pub(super) fn put(txn: &mut WriteTxn<'_>, request: &PutRequest) -> Result<PutResponse, MvccError> {
     let displaced = txn.put(&Put {
         key: request.key.clone(),
@@ -330,8 +327,8 @@ pub(super) fn put(txn: &mut WriteTxn<'_>, request: &PutRequest) -> Result<PutRes
 /// A delete.
 ///
 /// # Errors
-/// [`MvccError::ResultTooLarge`] where the deleted pairs are asked for and are more than
-/// `max_bytes`, or the engine's.
+/// The deleted pairs are to be returned and have more than `max_bytes`
+/// ([`MvccError::ResultTooLarge`]), or the engine fails.
 pub(super) fn delete_range(
     txn: &mut WriteTxn<'_>,
     request: &DeleteRangeRequest,
@@ -363,12 +360,12 @@ fn header(revision: i64) -> ResponseHeader {
     }
 }
 
-/// Whether a transaction consists of ranges alone, so that it needs no log entry.
+/// Whether a transaction consists of ranges only, so that it needs no log entry.
 pub(crate) fn is_read_only(request: &TxnRequest) -> bool {
     all_ops(request, |op| matches!(op, Some(Request::RequestRange(_))))
 }
 
-/// Whether all its ranges may be answered from this member's state.
+/// Whether all its ranges are serializable.
 pub(crate) fn is_serializable(request: &TxnRequest) -> bool {
     all_ops(request, |op| match op {
         Some(Request::RequestRange(range)) => range.serializable,
@@ -386,12 +383,12 @@ pub(crate) fn delete_reads_much(request: &DeleteRangeRequest) -> bool {
     request.prev_kv && !request.range_end.is_empty()
 }
 
-/// Whether a transaction may return much: a range of keys, or many single ones.
+/// Whether a transaction may return much: a range of keys, or many single keys.
 pub(crate) fn txn_reads_much(request: &TxnRequest) -> bool {
     single_reads(request).is_none_or(|reads| reads > FEW_READS)
 }
 
-/// How many single keys it may return; nothing where it may return a range of them.
+/// How many single keys it may return; `None` if it may return a range.
 fn single_reads(request: &TxnRequest) -> Option<usize> {
     let mut reads = 0;
     for op in request.success.iter().chain(&request.failure) {
@@ -409,7 +406,7 @@ fn single_reads(request: &TxnRequest) -> Option<usize> {
     Some(reads)
 }
 
-/// Whether any branch at any depth puts something.
+/// Whether any branch, at any depth, has a put.
 pub(crate) fn puts_anything(request: &TxnRequest) -> bool {
     let mut ops = request.success.iter().chain(&request.failure);
     ops.any(|op| match &op.request {
@@ -419,7 +416,7 @@ pub(crate) fn puts_anything(request: &TxnRequest) -> bool {
     })
 }
 
-/// An upper bound of what a transaction's puts add, in bytes.
+/// An upper bound of the bytes that the puts of `ops` add.
 pub(crate) fn put_bytes(ops: &[RequestOp]) -> u64 {
     ops.iter()
         .map(|op| match &op.request {
@@ -432,7 +429,7 @@ pub(crate) fn put_bytes(ops: &[RequestOp]) -> u64 {
         .sum()
 }
 
-/// What a put adds, in bytes: etcd's estimate.
+/// The bytes that a put adds, by etcd's estimate.
 pub(crate) fn put_cost(put: &PutRequest) -> u64 {
     256 + (put.key.len() + put.value.len()) as u64
 }

@@ -1,4 +1,4 @@
-//! What is published of the state: for any thread, without a lock.
+//! The published state, which any thread reads without a lock.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,32 +13,32 @@ use super::roster::Roster;
 use super::txn::MAX_REPLY_BYTES;
 use crate::error::Error;
 
-/// The state as of the last applied batch. Readers of keys see the same or a later batch than
-/// readers of the roster.
+/// The state as of the last applied batch. Whoever reads the roster and then the keys sees keys of
+/// the same batch or a later one.
 #[derive(Debug)]
 pub(crate) struct View {
     reader: MvccReader,
     member: NodeId,
     roster: ArcSwap<Roster>,
-    /// Out of the roster, for requests that need nothing else of it.
+    // Copied from the roster, for requests that need nothing else of it.
     learner: AtomicBool,
     alarms: AtomicBool,
 }
 
-/// How much there is.
+/// The size of the data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Sizes {
-    /// What the quota counts: bytes of keys, values and history.
+    /// Bytes of keys, values and history, as the quota counts them.
     pub(crate) live: u64,
     /// How many keys.
     pub(crate) keys: u64,
 }
 
-/// What an empty store is said to take: etcdctl divides by it.
+/// The reported size of an empty store. Not zero, since etcdctl divides by it.
 const EMPTY_BYTES: u64 = 4096;
 
 impl Sizes {
-    /// The size that is reported, never zero.
+    /// The reported size; never zero.
     pub(crate) fn total(self) -> u64 {
         self.live.max(EMPTY_BYTES)
     }
@@ -77,12 +77,12 @@ impl View {
         self.roster.store(Arc::new(roster));
     }
 
-    /// The keys, as far as they are applied.
+    /// A reader of the keys.
     pub(crate) fn reader(&self) -> &MvccReader {
         &self.reader
     }
 
-    /// Members, alarms, version.
+    /// The members, alarms and version.
     pub(crate) fn roster(&self) -> Arc<Roster> {
         self.roster.load_full()
     }
@@ -92,7 +92,7 @@ impl View {
         self.learner.load(Ordering::Relaxed)
     }
 
-    /// Whether there is any alarm.
+    /// Whether any alarm is raised.
     pub(crate) fn alarms_raised(&self) -> bool {
         self.alarms.load(Ordering::Relaxed)
     }
@@ -107,7 +107,7 @@ impl View {
         self.reader.view().compacted().get()
     }
 
-    /// How much there is.
+    /// The size of the data.
     pub(crate) fn sizes(&self) -> Sizes {
         Sizes {
             live: self.reader.live_bytes(),
@@ -115,20 +115,20 @@ impl View {
         }
     }
 
-    /// What the quota counts.
+    /// The bytes that the quota counts.
     pub(crate) fn live_bytes(&self) -> u64 {
         self.reader.live_bytes()
     }
 
-    /// Bytes that the engine takes on disk; looks at the file system.
+    /// The bytes that the engine takes on disk. Asks the file system.
     pub(crate) fn disk_bytes(&self) -> u64 {
         self.reader.disk_bytes()
     }
 
-    /// The checksum at a revision; zero is the current one. Reads everything.
+    /// The checksum at a revision; zero means the current one. Reads all keys.
     ///
     /// # Errors
-    /// The revision's, or the engine's.
+    /// The revision is not available, or the engine fails.
     pub(crate) fn hash_kv(&self, revision: i64) -> Result<Hashed, Error> {
         let view = self.reader.view();
         let revision = (revision > 0).then(|| Revision::new(revision));
@@ -141,10 +141,10 @@ impl View {
         })
     }
 
-    /// The checksum of everything that members have in common, and the revision.
+    /// The checksum of all data that members have in common, and the revision.
     ///
     /// # Errors
-    /// The engine's.
+    /// The engine fails.
     pub(crate) fn hash_store(&self) -> Result<(u32, i64), Error> {
         let hash = self.reader.view().hash()?;
         Ok((hash.hash, hash.revision.get()))
@@ -153,15 +153,15 @@ impl View {
     /// The keys that are attached to a lease, in order.
     ///
     /// # Errors
-    /// The engine's.
+    /// The engine fails.
     pub(crate) fn lease_keys(&self, id: i64) -> Result<Vec<Bytes>, Error> {
         Ok(self.reader.view().keys_of_lease(LeaseId::new(id))?)
     }
 
-    /// Whether the store answers.
+    /// Checks that the store can be read.
     ///
     /// # Errors
-    /// The engine's.
+    /// The engine fails.
     pub(crate) fn probe(&self) -> Result<(), Error> {
         self.reader.view().get(b"\0")?;
         Ok(())
@@ -175,8 +175,7 @@ impl From<MvccError> for Error {
             MvccError::FutureRevision { .. } => Self::FutureRevision,
             MvccError::KeyNotFound => Self::KeyNotFound,
             MvccError::KeyLength { .. } => Self::RequestTooLarge,
-            // Reads within a budget look at this error before it gets here; what remains are
-            // writes.
+            // Only of writes: a read within the budget handles this error itself.
             MvccError::ResultTooLarge { .. } => Self::ReplyTooLarge {
                 largest: MAX_REPLY_BYTES,
             },

@@ -1,5 +1,5 @@
-//! Every request at and beyond its borders, made from the contract's descriptors: nothing that a
-//! client sends may stop a member, now or when it starts again.
+//! Fuzzes every request at and beyond the limits of its fields, made from the contract's
+//! descriptors. Nothing that a client sends may stop a member, at once or after a restart.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -22,15 +22,15 @@ use tonic::{Request, Status};
 
 use crate::support::{SOON, again, client, config, eventually};
 
-/// Requests of a run.
+/// How many requests a run makes.
 const REQUESTS: usize = 5_000;
-/// After so many the member must still do its work.
+/// After so many requests the member must still write and read.
 const CHECK_EVERY: usize = 250;
-/// Deeper than the server allows, and less deep than protobuf's decoders do.
+/// Deeper than the server allows, but not too deep for protobuf's decoders.
 const MAX_DEPTH: usize = 40;
-/// Up to here a message has several parts.
+/// Down to this depth a message has several fields.
 const BROAD_DEPTH: usize = 2;
-/// How long an answer is waited for. Some never come: a watch of nothing, say.
+/// How long to wait for an answer. Some requests get none, such as an empty watch.
 const PATIENCE: Duration = Duration::from_millis(50);
 
 /// A method of a service that the server has.
@@ -57,7 +57,7 @@ impl Contract {
             for message in &file.message_type {
                 contract.add(&format!(".{package}"), message);
             }
-            // The peers' contract is for peers.
+            // The contract between peers is not for clients.
             for service in file.service.iter().filter(|_| package == "etcdserverpb") {
                 for method in &service.method {
                     let path = format!("/{package}.{}/{}", service.name(), method.name());
@@ -79,13 +79,13 @@ impl Contract {
         self.messages.insert(name, message.clone());
     }
 
-    /// A message with some of its fields, each at some border.
+    /// A message with some of its fields, each at a limit.
     fn message(&self, name: &str, depth: usize, rng: &mut ChaCha8Rng) -> Vec<u8> {
         let mut out = Vec::new();
         for field in &self.messages[name].field {
             let is_message = field.r#type() == Type::Message;
             let count = match field.label() {
-                // So that a message doesn't grow with every level.
+                // Keeps messages from growing with every level.
                 _ if is_message && depth > BROAD_DEPTH => usize::from(rng.random_bool(0.2)),
                 Label::Repeated => rng.random_range(0..4),
                 Label::Optional | Label::Required => usize::from(rng.random_bool(0.6)),
@@ -113,7 +113,7 @@ impl Contract {
     }
 }
 
-/// A transaction inside a transaction, and so on.
+/// Transactions nested so many levels deep.
 fn nested(levels: usize) -> Vec<u8> {
     (0..levels).fold(Vec::new(), |child, _| {
         let mut op = Vec::new();
@@ -169,7 +169,7 @@ fn text(rng: &mut ChaCha8Rng) -> Vec<u8> {
     }
 }
 
-/// Passes bytes through.
+/// A codec that passes bytes through.
 #[derive(Clone, Copy, Default)]
 struct Raw;
 
@@ -207,8 +207,8 @@ impl Decoder for Raw {
     }
 }
 
-/// Sends requests, as streams: on the wire a call with one message is the same. Reads a few
-/// answers.
+/// Sends requests as a stream, which on the wire is the same as a call with one message. Reads a
+/// few answers.
 async fn call(channel: Channel, path: PathAndQuery, requests: Vec<Vec<u8>>) {
     let mut grpc = tonic::client::Grpc::new(channel);
     grpc.ready().await.unwrap();
@@ -224,8 +224,8 @@ async fn call(channel: Channel, path: PathAndQuery, requests: Vec<Vec<u8>>) {
     }
 }
 
-/// The member does its work: it writes and reads. What was asked before and not waited for may
-/// raise an alarm meanwhile, which is taken back.
+/// Checks that the member writes and reads. Earlier requests may have raised an alarm, which is
+/// disarmed.
 async fn still_works(node: &Node, done: usize) {
     assert!(
         node.ended().now_or_never().is_none(),
@@ -280,7 +280,7 @@ async fn fuzz(algorithm: Algorithm, seed: u64) {
         if !method.path.path().ends_with("Watch") && !method.path.path().ends_with("KeepAlive") {
             requests.truncate(1);
         }
-        // Late answers are no concern.
+        // Late answers are ignored.
         let _late = clock::timeout(
             PATIENCE,
             call(channel.clone(), method.path.clone(), requests),
@@ -301,7 +301,7 @@ async fn fuzz(algorithm: Algorithm, seed: u64) {
     let mut after = client(&node).await;
     let again = after.hash_kv(revision).await.unwrap();
     assert_eq!(again.hash(), hash.hash(), "the same data after a restart");
-    // What happened can be told and saved.
+    // The state can be watched and saved.
     let options = WatchOptions::new()
         .with_all_keys()
         .with_start_revision(hash.compact_version().max(0) + 1);

@@ -71,7 +71,7 @@ async fn probes_version_and_metrics_answer_as_etcd_does() {
 }
 
 #[tokio::test]
-async fn a_port_of_its_own_serves_probes_alone() {
+async fn a_separate_port_serves_only_probes() {
     let metrics = Listener::bind("127.0.0.1:0").unwrap();
     let address = metrics.local_addr();
     let dir = tempfile::tempdir().unwrap();

@@ -13,7 +13,7 @@ use crate::support::{Cluster, SOON, eventually, status};
 
 on_both! {
     what_is_left_of_a_lease_survives_a_change_of_leader,
-    leases_end_although_the_leader_that_granted_them_is_gone,
+    leases_end_even_if_the_leader_that_granted_them_is_gone,
 }
 
 async fn put_with_lease(client: &mut Client, key: &str, lease: i64) {
@@ -49,7 +49,7 @@ async fn grants_and_revocations() {
         (code, &*text),
         (Code::OutOfRange, "etcdserver: too large lease TTL")
     );
-    // At least one and a half elections, in whole seconds; also for what is no time at all.
+    // At least one and a half election timeouts in whole seconds, also for zero or less.
     for asked in [1, 0, -5] {
         assert_eq!(
             client
@@ -157,7 +157,7 @@ async fn a_lease_that_is_not_renewed_ends_with_its_keys_and_a_renewed_one_lives(
         clock::now() - begun >= Duration::from_secs(2),
         "not before its time"
     );
-    // The client's word for a time to live of zero.
+    // The client reports a TTL of zero like this.
     let dead = client.lease_keep_alive(silent).await.unwrap_err();
     assert!(
         matches!(dead, etcd_client::Error::LeaseKeepAliveError(_)),
@@ -216,7 +216,7 @@ async fn followers_pass_renewals_and_questions_on_to_the_leader() {
     client.lease_revoke(lease).await.unwrap();
     keeper.keep_alive().await.unwrap();
     assert_eq!(answers.message().await.unwrap().unwrap().ttl(), 0);
-    // A stream ends with its node, and says so.
+    // When the node stops its streams end with that error.
     let ((), ended) = futures::future::join(cluster.stop(), answers.message()).await;
     assert_eq!(
         status(ended),
@@ -243,12 +243,12 @@ async fn what_is_left_of_a_lease_survives_a_change_of_leader(algorithm: Algorith
         cluster.nodes[next].is_leader().then_some(())
     })
     .await;
-    // The extension of a second, and rounding up.
+    // A new leader extends leases by a second, and the rest is rounded up.
     let mut client = cluster.client(next).await;
     let left = remaining(&mut client, lease).await;
     assert!((30..=59).contains(&left), "{left}");
 
-    // A renewal takes the record back: the next leader starts from the full time.
+    // A renewal resets the recorded time: the next leader starts with the full TTL.
     let (mut keeper, mut answers) = client.lease_keep_alive(lease).await.unwrap();
     let renewed = clock::now();
     keeper.keep_alive().await.unwrap();
@@ -266,7 +266,7 @@ async fn what_is_left_of_a_lease_survives_a_change_of_leader(algorithm: Algorith
     cluster.stop().await;
 }
 
-async fn leases_end_although_the_leader_that_granted_them_is_gone(algorithm: Algorithm) {
+async fn leases_end_even_if_the_leader_that_granted_them_is_gone(algorithm: Algorithm) {
     let mut cluster = Cluster::of(algorithm, 3).await;
     let leader = cluster.leader().await;
     let mut client = cluster.client(leader).await;

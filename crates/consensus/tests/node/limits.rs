@@ -1,4 +1,4 @@
-//! Limits: size, operations, space.
+//! Limits of size, operations, space and memory.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::http;
 use crate::support::{Cluster, SOON, Unread, again, client, config, eventually, raw_kv, status};
 
 #[tokio::test]
-async fn requests_that_are_too_large_are_refused_by_name() {
+async fn requests_that_are_too_large_are_refused_with_etcds_error() {
     let cluster = Cluster::start(1).await;
     let mut client = cluster.client(0).await;
     client.put("k", vec![0_u8; 1_500_000], None).await.unwrap();
@@ -86,7 +86,7 @@ async fn a_full_quota_stops_writes_until_there_is_space_again() {
     let txn = Txn::new().and_then(vec![TxnOp::put("t", "v", None)]);
     assert_eq!(status(client.txn(txn).await).0, Code::ResourceExhausted);
 
-    // Deleting and compacting are allowed, and free space; the alarm goes by itself.
+    // Deleting and compacting are allowed. They free space, and the alarm is disarmed.
     let options = DeleteOptions::new().with_prefix();
     let revision = client
         .delete("k", Some(options))
@@ -151,7 +151,7 @@ async fn deeply_nested_transactions_are_refused_and_stop_no_member() {
     first.txn(nested(16)).await.unwrap();
     for levels in [17, 31, 32, 33, 48, 49, 50, 60] {
         let (code, text) = status(first.txn(nested(levels)).await);
-        // From about 50 levels on, gRPC's decoding refuses first.
+        // From about 50 levels on, the decoder of gRPC refuses the request first.
         let ours = code == Code::InvalidArgument && text.contains("at most 16 levels");
         assert!(ours || levels >= 49, "{levels}: {code:?} {text}");
         first.put("after", "v", None).await.unwrap();
@@ -172,7 +172,7 @@ async fn backups_that_nobody_reads_hold_up_no_read_and_are_bounded() {
         let value = vec![7_u8; 100_000];
         writer.put(format!("k{n}"), value, None).await.unwrap();
     }
-    // A connection each: what is not read fills it.
+    // A connection each, since unread responses fill it.
     let mut unread = Vec::new();
     for _ in 0..8 {
         let mut client = cluster.client(0).await;
@@ -193,7 +193,7 @@ async fn backups_that_nobody_reads_hold_up_no_read_and_are_bounded() {
         bytes += response.blob().len();
     }
     assert!(bytes > 10_000_000, "{bytes}");
-    // Its place is free again.
+    // Its permit is free again.
     eventually("a place for a backup", || async {
         let mut stream = reader.clone().snapshot().await.ok()?;
         stream.message().await.ok()?.map(|_| ())
@@ -205,7 +205,7 @@ async fn backups_that_nobody_reads_hold_up_no_read_and_are_bounded() {
 
 #[tokio::test]
 async fn large_responses_share_a_budget_and_small_requests_go_on() {
-    // Room for one stream of a range, or for a range of 4.5 MiB.
+    // There is room for one stream of a range, or for a range of 4.5 MiB.
     let cluster = Cluster::start_with(1, |config| {
         config.response_budget_bytes = 8 * config.max_request_bytes;
     })
@@ -224,7 +224,7 @@ async fn large_responses_share_a_budget_and_small_requests_go_on() {
     );
     let txn = Txn::new().and_then(vec![TxnOp::get("k", Some(all()))]);
     assert_eq!(status(client.txn(txn).await).0, Code::ResourceExhausted);
-    // Nobody reads this one.
+    // This response is not read.
     let mut streaming = raw_kv(&cluster.nodes[0]).await;
     let request = pb::RangeRequest {
         key: "k".into(),
@@ -234,7 +234,7 @@ async fn large_responses_share_a_budget_and_small_requests_go_on() {
     let mut waiting = raw_kv(&cluster.nodes[0]).await;
     let limited = |timeout: Duration| {
         let mut request = tonic::Request::new(pb::RangeRequest {
-            // More than is tried without being measured.
+            // More than the first attempt reads.
             limit: 17,
             ..request.clone()
         });
@@ -246,14 +246,14 @@ async fn large_responses_share_a_budget_and_small_requests_go_on() {
     let unread = streaming.range_stream(request.clone()).await.unwrap();
     let refused = waiting.range(limited(Duration::from_millis(300))).await;
     let refused = refused.unwrap_err();
-    // Either side may notice first that the time is over.
+    // Client or server may notice the timeout first.
     let codes = [
         Code::ResourceExhausted,
         Code::DeadlineExceeded,
         Code::Cancelled,
     ];
     assert!(codes.contains(&refused.code()), "{refused}");
-    // A write that returns much waits too, before anything is done.
+    // A write that may return much waits too, before it is proposed.
     let mut delete = tonic::Request::new(pb::DeleteRangeRequest {
         key: "k".into(),
         range_end: "l".into(),
@@ -261,7 +261,7 @@ async fn large_responses_share_a_budget_and_small_requests_go_on() {
     });
     delete.set_timeout(Duration::from_millis(300));
     waiting.delete_range(delete).await.unwrap_err();
-    // Small requests go on.
+    // Small requests need not wait.
     client.put("small", "v", None).await.unwrap();
     let small = client.get("k00", None).await.unwrap();
     assert_eq!(small.kvs()[0].value().len(), 256 << 10);
@@ -313,7 +313,7 @@ async fn what_a_write_returns_is_bounded_and_a_refused_one_has_no_effect() {
     }
     let after = client.get("x", None).await.unwrap();
     assert_eq!((after.count(), revision(after.header())), (0, before));
-    // Without the pairs it is no matter of size.
+    // Without the pairs the size does not matter.
     let options = DeleteOptions::new().with_prefix();
     assert_eq!(
         client.delete("k", Some(options)).await.unwrap().deleted(),
@@ -347,7 +347,7 @@ fn put_and_read(key: &'static str, range_end: &'static str, limit: i64) -> pb::T
     }
 }
 
-/// All keys from "k" to "l", at most so many, within a time.
+/// Up to `limit` keys from "k" to "l", with a timeout.
 fn range(limit: i64, timeout: Duration) -> tonic::Request<pb::RangeRequest> {
     let mut request = tonic::Request::new(pb::RangeRequest {
         key: "k".into(),
@@ -362,8 +362,8 @@ fn range(limit: i64, timeout: Duration) -> tonic::Request<pb::RangeRequest> {
 const A_MOMENT: Duration = Duration::from_millis(300);
 
 #[tokio::test]
-async fn writes_whose_answers_nobody_reads_stop_other_writes_that_return_something() {
-    // 1.5 MiB of it for what writes return.
+async fn unread_responses_of_writes_stop_other_writes_that_return_something() {
+    // 1.5 MiB of it are for writes.
     let cluster = Cluster::start_with(1, |config| {
         config.response_budget_bytes = 8 * config.max_request_bytes;
     })
@@ -399,7 +399,7 @@ async fn writes_whose_answers_nobody_reads_stop_other_writes_that_return_somethi
     }
     let after = client.get("x", None).await.unwrap();
     assert_eq!(after.kvs()[0].version(), before.kvs()[0].version());
-    // What returns nothing goes on, and so does the rest once the answers are gone.
+    // Writes that return nothing go on. The others do once the responses are gone.
     client.put("x", "v", None).await.unwrap();
     let txn = Txn::new().and_then(vec![TxnOp::put("x", "w", None)]);
     client.txn(txn).await.unwrap();
@@ -416,7 +416,7 @@ async fn writes_whose_answers_nobody_reads_stop_other_writes_that_return_somethi
 
 #[tokio::test]
 async fn slow_readers_of_ranges_do_not_stop_transactions() {
-    // 48 MiB of it for ranges, and 8 for what writes return.
+    // 48 MiB of it are for ranges, and 8 for writes.
     let cluster = Cluster::start_with(1, |config| config.response_budget_bytes = 64 << 20).await;
     let mut client = cluster.client(0).await;
     for n in 0..10 {
@@ -443,7 +443,7 @@ async fn slow_readers_of_ranges_do_not_stop_transactions() {
 
 #[tokio::test]
 async fn a_get_of_a_large_value_waits_for_other_gets_and_not_for_ranges() {
-    // 9 MiB of it for ranges: one stream. 1.5 MiB for gets: one such value.
+    // 9 MiB of it are for ranges: one stream. 1.5 MiB are for gets: one such value.
     let cluster = Cluster::start_with(1, |config| {
         config.response_budget_bytes = 8 * config.max_request_bytes;
     })
@@ -518,7 +518,7 @@ async fn lists_of_leases_and_of_their_keys_are_counted() {
 }
 
 #[tokio::test]
-async fn a_connection_takes_as_many_streams_at_once_as_configured() {
+async fn a_connection_has_as_many_concurrent_streams_as_configured() {
     let status = pb::StatusRequest::default();
     for (chosen, expected) in [(None, 4_096), (Some(7), 7)] {
         let cluster = Cluster::start_with(1, |config| {

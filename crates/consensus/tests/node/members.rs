@@ -52,7 +52,7 @@ async fn a_cluster_of_one_grows_by_a_voter_and_shrinks_again(algorithm: Algorith
         0,
         "member responses carry no revision"
     );
-    // The new member is not running yet, and nothing waits for it.
+    // The new member does not run yet, and nothing waits for it.
     first.put("between", "v", None).await.unwrap();
     let (code, _) = status(first.member_add(urls, None).await);
     assert_eq!(code, Code::FailedPrecondition);
@@ -68,13 +68,13 @@ async fn a_cluster_of_one_grows_by_a_voter_and_shrinks_again(algorithm: Algorith
     );
     let second = Node::start(next).await.unwrap();
     second.ready(SOON).await.unwrap();
-    // It was not told: it takes what its cluster runs.
+    // Without the flag it takes the algorithm of its cluster.
     assert_eq!(second.algorithm(), algorithm);
     let mut to_second = client(&second).await;
     let got = to_second.get("between", None).await.unwrap();
     assert_eq!(got.kvs().len(), 1);
     to_second.put("from the second", "v", None).await.unwrap();
-    // It votes once it has caught up: then neither can be missed.
+    // Once it has caught up it votes, and the quorum needs both.
     let id = second.member_id().get();
     eventually("the new member to vote", || {
         let mut client = to_second.clone();
@@ -126,7 +126,7 @@ async fn a_new_voter_says_when_it_counts(algorithm: Algorithm) {
     let urls = config.initial_advertise_peer_urls.clone();
     let added = first.member_add(urls, None).await.unwrap();
     let id = added.member().unwrap().id();
-    // etcd's own field says what was asked for.
+    // etcd's field says how the member was added.
     let listed = first.member_list().await.unwrap();
     assert!(listed.members().iter().all(|member| !member.is_learner()));
     assert_eq!(joining(&cluster.nodes[0]).await, format!("{id:x}"));
@@ -146,7 +146,7 @@ async fn a_new_voter_says_when_it_counts(algorithm: Algorithm) {
         }
     })
     .await;
-    // From here on neither can be missed.
+    // From now on the quorum needs both.
     assert_eq!(joining(&second).await, "");
     second.shutdown().await;
     let write = clock::timeout(Duration::from_secs(2), first.put("k", "v", None)).await;
@@ -185,8 +185,8 @@ async fn a_removal_waits_for_the_new_voter(algorithm: Algorithm) {
     cluster.stop().await;
 }
 
-/// Each removal alone would leave a quorum: of four members three run. Together they would leave
-/// one that runs and one that doesn't.
+/// Of four members three run. One removal leaves a quorum; two would leave one member that runs and
+/// one that does not.
 async fn removals_at_once_leave_a_quorum(algorithm: Algorithm) {
     let mut cluster = Cluster::of(algorithm, 4).await;
     let leader = cluster.leader().await;
@@ -267,7 +267,7 @@ async fn a_learner_copies_refuses_and_is_promoted(algorithm: Algorithm) {
     );
     assert!(to_learner.status().await.unwrap().is_learner());
 
-    // Any member takes the request; the leader decides.
+    // Any member accepts the request.
     for node in 0..3 {
         let mut client = cluster.client(node).await;
         let promoted = eventually("the promotion", || {

@@ -1,4 +1,4 @@
-//! Starts that must fail, and say what to do.
+//! Starts that must fail with an error that says what to do.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! A new cluster that begins with a backup of another one.
+//! New clusters that begin with a backup of another one.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use synod_consensus::{Algorithm, Node};
 
 use crate::support::{Cluster, SOON, again, client, config, configs, eventually, refused, status};
 
-/// What `etcdctl snapshot save` does.
+/// Does what `etcdctl snapshot save` does.
 async fn save(client: &Client, to: &Path) {
     let mut stream = client.maintenance_client().snapshot().await.unwrap();
     let mut file = Vec::new();
@@ -19,14 +19,14 @@ async fn save(client: &Client, to: &Path) {
     fs::write(to, file).unwrap();
 }
 
-/// Keys with a history, one of them of a lease that is answered.
+/// Writes keys with a history. One of them has a lease, which is returned.
 async fn fill(client: &Client) -> i64 {
     let mut kv = client.kv_client();
     for number in 0..50 {
         let key = format!("k{number:02}");
         kv.put(key, format!("v{number}"), None).await.unwrap();
     }
-    // Larger than what a restore reads at a time.
+    // More than a restore reads at a time.
     kv.put("large", vec![7; 1_400_000], None).await.unwrap();
     kv.put("large2", vec![8; 1_400_000], None).await.unwrap();
     kv.put("k01", "again", None).await.unwrap();
@@ -37,7 +37,7 @@ async fn fill(client: &Client) -> i64 {
     lease
 }
 
-/// All keys and how they came to be, and the store's revision.
+/// All keys with their revisions and versions, and the store's revision.
 async fn content(client: &Client) -> (Vec<String>, i64) {
     let all = GetOptions::new().with_all_keys();
     let got = client.kv_client().get("", Some(all)).await.unwrap();
@@ -73,7 +73,7 @@ async fn backup_of(algorithm: Algorithm, dir: &Path) -> (PathBuf, Vec<String>, i
     let old = Cluster::of(algorithm, 3).await;
     let client = old.client(0).await;
     let lease = fill(&client).await;
-    // Its ballots get ahead of those of any new cluster.
+    // Its ballots become higher than those of a new cluster.
     for _ in 0..3 {
         change_leader(&old).await;
     }
@@ -99,7 +99,7 @@ async fn goes_on_with_another_engine(from: Algorithm) {
     let client = new.client(0).await;
     assert_eq!(content(&client).await, (keys, revision));
 
-    // The history, too: reads and watches of old revisions.
+    // The history is there too: old revisions can be read and watched.
     let past = GetOptions::new().with_revision(revision - 3);
     let past = client.kv_client().get("k02", Some(past)).await.unwrap();
     assert_eq!(past.count(), 1, "it was deleted later");
@@ -111,7 +111,7 @@ async fn goes_on_with_another_engine(from: Algorithm) {
         .unwrap();
     let deleted = tokio::time::timeout(SOON, async {
         loop {
-            // The first answer says that the watch was made.
+            // The first response says that the watch was created.
             let answer = events.message().await.unwrap().unwrap();
             if let Some(event) = answer.events().first() {
                 return event.event_type();
@@ -120,7 +120,7 @@ async fn goes_on_with_another_engine(from: Algorithm) {
     });
     assert_eq!(deleted.await.unwrap(), EventType::Delete);
 
-    // Writes go on from there, on all members alike, and leases work.
+    // All members go on writing from there, and leases work.
     let put = client.kv_client().put("new", "1", None).await.unwrap();
     assert_eq!(put.header().unwrap().revision(), revision + 1);
     let left = client.lease_client().time_to_live(lease, None).await;
@@ -131,7 +131,7 @@ async fn goes_on_with_another_engine(from: Algorithm) {
         client.kv_client().get("mine", None).await.unwrap().count(),
         0
     );
-    // The clocks of leases run: the keeper of the old ones has no say.
+    // The leases' time goes on. Who kept it in the old cluster does not matter.
     let brief = client.lease_client().grant(2, None).await.unwrap().id();
     let options = PutOptions::new().with_lease(brief);
     client
@@ -159,9 +159,9 @@ async fn goes_on_with_another_engine(from: Algorithm) {
 
 on_both!(goes_on_with_another_engine);
 
-/// A start with a snapshot on data that was there before must not look as if it had been restored.
+/// A snapshot is refused if there is data already, so that nobody takes it for restored.
 #[tokio::test]
-async fn data_of_its_own_is_not_restored_over() {
+async fn a_restore_does_not_replace_data() {
     let dir = tempfile::tempdir().unwrap();
     let first = config("n1", dir.path());
     let (mut restores, mut missing) = (again(&first), again(&first));
@@ -177,7 +177,7 @@ async fn data_of_its_own_is_not_restored_over() {
 }
 
 #[tokio::test]
-async fn the_flag_may_stand_but_restores_once() {
+async fn later_starts_accept_the_flag_and_do_not_restore_again() {
     let dir = tempfile::tempdir().unwrap();
     let (file, ..) = backup_of(Algorithm::Raft, dir.path()).await;
     let mut first = config("n1", dir.path());
@@ -210,7 +210,7 @@ async fn the_flag_may_stand_but_restores_once() {
     assert!(text.contains("--restore-snapshot"), "{text}");
 }
 
-/// The cluster's id depends on the backup: who began with something else is not one of them.
+/// The cluster's id depends on the backup, so members that began with another one are refused.
 #[tokio::test]
 async fn members_of_different_backups_do_not_meet() {
     let dir = tempfile::tempdir().unwrap();
@@ -244,7 +244,7 @@ async fn members_of_different_backups_do_not_meet() {
 }
 
 #[tokio::test]
-async fn what_is_no_backup_is_refused_and_leaves_nothing() {
+async fn a_file_that_is_no_backup_is_refused_and_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let (file, keys, ..) = backup_of(Algorithm::Raft, dir.path()).await;
     let good = fs::read(&file).unwrap();
@@ -280,7 +280,7 @@ async fn what_is_no_backup_is_refused_and_leaves_nothing() {
     joins.initial_cluster_state = synod_consensus::ClusterState::Existing;
     assert!(refused(joins).await.contains("makes a new cluster"));
 
-    // What was left of these attempts is in nobody's way.
+    // These attempts leave nothing that would stop the next one.
     let mut right = config("n1", dir.path());
     right.restore_snapshot = Some(file);
     let node = Node::start(right).await.unwrap();
@@ -291,7 +291,7 @@ async fn what_is_no_backup_is_refused_and_leaves_nothing() {
 
 /// A backup of a compacted store restores as compacted.
 #[tokio::test]
-async fn what_was_compacted_stays_compacted() {
+async fn a_compacted_history_stays_compacted() {
     let dir = tempfile::tempdir().unwrap();
     let old = Cluster::start(1).await;
     let source = old.client(0).await;

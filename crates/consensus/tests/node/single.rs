@@ -1,4 +1,4 @@
-//! One node: what etcd's API promises.
+//! etcd's API on one node.
 
 use etcd_client::{
     Compare, CompareOp, DeleteOptions, GetOptions, PutOptions, SortOrder, SortTarget, Txn, TxnOp,
@@ -202,7 +202,7 @@ async fn a_refused_transaction_leaves_nothing_behind() {
 }
 
 #[tokio::test]
-async fn compaction_forgets_the_past_and_physical_waits_for_it() {
+async fn a_compaction_removes_old_revisions_and_physical_waits_for_it() {
     let cluster = Cluster::start(1).await;
     let mut client = cluster.client(0).await;
     for n in 0..50 {
@@ -348,7 +348,7 @@ async fn a_range_stream_sends_everything_at_one_revision() {
         .into_inner();
     let mut chunks = Vec::new();
     while let Some(chunk) = stream.message().await.unwrap() {
-        // What is written meanwhile is not part of it.
+        // Later writes are not part of the stream.
         client.put("p/29", "changed", None).await.unwrap();
         chunks.push(chunk.range_response.unwrap());
     }

@@ -14,10 +14,10 @@ use synod_runtime::{clock, task};
 use tempfile::TempDir;
 use tonic::transport::Channel;
 
-/// How long anything may take that should happen soon.
+/// The time limit for what should happen soon.
 pub(crate) const SOON: Duration = Duration::from_secs(60);
 
-/// A configuration on free ports, with its sockets bound, in `dir`; it makes a cluster of its own.
+/// The configuration of a cluster of one, on free ports that are bound already.
 pub(crate) fn config(name: &str, dir: &Path) -> Config {
     let client = Listener::bind("127.0.0.1:0").unwrap();
     let peer = Listener::bind("127.0.0.1:0").unwrap();
@@ -102,7 +102,7 @@ impl Cluster {
         cluster
     }
 
-    /// Waits until every member's name is known everywhere.
+    /// Waits until all members know the names of all.
     async fn published(&self) {
         for node in 0..self.nodes.len() {
             let client = self.client(node).await;
@@ -138,14 +138,14 @@ pub(crate) async fn client(node: &Node) -> Client {
     Client::connect(node.client_urls(), None).await.unwrap()
 }
 
-/// The contract itself: etcd-client has no streams of ranges, and a limit on what it receives.
+/// The generated client: etcd-client has no RangeStream and limits the size of responses.
 pub(crate) async fn raw_kv(node: &Node) -> KvClient<Channel> {
     let url = node.client_urls()[0].clone();
     let client = KvClient::connect(url).await.unwrap();
     client.max_decoding_message_size(usize::MAX)
 }
 
-/// A client that reads nothing of what it is answered: its streams have no window.
+/// A client that reads no responses: its flow control windows are empty.
 pub(crate) struct Unread {
     requests: h2::client::SendRequest<Bytes>,
     url: String,
@@ -170,7 +170,7 @@ impl Unread {
         }
     }
 
-    /// Makes a call of `Service/Method`, and waits for the head of the answer.
+    /// Calls `Service/Method`, and waits for the headers of the response.
     pub(crate) async fn call(&mut self, method: &str, message: &impl Message) {
         let mut body = BytesMut::new();
         body.put_u8(0);
@@ -192,7 +192,7 @@ impl Unread {
     }
 }
 
-/// Why it does not start.
+/// Why a node does not start.
 pub(crate) async fn refused(config: Config) -> String {
     match Node::start(config).await {
         Err(error) => error.to_string(),
@@ -203,7 +203,7 @@ pub(crate) async fn refused(config: Config) -> String {
     }
 }
 
-/// Tries until it works.
+/// Repeats `attempt` until it returns something.
 pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
     what: &str,
     mut attempt: impl FnMut() -> F,

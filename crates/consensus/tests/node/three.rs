@@ -1,4 +1,4 @@
-//! Three nodes: what a cluster adds.
+//! Clusters of three nodes.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use crate::support::{Cluster, SOON, again, configs, eventually, status};
 on_both! {
     every_member_writes_and_reads_its_own_and_the_others_writes,
     leadership_moves_on_request_and_when_the_leader_stops,
-    a_hand_over_that_was_tried_may_still_happen,
+    a_hand_over_that_timed_out_may_still_happen,
     without_a_quorum_nothing_is_acknowledged_and_serializable_reads_go_on,
     a_member_that_was_away_catches_up_by_entries_or_by_a_snapshot,
     writes_go_on_while_leaders_come_and_go,
-    requests_that_insist_on_a_leader_hear_at_once_that_there_is_none,
+    requests_that_require_a_leader_fail_at_once_without_one,
 }
 
 async fn every_member_writes_and_reads_its_own_and_the_others_writes(algorithm: Algorithm) {
@@ -69,7 +69,7 @@ async fn leadership_moves_on_request_and_when_the_leader_stops(algorithm: Algori
     client.put("k", "before", None).await.unwrap();
     let old = cluster.nodes.remove(other);
     old.shutdown().await;
-    // Handed over, so that nobody has to wait for an election; and nothing is lost.
+    // The leadership is handed over, so that no election is waited for. Nothing is lost.
     let mut client = cluster.client(0).await;
     let got = client.get("k", None).await.unwrap();
     assert_eq!(got.kvs()[0].value(), b"before");
@@ -77,7 +77,7 @@ async fn leadership_moves_on_request_and_when_the_leader_stops(algorithm: Algori
     cluster.stop().await;
 }
 
-async fn a_hand_over_that_was_tried_may_still_happen(algorithm: Algorithm) {
+async fn a_hand_over_that_timed_out_may_still_happen(algorithm: Algorithm) {
     let mut cluster = Cluster::of(algorithm, 3).await;
     let leader = cluster.leader().await;
     let mut client = cluster.client(leader).await;
@@ -86,8 +86,8 @@ async fn a_hand_over_that_was_tried_may_still_happen(algorithm: Algorithm) {
     let target = away.member_id().get();
     away.shutdown().await;
     let moving = mover.move_leader(target);
-    // Between two attempts the target is removed: the second one is refused, and the first one's
-    // outcome stays unknown.
+    // The target is removed between two attempts. The second one is refused, but the outcome of the
+    // first one is unknown.
     let removing = async {
         clock::sleep(Duration::from_millis(300)).await;
         client.member_remove(target).await.unwrap();
@@ -187,7 +187,7 @@ async fn writes_go_on_while_leaders_come_and_go(algorithm: Algorithm) {
     cluster.stop().await;
 }
 
-async fn requests_that_insist_on_a_leader_hear_at_once_that_there_is_none(algorithm: Algorithm) {
+async fn requests_that_require_a_leader_fail_at_once_without_one(algorithm: Algorithm) {
     let mut cluster = Cluster::of(algorithm, 3).await;
     for _ in 0..2 {
         cluster.nodes.pop().unwrap().shutdown().await;

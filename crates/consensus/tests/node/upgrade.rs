@@ -1,4 +1,5 @@
-//! Releases that meet: in one cluster, one after the other on the same data, and too late.
+//! Upgrades: two releases in one cluster, a release on an earlier one's data, and refused
+//! downgrades.
 
 use std::time::Duration;
 
@@ -11,10 +12,10 @@ use crate::support::{SOON, again, client, config, configs, eventually, raw_kv, r
 
 /// The release before the first feature level.
 const OLD: u32 = 0;
-/// The level from which on what a write returns is bounded.
+/// The level from which on the response of a write is bounded.
 const BOUNDED_WRITES: u32 = 1;
 
-/// A write that returns more than the bound.
+/// A write with a response over the bound.
 fn large_reply() -> pb::TxnRequest {
     use pb::request_op::Request;
     let put = Request::RequestPut(pb::PutRequest {
@@ -60,7 +61,7 @@ async fn rolling_upgrade(algorithm: Algorithm) {
         client.put(key, vec![7_u8; 1 << 20], None).await.unwrap();
     }
     for (at, mut config) in next.into_iter().enumerate() {
-        // As long as any member is of the old release, entries mean what they meant there.
+        // While a member runs the old release, entries do what they do there.
         let answer = raw_kv(&nodes[at]).await.txn(large_reply()).await.unwrap();
         assert!(answer.into_inner().succeeded, "member {at}");
         assert!(nodes.iter().all(|node| node.feature_level() == OLD));
@@ -76,7 +77,7 @@ async fn rolling_upgrade(algorithm: Algorithm) {
         .await
         .unwrap_err();
     assert!(error.message().contains("return fewer pairs"), "{error}");
-    // All members have the same, whichever release applied it.
+    // All members have the same data, whichever release applied the entries.
     let mut hashes = Vec::new();
     for node in &nodes {
         node.ready(SOON).await.unwrap();
@@ -89,12 +90,12 @@ async fn rolling_upgrade(algorithm: Algorithm) {
 }
 
 #[tokio::test]
-async fn a_rolling_upgrade_changes_what_entries_mean_when_all_have_it_raft() {
+async fn a_rolling_upgrade_changes_what_entries_do_once_all_members_have_it_raft() {
     Box::pin(rolling_upgrade(Algorithm::Raft)).await;
 }
 
 #[tokio::test]
-async fn a_rolling_upgrade_changes_what_entries_mean_when_all_have_it_multi_paxos() {
+async fn a_rolling_upgrade_changes_what_entries_do_once_all_members_have_it_multi_paxos() {
     Box::pin(rolling_upgrade(Algorithm::MultiPaxos)).await;
 }
 
@@ -123,7 +124,7 @@ async fn a_member_that_goes_back_to_an_old_release_is_refused_and_loses_nothing(
 }
 
 #[tokio::test]
-async fn the_level_waits_for_members_that_were_added_and_never_heard_of() {
+async fn the_level_waits_for_members_that_were_added_and_never_connected() {
     let dir = tempfile::tempdir().unwrap();
     let mut first = config("a", dir.path());
     first.feature_level = OLD;
@@ -131,7 +132,7 @@ async fn the_level_waits_for_members_that_were_added_and_never_heard_of() {
     next.feature_level = BOUNDED_WRITES;
     let node = Node::start(first).await.unwrap();
     node.ready(SOON).await.unwrap();
-    // Nobody is there: it stays a learner.
+    // The new member does not run, so it stays a learner.
     let options = MemberAddOptions::new().with_is_learner();
     let adding = client(&node)
         .await
@@ -142,7 +143,7 @@ async fn the_level_waits_for_members_that_were_added_and_never_heard_of() {
 
     let node = Node::start(next).await.unwrap();
     node.ready(SOON).await.unwrap();
-    // Nothing tells that the leader has looked and left it. It looks twice a second.
+    // The leader looks twice a second, and nothing shows that it left the level as it is.
     let enough = clock::now() + Duration::from_millis(1_500);
     while clock::now() < enough {
         assert_eq!(node.feature_level(), OLD);
@@ -153,7 +154,7 @@ async fn the_level_waits_for_members_that_were_added_and_never_heard_of() {
     node.shutdown().await;
 }
 
-/// Starts this release on the data that another one left.
+/// Starts this release on the data of another one.
 async fn reads_data_of(release: &str, algorithm: Algorithm) {
     let dir = tempfile::tempdir().unwrap();
     let name = format!("{release}-{algorithm}");
@@ -186,7 +187,7 @@ async fn reads_data_of(release: &str, algorithm: Algorithm) {
     assert_eq!(value("key-20", 0).await, None);
     let now = client.get("txn", None).await.unwrap();
     let last = now.kvs()[0].mod_revision();
-    // The transaction, the deletion, and the first of the second round of puts.
+    // By the transaction, the deletion, and the first put of the second round.
     assert_eq!(
         value("key-20", last - 2).await.as_deref(),
         Some("value-20-a")

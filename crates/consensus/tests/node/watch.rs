@@ -1,4 +1,4 @@
-//! Watching through the client.
+//! Watches through the client.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tonic::Code;
 
 use crate::support::{Cluster, SOON, status};
 
-/// The next response; a stream that has nothing to say fails the test.
+/// The next response. The test fails if none comes.
 async fn next(stream: &mut WatchStream) -> WatchResponse {
     let message = clock::timeout(SOON, stream.message()).await;
     message
@@ -32,7 +32,7 @@ fn revision(response: &WatchResponse) -> i64 {
     response.header().unwrap().revision()
 }
 
-/// Key, value and revision of the events; deletions have no value.
+/// Key, value and revision of the events. Deletions have an empty value.
 fn events(response: &WatchResponse) -> Vec<(String, String, i64)> {
     let event = |event: &etcd_client::Event| {
         let kv = event.kv().unwrap();
@@ -111,7 +111,7 @@ async fn every_change_of_the_watched_keys_arrives_in_order() {
 }
 
 #[tokio::test]
-async fn the_past_back_to_the_compacted_revision_can_be_watched() {
+async fn revisions_back_to_the_compacted_one_can_be_watched() {
     let cluster = Cluster::start(1).await;
     let mut client = cluster.client(0).await;
     for n in 0..3000 {
@@ -153,7 +153,7 @@ async fn the_past_back_to_the_compacted_revision_can_be_watched() {
         "the store's revision while catching up"
     );
 
-    // One that is there already is not disturbed, and gets what comes next.
+    // An existing watcher is not affected and gets the next events.
     client.put("k", "new", None).await.unwrap();
     assert_eq!(events(&next(&mut stream).await), [event("k", "new", 3002)]);
     cluster.stop().await;
@@ -218,7 +218,7 @@ async fn a_client_that_does_not_read_gets_everything_later() {
     let mut stream = watch(&mut client, "k", WatchOptions::new()).await;
     let mut quick = watch(&mut client, "k", WatchOptions::new()).await;
     let value = vec![b'x'; 32 << 10];
-    // Far more than windows and queue hold together.
+    // Far more than flow control windows and the queue hold.
     const WRITES: i64 = 1000;
     for _ in 0..WRITES {
         client.put("k", value.clone(), None).await.unwrap();
@@ -302,7 +302,7 @@ async fn refusals_and_cancellations_are_as_in_etcd() {
 }
 
 #[tokio::test]
-async fn a_large_revision_is_split_only_for_those_who_allow_it() {
+async fn a_large_revision_is_split_only_for_watchers_that_allow_it() {
     let cluster = Cluster::start_with(1, |config| config.max_request_bytes = 1 << 20).await;
     let mut client = cluster.client(0).await;
     let split = WatchOptions::new()
@@ -347,7 +347,7 @@ async fn a_large_revision_is_split_only_for_those_who_allow_it() {
 }
 
 #[tokio::test]
-async fn followers_serve_watches_and_those_who_insist_on_a_leader_learn_of_its_loss() {
+async fn followers_serve_watches_and_end_those_that_require_a_leader_when_it_is_lost() {
     let mut cluster = Cluster::start(3).await;
     let leader = cluster.leader().await;
     let follower = (leader + 1) % 3;
@@ -372,7 +372,7 @@ async fn followers_serve_watches_and_those_who_insist_on_a_leader_learn_of_its_l
     );
     let (code, text) = status(insists.watch("k", None).await);
     assert_eq!((code, &*text), (Code::Unavailable, "etcdserver: no leader"));
-    // Who does not insist keeps the stream.
+    // A stream that does not require a leader goes on.
     stream.request_progress().await.unwrap();
     assert_eq!(revision(&next(&mut stream).await), 2);
     let got = reader
@@ -381,7 +381,7 @@ async fn followers_serve_watches_and_those_who_insist_on_a_leader_learn_of_its_l
         .unwrap();
     assert_eq!(got.kvs()[0].value(), b"1");
 
-    // A stream ends with its node, and says so.
+    // When the node stops its streams end with that error.
     let stopping = kept.shutdown();
     let ended = async { clock::timeout(SOON, stream.message()).await.unwrap() };
     let ((), ended) = futures::future::join(stopping, ended).await;

@@ -1,4 +1,4 @@
-//! Reading a backup.
+//! Reads a backup.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -9,12 +9,12 @@ use sha2::{Digest as _, Sha256};
 
 use super::{ALIGN_BYTES, BackupError, BackupFormat, BackupId, DIGEST_BYTES};
 
-/// How much of a file tells what it is.
+/// How much of a file is read to recognise it.
 const HEAD_BYTES: u64 = 64;
-/// How much of a file is read at a time.
+/// How much content is read at a time.
 const READ_BYTES: usize = 1 << 20;
 
-/// A file of the right kind and size; its content is not checked yet.
+/// A backup of the right format and size, whose content is not checked yet.
 #[derive(Debug)]
 pub struct Backup {
     path: PathBuf,
@@ -25,7 +25,7 @@ pub struct Backup {
     id: BackupId,
 }
 
-/// The content of a backup whose digest is right.
+/// The content of a backup whose digest was checked.
 #[derive(Debug)]
 pub struct BackupContent {
     backup: Backup,
@@ -33,10 +33,10 @@ pub struct BackupContent {
 }
 
 impl Backup {
-    /// Opens a file and reads which backup it is.
+    /// Opens a backup and reads its id.
     ///
     /// # Errors
-    /// [`BackupError`] for anything but a complete file of this format.
+    /// [`BackupError`] for every other file, and for a file of the wrong size.
     pub fn open(path: &Path, format: &'static BackupFormat) -> Result<Self, BackupError> {
         let failed = |source| io_error(path, format, source);
         let mut file = File::open(path).map_err(failed)?;
@@ -64,16 +64,16 @@ impl Backup {
         })
     }
 
-    /// Which backup it is.
+    /// The backup's id.
     #[must_use]
     pub fn id(&self) -> BackupId {
         self.id
     }
 
-    /// Checks that the file is what was saved. Reads all of it.
+    /// Reads the whole file and checks its digest.
     ///
     /// # Errors
-    /// The file system's, or a digest that does not match.
+    /// An I/O error, or a digest that does not match.
     pub fn verify(self) -> Result<BackupContent, BackupError> {
         let mut content = BackupContent {
             backup: self,
@@ -95,11 +95,11 @@ impl Backup {
 }
 
 impl BackupContent {
-    /// Appends to `buffer` what comes next; `false` at the end. Up to 511 zeros follow what was
-    /// saved.
+    /// Appends the next part of the content to `buffer`. Returns `false` at the end. The content
+    /// ends with up to 511 zeros of padding.
     ///
     /// # Errors
-    /// The file system's.
+    /// An I/O error.
     pub fn read(&mut self, buffer: &mut BytesMut) -> Result<bool, BackupError> {
         let now = usize::try_from(self.left).map_or(READ_BYTES, |left| left.min(READ_BYTES));
         let from = buffer.len();
@@ -111,7 +111,7 @@ impl BackupContent {
         Ok(now > 0)
     }
 
-    /// The error for content that makes no sense.
+    /// The error for content that can't be decoded.
     #[must_use]
     pub fn damaged(&self, why: &str) -> BackupError {
         BackupError::Damaged {

@@ -1,4 +1,4 @@
-//! Writing a backup, piece by piece.
+//! Writes a backup.
 
 use std::vec;
 
@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{ALIGN_BYTES, BackupFormat};
 
-/// Cuts a backup into pieces while it is written. Taken in their order they are the file.
+/// Cuts a backup into pieces while it is written. The pieces in their order are the file.
 #[derive(Debug)]
 pub struct BackupWriter {
     piece_bytes: usize,
@@ -18,7 +18,7 @@ pub struct BackupWriter {
 }
 
 impl BackupWriter {
-    /// Begins a file, whose pieces have `piece_bytes` each but for the last two.
+    /// Begins a file. Its pieces have `piece_bytes` each, except for the last two.
     #[must_use]
     pub fn new(format: &BackupFormat, piece_bytes: usize) -> Self {
         let mut writer = Self {
@@ -47,7 +47,7 @@ impl BackupWriter {
         }
     }
 
-    /// Ends the file. The digest is a piece of its own.
+    /// Ends the file: adds the padding, and the digest as a piece of its own.
     pub fn finish(&mut self) {
         let padding = (ALIGN_BYTES - self.written % ALIGN_BYTES) % ALIGN_BYTES;
         self.write(&[0; ALIGN_BYTES][..padding]);
@@ -58,7 +58,7 @@ impl BackupWriter {
         self.pieces.push(Bytes::copy_from_slice(&digest));
     }
 
-    /// The pieces that are complete.
+    /// Takes the pieces that are complete.
     pub fn take_pieces(&mut self) -> vec::IntoIter<Bytes> {
         std::mem::take(&mut self.pieces).into_iter()
     }

@@ -4,22 +4,22 @@
 use super::ConfigError;
 use super::near::near;
 
-/// The prefix of the variables of our own flags.
+/// The prefix of the environment variables of Synod's own flags.
 pub const PREFIX: &str = "SYNOD_";
 
-/// One flag of the command line, which is also an environment variable.
+/// A flag of the command line, which can also be set by an environment variable.
 #[derive(Debug)]
 pub struct Flag {
     /// Without its dashes: `data-dir`.
     pub name: &'static str,
-    /// Whether a value follows.
+    /// Whether it takes a value.
     pub kind: Kind,
     /// What it does.
     pub effect: Effect,
-    /// What `--help` says about it; empty if its name is enough.
+    /// Its description in `--help`; empty if the name says enough.
     pub help: &'static str,
-    /// The prefixes of its variables; the first that is set wins. `["SYNOD_"]` reads
-    /// `SYNOD_DATA_DIR`.
+    /// The prefixes of its environment variables; the first variable that is set wins. With
+    /// `["SYNOD_"]` the flag `data-dir` is read from `SYNOD_DATA_DIR`.
     pub prefixes: &'static [&'static str],
 }
 
@@ -35,22 +35,22 @@ pub enum Kind {
 /// What a flag does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// It configures something.
+    /// It sets something.
     Used,
-    /// Accepted for compatibility; logged once with this reason.
+    /// It is accepted for compatibility and does nothing; the reason is logged once.
     Ignored(&'static str),
-    /// Refused as soon as it asks for something, with this reason.
+    /// It is an error, with this reason, unless its value is empty or `false`.
     Refused(&'static str),
 }
 
 impl Flag {
-    /// A flag of ours with a value.
+    /// A flag of Synod's own with a value.
     #[must_use]
     pub const fn value(name: &'static str, help: &'static str) -> Self {
         Self::ours(name, Kind::Value, help)
     }
 
-    /// A flag of ours that is on or off.
+    /// A flag of Synod's own that is on or off.
     #[must_use]
     pub const fn switch(name: &'static str, help: &'static str) -> Self {
         Self::ours(name, Kind::Switch, help)
@@ -66,7 +66,7 @@ impl Flag {
         }
     }
 
-    /// Its environment variables; the first that is set wins.
+    /// Its environment variables, in the order in which they are tried.
     fn variables(&self) -> impl Iterator<Item = String> {
         let name = self.name.to_ascii_uppercase().replace('-', "_");
         let prefixes = self.prefixes.iter();
@@ -74,29 +74,29 @@ impl Flag {
     }
 }
 
-/// The flags of a program. `--version` and `--help` (also `-h`) have no variables.
+/// The flags of a program. `--version` and `--help` (or `-h`) have no environment variables.
 #[derive(Clone, Copy, Debug)]
 pub struct CommandLine {
     /// All of them, in the order of `--help`.
     pub flags: &'static [Flag],
-    /// Flags that have no entry of their own, and no effect.
+    /// Flags that are accepted without being listed, and have no effect.
     pub ignored: Option<Family>,
 }
 
-/// Flags whose names begin alike.
+/// Flags with a common prefix.
 #[derive(Clone, Copy, Debug)]
 pub struct Family {
-    /// How they begin, without the dashes.
+    /// The prefix, without the dashes.
     pub prefix: &'static str,
     /// Why they have no effect.
     pub why: &'static str,
 }
 
-/// The flags that were given, on the command line and in the environment.
+/// The flags that were given on the command line or in the environment.
 #[derive(Debug)]
 pub struct Given(Vec<One>);
 
-/// One flag as it was given.
+/// One given flag.
 #[derive(Debug)]
 struct One {
     name: String,
@@ -105,11 +105,11 @@ struct One {
 }
 
 impl CommandLine {
-    /// Reads a command line (without the program's name), and `env` for the flags that are not on
-    /// it. An empty variable counts as unset.
+    /// Reads a command line, without the program's name. Flags that are missing there are looked up
+    /// in `env`, where an empty variable counts as unset.
     ///
     /// # Errors
-    /// An unknown flag, one without its value, or a word that belongs to no flag.
+    /// An unknown flag, a flag without its value, or an argument that is not a flag.
     pub fn read(
         &self,
         args: &[String],
@@ -132,7 +132,7 @@ impl CommandLine {
         Ok(Given(given))
     }
 
-    /// The chosen flags as `--help` shows them: each on a line, with its help below.
+    /// The chosen flags as `--help` shows them: each on a line, with its description below.
     pub fn list(&self, chosen: impl Fn(&Flag) -> bool) -> String {
         let mut text = String::new();
         for flag in self.flags.iter().filter(|flag| chosen(flag)) {
@@ -175,8 +175,8 @@ impl CommandLine {
                             flag: name.to_owned(),
                         })?
                 }
-                // Whether it takes a value is not known: the next word is its value unless it looks
-                // like a flag.
+                // It is unknown whether this flag takes a value. The next argument is its value,
+                // unless it looks like a flag.
                 (None, None) => rest
                     .next_if(|next| !next.starts_with('-'))
                     .cloned()
@@ -191,7 +191,7 @@ impl CommandLine {
         Ok(given)
     }
 
-    /// What the flag does, and whether it takes a value: `None` for a family's, as it is not known.
+    /// What the flag does and whether it takes a value; `None` if that is unknown.
     fn find(&self, name: &str) -> Result<(Effect, Option<Kind>), ConfigError> {
         if let Some(flag) = self.flags.iter().find(|flag| flag.name == name) {
             return Ok((flag.effect, Some(flag.kind)));
@@ -215,19 +215,18 @@ impl Given {
         self.last(flag).is_some()
     }
 
-    /// The last value of a flag: as in Go, later ones win.
+    /// The value of a flag. If it was given several times the last one wins, as in Go.
     #[must_use]
     pub fn last(&self, flag: &str) -> Option<&str> {
         let found = self.0.iter().rev().find(|one| one.name == flag)?;
         Some(&found.value)
     }
 
-    /// Passes name and value of each flag that has an effect to `set`, in their order. Returns the
-    /// others, and why they have none.
+    /// Calls `set` with name and value of each flag that has an effect, in the order given. Returns
+    /// the flags without effect, and why they have none.
     ///
     /// # Errors
-    /// The first flag that is refused, or that `set` refuses. A refused flag that asks for nothing
-    /// (empty or `false`) passes.
+    /// The first flag that is [`Effect::Refused`] or that `set` refuses.
     pub fn apply(
         &self,
         mut set: impl FnMut(&str, &str) -> Result<(), ConfigError>,
@@ -254,7 +253,7 @@ impl Given {
 mod tests {
     use super::*;
 
-    /// As another program's command line has it: one flag of ours among its own.
+    /// The command line of another program, with one flag of Synod's own.
     const BORROWED: CommandLine = CommandLine {
         flags: &[
             Flag {
@@ -291,7 +290,7 @@ mod tests {
             why: "all words are served",
         }),
     };
-    /// As a service of ours has it.
+    /// The command line of a Synod service.
     const OWN: CommandLine = CommandLine {
         flags: &[
             Flag::value("data-dir", "where the data is kept"),

@@ -1,6 +1,6 @@
-//! Suggestions for a mistyped name.
+//! Suggestions for a mistyped flag.
 
-/// Up to three of `names` that are close to `name`, the closest first.
+/// Up to three of `names` that resemble `name`, the most similar first.
 pub(super) fn near(name: &str, names: impl Iterator<Item = &'static str>) -> Vec<&'static str> {
     let limit = (name.len() / 3).max(2);
     let mut close: Vec<(usize, &'static str)> = names
@@ -17,7 +17,7 @@ pub(super) fn near(name: &str, names: impl Iterator<Item = &'static str>) -> Vec
     close.into_iter().take(3).map(|(_, name)| name).collect()
 }
 
-/// Levenshtein's distance.
+/// The Levenshtein distance.
 fn edit_distance(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.bytes().enumerate() {

@@ -1,5 +1,5 @@
-//! Parsers for the values of flags: Go durations and booleans, numbers, URLs, what is logged. An
-//! error is what was expected, for [`ConfigError::invalid`].
+//! Parsers for the values of flags: Go's durations and booleans, numbers, URLs, log levels and
+//! formats. Their errors say what is valid, for [`ConfigError::invalid`].
 
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(total).map_err(|_| EXPECTED.to_owned())
 }
 
-/// A boolean in one of Go's spellings.
+/// A boolean in any of Go's spellings.
 ///
 /// # Errors
 /// Says what was expected.
@@ -71,10 +71,10 @@ where
         .ok_or_else(|| format!("a whole number of at least {least}"))
 }
 
-/// A comma-separated list of `http://host:port` URLs, without a path. Empty text is no URL.
+/// A comma-separated list of `http://host:port` URLs without a path. Empty parts are skipped.
 ///
 /// # Errors
-/// Says which one is wrong, and why.
+/// Says which URL is wrong, and why.
 pub fn urls(text: &str) -> Result<Vec<String>, String> {
     text.split(',')
         .map(str::trim)
@@ -90,7 +90,7 @@ pub fn urls(text: &str) -> Result<Vec<String>, String> {
 /// Says what is wrong with it.
 pub fn check_url(text: &str) -> Result<String, String> {
     let url = Url::parse(text).map_err(|error| format!("http://host:port ({text:?}: {error})"))?;
-    // Url forgives a missing slash, or other ones.
+    // `Url` accepts missing slashes and backslashes.
     let (_, rest) = text
         .split_once("://")
         .ok_or_else(|| format!("http://host:port; {text:?} lacks the two slashes"))?;
@@ -107,7 +107,7 @@ pub fn check_url(text: &str) -> Result<String, String> {
     if url.host_str().is_none_or(str::is_empty) {
         return Err(format!("http://host:port; {text:?} names no host"));
     }
-    // Url drops a port that is the scheme's default, so the text is what decides.
+    // `Url` drops the scheme's default port, so look at the text.
     if url.port().is_none() && !text.trim_end_matches('/').ends_with(":80") {
         return Err(format!("http://host:port; {text:?} names no port"));
     }
@@ -124,15 +124,15 @@ pub fn check_url(text: &str) -> Result<String, String> {
     Ok(format!("http://{}", rest.trim_end_matches('/')))
 }
 
-/// The `host:port` of a URL that [`check_url`] accepted.
+/// The `host:port` of a URL that [`check_url`] returned.
 pub fn authority(url: &str) -> &str {
     url.trim_start_matches("http://").trim_end_matches('/')
 }
 
-/// A wildcard address can be listened on but not dialled.
+/// Refuses wildcard addresses: a process can listen on them, but others can't connect to them.
 ///
 /// # Errors
-/// [`ConfigError::Contradiction`] for the first such URL, which says that `flag` is required.
+/// [`ConfigError::Contradiction`] for the first such URL; it says that `flag` is required.
 pub fn dialable(flag: &str, urls: &[String]) -> Result<(), ConfigError> {
     let wildcard = urls.iter().find(|url| {
         let host = authority(url);
@@ -146,7 +146,7 @@ pub fn dialable(flag: &str, urls: &[String]) -> Result<(), ConfigError> {
     }
 }
 
-/// A level of the log; those above `error` count as `error`.
+/// A log level. Levels above `error` count as `error`.
 ///
 /// # Errors
 /// Says what was expected.
@@ -158,7 +158,7 @@ pub fn log_level(text: &str) -> Result<String, String> {
     }
 }
 
-/// Whether the log is JSON lines.
+/// A log format: whether the log is JSON lines.
 ///
 /// # Errors
 /// Says what was expected.

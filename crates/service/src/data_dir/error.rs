@@ -8,13 +8,13 @@ use synod_types::ClusterId;
 /// A data directory that can't be used. The text says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
-    /// There is a file of that name.
+    /// The path is a file.
     #[error("data directory {path} is a file: name a directory with --data-dir")]
     NotADirectory {
         /// Where.
         path: PathBuf,
     },
-    /// The file system's.
+    /// An I/O error.
     #[error(
         "data directory {path} can't be {what}: {source}; make it writable for this user or name another with \
          --data-dir"
@@ -22,12 +22,12 @@ pub enum DataDirError {
     Io {
         /// Where.
         path: PathBuf,
-        /// What was tried: `created`, `written`, ...
+        /// What failed: `created`, `written`, ...
         what: &'static str,
         /// Why.
         source: io::Error,
     },
-    /// Another process holds its lock.
+    /// Another process holds the lock.
     #[error(
         "data directory {path} is in use by another process: stop that one first, or name another directory with \
          --data-dir"
@@ -36,15 +36,15 @@ pub enum DataDirError {
         /// Where.
         path: PathBuf,
     },
-    /// Another program's data.
+    /// The directory holds another program's data.
     #[error("data directory {path} {refusal}")]
     Foreign {
         /// Where.
         path: PathBuf,
-        /// Whose it is, and what to do.
+        /// Whose data it is, and what to do.
         refusal: &'static str,
     },
-    /// A later release wrote it.
+    /// A later release wrote the directory.
     #[error(
         "data directory {path} has format {found}, and this release reads up to {newest}: start the newer release \
          that wrote it"
@@ -52,9 +52,9 @@ pub enum DataDirError {
     NewerFormat {
         /// Where.
         path: PathBuf,
-        /// Its format.
+        /// The directory's format.
         found: u64,
-        /// The newest that is read.
+        /// The newest format that this release reads.
         newest: u32,
     },
     /// `meta.json` is damaged.
@@ -65,10 +65,10 @@ pub enum DataDirError {
     BadMeta {
         /// The directory.
         path: PathBuf,
-        /// How.
+        /// What is wrong with it.
         why: String,
     },
-    /// `meta.json` is gone.
+    /// There is data, but no `meta.json`.
     #[error(
         "data directory {path} has data but no meta.json: restore that file, or move the directory away and add this \
          member to its cluster again"
@@ -77,7 +77,7 @@ pub enum DataDirError {
         /// Where.
         path: PathBuf,
     },
-    /// A directory in it is gone, or what must be in that one.
+    /// A directory inside it is missing, or lacks what must be there.
     #[error(
         "data directory {path} has lost its {part}: restore it from a backup, or move the directory away and add this \
          member to its cluster again"
@@ -85,10 +85,10 @@ pub enum DataDirError {
     PartMissing {
         /// Where.
         path: PathBuf,
-        /// Which.
+        /// Which directory.
         part: &'static str,
     },
-    /// The data of another cluster than the flags describe.
+    /// The data belongs to another cluster than the one that the flags describe.
     #[error(
         "data directory {path} belongs to cluster {found}, but the flags describe cluster {expected} (they differ in \
          {difference}): name this cluster's own directory with --data-dir, or correct the flags"
@@ -96,11 +96,11 @@ pub enum DataDirError {
     OtherCluster {
         /// Where.
         path: PathBuf,
-        /// The data's.
+        /// The cluster of the data.
         found: ClusterId,
-        /// The flags'.
+        /// The cluster of the flags.
         expected: ClusterId,
-        /// The flag, or what else differs.
+        /// The flag or property in which they differ.
         difference: &'static str,
     },
 }

@@ -1,12 +1,12 @@
-//! `meta.json`: whose a data directory is, and which format it has.
+//! `meta.json`: the owner and the format of a data directory.
 
 use serde::{Deserialize, Serialize};
 use synod_types::{ClusterId, NodeId};
 
 use crate::VERSION;
 
-/// What `meta.json` holds; `own` is what a service adds, as fields beside the others. Ids are
-/// hexadecimal.
+/// The content of `meta.json`. The fields of `own`, which a service adds, stand beside the others.
+/// Ids are hexadecimal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Meta<Own> {
     /// The format of the whole directory.
@@ -18,21 +18,21 @@ pub struct Meta<Own> {
     #[serde(with = "hex")]
     incarnation: u64,
     name: String,
-    /// The token of the cluster that it was created for; empty if it joined one.
+    /// The token of the new cluster that it was created for; empty if the member joined one.
     pub token: String,
-    /// Whether it was made with the cluster or joined it later.
+    /// Whether the member was one of the first or joined later.
     pub origin: Origin,
-    /// What the service adds.
+    /// The service's own fields.
     #[serde(flatten)]
     pub own: Own,
     created_by: String,
 }
 
-/// How a member came into its cluster.
+/// How a member came to its cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Origin {
-    /// As one of the first.
+    /// It was one of the first members.
     Bootstrap,
     /// It was added to a running cluster.
     Join,
@@ -41,18 +41,18 @@ pub enum Origin {
 /// What [`Meta::new`] needs.
 #[derive(Clone, Copy, Debug)]
 pub struct Identity<'a> {
-    /// The cluster whose data it will be.
+    /// The member's cluster.
     pub cluster: ClusterId,
-    /// The member whose data it will be.
+    /// The member.
     pub member: NodeId,
-    /// Random for each creation: a wiped member is not the one that voted before.
+    /// A random number for each creation: a member that was wiped is not the one that voted before.
     pub incarnation: u64,
-    /// The member's name at that time.
+    /// The member's name at the time of the creation.
     pub name: &'a str,
 }
 
 impl<Own> Meta<Own> {
-    /// The identity of a directory that is about to be created, by a member that joins.
+    /// For a directory that is about to be created, of a member that joins a cluster.
     pub fn new(format: u32, identity: Identity<'_>, own: Own) -> Self {
         Self {
             format,
@@ -67,7 +67,7 @@ impl<Own> Meta<Own> {
         }
     }
 
-    /// The same, made with the cluster of this token.
+    /// The same, of one of the first members of the cluster with this token.
     #[must_use]
     pub fn bootstrapped(mut self, token: &str) -> Self {
         token.clone_into(&mut self.token);

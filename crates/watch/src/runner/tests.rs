@@ -116,7 +116,7 @@ async fn many_watchers_see_everything_under_the_smallest_bounds() {
     for task in tasks {
         assert_eq!(task.await.unwrap(), expected);
     }
-    hub.stop();
+    drop(hub);
 }
 
 #[tokio::test]
@@ -152,7 +152,7 @@ async fn a_stream_that_is_dropped_is_forgotten_and_stopping_ends_the_others() {
     }
     assert_eq!((stats.watchers(), stats.behind()), (0, 0));
 
-    hub.stop();
+    drop(hub);
     assert_eq!(kept.next().await, Some(Err(End::Stopped)));
     assert_eq!(kept.next().await, None);
     let (_requests, mut late) = handle.open();
@@ -188,7 +188,7 @@ async fn requests_wait_while_nobody_reads_the_answers() {
     // The bound, two commands that waited and two that the hub had taken.
     assert!(most <= 4 + 4, "{most}");
     drop(asking.await.unwrap());
-    hub.stop();
+    drop(hub);
 }
 
 #[test]

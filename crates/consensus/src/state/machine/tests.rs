@@ -105,7 +105,7 @@ impl Fixture {
         self.machine.install(sink).unwrap();
     }
 
-    /// Applies what the machine takes in one call. Returns what is left.
+    /// Calls `apply` once. Returns the entries that it left, and the outcomes.
     fn apply(&mut self, entries: Vec<Entry>) -> Result<(Vec<Entry>, Vec<Outcome>), ApplyError> {
         let (mut entries, mut outcomes) = (entries.into_iter(), Vec::new());
         self.machine.apply(&mut entries, &mut outcomes)?;
@@ -127,7 +127,7 @@ fn a_batch_ends_when_its_answers_or_its_changes_are_large() {
     let value = MAX_BATCH_BYTES / 4;
     let first = fixture.command(put("k", value));
     fixture.apply(vec![first]).unwrap();
-    // Small entries, each of which returns a quarter of a batch.
+    // Small entries that return a quarter of a batch each.
     let read = || {
         Kind::Txn(pb::TxnRequest {
             success: vec![pb::RequestOp {
@@ -152,7 +152,7 @@ fn a_batch_ends_when_its_answers_or_its_changes_are_large() {
     );
     assert_eq!(calls.iter().sum::<usize>(), 10);
     assert_eq!(fixture.machine.applied().last.index, Index::new(11));
-    // Small entries that displace large values.
+    // Small entries that replace large values.
     let keys = ["a", "b", "c", "d", "e", "f"];
     for key in keys {
         let entry = fixture.command(put(key, value));
@@ -200,7 +200,7 @@ fn a_change_of_members_with_an_undecodable_context_changes_no_roster_and_stops_n
     );
     assert!(matches!(outcomes[1].result, Ok(Reply::Put { .. })));
     assert_eq!(fixture.machine.view().roster().members().count(), 1);
-    // The core has made the change: a restart must find it.
+    // The core has made the change, so a restart must find it.
     let applied = fixture.machine.applied().membership;
     assert!(applied.contains(NodeId::new(2)));
 }
@@ -242,7 +242,7 @@ fn a_command_that_deletes_much_is_alone_in_its_batch() {
     let mut entries = vec![
         fixture.command(put("before", 1)),
         fixture.command(Kind::DeleteRange(delete_all())),
-        // Of a deleted key: it is a new one.
+        // A deleted key: the put creates it again.
         fixture.command(put("d1", 1)),
         fixture.command(Kind::DeleteRange(pb::DeleteRangeRequest {
             key: "d2".into(),
@@ -268,7 +268,7 @@ fn a_command_that_deletes_much_is_alone_in_its_batch() {
     let record = view.get(b"d1").unwrap().unwrap();
     let fields = synod_mvcc::KeyValueView::parse(&record).unwrap();
     assert_eq!((fields.version, fields.create), (1, view.revision()));
-    // Under one revision, and as a large one.
+    // One revision, which is read in pieces.
     let deleted = before.plus(2);
     let page = view.events(deleted, deleted, None, 1).unwrap();
     assert!(page.is_next_large && page.next == Some(deleted));
@@ -331,7 +331,7 @@ fn a_transaction_that_deletes_much_is_refused_once_all_members_know_that() {
         }
     );
     assert_eq!(fixture.machine.store.view().key_count(), 5);
-    // Before that it does what it always did, in one engine write.
+    // Below that level it is one write of the engine, as before.
     let mut fixture = Fixture::new();
     fill(&mut fixture, 5, 0);
     let entry = fixture.command(txn());
@@ -347,7 +347,7 @@ fn a_transaction_that_deletes_much_is_refused_once_all_members_know_that() {
 fn a_deletion_that_returns_what_it_deletes_is_bounded_by_the_number_of_keys_too() {
     let mut fixture = Fixture::new();
     raise_level(&mut fixture, LEVEL);
-    // Four records of just under what a write may return; what they cost beside is over it.
+    // Together just under what a write may return; with their overhead more than it may delete.
     for key in ["d0", "d1", "d2", "d3"] {
         let entry = fixture.command(put(key, txn::MAX_REPLY_BYTES / 4 - 128));
         fixture.apply(vec![entry]).unwrap();
@@ -380,7 +380,7 @@ fn what_was_there_before_an_installation_stays_while_somebody_reads_it() {
     let source = leader.machine.snapshot().unwrap();
 
     let mut fixture = Fixture::new();
-    // Enough to be read from tables, not from memory.
+    // So much that it is read from tables and not from memory.
     for number in 0..40 {
         let entry = fixture.command(put(&format!("old{number:02}"), 1 << 20));
         fixture.apply(vec![entry]).unwrap();
