@@ -148,8 +148,8 @@ impl Auth {
         }
     }
 
-    /// Checks a password. Returns the auth revision at which it was right: the token that follows is
-    /// for that one. The caller has waited until everything committed is applied here.
+    /// Checks a password. Returns the auth revision at which it was right: the token that follows
+    /// is for that one. The caller has waited until everything committed is applied here.
     ///
     /// # Errors
     /// [`LoginError`].

@@ -7,14 +7,14 @@
 //!
 //! The host, which knows the log and the keyspace, does this:
 //! - it keeps the rows that [`AuthState::apply`] returns, with the entry that made them, and gives
-//!   them back to [`AuthState::load`]; after each batch with changes it calls [`Auth::publish`], and
-//!   after a snapshot was installed [`Auth::reload`];
+//!   them back to [`AuthState::load`]; after each batch with changes it calls [`Auth::publish`],
+//!   and after a snapshot was installed [`Auth::reload`];
 //! - it passes the [`Effect`] of each command to [`Tokens::follow`];
 //! - it stamps a command with the [`Identity`] of whoever asked, and calls the `check_` function
 //!   of the command's kind when it applies it: an identity of an earlier auth revision is refused
 //!   there, whatever happened between;
-//! - it calls [`Auth::admit`] for every call before it does anything, with what [`requirement`] says
-//!   of its method.
+//! - it calls [`Auth::admit`] for every call before it does anything, with what [`requirement`]
+//!   says of its method.
 //!
 //! Nothing of this costs anything while users are not enforced: [`Auth::is_enabled`] is one load.
 //!

@@ -17,15 +17,11 @@ pub(crate) const ETCD_STORAGE_VERSION: &str = "3.7.0";
 /// |---|---|---|
 /// | 0 | 0.1.0 | |
 /// | 1 | 0.2.0 | [`BOUNDED_WRITES`] |
-/// | 2 | 0.3.0 | [`AUTH`] |
-pub(crate) const FEATURE_LEVEL: u32 = AUTH;
+pub(crate) const FEATURE_LEVEL: u32 = BOUNDED_WRITES;
 /// A write that returns more than `MAX_REPLY_BYTES` is refused. A deletion of more than
 /// `MAX_DELETE_BYTES` is refused in a transaction or if it returns what it deletes; otherwise it is
 /// stored in pieces.
 pub(crate) const BOUNDED_WRITES: u32 = 1;
-/// Commands for users, roles and tokens, and the requester in every command: nobody may be asked
-/// for a token while there is a member that would let everybody through.
-pub(crate) const AUTH: u32 = 2;
 
 /// What `--version` prints.
 pub(crate) fn banner() -> String {

@@ -226,8 +226,8 @@ impl Leases {
     }
 
     /// This node is about to answer a grant. Where it keeps the clocks, the lease's time begins now
-    /// and not when the entry was applied. Elsewhere nothing changes: the keeper counts from its own
-    /// apply, so that a little of the TTL has passed when the owner gets the answer.
+    /// and not when the entry was applied. Elsewhere nothing changes: the keeper counts from its
+    /// own apply, so that a little of the TTL has passed when the owner gets the answer.
     pub fn granted_now(&self, id: i64) {
         let now_ms = self.now_ms();
         if let Some(lessor) = &mut self.state.lock().lessor {

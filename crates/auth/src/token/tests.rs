@@ -203,7 +203,8 @@ fn shared() -> Jwt {
     .unwrap()
 }
 
-/// What others than members may sign: etcd takes a number for what it is worth, and asks for no end.
+/// What others than members may sign: etcd takes a number for what it is worth, and asks for no
+/// end.
 #[test]
 fn claims_that_count() {
     let jwt = shared();

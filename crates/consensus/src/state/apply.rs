@@ -402,8 +402,8 @@ impl Applier<'_> {
     }
 }
 
-/// The command of an entry, and its requester. All members refuse bytes that are no command, without
-/// effect: a member that stopped at them would stop again after each restart.
+/// The command of an entry, and its requester. All members refuse bytes that are no command,
+/// without effect: a member that stopped at them would stop again after each restart.
 ///
 /// # Errors
 /// A command of a newer release. It must not be skipped, since other members may apply it.
