@@ -54,6 +54,7 @@ pub(crate) async fn publish(shared: Arc<ServiceContext>, stop: Shutdown) {
             name: shared.settings.name.clone(),
             client_urls: shared.settings.client_urls.clone(),
         })),
+        requester: None,
     };
     while !is_published(&shared) && !stop.is_triggered() {
         let deadline = clock::now() + shared.settings.request_timeout;
@@ -243,6 +244,7 @@ async fn change(
 async fn propose(shared: &ServiceContext, command: command::Command) -> Result<(), Error> {
     let command = Command {
         command: Some(command),
+        requester: None,
     };
     let deadline = clock::now() + shared.settings.request_timeout;
     shared.propose(&command, deadline).await.map(drop)

@@ -3,6 +3,7 @@
 //! Go clients compare messages, so each text is exactly etcd's. [`Error::advice`] says what a
 //! caller can do; it keeps "certainly not done" and "outcome unknown" apart.
 
+use synod_auth::AuthError;
 use synod_consensus_core::{ChangeError, Rejected};
 use synod_replica::{ProposeError, ReadError};
 use synod_service::{Advice, BudgetError, MalformedTimeout, ScanError, status};
@@ -83,6 +84,10 @@ pub enum Error {
     BadTransferee,
     #[error("etcdserver: rpc not supported for learner")]
     LearnerUnsupported,
+
+    // What users and roles allow.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
 
     // The state of the cluster does not allow it.
     #[error("etcdserver: no leader")]
@@ -194,6 +199,7 @@ impl Error {
             | Self::NotRunning
             | Self::Timeout
             | Self::TimeoutWaitApplied => Code::Unavailable,
+            Self::Auth(error) => error.code(),
             Self::Corrupt => Code::DataLoss,
             Self::Unimplemented(_) | Self::RangeStreamUnsupported(_) => Code::Unimplemented,
             Self::BackupStalled => Code::DeadlineExceeded,
@@ -266,6 +272,7 @@ impl Error {
             | Self::UnknownMethod
             | Self::Unimplemented(_)
             | Self::RangeStreamUnsupported(_) => Advice::Invalid,
+            Self::Auth(error) => error.advice(),
             Self::Corrupt => Advice::Corrupt,
             Self::Internal(_) => Advice::Internal,
         }
@@ -422,6 +429,15 @@ mod tests {
             BadTransferee => FailedPrecondition "etcdserver: bad leader transferee";
             LearnerUnsupported => FailedPrecondition "etcdserver: rpc not supported for learner";
         }
+    }
+
+    #[test]
+    fn what_users_and_roles_say() {
+        assert_table! {
+            Auth(AuthError::OldRevision) => InvalidArgument "etcdserver: revision of auth store is old";
+            Auth(AuthError::PermissionDenied) => PermissionDenied "etcdserver: permission denied";
+        }
+        assert_eq!(Error::from(AuthError::OldRevision).advice(), Advice::Retry);
     }
 
     #[test]

@@ -83,6 +83,7 @@ async fn propose(
 ) -> Result<Reply, Error> {
     let command = Command {
         command: Some(command),
+        requester: None,
     };
     let applied = shared.propose(&command, deadline).await?;
     Ok(applied.reply)

@@ -5,6 +5,7 @@ mod setup;
 use std::sync::Arc;
 use std::time::Duration;
 
+use synod_auth::{Auth, AuthConfig};
 use synod_consensus_core::Algorithm;
 use synod_lease::{LeaderLink, LeasePolicy, Leases};
 use synod_log::Log;
@@ -102,6 +103,8 @@ impl Node {
         )?;
         let policy = LeasePolicy::new(config.election_timeout);
         let leases = Arc::new(Leases::new(policy, state.leases()?, state.lease_keeper()?));
+        // The defaults of its flags, which come with the services that need them.
+        let auth = Auth::new(&AuthConfig::default(), state.users().clone())?;
         let limits = WatchLimits {
             fragment_bytes: config.max_request_bytes + MESSAGE_OVERHEAD_BYTES,
             ..WatchLimits::default()
@@ -113,6 +116,7 @@ impl Node {
         let peers = PeerBook::new();
         let machine = state.connect(
             Arc::clone(&leases),
+            Arc::new(auth),
             StateListeners {
                 watch: hub.handle(),
                 peers: peers.clone(),

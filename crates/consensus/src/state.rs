@@ -4,6 +4,7 @@
 //! for all other threads.
 
 mod apply;
+mod guard;
 mod machine;
 mod outcome;
 mod roster;

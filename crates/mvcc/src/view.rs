@@ -433,6 +433,25 @@ impl View {
         Ok(self.source().get(Space::Meta, &meta_key(key))?)
     }
 
+    /// The rows of that kind whose keys start with `prefix`, in order.
+    ///
+    /// # Errors
+    /// Of the engine.
+    pub fn meta_rows(&self, prefix: &[u8]) -> Result<Vec<(Bytes, Bytes)>, MvccError> {
+        let start = meta_key(prefix);
+        let own = start.len() - prefix.len();
+        let mut rows = Vec::new();
+        let from = (Bound::Included(start.clone()), Bound::Unbounded);
+        for row in self.source().scan(Space::Meta, from, Direction::Forward) {
+            let (key, value) = row?;
+            if !key.starts_with(&start) {
+                break;
+            }
+            rows.push((key.slice(own..), value));
+        }
+        Ok(rows)
+    }
+
     /// All members and their records.
     ///
     /// # Errors

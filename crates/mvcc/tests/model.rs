@@ -178,6 +178,25 @@ fn an_unfinished_transaction_leaves_nothing() {
 }
 
 #[test]
+fn rows_of_the_service_are_found_by_what_their_keys_start_with() {
+    let mut store = Harness::empty_engine(Place::Memory).open();
+    let mut txn = store.begin();
+    for key in ["a/", "a/2", "a/1", "a", "a0", "b/1"] {
+        txn.meta_put(key.as_bytes(), Bytes::from(key));
+    }
+    txn.meta_delete(b"a/2");
+    txn.put(&put("a/3", "no such row")).unwrap();
+    txn.finish();
+    store.commit(applied(1)).unwrap();
+    let rows = |prefix: &[u8]| store.view().meta_rows(prefix).unwrap();
+    let both = |key: &'static str| (Bytes::from(key), Bytes::from(key));
+    assert_eq!(rows(b"a/"), [both("a/"), both("a/1")]);
+    assert_eq!(rows(b"b"), [both("b/1")]);
+    assert_eq!(rows(b"c"), []);
+    assert_eq!(rows(b"").len(), 5);
+}
+
+#[test]
 fn one_transaction_may_change_a_key_more_than_once() {
     let mut store = Harness::empty_engine(Place::Memory).open();
     let all = RangeQuery::new(KeyRange::all());

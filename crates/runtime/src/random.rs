@@ -1,8 +1,15 @@
-//! Random ids, seeds and jitter. Never for secrets.
+//! Randomness for the shells: ids, seeds of the deterministic cores, jitter and secrets.
 
 use std::time::Duration;
 
 use rand::Rng as _;
+
+/// Bytes that nobody can guess: the thread's generator is a cryptographic one, seeded by the
+/// operating system.
+#[must_use]
+pub fn secret<const N: usize>() -> [u8; N] {
+    rand::random()
+}
 
 /// A uniformly random number from the thread's generator.
 #[must_use]
@@ -33,6 +40,7 @@ mod tests {
     fn numbers_differ_and_jitter_stays_in_its_range() {
         assert_ne!(u64(), u64());
         assert_ne!(seed(), seed());
+        assert_ne!(secret::<16>(), secret());
         for _ in 0..1000 {
             let base = Duration::from_millis(100);
             let value = jitter(base);

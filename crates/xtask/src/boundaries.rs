@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 /// The layers, from the bottom up. A package may only depend on lower layers, not on its own.
-const LAYERS: [&[&str]; 8] = [
+const LAYERS: [&[&str]; 9] = [
     &[
         "synod-types",
         "synod-proto",
@@ -26,6 +26,7 @@ const LAYERS: [&[&str]; 8] = [
         "synod-simulation",
         "synod-watch",
     ],
+    &["synod-auth"],
     // The services. They use each other only through their contracts.
     &["synod-consensus"],
     // `synod` may embed services.

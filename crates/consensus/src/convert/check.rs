@@ -366,6 +366,7 @@ mod tests {
         // A transaction that passes can be read back from the log.
         let command = Command {
             command: Some(command::Command::Txn(deep(MAX_DEPTH))),
+            requester: None,
         };
         assert!(Command::decode(Bytes::from(command.encode_to_vec())).is_ok());
     }

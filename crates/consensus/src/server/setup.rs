@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use synod_auth::TokenConfigError;
 use synod_consensus_core::{CoreConfig, ReadMode};
 use synod_log::{CompletionSink, GroupState, Log, LogConfig, LogError, OpenError, SyncMode};
 use synod_mvcc::{MvccError, MvccReader};
@@ -63,6 +64,9 @@ pub enum StartError {
     /// The cluster.
     #[error(transparent)]
     Bootstrap(#[from] BootstrapError),
+    /// The tokens.
+    #[error(transparent)]
+    Tokens(#[from] TokenConfigError),
     /// The log.
     #[error("cannot open the log: {0}")]
     Log(#[from] OpenError),

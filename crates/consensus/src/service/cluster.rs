@@ -169,6 +169,7 @@ impl ClusterService {
         });
         let command = Command {
             command: Some(command),
+            requester: None,
         };
         let applied = self.shared.propose(&command, deadline).await?;
         Ok(members(applied.reply, &self.shared))

@@ -258,6 +258,7 @@ impl KvService {
     ) -> Result<Applied, Error> {
         let command = Command {
             command: Some(command),
+            requester: None,
         };
         self.shared.propose(&command, deadline).await
     }

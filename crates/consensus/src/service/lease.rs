@@ -145,6 +145,7 @@ impl Lease for LeaseService {
         grant.ttl = grant.ttl.max(self.shared.settings.min_lease_ttl);
         let command = Command {
             command: Some(command::Command::LeaseGrant(grant)),
+            requester: None,
         };
         let applied = self.shared.propose(&command, deadline).await?;
         let Reply::LeaseGranted { id, ttl } = applied.reply else {
@@ -171,6 +172,7 @@ impl Lease for LeaseService {
         };
         let command = Command {
             command: Some(command::Command::LeaseRevoke(revoke)),
+            requester: None,
         };
         let applied = self.shared.propose(&command, deadline).await?;
         let Reply::LeasesRevoked { ids } = applied.reply else {

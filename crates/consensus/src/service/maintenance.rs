@@ -50,6 +50,7 @@ impl MaintenanceService {
         let is_read = request.action == i32::from(AlarmAction::Get);
         let command = Command {
             command: Some(command::Command::Alarm(request)),
+            requester: None,
         };
         let proposed = self.shared.propose(&command, deadline).await;
         let applied = proposed.map_err(|error| match is_read {

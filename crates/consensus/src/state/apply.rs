@@ -1,18 +1,19 @@
 //! Applies commands to the state.
 
 use prost::Message as _;
+use synod_auth::{AuthState, Identity, Tokens};
 use synod_consensus_core::{ConfigCommand, Entry, EntryKind, Membership};
 use synod_lease::{GrantError, KEEPER_ROW, Leases};
 use synod_mvcc::{LeaseId, MvccError, MvccStore, Revision, WriteTxn};
 use synod_proto::consensus::v1::{
-    Command, MemberChange, command::Command as Kind, member_change::Change,
+    AuthCommand, Command, MemberChange, command::Command as Kind, member_change::Change,
 };
 use synod_proto::etcd::etcdserverpb::{
     AlarmRequest, AlarmType, CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, PutRequest,
     TxnRequest, alarm_request::AlarmAction,
 };
 use synod_replica::ApplyError;
-use synod_types::NodeId;
+use synod_types::{Index, NodeId};
 
 use super::outcome::{Outcome, Reply};
 use super::roster::Roster;
@@ -69,11 +70,15 @@ pub(super) struct Applier<'a> {
     pub(super) store: &'a mut MvccStore,
     pub(super) roster: &'a mut Roster,
     pub(super) leases: &'a Leases,
+    pub(super) users: &'a mut AuthState,
+    pub(super) tokens: &'a Tokens,
     pub(super) metrics: &'a Metrics,
     /// The membership of the last configuration entry, if there was one.
     pub(super) membership: Option<Membership>,
     /// Whether the roster has to be published.
     pub(super) roster_changed: bool,
+    /// Whether users and roles are to be published.
+    pub(super) users_changed: bool,
     /// This member's feature level.
     pub(super) feature_level: u32,
 }
@@ -93,9 +98,9 @@ impl Applier<'_> {
             EntryKind::Normal => {
                 let index = entry.index;
                 let applied = match decode(&entry)? {
-                    Ok(kind) => {
+                    Ok((by, kind)) => {
                         self.check_level(&entry, &kind)?;
-                        self.command(term, kind)
+                        self.command(term, index, by.as_ref(), kind)
                     }
                     Err(error) => Err(Failure::Refused(error)),
                 };
@@ -119,8 +124,15 @@ impl Applier<'_> {
         }))
     }
 
-    fn command(&mut self, term: u64, kind: Kind) -> Result<Reply, Failure> {
+    fn command(
+        &mut self,
+        term: u64,
+        index: Index,
+        by: Option<&Identity>,
+        kind: Kind,
+    ) -> Result<Reply, Failure> {
         self.check_alarms(&kind)?;
+        self.check_requester(by, &kind)?;
         match kind {
             Kind::Put(request) => self.put(&request),
             Kind::DeleteRange(request) => self.delete_range(&request),
@@ -170,6 +182,7 @@ impl Applier<'_> {
                 roster.set_version(request.version, request.feature_level, txn);
                 Ok(())
             }),
+            Kind::Auth(request) => self.auth(index, by, request),
         }
     }
 
@@ -213,7 +226,8 @@ impl Applier<'_> {
             | Kind::Alarm(_)
             | Kind::Publish(_)
             | Kind::UpdatePeerUrls(_)
-            | Kind::SetClusterVersion(_) => (false, false),
+            | Kind::SetClusterVersion(_)
+            | Kind::Auth(_) => (false, false),
         };
         if concerns_keys && self.roster.alarmed(AlarmType::Corrupt) {
             return Err(Error::Corrupt);
@@ -388,21 +402,29 @@ impl Applier<'_> {
     }
 }
 
-/// The command of an entry. All members refuse bytes that are no command, without effect: a member
-/// that stopped at them would stop again after each restart.
+/// The command of an entry, and its requester. All members refuse bytes that are no command,
+/// without effect: a member that stopped at them would stop again after each restart.
 ///
 /// # Errors
 /// A command of a newer release. It must not be skipped, since other members may apply it.
-fn decode(entry: &Entry) -> Result<Result<Kind, Error>, ApplyError> {
+fn decode(entry: &Entry) -> Result<Result<(Option<Identity>, Kind), Error>, ApplyError> {
     let index = entry.index;
+    let newer = || {
+        Err(ApplyError::new(format!(
+            "entry {index} holds a command of a newer release: start that release on this member"
+        )))
+    };
     match Command::decode(entry.data.clone()) {
         Ok(Command {
+            command: Some(Kind::Auth(AuthCommand { command: None })),
+            ..
+        }) => newer(),
+        Ok(Command {
             command: Some(kind),
-        }) => Ok(Ok(kind)),
-        Ok(Command { command: None }) if !entry.data.is_empty() => Err(ApplyError::new(format!(
-            "entry {index} holds a command of a newer release: start that release on this member"
-        ))),
-        Ok(Command { command: None }) | Err(_) => {
+            requester,
+        }) => Ok(Ok((requester.as_ref().map(Identity::of_requester), kind))),
+        Ok(Command { command: None, .. }) if !entry.data.is_empty() => newer(),
+        Ok(Command { command: None, .. }) | Err(_) => {
             let bytes = entry.data.len();
             tracing::error!(%index, bytes, "an entry can't be decoded and has no effect");
             Ok(Err(Error::Undecodable))
@@ -415,7 +437,7 @@ mod tests {
     use bytes::Bytes;
     use synod_consensus_core::EntryFields;
     use synod_proto::etcd::etcdserverpb::{RequestOp, request_op::Request};
-    use synod_types::{Ballot, Index, RequestId};
+    use synod_types::{Ballot, RequestId};
 
     use super::*;
 
@@ -440,6 +462,7 @@ mod tests {
         });
         let command = Command {
             command: Some(Kind::Txn(deep)),
+            requester: None,
         };
         command.encode_to_vec()
     }
@@ -454,8 +477,10 @@ mod tests {
 
     #[test]
     fn a_command_of_a_newer_release_is_never_skipped() {
-        // Field 100 with an empty message.
-        let error = decode(&entry(vec![0xa2, 0x06, 0x00])).unwrap_err();
-        assert!(error.to_string().contains("newer release"), "{error}");
+        // Field 100 with an empty message, of a command and of an auth command.
+        for data in [vec![0xa2, 0x06, 0x00], vec![0x6a, 0x03, 0xa2, 0x06, 0x00]] {
+            let error = decode(&entry(data)).unwrap_err();
+            assert!(error.to_string().contains("newer release"), "{error}");
+        }
     }
 }

@@ -8,6 +8,7 @@ use std::vec;
 
 use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
+use synod_auth::{Auth, AuthState, DamagedRow, ROW_PREFIX};
 use synod_consensus_core::{Entry, Membership, SnapshotMeta};
 use synod_engine::{DiskConfig, DiskEngine, Engine, EngineError};
 use synod_lease::{KEEPER_ROW, Keeper, Leases};
@@ -66,6 +67,9 @@ pub enum MachineError {
     /// The row of the membership is damaged.
     #[error("the stored membership is damaged: {0}; restore the data directory from a backup")]
     Membership(String),
+    /// The rows of users and roles.
+    #[error("{0}; restore the data directory from a backup")]
+    Auth(#[from] DamagedRow),
     /// The cluster uses a higher feature level than this member has.
     #[error(
         "the cluster uses feature level {required}, and this member has level {ours}: start a newer release, or without a \
@@ -93,6 +97,7 @@ pub(crate) struct OpenState {
     generations: Generations,
     store: MvccStore,
     roster: Roster,
+    users: AuthState,
     applied: SnapshotMeta,
 }
 
@@ -103,6 +108,9 @@ pub(crate) struct Machine {
     store: MvccStore,
     leases: Arc<Leases>,
     roster: Roster,
+    /// Users and roles as of the last entry; `auth` shows those of the last batch.
+    users: AuthState,
+    auth: Arc<Auth>,
     applied: SnapshotMeta,
     /// `applied` for the thread that flushes; never ahead of what was written to the engine.
     written: Arc<ArcSwap<SnapshotMeta>>,
@@ -163,11 +171,13 @@ impl OpenState {
         };
         let roster = Roster::load(&view)?;
         check_level(&config, &roster)?;
+        let users = AuthState::load(view.meta_rows(ROW_PREFIX)?)?;
         Ok(Self {
             config,
             generations,
             store,
             roster,
+            users,
             applied,
         })
     }
@@ -198,10 +208,16 @@ impl OpenState {
         &self.roster
     }
 
+    /// Users and roles.
+    pub(crate) fn users(&self) -> &AuthState {
+        &self.users
+    }
+
     /// Connects the state with its listeners.
     pub(crate) fn connect(
         self,
         leases: Arc<Leases>,
+        auth: Arc<Auth>,
         listeners: Listeners,
         sweep: Arc<SweepSignal>,
     ) -> Machine {
@@ -213,6 +229,8 @@ impl OpenState {
             store: self.store,
             leases,
             roster: self.roster,
+            users: self.users,
+            auth,
             written: Arc::new(ArcSwap::from_pointee(self.applied.clone())),
             applied: self.applied,
             view,
@@ -287,9 +305,12 @@ impl StateMachine for Machine {
             store: &mut self.store,
             roster: &mut self.roster,
             leases: &self.leases,
+            users: &mut self.users,
+            tokens: self.auth.tokens(),
             metrics: &self.listeners.metrics,
             membership: None,
             roster_changed: false,
+            users_changed: false,
             feature_level: self.config.feature_level,
         };
         let mut returned = 0;
@@ -308,6 +329,7 @@ impl StateMachine for Machine {
             }
         }
         let (membership, roster_changed) = (applier.membership, applier.roster_changed);
+        let users_changed = applier.users_changed;
         let applied = Applied {
             position: last,
             membership: membership.as_ref().map(encode),
@@ -323,6 +345,9 @@ impl StateMachine for Machine {
         self.written.store(Arc::new(self.applied.clone()));
         if roster_changed {
             self.publish_roster();
+        }
+        if users_changed {
+            self.auth.publish(self.users.clone());
         }
         if !events.is_empty() {
             self.listeners.watch.publish(events);
@@ -382,6 +407,9 @@ impl StateMachine for Machine {
         let view = self.store.view();
         let keeper = load_keeper(&view).map_err(broken)?;
         self.leases.reload(view.leases().map_err(broken)?, keeper);
+        let rows = view.meta_rows(ROW_PREFIX).map_err(broken)?;
+        self.users = AuthState::load(rows).map_err(|error| ApplyError::new(error.to_string()))?;
+        self.auth.reload(self.users.clone());
         self.applied = meta;
         self.written.store(Arc::new(self.applied.clone()));
         self.publish_roster();

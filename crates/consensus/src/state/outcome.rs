@@ -30,6 +30,7 @@ impl Outcome {
                 | Reply::LeaseGranted { .. }
                 | Reply::LeasesClaimed { .. }
                 | Reply::LeasesRevoked { .. }
+                | Reply::TokenGranted { .. }
                 | Reply::Alarms(_)
                 | Reply::Members(_),
             )
@@ -91,6 +92,15 @@ pub(crate) enum Reply {
     LeasesRevoked {
         /// The leases that existed.
         ids: Vec<i64>,
+    },
+    /// A token is known to this member.
+    TokenGranted {
+        /// The index of the entry, which the token names.
+        #[cfg_attr(
+            not(test),
+            expect(dead_code, reason = "for the Auth service, which is to come")
+        )]
+        index: u64,
     },
     /// The alarms that were listed, raised or disarmed.
     Alarms(Vec<AlarmMember>),

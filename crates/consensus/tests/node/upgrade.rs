@@ -14,6 +14,8 @@ use crate::support::{SOON, again, client, config, configs, eventually, raw_kv, r
 const OLD: u32 = 0;
 /// The level from which on the response of a write is bounded.
 const BOUNDED_WRITES: u32 = 1;
+/// The highest level of this release.
+const NEWEST: u32 = 2;
 
 /// A write with a response over the bound.
 fn large_reply() -> pb::TxnRequest {
@@ -106,13 +108,13 @@ async fn a_member_that_goes_back_to_an_old_release_is_refused_and_loses_nothing(
     let next = [again(&first[2]), again(&first[2])];
     let starts = first.into_iter().map(Node::start);
     let mut nodes = futures::future::try_join_all(starts).await.unwrap();
-    all_use(&nodes, BOUNDED_WRITES).await;
+    all_use(&nodes, NEWEST).await;
     nodes.pop().unwrap().shutdown().await;
     let [mut old, new] = next;
     old.feature_level = OLD;
     let why = refused(old).await;
     assert!(
-        why.contains("uses feature level 1, and this member has level 0"),
+        why.contains("uses feature level 2, and this member has level 0"),
         "{why}"
     );
     let node = Node::start(new).await.unwrap();
@@ -197,7 +199,7 @@ async fn reads_data_of(release: &str, algorithm: Algorithm) {
         Some("value-1-a")
     );
     client.put("new", "1", None).await.unwrap();
-    all_use(std::slice::from_ref(&node), BOUNDED_WRITES).await;
+    all_use(std::slice::from_ref(&node), NEWEST).await;
     node.shutdown().await;
 
     let node = Node::start(next).await.unwrap();

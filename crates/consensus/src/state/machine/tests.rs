@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use prost::Message as _;
+use synod_auth::AuthConfig;
 use synod_consensus_core::{ConfigCommand, EntryFields, EntryKind};
 use synod_lease::LeasePolicy;
 use synod_proto::consensus::v1::{Command, SetClusterVersion, command::Command as Kind};
@@ -13,6 +14,8 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::state::{Reply, txn};
+
+mod users;
 
 const MEMBER: NodeId = NodeId::new(1);
 const LEVEL: u32 = 7;
@@ -50,6 +53,8 @@ impl Fixture {
         let hub = WatchHub::start(history, limits).unwrap();
         let policy = LeasePolicy::new(Duration::from_secs(1));
         let leases = Arc::new(Leases::new(policy, [], Keeper::default()));
+        let auth = Auth::new(&AuthConfig::default(), state.users().clone()).unwrap();
+        let auth = Arc::new(auth);
         let algorithm = synod_consensus_core::Algorithm::Raft;
         let listeners = Listeners {
             watch: hub.handle(),
@@ -57,7 +62,7 @@ impl Fixture {
             metrics: Metrics::new(&Registry::new(), 0, "1", algorithm).unwrap(),
         };
         Self {
-            machine: state.connect(leases, listeners, Arc::default()),
+            machine: state.connect(leases, auth, listeners, Arc::default()),
             next: 1,
             dir: dir.path().join("engine"),
             _hub: hub,
@@ -81,8 +86,23 @@ impl Fixture {
     fn command(&mut self, kind: Kind) -> Entry {
         let command = Command {
             command: Some(kind),
+            requester: None,
         };
         self.entry(EntryKind::Normal, command.encode_to_vec())
+    }
+
+    /// Takes over a peer's state.
+    fn install(&mut self, source: &dyn SnapshotSource) {
+        let meta = source.meta().clone();
+        let mut sink = self.machine.begin_install(meta).unwrap();
+        let mut resume = Some(Bytes::new());
+        while let Some(after) = resume {
+            let chunk = source.read(&after, 1 << 20).unwrap();
+            sink.write(chunk.data).unwrap();
+            resume = chunk.resume;
+        }
+        sink.finish().unwrap();
+        self.machine.install(sink).unwrap();
     }
 
     /// Calls `apply` once. Returns the entries that it left, and the outcomes.
@@ -366,18 +386,7 @@ fn what_was_there_before_an_installation_stays_while_somebody_reads_it() {
         fixture.apply(vec![entry]).unwrap();
     }
     let old = fixture.machine.store.view();
-    let mut sink = fixture
-        .machine
-        .begin_install(source.meta().clone())
-        .unwrap();
-    let mut resume = Some(Bytes::new());
-    while let Some(after) = resume {
-        let chunk = source.read(&after, 1 << 20).unwrap();
-        sink.write(chunk.data).unwrap();
-        resume = chunk.resume;
-    }
-    sink.finish().unwrap();
-    fixture.machine.install(sink).unwrap();
+    fixture.install(&*source);
 
     let generations = || {
         let entries = std::fs::read_dir(&fixture.dir).unwrap();

@@ -1,0 +1,346 @@
+//! Who may do what: one function a kind of request. A request that goes through the log is checked
+//! when it is applied, on every member alike; one that only reads, before it reads, and its
+//! identity [once more](AuthState::check_current) afterwards.
+
+use bytes::Bytes;
+use synod_proto::etcd::etcdserverpb::request_op::Request;
+use synod_proto::etcd::etcdserverpb::{
+    AlarmRequest, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
+    WatchCreateRequest, alarm_request::AlarmAction,
+};
+
+use crate::state::Allowed;
+use crate::{AuthError, AuthState, CheckError, Identity};
+
+/// What a request's maker may do with keys.
+#[derive(Clone, Copy, Debug)]
+enum Access<'a> {
+    Everything,
+    Only(&'a Allowed),
+}
+
+impl Access<'_> {
+    fn read(self, key: &[u8], range_end: &[u8]) -> Result<(), AuthError> {
+        match self {
+            Self::Everything => Ok(()),
+            Self::Only(allowed) => permit(allowed.read.contain(key, range_end)),
+        }
+    }
+
+    fn write(self, key: &[u8], range_end: &[u8]) -> Result<(), AuthError> {
+        match self {
+            Self::Everything => Ok(()),
+            Self::Only(allowed) => permit(allowed.write.contain(key, range_end)),
+        }
+    }
+
+    /// Whether all keys of a lease may be written: then it may be kept, ended, and given more keys.
+    fn write_lease<E>(
+        self,
+        lease: i64,
+        keys_of: &impl Fn(i64) -> Result<Vec<Bytes>, E>,
+    ) -> Result<(), CheckError<E>> {
+        if matches!(self, Self::Everything) || lease == 0 {
+            return Ok(());
+        }
+        let keys = keys_of(lease).map_err(CheckError::Host)?;
+        keys.iter().try_for_each(|key| self.write(key, &[]))?;
+        Ok(())
+    }
+
+    fn read_lease<E>(
+        self,
+        lease: i64,
+        keys_of: &impl Fn(i64) -> Result<Vec<Bytes>, E>,
+    ) -> Result<(), CheckError<E>> {
+        if matches!(self, Self::Everything) {
+            return Ok(());
+        }
+        let keys = keys_of(lease).map_err(CheckError::Host)?;
+        keys.iter().try_for_each(|key| self.read(key, &[]))?;
+        Ok(())
+    }
+
+    /// A put that attaches the key to a lease gives the lease's end to whoever may write the key,
+    /// and the key's end to whoever may end the lease.
+    fn put<E>(
+        self,
+        request: &PutRequest,
+        keys_of: &impl Fn(i64) -> Result<Vec<Bytes>, E>,
+    ) -> Result<(), CheckError<E>> {
+        self.write(&request.key, &[])?;
+        self.write_lease(request.lease, keys_of)?;
+        if request.prev_kv {
+            self.read(&request.key, &[])?;
+        }
+        Ok(())
+    }
+
+    fn delete_range(self, request: &DeleteRangeRequest) -> Result<(), AuthError> {
+        self.write(&request.key, &request.range_end)?;
+        if request.prev_kv {
+            self.read(&request.key, &request.range_end)?;
+        }
+        Ok(())
+    }
+
+    /// Both branches are checked, whichever will be taken: what is refused must not depend on what
+    /// the store holds.
+    fn txn<E>(
+        self,
+        request: &TxnRequest,
+        keys_of: &impl Fn(i64) -> Result<Vec<Bytes>, E>,
+    ) -> Result<(), CheckError<E>> {
+        for compare in &request.compare {
+            self.read(&compare.key, &compare.range_end)?;
+        }
+        let mut ops = request.success.iter().chain(&request.failure);
+        ops.try_for_each(|op| self.op(op, keys_of))
+    }
+
+    fn op<E>(
+        self,
+        op: &RequestOp,
+        keys_of: &impl Fn(i64) -> Result<Vec<Bytes>, E>,
+    ) -> Result<(), CheckError<E>> {
+        match &op.request {
+            None => Ok(()),
+            Some(Request::RequestRange(range)) => Ok(self.read(&range.key, &range.range_end)?),
+            Some(Request::RequestPut(put)) => self.put(put, keys_of),
+            Some(Request::RequestDeleteRange(delete)) => Ok(self.delete_range(delete)?),
+            Some(Request::RequestTxn(txn)) => self.txn(txn, keys_of),
+        }
+    }
+}
+
+fn permit(allowed: bool) -> Result<(), AuthError> {
+    if allowed {
+        Ok(())
+    } else {
+        Err(AuthError::PermissionDenied)
+    }
+}
+
+/// `by` is nobody where a request shows neither a token nor a certificate. `keys_of` gives the
+/// keys that are attached to a lease, none where there is no such lease; it is asked only where
+/// the answer depends on it.
+impl AuthState {
+    /// A range, streamed or not.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check_range(
+        &self,
+        by: Option<&Identity>,
+        request: &RangeRequest,
+    ) -> Result<(), AuthError> {
+        self.access(by)?.read(&request.key, &request.range_end)
+    }
+
+    /// A put.
+    ///
+    /// # Errors
+    /// Why not, or the host's.
+    pub fn check_put<E>(
+        &self,
+        by: Option<&Identity>,
+        request: &PutRequest,
+        keys_of: &impl Fn(i64) -> Result<Vec<Bytes>, E>,
+    ) -> Result<(), CheckError<E>> {
+        self.access(by)?.put(request, keys_of)
+    }
+
+    /// A deletion.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check_delete_range(
+        &self,
+        by: Option<&Identity>,
+        request: &DeleteRangeRequest,
+    ) -> Result<(), AuthError> {
+        self.access(by)?.delete_range(request)
+    }
+
+    /// A transaction, whether it writes or not.
+    ///
+    /// # Errors
+    /// Why not, or the host's.
+    pub fn check_txn<E>(
+        &self,
+        by: Option<&Identity>,
+        request: &TxnRequest,
+        keys_of: &impl Fn(i64) -> Result<Vec<Bytes>, E>,
+    ) -> Result<(), CheckError<E>> {
+        self.access(by)?.txn(request, keys_of)
+    }
+
+    /// A new watch. One without a key watches from the smallest key on.
+    ///
+    /// # Errors
+    /// Why not; see [`AuthError::watch_cancel_reason`].
+    pub fn check_watch(
+        &self,
+        by: Option<&Identity>,
+        request: &WatchCreateRequest,
+    ) -> Result<(), AuthError> {
+        let key: &[u8] = if request.key.is_empty() {
+            b"\0"
+        } else {
+            &request.key
+        };
+        self.access(by)?.read(key, &request.range_end)
+    }
+
+    /// The end of a lease, or its renewal.
+    ///
+    /// # Errors
+    /// Why not, or the host's.
+    pub fn check_lease<E>(
+        &self,
+        by: Option<&Identity>,
+        lease: i64,
+        keys_of: &impl Fn(i64) -> Result<Vec<Bytes>, E>,
+    ) -> Result<(), CheckError<E>> {
+        self.lease_access(by)?.write_lease(lease, keys_of)
+    }
+
+    /// What is left of a lease. Only one that asks for the keys too needs to be allowed them.
+    ///
+    /// # Errors
+    /// Why not, or the host's.
+    pub fn check_time_to_live<E>(
+        &self,
+        by: Option<&Identity>,
+        lease: i64,
+        with_keys: bool,
+        keys_of: &impl Fn(i64) -> Result<Vec<Bytes>, E>,
+    ) -> Result<(), CheckError<E>> {
+        self.check_authenticated(by)?;
+        if !with_keys {
+            return Ok(());
+        }
+        self.lease_access(by)?.read_lease(lease, keys_of)
+    }
+
+    /// The list of all leases: whoever gets it may read all keys of all of them.
+    ///
+    /// # Errors
+    /// Why not, or the host's.
+    pub fn check_leases<E>(
+        &self,
+        by: Option<&Identity>,
+        leases: impl IntoIterator<Item = i64>,
+        keys_of: &impl Fn(i64) -> Result<Vec<Bytes>, E>,
+    ) -> Result<(), CheckError<E>> {
+        let access = self.lease_access(by)?;
+        let mut leases = leases.into_iter();
+        leases.try_for_each(|lease| access.read_lease(lease, keys_of))
+    }
+
+    /// Alarms: everybody may look at them.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check_alarm(
+        &self,
+        by: Option<&Identity>,
+        request: &AlarmRequest,
+    ) -> Result<(), AuthError> {
+        if request.action == AlarmAction::Get as i32 {
+            self.check_authenticated(by)
+        } else {
+            self.check_root(by)
+        }
+    }
+
+    /// A user's roles: everybody may know their own.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check_user_get(&self, by: Option<&Identity>, user: &str) -> Result<(), AuthError> {
+        let refused = self.check_root(by);
+        let is_own = by.is_some_and(|by| !by.user.is_empty() && &*by.user == user);
+        if is_own { Ok(()) } else { refused }
+    }
+
+    /// A role's permissions: everybody may know those of their own roles.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check_role_get(&self, by: Option<&Identity>, role: &str) -> Result<(), AuthError> {
+        let refused = self.check_root(by);
+        let user = by.and_then(|by| self.user(&by.user));
+        let is_own = user.is_some_and(|user| user.has_role(role));
+        if is_own { Ok(()) } else { refused }
+    }
+
+    /// What any user may do.
+    ///
+    /// # Errors
+    /// [`AuthError::UserEmpty`].
+    pub fn check_authenticated(&self, by: Option<&Identity>) -> Result<(), AuthError> {
+        if self.is_enabled() && by.is_none() {
+            return Err(AuthError::UserEmpty);
+        }
+        Ok(())
+    }
+
+    /// What only users with the root role may do. As in etcd the age of the identity has no say:
+    /// whoever changes users and roles with one token must not have to log in after each change.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check_root(&self, by: Option<&Identity>) -> Result<(), AuthError> {
+        if !self.is_enabled() {
+            return Ok(());
+        }
+        let by = by
+            .filter(|by| !by.user.is_empty())
+            .ok_or(AuthError::UserEmpty)?;
+        let user = self.user(&by.user).ok_or(AuthError::UserNotFound)?;
+        permit(user.is_root())
+    }
+
+    /// After a read that did not go through the log: what was checked before it must still hold.
+    ///
+    /// # Errors
+    /// [`AuthError::OldRevision`].
+    pub fn check_current(&self, by: Option<&Identity>) -> Result<(), AuthError> {
+        match by {
+            Some(by) if self.is_enabled() && by.revision != self.revision() => {
+                Err(AuthError::OldRevision)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn access(&self, by: Option<&Identity>) -> Result<Access<'_>, AuthError> {
+        if !self.is_enabled() {
+            return Ok(Access::Everything);
+        }
+        // Revisions begin with one: zero is nobody's, in etcd too.
+        let by = by
+            .filter(|by| by.revision != 0)
+            .ok_or(AuthError::UserEmpty)?;
+        if by.revision < self.revision() {
+            return Err(AuthError::OldRevision);
+        }
+        let user = self.user(&by.user).ok_or(AuthError::PermissionDenied)?;
+        if user.is_root() {
+            return Ok(Access::Everything);
+        }
+        Ok(Access::Only(self.allowed(user)))
+    }
+
+    /// As [`Self::access`], except that root's identity may be old: so it is in etcd.
+    fn lease_access(&self, by: Option<&Identity>) -> Result<Access<'_>, AuthError> {
+        if self.check_root(by).is_ok() {
+            return Ok(Access::Everything);
+        }
+        self.access(by)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,349 @@
+//! Users and roles as the log has them.
+
+use synod_auth::{AuthError, Credentials, Issued, TokenError};
+use synod_proto::consensus::v1::auth_command::Command as Change;
+use synod_proto::consensus::v1::{
+    AuthCommand, LeaseClaim, LeaseRevoke, Requester, UserAdd, UserChangePassword,
+};
+use synod_proto::etcd::authpb;
+use tonic::metadata::MetadataMap;
+
+use super::*;
+use crate::Error;
+
+/// The auth revision that [`enforcing`] ends with.
+const REVISION: u64 = 8;
+
+impl Fixture {
+    fn asked(&mut self, by: Option<(&str, u64)>, kind: Kind) -> Entry {
+        let requester = by.map(|(user, auth_revision)| Requester {
+            user: user.to_owned(),
+            auth_revision,
+        });
+        let command = Command {
+            command: Some(kind),
+            requester,
+        };
+        self.entry(EntryKind::Normal, command.encode_to_vec())
+    }
+
+    /// Applies a command that somebody asked for.
+    fn ask(&mut self, by: Option<(&str, u64)>, kind: Kind) -> Result<Reply, Error> {
+        let entry = self.asked(by, kind);
+        let (rest, mut outcomes) = self.apply(vec![entry]).unwrap();
+        assert!(rest.is_empty());
+        outcomes.remove(0).result
+    }
+
+    /// Applies what root, or nobody while users are not enforced, changes.
+    fn change(&mut self, change: Change) -> Result<Reply, Error> {
+        self.ask(Some(("root", REVISION)), auth(change))
+    }
+
+    fn auth(&self) -> Arc<Auth> {
+        Arc::clone(&self.machine.auth)
+    }
+}
+
+fn auth(change: Change) -> Kind {
+    Kind::Auth(AuthCommand {
+        command: Some(change),
+    })
+}
+
+fn user_add(name: &str) -> Change {
+    Change::UserAdd(UserAdd {
+        name: name.to_owned(),
+        password_hash: Bytes::from_static(b"hash"),
+        no_password: false,
+    })
+}
+
+fn grant_role(user: &str, role: &str) -> Change {
+    Change::UserGrantRole(pb::AuthUserGrantRoleRequest {
+        user: user.to_owned(),
+        role: role.to_owned(),
+    })
+}
+
+/// Root, and alice, who may write what begins with `w`.
+fn enforcing() -> Fixture {
+    let mut fixture = Fixture::new();
+    let permission = authpb::Permission {
+        perm_type: authpb::permission::Type::Write.into(),
+        key: "w".into(),
+        range_end: "x".into(),
+    };
+    for change in [
+        user_add("root"),
+        grant_role("root", "root"),
+        user_add("alice"),
+        Change::RoleAdd(pb::AuthRoleAddRequest {
+            name: "writer".to_owned(),
+        }),
+        Change::RoleGrantPermission(pb::AuthRoleGrantPermissionRequest {
+            name: "writer".to_owned(),
+            perm: Some(permission),
+        }),
+        grant_role("alice", "writer"),
+        user_add("bob"),
+        Change::Enable(pb::AuthEnableRequest {}),
+    ] {
+        fixture.change(change).unwrap();
+    }
+    assert!(fixture.auth().is_enabled());
+    assert_eq!(fixture.auth().state().revision(), REVISION);
+    fixture
+}
+
+fn lease_put(key: &str, lease: i64) -> Kind {
+    Kind::Put(pb::PutRequest {
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        lease,
+        ..Default::default()
+    })
+}
+
+fn grant_lease(id: i64) -> Kind {
+    Kind::LeaseGrant(pb::LeaseGrantRequest { ttl: 60, id })
+}
+
+fn revoke_lease(id: i64) -> Kind {
+    Kind::LeaseRevoke(LeaseRevoke {
+        ids: vec![id],
+        ..Default::default()
+    })
+}
+
+fn refused(reply: Result<Reply, Error>) -> Result<(), Error> {
+    reply.map(drop)
+}
+
+#[test]
+fn every_command_is_checked_when_it_is_applied() {
+    let mut fixture = enforcing();
+    fixture
+        .ask(Some(("root", REVISION)), grant_lease(7))
+        .unwrap();
+    fixture
+        .ask(Some(("root", REVISION)), lease_put("other", 7))
+        .unwrap();
+    let delete = |key: &str| {
+        Kind::DeleteRange(pb::DeleteRangeRequest {
+            key: Bytes::copy_from_slice(key.as_bytes()),
+            ..Default::default()
+        })
+    };
+    let txn = |key: &str| {
+        let Kind::Put(put) = put(key, 1) else {
+            unreachable!("a put");
+        };
+        Kind::Txn(pb::TxnRequest {
+            success: vec![pb::RequestOp {
+                request: Some(pb::request_op::Request::RequestPut(put)),
+            }],
+            ..Default::default()
+        })
+    };
+    let compact = || {
+        Kind::Compact(pb::CompactionRequest {
+            revision: 2,
+            ..Default::default()
+        })
+    };
+    let alice = Some(("alice", REVISION));
+    let denied = || Err(Error::Auth(AuthError::PermissionDenied));
+    for (kind, expected) in [
+        (put("w1", 1), Ok(())),
+        (put("other", 1), denied()),
+        (lease_put("w1", 7), denied()),
+        (delete("w1"), Ok(())),
+        (delete("other"), denied()),
+        (txn("w1"), Ok(())),
+        (txn("other"), denied()),
+        (compact(), denied()),
+        (grant_lease(8), Ok(())),
+        (revoke_lease(8), Ok(())),
+        (revoke_lease(7), denied()),
+        (auth(user_add("new")), denied()),
+    ] {
+        let name = format!("{kind:?}");
+        let nobodys = refused(fixture.ask(None, kind.clone()));
+        assert_eq!(nobodys, Err(Error::Auth(AuthError::UserEmpty)), "{name}");
+        assert_eq!(refused(fixture.ask(alice, kind)), expected, "{name}");
+    }
+    let root = Some(("root", REVISION));
+    for kind in [
+        put("other", 1),
+        delete("other"),
+        txn("other"),
+        compact(),
+        revoke_lease(7),
+    ] {
+        let name = format!("{kind:?}");
+        assert_eq!(refused(fixture.ask(root, kind)), Ok(()), "{name}");
+    }
+}
+
+#[test]
+fn what_members_propose_themselves_has_no_requester() {
+    let mut fixture = enforcing();
+    fixture
+        .ask(Some(("root", REVISION)), grant_lease(7))
+        .unwrap();
+    fixture
+        .ask(Some(("root", REVISION)), lease_put("other", 7))
+        .unwrap();
+    let claim = LeaseClaim {
+        term: 1,
+        member: MEMBER.get(),
+    };
+    let expired = Kind::LeaseRevoke(LeaseRevoke {
+        ids: vec![7],
+        expired_in_term: 1,
+        expired_by: MEMBER.get(),
+    });
+    let alarm = Kind::Alarm(pb::AlarmRequest {
+        action: pb::alarm_request::AlarmAction::Activate.into(),
+        member_id: MEMBER.get(),
+        alarm: pb::AlarmType::Nospace.into(),
+    });
+    for kind in [Kind::LeaseClaim(claim), expired, alarm] {
+        let name = format!("{kind:?}");
+        assert_eq!(refused(fixture.ask(None, kind)), Ok(()), "{name}");
+    }
+    assert_eq!(
+        fixture.machine.store.view().key_count(),
+        0,
+        "the lease's key went with it"
+    );
+}
+
+#[test]
+fn entries_of_one_batch_see_each_other() {
+    let mut fixture = enforcing();
+    let root = Some(("root", REVISION));
+    let alice = Some(("alice", REVISION));
+    let entries = vec![
+        fixture.asked(alice, grant_lease(7)),
+        fixture.asked(root, lease_put("other", 7)),
+        fixture.asked(alice, revoke_lease(7)),
+        fixture.asked(alice, put("w1", 1)),
+        fixture.asked(
+            root,
+            auth(Change::UserRevokeRole(pb::AuthUserRevokeRoleRequest {
+                name: "alice".to_owned(),
+                role: "writer".to_owned(),
+            })),
+        ),
+        fixture.asked(alice, put("w1", 1)),
+        fixture.asked(Some(("alice", REVISION + 1)), put("w1", 1)),
+        fixture.asked(root, put("w1", 1)),
+        fixture.asked(Some(("root", REVISION + 1)), put("w1", 1)),
+    ];
+    let (rest, outcomes) = fixture.apply(entries).unwrap();
+    assert!(rest.is_empty());
+    let results: Vec<_> = outcomes
+        .into_iter()
+        .map(|outcome| refused(outcome.result))
+        .collect();
+    let (denied, old) = (
+        Err(Error::Auth(AuthError::PermissionDenied)),
+        Err(Error::Auth(AuthError::OldRevision)),
+    );
+    let done = Ok(());
+    let expected = [
+        done.clone(),
+        done.clone(),
+        denied.clone(),
+        done.clone(),
+        done.clone(),
+        old.clone(),
+        denied,
+        old,
+        done,
+    ];
+    assert_eq!(results, expected);
+}
+
+fn with_token(token: &str) -> Credentials {
+    let mut metadata = MetadataMap::new();
+    metadata.insert("token", token.parse().unwrap());
+    Credentials::new(&metadata, None)
+}
+
+/// Lets the log know of a token.
+fn log_in(fixture: &mut Fixture, user: &str, revision: u64) -> Result<String, Error> {
+    let Issued::ToPropose(token) = fixture.auth().tokens().issue(user, revision).unwrap() else {
+        panic!("simple tokens are proposed");
+    };
+    let grant = auth(Change::GrantToken(token.to_grant(user, revision)));
+    let Reply::TokenGranted { index } = fixture.ask(None, grant)? else {
+        panic!("a token is granted");
+    };
+    Ok(token.at(index))
+}
+
+#[test]
+fn a_login_is_an_entry_and_ends_with_the_password() {
+    let mut fixture = enforcing();
+    let token = log_in(&mut fixture, "alice", REVISION).unwrap();
+    let applied = fixture.machine.applied().last.index.get();
+    assert!(token.ends_with(&format!(".{applied}")), "{token}");
+    let identity = fixture
+        .auth()
+        .identify(&with_token(&token), applied)
+        .unwrap();
+    assert_eq!(&*identity.unwrap().user, "alice");
+    let change = Change::UserChangePassword(UserChangePassword {
+        name: "alice".to_owned(),
+        password_hash: Bytes::from_static(b"other"),
+    });
+    fixture.change(change).unwrap();
+    let found = fixture.auth().identify(&with_token(&token), applied);
+    assert_eq!(found, Err(TokenError::Invalid));
+    let late = log_in(&mut fixture, "alice", REVISION);
+    assert_eq!(
+        late,
+        Err(Error::Auth(AuthError::OldRevision)),
+        "checked before the change"
+    );
+}
+
+#[test]
+fn users_are_there_after_a_restart() {
+    let mut fixture = enforcing();
+    fixture.change(user_add("carol")).unwrap();
+    let users = fixture.auth().state();
+    fixture.machine.persister().persist().unwrap();
+    let config = fixture.machine.config.clone();
+    let Fixture {
+        machine,
+        _hub,
+        _temp,
+        ..
+    } = fixture;
+    drop((machine, _hub));
+    let opened = OpenState::open(config).unwrap();
+    assert_eq!(opened.users(), &*users);
+}
+
+#[test]
+fn users_come_with_a_snapshot_and_tokens_end() {
+    let mut fixture = enforcing();
+    fixture.change(user_add("carol")).unwrap();
+    let users = fixture.auth().state();
+    let rows = fixture.machine.store.view().meta_rows(ROW_PREFIX).unwrap();
+    assert_eq!(AuthState::load(rows).unwrap(), *users);
+    let source = fixture.machine.snapshot().unwrap();
+
+    let mut other = enforcing();
+    let token = log_in(&mut other, "bob", REVISION).unwrap();
+    assert!(other.auth().identify(&with_token(&token), 100).is_ok());
+    other.install(&*source);
+    assert_eq!(other.auth().state(), users);
+    let found = other.auth().identify(&with_token(&token), 100);
+    assert_eq!(found, Err(TokenError::Invalid), "bob may be gone meanwhile");
+    other.next = fixture.next;
+    assert_eq!(refused(other.ask(Some(("root", 9)), put("k", 1))), Ok(()));
+}
