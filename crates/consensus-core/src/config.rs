@@ -6,7 +6,7 @@ use crate::{DecodeError, Entry, HardState, MembershipError, SnapshotMeta};
 
 /// A core's configuration. A tick is 10 ms. All members of a group must have the same
 /// `election_ticks`, `check_quorum` and `max_clock_drift_percent`, because leases depend on them.
-/// `lease_ticks` may differ: a leader tells the others its own.
+/// `lease_ticks` may differ, up to the common `election_ticks`: a leader tells the others its own.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CoreConfig {
     /// This node.
@@ -19,10 +19,9 @@ pub struct CoreConfig {
     pub heartbeat_ticks: u64,
     /// The length of the lease that a leader gets from a heartbeat that a quorum answers, before
     /// the clock drift is subtracted. For this long its followers vote for no other node, even if
-    /// the leader seems to be [gone](crate::Input::Gone). Zero: no leases, and
-    /// [`ReadMode::Lease`](crate::ReadMode::Lease) is the same as
-    /// [`ReadMode::Index`](crate::ReadMode::Index). Default 20 (200 ms), two heartbeats, so that
-    /// one late answer causes no pause; at most `election_ticks`.
+    /// the leader seems to be [gone](crate::Input::Gone). Zero: no leases, except for a sole voter,
+    /// so that reads by lease need a round of messages. Default 20 (200 ms), two heartbeats; at
+    /// most `election_ticks`.
     pub lease_ticks: u64,
     /// The maximum number of unanswered appends to a peer. Default 256; at least 1.
     pub max_inflight_messages: usize,

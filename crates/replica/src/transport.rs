@@ -42,7 +42,7 @@ pub(crate) trait GroupPort: Send + Sync {
     fn deliver(&self, messages: Vec<Message>, bytes: usize);
     /// A peer's stream broke or its queue overflowed.
     fn unreachable(&self, node: NodeId);
-    /// A peer's process has ended, as far as one can see from here.
+    /// A peer's process seems to have ended.
     fn gone(&self, node: NodeId);
     /// Who serves the group's snapshots.
     fn snapshots(&self) -> &Arc<SnapshotServer>;

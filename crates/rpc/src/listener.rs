@@ -128,7 +128,8 @@ pub struct Listener {
 #[derive(Debug)]
 pub(crate) enum BoundSocket {
     Tcp(TcpListener),
-    Unix(UnixListener, SocketFile),
+    /// The file goes first: once nobody listens, it may already be another process's.
+    Unix(SocketFile, UnixListener),
 }
 
 /// Removes a socket's file when nobody listens there any more.
@@ -219,7 +220,7 @@ impl Listener {
         let file = SocketFile(path.to_owned());
         listener.set_nonblocking(true).map_err(os_error)?;
         Ok(Self {
-            socket: BoundSocket::Unix(listener, file),
+            socket: BoundSocket::Unix(file, listener),
             bound_to: BoundTo::Unix(path.to_owned()),
             tls: None,
         })

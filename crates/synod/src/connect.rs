@@ -31,7 +31,7 @@ pub(crate) struct TlsFiles {
         global = true,
         env = "SYNOD_CERT",
         value_name = "FILE",
-        requires = "key"
+        requires_all = ["key", "cacert"]
     )]
     cert: Option<PathBuf>,
     /// The key of this client's certificate (PEM)

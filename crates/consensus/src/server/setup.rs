@@ -33,10 +33,13 @@ use crate::state::{MachineConfig, MachineError, OpenState, create};
 const GROUP: GroupId = GroupId::new(1);
 /// How much larger than its request an entry may be.
 const ENTRY_OVERHEAD_BYTES: u64 = 1 << 20;
-/// The lease that a leader asks for if it serves reads by leases, in heartbeats. Two are the least
-/// with which a lease has no gap while answers take half a heartbeat. After the end of the leader's
+/// The lease that a leader asks for if it serves reads by leases, in heartbeats: the next one
+/// renews it in time unless its answer takes most of an interval. After the end of the leader's
 /// process the other members wait this long.
 const LEASE_HEARTBEATS: u64 = 2;
+/// The least by which a lease is longer than a heartbeat interval, in ticks: what rounding and
+/// clock drift take from it, and some time for the answers.
+const LEASE_MARGIN_TICKS: u64 = 6;
 /// Rows that one step of the sweeper removes.
 const SWEEP_STEP_ROWS: usize = 1000;
 
@@ -392,7 +395,7 @@ pub(super) fn replica_config(config: &Config, meta: &Meta) -> ReplicaConfig {
     core.lease_ticks = match config.linearizable_read {
         // Nobody reads by a lease, so nobody has to wait for the end of one.
         LinearizableRead::ReadIndex => 0,
-        LinearizableRead::Lease => core.heartbeat_ticks * LEASE_HEARTBEATS,
+        LinearizableRead::Lease => lease_ticks(core.heartbeat_ticks, core.election_ticks),
     };
     core.pre_vote = config.pre_vote;
     core.strict_reconfig = config.strict_reconfig_check;
@@ -408,6 +411,13 @@ pub(super) fn replica_config(config: &Config, meta: &Meta) -> ReplicaConfig {
     let largest = usize::try_from(largest).unwrap_or(usize::MAX);
     replica.limits.max_proposal_bytes = replica.limits.max_proposal_bytes.max(largest);
     replica
+}
+
+fn lease_ticks(heartbeat: u64, election: u64) -> u64 {
+    let wanted = heartbeat.saturating_mul(LEASE_HEARTBEATS);
+    wanted
+        .max(heartbeat.saturating_add(LEASE_MARGIN_TICKS))
+        .min(election)
 }
 
 pub(super) fn settings(config: &Config, meta: &Meta) -> Settings {
@@ -438,6 +448,23 @@ mod tests {
 
     use super::*;
     use crate::config::MAX_REQUEST_BYTES;
+
+    #[test]
+    fn a_lease_outlasts_a_heartbeat_interval() {
+        for heartbeat in 1..=100 {
+            let ticks = lease_ticks(heartbeat, 10 * heartbeat.max(2));
+            // What the core takes off: 5 % of drift, and two ticks of rounding.
+            let lease = ticks - ticks.div_ceil(20) - 2;
+            assert!(lease > heartbeat, "{heartbeat}: {lease}");
+        }
+        assert_eq!(lease_ticks(10, 100), 20);
+        assert_eq!(
+            lease_ticks(10, 15),
+            15,
+            "no promise is longer than an election"
+        );
+        assert_eq!(lease_ticks(u64::MAX, 100), 100);
+    }
 
     #[test]
     fn the_largest_request_fits_into_the_log_and_into_a_message() {

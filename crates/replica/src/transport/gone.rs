@@ -30,7 +30,7 @@ impl Transport {
                 return;
             }
             if refused {
-                tracing::warn!(peer = %peer.node, "the process of a peer has ended");
+                tracing::warn!(peer = %peer.node, "the process of a peer seems to have ended: its addresses refuse connections");
                 self.gone(peer.node);
                 return;
             }

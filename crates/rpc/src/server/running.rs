@@ -121,7 +121,8 @@ impl Drop for Running {
 /// A listener of the runtime.
 pub(super) enum Accepting {
     Tcp(TcpListener),
-    Unix(UnixListener, SocketFile),
+    /// The file goes first, as in [`BoundSocket`].
+    Unix(SocketFile, UnixListener),
 }
 
 impl Accepting {
@@ -129,8 +130,8 @@ impl Accepting {
     pub(super) fn new(socket: BoundSocket) -> io::Result<Self> {
         Ok(match socket {
             BoundSocket::Tcp(listener) => Self::Tcp(TcpListener::from_std(listener)?),
-            BoundSocket::Unix(listener, file) => {
-                Self::Unix(UnixListener::from_std(listener)?, file)
+            BoundSocket::Unix(file, listener) => {
+                Self::Unix(file, UnixListener::from_std(listener)?)
             }
         })
     }
@@ -141,7 +142,7 @@ impl Accepting {
                 let (stream, peer) = listener.accept().await?;
                 Ok((Either::Left(stream), Remote::Tcp(peer)))
             }
-            Self::Unix(listener, _file) => {
+            Self::Unix(_file, listener) => {
                 let (stream, _) = listener.accept().await?;
                 Ok((Either::Right(stream), Remote::Unix))
             }

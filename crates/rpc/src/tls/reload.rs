@@ -48,11 +48,13 @@ pub(super) struct Reloading<T> {
 struct Seen {
     looked: Instant,
     stamps: Vec<Stamp>,
+    /// Why the files could not be used at the last look: they are tried again.
+    error: Option<String>,
 }
 
-/// What tells a file from the one that was there before: when it was written, its inode, its size.
-/// `None` while there is no such file.
-type Stamp = Option<(i64, i64, u64, u64)>;
+/// Distinguishes a file from the one that was there before: the times of the last change of its
+/// content and of its inode, the inode, the size. `None` while there is no such file.
+type Stamp = Option<[i128; 6]>;
 
 impl<T> fmt::Debug for Reloading<T> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -79,6 +81,7 @@ impl<T> Reloading<T> {
             seen: Mutex::new(Seen {
                 looked: clock::now(),
                 stamps,
+                error: None,
             }),
             failed: AtomicU64::new(0),
         })
@@ -105,7 +108,7 @@ impl<T> Reloading<T> {
 
     fn look(&self, seen: &mut Seen) {
         let stamps = stamps(&self.files);
-        if stamps == seen.stamps {
+        if stamps == seen.stamps && seen.error.is_none() {
             return;
         }
         seen.stamps = stamps;
@@ -113,14 +116,21 @@ impl<T> Reloading<T> {
         let files = files.collect::<Vec<_>>().join(", ");
         match (self.make)() {
             Ok(made) => {
+                seen.error = None;
                 self.current.store(Arc::new(made));
                 tracing::info!(
                     files,
                     "read the changed TLS files; new connections use them"
                 );
             }
-            // Of a pair that is replaced one file comes first: the other one is a change too.
+            // Of a pair that is replaced one file comes first; and what can't be read now may be
+            // readable later without a change.
             Err(error) => {
+                let text = error.to_string();
+                if seen.error.as_ref() == Some(&text) {
+                    return;
+                }
+                seen.error = Some(text);
                 self.failed.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(
                     files,
@@ -139,10 +149,12 @@ fn stamps(files: &[PathBuf]) -> Vec<Stamp> {
 /// Follows links: Kubernetes replaces a secret's files by pointing a link elsewhere.
 fn stamp(file: &Path) -> Stamp {
     let metadata = fs::metadata(file).ok()?;
-    Some((
-        metadata.mtime(),
-        metadata.mtime_nsec(),
-        metadata.ino(),
-        metadata.len(),
-    ))
+    Some([
+        metadata.mtime().into(),
+        metadata.mtime_nsec().into(),
+        metadata.ctime().into(),
+        metadata.ctime_nsec().into(),
+        metadata.ino().into(),
+        metadata.len().into(),
+    ])
 }

@@ -4,7 +4,7 @@ use std::{io, sync::Arc};
 
 use rustls::{
     ServerConfig,
-    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
+    server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier},
     sign::SingleCertAndKey,
 };
 use tokio_rustls::TlsAcceptor;
@@ -105,6 +105,10 @@ fn server_config(
     };
     let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(loaded.key)));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    if clients.is_some() {
+        // A resumed session would skip the check of the client's certificate.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+    }
     Ok(Made {
         value: Arc::new(config),
         expires: Some(loaded.expires),

@@ -69,20 +69,20 @@ impl CommandLine {
 
     /// One setting. `shown` is its name in the file.
     fn one(&self, shown: String, flag: &str, value: &Yaml) -> Result<One, String> {
-        let value =
-            scalar(value).ok_or_else(|| format!("the value of {shown} is not a setting"))?;
-        match self.find(flag) {
-            Ok((effect, _)) => Ok(One {
-                name: flag.to_owned(),
-                effect,
-                value,
-            }),
-            Err(_) => Ok(One {
+        let Ok((effect, _)) = self.find(flag) else {
+            return Ok(One {
                 name: shown,
                 effect: Effect::Ignored(UNKNOWN),
-                value,
-            }),
-        }
+                value: String::new(),
+            });
+        };
+        let value =
+            scalar(value).ok_or_else(|| format!("the value of {shown} is not a setting"))?;
+        Ok(One {
+            name: flag.to_owned(),
+            effect,
+            value,
+        })
     }
 }
 
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn keys_are_flags_and_other_keys_are_named() {
-        let text = "# comment\nname: 'n1'\nsize: 10\nfast: true\nsuites: [A, B]\nsise: 3\n\
+        let text = "# comment\nname: 'n1'\nsize: 10\nfast: true\nsuites: [A, B]\nsise: {a: b}\n\
                     peer-transport-security:\n  cert-file: /p.crt\n  colour: red\n";
         let (set, ignored) = applied(text);
         let set: Vec<_> = set

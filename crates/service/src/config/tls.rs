@@ -12,6 +12,8 @@ use super::value::{self, is_tls};
 
 /// Days in `--self-signed-cert-validity`'s unit, which is years.
 const YEAR_DAYS: u32 = 365;
+/// Certificates can't name every date.
+const MAX_SELF_SIGNED_YEARS: u32 = 100;
 
 /// Whose connections a set of flags is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +84,11 @@ impl TlsCommon {
                 self.protocol.cipher_suites = suites.map_err(bad)?;
             }
             "self-signed-cert-validity" => {
-                self.self_signed_years = value::number(text, 1).map_err(bad)?;
+                let years = value::number(text, 1).map_err(bad)?;
+                if years > MAX_SELF_SIGNED_YEARS {
+                    return Err(bad(format!("at most {MAX_SELF_SIGNED_YEARS} years")));
+                }
+                self.self_signed_years = years;
             }
             _ => return Ok(false),
         }
@@ -149,10 +155,15 @@ impl TlsFlags {
         self.cert_file.is_some() || self.auto
     }
 
+    /// Whether a self-signed certificate is used: `auto-tls` without a certificate.
+    fn is_self_signed(&self) -> bool {
+        self.auto && self.cert_file.is_none()
+    }
+
     /// Whether it is known which members to trust when they are dialled with TLS.
     #[must_use]
     pub fn can_dial(&self) -> bool {
-        self.trusted_ca_file.is_some() || self.auto
+        self.trusted_ca_file.is_some() || self.is_self_signed()
     }
 
     /// Checks the flags against each other and against the URLs that are listened on.
@@ -190,11 +201,18 @@ impl TlsFlags {
                 flag("auto-tls")
             ));
         }
+        if self.is_self_signed() && self.trusted_ca_file.is_some() {
+            // A self-signed certificate comes without a check of clients, as in etcd.
+            return refuse(format!(
+                "{} has no effect with {} alone: give {} and {}",
+                flag("trusted-ca-file"),
+                flag("auto-tls"),
+                flag("cert-file"),
+                flag("key-file")
+            ));
+        }
         let needs_authority = [
-            (
-                self.client_cert_auth && !self.auto,
-                flag("client-cert-auth"),
-            ),
+            (self.client_cert_auth, flag("client-cert-auth")),
             (self.crl_file.is_some(), self.crl_flag()),
             (
                 !self.allowed_common_names.is_empty(),
@@ -226,6 +244,15 @@ impl TlsFlags {
         common: &TlsCommon,
         urls: &[String],
     ) -> Result<Option<ServerTls>, TlsError> {
+        if self.is_given() {
+            // Maybe wanted, maybe a mistyped scheme.
+            for url in urls.iter().filter(|url| !is_tls(url)) {
+                tracing::warn!(
+                    url,
+                    "this URL is served without TLS although TLS flags are given"
+                );
+            }
+        }
         if !urls.iter().any(|url| is_tls(url)) {
             return Ok(None);
         }
@@ -255,7 +282,7 @@ impl TlsFlags {
         let servers = match self.trust() {
             Some(trust) => ServerTrust::Verified(trust),
             // Members whose certificates nobody vouches for accept each other.
-            None if self.auto => ServerTrust::Unverified,
+            None if self.is_self_signed() => ServerTrust::Unverified,
             None => return Ok(None),
         };
         ClientTls::load(ClientTlsConfig {
@@ -372,6 +399,18 @@ mod tests {
         );
         let text = refused(clients, &[("client-cert-auth", "true")], http);
         assert_eq!(text, "--client-cert-auth needs --trusted-ca-file");
+        let unchecked = [("auto-tls", "true"), ("trusted-ca-file", "ca")];
+        let text = refused(clients, &unchecked, http);
+        assert!(
+            text.contains("--trusted-ca-file has no effect with --auto-tls"),
+            "{text}"
+        );
+        let text = refused(
+            clients,
+            &[("auto-tls", "true"), ("client-cert-auth", "true")],
+            http,
+        );
+        assert_eq!(text, "--client-cert-auth needs --trusted-ca-file");
         let text = refused(peers, &[("peer-cert-allowed-cn", "a")], http);
         assert_eq!(text, "--peer-cert-allowed-cn needs --peer-trusted-ca-file");
         let both = [
@@ -401,6 +440,8 @@ mod tests {
                 .unwrap()
         );
         assert!(!common.set("cert-file", "x").unwrap());
+        let text = common.set("self-signed-cert-validity", "9000").unwrap_err();
+        assert!(text.to_string().contains("at most 100 years"), "{text}");
         let text = common
             .set("tls-max-version", "TLS1.1")
             .unwrap_err()
@@ -413,6 +454,17 @@ mod tests {
             text.to_string().contains("supported cipher suites"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn members_with_certificates_are_never_trusted_unverified() {
+        let own = [
+            ("peer-cert-file", "c"),
+            ("peer-key-file", "k"),
+            ("peer-auto-tls", "true"),
+        ];
+        assert!(!flags(Side::Peers, &own).can_dial());
+        assert!(flags(Side::Peers, &own[2..]).can_dial());
     }
 
     #[test]
