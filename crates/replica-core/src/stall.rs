@@ -52,10 +52,10 @@ where
         }
     }
 
-    /// Starts a turn. If the turn before started longer ago than `longest_turn`, the time since then
-    /// doesn't count, because it says nothing about the disk: the process may have been stopped, its
-    /// machine may have slept, or the driver was busy with one long turn and noted no completed
-    /// write.
+    /// Starts a turn. If the turn before started longer ago than `longest_turn`, the time since
+    /// then doesn't count, because it says nothing about the disk: the process may have been
+    /// stopped, its machine may have slept, or the driver was busy with one long turn and noted no
+    /// completed write.
     pub fn turn(&mut self, now: T) {
         if let (Some(looked_at), Some(since)) = (self.looked_at, self.since)
             && now > looked_at

@@ -117,6 +117,20 @@ mod tests {
     }
 
     #[test]
+    fn flags_of_tls_do_not_mix_with_the_keys_of_commands() {
+        let parse = |words: &[&str]| Arguments::try_parse_from([&["synod"], words].concat());
+        let put = ["kv", "put", "greeting", "hello"];
+        assert!(parse(&put).unwrap().global.tls.is_plaintext());
+        let files = ["--cacert", "ca", "--cert", "c", "--key", "k"];
+        for words in [[&put[..], &files].concat(), [&files[..], &put].concat()] {
+            assert!(!parse(&words).unwrap().global.tls.is_plaintext());
+        }
+        for half in [&files[2..], &files[..4], &files[4..]] {
+            assert!(parse(&[half, &put].concat()).is_err(), "{half:?}");
+        }
+    }
+
+    #[test]
     fn seconds_are_positive() {
         assert_eq!(seconds("0.5").unwrap(), Duration::from_millis(500));
         assert!(seconds("0").is_err() && seconds("-1").is_err() && seconds("x").is_err());

@@ -22,30 +22,44 @@ pub(crate) struct Target {
 /// With an authority's certificate, endpoints without a scheme are `https://`.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct TlsFiles {
+    // Global arguments must not share the names of the commands' own, such as `key`.
     /// The certificate of the authority that servers are verified with (PEM)
-    #[arg(long, global = true, env = "SYNOD_CACERT", value_name = "FILE")]
+    #[arg(
+        id = "tls_cacert",
+        long = "cacert",
+        global = true,
+        env = "SYNOD_CACERT",
+        value_name = "FILE"
+    )]
     cacert: Option<PathBuf>,
     /// This client's certificate (PEM)
     #[arg(
-        long,
+        id = "tls_cert",
+        long = "cert",
         global = true,
         env = "SYNOD_CERT",
         value_name = "FILE",
-        requires_all = ["key", "cacert"]
+        requires_all = ["tls_key", "tls_cacert"]
     )]
     cert: Option<PathBuf>,
     /// The key of this client's certificate (PEM)
     #[arg(
-        long,
+        id = "tls_key",
+        long = "key",
         global = true,
         env = "SYNOD_KEY",
         value_name = "FILE",
-        requires = "cert"
+        requires = "tls_cert"
     )]
     key: Option<PathBuf>,
 }
 
 impl TlsFiles {
+    /// Whether endpoints without a scheme are `http://`.
+    pub(crate) fn is_plaintext(&self) -> bool {
+        self.cacert.is_none()
+    }
+
     /// For the clients of the crate etcd-client; `None` without an authority.
     fn options(&self) -> anyhow::Result<Option<TlsOptions>> {
         let read = |path: &PathBuf| {
@@ -142,10 +156,10 @@ impl Target {
 
     /// The endpoint as a URL, for clients that want a scheme.
     pub(crate) fn url(&self, endpoint: &str) -> String {
-        match (endpoint.contains("://"), &self.tls.cacert) {
+        match (endpoint.contains("://"), self.tls.is_plaintext()) {
             (true, _) => endpoint.to_owned(),
-            (false, Some(_)) => format!("https://{endpoint}"),
-            (false, None) => format!("http://{endpoint}"),
+            (false, true) => format!("http://{endpoint}"),
+            (false, false) => format!("https://{endpoint}"),
         }
     }
 }
