@@ -3,6 +3,9 @@
 use synod_service::{Advice, status};
 use tonic::{Code, Status};
 
+/// The longest name of a user or a role, in bytes.
+pub(crate) const MAX_NAME_BYTES: usize = 1024;
+
 /// A request that is refused.
 ///
 /// Clients of etcd log in again, and repeat the request by themselves, on exactly
@@ -63,6 +66,9 @@ pub enum AuthError {
     /// A role needs a name.
     #[error("etcdserver: role name is empty")]
     RoleEmpty,
+    /// A name is part of a key of the store, whose length is bounded. etcd has no such limit.
+    #[error("etcdserver: the name has more than {MAX_NAME_BYTES} bytes")]
+    NameTooLong,
     /// The user doesn't have the role that is to be revoked.
     #[error("etcdserver: role is not granted to the user")]
     RoleNotGranted,
@@ -79,7 +85,7 @@ pub enum AuthError {
 
 impl AuthError {
     /// All of them, for tables.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::UserEmpty,
         Self::InvalidToken,
         Self::OldRevision,
@@ -96,6 +102,7 @@ impl AuthError {
         Self::RoleAlreadyExist,
         Self::RoleNotFound,
         Self::RoleEmpty,
+        Self::NameTooLong,
         Self::RoleNotGranted,
         Self::PermissionNotGranted,
         Self::PermissionNotGiven,
@@ -110,6 +117,7 @@ impl AuthError {
             | Self::OldRevision
             | Self::AuthFailed
             | Self::RoleEmpty
+            | Self::NameTooLong
             | Self::PermissionNotGiven
             | Self::InvalidManagement => Code::InvalidArgument,
             Self::InvalidToken => Code::Unauthenticated,
@@ -149,6 +157,7 @@ impl AuthError {
             | Self::PasswordTooLong
             | Self::VerifyOnly
             | Self::RoleEmpty
+            | Self::NameTooLong
             | Self::PermissionNotGiven
             | Self::InvalidManagement => Advice::Invalid,
         }
@@ -217,6 +226,7 @@ FailedPrecondition: etcdserver: user name not found
 FailedPrecondition: etcdserver: role name already exists
 FailedPrecondition: etcdserver: role name not found
 InvalidArgument: etcdserver: role name is empty
+InvalidArgument: etcdserver: the name has more than 1024 bytes
 FailedPrecondition: etcdserver: role is not granted to the user
 FailedPrecondition: etcdserver: permission is not granted to the role
 InvalidArgument: etcdserver: permission not given

@@ -1,5 +1,6 @@
 //! Who asks, and how they say so.
 
+use std::fmt;
 use std::sync::Arc;
 
 use synod_proto::consensus::v1::Requester;
@@ -45,10 +46,19 @@ impl Identity {
 /// What a request shows of its maker. Whether it holds is for
 /// [`Auth::identify`](crate::Auth::identify) to say, once a request or message of a stream: a
 /// token may end meanwhile.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Credentials {
     token: Option<Arc<str>>,
     common_name: Option<Arc<str>>,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Credentials")
+            .field("common_name", &self.common_name)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Credentials {

@@ -6,6 +6,7 @@
 //! drew and nobody else knows. Another password has another hash, so that nothing must be forgotten
 //! when it changes.
 
+use std::fmt;
 use std::num::NonZero;
 use std::sync::Arc;
 use std::thread::available_parallelism;
@@ -59,7 +60,6 @@ pub enum PasswordError {
 }
 
 /// Hashes and verifies.
-#[derive(Debug)]
 pub struct Passwords {
     cost: u32,
     /// Those that work.
@@ -68,6 +68,15 @@ pub struct Passwords {
     line: Semaphore,
     key: [u8; 32],
     verified: Recent<()>,
+}
+
+impl fmt::Debug for Passwords {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Passwords")
+            .field("cost", &self.cost)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Passwords {

@@ -1,6 +1,7 @@
 //! Starts a node from sockets, data, replica and services, and stops it in the right order.
 
 mod setup;
+mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,7 +36,8 @@ use crate::state::{Listeners as StateListeners, Outcome};
 use synod_watch::{StoreHistory, WatchHub, WatchLimits};
 
 pub use setup::StartError;
-use setup::{Opened, Ports, Tls, replica_config, settings};
+use setup::{Opened, Ports, replica_config, settings};
+use tls::Tls;
 
 /// As in etcd, a message may be so much larger than `--max-request-bytes`.
 const MESSAGE_OVERHEAD_BYTES: usize = 512 << 10;

@@ -3,21 +3,22 @@
 //! A change concerns new connections; those that are open stay as they are. Files that can't be
 //! used after a change are reported, and the previous ones stay in use.
 
-mod accepted;
 mod client;
 mod error;
 mod files;
+mod names;
 mod protocol;
 mod reload;
 mod self_signed;
 mod server;
+mod unverified;
 
 use std::path::PathBuf;
 
 pub use self::{
-    accepted::ClientCertificate,
     client::{ClientTls, ClientTlsConfig, ServerTrust},
     error::TlsError,
+    names::ClientCertificate,
     protocol::{CipherName, Protocol, TlsVersion},
     reload::CertificateStatus,
     server::{ServerTls, ServerTlsConfig},

@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use http::Uri;
 use thiserror::Error;
 use url::Url;
 
@@ -123,6 +124,13 @@ fn parse(text: &str) -> Result<ServerUrl, String> {
 
 fn tcp(text: &str) -> Result<Place, String> {
     let url = Url::parse(text).map_err(|error| format!("is not a URL ({error})"))?;
+    // Channels take URIs, and `Url` mends what they refuse.
+    let is_uri = text
+        .parse::<Uri>()
+        .is_ok_and(|uri| uri.authority().is_some());
+    if !is_uri {
+        return Err("is not a URL".to_owned());
+    }
     let host = match url.host() {
         Some(url::Host::Domain(name)) if !name.is_empty() => name.to_owned(),
         Some(url::Host::Ipv4(address)) => address.to_string(),
@@ -207,6 +215,8 @@ mod tests {
             ("http://me@a:1", "user name"),
             ("http://@a:1", "user name"),
             ("http:a:1", "scheme"),
+            ("http:///a:1", "is not a URL"),
+            ("http://a\t:1", "is not a URL"),
             ("http://a:99999", "URL"),
             ("unix://", "names no path"),
             (long.as_str(), "at most 107"),

@@ -210,3 +210,27 @@ fn flags_that_cannot_be_used_are_refused() {
         "auth: invalid auth options: sign-method is missing"
     );
 }
+
+#[tokio::test]
+async fn nothing_secret_is_formatted() {
+    let auth = auth(enabled().await);
+    let issued = auth.tokens().issue("alice", 1).unwrap();
+    let Issued::ToPropose(token) = issued else {
+        panic!("simple tokens are proposed");
+    };
+    let shown = [
+        format!("{token:?}"),
+        format!("{:?}", with_token("hidden")),
+        format!("{:?}", Issued::Done("hidden".to_owned())),
+        format!("{auth:?}"),
+    ];
+    let digest = format!("{:?}", token.to_grant("alice", 1).digest);
+    let secret = token.at(APPLIED);
+    let secret = secret.split('.').next().unwrap().to_owned();
+    for text in shown {
+        for hidden in ["hidden", &secret, "$2b$", "key:"] {
+            assert!(!text.contains(hidden), "{hidden} in {text}");
+        }
+    }
+    assert!(!digest.contains(&secret));
+}

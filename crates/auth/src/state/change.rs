@@ -15,6 +15,7 @@ use super::role::{Role, is_range};
 use super::rows::Row;
 use super::user::User;
 use super::{AuthState, ROOT_ROLE, ROOT_USER};
+use crate::error::MAX_NAME_BYTES;
 use crate::{AuthError, Identity};
 
 /// What a command did.
@@ -108,6 +109,7 @@ impl AuthState {
         if request.name.is_empty() {
             return Err(AuthError::UserEmpty);
         }
+        check_length(&request.name)?;
         if self.user(&request.name).is_some() {
             return Err(AuthError::UserAlreadyExist);
         }
@@ -184,6 +186,7 @@ impl AuthState {
         if name.is_empty() {
             return Err(AuthError::RoleEmpty);
         }
+        check_length(name)?;
         if self.roles.contains_key(name) {
             return Err(AuthError::RoleAlreadyExist);
         }
@@ -297,6 +300,14 @@ fn rows(rows: impl IntoIterator<Item = Row>) -> Changed {
     Changed {
         rows: rows.into_iter().collect(),
         effect: Effect::None,
+    }
+}
+
+/// Every member must be able to store what is in the log.
+fn check_length(name: &str) -> Result<(), AuthError> {
+    match name.len() > MAX_NAME_BYTES {
+        true => Err(AuthError::NameTooLong),
+        false => Ok(()),
     }
 }
 

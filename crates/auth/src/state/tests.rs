@@ -185,6 +185,7 @@ fn refusals() {
         (revoke_role("alice", "root"), E::RoleNotGranted),
         (revoke_role("alice", "nothing"), E::RoleNotGranted),
         (role_add(""), E::RoleEmpty),
+        (role_add(&"r".repeat(1025)), E::NameTooLong),
         (role_add("reader"), E::RoleAlreadyExist),
         (role_delete("nothing"), E::RoleNotFound),
         (grant("nothing", Type::Read, "a", ""), E::RoleNotFound),

@@ -1,5 +1,6 @@
 //! A user, and what the roles allow.
 
+use std::fmt;
 use std::sync::OnceLock;
 
 use bytes::Bytes;
@@ -11,12 +12,22 @@ use super::intervals::Intervals;
 use super::role::Role;
 
 /// A user.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct User {
     record: UserRecord,
     /// Derived from the roles when it is needed first. Every change of the user or of one of the
     /// roles puts a new value in this one's place.
     allowed: OnceLock<Allowed>,
+}
+
+/// Without the hash of the password.
+impl fmt::Debug for User {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("User")
+            .field("roles", &self.record.roles)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Two users are equal if their records are: what is derived from them need not be there yet.

@@ -9,18 +9,18 @@ use synod_consensus_core::{CoreConfig, ReadMode};
 use synod_log::{CompletionSink, GroupState, Log, LogConfig, LogError, OpenError, SyncMode};
 use synod_mvcc::{MvccError, MvccReader};
 use synod_replica::{Completions, ReplicaConfig};
-use synod_rpc::{BindError, ChannelConfig, ClientTls, Listener, ServerTls, TlsError};
+use synod_rpc::{BindError, ChannelConfig, Listener, ServerTls, TlsError};
 use synod_runtime::executor::ExecutorError;
-use synod_runtime::metrics::{MetricsError, Registry};
+use synod_runtime::metrics::MetricsError;
 use synod_runtime::random;
 use synod_runtime::task::spawn_blocking;
-use synod_service::config::{ConfigError, Side};
+use synod_service::config::ConfigError;
 use synod_service::{
     Backup, BackupError, DataDir, DataDirError, Found, Origin, SweepStep, Sweeper, listen,
-    register_certificate,
 };
 use synod_types::GroupId;
 
+use super::tls::Tls;
 use crate::backup::FORMAT;
 use crate::bootstrap::{self, Beginning, BootstrapError};
 use crate::config::{Config, Durability, LinearizableRead};
@@ -101,58 +101,6 @@ pub(super) struct Ports {
     pub(super) client: Vec<Listener>,
     pub(super) http: Vec<Listener>,
     pub(super) peer: Vec<Listener>,
-}
-
-/// TLS of this member's connections; `None` where no URL asks for it.
-pub(super) struct Tls {
-    of_clients: Option<ServerTls>,
-    of_peers: Option<ServerTls>,
-    pub(super) to_peers: Option<ClientTls>,
-}
-
-impl Tls {
-    /// Reads the files that the flags name.
-    ///
-    /// # Errors
-    /// A file that can't be used.
-    pub(super) fn load(config: &Config) -> Result<Self, TlsError> {
-        let common = &config.tls;
-        let client_urls = [
-            &config.listen_client_urls,
-            &config.listen_client_http_urls,
-            &config.listen_metrics_urls,
-        ];
-        let client_urls: Vec<_> = client_urls.into_iter().flatten().cloned().collect();
-        Ok(Self {
-            of_clients: config.client_tls.server(common, &client_urls)?,
-            of_peers: config.peer_tls.server(common, &config.listen_peer_urls)?,
-            to_peers: config.peer_tls.client(common)?,
-        })
-    }
-
-    /// Shows when the certificates expire.
-    ///
-    /// # Errors
-    /// A name is taken.
-    pub(super) fn register(&self, registry: &Registry) -> Result<(), MetricsError> {
-        for (side, tls) in [
-            (Side::Clients, &self.of_clients),
-            (Side::Peers, &self.of_peers),
-        ] {
-            if let Some(tls) = tls {
-                register_certificate(registry, side, tls.clone())?;
-            }
-        }
-        Ok(())
-    }
-
-    /// How other members are dialled.
-    pub(super) fn dial_peers(&self) -> ChannelConfig {
-        ChannelConfig {
-            tls: self.to_peers.clone(),
-            ..ChannelConfig::default()
-        }
-    }
 }
 
 impl Ports {

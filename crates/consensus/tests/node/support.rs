@@ -59,19 +59,20 @@ pub(crate) fn again(config: &Config) -> Config {
 /// Configurations of `count` nodes that make a cluster together.
 pub(crate) fn configs(count: usize, dir: &Path) -> Vec<Config> {
     let mut configs: Vec<Config> = (1..=count).map(|n| config(&format!("n{n}"), dir)).collect();
-    let cluster: InitialCluster = configs
-        .iter()
-        .map(|config| {
-            (
-                config.name.clone(),
-                config.initial_advertise_peer_urls.clone(),
-            )
-        })
-        .collect();
-    for config in &mut configs {
+    join(&mut configs);
+    configs
+}
+
+/// Tells each of the nodes about all of them.
+pub(crate) fn join(configs: &mut [Config]) {
+    let member = |config: &Config| {
+        let urls = config.initial_advertise_peer_urls.clone();
+        (config.name.clone(), urls)
+    };
+    let cluster: InitialCluster = configs.iter().map(member).collect();
+    for config in configs {
         config.initial_cluster.clone_from(&cluster);
     }
-    configs
 }
 
 /// Where a node's first client listener is.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use synod_consensus::{Algorithm, Config, InitialCluster, Listeners, Node};
+use synod_consensus::{Algorithm, Config, Listeners, Node};
 use synod_proto::etcd::etcdserverpb as pb;
 use synod_proto::etcd::etcdserverpb::cluster_client::ClusterClient;
 use synod_proto::etcd::etcdserverpb::kv_client::KvClient;
@@ -15,7 +15,7 @@ use synod_service::config::TlsFlags;
 use synod_testkit::certificates::{Authority, Issued, Subject};
 use tonic::transport::Channel;
 
-use crate::support::{SOON, configs, eventually};
+use crate::support::{SOON, configs, eventually, join};
 
 on_both! {
     certificates_let_members_and_clients_in,
@@ -48,18 +48,7 @@ fn readdressed(
             .initial_advertise_peer_urls
             .clone_from(&config.listen_peer_urls);
     }
-    let cluster: InitialCluster = configs
-        .iter()
-        .map(|config| {
-            (
-                config.name.clone(),
-                config.initial_advertise_peer_urls.clone(),
-            )
-        })
-        .collect();
-    for config in &mut configs {
-        config.initial_cluster.clone_from(&cluster);
-    }
+    join(&mut configs);
     configs
 }
 

@@ -23,8 +23,11 @@ impl Transport {
     /// After the stream to a peer ended: tells the groups if its addresses refuse connections, and
     /// no other stream was opened.
     pub(super) async fn look_after(&self, peer: &Peer) {
-        let mut pause = FIRST_PAUSE;
-        for _ in 0..ATTEMPTS {
+        for attempt in 0..ATTEMPTS {
+            if attempt > 0 {
+                let pause = FIRST_PAUSE * (1 << (attempt - 1));
+                clock::sleep(random::jitter(pause)).await;
+            }
             let refused = self.is_refused(peer.node).await;
             if peer.has_link() || self.stop.is_triggered() {
                 return;
@@ -34,8 +37,6 @@ impl Transport {
                 self.gone(peer.node);
                 return;
             }
-            clock::sleep(random::jitter(pause)).await;
-            pause *= 2;
         }
     }
 

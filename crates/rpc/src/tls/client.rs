@@ -11,10 +11,10 @@ use rustls::{
 use tokio_rustls::TlsConnector;
 
 use super::{
-    CertificateFiles, Protocol, TlsError, Trust,
-    accepted::{AnyServer, NamedServers},
-    files::{self, malformed},
+    CertificateFiles, Protocol, TlsError, Trust, files,
+    names::Names,
     reload::{Made, Reloading},
+    unverified::AnyServer,
 };
 use crate::stream::Socket;
 
@@ -40,7 +40,13 @@ pub struct ClientTlsConfig {
 
 /// TLS of one or several channels. A clone is the same.
 #[derive(Debug, Clone)]
-pub struct ClientTls(Arc<Reloading<Arc<ClientConfig>>>);
+pub struct ClientTls(Arc<Reloading<Client>>);
+
+/// What connections are opened with.
+struct Client {
+    config: Arc<ClientConfig>,
+    servers: Names,
+}
 
 impl ClientTls {
     /// Reads the files, and reads them again when they change.
@@ -66,18 +72,32 @@ impl ClientTls {
         socket: Socket,
         server: &str,
     ) -> io::Result<tokio_rustls::TlsStream<Socket>> {
-        let config = Arc::clone(&self.0.current().value);
+        let made = self.0.current();
+        let connector = TlsConnector::from(Arc::clone(&made.value.config));
         let name = ServerName::try_from(server.to_owned()).map_err(io::Error::other)?;
-        let stream = TlsConnector::from(config).connect(name, socket).await?;
+        let stream = connector.connect(name, socket).await?;
+        let chain = stream.get_ref().1.peer_certificates();
+        made.value
+            .servers
+            .check(chain.and_then(|chain| chain.first()))?;
         Ok(stream.into())
     }
 }
 
-fn client_config(config: &ClientTlsConfig) -> Result<Made<Arc<ClientConfig>>, TlsError> {
+fn client_config(config: &ClientTlsConfig) -> Result<Made<Client>, TlsError> {
     let provider = config.protocol.provider();
-    let verifier: Arc<dyn ServerCertVerifier> = match &config.servers {
-        ServerTrust::Verified(trust) => verifier(trust, &config.protocol)?,
-        ServerTrust::Unverified => Arc::new(AnyServer(Arc::clone(&provider))),
+    let (verifier, servers): (Arc<dyn ServerCertVerifier>, _) = match &config.servers {
+        ServerTrust::Unverified => (Arc::new(AnyServer(Arc::clone(&provider))), Names::default()),
+        ServerTrust::Verified(trust) => {
+            let roots = files::roots(&trust.ca_file)?;
+            let verifier =
+                WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider))
+                    .with_crls(files::revoked(trust)?)
+                    .allow_unknown_revocation_status()
+                    .build()
+                    .map_err(|error| files::unusable(trust, &error))?;
+            (verifier, Names::new(trust)?)
+        }
     };
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&config.protocol.versions())
@@ -94,23 +114,10 @@ fn client_config(config: &ClientTlsConfig) -> Result<Made<Arc<ClientConfig>>, Tl
     };
     client.alpn_protocols = vec![b"h2".to_vec()];
     Ok(Made {
-        value: Arc::new(client),
+        value: Client {
+            config: Arc::new(client),
+            servers,
+        },
         expires,
     })
-}
-
-fn verifier(trust: &Trust, protocol: &Protocol) -> Result<Arc<dyn ServerCertVerifier>, TlsError> {
-    let roots = files::roots(&trust.ca_file)?;
-    let mut builder = WebPkiServerVerifier::builder_with_provider(roots, protocol.provider());
-    if let Some(crl) = &trust.crl_file {
-        builder = builder
-            .with_crls(files::revoked(crl)?)
-            .allow_unknown_revocation_status();
-    }
-    let signed = builder.build().map_err(|error| {
-        let file = trust.crl_file.as_ref().unwrap_or(&trust.ca_file);
-        malformed(file, "certificate revocation list", &error)
-    })?;
-    let named = NamedServers::new(signed, trust).map_err(TlsError::Protocol)?;
-    Ok(Arc::new(named))
 }

@@ -14,7 +14,10 @@ use rustls::{
 use synod_runtime::clock;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::{CertificateFiles, TlsError};
+use super::{CertificateFiles, TlsError, Trust};
+
+const REVOKED: &str = "certificate revocation list";
+const DER_SEQUENCE: u8 = 0x30;
 
 /// A certificate with its key, and when it expires.
 pub(super) struct Loaded {
@@ -74,23 +77,31 @@ pub(super) fn roots(path: &Path) -> Result<Arc<RootCertStore>, TlsError> {
     Ok(Arc::new(store))
 }
 
-/// Reads lists of revoked certificates, in PEM or DER.
-pub(super) fn revoked(path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+/// Reads the lists of revoked certificates, in PEM or DER; none if no file is named. A list speaks of
+/// its authority's certificates. Of others nothing is known, and they are accepted, as by etcd.
+pub(super) fn revoked(
+    trust: &Trust,
+) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+    let Some(path) = &trust.crl_file else {
+        return Ok(Vec::new());
+    };
     let bytes = read(path)?;
-    // DER begins with the tag of a sequence, which is no text.
-    if bytes.first() == Some(&0x30) {
+    // DER begins with the tag of a sequence, PEM with text.
+    if bytes.first() == Some(&DER_SEQUENCE) {
         return Ok(vec![CertificateRevocationListDer::from(bytes)]);
     }
     let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&bytes).collect();
-    match lists {
-        Ok(lists) if !lists.is_empty() => Ok(lists),
-        Ok(_) => Err(malformed(
-            path,
-            "certificate revocation list",
-            &pem::Error::NoItemsFound,
-        )),
-        Err(error) => Err(malformed(path, "certificate revocation list", &error)),
+    let lists = lists.map_err(|error| malformed(path, REVOKED, &error))?;
+    match lists.is_empty() {
+        true => Err(malformed(path, REVOKED, &pem::Error::NoItemsFound)),
+        false => Ok(lists),
     }
+}
+
+/// Files that were read, but that no verifier can be made of: only a list can be at fault.
+pub(super) fn unusable(trust: &Trust, reason: &dyn std::fmt::Display) -> TlsError {
+    let file = trust.crl_file.as_ref().unwrap_or(&trust.ca_file);
+    malformed(file, REVOKED, reason)
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
@@ -107,11 +118,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     Ok(found)
 }
 
-pub(super) fn malformed(
-    path: &Path,
-    expected: &'static str,
-    reason: &dyn std::fmt::Display,
-) -> TlsError {
+fn malformed(path: &Path, expected: &'static str, reason: &dyn std::fmt::Display) -> TlsError {
     TlsError::Malformed {
         path: path.to_owned(),
         expected,

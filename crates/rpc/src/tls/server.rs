@@ -4,15 +4,15 @@ use std::{io, sync::Arc};
 
 use rustls::{
     ServerConfig,
-    server::{NoServerSessionStorage, WebPkiClientVerifier, danger::ClientCertVerifier},
+    server::{NoServerSessionStorage, WebPkiClientVerifier},
     sign::SingleCertAndKey,
 };
 use tokio_rustls::TlsAcceptor;
 
 use super::{
     CertificateFiles, CertificateStatus, ClientCertificate, Protocol, TlsError, Trust,
-    accepted::NamedClients,
-    files::{self, Loaded, malformed},
+    files::{self, Loaded},
+    names::Names,
     reload::{Made, Reloading},
     self_signed,
 };
@@ -31,7 +31,13 @@ pub struct ServerTlsConfig {
 
 /// TLS of one or several listeners. A clone is the same.
 #[derive(Debug, Clone)]
-pub struct ServerTls(Arc<Reloading<Arc<ServerConfig>>>);
+pub struct ServerTls(Arc<Reloading<Server>>);
+
+/// What connections are served with.
+struct Server {
+    config: Arc<ServerConfig>,
+    clients: Names,
+}
 
 impl ServerTls {
     /// Reads the files, and reads them again when they change.
@@ -81,12 +87,13 @@ impl ServerTls {
         &self,
         socket: Socket,
     ) -> io::Result<(tokio_rustls::TlsStream<Socket>, Option<ClientCertificate>)> {
-        let config = Arc::clone(&self.0.current().value);
-        let stream = TlsAcceptor::from(config).accept(socket).await?;
-        let shown = stream.get_ref().1.peer_certificates();
-        let client = shown
-            .and_then(|chain| chain.first())
-            .map(ClientCertificate::read);
+        let made = self.0.current();
+        let acceptor = TlsAcceptor::from(Arc::clone(&made.value.config));
+        let stream = acceptor.accept(socket).await?;
+        let chain = stream.get_ref().1.peer_certificates();
+        let shown = chain.and_then(|chain| chain.first());
+        made.value.clients.check(shown)?;
+        let client = shown.map(ClientCertificate::read);
         Ok((stream.into(), client))
     }
 }
@@ -95,13 +102,21 @@ fn server_config(
     loaded: Loaded,
     clients: Option<&Trust>,
     protocol: &Protocol,
-) -> Result<Made<Arc<ServerConfig>>, TlsError> {
+) -> Result<Made<Server>, TlsError> {
     let builder = ServerConfig::builder_with_provider(protocol.provider())
         .with_protocol_versions(&protocol.versions())
         .map_err(|error| TlsError::Protocol(error.to_string()))?;
     let builder = match clients {
         None => builder.with_no_client_auth(),
-        Some(trust) => builder.with_client_cert_verifier(verifier(trust, protocol)?),
+        Some(trust) => {
+            let roots = files::roots(&trust.ca_file)?;
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, protocol.provider())
+                .with_crls(files::revoked(trust)?)
+                .allow_unknown_revocation_status()
+                .build()
+                .map_err(|error| files::unusable(trust, &error))?;
+            builder.with_client_cert_verifier(verifier)
+        }
     };
     let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(loaded.key)));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
@@ -109,26 +124,12 @@ fn server_config(
         // A resumed session would skip the check of the client's certificate.
         config.session_storage = Arc::new(NoServerSessionStorage {});
     }
+    let clients = clients.map(Names::new).transpose()?;
     Ok(Made {
-        value: Arc::new(config),
+        value: Server {
+            config: Arc::new(config),
+            clients: clients.unwrap_or_default(),
+        },
         expires: Some(loaded.expires),
     })
-}
-
-fn verifier(trust: &Trust, protocol: &Protocol) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
-    let roots = files::roots(&trust.ca_file)?;
-    let mut builder = WebPkiClientVerifier::builder_with_provider(roots, protocol.provider());
-    if let Some(crl) = &trust.crl_file {
-        // A list speaks of its authority's certificates; of the others' nothing is known, and etcd
-        // accepts them.
-        builder = builder
-            .with_crls(files::revoked(crl)?)
-            .allow_unknown_revocation_status();
-    }
-    let signed = builder.build().map_err(|error| {
-        let file = trust.crl_file.as_ref().unwrap_or(&trust.ca_file);
-        malformed(file, "certificate revocation list", &error)
-    })?;
-    let named = NamedClients::new(signed, trust).map_err(TlsError::Protocol)?;
-    Ok(Arc::new(named))
 }

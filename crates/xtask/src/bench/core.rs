@@ -131,6 +131,18 @@ fn version<'a>(lock: &'a str, package: &str) -> Result<&'a str> {
 mod tests {
     use super::*;
 
+    /// The main workspace's builds don't notice when that one's lock file is behind.
+    #[test]
+    fn the_separate_workspace_locks_this_version() {
+        let lock = Path::new(env!("CARGO_MANIFEST_DIR")).join("../core-bench/Cargo.lock");
+        let lock = fs::read_to_string(lock).unwrap();
+        let locked = format!(
+            "name = \"synod-consensus-core\"\nversion = \"{}\"",
+            env!("CARGO_PKG_VERSION")
+        );
+        assert!(lock.contains(&locked), "run cargo metadata in crates/core-bench");
+    }
+
     #[test]
     fn figures_are_per_entry() {
         let results = tempfile::tempdir().unwrap();

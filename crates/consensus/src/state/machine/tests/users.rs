@@ -347,3 +347,30 @@ fn users_come_with_a_snapshot_and_tokens_end() {
     other.next = fixture.next;
     assert_eq!(refused(other.ask(Some(("root", 9)), put("k", 1))), Ok(()));
 }
+
+#[test]
+fn a_change_of_users_ends_its_batch() {
+    let mut fixture = enforcing();
+    let entries = vec![
+        fixture.asked(Some(("root", REVISION)), put("w1", 1)),
+        fixture.asked(Some(("root", REVISION)), auth(user_add("bob"))),
+        fixture.asked(Some(("root", REVISION)), put("secret", 1)),
+    ];
+    let (rest, outcomes) = fixture.apply(entries).unwrap();
+    assert_eq!((rest.len(), outcomes.len()), (1, 2));
+}
+
+#[test]
+fn a_name_that_no_key_can_hold_is_refused_and_stops_nobody() {
+    let mut fixture = Fixture::new();
+    let long = "n".repeat(70_000);
+    for change in [
+        user_add(&long),
+        Change::RoleAdd(pb::AuthRoleAddRequest { name: long.clone() }),
+    ] {
+        let refused = fixture.ask(None, auth(change));
+        assert!(matches!(refused, Err(Error::Auth(AuthError::NameTooLong))), "{refused:?}");
+    }
+    // The longest name that is taken is stored by the disk engine.
+    fixture.ask(None, auth(user_add(&long[..1024]))).unwrap();
+}

@@ -1,0 +1,88 @@
+//! Which of the certificates that an authority signed are accepted, by the names in them.
+
+use std::io;
+
+use rustls::{
+    client::verify_server_name,
+    pki_types::{CertificateDer, ServerName},
+    server::ParsedCertificate,
+};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use super::{TlsError, Trust};
+
+/// The certificate that a client has shown and proved to own. It is an extension of each of the
+/// client's requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// The subject's common name; `None` without one.
+    pub common_name: Option<String>,
+}
+
+impl ClientCertificate {
+    pub(super) fn read(certificate: &CertificateDer<'_>) -> Self {
+        let common_name = X509Certificate::from_der(certificate)
+            .ok()
+            .and_then(|(_, parsed)| common_name(&parsed).map(str::to_owned));
+        Self { common_name }
+    }
+}
+
+fn common_name<'a>(certificate: &'a X509Certificate<'_>) -> Option<&'a str> {
+    let mut names = certificate.subject().iter_common_name();
+    names.next()?.as_str().ok()
+}
+
+/// The names of which a certificate must have one. None at all accept every certificate.
+///
+/// They are checked after the handshake, which has verified the certificate, and before anything
+/// is read or sent.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    common_names: Vec<String>,
+    hostnames: Vec<ServerName<'static>>,
+}
+
+impl Names {
+    /// # Errors
+    /// [`TlsError::Protocol`] names the text that is no host name.
+    pub(super) fn new(trust: &Trust) -> Result<Self, TlsError> {
+        let parse = |name: &String| {
+            ServerName::try_from(name.clone()).map_err(|_| {
+                TlsError::Protocol(format!("{name:?} is neither a host name nor an address"))
+            })
+        };
+        let hostnames = trust.allowed_hostnames.iter().map(parse);
+        Ok(Self {
+            common_names: trust.allowed_common_names.clone(),
+            hostnames: hostnames.collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Checks the certificate that the peer has shown.
+    pub(super) fn check(&self, shown: Option<&CertificateDer<'_>>) -> io::Result<()> {
+        let refuse = |text: String| Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+        if !self.common_names.is_empty() {
+            let name = shown.and_then(|shown| ClientCertificate::read(shown).common_name);
+            let name = name.unwrap_or_default();
+            if !self.common_names.contains(&name) {
+                return refuse(format!(
+                    "the common name {name:?} of the peer's certificate is not among the allowed ones"
+                ));
+            }
+        }
+        if !self.hostnames.is_empty() {
+            let parsed = shown.and_then(|shown| ParsedCertificate::try_from(shown).ok());
+            let is_valid = |name| {
+                let valid = |parsed| verify_server_name(parsed, name).is_ok();
+                parsed.as_ref().is_some_and(valid)
+            };
+            if !self.hostnames.iter().any(is_valid) {
+                return refuse(
+                    "the peer's certificate is valid for none of the allowed host names".to_owned(),
+                );
+            }
+        }
+        Ok(())
+    }
+}
