@@ -1,8 +1,8 @@
-//! What the algorithms share: a member's part in a group whose log is led by one of them.
+//! The parts that all algorithms share: one member of a group in which one member leads the log.
 //!
-//! An algorithm is a [`Protocol`]: how a leader is elected and how entries get from it to the
-//! others. The rest is the same code for all: time, roles, promises and leases, reads, flow
-//! control, forwarding, transfers, snapshots, and who is a member.
+//! An algorithm is a [`Protocol`]: it defines how a leader is elected, and how entries get from it
+//! to the others. Everything else is the same code: time, roles, promises and leases, reads, flow
+//! control, forwarding, transfers, snapshots and membership.
 
 mod broken;
 mod election;
@@ -41,7 +41,7 @@ use crate::{
 /// One member's part in one group.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Core<P: Protocol> {
-    /// What only the algorithm needs.
+    /// The state that only the algorithm needs.
     rules: P,
     config: CoreConfig,
     rng: SplitMix64,
@@ -61,7 +61,7 @@ pub struct Core<P: Protocol> {
     /// The snapshot that the shell is fetching.
     installing: Option<LogPosition>,
     promise: Promise,
-    /// After a restart nobody knows what was promised before: no votes until then.
+    /// No votes before this: after a restart, earlier promises are unknown.
     silent_until: Tick,
     election_timeout: u64,
     election_deadline: Tick,
@@ -71,16 +71,16 @@ pub struct Core<P: Protocol> {
     seen: Seen,
     removed: bool,
     failed: bool,
-    /// What the shell was last told.
+    /// The role that was last reported to the shell.
     announced: RoleChange,
-    /// Something came since the last Ready that may lead to another one.
+    /// Whether something has happened since the last `Ready` that may lead to another one.
     stirred: bool,
     out: Ready,
-    /// Always empty. The room of the last append that came in, for the entries that it commits.
+    /// Always empty. The buffer of the last received append, reused for committed entries.
     spare: Vec<Entry>,
 }
 
-/// The role, with what only it needs.
+/// The role, with the state that only it needs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Part<C> {
     Follower,
@@ -94,7 +94,7 @@ impl<P: Protocol> Consensus for Core<P> {
         if self.failed {
             return Err(Rejected::Failed);
         }
-        // Shells report what they have done all the time, and mostly nothing follows from it.
+        // Shells report completed work all the time, and usually nothing follows from it.
         let was_stirred = self.stirred || now > self.now;
         self.stirred = true;
         self.now = self.now.max(now);
@@ -210,7 +210,7 @@ impl<P: Protocol> Core<P> {
         }
     }
 
-    /// Out of line, since most calls of [`Consensus::ready`] find that nothing has happened.
+    /// Not inlined, since most calls of [`Consensus::ready`] find that nothing has happened.
     #[inline(never)]
     fn next_ready(&mut self) -> Option<Ready> {
         if !self.failed {
@@ -224,9 +224,9 @@ impl<P: Protocol> Core<P> {
         if self.out.is_empty() {
             return None;
         }
-        // The rest of what is committed, if it was too much for one Ready.
+        // There may be more committed entries than fit into one `Ready`.
         self.stirred = self.installing.is_none() && self.handed < P::settled(self);
-        // Only now: what is left behind must not depend on how often nothing was to do.
+        // Set only now, so that the state doesn't depend on how many calls found nothing to do.
         self.out.seq = self.storage.seq();
         Some(std::mem::take(&mut self.out))
     }
@@ -255,7 +255,7 @@ impl<P: Protocol> Core<P> {
         {
             self.gone = None;
         }
-        // These two may bear a ballot that nobody has yet.
+        // These two may carry a ballot that no node has yet.
         if let Body::Common(CommonBody::PreVote { last }) = *body {
             self.on_pre_vote(from, ballot, last);
             return Ok(());
@@ -275,7 +275,7 @@ impl<P: Protocol> Core<P> {
             && self.refuses_to_vote(handover)
             && !is_active(Mutant::LeaseIgnoredByVoters)
         {
-            // Unheard, or its ballot would depose the leader.
+            // Ignored together with its ballot, which would depose the leader.
             return Ok(());
         }
         if ballot > self.ballot {
@@ -335,8 +335,8 @@ impl<P: Protocol> Core<P> {
         Ok(())
     }
 
-    /// A message of an earlier ballot. Its sender learns of ours where it matters; an old leader
-    /// that nobody told would stay one until it misses its quorum.
+    /// Handles a message of an earlier ballot. If it matters, the sender is told the current
+    /// ballot: an old leader that is not told would keep leading until it misses its quorum.
     fn on_stale(&mut self, from: NodeId, ballot: Ballot, body: Body) {
         match body {
             Body::Common(body) => self.on_stale_common(from, ballot, body),
@@ -347,7 +347,7 @@ impl<P: Protocol> Core<P> {
             Body::Paxos(PaxosBody::Prepare { .. } | PaxosBody::Accept { .. }) => {
                 self.send(from, PaxosBody::Nack);
             }
-            // Answers to what this node doesn't ask any more.
+            // Answers to requests that no longer matter to this node.
             Body::Raft(_) | Body::Paxos(_) => {}
         }
     }
@@ -368,7 +368,7 @@ impl<P: Protocol> Core<P> {
                 let result = Err(self.not_leader());
                 self.send(from, CommonBody::ReadIndexReply { token, result });
             }
-            // Certain whatever the ballot.
+            // The rejection is certain in any ballot.
             CommonBody::ForwardRejected { ids, reason } => self.on_forward_rejected(ids, reason),
             CommonBody::PreVote { .. }
             | CommonBody::PreVoteReply { .. }
@@ -383,7 +383,7 @@ impl<P: Protocol> Core<P> {
         }
     }
 
-    /// Fills the Ready with what follows from the state.
+    /// Fills the `Ready` with what follows from the state.
     fn collect(&mut self) {
         let hard_state = HardState {
             ballot: self.ballot,
@@ -420,8 +420,8 @@ impl<P: Protocol> Core<P> {
         }
     }
 
-    /// After a failed write nobody knows what the disk holds: nothing may be said or done any more.
-    /// The last Ready tells the shell so.
+    /// After a failed write the content of the disk is unknown, so the core stops sending and
+    /// acting. The last `Ready` tells the shell so.
     fn fail(&mut self) {
         self.out.messages.clear();
         self.become_follower(self.ballot, None);
@@ -445,13 +445,13 @@ impl<P: Protocol> Core<P> {
         self.out.messages.push(message);
     }
 
-    /// Sends once all that was decided so far is durable.
+    /// Sends a message once everything decided so far is durable.
     fn send_durable(&mut self, to: NodeId, body: impl Into<Body>) {
         let message = self.message(self.ballot, to, body);
         self.out.messages_after_persist.push(message);
     }
 
-    /// As [`Self::send_durable`], by a rule that a mutant breaks.
+    /// Like [`Self::send_durable`], but sends at once if the mutant `rule` is active.
     fn send_when_durable(&mut self, rule: Mutant, to: NodeId, body: impl Into<Body>) {
         if is_active(rule) {
             self.send(to, body);

@@ -47,7 +47,7 @@
 //!
 //! # Guarantees
 //!
-//! - Each ballot has one leader, which has (Raft) or gets (Multi-Paxos) all committed entries.
+//! - A ballot has at most one leader, which has (Raft) or gets (Multi-Paxos) all committed entries.
 //!   Committed entries never change (Raft §5; "Paxos Made Simple" §2). In Multi-Paxos this means
 //!   their index, id, kind and data: an entry's ballot may differ between nodes, and no state
 //!   machine may depend on it.

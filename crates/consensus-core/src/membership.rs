@@ -143,7 +143,7 @@ impl Membership {
         Ok(())
     }
 
-    /// The membership at the start of these changes: joint if the voters change, otherwise final.
+    /// The first membership that these changes lead to: joint if the voters change, otherwise final.
     ///
     /// # Errors
     ///

@@ -54,14 +54,15 @@ pub enum CommonBody {
         round: u64,
         /// As in [`Self::Commit`].
         commit: LogPosition,
-        /// How many leadership transfers this leader has given up so far.
+        /// How many transfers this leader has given up after it told the other node to campaign.
         transfers: TransferEpoch,
-        /// For how many ticks the receiver promises to help nobody else, whatever it learns: what
-        /// the leader's lease rests on. The same in all heartbeats of a ballot. None, as of an
-        /// earlier release, is an election timeout.
+        /// For how many ticks the receiver promises to help no other candidate, whatever it learns.
+        /// The leader's lease depends on it. The same in all heartbeats of a ballot. `None`, which
+        /// earlier releases send, means an election timeout.
         lease_ticks: Option<u64>,
     },
-    /// It does. Never waits for the disk.
+    /// The answer to [`Self::Heartbeat`]. It waits for the disk only in the first ballot of a new
+    /// group.
     HeartbeatReply {
         /// The round answered.
         round: u64,
@@ -73,7 +74,7 @@ pub enum CommonBody {
     },
     /// Campaign at once (Raft thesis §3.10).
     TimeoutNow {
-        /// How many leadership transfers this leader has given up so far.
+        /// As in [`Self::Heartbeat`].
         transfers: TransferEpoch,
     },
     /// Proposals for the leader.
@@ -217,9 +218,9 @@ pub enum AppendOutcome {
     },
 }
 
-/// How many leadership transfers a leader has given up in its ballot. A
-/// [`CommonBody::TimeoutNow`] that is older than a heartbeat which the receiver has answered is
-/// void: that heartbeat may have renewed a lease.
+/// How many leadership transfers a leader has given up in its ballot after it had told the other
+/// node to campaign. A [`CommonBody::TimeoutNow`] that is older than a heartbeat which the receiver
+/// has answered is void: that heartbeat may have renewed a lease.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TransferEpoch(pub u64);
 

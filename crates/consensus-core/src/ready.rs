@@ -74,7 +74,7 @@ pub struct HardState {
     pub ballot: Ballot,
     /// The node that got this node's vote in that ballot.
     pub vote: Option<NodeId>,
-    /// A known commit index. It may lag, since it is only written together with other data.
+    /// A known commit index. It may lag: it is usually written only together with other data.
     pub commit: Index,
 }
 

@@ -41,7 +41,7 @@ pub enum Rejected {
         /// The requested node.
         to: NodeId,
     },
-    /// The lease has run out; use [`ReadMode::Index`](crate::ReadMode::Index).
+    /// No lease is running; use [`ReadMode::Index`](crate::ReadMode::Index).
     #[error("the leader's lease has run out")]
     LeaseExpired,
     /// Leadership is being transferred; retry.

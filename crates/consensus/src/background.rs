@@ -159,7 +159,7 @@ async fn decide_version(shared: &ServiceContext) -> Result<(), Error> {
     tracing::info!(
         version = version::ETCD_CLUSTER_VERSION,
         feature_level = common.max(level),
-        "decided what all members have"
+        "raised the cluster's version and feature level to what all members support"
     );
     Ok(())
 }
@@ -197,7 +197,7 @@ async fn drop_unknown_members(shared: &ServiceContext) -> Result<(), Error> {
         match change(shared, Change::Remove(id), context).await {
             // The roster never had the member.
             Ok(_) | Err(Error::MemberNotFound) => {
-                tracing::info!(member = %id, "dropped a member that was refused when it was added");
+                tracing::info!(member = %id, "removed a member again, because its addition was refused");
             }
             Err(error) => return Err(error),
         }

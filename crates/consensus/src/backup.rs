@@ -35,7 +35,7 @@ pub enum RestoreError {
     Backup(#[from] BackupError),
     /// The store refused its rows.
     #[error(
-        "can't restore the backup {path}: {source}; mend that and start again, nothing of it was kept"
+        "can't restore the backup {path}: {source}; correct that and start again; nothing was restored"
     )]
     Store {
         /// The backup.

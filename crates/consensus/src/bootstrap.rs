@@ -88,8 +88,8 @@ pub enum BootstrapError {
     },
     /// This node was a member before and has lost its data.
     #[error(
-        "member {member} was part of the cluster already, and its data directory is empty: a member that lost its data \
-         must not vote as if it had it; remove it with `etcdctl member remove {member}`, add it again with `member \
+        "member {member} was part of the cluster already, and its data directory is empty: without its data it \
+         could forget its votes, so it must not continue; remove it with `etcdctl member remove {member}`, add it again with `member \
          add`, and start it with --initial-cluster-state existing"
     )]
     LostData {
@@ -323,7 +323,7 @@ async fn ask_anyone(config: &Config, dial: &ChannelConfig) -> Result<Answer, Boo
             match ask(url, ASK_TIMEOUT, true, dial).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => {
-                    tracing::info!(%url, %error, "a peer did not say who its cluster is");
+                    tracing::info!(%url, %error, "a peer did not say which cluster it belongs to; asking again");
                     last = error;
                 }
             }

@@ -41,9 +41,9 @@ pub(crate) struct Own {
 pub enum OtherDataError {
     /// The data was made with another algorithm.
     #[error(
-        "data directory {path} was made by --engine {found}, and --engine {asked} was asked for: the log of one algorithm \
-         means nothing to the other; start it with --engine {found}, or begin a new cluster that runs {asked} with a \
-         snapshot of this one (docs/operations.md, \"Change the engine\")"
+        "data directory {path} was made by --engine {found}, and --engine {asked} was asked for: the algorithms read the \
+         log differently; start it with --engine {found}, or start a new cluster with --engine {asked} from a snapshot of \
+         this one (docs/operations.md, \"Change the engine\")"
     )]
     OtherAlgorithm {
         /// Where.

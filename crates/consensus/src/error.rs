@@ -111,12 +111,12 @@ pub enum Error {
     ResponsesBusy,
     /// Not in etcd. All members limit the response of a command alike.
     #[error(
-        "etcdserver: the response of the write is larger than {largest} bytes: let it return fewer pairs"
+        "etcdserver: the response of the write is larger than {largest} bytes: return fewer pairs (prev_kv, ranges)"
     )]
     ReplyTooLarge { largest: usize },
     /// Not in etcd. Members hold the changes of a transaction in memory.
     #[error(
-        "etcdserver: the request deletes more than {largest} bytes at once: delete fewer keys, or use a DeleteRange request of its own without prev_kv"
+        "etcdserver: the request deletes more than {largest} bytes at once: delete fewer keys, or use a separate DeleteRange request without prev_kv"
     )]
     DeleteTooLarge { largest: usize },
     #[error("etcdserver: server stopped")]
@@ -449,8 +449,8 @@ mod tests {
             TooManyRequests => ResourceExhausted "etcdserver: too many requests";
             ResponseTooLarge { bytes: 9, largest: 8 } => ResourceExhausted "etcdserver: the response of 9 bytes is larger than 8: read it in pages (limit) or with RangeStream";
             ResponsesBusy => ResourceExhausted "etcdserver: too many large responses are in progress: try again, or read in pages (limit) or with RangeStream";
-            ReplyTooLarge { largest: 8 } => ResourceExhausted "etcdserver: the response of the write is larger than 8 bytes: let it return fewer pairs";
-            DeleteTooLarge { largest: 8 } => ResourceExhausted "etcdserver: the request deletes more than 8 bytes at once: delete fewer keys, or use a DeleteRange request of its own without prev_kv";
+            ReplyTooLarge { largest: 8 } => ResourceExhausted "etcdserver: the response of the write is larger than 8 bytes: return fewer pairs (prev_kv, ranges)";
+            DeleteTooLarge { largest: 8 } => ResourceExhausted "etcdserver: the request deletes more than 8 bytes at once: delete fewer keys, or use a separate DeleteRange request without prev_kv";
             Stopped => Unavailable "etcdserver: server stopped";
             NotRunning => Unavailable "etcdserver: server stopped";
             BackupStalled => DeadlineExceeded "etcdserver: the backup was ended because its client stopped reading: start it again";

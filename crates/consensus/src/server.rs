@@ -294,11 +294,13 @@ impl Node {
         let deadline = clock::now() + patience;
         if let Err(error) = synod_lease::checkpoint_all(&*self.shared, &self.leases, deadline).await
         {
-            tracing::warn!(%error, "leases were not recorded before the hand-over; they will last longer");
+            tracing::warn!(%error, "could not record the remaining time of leases before the hand-over; they will last longer");
         }
         match self.shared.replica.transfer(NodeId::NONE, deadline).await {
             Ok(()) => tracing::info!("handed the leadership over"),
-            Err(error) => tracing::warn!(%error, "the leadership was not handed over"),
+            Err(error) => {
+                tracing::warn!(%error, "could not hand over the leadership; the other members elect a leader after the election timeout");
+            }
         }
     }
 

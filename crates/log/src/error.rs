@@ -47,8 +47,8 @@ pub enum OpenError {
     /// A record or header is damaged in a way that an interrupted write can't cause.
     #[error(
         "log segment {dir}/{file} is corrupt at byte {offset}: {reason}; acknowledged data may be lost on this \
-         node, so it must not continue with this log: restore the data directory from a backup, or remove this \
-         member from the cluster and add it again with an empty data directory; do not delete single segments"
+         node, so it must not continue with this log: remove this member from the cluster and add it again with an \
+         empty data directory; do not delete single segments"
     )]
     Corrupt {
         /// The log's directory.
@@ -62,8 +62,8 @@ pub enum OpenError {
     },
     /// A segment between the oldest and the newest is missing.
     #[error(
-        "log segment {dir}/{file} is missing: put the file back, or restore the data directory from a backup, \
-         or remove this member from the cluster and add it again with an empty data directory"
+        "log segment {dir}/{file} is missing: put the file back, or remove this member from the cluster and add \
+         it again with an empty data directory"
     )]
     MissingSegment {
         /// The log's directory.

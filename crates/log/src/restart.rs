@@ -10,8 +10,9 @@ use crate::replay::GroupState;
 pub enum RestartError {
     /// The log no longer has entries that the state machine lacks.
     #[error(
-        "the state machine is at {applied} but the log begins after {start}: the engine's data is older than the log; restore \
-         both from one backup, or remove this member from the cluster and add it again with an empty data directory"
+        "the state machine is at {applied} but the log begins after {start}: the engine's data is older than the log; put \
+         back the engine directory that belongs to this log, or remove this member from the cluster and add it again with an \
+         empty data directory"
     )]
     StateBehindLog {
         /// The state machine's position.

@@ -1,7 +1,7 @@
 //! One group's driver: the task that owns the core.
 //!
-//! It takes whatever has gathered in its inbox, steps the core with all of it, and then does what
-//! the core says, in the order of `synod_replica_core::drain`, on which safety rests.
+//! It takes everything from its inbox, steps the core with it, and carries out the core's requests
+//! in the order of `synod_replica_core::drain`, which safety depends on.
 
 mod proposals;
 mod reads;
@@ -39,18 +39,18 @@ use crate::snapshot::SnapshotServer;
 use crate::state_machine::StateMachine;
 use crate::transport::Transport;
 
-/// The shortest sleep: what the runtime's timer can tell apart.
+/// The shortest sleep: the resolution of the runtime's timer.
 const MIN_SLEEP: Duration = Duration::from_millis(1);
-/// The longest sleep: readers that wait for the apply thread come without waking the driver, and
+/// The longest sleep. Readers that wait for the apply thread arrive without waking the driver, and
 /// have deadlines too.
 const MAX_SLEEP: Duration = Duration::from_millis(100);
-/// A turn that begins later than this after the one before shows that the process did not run, or
-/// that the driver was busy with one turn. Neither says anything about the log's disk.
+/// A turn that starts later than this after the previous one shows that the process did not run, or
+/// that one turn kept the driver busy. Neither says anything about the log's disk.
 const LONGEST_TURN: Duration = Duration::from_millis(500);
 /// How old a published status may be while there is work.
 const STATUS_INTERVAL: Duration = Duration::from_millis(50);
 
-/// What a driver is made of.
+/// The parts of a driver.
 pub(crate) struct Parts<S: StateMachine> {
     pub(crate) node: NodeId,
     pub(crate) group: GroupId,
@@ -67,8 +67,8 @@ pub(crate) struct Parts<S: StateMachine> {
     pub(crate) compactor: LogCompactor,
     pub(crate) compaction: Compaction,
     pub(crate) metrics: Metrics,
-    /// Where the numbers of this node's requests begin: random, so that none is used twice (see
-    /// `RequestId`).
+    /// The first number for this node's requests. It is random, so that no number is used twice
+    /// (see `RequestId`).
     pub(crate) first_request: u64,
 }
 
@@ -145,14 +145,14 @@ impl<S: StateMachine> Driver<S> {
         }
     }
 
-    /// Runs until it is told to stop, or something fails. Whoever waits then gets an answer:
-    /// dropping the driver, however it ends, closes everything.
+    /// Runs until it is told to stop, or something fails. Dropping the driver, however it ends,
+    /// closes everything, and so answers all waiting callers.
     pub(crate) async fn run(mut self) {
         let mut gathered = Gathered::default();
         loop {
             let wake_at = self.wake_at();
-            // Biased: work first; the timer only matters where there is none, since every turn
-            // looks at the clock.
+            // Biased: work comes first. The timer only matters without work, since every turn reads
+            // the clock.
             tokio::select! {
                 biased;
                 () = self.shared.inbox.arrived() => {}
@@ -169,8 +169,8 @@ impl<S: StateMachine> Driver<S> {
                     return;
                 }
             }
-            // The streams share this thread: they send what was queued and bring what came, before
-            // the next turn.
+            // The streams share this thread. Let them send what is queued, and deliver what
+            // arrived, before the next turn.
             tokio::task::yield_now().await;
         }
     }
@@ -181,7 +181,7 @@ impl<S: StateMachine> Driver<S> {
             .instant_of(self.core.deadline())
             .clamp(self.now + MIN_SLEEP, self.now + MAX_SLEEP);
         // Proposals that are held although there is a leader wait for room. Nothing wakes the
-        // driver when there is room again, so it looks at every turn.
+        // driver when there is room again, so it checks in every turn.
         let room =
             (self.role.leader.is_some() && self.held.deadline().is_some()).then_some(self.now);
         let others = [
@@ -192,13 +192,13 @@ impl<S: StateMachine> Driver<S> {
             self.shared.pending.earliest(),
             self.shared.readers.earliest(),
         ];
-        // Deadlines are looked at once a tick, however many there are.
+        // Deadlines are checked at most once per tick, however many there are.
         let soonest = self.now + crate::clock::TICK;
         let other = others.into_iter().flatten().min().map(|at| at.max(soonest));
         other.map_or(core, |other| other.min(core))
     }
 
-    /// Breaks where the driver was told to stop.
+    /// Returns `Break` if the driver was told to stop.
     fn turn(&mut self, gathered: &mut Gathered<S::Output>) -> Result<ControlFlow<()>, Fault> {
         self.now = clock::now();
         self.stall.turn(self.now);
@@ -228,7 +228,7 @@ impl<S: StateMachine> Driver<S> {
         self.issue_reads();
         self.start_transfers();
         self.drain()?;
-        // A change of role may have made room for what is held.
+        // A change of role may have made room for held requests.
         if self.propose() + self.issue_reads() > 0 {
             self.drain()?;
         }
@@ -241,7 +241,7 @@ impl<S: StateMachine> Driver<S> {
         self.clock.tick_at(self.now)
     }
 
-    /// What the log and the apply thread have done.
+    /// Handles what the log and the apply thread have completed.
     fn completions(&mut self, gathered: &mut Gathered<S::Output>) -> Result<(), Fault> {
         if let Some(seq) = gathered.persisted.take() {
             self.sampler.persisted(seq, self.now, &self.metrics);
@@ -261,14 +261,14 @@ impl<S: StateMachine> Driver<S> {
         }
         let overloaded = self.is_overloaded();
         for message in gathered.messages.drain(..) {
-            // Entries are refused until this node has caught up. To the leader they got lost.
+            // Entries are refused until this node has caught up. To the leader they look lost.
             if !(overloaded && brings_entries(&message.body)) {
                 self.step(Input::Message(message));
             }
         }
     }
 
-    /// Whether the apply thread or the log is so far behind that this node takes no more entries.
+    /// Whether the apply thread or the log is so far behind that this node accepts no more entries.
     fn is_overloaded(&self) -> bool {
         let (entries, bytes) = self.queue.backlog();
         let limits = &self.shared.limits;
@@ -284,9 +284,9 @@ impl<S: StateMachine> Driver<S> {
         )
     }
 
-    /// A leader whose disk hangs could go on through its followers until its log has no room, and
-    /// then refuse all writes. It hands over to one of them instead, and tries again each timeout
-    /// while that doesn't help.
+    /// With a hanging disk a leader could continue through its followers until its log has no room,
+    /// and would then refuse all writes. So it hands over to one of them, and tries again after
+    /// each timeout if that didn't help.
     fn leave_if_stalled(&mut self) {
         if self.role.role != Role::Leader || !self.stall.should_leave(self.now) {
             return;
@@ -322,7 +322,7 @@ impl<S: StateMachine> Driver<S> {
         }
     }
 
-    /// Answers whoever waited for too long.
+    /// Answers callers whose deadline has passed.
     fn expire(&mut self) {
         self.expire_proposals();
         self.expire_reads();
@@ -331,7 +331,7 @@ impl<S: StateMachine> Driver<S> {
         self.snapshots.expire(self.now);
     }
 
-    /// Does all that the core wants done.
+    /// Carries out everything that the core requests.
     fn drain(&mut self) -> Result<(), Fault> {
         self.write_queued()?;
         drain(self)
@@ -342,14 +342,14 @@ impl<S: StateMachine> Driver<S> {
         let pinned = || self.snapshots.oldest();
         let bounds = self.compaction.bounds();
         if let Some(index) = self.compactor.due(&bounds, applied, pinned) {
-            // The core only forgets what it knows to be applied.
+            // The core only compacts entries that it knows to be applied.
             self.step(Input::Applied(applied));
             self.step(Input::Compact(index));
         }
         if let Some(start) = self.compactor.releasable()
             && let Err(error) = self.log.release(self.group, start)
         {
-            // A dead log reports itself.
+            // A log that has failed reports that itself.
             tracing::debug!(%error, "cannot release a part of the log");
         }
     }

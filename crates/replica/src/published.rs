@@ -27,7 +27,7 @@ pub(crate) struct Published {
     clock: TickClock,
     commit: AtomicU64,
     applied: AtomicU64,
-    /// How long this node may serve reads alone, in nanoseconds of `clock`; zero without a lease.
+    /// Until when this node may serve reads alone, in nanoseconds of `clock`; zero without a lease.
     lease_until: AtomicU64,
     status: ArcSwap<Status>,
     role: watch::Sender<Leadership>,

@@ -1,11 +1,11 @@
-//! Peer streams: one bidirectional gRPC stream a pair of nodes, for all groups of the process.
+//! Peer streams: one bidirectional gRPC stream per pair of nodes, for all groups of the process.
 //!
-//! The node with the lower id dials, again and again with a jittered back-off, and tries the
-//! addresses of the [`PeerBook`] in turn. Both sides introduce themselves first. What is queued for
-//! a peer goes out in one envelope, urgent messages first. Nothing is kept for a peer without a
-//! stream, and a full queue drops: the core takes both for a lossy network, and is told with
-//! `Unreachable`. Where a peer's stream ended and its addresses refuse new ones, it is told with
-//! `Gone`.
+//! The node with the lower id dials, repeatedly with a jittered back-off, and tries the addresses
+//! of the [`PeerBook`] in turn. Both sides introduce themselves first. Messages queued for a peer
+//! are sent in one envelope, urgent ones first. Nothing is queued for a peer without a stream, and
+//! a full queue drops messages. To the core both look like a lossy network, and it is told with
+//! `Unreachable`. If a peer's stream has ended and its addresses refuse new connections, the core
+//! is told with `Gone`.
 
 pub(crate) mod book;
 mod dial;
@@ -33,18 +33,19 @@ use crate::metrics::Metrics;
 use crate::snapshot::SnapshotServer;
 use book::PeerBook;
 
-/// Nodes that this one holds a queue for; streams of more are refused.
+/// The maximum number of nodes for which this one has a queue. Streams of further nodes are
+/// refused.
 const MAX_PEERS: usize = 1_024;
 
-/// One group's entrance.
+/// The interface of a group for the transport.
 pub(crate) trait GroupPort: Send + Sync {
-    /// Messages of a peer; `bytes` is about their size. May drop them.
+    /// Delivers messages of a peer; `bytes` is their approximate size. May drop them.
     fn deliver(&self, messages: Vec<Message>, bytes: usize);
     /// A peer's stream broke or its queue overflowed.
     fn unreachable(&self, node: NodeId);
     /// A peer's process seems to have ended.
     fn gone(&self, node: NodeId);
-    /// Who serves the group's snapshots.
+    /// The server of the group's snapshots.
     fn snapshots(&self) -> &Arc<SnapshotServer>;
 }
 
@@ -84,7 +85,7 @@ impl Transport {
         self.groups.write().insert(group, port);
     }
 
-    /// Also breaks the circle of references between a group and its transport.
+    /// Also breaks the reference cycle between a group and its transport.
     pub(crate) fn unregister(&self, group: GroupId) {
         self.groups.write().remove(&group);
     }
@@ -97,8 +98,8 @@ impl Transport {
         self.identity.cluster
     }
 
-    /// Queues a message for its receiver, or hands it back: it certainly never leaves this node
-    /// then.
+    /// Queues a message for its receiver, or returns it. A returned message certainly never leaves
+    /// this node.
     pub(crate) fn send(&self, group: GroupId, message: Message) -> Option<(Unsent, Message)> {
         let to = message.to;
         let peer = self.peers.lock().get(&to).cloned();
@@ -115,7 +116,7 @@ impl Transport {
         unsent
     }
 
-    /// The queue of a node; `None` when there are too many.
+    /// The queue of a node; `None` if there are too many nodes.
     fn peer(&self, node: NodeId) -> Option<Arc<Peer>> {
         let mut peers = self.peers.lock();
         if !peers.contains_key(&node) && peers.len() >= MAX_PEERS {

@@ -63,7 +63,9 @@ pub enum BindError {
         path: PathBuf,
     },
     /// TLS is asked for, and nothing is set up for it.
-    #[error("{address} needs a certificate, and none is configured")]
+    #[error(
+        "{address} needs a certificate, and none is configured: give one, or listen without TLS"
+    )]
     NoTls {
         /// The address as given.
         address: String,

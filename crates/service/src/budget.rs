@@ -55,7 +55,7 @@ pub struct BudgetMetrics {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BudgetError {
     /// It never fits.
-    #[error("a response of {bytes} bytes is larger than {largest}: ask for less at once")]
+    #[error("a response of {bytes} bytes is larger than {largest}: request less at a time")]
     TooLarge {
         /// Its size.
         bytes: usize,
@@ -63,7 +63,7 @@ pub enum BudgetError {
         largest: usize,
     },
     /// There was no room for it in time.
-    #[error("too many large responses are in progress: try again, or ask for less at once")]
+    #[error("too many large responses are in progress: try again, or request less at a time")]
     Busy,
 }
 

@@ -84,7 +84,7 @@ pub enum RunError {
     #[error("cannot use the operating system's event queue: {0}")]
     System(#[from] std::io::Error),
     /// The service ran and failed.
-    #[error("the node had to stop: {0}")]
+    #[error("the node stopped because of an error: {0}")]
     Failed(String),
 }
 

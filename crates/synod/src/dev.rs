@@ -84,7 +84,7 @@ async fn serve(options: Options) -> anyhow::Result<()> {
         biased; // a stop request must not wait for the start
         signal = shutdown::signal() => { signal?; None }
         started = ready => {
-            started.context("the members did not get ready")?;
+            started.context("the members did not become ready; see the log above")?;
             announce(&nodes, folder, temporary.is_some())?;
             until_stopped(&nodes).await?
         }
@@ -92,7 +92,7 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     future::join_all(nodes.into_iter().map(Node::shutdown)).await;
     match stopped {
         None => Ok(()),
-        Some(fault) => anyhow::bail!("a member had to stop: {fault}"),
+        Some(fault) => anyhow::bail!("a member stopped because of an error: {fault}"),
     }
 }
 

@@ -132,7 +132,7 @@ fn hint(text: &str, code: u8) -> Option<&'static str> {
         ),
         (
             "no leader",
-            "a majority of the members must be up: look at `synod status`",
+            "start members until a majority runs; `synod status` shows which ones do",
         ),
         (
             "has been compacted",

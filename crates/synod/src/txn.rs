@@ -51,7 +51,7 @@ fn parse_condition(text: &str) -> anyhow::Result<Compare> {
         .iter()
         .filter_map(|pattern| rest.find(pattern))
         .min()
-        .context("after the key comes one of = != < >")?;
+        .context("write one of = != < > after the key")?;
     let (key, rest) = (&rest[..close], rest[close + 1..].trim_start());
     let (op, value) = if let Some(value) = rest.strip_prefix("!=") {
         (CompareOp::NotEqual, value)
@@ -62,7 +62,7 @@ fn parse_condition(text: &str) -> anyhow::Result<Compare> {
     } else if let Some(value) = rest.strip_prefix('>') {
         (CompareOp::Greater, value)
     } else {
-        bail!("after the key comes one of = != < >")
+        bail!("write one of = != < > after the key")
     };
     let value = value.trim();
     let number = || {

@@ -52,7 +52,8 @@ impl<P: Protocol> Core<P> {
     }
 }
 
-/// Whether this is the node that a quorum lacks if one node less is enough.
+/// Whether this is the node whose answer is not awaited if one node less than a quorum is enough:
+/// the first voter besides `own`.
 pub(super) fn is_overlooked(membership: &Membership, own: NodeId, node: NodeId) -> bool {
     let mut others = membership.voters.iter().filter(|voter| **voter != own);
     others.next() == Some(&node)

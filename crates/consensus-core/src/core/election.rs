@@ -1,4 +1,4 @@
-//! What elections have in common: timeouts, the question before a campaign, and the promise not to
+//! The parts of an election that all algorithms share: timeouts, pre-votes, and the promise not to
 //! help another candidate (Raft thesis §4.2.3, §6.4.1, §9.6).
 
 use std::collections::BTreeMap;
@@ -12,29 +12,29 @@ use crate::{CommonBody, CoreConfig, EntryKind, Handover, Priority, Rejected, Tra
 /// Answers to a campaign.
 pub(super) type Votes = BTreeMap<NodeId, bool>;
 
-/// Who hears from a leader promises it not to help another one for as long as the leader has asked
-/// for. Its lease rests on it, so it holds whatever happens to the ballot meanwhile. Then a node
-/// stays loyal for the rest of an election timeout, so that nobody disturbs a leader that works;
-/// unless the leader seems to be gone.
+/// A follower's promise to its leader: it helps no other candidate for as long as the leader has
+/// asked. The leader's lease depends on it, so it holds whatever happens to the ballot meanwhile.
+/// Then the node stays loyal for the rest of an election timeout, so that no candidate disturbs a
+/// leader that works. Only the loyalty ends early if the leader seems to be gone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Promise {
-    /// When it ends.
+    /// When the promise ends.
     pub(super) until: Tick,
     /// When the loyalty ends.
     pub(super) loyal_until: Tick,
     /// The leader's ballot.
     pub(super) ballot: Ballot,
-    /// The latest that the leader said about its transfers.
+    /// The highest number of given-up transfers that the leader has announced.
     pub(super) transfers: TransferEpoch,
-    /// For how long it has asked.
+    /// How long a promise the leader has asked for.
     pub(super) lease_ticks: u64,
 }
 
-/// What a leader's message says of the promise that it asks for.
+/// The promise that a leader's message asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Asked {
     pub(super) transfers: TransferEpoch,
-    /// None where the message doesn't say.
+    /// `None` if the message doesn't say.
     pub(super) lease_ticks: Option<u64>,
 }
 
@@ -42,16 +42,16 @@ pub(super) struct Asked {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Gone {
     pub(super) node: NodeId,
-    /// The next early campaign is drawn from so many ticks.
+    /// The delay of the next early campaign is drawn from this many ticks.
     spread: u64,
 }
 
-/// The first early campaign is drawn from this part of an election timeout, each further one from
-/// twice as much, as long as that is at most half of it.
+/// The first early delay is drawn from an election timeout divided by this, and each further one
+/// from twice as much, as long as that is at most half an election timeout.
 const EARLY_PART: u64 = 10;
 
 impl<P: Protocol> Core<P> {
-    /// Time has passed for a node that doesn't lead.
+    /// Handles a tick on a node that doesn't lead.
     pub(super) fn tick_election(&mut self) {
         if self.now < self.election_deadline {
             P::ask_again(self);
@@ -72,12 +72,12 @@ impl<P: Protocol> Core<P> {
         }
     }
 
-    /// Campaigns because the shell says so.
+    /// Campaigns because the shell requests it.
     pub(super) fn campaign_now(&mut self) -> Result<(), Rejected> {
         if matches!(self.part, Part::Leader(_)) {
             return Ok(());
         }
-        // The promise binds our vote for ourselves just as those for others.
+        // The promise forbids a vote for this node as much as a vote for others.
         if !self.may_campaign() || self.refuses_to_vote(None) {
             return Err(Rejected::CannotCampaign);
         }
@@ -98,8 +98,8 @@ impl<P: Protocol> Core<P> {
         P::next_ballot(self.ballot, self.config.id)
     }
 
-    /// Draws the election timeout anew and starts it: once for each campaign, or two nodes that
-    /// drew the same could split the vote for ever.
+    /// Draws and starts a new election timeout. Called for each campaign: otherwise two nodes that
+    /// drew the same one could split the vote forever.
     pub(super) fn draw_timeout(&mut self) {
         if is_active(Mutant::TimeoutDrawnOnce) && self.election_timeout > 0 {
             self.election_deadline = self.now.plus(self.election_timeout);
@@ -119,7 +119,7 @@ impl<P: Protocol> Core<P> {
     }
 
     /// The shell saw what looks like the end of a peer's process. A leader behind a firewall that
-    /// refuses connections looks the same, and may go on serving reads: the promise to it holds.
+    /// refuses connections looks the same and may still serve reads, so the promise to it holds.
     pub(super) fn on_gone(&mut self, node: NodeId) {
         let follows = self.leader.is_some() && !matches!(self.part, Part::Leader(_));
         let named = self.leader == Some(node) || is_active(Mutant::AnyPeerGone);
@@ -136,9 +136,9 @@ impl<P: Protocol> Core<P> {
         self.campaign_early();
     }
 
-    /// Sets the next campaign soon, if the leader seems to be gone. A few times, since the others
-    /// may find out a little later, or vote for themselves at the same time; then the election
-    /// timeout counts again.
+    /// Schedules the next campaign soon if the leader seems to be gone. This is repeated a few
+    /// times, since the others may notice a little later, or vote for themselves at the same time.
+    /// After that the election timeout applies again.
     pub(super) fn campaign_early(&mut self) {
         let Some(Gone { node, spread }) = self.gone else {
             return;
@@ -154,8 +154,8 @@ impl<P: Protocol> Core<P> {
         self.gone = Some(Gone { node, spread });
     }
 
-    /// At the beginning of a campaign. Who is gone won't answer: with its silence counted as a
-    /// refusal, a campaign that the others refuse is over at once.
+    /// The votes at the start of a campaign. A node that is gone won't answer. It counts as a
+    /// refusal, so that a campaign which the others refuse is over at once.
     pub(super) fn no_votes(&self) -> Votes {
         self.gone
             .map(|gone| (gone.node, false))
@@ -182,7 +182,7 @@ impl<P: Protocol> Core<P> {
             .collect()
     }
 
-    /// Counts an answer to the question before a campaign, by our own configuration.
+    /// Counts an answer to a pre-vote, by this node's own configuration.
     fn count_pre_vote(&mut self, from: NodeId, granted: bool) {
         let Part::PreCandidate(votes) = &mut self.part else {
             return;
@@ -197,7 +197,7 @@ impl<P: Protocol> Core<P> {
         }
     }
 
-    /// Leads; its first entry of its own will be at `first_own`.
+    /// Becomes the leader. Its first own entry will be at `first_own`.
     pub(super) fn lead(&mut self, first_own: Index) {
         self.gone = None;
         self.part = Part::Leader(Box::new(Leading::new(first_own, self.now)));
@@ -206,7 +206,7 @@ impl<P: Protocol> Core<P> {
         self.sync_peers();
     }
 
-    /// Commits the entries of earlier ballots along with it (Raft §5.4.2, §8).
+    /// Appends a no-op. Its commit also commits the entries of earlier ballots (Raft §5.4.2, §8).
     pub(super) fn append_noop(&mut self) {
         P::append_own(
             self,
@@ -217,7 +217,7 @@ impl<P: Protocol> Core<P> {
         );
     }
 
-    /// Follows, in this ballot, this leader or none yet.
+    /// Becomes a follower in this ballot, of `leader` if it is known.
     pub(super) fn become_follower(&mut self, ballot: Ballot, leader: Option<NodeId>) {
         let part = std::mem::replace(&mut self.part, Part::Follower);
         if ballot > self.ballot {
@@ -247,11 +247,12 @@ impl<P: Protocol> Core<P> {
         }
     }
 
-    /// A message of the current ballot's leader: follow it, wait for it, and promise it our
-    /// abstention. The promise to an earlier leader is void by now, or this one would not lead.
+    /// Handles a message of the current ballot's leader: follows it, restarts the election timeout
+    /// and promises not to help others. This may shorten the promise to an earlier leader. That
+    /// one's lease is over, or this leader could not have been elected.
     pub(super) fn heard_leader(&mut self, from: NodeId, asked: Asked) -> Result<(), Rejected> {
         if matches!(self.part, Part::Leader(_)) {
-            // Two leaders in one ballot: not a correct peer.
+            // Two leaders in one ballot: the sender is not a correct peer.
             return Err(Rejected::InvalidMessage);
         }
         if !matches!(self.part, Part::Follower) || self.leader != Some(from) {
@@ -262,7 +263,7 @@ impl<P: Protocol> Core<P> {
         let (transfers, lease_ticks) = if self.promise.ballot == self.ballot {
             (self.promise.transfers, self.promise.lease_ticks)
         } else {
-            // It has asked for no more than that.
+            // A leader never asks for more than that.
             (TransferEpoch::default(), election_ticks)
         };
         let lease_ticks = asked.lease_ticks.unwrap_or(lease_ticks);
@@ -284,8 +285,9 @@ impl<P: Protocol> Core<P> {
         Ok(())
     }
 
-    /// Whether a promise forbids to help a candidate. A leader that hands over says so
-    /// (`handover`), which releases from the promise to it; unless it has taken that back.
+    /// Whether a promise forbids helping a candidate. A leader that hands over leadership tells its
+    /// successor so (`handover`), which releases this node from its promise, unless that leader has
+    /// given up the transfer since.
     pub(super) fn refuses_to_vote(&self, handover: Option<Handover>) -> bool {
         if !self.config.check_quorum {
             return false;
@@ -314,8 +316,9 @@ impl<P: Protocol> Core<P> {
         })
     }
 
-    /// Answers without changing anything. A refusal bears our ballot: a candidate that is behind
-    /// catches up by it, or nodes with a newer ballot and an older log would refuse it for ever.
+    /// Answers without changing anything. A refusal carries this node's ballot, so that a candidate
+    /// that is behind adopts it. Otherwise nodes with a newer ballot and an older log would refuse
+    /// that candidate forever.
     pub(super) fn on_pre_vote(&mut self, from: NodeId, ballot: Ballot, last: LogPosition) {
         let may_lead = P::may_lead(self, last) || is_active(Mutant::PreVoteOnLivenessOnly);
         let granted = ballot > self.ballot && may_lead && !self.refuses_to_vote(None);

@@ -105,7 +105,7 @@ impl<P: Protocol> Core<P> {
         }
     }
 
-    /// A peer lacks an entry up to `at`; it may have everything up to `agreed`.
+    /// A peer lacks an entry at or before `at`; it may have everything up to `agreed`.
     pub(super) fn on_lacking(&mut self, from: NodeId, at: Index, agreed: Index) {
         let now = self.now;
         let Part::Leader(leading) = &mut self.part else {
@@ -166,7 +166,7 @@ impl<P: Protocol> Core<P> {
         }
     }
 
-    /// An answer to a heartbeat: a good moment to find out whether something got lost.
+    /// Handles an answer to a heartbeat: a good time to detect lost messages.
     pub(super) fn nudge(&mut self, node: NodeId, round: u64) {
         let Part::Leader(leading) = &mut self.part else {
             return;

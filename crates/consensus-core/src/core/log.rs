@@ -54,7 +54,7 @@ impl Log {
         }
     }
 
-    /// The position at `index`, which is between `start` and `last`.
+    /// The position at `index`, if it is `start` or that of a contiguous entry.
     pub(super) fn position_at(&self, index: Index) -> Option<LogPosition> {
         if index == self.start.index {
             return Some(self.start);

@@ -27,7 +27,7 @@ pub(super) struct Configs {
 pub(super) struct Pending {
     pub(super) index: Index,
     pub(super) next: Membership,
-    /// The members that count until it is chosen: a majority of both sets is needed.
+    /// The members that count until it is chosen: a majority of each set is needed.
     both: Membership,
 }
 

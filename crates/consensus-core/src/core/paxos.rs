@@ -2,9 +2,9 @@
 //! as in "Reconfiguring a state machine" (Lamport, Malkhi, Zhou, 2010) with a window of one around
 //! configurations.
 //!
-//! Slots are log indexes. The log of an acceptor is what it has accepted, slot by slot, each with
-//! its ballot; up to `commit` the values are chosen. A leader's log is chosen up to `commit` and of
-//! its own ballot after it.
+//! Slots are log indexes. An acceptor's log is what it has accepted: a value per slot, with its
+//! ballot. Up to `commit` the values are chosen. After `commit`, a leader's entries have its own
+//! ballot.
 
 mod accept;
 mod lead;
@@ -29,18 +29,18 @@ use phase1::Phase1;
 /// A Multi-Paxos core: one member's part in one group.
 pub type MultiPaxos = Core<PaxosRules>;
 
-/// What only Multi-Paxos needs.
+/// The state that only Multi-Paxos needs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct PaxosRules {
     /// Everything up to here is chosen or accepted in the ballot `held_in`.
     held: Index,
     held_in: Ballot,
-    /// What a leader will propose when the configuration before it is chosen.
+    /// Values that a leader will propose once the configuration before them is chosen.
     queue: VecDeque<Queued>,
     queued_bytes: u64,
-    /// A snapshot is fetched so that this node can campaign.
+    /// Whether a snapshot is being fetched so that this node can campaign.
     resume: bool,
-    /// When the commit index may be worth a write again.
+    /// The earliest time at which the commit index alone may be worth a write again.
     note_at: Tick,
 }
 
@@ -53,29 +53,29 @@ struct Queued {
     origin: Origin,
 }
 
-/// Who must be told that a value was not proposed after all.
+/// Whom to tell if a value is not proposed after all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Origin {
     /// The shell.
     Local,
-    /// This node, which forwarded it.
+    /// The node with this id, which forwarded it.
     Remote(NodeId),
-    /// Nobody: it was accepted in an earlier ballot, and may be chosen yet.
+    /// No one: it was accepted in an earlier ballot and may still be chosen.
     Recovered,
 }
 
 impl Protocol for PaxosRules {
     type Campaign = Phase1;
 
-    /// To find out whether the first configuration in its log was chosen, a node needs the one
-    /// before.
+    /// A node needs the previous configuration to determine whether the first one in its log was
+    /// chosen.
     const JOINS_BY_SNAPSHOT: bool = true;
 
     fn load(restored: Restored) -> Result<Loaded, ConfigError> {
         load::load(restored)
     }
 
-    /// A configuration that it has accepted may have been chosen.
+    /// Accepted configurations count too, since they may have been chosen.
     fn is_sole(loaded: &Loaded, node: NodeId) -> bool {
         let accepted = loaded.log.from(loaded.log.start().index.next());
         loaded.configs.current().is_sole_voter(node)
@@ -96,7 +96,7 @@ impl Protocol for PaxosRules {
         }
     }
 
-    /// A ballot has one proposer.
+    /// A ballot has only one proposer, so its messages must come from that node.
     fn admits(from: NodeId, ballot: Ballot, body: &Body) -> bool {
         let is_proposers = match body {
             Body::Raft(_) => return false,
@@ -121,8 +121,8 @@ impl Protocol for PaxosRules {
         Some(*transfer)
     }
 
-    /// A node that has accepted a configuration with a vote for it may be the only voter left that
-    /// is alive, and need to find out that it was chosen.
+    /// A node may also vote if it has accepted a configuration in which it is a voter. It may be
+    /// the only such voter that is alive, and must determine whether that configuration was chosen.
     fn may_vote(core: &Core<Self>) -> bool {
         let id = core.config.id;
         let accepted = core.log.from(core.commit.next());
@@ -133,7 +133,7 @@ impl Protocol for PaxosRules {
                 .any(|command| command.membership.is_voter(id))
     }
 
-    /// Whatever its log: phase 1 gives it the log.
+    /// Any log will do: phase 1 supplies what it lacks.
     fn may_lead(core: &Core<Self>, last: LogPosition) -> bool {
         !is_active(Mutant::LogCheckInPaxosPreVote) || last >= core.log.last()
     }
@@ -184,7 +184,7 @@ impl Protocol for PaxosRules {
             } => return core.on_accept(from, prev, entries, commit),
             PaxosBody::Accepted { upto } => core.on_accepted(from, upto),
             PaxosBody::Gap { prev, held } => core.on_lacking(from, prev, held),
-            // All that it says is its ballot, and that isn't above ours.
+            // It only carries a ballot, which is not above this node's.
             PaxosBody::Nack => {}
         }
         Ok(())
@@ -216,12 +216,12 @@ impl Protocol for PaxosRules {
         core.rules.queued_bytes
     }
 
-    /// All of a leader's entries after the chosen ones are of its ballot.
+    /// All entries of a leader after the chosen ones have its own ballot.
     fn may_commit(core: &Core<Self>, index: Index) -> bool {
         index <= core.log.last().index
     }
 
-    /// A chosen value may be proposed in any later ballot: it is what phase 1 would find (P2c).
+    /// A chosen value may be proposed in any later ballot: phase 1 would find the same one (P2c).
     fn append<'a>(
         ballot: Ballot,
         prev: LogPosition,
@@ -263,9 +263,9 @@ impl Protocol for PaxosRules {
         core.slots_chosen(before);
     }
 
-    /// A configuration is handed out when the slot after it is chosen, too: by then a majority of
-    /// the new voters has durably learned that the configuration is chosen (nothing is proposed in
-    /// later slots before), and the old ones may be switched off.
+    /// A configuration is handed out once the slot after it is chosen, too. Nothing is proposed in
+    /// later slots before the configuration is chosen. So by then a majority of the new voters
+    /// durably knows that it is chosen, and the old voters may be switched off.
     fn settled(core: &Core<Self>) -> Index {
         if core.configs.current_index() == core.commit {
             core.commit.prev()
@@ -284,7 +284,7 @@ impl Protocol for PaxosRules {
         core.sync_peers();
     }
 
-    /// It is handed out only with the slot after it.
+    /// A configuration is handed out only with the slot after it.
     fn farewell(index: Index) -> Index {
         index.next()
     }
@@ -298,7 +298,7 @@ impl Protocol for PaxosRules {
         let last = meta.last.index;
         core.storage.replace(Write::Advance(meta), last);
         if std::mem::take(&mut core.rules.resume) && core.leader.is_none() {
-            // Not before its promise is over: the leader may only seem to be gone.
+            // Not before the promise has ended: the leader may only seem to be gone.
             core.election_deadline = core.now.max(core.promise.until);
         }
     }

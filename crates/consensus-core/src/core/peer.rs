@@ -16,7 +16,7 @@ pub(super) struct Peer {
     pub(super) mode: PeerMode,
     /// The append of [`PeerMode::Probe`] in flight, sent after this heartbeat round.
     pub(super) probing: Option<u64>,
-    /// When it last answered; of a new peer when it became one.
+    /// When it last answered; for a new peer, when it was added.
     pub(super) heard_at: Tick,
     /// The highest heartbeat round that it answered.
     pub(super) acked_round: u64,
@@ -29,7 +29,7 @@ pub(super) struct Peer {
     /// Set when a configuration without it was appended. It still gets the log up to that entry and
     /// its commit, so that it learns of its removal.
     pub(super) removed_at: Option<Index>,
-    /// When to give that up.
+    /// When to stop telling it.
     pub(super) forget_at: Option<Tick>,
     inflight: VecDeque<Inflight>,
     inflight_bytes: u64,

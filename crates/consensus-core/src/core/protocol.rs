@@ -13,7 +13,7 @@ use crate::{
 /// A consensus algorithm with a leader. A value of the type is the state that only this algorithm
 /// needs.
 pub trait Protocol: Sized + Clone + Debug + Default + PartialEq + Eq + Hash + Send {
-    /// What a candidate has.
+    /// A candidate's state.
     type Campaign: Clone + Debug + PartialEq + Eq + Hash + Send;
 
     /// Whether a joining node needs to know the membership before the first entry.
@@ -22,20 +22,20 @@ pub trait Protocol: Sized + Clone + Debug + Default + PartialEq + Eq + Hash + Se
     /// Loads the restored state, and checks it by the rules of this algorithm.
     fn load(restored: Restored) -> Result<Loaded, ConfigError>;
 
-    /// Whether certainly nobody else had a vote before the restart.
+    /// Whether certainly no other node had a vote before the restart.
     fn is_sole(loaded: &Loaded, node: NodeId) -> bool;
 
-    /// Whether some leader can have had this ballot.
+    /// Whether a leader can have had this ballot.
     fn is_ballot(ballot: Ballot) -> bool;
 
     /// The ballot with which `node` campaigns after `latest`.
     fn next_ballot(latest: Ballot, node: NodeId) -> Ballot;
 
-    /// Whether a correct peer may say this.
+    /// Whether a correct peer may send this message.
     fn admits(from: NodeId, ballot: Ballot, body: &Body) -> bool;
 
-    /// Of a message that asks for this node's help to become the leader: who told the candidate to,
-    /// if somebody did.
+    /// For a message that asks for this node's help to become the leader: the leader that told the
+    /// candidate to campaign, if any. `None` for all other messages.
     fn candidacy(ballot: Ballot, body: &Body) -> Option<Option<Handover>>;
 
     /// Whether this node is a voter, or may be one without knowing it yet.
@@ -47,19 +47,19 @@ pub trait Protocol: Sized + Clone + Debug + Default + PartialEq + Eq + Hash + Se
     /// Asks the voters to elect this node.
     fn campaign(core: &mut Core<Self>, handover: Option<Handover>);
 
-    /// When a candidate asks again those who haven't answered.
+    /// When a candidate repeats its requests to nodes that haven't answered.
     fn ask_again_at(campaign: &Self::Campaign) -> Tick;
 
-    /// Time has passed for a node that doesn't lead; maybe that time is now.
+    /// Called at each tick on a node that doesn't lead: repeats requests if it is time.
     fn ask_again(core: &mut Core<Self>);
 
-    /// The candidate's help for itself may have become durable.
+    /// Called when the candidate's vote, or promise, for itself may have become durable.
     fn own_vote_durable(core: &mut Core<Self>);
 
     /// Handles a message of the current ballot that only this algorithm uses.
     fn on_message(core: &mut Core<Self>, from: NodeId, body: Body) -> Result<(), Rejected>;
 
-    /// This node leads no more.
+    /// Called when this node stops leading.
     fn stepped_down(core: &mut Core<Self>);
 
     /// Appends an entry. It is sent and written with the next `Ready`, in parallel. `from` is the
@@ -92,13 +92,13 @@ pub trait Protocol: Sized + Clone + Debug + Default + PartialEq + Eq + Hash + Se
     /// The index up to which a message acknowledges; `None` if it is not an acknowledgement.
     fn acknowledged(body: &mut Body) -> Option<&mut Index>;
 
-    /// The leader has committed up to here.
+    /// Learns that the leader has committed everything up to here.
     fn learn_commit(core: &mut Core<Self>, commit: LogPosition);
 
     /// Called with each heartbeat: a good time to write the commit index.
     fn note_commit(core: &mut Core<Self>);
 
-    /// Entries after `before` were committed.
+    /// Called when entries after `before` were committed.
     fn committed(core: &mut Core<Self>, before: Index);
 
     /// The index up to which committed entries may be applied.
@@ -107,7 +107,7 @@ pub trait Protocol: Sized + Clone + Debug + Default + PartialEq + Eq + Hash + Se
     /// The membership to propose for the first step of [`Membership::change`].
     fn proposed(first: Membership) -> Membership;
 
-    /// A configuration was appended.
+    /// Called when a configuration was appended.
     fn config_appended(core: &mut Core<Self>, membership: Membership);
 
     /// The index that a node removed by the configuration at `index` must reach to learn of its

@@ -35,7 +35,7 @@ impl Protocol for RaftRules {
         loaded.configs.current().is_sole_voter(node)
     }
 
-    /// Terms have no node.
+    /// A Raft ballot is a term, without a node.
     fn is_ballot(ballot: Ballot) -> bool {
         ballot.node == 0 && ballot.round < u64::MAX
     }
@@ -48,7 +48,7 @@ impl Protocol for RaftRules {
         Self::is_ballot(ballot) && !matches!(body, Body::Paxos(_))
     }
 
-    /// The leader that hands over is that of the term before.
+    /// The leader that hands over leadership led in the term before.
     fn candidacy(ballot: Ballot, body: &Body) -> Option<Option<Handover>> {
         let Body::Raft(RaftBody::Vote { transfer, .. }) = body else {
             return None;
@@ -59,8 +59,8 @@ impl Protocol for RaftRules {
         }))
     }
 
-    /// A node whose latest configuration has no vote for it campaigns as long as that isn't
-    /// committed: it may be the only one that has the entry, and nobody with an older log can win
+    /// A node without a vote in its latest configuration may campaign until that configuration is
+    /// committed: it may be the only node that has the entry, and no node with an older log can win
     /// (thesis §4.2.2).
     fn may_vote(core: &Core<Self>) -> bool {
         let id = core.config.id;
@@ -76,7 +76,7 @@ impl Protocol for RaftRules {
         core.campaign(handover.map(|handover| handover.transfers));
     }
 
-    /// A vote that got lost is asked for again by the next campaign.
+    /// The next campaign repeats a lost vote request.
     fn ask_again_at(_campaign: &Votes) -> Tick {
         Tick::MAX
     }

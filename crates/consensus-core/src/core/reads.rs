@@ -1,5 +1,5 @@
-//! Heartbeats, and what rests on them: the leader's certainty to lead, read indexes and leases
-//! (Raft thesis §6.2, §6.4).
+//! Heartbeats, and what depends on them: the leader's knowledge that it still leads, read indexes
+//! and leases (Raft thesis §6.2, §6.4).
 
 use synod_types::{Ballot, Index, LogPosition, NodeId, Tick};
 
@@ -7,7 +7,7 @@ use super::{Asked, Core, Leading, Part, Protocol};
 use crate::mutants::{Mutant, is_active};
 use crate::{CommonBody, ReadContext, ReadMode, ReadState, Rejected};
 
-/// Who waits for a read index.
+/// A caller that waits for a read index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Reader {
     Local(ReadContext),
@@ -23,14 +23,14 @@ pub(super) struct ReadRound {
     readers: Vec<Reader>,
 }
 
-/// Heartbeat rounds for reads that may be under way; later reads share the next one.
+/// The maximum number of heartbeat rounds in flight for reads. Later reads share the next round.
 const MAX_READ_ROUNDS: usize = 4;
 
-/// What both clocks' rounding to whole ticks can amount to.
+/// The maximum error from rounding both clocks to whole ticks.
 const ROUNDING_TICKS: u64 = 2;
 
 impl<P: Protocol> Core<P> {
-    /// Time has passed for the leader.
+    /// Handles a tick on the leader.
     pub(super) fn tick_leader(&mut self) {
         let now = self.now;
         let Part::Leader(leading) = &mut self.part else {
@@ -103,8 +103,8 @@ impl<P: Protocol> Core<P> {
         if self.storage.durable_vote().0 > Ballot::ZERO {
             self.send(from, body);
         } else {
-            // The first ballot of a new group: a node that forgot it would not be silent after a
-            // restart, and a lease may rest on this answer.
+            // This is the first ballot of a new group. A node that lost it in a crash would not be
+            // silent after its restart, although a lease may depend on this answer.
             self.send_durable(from, body);
         }
         Ok(())
@@ -128,7 +128,7 @@ impl<P: Protocol> Core<P> {
             round
         };
         peer.acked_round = peer.acked_round.max(answered);
-        // The word to campaign may have been lost.
+        // The message that told it to campaign may have been lost.
         if let Some(transfer) = &mut leading.transfer
             && transfer.to == from
         {
@@ -139,8 +139,8 @@ impl<P: Protocol> Core<P> {
         Ok(())
     }
 
-    /// Settles the rounds that a quorum has answered: they prove that this node led when they were
-    /// sent.
+    /// Completes the rounds that a quorum has answered. They prove that this node led when they
+    /// were sent.
     fn confirm_rounds(&mut self) {
         let id = self.config.id;
         let Part::Leader(leading) = &mut self.part else {
@@ -175,14 +175,14 @@ impl<P: Protocol> Core<P> {
         }
     }
 
-    /// Until when no other leader can have been elected, by anyone's clock.
+    /// The time until which no other leader can have been elected, by any node's clock.
     pub(super) fn lease_end(&self) -> Option<Tick> {
         let Part::Leader(leading) = &self.part else {
             return None;
         };
-        // While another node is told to campaign the promises don't hold. Outside the voters, a
-        // voter's restart may elect another leader at once. And before an own commit, ours isn't
-        // the latest.
+        // No lease: while another node is told to campaign, since promises don't hold then; outside
+        // the voters, since a sole voter that restarts may lead at once; and before an own entry is
+        // committed, since this node's commit index may be old.
         if !self.config.check_quorum
             || (leading.transfer.is_some() && !is_active(Mutant::LeaseDuringTransfer))
             || !self.membership().voters.contains(&self.config.id)
@@ -251,15 +251,15 @@ impl<P: Protocol> Core<P> {
         Ok(())
     }
 
-    /// Starts a round for the reads that came since the last Ready. A round is the leader's own
-    /// name for them: contexts may repeat, rounds don't.
+    /// Starts a round for the reads that arrived since the last `Ready`. The round's number
+    /// identifies them on this leader: contexts may repeat, rounds don't.
     pub(super) fn start_read_round(&mut self) {
         let Part::Leader(leading) = &mut self.part else {
             return;
         };
         if leading.waiting.is_empty()
             || leading.read_rounds.len() >= MAX_READ_ROUNDS
-            // Until then entries may be committed that this leader doesn't know to be (Raft §8).
+            // Before that, entries may be committed that it does not know as committed (Raft §8).
             || !leading.may_read(self.commit)
         {
             return;
@@ -282,7 +282,7 @@ impl<P: Protocol> Core<P> {
         }
     }
 
-    /// This node leads no more.
+    /// Fails the reads of a leadership that has ended.
     pub(super) fn fail_reads_of(&mut self, leading: Leading) {
         let reason = self.not_leader();
         let under_way = leading.read_rounds.into_iter().flat_map(|r| r.readers);

@@ -80,7 +80,7 @@ impl Storage {
         index < self.unwritten
     }
 
-    /// Whether all writes are durable.
+    /// Whether all writes that were handed out are durable.
     pub(super) fn is_settled(&self) -> bool {
         self.durable_seq == self.seq
     }

@@ -50,8 +50,8 @@ impl<P: Protocol> Core<P> {
         }
     }
 
-    /// Takes proposals again. The other node, if it was told to, may campaign yet: whoever hears
-    /// the new number won't vote for it, and only answers to that number renew the lease.
+    /// Accepts proposals again. The other node may still campaign if it was told to. But nodes that
+    /// hear the new number won't vote for it, and only answers to that number renew the lease.
     pub(super) fn abort_transfer(&mut self) {
         let Part::Leader(leading) = &mut self.part else {
             return;
@@ -69,8 +69,8 @@ impl<P: Protocol> Core<P> {
         self.broadcast_heartbeat();
     }
 
-    /// Leaves the lead to the voter with the longest log, after a change that took this node's
-    /// vote.
+    /// After a change that took away this node's vote, hands leadership to the voter with the
+    /// longest log.
     pub(super) fn resign(&mut self) {
         let Part::Leader(leading) = &self.part else {
             return;
@@ -97,7 +97,7 @@ impl<P: Protocol> Core<P> {
         from: NodeId,
         transfers: TransferEpoch,
     ) -> Result<(), Rejected> {
-        // Void where a heartbeat after it says that the transfer was given up.
+        // It has no effect if a later heartbeat has said that the transfer was given up.
         let handover = Handover {
             by: self.ballot,
             transfers,

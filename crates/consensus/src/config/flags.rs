@@ -150,7 +150,7 @@ flags! {
     "peer-cert-allowed-cn" Value Used;
     "peer-cert-allowed-hostname" Value Used;
     "peer-skip-client-san-verification" Switch Ignored(
-        "where a peer connects from is not compared with its certificate; see --peer-cert-allowed-cn"
+        "a peer's address is not compared with its certificate; see --peer-cert-allowed-cn"
     );
     "cipher-suites" Value Used;
     "tls-min-version" Value Used;

@@ -74,7 +74,7 @@ pub enum StartError {
     #[error("cannot open the log: {0}")]
     Log(#[from] OpenError),
     /// The log's first entry.
-    #[error("cannot begin the log: {0}")]
+    #[error("cannot write the first record of the log: {0}")]
     BeginLog(#[from] LogError),
     /// The state.
     #[error(transparent)]
@@ -89,7 +89,7 @@ pub enum StartError {
     #[error(transparent)]
     Executor(#[from] ExecutorError),
     /// A thread.
-    #[error("cannot start a thread: {0}")]
+    #[error("cannot start a thread: {0}; raise the limit on threads (ulimit -u)")]
     Thread(#[from] io::Error),
     /// Metrics.
     #[error(transparent)]
@@ -252,7 +252,7 @@ fn refuse_other_backup(config: &Config, data_dir: &DataDir, meta: &Meta) -> Resu
             tracing::warn!(
                 snapshot = %snapshot.display(),
                 %restored,
-                "the file of --restore-snapshot is gone; it is not needed, since the data was restored before"
+                "the file of --restore-snapshot is missing; its data is already restored, so the flag can be removed"
             );
             Ok(())
         }

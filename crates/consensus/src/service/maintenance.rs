@@ -120,7 +120,7 @@ impl MaintenanceService {
             return Err(Error::BadTransferee);
         }
         if let Err(error) = synod_lease::checkpoint_all(&**shared, &self.leases, deadline).await {
-            tracing::warn!(%error, "leases were not recorded before the hand-over; they will last longer");
+            tracing::warn!(%error, "could not record the remaining time of leases before the hand-over; they will last longer");
         }
         // The core gives up an attempt after an election timeout, for instance if the target
         // started too recently to campaign. Try again as long as this member leads.

@@ -380,7 +380,7 @@ impl Applier<'_> {
         self.membership = Some(command.membership);
         let Ok(change) = MemberChange::decode(command.context) else {
             // The core has made the change on all members; none of them applies it to its roster.
-            tracing::error!(%index, "the context of a change of membership can't be decoded and has no effect");
+            tracing::error!(%index, "the names and URLs in a membership change can't be decoded and are ignored");
             return Ok(Err(Error::Undecodable));
         };
         let Some(change) = change.change else {

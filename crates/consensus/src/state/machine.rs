@@ -65,10 +65,15 @@ pub enum MachineError {
     #[error(transparent)]
     Restore(#[from] RestoreError),
     /// The row of the membership is damaged.
-    #[error("the stored membership is damaged: {0}; restore the data directory from a backup")]
+    #[error(
+        "the stored membership is damaged: {0}; remove this member from the cluster and add it again with an empty data \
+         directory"
+    )]
     Membership(String),
     /// The rows of users and roles.
-    #[error("{0}; restore the data directory from a backup")]
+    #[error(
+        "{0}; remove this member from the cluster and add it again with an empty data directory"
+    )]
     Auth(#[from] DamagedRow),
     /// The cluster uses a higher feature level than this member has.
     #[error(
@@ -282,7 +287,7 @@ impl Machine {
         }
         drop(engine);
         if let Err(error) = self.generations.remove_others() {
-            tracing::warn!(%error, "the data before the last snapshot could not be removed; a restart tries again");
+            tracing::warn!(%error, "could not remove the data that a snapshot has replaced; the next start tries again");
         }
     }
 }
@@ -427,7 +432,7 @@ impl StateMachine for Machine {
         tracing::info!(
             position = %self.applied.last,
             revision = self.store.revision().get(),
-            "a peer's snapshot is in place"
+            "installed a peer's snapshot"
         );
         Ok(())
     }

@@ -45,7 +45,7 @@ impl Sampler {
         }
     }
 
-    /// Looks for the sample among the writes.
+    /// Finds the sampled proposal among the writes.
     pub(super) fn written(&mut self, writes: &[Write], seq: WriteSeq) {
         let Some(sample) = self.sample.as_mut().filter(|sample| sample.place.is_none()) else {
             return;
@@ -73,7 +73,7 @@ impl Sampler {
         self.finish();
     }
 
-    /// Also sets up the apply thread to time the last stage.
+    /// Also tells the apply thread to time the last stage.
     pub(super) fn committed<O>(
         &mut self,
         commit: Index,

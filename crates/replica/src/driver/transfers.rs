@@ -1,4 +1,4 @@
-//! Leadership transfers that were asked for here.
+//! Leadership transfers that were requested on this node.
 
 use std::time::Instant;
 
@@ -10,8 +10,8 @@ use crate::error::TransferError;
 use crate::inbox::TransferRequest;
 use crate::state_machine::StateMachine;
 
-/// Requests that wait for the core, and those that wait for the new leader. A handful: operators
-/// ask for them.
+/// Requests that wait for the core, and requests that wait for the new leader. There are only a
+/// few, since operators make them.
 #[derive(Default)]
 pub(super) struct Transfers {
     new: Vec<TransferRequest>,
@@ -27,7 +27,7 @@ impl Transfers {
         self.waiting.iter().map(|request| request.deadline).min()
     }
 
-    /// Answers those that have what they want, or can't have it any more.
+    /// Answers the requests that have succeeded, or can't succeed any more.
     pub(super) fn leader_is(&mut self, leader: Option<NodeId>) {
         let Some(leader) = leader else {
             return;
@@ -73,7 +73,7 @@ impl<S: StateMachine> Driver<S> {
         }
     }
 
-    /// The voter whose log is longest; no node where there is none.
+    /// The voter with the longest log; [`NodeId::NONE`] if there is none.
     pub(super) fn heir(&self) -> NodeId {
         let status = self.core.status();
         let voters = status

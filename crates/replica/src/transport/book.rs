@@ -1,4 +1,4 @@
-//! Where the peers are.
+//! The addresses of the peers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ pub struct PeerBook {
     book: Arc<watch::Sender<Book>>,
     /// The nodes with an open stream, and the feature level that each has.
     connected: Arc<Mutex<BTreeMap<NodeId, u32>>>,
-    /// What a peer must have.
+    /// The feature level that peers must have.
     required_level: Arc<AtomicU32>,
 }
 
@@ -65,7 +65,7 @@ impl PeerBook {
         });
     }
 
-    /// The URLs of a node; empty where none are known.
+    /// The URLs of a node; empty if none are known.
     #[must_use]
     pub fn urls(&self, node: NodeId) -> Vec<String> {
         self.book

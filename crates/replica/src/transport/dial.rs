@@ -17,7 +17,7 @@ use super::book::Book;
 use super::handshake::{Introduced, Refused};
 use super::peer::{Link, Peer};
 
-/// How one attempt ended.
+/// The result of an attempt to connect.
 enum Attempt {
     /// The stream worked for a while.
     Lived,
@@ -93,7 +93,7 @@ async fn dial(transport: Arc<Transport>, node: NodeId) {
                     (error, true)
                 }
             };
-            // Said once: the same failure comes again with every attempt.
+            // Logged once: the same failure occurs in every attempt.
             if error == last_error {
                 tracing::debug!(peer = %node, url, error, "peer still not connected");
             } else if refused {
@@ -108,7 +108,7 @@ async fn dial(transport: Arc<Transport>, node: NodeId) {
     }
 }
 
-/// Waits for the back-off, or for news.
+/// Waits for the back-off, or for a change of the book.
 async fn wait(backoff: Duration, book: &mut watch::Receiver<Book>) {
     tokio::select! {
         biased;
@@ -131,7 +131,7 @@ async fn delisted(mut book: watch::Receiver<Book>, node: NodeId, url: &str) {
 }
 
 impl Transport {
-    /// How a channel to a peer is set up; also for snapshots.
+    /// The configuration of a channel to a peer; also used for snapshots.
     pub(crate) fn channel_config(&self) -> ChannelConfig {
         ChannelConfig {
             tls: self.config.tls.clone(),
@@ -171,7 +171,11 @@ impl Transport {
                 return Attempt::Refused(format!("refused by the peer: {}", status.message()));
             }
             Ok(Err(status)) => return Attempt::Failed(status.to_string()),
-            Err(_) => return Attempt::Failed("no answer to the introduction in time".to_owned()),
+            Err(_) => {
+                return Attempt::Failed(
+                    "the peer did not answer the introduction before the timeout".to_owned(),
+                );
+            }
         };
         let required = self.book.required_feature_level();
         let introduced = match self.identity.check(hello.as_ref(), required) {
@@ -195,7 +199,7 @@ impl Transport {
     }
 }
 
-/// A link ends with the future that works on it, however that ends.
+/// Closes a link when the future that uses it ends, for whatever reason.
 struct CloseOnDrop<'a> {
     peer: &'a Peer,
     link: &'a Link,

@@ -1,8 +1,8 @@
-//! Whether the process of a peer has ended.
+//! Detects whether a peer's process has ended.
 //!
-//! The kernel closes the connections of a process that ends, however it does, and refuses new ones.
-//! A silent peer shows neither. Nothing that must be true rests on this: a firewall may refuse
-//! connections to a process that lives.
+//! The kernel closes the connections of a process that ends, for whatever reason, and refuses new
+//! ones. A peer that is only silent shows neither. Safety must not depend on this: a firewall may
+//! refuse connections to a running process.
 
 use std::time::Duration;
 
@@ -12,16 +12,16 @@ use synod_types::NodeId;
 use super::Transport;
 use super::peer::Peer;
 
-/// Attempts to connect: a process that is ending may close its streams before its port.
+/// The number of attempts to connect: an ending process may close its streams before its port.
 const ATTEMPTS: u32 = 6;
-/// The pause after the first one; the next are twice as long each.
+/// The delay after the first attempt. It doubles with each.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
-/// Time for one attempt, a name look-up included. A machine that is there refuses at once.
+/// The timeout of an attempt, including name resolution. A running machine refuses at once.
 const TIMEOUT: Duration = Duration::from_millis(250);
 
 impl Transport {
-    /// After the stream to a peer ended: tells the groups if its addresses refuse connections, and
-    /// no other stream was opened.
+    /// Called after the stream to a peer ended. Tells the groups if the peer's addresses refuse
+    /// connections and no other stream was opened.
     pub(super) async fn look_after(&self, peer: &Peer) {
         for attempt in 0..ATTEMPTS {
             if attempt > 0 {
@@ -40,7 +40,7 @@ impl Transport {
         }
     }
 
-    /// Whether some address of the node refuses connections, and none takes one.
+    /// Whether an address of the node refuses connections, and none accepts one.
     async fn is_refused(&self, node: NodeId) -> bool {
         let mut refused = false;
         for url in self.book.urls(node) {

@@ -1,4 +1,4 @@
-//! Who may talk to whom.
+//! Decides which nodes may exchange messages.
 
 use synod_consensus_core::Algorithm;
 use synod_proto::replica::v1 as wire;
@@ -10,18 +10,18 @@ const VERSION: u32 = 1;
 /// The oldest version that it still understands.
 const MIN_VERSION: u32 = 1;
 
-/// This node, as it introduces itself.
+/// What this node says about itself to peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub(crate) cluster: ClusterId,
     pub(crate) node: NodeId,
-    /// All groups of a process run the same.
+    /// All groups of a process run the same algorithm.
     pub(crate) algorithm: Algorithm,
     /// The highest feature level that it has.
     pub(crate) feature_level: u32,
 }
 
-/// A peer that was welcome.
+/// A peer whose introduction was accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Introduced {
     pub(crate) node: NodeId,
@@ -29,7 +29,7 @@ pub(crate) struct Introduced {
     pub(crate) feature_level: u32,
 }
 
-/// Why a peer is refused. Trying again helps only after somebody changed the configuration.
+/// The reason why a peer is refused. A retry helps only after the configuration was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refused {
     #[error("the stream did not begin with an introduction")]
@@ -54,12 +54,15 @@ pub(crate) enum Refused {
     #[error("node {node} answers where node {expected} was expected: check the peer addresses")]
     Unexpected { node: NodeId, expected: NodeId },
     #[error(
-        "node {from} has the id of this node: two members must not share an id or a data directory copy"
+        "node {from} has the id of this node: two members must not have the same id, \
+         or copies of the same data directory"
     )]
     SameId { from: NodeId },
-    #[error("node {from} must not dial this one: the node with the lower id does")]
+    #[error("node {from} must not connect to this one: the node with the lower id connects")]
     Direction { from: NodeId },
-    #[error("node {from} was removed from the cluster")]
+    #[error(
+        "node {from} was removed from the cluster: stop it, or add it again with an empty data directory"
+    )]
     Removed { from: NodeId },
     #[error(
         "node {from} speaks peer versions {min} to {max}, this one {MIN_VERSION} to {VERSION}: upgrade \
@@ -68,7 +71,7 @@ pub(crate) enum Refused {
     Version { from: NodeId, min: u32, max: u32 },
     #[error(
         "node {from} runs {theirs}, this one {ours}: the members of a cluster run one consensus algorithm; start the one that \
-         is wrong with an empty data directory and --engine as the others"
+         differs with an empty data directory and the --engine of the others"
     )]
     Algorithm {
         from: NodeId,
@@ -92,7 +95,9 @@ pub(crate) enum Refused {
         ours: u32,
         required: u32,
     },
-    #[error("too many peers")]
+    #[error(
+        "this node already has the maximum number of peers: check the peer addresses of the others"
+    )]
     TooMany,
 }
 
@@ -112,7 +117,7 @@ impl Identity {
         }
     }
 
-    /// What this node runs.
+    /// The algorithm that this node runs.
     pub(crate) fn algorithm_to_wire(&self) -> i32 {
         match self.algorithm {
             Algorithm::Raft => wire::Algorithm::Raft,
@@ -121,7 +126,7 @@ impl Identity {
         .into()
     }
 
-    /// Their messages make no sense to each other.
+    /// Checks that the peer runs the same algorithm: otherwise messages have no meaning.
     pub(crate) fn check_algorithm(&self, from: NodeId, algorithm: i32) -> Result<(), Refused> {
         let ours = self.algorithm;
         let theirs = match wire::Algorithm::try_from(algorithm) {
@@ -139,8 +144,8 @@ impl Identity {
         }
     }
 
-    /// Checks what both sides check. `required_level` is the feature level that the cluster uses,
-    /// as far as this node knows. Returns the peer.
+    /// Makes the checks that both sides make. `required_level` is the feature level that the
+    /// cluster uses, as far as this node knows. Returns the peer.
     pub(crate) fn check(
         &self,
         hello: Option<&Hello>,

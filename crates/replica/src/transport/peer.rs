@@ -53,7 +53,7 @@ pub(super) struct Peer {
 #[derive(Clone)]
 pub(super) struct Link {
     number: u64,
-    /// Thrown when the connection is over, whoever noticed first.
+    /// Triggered when the connection is over, whichever side noticed first.
     pub(super) closed: Shutdown,
     /// Wakes its stream of envelopes.
     waker: Arc<AtomicWaker>,
@@ -74,7 +74,7 @@ impl Peer {
         }
     }
 
-    /// A new link, which sends nothing but its introduction before it is opened.
+    /// Creates a link, which sends only its introduction until it is opened.
     pub(super) fn link(&self) -> Link {
         let mut queue = self.queue.lock();
         queue.last += 1;
@@ -85,7 +85,8 @@ impl Peer {
         }
     }
 
-    /// Lets `link` send, instead of any older one. `false` when a newer one was opened meanwhile.
+    /// Lets `link` send instead of any older one. Returns `false` if a newer one was opened
+    /// meanwhile.
     pub(super) fn open(&self, link: &Link) -> bool {
         let mut queue = self.queue.lock();
         let newer = queue
@@ -105,7 +106,7 @@ impl Peer {
         true
     }
 
-    /// `link` is over. Returns whether it was the open one.
+    /// Ends `link`. Returns whether it was the open one.
     pub(super) fn close_link(&self, link: &Link) -> bool {
         link.close();
         let mut queue = self.queue.lock();
@@ -133,7 +134,7 @@ impl Peer {
         }
     }
 
-    /// Queues a message, or hands it back.
+    /// Queues a message, or returns it.
     pub(super) fn send(
         &self,
         group: GroupId,
@@ -201,7 +202,7 @@ impl Queue {
         self.pong = 0;
     }
 
-    /// All that is urgent, and of the rest as much as fits.
+    /// The next envelope: urgent messages first, up to `max_bytes`, but at least one message.
     fn envelope(&mut self, max_bytes: usize) -> Option<(Envelope, usize)> {
         if self.urgent.is_empty() && self.bulk.is_empty() && self.ping == 0 && self.pong == 0 {
             return None;
@@ -229,8 +230,8 @@ impl Queue {
     }
 }
 
-/// What tonic pulls envelopes from. Dropped by tonic when the connection is over, which closes the
-/// link.
+/// The stream from which tonic takes envelopes. Tonic drops it when the connection is over, which
+/// closes the link.
 pub(super) struct Outbound {
     peer: Arc<Peer>,
     link: Link,
@@ -267,7 +268,7 @@ impl Stream for Outbound {
                 ..Envelope::default()
             }));
         }
-        // Registered before the look, so that nothing that comes between is missed.
+        // Registered before the check, so that nothing in between is missed.
         self.link.waker.register(context.waker());
         if self.link.closed.is_triggered() {
             return Poll::Ready(None);

@@ -51,11 +51,11 @@ impl PeerService {
         Status::failed_precondition(refused.to_string())
     }
 
-    /// The request carries no feature level, and needs none: a member asks for a snapshot that it
-    /// was offered over an exchange. That one began with [`Self::accept`], which refuses a member
-    /// whose level is too low, and ends when the cluster outgrows the member's level
-    /// ([`Transport::receive`]). A member that loses this race for one transfer refuses to install
-    /// what it received.
+    /// The request carries no feature level, and needs none. A member requests a snapshot that it
+    /// was offered over an exchange. [`Self::accept`] has refused exchanges with members whose
+    /// level is too low, and [`Transport::receive`] ends an exchange when the cluster's level rises
+    /// above the member's. If the level rises during a transfer, the member itself refuses to
+    /// install what it received.
     fn check_fetch(&self, request: &wire::FetchSnapshotRequest) -> Result<(), Refused> {
         let ours = self.transport.identity;
         let from = NodeId::new(request.from);
@@ -88,7 +88,8 @@ impl PeerApi for PeerService {
         let transport = &self.transport;
         let mut inbound = request.into_inner();
         let first = clock::timeout(transport.config.connect_timeout, inbound.message()).await;
-        let first = first.map_err(|_| Status::deadline_exceeded("no introduction in time"))??;
+        let first = first
+            .map_err(|_| Status::deadline_exceeded("no introduction before the timeout"))??;
         let hello = first.and_then(|envelope| envelope.hello);
         let (peer, introduced) = self
             .accept(hello.as_ref())
@@ -100,7 +101,7 @@ impl PeerApi for PeerService {
         }
         tracing::info!(peer = %peer.node, "peer connected");
         let transport = Arc::clone(transport);
-        // Ends with its stream, or when the link is closed; nobody waits for it.
+        // Ends with its stream, or when the link is closed; nothing waits for it.
         task::spawn("synod-peer-in", async move {
             let level = introduced.feature_level;
             transport.receive(&peer, &link, level, inbound).await;
@@ -138,8 +139,8 @@ impl Transport {
         )
     }
 
-    /// Delivers what arrives until the link is over, for whatever reason, and tells the groups.
-    /// Then it has somebody look whether the peer is still there.
+    /// Delivers received messages until the link is over, for whatever reason, and tells the
+    /// groups. Then starts a task that checks whether the peer's process still runs.
     pub(super) async fn receive(
         self: &Arc<Self>,
         peer: &Arc<Peer>,
@@ -155,8 +156,8 @@ impl Transport {
         let mut heard_at = clock::now();
         let mut heard = false;
         ending.reason = loop {
-            // Biased: a closed link must not deliver any more, and a busy stream proves by itself
-            // that it lives.
+            // Biased: a closed link must not deliver any more. A busy stream is alive, so its pings
+            // may wait.
             tokio::select! {
                 biased;
                 () = link.closed.triggered() => break "the stream was closed here".to_owned(),
@@ -188,7 +189,7 @@ impl Transport {
         };
         drop(ending);
         let (transport, peer) = (Arc::clone(self), Arc::clone(peer));
-        // Ends by itself soon, and beside the next attempt to dial, which it must not hold up.
+        // Ends soon by itself. It runs beside the next attempt to dial, which it must not delay.
         task::spawn("synod-peer-look", async move {
             transport.look_after(&peer).await;
         });
@@ -206,7 +207,7 @@ impl Transport {
         refused.to_string()
     }
 
-    /// Returns about how many bytes it was.
+    /// Returns the approximate size of the messages, in bytes.
     fn deliver(&self, peer: &Peer, envelope: wire::Envelope) -> u64 {
         if envelope.ping != 0 {
             peer.pong(envelope.ping);
@@ -257,7 +258,7 @@ impl Transport {
     }
 }
 
-/// What happens when a link ends, also when the task that reads from it is dropped.
+/// Handles the end of a link, even if the task that reads from it is dropped.
 struct Ending<'a> {
     transport: &'a Transport,
     peer: &'a Peer,
@@ -282,7 +283,7 @@ impl Drop for Ending<'_> {
     fn drop(&mut self) {
         self.transport.metrics.peer_disconnected(self.peer.node);
         let was_open = self.peer.close_link(self.link);
-        // Another link may have taken its place already.
+        // Another link may have replaced it already.
         if !self.peer.has_link() {
             self.transport.book.disconnected(self.peer.node);
         }

@@ -16,7 +16,9 @@ pub enum TlsError {
         source: io::Error,
     },
     /// A file isn't what it should be.
-    #[error("{path} has no {expected} in PEM form: {reason}")]
+    #[error(
+        "{path} has no {expected} in PEM form: {reason}; name another file, or convert this one with openssl"
+    )]
     Malformed {
         /// The file.
         path: PathBuf,
@@ -27,7 +29,7 @@ pub enum TlsError {
     },
     /// The key belongs to another certificate.
     #[error(
-        "the key in {key} does not belong to the certificate in {certificate}: give the pair that was issued together"
+        "the key in {key} does not belong to the certificate in {certificate}: give the key and the certificate that were issued together"
     )]
     Mismatch {
         /// The certificate's file.

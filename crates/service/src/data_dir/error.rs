@@ -59,8 +59,8 @@ pub enum DataDirError {
     },
     /// `meta.json` is damaged.
     #[error(
-        "{path}/meta.json can't be read ({why}): restore it from a backup, or move the directory away and add this \
-         member to its cluster again"
+        "{path}/meta.json can't be read ({why}): put back a copy of this file, or move the directory away, remove this \
+         member from its cluster and add it again"
     )]
     BadMeta {
         /// The directory.
@@ -70,8 +70,8 @@ pub enum DataDirError {
     },
     /// There is data, but no `meta.json`.
     #[error(
-        "data directory {path} has data but no meta.json: restore that file, or move the directory away and add this \
-         member to its cluster again"
+        "data directory {path} has data but no meta.json: put back that file, or move the directory away, remove this \
+         member from its cluster and add it again"
     )]
     MetaMissing {
         /// Where.
@@ -79,8 +79,8 @@ pub enum DataDirError {
     },
     /// A directory inside it is missing, or lacks what must be there.
     #[error(
-        "data directory {path} has lost its {part}: restore it from a backup, or move the directory away and add this \
-         member to its cluster again"
+        "data directory {path} has lost its {part}: put back the lost directory if you still have it, or move the data \
+         directory away, remove this member from its cluster and add it again"
     )]
     PartMissing {
         /// Where.

@@ -140,7 +140,10 @@ mod tests {
             "name = \"synod-consensus-core\"\nversion = \"{}\"",
             env!("CARGO_PKG_VERSION")
         );
-        assert!(lock.contains(&locked), "run cargo metadata in crates/core-bench");
+        assert!(
+            lock.contains(&locked),
+            "run cargo metadata in crates/core-bench"
+        );
     }
 
     #[test]

@@ -158,7 +158,7 @@ impl Core<PaxosRules> {
             self.propose_value(value);
         }
         if self.log.last().index == chosen {
-            // There may be no further proposal, and the configuration is handed out only with the
+            // Perhaps no further proposal comes, and the configuration is handed out only with the
             // entry after it.
             self.append_noop();
         }

@@ -45,7 +45,7 @@ pub(super) fn load(mut restored: Restored) -> Result<Loaded, ConfigError> {
         hard_state,
         ballot,
         log,
-        // Later configurations are found when the commits are replayed.
+        // The later ones are adopted by `slots_chosen`, which `Core::new` calls.
         configs: Configs::new(start.last.index, start.membership.clone()),
         commit,
         applied: applied.index,

@@ -1,10 +1,10 @@
-//! Phase 1: a candidate finds out what may be chosen ("Paxos Made Simple" §2.2, §3).
+//! Phase 1: a candidate determines what may be chosen ("Paxos Made Simple" §2.2, §3).
 //!
-//! Election by quorum connectivity: any voter whom a quorum answers can lead, since their promises
-//! bring it the log that it lacks. What an acceptor knows to be chosen is learned directly; of the
-//! rest the value of the highest ballot is adopted.
+//! Any voter that a quorum answers can lead, since their promises supply the log entries that it
+//! lacks. Values that an acceptor knows to be chosen are learned directly. For the other slots the
+//! value of the highest ballot is adopted.
 //!
-//! A quorum of every configuration that may be in effect must promise: of the chosen one, and of
+//! A quorum of each configuration that may be in effect must promise: of the chosen one, and of
 //! those that are adopted in later slots.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,17 +25,17 @@ pub struct Phase1 {
     from: Index,
     handover: Option<Handover>,
     reports: BTreeMap<NodeId, Report>,
-    /// By slot what was accepted in the highest ballot that anybody has reported.
+    /// For each slot, the value accepted in the highest ballot that was reported.
     adopted: BTreeMap<Index, Entry>,
     ask_again_at: Tick,
 }
 
-/// What an acceptor has said.
+/// What an acceptor has reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Report {
-    /// The slot to ask for next; none when it has promised and said everything.
+    /// The slot to ask for next; `None` once it has promised and reported everything.
     ask: Option<Index>,
-    /// Slots up to here are chosen there.
+    /// Slots up to here are chosen on the acceptor.
     commit: Index,
 }
 
@@ -61,8 +61,9 @@ impl Phase1 {
 }
 
 impl Core<PaxosRules> {
-    /// Phase 1a. Our own promise counts when it is durable, and only then do the others hear of the
-    /// ballot: after a crash we might otherwise use it twice, with different values.
+    /// Phase 1a. This node's own promise counts when it is durable, and only then do the others
+    /// hear of the ballot. Otherwise it might use the ballot twice after a crash, with different
+    /// values.
     pub(super) fn begin_phase1(&mut self, handover: Option<Handover>) {
         self.draw_timeout();
         self.set_leader(None);
@@ -84,7 +85,7 @@ impl Core<PaxosRules> {
         self.prepare(voters.into_iter().collect());
     }
 
-    /// Asks those of `nodes` who were not asked before.
+    /// Sends a prepare to those of `nodes` that have not got one.
     fn prepare(&mut self, nodes: BTreeSet<NodeId>) {
         let Part::Candidate(phase1) = &mut self.part else {
             return;
@@ -106,7 +107,7 @@ impl Core<PaxosRules> {
         }
     }
 
-    /// Questions or answers may have been lost.
+    /// Repeats prepares: they or their answers may have been lost.
     pub(super) fn prepare_again(&mut self) {
         let again_at = self.now.plus(self.config.heartbeat_ticks);
         let Part::Candidate(phase1) = &mut self.part else {
@@ -129,7 +130,7 @@ impl Core<PaxosRules> {
 
     pub(super) fn on_promise(&mut self, from: NodeId, chunk: Chunk) -> Result<(), Rejected> {
         let Part::Candidate(phase1) = &self.part else {
-            // Late: by now the acceptor may have accepted what we propose.
+            // Late, so not checked: by now the acceptor may have accepted this node's proposals.
             return Ok(());
         };
         self.check_chunk(&chunk)?;
@@ -139,7 +140,8 @@ impl Core<PaxosRules> {
         if let Some(meta) = chunk.snapshot
             && meta.last.index > self.commit
         {
-            // It has compacted what we lack. With its snapshot we try again.
+            // The acceptor has compacted entries that this node lacks: fetch its snapshot, then
+            // retry.
             self.part = Part::Follower;
             if self.installing.is_none() {
                 self.rules.resume = true;
@@ -183,11 +185,12 @@ impl Core<PaxosRules> {
         Ok(())
     }
 
-    /// Whether a correct acceptor may say this.
+    /// Whether a correct acceptor may send this chunk.
     fn check_chunk(&self, chunk: &Chunk) -> Result<(), Rejected> {
         let mut before = chunk.slot.prev();
-        // Slots without a vote were under way to the acceptor when it heard of later ones: no more
-        // than a leader has under way at a time, with room for one whose settings were others.
+        // A slot lacks a vote if it was still in flight to the acceptor when later ones arrived.
+        // The gap is at most what a leader may have in flight, with room for a leader with other
+        // settings.
         let config = &self.config;
         let under_way = config
             .max_inflight_bytes
@@ -215,7 +218,7 @@ impl Core<PaxosRules> {
         Ok(())
     }
 
-    /// Takes over values that an acceptor knows to be chosen, as far as they follow ours.
+    /// Adopts values that an acceptor knows to be chosen, as far as they follow this node's.
     fn learn_chosen(&mut self, commit: Index, entries: &[Entry]) {
         let mut chosen = self.commit;
         for entry in entries {
@@ -236,7 +239,7 @@ impl Core<PaxosRules> {
         self.set_commit(chosen);
     }
 
-    /// Leads, if a quorum of every configuration that may be in effect has promised.
+    /// Becomes the leader if a quorum of each configuration that may be in effect has promised.
     pub(super) fn end_phase1(&mut self) {
         let Part::Candidate(phase1) = &self.part else {
             return;

@@ -8,9 +8,9 @@ use crate::mutants::Mutant;
 use crate::{RaftBody, TransferEpoch};
 
 impl Core<RaftRules> {
-    /// Asks for votes in the next term. Our own counts when it is durable, and only then do the
-    /// others hear of it: after a crash we might otherwise get votes that were meant for a log we
-    /// lost.
+    /// Requests votes in the next term. This node's own vote counts when it is durable, and only
+    /// then do the others hear of the campaign. Otherwise it might get votes after a crash that
+    /// were meant for a log it has lost.
     pub(super) fn campaign(&mut self, transfer: Option<TransferEpoch>) {
         self.draw_timeout();
         self.set_leader(None);
@@ -24,7 +24,7 @@ impl Core<RaftRules> {
         }
     }
 
-    /// Counts an answer in the current campaign, by our own configuration.
+    /// Counts an answer in the current campaign, by this node's own configuration.
     fn count_vote(&mut self, from: NodeId, granted: bool) {
         let Part::Candidate(votes) = &mut self.part else {
             return;
@@ -41,7 +41,7 @@ impl Core<RaftRules> {
         }
     }
 
-    /// Our own vote may have become durable.
+    /// Counts this node's own vote if it is durable.
     pub(super) fn count_own_vote(&mut self) {
         if matches!(self.part, Part::Candidate(_))
             && self.storage.durable_vote() == (self.ballot, Some(self.config.id))
@@ -50,7 +50,7 @@ impl Core<RaftRules> {
         }
     }
 
-    /// A request in the current term.
+    /// Handles a vote request in the current term.
     pub(super) fn on_vote(&mut self, from: NodeId, last: LogPosition) {
         let free = self.vote == Some(from) || (self.vote.is_none() && self.leader.is_none());
         if free && last >= self.log.last() {

@@ -369,7 +369,10 @@ fn a_name_that_no_key_can_hold_is_refused_and_stops_nobody() {
         Change::RoleAdd(pb::AuthRoleAddRequest { name: long.clone() }),
     ] {
         let refused = fixture.ask(None, auth(change));
-        assert!(matches!(refused, Err(Error::Auth(AuthError::NameTooLong))), "{refused:?}");
+        assert!(
+            matches!(refused, Err(Error::Auth(AuthError::NameTooLong))),
+            "{refused:?}"
+        );
     }
     // The longest name that is taken is stored by the disk engine.
     fixture.ask(None, auth(user_add(&long[..1024]))).unwrap();
