@@ -22,6 +22,24 @@ fn reset_peak(pid: u32) -> Result<()> {
     Ok(fs::write(format!("/proc/{pid}/clear_refs"), "5")?)
 }
 
+/// Huge pages would keep far more memory than is allocated. Source: proc(5), `THP_enabled`.
+#[test]
+fn a_member_uses_no_huge_pages() -> Result<()> {
+    synod_testkit::run(Share::Small, async |lab| {
+        let cluster = Cluster::start(lab, Server::SYNOD, Topology::of(1)).await?;
+        let pid = cluster.node(0).process()?.pid();
+        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let enabled = status
+            .lines()
+            .find_map(|line| line.strip_prefix("THP_enabled:"));
+        ensure!(
+            enabled.map(str::trim) == Some("0"),
+            "THP_enabled: {enabled:?}"
+        );
+        Ok(())
+    })
+}
+
 #[test]
 fn sixteen_concurrent_large_ranges_stay_within_the_budget() -> Result<()> {
     synod_testkit::run(Share::Whole, large_ranges)

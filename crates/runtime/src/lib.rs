@@ -8,6 +8,7 @@
 pub mod clock;
 pub mod env;
 pub mod executor;
+pub mod memory;
 pub mod metrics;
 pub mod random;
 pub mod shutdown;

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use synod_runtime::telemetry::{self, LogFormat as Shape, TelemetryConfig, TelemetryError};
-use synod_runtime::{env, shutdown};
+use synod_runtime::{env, memory, shutdown};
 
 use crate::config::{ConfigError, Launch, LogFormat};
 
@@ -93,6 +93,8 @@ pub enum RunError {
 /// standard error.
 #[must_use]
 pub fn main<S: Service>() -> ExitCode {
+    // A kernel that refuses costs memory only.
+    let _refused = memory::disable_huge_pages();
     let (text, code) = match arguments().and_then(|args| run::<S>(&args)) {
         Ok(None) => return ExitCode::SUCCESS,
         Ok(Some(text)) => {
@@ -250,7 +252,7 @@ mod tests {
         let unknown = job(&["--fial"]).unwrap_err();
         assert_eq!(unknown, "unknown flag --fial; did you mean --fail?");
         let fault = job(&["--fail", "it broke"]).unwrap_err();
-        assert_eq!(fault, "the node had to stop: it broke");
+        assert_eq!(fault, "the node stopped because of an error: it broke");
         let again = job(&[]).unwrap_err();
         assert_eq!(again, "telemetry is already set up in this process");
     }

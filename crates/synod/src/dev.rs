@@ -13,7 +13,7 @@ use clap::Args;
 use futures::{FutureExt as _, future};
 use synod_consensus::{Algorithm, Config, Ended, InitialCluster, Node};
 use synod_runtime::{
-    env, shutdown,
+    env, memory, shutdown,
     telemetry::{self, LogFormat, TelemetryConfig},
 };
 
@@ -54,6 +54,8 @@ pub(crate) struct Options {
 /// # Errors
 /// A port is in use, the data directory can't be used, or a member failed.
 pub(crate) fn run(options: Options) -> anyhow::Result<()> {
+    // A kernel that refuses costs memory only.
+    let _refused = memory::disable_huge_pages();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

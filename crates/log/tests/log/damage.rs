@@ -107,7 +107,7 @@ fn an_error_names_the_damaged_record() {
     );
     let text = error.to_string();
     assert!(
-        text.contains(THIRD) && text.contains("restore the data directory"),
+        text.contains(THIRD) && text.contains("add it again with an empty data directory"),
         "{text}"
     );
 }
