@@ -5,6 +5,7 @@
 //! without a full client's balancing layers, so that it takes as few resources as possible from the
 //! servers on a small machine.
 
+mod json;
 mod lease;
 mod load;
 mod report;
@@ -83,9 +84,20 @@ pub(crate) enum Workload {
         /// Watchers
         #[arg(long, default_value_t = 100)]
         watchers: u16,
+        /// Ask for the pairs before each change
+        #[arg(long)]
+        prev_kv: bool,
     },
     /// Grant a lease, keep it alive once, revoke it
     Lease,
+    /// Keep leases alive that were granted first, in turn
+    KeepAlive {
+        /// Leases
+        #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+        leases: u32,
+    },
+    /// Write random keys in JSON over HTTP/1.1, one connection for each client
+    JsonPut,
 }
 
 /// Runs the workload and prints its report.
@@ -114,8 +126,12 @@ pub(crate) async fn run(options: Options, target: &Target, format: Format) -> an
             }
             requests::range(&shape, channels, limit).await
         }
-        Workload::Watch { watchers } => watch::run(&shape, channels, watchers).await?,
+        Workload::Watch { watchers, prev_kv } => {
+            watch::run(&shape, channels, watchers, prev_kv).await?
+        }
         Workload::Lease => lease::run(&shape, channels).await?,
+        Workload::KeepAlive { leases } => lease::keep_alive(&shape, channels, leases).await?,
+        Workload::JsonPut => json::put(&shape, target).await?,
     };
     report.print(format)
 }

@@ -1,6 +1,6 @@
-//! The lease workload: grant, keep alive once, revoke.
+//! The lease workloads: grant, keep alive once and revoke; and many leases kept alive.
 
-use std::{cell::RefCell, rc::Rc};
+use std::{cell::RefCell, collections::VecDeque, rc::Rc};
 
 use futures::future;
 use synod_proto::etcd::etcdserverpb::{
@@ -70,6 +70,52 @@ pub(crate) async fn run(shape: &Shape, channels: Vec<Channel>) -> anyhow::Result
     })
     .await;
     Ok(samples.report("lease-cycle", shape.clients, elapsed))
+}
+
+/// Grants `leases` leases, which the clients then keep alive: each has its share and a stream of
+/// its own, and takes its leases in turn.
+///
+/// # Errors
+/// A lease could not be granted, or a keep-alive stream not opened.
+pub(crate) async fn keep_alive(
+    shape: &Shape,
+    channels: Vec<Channel>,
+    leases: u32,
+) -> anyhow::Result<Report> {
+    let clients = usize::from(shape.clients);
+    let share = |number| (number..leases as usize).step_by(clients).count().max(1);
+    let prepare = (0..clients).map(|number| {
+        let mut client = LeaseClient::new(channels[number % channels.len()].clone());
+        async move {
+            let mut ids = VecDeque::new();
+            for _ in 0..share(number) {
+                let ttl = TTL_SECONDS;
+                let granted = client.lease_grant(LeaseGrantRequest { ttl, id: 0 });
+                ids.push_back(granted.await?.into_inner().id);
+            }
+            let stream = KeepAlive::open(client).await?;
+            Ok::<_, Status>(Rc::new(RefCell::new(Some((stream, ids)))))
+        }
+    });
+    let prepared = future::try_join_all(prepare).await?;
+    let (samples, elapsed) = closed_loop(shape, |number| {
+        let place = Rc::clone(&prepared[usize::from(number)]);
+        move || {
+            let place = Rc::clone(&place);
+            async move {
+                // Taken out during the wait, so that no borrow is held across it.
+                let taken = place.borrow_mut().take();
+                let ended = || Status::cancelled("the keep-alive stream ended");
+                let (mut stream, mut ids) = taken.ok_or_else(ended)?;
+                ids.rotate_left(1);
+                stream.once(ids[0]).await?;
+                place.borrow_mut().replace((stream, ids));
+                Ok(())
+            }
+        }
+    })
+    .await;
+    Ok(samples.report(&format!("keep-alive-{leases}"), shape.clients, elapsed))
 }
 
 async fn cycle(

@@ -31,7 +31,12 @@ struct Stream {
     answers: Streaming<WatchResponse>,
 }
 
-async fn open(shape: &Shape, channel: Channel, watchers: u16) -> Result<Stream, Status> {
+async fn open(
+    shape: &Shape,
+    channel: Channel,
+    watchers: u16,
+    prev_kv: bool,
+) -> Result<Stream, Status> {
     let (requests, receiver) = mpsc::channel(usize::from(watchers.max(1)));
     let mut end = shape.prefix.clone().into_bytes();
     if let Some(last) = end.last_mut() {
@@ -41,6 +46,7 @@ async fn open(shape: &Shape, channel: Channel, watchers: u16) -> Result<Stream, 
         let create = WatchCreateRequest {
             key: shape.prefix.clone().into_bytes().into(),
             range_end: end.clone().into(),
+            prev_kv,
             ..WatchCreateRequest::default()
         };
         let request = WatchRequest {
@@ -70,7 +76,7 @@ async fn open(shape: &Shape, channel: Channel, watchers: u16) -> Result<Stream, 
     })
 }
 
-/// Runs `watchers` watchers and `shape.clients` writers.
+/// Runs `watchers` watchers, which get earlier pairs with `prev_kv`, and `shape.clients` writers.
 ///
 /// # Errors
 /// A watch could not be created.
@@ -78,6 +84,7 @@ pub(crate) async fn run(
     shape: &Shape,
     channels: Vec<Channel>,
     watchers: u16,
+    prev_kv: bool,
 ) -> anyhow::Result<Report> {
     let mut opening = Vec::new();
     let mut left = watchers;
@@ -88,6 +95,7 @@ pub(crate) async fn run(
             shape,
             channels[opening.len() % channels.len()].clone(),
             share,
+            prev_kv,
         ));
     }
     let streams = future::try_join_all(opening).await?;
