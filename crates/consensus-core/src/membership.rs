@@ -143,7 +143,8 @@ impl Membership {
         Ok(())
     }
 
-    /// The first membership that these changes lead to: joint if the voters change, otherwise final.
+    /// The first membership that these changes lead to: joint if the voters change, otherwise
+    /// final.
     ///
     /// # Errors
     ///

@@ -328,8 +328,8 @@ pub(crate) struct Due {
 
 impl State {
     /// Whether a keeper's finding is still valid. It is valid until a later claim, in log order.
-    /// Software releases without claims used the entry's term, which is the same on all members only with
-    /// Raft.
+    /// Software releases without claims used the entry's term, which is the same on all members
+    /// only with Raft.
     fn counts(&self, found_by: Keeper, appended: u64) -> bool {
         match found_by.member {
             0 => found_by.term == appended,

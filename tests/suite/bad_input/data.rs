@@ -122,7 +122,13 @@ fn a_flipped_bit_in_the_log() -> Result<()> {
             .file_name()
             .and_then(|name| name.to_str())
             .context("a name")?;
-        let said = refuses(lab, &mut cluster, 0, &[name, "corrupt", "restore"]).await?;
+        let said = refuses(
+            lab,
+            &mut cluster,
+            0,
+            &[name, "corrupt", "add it again with an empty data directory"],
+        )
+        .await?;
         // The reported offset is that of the damaged record.
         let offset = said
             .split("at byte ")
@@ -162,9 +168,14 @@ fn a_truncated_segment() -> Result<()> {
                 .write(true)
                 .open(&segment)?
                 .set_len(length)?;
-            refuses(lab, &mut cluster, 0, &[&name, "restore"])
-                .await
-                .with_context(|| format!("cut to {length} of {used} bytes"))?;
+            refuses(
+                lab,
+                &mut cluster,
+                0,
+                &[&name, "add it again with an empty data directory"],
+            )
+            .await
+            .with_context(|| format!("cut to {length} of {used} bytes"))?;
         }
         fs::write(&segment, &whole)?;
         cluster.launch_and_wait(lab, 0).await
