@@ -48,7 +48,11 @@ impl KvService {
         Self { shared, swept }
     }
 
-    async fn range(
+    /// Serves a range.
+    ///
+    /// # Errors
+    /// Why it failed.
+    pub(super) async fn range(
         &self,
         request: &pb::RangeRequest,
         deadline: Instant,
@@ -127,7 +131,11 @@ impl KvService {
         }))
     }
 
-    async fn delete(
+    /// Deletes keys.
+    ///
+    /// # Errors
+    /// Why it failed.
+    pub(super) async fn delete(
         &self,
         request: pb::DeleteRangeRequest,
         deadline: Instant,
@@ -154,7 +162,11 @@ impl KvService {
         }))
     }
 
-    async fn txn(
+    /// Executes a transaction.
+    ///
+    /// # Errors
+    /// Why it failed.
+    pub(super) async fn txn(
         &self,
         request: pb::TxnRequest,
         deadline: Instant,

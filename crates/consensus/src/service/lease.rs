@@ -16,7 +16,7 @@ use synod_runtime::{clock, random};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::leaderless::leaderless;
+use super::leaderless::until_ending;
 use crate::error::Error;
 use crate::shared::{Caller, ServiceContext, wants_leader};
 use crate::state::Reply;
@@ -88,6 +88,71 @@ impl LeaseService {
         Ok(place.response(response))
     }
 
+    /// Grants a lease, with an id of its own if the request has none.
+    ///
+    /// # Errors
+    /// It was not granted, or the outcome is unknown.
+    pub(super) async fn grant(
+        &self,
+        mut grant: pb::LeaseGrantRequest,
+        deadline: Instant,
+    ) -> Result<pb::LeaseGrantResponse, Error> {
+        if grant.ttl > MAX_TTL_S {
+            return Err(Error::LeaseTtlTooLarge);
+        }
+        self.shared.check_space()?;
+        if grant.id == 0 {
+            grant.id = self.free_id();
+        }
+        // Set before the proposal: members may have different election timeouts.
+        grant.ttl = grant.ttl.max(self.shared.settings.min_lease_ttl);
+        let command = Command {
+            command: Some(command::Command::LeaseGrant(grant)),
+            requester: None,
+        };
+        let applied = self.shared.propose(&command, deadline).await?;
+        let Reply::LeaseGranted { id, ttl } = applied.reply else {
+            return Err(unexpected(&applied.reply));
+        };
+        self.leases.granted_now(id);
+        Ok(pb::LeaseGrantResponse {
+            header: Some(applied.header),
+            id,
+            ttl,
+            error: String::new(),
+        })
+    }
+
+    /// Ends a lease.
+    ///
+    /// # Errors
+    /// There is no such lease, or it was not ended, or the outcome is unknown.
+    pub(super) async fn revoke(
+        &self,
+        id: i64,
+        deadline: Instant,
+    ) -> Result<pb::LeaseRevokeResponse, Error> {
+        let revoke = LeaseRevoke {
+            ids: vec![id],
+            expired_in_term: 0,
+            expired_by: 0,
+        };
+        let command = Command {
+            command: Some(command::Command::LeaseRevoke(revoke)),
+            requester: None,
+        };
+        let applied = self.shared.propose(&command, deadline).await?;
+        let Reply::LeasesRevoked { ids } = applied.reply else {
+            return Err(unexpected(&applied.reply));
+        };
+        if ids.is_empty() {
+            return Err(Error::LeaseNotFound);
+        }
+        Ok(pb::LeaseRevokeResponse {
+            header: Some(applied.header),
+        })
+    }
+
     async fn renew(
         &self,
         requests: Vec<Result<pb::LeaseKeepAliveRequest, Status>>,
@@ -133,31 +198,9 @@ impl Lease for LeaseService {
         request: Request<pb::LeaseGrantRequest>,
     ) -> Result<Response<pb::LeaseGrantResponse>, Status> {
         let deadline = self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
-        let mut grant = request.into_inner();
-        if grant.ttl > MAX_TTL_S {
-            return Err(Error::LeaseTtlTooLarge.into());
-        }
-        self.shared.check_space()?;
-        if grant.id == 0 {
-            grant.id = self.free_id();
-        }
-        // Set before the proposal: members may have different election timeouts.
-        grant.ttl = grant.ttl.max(self.shared.settings.min_lease_ttl);
-        let command = Command {
-            command: Some(command::Command::LeaseGrant(grant)),
-            requester: None,
-        };
-        let applied = self.shared.propose(&command, deadline).await?;
-        let Reply::LeaseGranted { id, ttl } = applied.reply else {
-            return Err(unexpected(&applied.reply));
-        };
-        self.leases.granted_now(id);
-        Ok(Response::new(pb::LeaseGrantResponse {
-            header: Some(applied.header),
-            id,
-            ttl,
-            error: String::new(),
-        }))
+        Ok(Response::new(
+            self.grant(request.into_inner(), deadline).await?,
+        ))
     }
 
     async fn lease_revoke(
@@ -165,25 +208,8 @@ impl Lease for LeaseService {
         request: Request<pb::LeaseRevokeRequest>,
     ) -> Result<Response<pb::LeaseRevokeResponse>, Status> {
         let deadline = self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
-        let revoke = LeaseRevoke {
-            ids: vec![request.get_ref().id],
-            expired_in_term: 0,
-            expired_by: 0,
-        };
-        let command = Command {
-            command: Some(command::Command::LeaseRevoke(revoke)),
-            requester: None,
-        };
-        let applied = self.shared.propose(&command, deadline).await?;
-        let Reply::LeasesRevoked { ids } = applied.reply else {
-            return Err(unexpected(&applied.reply));
-        };
-        if ids.is_empty() {
-            return Err(Error::LeaseNotFound.into());
-        }
-        Ok(Response::new(pb::LeaseRevokeResponse {
-            header: Some(applied.header),
-        }))
+        let id = request.get_ref().id;
+        Ok(Response::new(self.revoke(id, deadline).await?))
     }
 
     async fn lease_keep_alive(
@@ -201,28 +227,7 @@ impl Lease for LeaseService {
         };
         let answers = stream::try_unfold(state, KeepAlive::next);
         let (shared, stop) = (Arc::clone(&self.shared), self.stop.clone());
-        let ended = stream::once(async move {
-            let without_leader = async {
-                match insists {
-                    true => leaderless(&shared).await,
-                    false => std::future::pending().await,
-                }
-            };
-            // A node that stops loses its leader too, but reports that it stops.
-            let error = tokio::select! {
-                biased;
-                () = stop.triggered() => Error::Stopped,
-                () = without_leader => Error::NoLeader,
-            };
-            Err(error.into())
-        });
-        // Whichever comes first ends the stream: the end of the answers or `ended`.
-        let both = stream::select(
-            answers.map(Some).chain(stream::iter([None])),
-            ended.map(Some),
-        );
-        let both = both.scan((), |(), next| std::future::ready(next));
-        Ok(Response::new(both.boxed()))
+        Ok(Response::new(until_ending(answers, shared, insists, stop)))
     }
 
     async fn lease_time_to_live(
@@ -272,6 +277,6 @@ impl KeepAlive {
     }
 }
 
-fn unexpected(reply: &Reply) -> Status {
-    Error::Internal(format!("a lease command was answered with {reply:?}")).into()
+fn unexpected(reply: &Reply) -> Error {
+    Error::Internal(format!("a lease command was answered with {reply:?}"))
 }

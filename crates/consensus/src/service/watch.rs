@@ -66,7 +66,7 @@ impl Watch for WatchService {
         let shared = Arc::clone(&self.shared);
         let responses = responses.map(move |next| match next {
             Ok(outgoing) => Ok(response(&shared, outgoing)),
-            Err(end) => Err(status(end)),
+            Err(end) => Err(ended(end).into()),
         });
         Ok(Response::new(responses.boxed()))
     }
@@ -199,11 +199,12 @@ fn response(shared: &ServiceContext, outgoing: Outgoing) -> pb::WatchResponse {
     }
 }
 
-fn status(end: End) -> Status {
+/// Why a stream ended.
+pub(super) fn ended(end: End) -> Error {
     match end {
-        End::NoLeader => Error::NoLeader.into(),
-        End::Stopped | End::Finished => Error::NotRunning.into(),
-        End::Broken => Error::Internal("the watch history cannot be read".to_owned()).into(),
+        End::NoLeader => Error::NoLeader,
+        End::Stopped | End::Finished => Error::NotRunning,
+        End::Broken => Error::Internal("the watch history cannot be read".to_owned()),
     }
 }
 
@@ -248,7 +249,8 @@ mod tests {
 
     #[test]
     fn ends_have_etcds_texts() {
-        assert_eq!(status(End::NoLeader).message(), "etcdserver: no leader");
-        assert_eq!(status(End::Stopped).message(), "etcdserver: server stopped");
+        assert_eq!(ended(End::NoLeader).to_string(), "etcdserver: no leader");
+        let stopped = ended(End::Stopped).to_string();
+        assert_eq!(stopped, "etcdserver: server stopped");
     }
 }

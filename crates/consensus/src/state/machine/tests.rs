@@ -57,6 +57,7 @@ impl Fixture {
         let auth = Arc::new(auth);
         let algorithm = synod_consensus_core::Algorithm::Raft;
         let listeners = Listeners {
+            deletions: Deletions::default(),
             watch: hub.handle(),
             peers: PeerBook::new(),
             metrics: Metrics::new(&Registry::new(), 0, "1", algorithm).unwrap(),
