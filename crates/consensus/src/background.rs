@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use synod_auth::Origin;
 use synod_consensus_core::Change;
 use synod_proto::consensus::v1::{Command, Publish, SetClusterVersion, command, member_change};
 use synod_proto::etcd::etcdserverpb::{
@@ -54,7 +55,7 @@ pub(crate) async fn publish(shared: Arc<ServiceContext>, stop: Shutdown) {
             name: shared.settings.name.clone(),
             client_urls: shared.settings.client_urls.clone(),
         })),
-        requester: None,
+        requester: Some(Origin::member_requester()),
     };
     while !is_published(&shared) && !stop.is_triggered() {
         let deadline = clock::now() + shared.settings.request_timeout;
@@ -244,7 +245,7 @@ async fn change(
 async fn propose(shared: &ServiceContext, command: command::Command) -> Result<(), Error> {
     let command = Command {
         command: Some(command),
-        requester: None,
+        requester: Some(Origin::member_requester()),
     };
     let deadline = clock::now() + shared.settings.request_timeout;
     shared.propose(&command, deadline).await.map(drop)

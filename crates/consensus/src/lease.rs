@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use synod_auth::Origin;
 use synod_consensus_core::Role;
 use synod_lease::{GrantError, Host, LeaseError};
 use synod_proto::consensus::v1::command::Command as Kind;
@@ -83,7 +84,7 @@ async fn propose(
 ) -> Result<Reply, Error> {
     let command = Command {
         command: Some(command),
-        requester: None,
+        requester: Some(Origin::member_requester()),
     };
     let applied = shared.propose(&command, deadline).await?;
     Ok(applied.reply)
