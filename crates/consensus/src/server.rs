@@ -110,7 +110,7 @@ impl Node {
         let policy = LeasePolicy::new(config.election_timeout);
         let leases = Arc::new(Leases::new(policy, state.leases()?, state.lease_keeper()?));
         // The defaults of its flags, which come with the services that need them.
-        let auth = Auth::new(&AuthConfig::default(), state.users().clone())?;
+        let auth = Arc::new(Auth::new(&AuthConfig::default(), state.users().clone())?);
         let limits = WatchLimits {
             fragment_bytes: config.max_request_bytes + MESSAGE_OVERHEAD_BYTES,
             ..WatchLimits::default()
@@ -123,7 +123,7 @@ impl Node {
         let peers = PeerBook::new();
         let machine = state.connect(
             Arc::clone(&leases),
-            Arc::new(auth),
+            Arc::clone(&auth),
             StateListeners {
                 watch: hub.handle(),
                 deletions: deletions.clone(),
@@ -156,6 +156,7 @@ impl Node {
             replica: replica.handle(),
             peers,
             view,
+            auth,
             metrics,
             responses: ResponseBudget::new(
                 config.response_budget_bytes,

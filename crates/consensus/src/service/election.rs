@@ -4,7 +4,6 @@
 mod observe;
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use futures::TryStreamExt as _;
@@ -14,6 +13,7 @@ use synod_proto::etcd::etcdserverpb as pb;
 use synod_proto::etcd::etcdserverpb::range_request::{SortOrder, SortTarget};
 use synod_proto::etcd::mvccpb::KeyValue;
 use synod_proto::etcd::v3electionpb as epb;
+use synod_service::asked_timeout;
 use synod_watch::WatchHandle;
 use tonic::{Request, Response, Status};
 
@@ -22,8 +22,8 @@ use super::leaderless::until_ending;
 use super::queue::{
     Entry, Purpose, Queues, created_at, delete, prefix_end, prefix_of, put_with_lease,
 };
+use crate::call::{Call, wants_leader};
 use crate::error::Error;
-use crate::shared::wants_leader;
 use observe::Observer;
 
 /// The Election service of the client port.
@@ -44,14 +44,14 @@ impl ElectionService {
         &self,
         leader: &epb::LeaderKey,
         then: pb::RequestOp,
-        deadline: Instant,
+        call: &Call,
     ) -> Result<(Option<pb::ResponseHeader>, bool), Error> {
         let request = pb::TxnRequest {
             compare: vec![created_at(&leader.key, leader.rev)],
             success: vec![then],
             failure: Vec::new(),
         };
-        let done = self.queues.kv().txn(request, deadline).await?.into_inner();
+        let done = self.queues.kv().txn(request, call).await?.into_inner();
         Ok((done.header, done.succeeded))
     }
 }
@@ -64,7 +64,11 @@ impl epb::election_server::Election for ElectionService {
         &self,
         request: Request<epb::CampaignRequest>,
     ) -> Result<Response<epb::CampaignResponse>, Status> {
-        let limits = self.queues.admit(request.metadata())?;
+        let call = self
+            .queues
+            .admit(&request, "/v3electionpb.Election/Campaign")
+            .await?;
+        let patience = asked_timeout(request.metadata()).map_err(Error::from)?;
         let request = request.into_inner();
         let entry = Entry {
             purpose: Purpose::Election,
@@ -72,7 +76,7 @@ impl epb::election_server::Election for ElectionService {
             lease: request.lease,
             value: request.value,
         };
-        let first = self.queues.enter(entry, limits).await?;
+        let first = self.queues.enter(entry, call, patience).await?;
         Ok(Response::new(epb::CampaignResponse {
             // As in etcd: of the transaction that entered the election.
             header: Some(first.entered),
@@ -89,16 +93,19 @@ impl epb::election_server::Election for ElectionService {
         &self,
         request: Request<epb::ProclaimRequest>,
     ) -> Result<Response<epb::ProclaimResponse>, Status> {
-        let deadline = self.queues.admit(request.metadata())?.deadline;
+        let call = self
+            .queues
+            .admit(&request, "/v3electionpb.Election/Proclaim")
+            .await?;
         let request = request.into_inner();
         let leader = request.leader.ok_or(Error::MissingLeaderKey)?;
         // As in etcd: without a lease, the key gets one that nobody keeps alive.
         let lease = match leader.lease {
-            0 => self.queues.own_lease(deadline).await?,
+            0 => self.queues.own_lease(&call).await?,
             lease => lease,
         };
         let put = put_with_lease(&leader.key, request.value, lease);
-        let (header, is_done) = self.if_still(&leader, put, deadline).await?;
+        let (header, is_done) = self.if_still(&leader, put, &call).await?;
         if !is_done {
             return Err(Error::NotElected.into());
         }
@@ -109,9 +116,12 @@ impl epb::election_server::Election for ElectionService {
         &self,
         request: Request<epb::LeaderRequest>,
     ) -> Result<Response<epb::LeaderResponse>, Status> {
-        let deadline = self.queues.admit(request.metadata())?.deadline;
+        let call = self
+            .queues
+            .admit(&request, "/v3electionpb.Election/Leader")
+            .await?;
         let name = request.into_inner().name;
-        let range = oldest(self.queues.kv(), &name, false, deadline).await?;
+        let range = oldest(self.queues.kv(), &name, false, &call).await?;
         match &range.get_ref().kvs[..] {
             [] => Err(Error::NoElectedLeader.into()),
             [first, ..] => {
@@ -128,12 +138,15 @@ impl epb::election_server::Election for ElectionService {
         &self,
         request: Request<epb::LeaderRequest>,
     ) -> Result<Response<Self::ObserveStream>, Status> {
-        let deadline = self.queues.admit(request.metadata())?.deadline;
+        let call = self
+            .queues
+            .admit(&request, "/v3electionpb.Election/Observe")
+            .await?;
         let insists = wants_leader(request.metadata());
         let name = request.into_inner().name;
         let queues = self.queues.clone();
         let (shared, stop) = (Arc::clone(queues.shared()), queues.stop().clone());
-        let observer = Observer::new(queues, self.hub.clone(), name, deadline);
+        let observer = Observer::new(queues, self.hub.clone(), name, call);
         let answers = observer.answers().map_err(Status::from);
         Ok(Response::new(until_ending(answers, shared, insists, stop)))
     }
@@ -142,12 +155,13 @@ impl epb::election_server::Election for ElectionService {
         &self,
         request: Request<epb::ResignRequest>,
     ) -> Result<Response<epb::ResignResponse>, Status> {
-        let deadline = self.queues.admit(request.metadata())?.deadline;
+        let call = self
+            .queues
+            .admit(&request, "/v3electionpb.Election/Resign")
+            .await?;
         let leader = request.into_inner().leader;
         let leader = leader.ok_or(Error::MissingLeaderKey)?;
-        let (header, _) = self
-            .if_still(&leader, delete(&leader.key), deadline)
-            .await?;
+        let (header, _) = self.if_still(&leader, delete(&leader.key), &call).await?;
         Ok(Response::new(epb::ResignResponse { header }))
     }
 }
@@ -157,7 +171,7 @@ async fn oldest(
     kv: &KvService,
     name: &[u8],
     serializable: bool,
-    deadline: Instant,
+    call: &Call,
 ) -> Result<Response<pb::RangeResponse>, Error> {
     let request = pb::RangeRequest {
         key: prefix_of(name),
@@ -168,7 +182,7 @@ async fn oldest(
         serializable,
         ..Default::default()
     };
-    kv.range(&request, deadline).await
+    kv.range(&request, call).await
 }
 
 fn decode(kv: &Bytes) -> Result<KeyValue, Error> {

@@ -8,7 +8,7 @@ use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 use prost::Message;
 use synod_lease::{LeaderClock, LeaderLink, Leases, MAX_TTL_S, Origin, was_forwarded};
-use synod_proto::consensus::v1::{Command, LeaseRevoke, command};
+use synod_proto::consensus::v1::{LeaseRevoke, command};
 use synod_proto::etcd::etcdserverpb as pb;
 use synod_proto::etcd::etcdserverpb::lease_server::Lease;
 use synod_runtime::shutdown::Shutdown;
@@ -17,8 +17,9 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::leaderless::until_ending;
+use crate::call::{Call, Caller, wants_leader};
 use crate::error::Error;
-use crate::shared::{Caller, ServiceContext, wants_leader};
+use crate::shared::ServiceContext;
 use crate::state::Reply;
 
 /// How many renewals of one stream are done at once.
@@ -95,7 +96,7 @@ impl LeaseService {
     pub(super) async fn grant(
         &self,
         mut grant: pb::LeaseGrantRequest,
-        deadline: Instant,
+        call: &Call,
     ) -> Result<pb::LeaseGrantResponse, Error> {
         if grant.ttl > MAX_TTL_S {
             return Err(Error::LeaseTtlTooLarge);
@@ -106,11 +107,8 @@ impl LeaseService {
         }
         // Set before the proposal: members may have different election timeouts.
         grant.ttl = grant.ttl.max(self.shared.settings.min_lease_ttl);
-        let command = Command {
-            command: Some(command::Command::LeaseGrant(grant)),
-            requester: None,
-        };
-        let applied = self.shared.propose(&command, deadline).await?;
+        let command = command::Command::LeaseGrant(grant);
+        let applied = self.shared.propose(command, call).await?;
         let Reply::LeaseGranted { id, ttl } = applied.reply else {
             return Err(unexpected(&applied.reply));
         };
@@ -130,18 +128,15 @@ impl LeaseService {
     pub(super) async fn revoke(
         &self,
         id: i64,
-        deadline: Instant,
+        call: &Call,
     ) -> Result<pb::LeaseRevokeResponse, Error> {
         let revoke = LeaseRevoke {
             ids: vec![id],
             expired_in_term: 0,
             expired_by: 0,
         };
-        let command = Command {
-            command: Some(command::Command::LeaseRevoke(revoke)),
-            requester: None,
-        };
-        let applied = self.shared.propose(&command, deadline).await?;
+        let command = command::Command::LeaseRevoke(revoke);
+        let applied = self.shared.propose(command, call).await?;
         let Reply::LeasesRevoked { ids } = applied.reply else {
             return Err(unexpected(&applied.reply));
         };
@@ -197,9 +192,10 @@ impl Lease for LeaseService {
         &self,
         request: Request<pb::LeaseGrantRequest>,
     ) -> Result<Response<pb::LeaseGrantResponse>, Status> {
-        let deadline = self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
+        let rpc = "/etcdserverpb.Lease/LeaseGrant";
+        let call = self.shared.admit(&request, rpc, Caller::NeedsVoter).await?;
         Ok(Response::new(
-            self.grant(request.into_inner(), deadline).await?,
+            self.grant(request.into_inner(), &call).await?,
         ))
     }
 
@@ -207,16 +203,18 @@ impl Lease for LeaseService {
         &self,
         request: Request<pb::LeaseRevokeRequest>,
     ) -> Result<Response<pb::LeaseRevokeResponse>, Status> {
-        let deadline = self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
+        let rpc = "/etcdserverpb.Lease/LeaseRevoke";
+        let call = self.shared.admit(&request, rpc, Caller::NeedsVoter).await?;
         let id = request.get_ref().id;
-        Ok(Response::new(self.revoke(id, deadline).await?))
+        Ok(Response::new(self.revoke(id, &call).await?))
     }
 
     async fn lease_keep_alive(
         &self,
         request: Request<Streaming<pb::LeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
-        self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
+        let rpc = "/etcdserverpb.Lease/LeaseKeepAlive";
+        self.shared.admit(&request, rpc, Caller::NeedsVoter).await?;
         let insists = wants_leader(request.metadata());
         let state = KeepAlive {
             service: self.clone(),
@@ -234,7 +232,9 @@ impl Lease for LeaseService {
         &self,
         request: Request<pb::LeaseTimeToLiveRequest>,
     ) -> Result<Response<pb::LeaseTimeToLiveResponse>, Status> {
-        let deadline = self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
+        let rpc = "/etcdserverpb.Lease/LeaseTimeToLive";
+        let call = self.shared.admit(&request, rpc, Caller::NeedsVoter).await?;
+        let deadline = call.deadline;
         let origin = origin(request.metadata());
         let request = request.into_inner();
         let clock = self.leader_clock();
@@ -248,7 +248,9 @@ impl Lease for LeaseService {
         &self,
         request: Request<pb::LeaseLeasesRequest>,
     ) -> Result<Response<pb::LeaseLeasesResponse>, Status> {
-        let deadline = self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
+        let rpc = "/etcdserverpb.Lease/LeaseLeases";
+        let call = self.shared.admit(&request, rpc, Caller::NeedsVoter).await?;
+        let deadline = call.deadline;
         self.shared.linearize(deadline).await?;
         let ids = self.leases.ids();
         let response = pb::LeaseLeasesResponse {

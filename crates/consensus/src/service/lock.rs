@@ -2,9 +2,11 @@
 
 use synod_proto::etcd::etcdserverpb as pb;
 use synod_proto::etcd::v3lockpb;
+use synod_service::asked_timeout;
 use tonic::{Request, Response, Status};
 
 use super::queue::{Entry, Purpose, Queues};
+use crate::error::Error;
 
 /// The Lock service of the client port.
 #[derive(Clone)]
@@ -24,7 +26,8 @@ impl v3lockpb::lock_server::Lock for LockService {
         &self,
         request: Request<v3lockpb::LockRequest>,
     ) -> Result<Response<v3lockpb::LockResponse>, Status> {
-        let limits = self.queues.admit(request.metadata())?;
+        let call = self.queues.admit(&request, "/v3lockpb.Lock/Lock").await?;
+        let patience = asked_timeout(request.metadata()).map_err(Error::from)?;
         let request = request.into_inner();
         let entry = Entry {
             purpose: Purpose::Lock,
@@ -32,7 +35,7 @@ impl v3lockpb::lock_server::Lock for LockService {
             lease: request.lease,
             value: bytes::Bytes::new(),
         };
-        let first = self.queues.enter(entry, limits).await?;
+        let first = self.queues.enter(entry, call, patience).await?;
         Ok(Response::new(v3lockpb::LockResponse {
             header: Some(first.found),
             key: first.key,
@@ -43,12 +46,12 @@ impl v3lockpb::lock_server::Lock for LockService {
         &self,
         request: Request<v3lockpb::UnlockRequest>,
     ) -> Result<Response<v3lockpb::UnlockResponse>, Status> {
-        let limits = self.queues.admit(request.metadata())?;
+        let call = self.queues.admit(&request, "/v3lockpb.Lock/Unlock").await?;
         let delete = pb::DeleteRangeRequest {
             key: request.into_inner().key,
             ..Default::default()
         };
-        let deleted = self.queues.kv().delete(delete, limits.deadline).await?;
+        let deleted = self.queues.kv().delete(delete, &call).await?;
         Ok(deleted.map(|deleted| v3lockpb::UnlockResponse {
             header: deleted.header,
         }))

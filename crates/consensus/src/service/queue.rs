@@ -10,22 +10,23 @@ mod place;
 mod standing;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
+use synod_auth::{AuthState, Identity};
 use synod_proto::etcd::etcdserverpb as pb;
 use synod_runtime::shutdown::Shutdown;
 use synod_runtime::{clock, task};
-use synod_service::asked_timeout;
 use synod_watch::Deletions;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
-use tonic::metadata::MetadataMap;
+use tonic::Request;
 
 use super::kv::KvService;
 use super::lease::LeaseService;
+use crate::call::{Call, Caller};
 use crate::error::Error;
 use crate::metrics::WaiterGauge;
-use crate::shared::{Caller, ServiceContext};
+use crate::shared::ServiceContext;
 use place::Place;
 use standing::Standing;
 
@@ -53,15 +54,6 @@ pub(super) struct Entry {
     pub(super) lease: i64,
     /// The value of the caller's key.
     pub(super) value: Bytes,
-}
-
-/// When a call ends.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
-    /// When its writes and reads time out.
-    pub(super) deadline: Instant,
-    /// How long it waits for its turn; `None` means for ever.
-    pub(super) patience: Option<Duration>,
 }
 
 /// The caller's key is the first of its queue.
@@ -112,15 +104,16 @@ impl Queues {
         }
     }
 
-    /// Checks whether this member answers the caller. Returns how long it may take.
+    /// As [`ServiceContext::admit`]. Learners refuse.
     ///
     /// # Errors
     /// As [`ServiceContext::admit`].
-    pub(super) fn admit(&self, metadata: &MetadataMap) -> Result<Limits, Error> {
-        Ok(Limits {
-            deadline: self.shared.admit(metadata, Caller::NeedsVoter)?,
-            patience: asked_timeout(metadata)?,
-        })
+    pub(super) fn admit<T>(
+        &self,
+        request: &Request<T>,
+        rpc: &'static str,
+    ) -> impl Future<Output = Result<Call, Error>> + Send {
+        self.shared.admit(request, rpc, Caller::NeedsVoter)
     }
 
     /// What all services share.
@@ -138,15 +131,20 @@ impl Queues {
         &self.stop
     }
 
-    /// Enters a queue and waits until the caller is first. If it fails, or the caller gives up, the
-    /// caller leaves the queue.
+    /// Enters a queue and waits until the caller is first, at most for `patience` if there is one.
+    /// If it fails, or the caller gives up, the caller leaves the queue.
     ///
     /// # Errors
     /// The lease ended, the wait did, or a write or read failed.
     ///
     /// # Cancel safety
     /// If the future is dropped, a task leaves the queue.
-    pub(super) async fn enter(&self, entry: Entry, limits: Limits) -> Result<First, Error> {
+    pub(super) async fn enter(
+        &self,
+        entry: Entry,
+        call: Call,
+        patience: Option<Duration>,
+    ) -> Result<First, Error> {
         let calls = Arc::clone(&self.calls);
         let permit = calls
             .try_acquire_owned()
@@ -154,10 +152,12 @@ impl Queues {
         let (answer, answered) = oneshot::channel();
         // A task of its own: a call whose transaction is on its way must know the outcome, in order
         // to leave the queue.
-        let call = self.clone().call(entry, limits.deadline, permit, answer);
-        task::spawn("queue-wait", call);
+        task::spawn(
+            "queue-wait",
+            self.clone().serve(entry, call, permit, answer),
+        );
         let answered = async { answered.await.unwrap_or(Err(Error::Stopped)) };
-        match limits.patience {
+        match patience {
             None => answered.await,
             Some(patience) => clock::timeout(patience, answered)
                 .await
@@ -165,14 +165,14 @@ impl Queues {
         }
     }
 
-    async fn call(
+    async fn serve(
         self,
         entry: Entry,
-        deadline: Instant,
+        call: Call,
         _permit: OwnedSemaphorePermit,
         mut answer: oneshot::Sender<Result<First, Error>>,
     ) {
-        let place = match self.take_place(&entry, deadline).await {
+        let place = match self.take_place(&entry, &call).await {
             Ok(place) => place,
             Err(error) => {
                 // The caller may be gone.
@@ -186,7 +186,7 @@ impl Queues {
                 biased; // a caller that is gone must not become the first
                 () = answer.closed() => None,
                 () = self.stop.triggered() => Some(Err(Error::NotRunning)),
-                turn = self.turn(&entry, &place) => Some(turn),
+                turn = self.turn(&entry, &call, &place) => Some(turn),
             }
         };
         match turn {
@@ -205,12 +205,15 @@ impl Queues {
     }
 
     /// Waits until the place is the first of its queue.
-    async fn turn(&self, entry: &Entry, place: &Place) -> Result<First, Error> {
+    async fn turn(&self, entry: &Entry, call: &Call, place: &Place) -> Result<First, Error> {
         let mut interested = None;
         // The transaction that took the place is a proof of its own, if nobody was before it.
         let mut confirmed = true;
         loop {
-            match standing::look(&self.shared, &entry.name, place).await? {
+            let standing = standing::look(&self.shared, &entry.name, place).await?;
+            // Whoever may not read the queue any more learns nothing of it.
+            self.check_read(entry, call).await?;
+            match standing {
                 Standing::Lost => {
                     return Err(match entry.purpose {
                         Purpose::Lock => Error::LockSessionExpired,
@@ -231,7 +234,7 @@ impl Queues {
                 }
                 // The lease may have ended, which a member that is behind does not know.
                 Standing::First { .. } => {
-                    self.shared.linearize(self.deadline()).await?;
+                    self.shared.linearize(self.soon().deadline).await?;
                     confirmed = true;
                 }
                 Standing::After(before) => {
@@ -242,8 +245,26 @@ impl Queues {
         }
     }
 
-    fn deadline(&self) -> Instant {
-        clock::now() + self.shared.settings.request_timeout
+    /// Checks that the caller may read the queue, as etcd does with each of its reads.
+    async fn check_read(&self, entry: &Entry, call: &Call) -> Result<(), Error> {
+        let queue = pb::RangeRequest {
+            key: prefix_of(&entry.name),
+            range_end: prefix_end(&entry.name),
+            ..Default::default()
+        };
+        let call = self.renewed(call);
+        let check = |users: &AuthState, by: Option<&Identity>| users.check_range(by, &queue);
+        self.shared.permit(&call, check).await
+    }
+
+    /// The same caller with all the time that a request has.
+    pub(super) fn renewed(&self, call: &Call) -> Call {
+        call.until(self.soon().deadline)
+    }
+
+    /// A call of this member itself.
+    fn soon(&self) -> Call {
+        Call::own(clock::now() + self.shared.settings.request_timeout)
     }
 }
 

@@ -14,8 +14,9 @@ use synod_runtime::{clock, random, task};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::leaderless::leaderless;
+use crate::call::{Caller, wants_leader};
 use crate::error::Error;
-use crate::shared::{Caller, ServiceContext, wants_leader};
+use crate::shared::ServiceContext;
 use synod_watch::{
     Command, Create, End, EventFlags, Notice, Outgoing, Progress, Requests, Splitting, WatchHandle,
     WatchId, WatchRange,
@@ -52,7 +53,8 @@ impl Watch for WatchService {
         &self,
         request: Request<Streaming<pb::WatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
+        let rpc = "/etcdserverpb.Watch/Watch";
+        self.shared.admit(&request, rpc, Caller::NeedsVoter).await?;
         let insists = wants_leader(request.metadata());
         let (requests, responses) = self.hub.open();
         let serving = Serving {

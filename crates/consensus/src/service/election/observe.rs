@@ -4,7 +4,6 @@
 //! At a change it looks at the keys: a leader that came and went meanwhile is not reported.
 
 use std::collections::VecDeque;
-use std::time::Instant;
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, stream};
@@ -12,7 +11,6 @@ use prost::Message as _;
 use synod_proto::etcd::etcdserverpb::ResponseHeader;
 use synod_proto::etcd::mvccpb::{Event, KeyValue, event::EventType};
 use synod_proto::etcd::v3electionpb::LeaderResponse;
-use synod_runtime::clock;
 use synod_watch::{
     Command, Create, EventFlags, Notice, Outgoing, Progress, Requests, Responses, Splitting,
     WatchHandle, WatchRange,
@@ -21,6 +19,7 @@ use synod_watch::{
 use super::super::queue::{Queues, prefix_end, prefix_of};
 use super::super::watch::ended;
 use super::{decode, oldest};
+use crate::call::Call;
 use crate::error::Error;
 
 /// Follows one election.
@@ -28,6 +27,7 @@ pub(super) struct Observer {
     queues: Queues,
     hub: WatchHandle,
     name: Bytes,
+    call: Call,
     phase: Phase,
     /// Bounded by the size of a watch response.
     ready: VecDeque<LeaderResponse>,
@@ -35,26 +35,27 @@ pub(super) struct Observer {
 
 /// What an observer does next.
 enum Phase {
-    /// Look who leads.
-    Look {
-        deadline: Instant,
-        /// Only the first look is linearizable. Later ones see at least the event before them.
-        serializable: bool,
-    },
+    /// Look who leads. Only the first look is linearizable: later ones see at least the event
+    /// before them.
+    Look { serializable: bool },
     /// Nobody leads: wait for a key.
     Vacant(Watching),
     /// Wait for changes of the leader's key.
     Led(Watching),
 }
 
+impl Phase {
+    const AGAIN: Self = Self::Look { serializable: true };
+}
+
 impl Observer {
-    pub(super) fn new(queues: Queues, hub: WatchHandle, name: Bytes, deadline: Instant) -> Self {
+    pub(super) fn new(queues: Queues, hub: WatchHandle, name: Bytes, call: Call) -> Self {
         Self {
             queues,
             hub,
             name,
+            call,
             phase: Phase::Look {
-                deadline,
                 serializable: false,
             },
             ready: VecDeque::new(),
@@ -72,20 +73,17 @@ impl Observer {
                 return Ok(Some((answer, self)));
             }
             let next = match &mut self.phase {
-                Phase::Look {
-                    deadline,
-                    serializable,
-                } => {
-                    let (deadline, serializable) = (*deadline, *serializable);
-                    Some(self.look(serializable, deadline).await?)
+                Phase::Look { serializable } => {
+                    let serializable = *serializable;
+                    Some(self.look(serializable).await?)
                 }
                 Phase::Vacant(watching) => match watching.next().await? {
                     Some(seen) => self.lead(seen).await,
-                    None => Some(self.look_again()),
+                    None => Some(Phase::AGAIN),
                 },
                 Phase::Led(watching) => match watching.next().await? {
                     Some(seen) => self.report(seen),
-                    None => Some(self.look_again()),
+                    None => Some(Phase::AGAIN),
                 },
             };
             if let Some(next) = next {
@@ -94,17 +92,10 @@ impl Observer {
         }
     }
 
-    fn look_again(&self) -> Phase {
-        let timeout = self.queues.shared().settings.request_timeout;
-        Phase::Look {
-            deadline: clock::now() + timeout,
-            serializable: true,
-        }
-    }
-
-    async fn look(&mut self, serializable: bool, deadline: Instant) -> Result<Phase, Error> {
+    async fn look(&mut self, serializable: bool) -> Result<Phase, Error> {
+        let call = self.queues.renewed(&self.call);
         let kv = self.queues.kv();
-        let range = oldest(kv, &self.name, serializable, deadline).await?;
+        let range = oldest(kv, &self.name, serializable, &call).await?;
         let range = range.into_inner();
         let header = range.header.unwrap_or_default();
         let from = header.revision + 1;
@@ -136,7 +127,7 @@ impl Observer {
         let header = self.queues.shared().header(seen.revision);
         for event in seen.events {
             if event.r#type() == EventType::Delete {
-                return Some(self.look_again());
+                return Some(Phase::AGAIN);
             }
             let leader = event.kv.unwrap_or_default();
             self.ready.push_back(answer(header, leader));

@@ -1,13 +1,12 @@
 //! Places in queues: how they are taken and given up.
 
-use std::time::Instant;
-
 use bytes::{BufMut as _, Bytes, BytesMut};
 use synod_proto::etcd::etcdserverpb as pb;
 use synod_proto::etcd::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use synod_proto::etcd::etcdserverpb::request_op::Request;
 
 use super::{Entry, OWN_LEASE_TTL_S, Purpose, Queues};
+use crate::call::Call;
 use crate::error::Error;
 
 /// A key in a queue.
@@ -24,18 +23,15 @@ pub(super) struct Place {
 
 impl Queues {
     /// Takes a place. A lease that already has one keeps it.
-    pub(super) async fn take_place(
-        &self,
-        entry: &Entry,
-        deadline: Instant,
-    ) -> Result<Place, Error> {
+    pub(super) async fn take_place(&self, entry: &Entry, call: &Call) -> Result<Place, Error> {
+        self.check_read(entry, call).await?;
         let is_own_lease = entry.lease == 0;
         let lease = match is_own_lease {
-            true => self.own_lease(deadline).await?,
+            true => self.own_lease(call).await?,
             false => entry.lease,
         };
         let key = key(&entry.name, lease);
-        let taken = self.kv().txn(take(entry, &key, lease), deadline).await;
+        let taken = self.kv().txn(take(entry, &key, lease), call).await;
         match taken {
             Ok(response) => Ok(Place {
                 key,
@@ -53,7 +49,7 @@ impl Queues {
     }
 
     /// Gives the place up, unless a later call came for the same key: that one may have been
-    /// answered already.
+    /// answered already. The member does it itself: the caller's token may have ended meanwhile.
     pub(super) async fn leave(&self, place: &Place) -> Result<(), Error> {
         if place.is_own_lease {
             return self.end_own_lease(place.lease).await;
@@ -63,7 +59,7 @@ impl Queues {
             success: vec![delete(&place.key)],
             failure: Vec::new(),
         };
-        self.kv().txn(request, self.deadline()).await?;
+        self.kv().txn(request, &self.soon()).await?;
         Ok(())
     }
 
@@ -75,16 +71,16 @@ impl Queues {
     }
 
     /// Grants a lease that nobody keeps alive.
-    pub(in crate::service) async fn own_lease(&self, deadline: Instant) -> Result<i64, Error> {
+    pub(in crate::service) async fn own_lease(&self, call: &Call) -> Result<i64, Error> {
         let grant = pb::LeaseGrantRequest {
             ttl: OWN_LEASE_TTL_S,
             id: 0,
         };
-        Ok(self.leases.grant(grant, deadline).await?.id)
+        Ok(self.leases.grant(grant, call).await?.id)
     }
 
     async fn end_own_lease(&self, lease: i64) -> Result<(), Error> {
-        match self.leases.revoke(lease, self.deadline()).await {
+        match self.leases.revoke(lease, &self.soon()).await {
             Ok(_) | Err(Error::LeaseNotFound) => Ok(()),
             Err(error) => Err(error),
         }
