@@ -180,14 +180,12 @@ impl Queues {
                 return;
             }
         };
-        let turn = {
-            let _waiting = self.waiters.enter();
-            tokio::select! {
-                biased; // a caller that is gone must not become the first
-                () = answer.closed() => None,
-                () = self.stop.triggered() => Some(Err(Error::NotRunning)),
-                turn = self.turn(&entry, &call, &place) => Some(turn),
-            }
+        let _waiting = self.waiters.enter();
+        let turn = tokio::select! {
+            biased; // a caller that is gone must not become the first
+            () = answer.closed() => None,
+            () = self.stop.triggered() => Some(Err(Error::NotRunning)),
+            turn = self.turn(&entry, &call, &place) => Some(turn),
         };
         match turn {
             Some(Ok(first)) => {

@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::state::{Reply, txn};
 
+mod deletions;
 mod users;
 
 const MEMBER: NodeId = NodeId::new(1);
