@@ -8,6 +8,7 @@
 mod json;
 mod lease;
 mod load;
+mod lock;
 mod report;
 mod requests;
 mod watch;
@@ -98,6 +99,12 @@ pub(crate) enum Workload {
     },
     /// Write random keys in JSON over HTTP/1.1, one connection for each client
     JsonPut,
+    /// Take a lock and release it
+    Lock {
+        /// All clients want the same lock, instead of one each
+        #[arg(long)]
+        same: bool,
+    },
 }
 
 /// Runs the workload and prints its report.
@@ -132,6 +139,13 @@ pub(crate) async fn run(options: Options, target: &Target, format: Format) -> an
         Workload::Lease => lease::run(&shape, channels).await?,
         Workload::KeepAlive { leases } => lease::keep_alive(&shape, channels, leases).await?,
         Workload::JsonPut => json::put(&shape, target).await?,
+        Workload::Lock { same } => {
+            let names = match same {
+                true => lock::Names::Same,
+                false => lock::Names::Own,
+            };
+            lock::run(&shape, channels, names).await?
+        }
     };
     report.print(format)
 }
