@@ -7,7 +7,9 @@ use clap::{Args, Parser, Subcommand};
 use crate::{
     bench,
     connect::{Target, TlsFiles},
-    dev, kv, member,
+    dev, kv,
+    login::LoginFlags,
+    member,
     output::Format,
     status,
 };
@@ -46,6 +48,8 @@ struct Global {
     timeout: Duration,
     #[command(flatten)]
     tls: TlsFiles,
+    #[command(flatten)]
+    login: LoginFlags,
     /// How results are printed
     #[arg(long, short = 'o', global = true, value_enum, default_value = "table")]
     output: Format,
@@ -76,12 +80,14 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
         endpoints,
         timeout,
         tls,
+        login,
         output,
     } = arguments.global;
     let target = Target {
         endpoints,
         timeout,
         tls,
+        login,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -10,13 +10,15 @@ use etcd_client::{Certificate, Client, ConnectOptions, Identity, KvClient, TlsOp
 use synod_rpc::{
     CertificateFiles, ChannelConfig, ClientTls, ClientTlsConfig, Protocol, ServerTrust, Trust,
 };
-use tonic::transport::Channel;
+
+use crate::login::{Connection, LoginFlags};
 
 /// The endpoints and the request timeout.
 pub(crate) struct Target {
     pub(crate) endpoints: Vec<String>,
     pub(crate) timeout: Duration,
     pub(crate) tls: TlsFiles,
+    pub(crate) login: LoginFlags,
 }
 
 /// With an authority's certificate, endpoints without a scheme are `https://`.
@@ -135,19 +137,23 @@ impl Target {
     /// A channel to one endpoint, for what etcd's clients have no place for.
     ///
     /// # Errors
-    /// An endpoint that can't be reached, and files that can't be read.
-    pub(crate) async fn channel(&self, endpoint: &str) -> anyhow::Result<Channel> {
+    /// An endpoint that can't be reached, files that can't be read, and a login that is refused.
+    pub(crate) async fn channel(&self, endpoint: &str) -> anyhow::Result<Connection> {
         let config = ChannelConfig {
             tls: self.tls.channel()?,
             connect_timeout: self.timeout,
             ..ChannelConfig::default()
         };
-        Ok(config.connect(&self.url(endpoint)).await?)
+        let channel = config.connect(&self.url(endpoint)).await?;
+        self.login.log_in(channel).await
     }
 
     fn options(&self) -> anyhow::Result<ConnectOptions> {
-        let options =
+        let mut options =
             ConnectOptions::new().with_connect_timeout(self.timeout.min(Duration::from_secs(2)));
+        if let Some((name, password)) = self.login.credentials()? {
+            options = options.with_user(name, password);
+        }
         Ok(match self.tls.options()? {
             Some(tls) => options.with_tls(tls),
             None => options,
@@ -195,6 +201,7 @@ mod tests {
             endpoints,
             timeout,
             tls: TlsFiles::default(),
+            login: LoginFlags::default(),
         };
         let mut kv = target.kv_client().await.unwrap();
         let keys = ["k1", "k2", "k3", "k4"];

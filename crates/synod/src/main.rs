@@ -7,6 +7,7 @@ mod connect;
 mod dev;
 mod failure;
 mod kv;
+mod login;
 mod member;
 mod output;
 mod status;

@@ -10,8 +10,10 @@ mod document;
 mod failover;
 mod large;
 mod load;
+mod scene;
 mod servers;
 mod usage;
+mod workloads;
 
 use std::{
     path::{Path, PathBuf},
@@ -29,6 +31,8 @@ pub(crate) enum Bench {
     Etcd(comparison::Options),
     /// Stock etcd beside ours: locks, uncontended and handed over
     Locks(comparison::Options),
+    /// Stock etcd beside ours: TLS, users, JSON, previous pairs of events, many leases
+    Secured(comparison::Options),
     /// Stock etcd beside ours: how long writes pause when the leader is killed, asked to end, or
     /// stopped
     Failover(failover::Options),
@@ -52,11 +56,11 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         return build_and_run_again(&root);
     }
     let generator = generator()?;
+    let compare = |workloads, options| comparison::run(workloads, options, &generator, &document);
     match bench {
-        Bench::Etcd(options) => {
-            comparison::run(comparison::REQUESTS, options, &generator, &document)
-        }
-        Bench::Locks(options) => comparison::run(comparison::LOCKS, options, &generator, &document),
+        Bench::Etcd(options) => compare(workloads::REQUESTS, options),
+        Bench::Locks(options) => compare(workloads::LOCKS, options),
+        Bench::Secured(options) => compare(workloads::SECURED, options),
         Bench::Large(options) => large::run(options, &generator, &document),
         Bench::Failover(options) => failover::run(options, &document),
         Bench::Core => Ok(()),

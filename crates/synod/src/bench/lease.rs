@@ -9,9 +9,10 @@ use synod_proto::etcd::etcdserverpb::{
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Status, Streaming, transport::Channel};
+use tonic::{Status, Streaming};
 
 use super::{Shape, load::closed_loop, report::Report};
+use crate::login::Connection;
 
 /// In seconds; long enough that no lease expires during the measurement.
 const TTL_SECONDS: i64 = 600;
@@ -22,7 +23,7 @@ struct KeepAlive {
 }
 
 impl KeepAlive {
-    async fn open(mut client: LeaseClient<Channel>) -> Result<Self, Status> {
+    async fn open(mut client: LeaseClient<Connection>) -> Result<Self, Status> {
         let (requests, receiver) = mpsc::channel(1);
         // The server may send its headers only after the first request.
         requests
@@ -54,8 +55,8 @@ impl KeepAlive {
 ///
 /// # Errors
 /// A keep-alive stream could not be opened.
-pub(crate) async fn run(shape: &Shape, channels: Vec<Channel>) -> anyhow::Result<Report> {
-    let clients: Vec<LeaseClient<Channel>> = (0..usize::from(shape.clients))
+pub(crate) async fn run(shape: &Shape, channels: Vec<Connection>) -> anyhow::Result<Report> {
+    let clients: Vec<LeaseClient<Connection>> = (0..usize::from(shape.clients))
         .map(|number| LeaseClient::new(channels[number % channels.len()].clone()))
         .collect();
     let streams = future::try_join_all(clients.iter().cloned().map(KeepAlive::open)).await?;
@@ -79,7 +80,7 @@ pub(crate) async fn run(shape: &Shape, channels: Vec<Channel>) -> anyhow::Result
 /// A lease could not be granted, or a keep-alive stream not opened.
 pub(crate) async fn keep_alive(
     shape: &Shape,
-    channels: Vec<Channel>,
+    channels: Vec<Connection>,
     leases: u32,
 ) -> anyhow::Result<Report> {
     let clients = usize::from(shape.clients);
@@ -119,7 +120,7 @@ pub(crate) async fn keep_alive(
 }
 
 async fn cycle(
-    mut client: LeaseClient<Channel>,
+    mut client: LeaseClient<Connection>,
     stream: Rc<RefCell<Option<KeepAlive>>>,
 ) -> Result<(), Status> {
     let granted = client

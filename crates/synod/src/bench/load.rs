@@ -10,16 +10,17 @@ use std::{
 use futures::future;
 use rand::Rng as _;
 use synod_runtime::clock;
-use tonic::{Status, transport::Channel};
+use tonic::Status;
 
 use super::{Shape, report::Samples};
 use crate::connect::Target;
+use crate::login::Connection;
 
 /// Opens the connections, spread evenly over the endpoints.
 ///
 /// # Errors
 /// An endpoint can't be reached.
-pub(crate) async fn connect(target: &Target, shape: &Shape) -> anyhow::Result<Vec<Channel>> {
+pub(crate) async fn connect(target: &Target, shape: &Shape) -> anyhow::Result<Vec<Connection>> {
     let endpoints = target.endpoints.len().max(1);
     let wanted = match shape.connections {
         0 => usize::from(shape.clients).div_ceil(8).max(endpoints),

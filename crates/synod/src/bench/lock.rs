@@ -2,9 +2,10 @@
 
 use synod_proto::etcd::etcdserverpb::{LeaseGrantRequest, lease_client::LeaseClient};
 use synod_proto::etcd::v3lockpb::{LockRequest, UnlockRequest, lock_client::LockClient};
-use tonic::{Status, transport::Channel};
+use tonic::Status;
 
 use super::{Shape, load::closed_loop, report::Report};
+use crate::login::Connection;
 
 /// In seconds; long enough that no lease expires during the measurement.
 const TTL_SECONDS: i64 = 600;
@@ -24,7 +25,7 @@ pub(crate) enum Names {
 /// A lease was not granted.
 pub(crate) async fn run(
     shape: &Shape,
-    channels: Vec<Channel>,
+    channels: Vec<Connection>,
     names: Names,
 ) -> anyhow::Result<Report> {
     let mut clients = Vec::new();
@@ -53,7 +54,7 @@ pub(crate) async fn run(
     Ok(samples.report("lock-cycle", shape.clients, elapsed))
 }
 
-async fn cycle(mut client: LockClient<Channel>, request: LockRequest) -> Result<(), Status> {
+async fn cycle(mut client: LockClient<Connection>, request: LockRequest) -> Result<(), Status> {
     let held = client.lock(request).await?.into_inner();
     let release = UnlockRequest { key: held.key };
     client.unlock(release).await.map(drop)

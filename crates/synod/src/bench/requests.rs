@@ -9,15 +9,16 @@ use synod_proto::etcd::etcdserverpb::{
     request_op,
 };
 use synod_runtime::clock;
-use tonic::{Status, transport::Channel};
+use tonic::Status;
 
 use super::{
     Shape,
     load::{closed_loop, key, random_key, value},
     report::{Report, Samples},
 };
+use crate::login::Connection;
 
-fn client(channels: &[Channel], number: u16) -> KvClient<Channel> {
+fn client(channels: &[Connection], number: u16) -> KvClient<Connection> {
     KvClient::new(channels[usize::from(number) % channels.len()].clone())
         .max_decoding_message_size(64 << 20)
 }
@@ -26,7 +27,7 @@ fn client(channels: &[Channel], number: u16) -> KvClient<Channel> {
 ///
 /// # Errors
 /// A write failed.
-pub(crate) async fn fill(shape: &Shape, channels: Vec<Channel>) -> anyhow::Result<Report> {
+pub(crate) async fn fill(shape: &Shape, channels: Vec<Connection>) -> anyhow::Result<Report> {
     let mut samples = Samples::new();
     let begin = clock::now();
     let mut writes = stream::iter(0..shape.keys)
@@ -51,7 +52,7 @@ pub(crate) async fn fill(shape: &Shape, channels: Vec<Channel>) -> anyhow::Resul
 }
 
 /// Puts of random keys.
-pub(crate) async fn put(shape: &Shape, channels: Vec<Channel>) -> Report {
+pub(crate) async fn put(shape: &Shape, channels: Vec<Connection>) -> Report {
     let (samples, elapsed) = closed_loop(shape, |number| {
         let client = client(&channels, number);
         move || {
@@ -69,7 +70,7 @@ pub(crate) async fn put(shape: &Shape, channels: Vec<Channel>) -> Report {
 }
 
 /// Gets of random keys.
-pub(crate) async fn get(shape: &Shape, channels: Vec<Channel>, serializable: bool) -> Report {
+pub(crate) async fn get(shape: &Shape, channels: Vec<Connection>, serializable: bool) -> Report {
     let (samples, elapsed) = closed_loop(shape, |number| {
         let client = client(&channels, number);
         move || {
@@ -92,7 +93,7 @@ pub(crate) async fn get(shape: &Shape, channels: Vec<Channel>, serializable: boo
 }
 
 /// Reads the first `limit` keys under the prefix, starting with a random key.
-pub(crate) async fn range(shape: &Shape, channels: Vec<Channel>, limit: i64) -> Report {
+pub(crate) async fn range(shape: &Shape, channels: Vec<Connection>, limit: i64) -> Report {
     let mut end = shape.prefix.clone().into_bytes();
     if let Some(last) = end.last_mut() {
         *last = last.saturating_add(1);
@@ -117,7 +118,7 @@ pub(crate) async fn range(shape: &Shape, channels: Vec<Channel>, limit: i64) -> 
 }
 
 /// `if mod_revision(key) == seen then put else get`. Each client uses its own keys, in turn.
-pub(crate) async fn txn(shape: &Shape, channels: Vec<Channel>) -> Report {
+pub(crate) async fn txn(shape: &Shape, channels: Vec<Connection>) -> Report {
     let (samples, elapsed) = closed_loop(shape, |number| {
         let client = client(&channels, number);
         let key = Bytes::from(key(shape, u32::from(number)));

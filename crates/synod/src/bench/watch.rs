@@ -15,13 +15,14 @@ use synod_proto::etcd::{
 use synod_runtime::clock;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Status, Streaming, transport::Channel};
+use tonic::{Status, Streaming};
 
 use super::{
     Shape,
     load::{Window, random_key},
     report::{Report, Samples},
 };
+use crate::login::Connection;
 
 /// Watchers that share a stream, as in client libraries.
 const WATCHERS_PER_STREAM: u16 = 10;
@@ -33,7 +34,7 @@ struct Stream {
 
 async fn open(
     shape: &Shape,
-    channel: Channel,
+    channel: Connection,
     watchers: u16,
     prev_kv: bool,
 ) -> Result<Stream, Status> {
@@ -82,7 +83,7 @@ async fn open(
 /// A watch could not be created.
 pub(crate) async fn run(
     shape: &Shape,
-    channels: Vec<Channel>,
+    channels: Vec<Connection>,
     watchers: u16,
     prev_kv: bool,
 ) -> anyhow::Result<Report> {
@@ -133,7 +134,7 @@ fn stamped(shape: &Shape, origin: Instant) -> Vec<u8> {
 
 async fn write(
     shape: &Shape,
-    channel: Channel,
+    channel: Connection,
     window: Window,
     origin: Instant,
 ) -> Result<(), Status> {

@@ -4,13 +4,15 @@ use std::{fmt::Write as _, path::Path, time::Duration};
 
 use anyhow::Result;
 use clap::Args;
-use synod_testkit::{Cluster, Lab, Server, Share, Topology, peers, run_within};
+use synod_testkit::{Lab, Server, Share, Topology, peers, run_within};
 
 use super::{
     document, load,
     load::Figures,
+    scene::Scene,
     servers::{Algorithms, column_name},
     usage,
+    workloads::{Row, Workloads},
 };
 
 /// The time limit of the whole comparison.
@@ -43,64 +45,6 @@ struct Column {
     turns: Vec<Turn>,
 }
 
-/// What is compared.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Workloads {
-    /// The section of docs/benchmarks.md.
-    section: &'static str,
-    /// A sentence about all of them.
-    note: &'static str,
-    /// Name and arguments for `synod bench`.
-    rows: &'static [Row],
-}
-
-/// The requests that most clients make.
-pub(super) const REQUESTS: Workloads = Workloads {
-    section: "etcd",
-    note: "Values are 128 bytes.",
-    rows: REQUEST_ROWS,
-};
-
-/// Locks.
-pub(super) const LOCKS: Workloads = Workloads {
-    section: "locks",
-    note: "An operation is a Lock and its Unlock, through the Lock service. The clients keep their leases. With one lock, each \
-           operation is a hand-over from one client to the next.",
-    rows: &[
-        ("own lock, 1 client", &["lock", "--clients", "1"]),
-        ("own lock, 8 clients", &["lock", "--clients", "8"]),
-        ("one lock, 8 clients", &["lock", "--same", "--clients", "8"]),
-    ],
-};
-
-const REQUEST_ROWS: &[Row] = &[
-    ("put, 1 client", &["put", "--clients", "1"]),
-    ("put, 16 clients", &["put", "--clients", "16"]),
-    ("put, 64 clients", &["put", "--clients", "64"]),
-    ("put, 256 clients", &["put", "--clients", "256"]),
-    ("get linearizable, 64 clients", &["get", "--clients", "64"]),
-    (
-        "get serializable, 64 clients",
-        &["get", "--serializable", "--clients", "64"],
-    ),
-    (
-        "txn (compare mod revision, put), 64 clients",
-        &["txn", "--clients", "64"],
-    ),
-    (
-        "range of 100 of 10,000, 16 clients",
-        &["range", "--limit", "100", "--clients", "16"],
-    ),
-    (
-        "watch events, 100 watchers, 16 writers",
-        &["watch", "--watchers", "100", "--clients", "16"],
-    ),
-    (
-        "lease grant + keep-alive + revoke, 64 clients",
-        &["lease", "--clients", "64"],
-    ),
-];
-
 /// A workload's figures on one server.
 #[derive(Clone)]
 struct Measured {
@@ -109,9 +53,11 @@ struct Measured {
     cpu_us: f64,
 }
 
-/// The workloads of one turn, and the memory of the member that used most at its end.
+/// The workloads of one turn, the memory of a member that just started, and the memory of the
+/// member that used most.
 struct Turn {
     workloads: Vec<Measured>,
+    idle_memory: u64,
     peak_memory: u64,
 }
 
@@ -165,11 +111,9 @@ fn print(text: &str) {
     println!("{text}");
 }
 
-type Row = (&'static str, &'static [&'static str]);
-
 fn chosen(workloads: Workloads, options: &Options) -> Vec<Row> {
     let rows = workloads.rows.iter().copied();
-    rows.filter(|(name, _)| name.starts_with(&options.only))
+    rows.filter(|row| row.name.starts_with(&options.only))
         .collect()
 }
 
@@ -181,18 +125,21 @@ fn turn(
     nodes: usize,
 ) -> Result<Turn> {
     let mut turn = None;
+    let rows = chosen(workloads, options);
     run_within(Share::Whole, DEADLINE, async |lab: &Lab| {
         let topology = Topology::of(nodes).flag("--quota-backend-bytes=8589934592");
-        let mut cluster = Cluster::start(lab, server, topology).await?;
+        let mut scene = Scene::start(lab, server, topology).await?;
+        let idle_memory = usage::memory(&mut scene.cluster)?;
         let mut workloads = Vec::new();
-        for (name, words) in chosen(workloads, options) {
-            let measured = measure(options, generator, &mut cluster, words).await?;
-            progress(server, nodes, name, &measured);
+        for row in rows {
+            let measured = measure(options, generator, &mut scene, row).await?;
+            progress(server, nodes, row.name, &measured);
             workloads.push(measured);
         }
         turn = Some(Turn {
             workloads,
-            peak_memory: usage::peak_memory(&mut cluster)?,
+            idle_memory,
+            peak_memory: usage::peak_memory(&mut scene.cluster)?,
         });
         Ok(())
     })?;
@@ -202,10 +149,11 @@ fn turn(
 async fn measure(
     options: &Options,
     generator: &Path,
-    cluster: &mut Cluster,
-    words: &[&str],
+    scene: &mut Scene,
+    row: Row,
 ) -> Result<Measured> {
-    let mut words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+    let (endpoints, access) = scene.open(row.access).await?;
+    let mut words: Vec<String> = row.words.iter().map(|word| (*word).to_owned()).collect();
     // Each workload has its own key space, so that it doesn't read keys of another one.
     words.extend(["--prefix".to_owned(), format!("bench/{}/", words.join("-"))]);
     words.extend(["--duration".to_owned(), options.seconds.to_string()]);
@@ -219,17 +167,17 @@ async fn measure(
                 .take(2)
                 .cloned(),
         );
-        load::start(generator, &cluster.endpoints(), &fill)?
-            .figures()
-            .await?;
+        fill.extend(access.iter().cloned());
+        load::start(generator, &endpoints, &fill)?.figures().await?;
         words.push("--no-fill".to_owned());
     }
     words.extend(["--warmup".to_owned(), "0.5".to_owned()]);
-    let before = usage::cpu(cluster)?;
-    let figures = load::start(generator, &cluster.endpoints(), &words)?
+    words.extend(access);
+    let before = usage::cpu(&mut scene.cluster)?;
+    let figures = load::start(generator, &endpoints, &words)?
         .figures()
         .await?;
-    let used = usage::cpu(cluster)?.saturating_sub(before);
+    let used = usage::cpu(&mut scene.cluster)?.saturating_sub(before);
     let seconds = f64::from(options.seconds);
     // The warm-up's operations use processor time too but are not in the count.
     let operations = figures.operations_per_second * (seconds + 0.5);
@@ -281,13 +229,13 @@ fn table(text: &mut String, rows: &[Row], nodes: usize, columns: &[Column]) -> R
     text.push_str("\n|---|");
     text.push_str(&"--:|".repeat(3 * columns.len()));
     text.push('\n');
-    for (index, (name, _)) in rows.iter().enumerate() {
+    for (index, row) in rows.iter().enumerate() {
         let runs: Option<Vec<&Measured>> = columns
             .iter()
             .map(|column| middle(&column.turns, index))
             .collect();
         let Some(runs) = runs else { continue };
-        write!(text, "| {name} |")?;
+        write!(text, "| {} |", row.name)?;
         let rate = |run: &Measured| run.figures.operations_per_second;
         beside(text, &runs, 0, rate)?;
         for run in &runs {
@@ -296,12 +244,19 @@ fn table(text: &mut String, rows: &[Row], nodes: usize, columns: &[Column]) -> R
         beside(text, &runs, 1, |run| run.cpu_us)?;
         text.push('\n');
     }
-    let most = |turns: &[Turn]| turns.iter().map(|turn| turn.peak_memory).max().unwrap_or(0) >> 20;
     let memory: Vec<String> = columns
         .iter()
-        .map(|column| format!("{} {} MiB", column_name(column.server), most(&column.turns)))
+        .map(|column| {
+            let most = |of: fn(&Turn) -> u64| column.turns.iter().map(of).max().unwrap_or(0) >> 20;
+            let (idle, peak) = (most(|turn| turn.idle_memory), most(|turn| turn.peak_memory));
+            format!("{} {idle} and {peak} MiB", column_name(column.server))
+        })
         .collect();
-    writeln!(text, "\nPeak memory of a member: {}.", memory.join(", "))?;
+    writeln!(
+        text,
+        "\nMemory of a member after its start and at its peak: {}.",
+        memory.join(", ")
+    )?;
     Ok(())
 }
 
