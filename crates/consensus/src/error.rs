@@ -9,6 +9,8 @@ use synod_replica::{ProposeError, ReadError};
 use synod_service::{Advice, BudgetError, MalformedTimeout, ScanError, status};
 use tonic::{Code, Status};
 
+use crate::version::USERS;
+
 /// A request that failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -88,6 +90,14 @@ pub enum Error {
     // What users and roles allow.
     #[error(transparent)]
     Auth(#[from] AuthError),
+    /// The cluster's feature level does not allow users yet.
+    #[error(
+        "etcdserver: users and roles need feature level {USERS}, and the cluster has level {level}: upgrade all members first"
+    )]
+    UsersUnsupported {
+        /// The cluster's level.
+        level: u32,
+    },
 
     // The state of the cluster does not allow it.
     #[error("etcdserver: no leader")]
@@ -191,7 +201,8 @@ impl Error {
             | Self::BadTransferee
             | Self::LearnerUnsupported
             | Self::NotLeader
-            | Self::NoInflightDowngrade => Code::FailedPrecondition,
+            | Self::NoInflightDowngrade
+            | Self::UsersUnsupported { .. } => Code::FailedPrecondition,
             Self::Unhealthy
             | Self::NoLeader
             | Self::LeaderChanged
@@ -250,7 +261,8 @@ impl Error {
             | Self::NotLearner
             | Self::TooManyLearners
             | Self::BadTransferee
-            | Self::NoInflightDowngrade => Advice::Conflict,
+            | Self::NoInflightDowngrade
+            | Self::UsersUnsupported { .. } => Advice::Conflict,
             Self::EmptyKey
             | Self::ValueProvided
             | Self::LeaseProvided
@@ -436,6 +448,7 @@ mod tests {
         assert_table! {
             Auth(AuthError::OldRevision) => InvalidArgument "etcdserver: revision of auth store is old";
             Auth(AuthError::PermissionDenied) => PermissionDenied "etcdserver: permission denied";
+            UsersUnsupported { level: 2 } => FailedPrecondition "etcdserver: users and roles need feature level 3, and the cluster has level 2: upgrade all members first";
         }
         assert_eq!(Error::from(AuthError::OldRevision).advice(), Advice::Retry);
     }

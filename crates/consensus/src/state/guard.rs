@@ -61,6 +61,7 @@ impl Applier<'_> {
         by: Option<&Identity>,
         request: AuthCommand,
     ) -> Result<Reply, Failure> {
+        self.roster.check_users()?;
         // `decode` lets no other pass.
         let command = request.command.ok_or(Error::Undecodable)?;
         let changed = self.users.apply(by, &command).map_err(denied)?;
