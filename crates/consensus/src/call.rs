@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use prost::Message as _;
 use synod_auth::{
     AuthError, AuthState, CheckError, Credentials, Identity, Origin, Requirement, TokenError,
     requirement,
@@ -17,10 +18,14 @@ use synod_rpc::ClientCertificate;
 use synod_runtime::clock;
 use synod_service::asked_timeout;
 use tonic::Request;
-use tonic::metadata::MetadataMap;
+use tonic::metadata::{MetadataMap, MetadataValue};
 
 use crate::error::Error;
 use crate::shared::ServiceContext;
+
+/// The metadata by which a member tells another one whose request it forwards: an encoded
+/// [`Requester`].
+const FORWARDED_FOR: &str = "synod-forwarded-for-bin";
 
 /// Which members answer a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,12 +59,6 @@ impl Call {
     /// What this member does by itself.
     pub(crate) fn own(deadline: Instant) -> Self {
         let by = By::Member;
-        Self { deadline, by }
-    }
-
-    /// A request of a client of another member. Only for requests on the peer port.
-    pub(crate) fn forwarded(identity: Option<Identity>, deadline: Instant) -> Self {
-        let by = By::Forwarded(identity);
         Self { deadline, by }
     }
 
@@ -100,19 +99,56 @@ impl ServiceContext {
         if self.leader().is_none() && wants_leader(metadata) {
             return Err(Error::NoLeader);
         }
-        let mut timeout = self.settings.request_timeout;
-        if let Some(asked) = asked_timeout(metadata)? {
-            timeout = timeout.min(asked);
-        }
         let certificate = match self.settings.certificates_name_users {
             true => request.extensions().get::<Arc<ClientCertificate>>(),
             false => None,
         };
         let common_name = certificate.and_then(|shown| shown.common_name.as_ref());
         Ok(Call {
-            deadline: clock::now() + timeout,
+            deadline: self.deadline(metadata)?,
             by: By::Client(Credentials::new(metadata, common_name)),
         })
+    }
+
+    fn deadline(&self, metadata: &MetadataMap) -> Result<Instant, Error> {
+        let mut timeout = self.settings.request_timeout;
+        if let Some(asked) = asked_timeout(metadata)? {
+            timeout = timeout.min(asked);
+        }
+        Ok(clock::now() + timeout)
+    }
+
+    /// Admits a request that another member forwards for its client. Only for the peer port: who
+    /// reaches it is trusted to be a member.
+    ///
+    /// # Errors
+    /// The metadata is damaged.
+    pub(crate) fn admit_forwarded(&self, metadata: &MetadataMap) -> Result<Call, Error> {
+        let identity = match metadata.get_bin(FORWARDED_FOR) {
+            None => None,
+            Some(value) => {
+                let bytes = value.to_bytes().map_err(|_| Error::Undecodable)?;
+                let requester = Requester::decode(bytes).map_err(|_| Error::Undecodable)?;
+                Origin::of(Some(&requester)).identity().cloned()
+            }
+        };
+        Ok(Call {
+            deadline: self.deadline(metadata)?,
+            by: By::Forwarded(identity),
+        })
+    }
+
+    /// Metadata that tells another member who makes a request that is forwarded to it.
+    ///
+    /// # Errors
+    /// As [`ServiceContext::identity`].
+    pub(crate) async fn introduction(&self, call: &Call) -> Result<MetadataMap, Error> {
+        let mut metadata = MetadataMap::new();
+        if let Some(identity) = self.identity(call).await? {
+            let requester = identity.to_requester().encode_to_vec();
+            metadata.insert_bin(FORWARDED_FOR, MetadataValue::from_bytes(&requester));
+        }
+        Ok(metadata)
     }
 
     /// What can be checked before the request is looked at.
