@@ -51,8 +51,9 @@ enum By {
     Member,
     /// A client. Its token may end during the call, so it is looked up whenever it matters.
     Client(Credentials),
-    /// A client of another member, which has looked up its token.
-    Forwarded(Option<Identity>),
+    /// A client whose token is not to be looked up: another member has done it, or the client is
+    /// about to get one.
+    Known(Option<Identity>),
 }
 
 impl Call {
@@ -60,6 +61,14 @@ impl Call {
     pub(crate) fn own(deadline: Instant) -> Self {
         let by = By::Member;
         Self { deadline, by }
+    }
+
+    /// The same request, whatever it says of its maker.
+    pub(crate) fn of_nobody(&self) -> Self {
+        Self {
+            deadline: self.deadline,
+            by: By::Known(None),
+        }
     }
 
     /// The same caller with another deadline, for a message of a stream.
@@ -86,7 +95,8 @@ impl ServiceContext {
         let call = self.call(request, caller);
         async move {
             let call = call?;
-            self.require(&call, rpc).await?;
+            let allowed = self.require(&call, rpc).await;
+            allowed.inspect_err(|error| self.metrics.denied.count(error))?;
             Ok(call)
         }
     }
@@ -134,7 +144,7 @@ impl ServiceContext {
         };
         Ok(Call {
             deadline: self.deadline(metadata)?,
-            by: By::Forwarded(identity),
+            by: By::Known(identity),
         })
     }
 
@@ -175,7 +185,7 @@ impl ServiceContext {
         let credentials = match &call.by {
             _ if !self.auth.is_enabled() => return Ok(None),
             By::Member => return Ok(None),
-            By::Forwarded(identity) => return Ok(identity.clone()),
+            By::Known(identity) => return Ok(identity.clone()),
             By::Client(credentials) => credentials,
         };
         let identify = || {
@@ -203,8 +213,9 @@ impl ServiceContext {
     pub(crate) async fn requester(&self, call: &Call) -> Result<Option<Requester>, Error> {
         match call.by {
             By::Member => Ok(Some(Origin::member_requester())),
-            By::Client(_) | By::Forwarded(_) => {
-                let by = self.identity(call).await?;
+            By::Client(_) | By::Known(_) => {
+                let by = self.identity(call).await;
+                let by = by.inspect_err(|error| self.metrics.denied.count(error))?;
                 Ok(by.as_ref().map(Identity::to_requester))
             }
         }
@@ -225,8 +236,11 @@ impl ServiceContext {
         if !self.auth.is_enabled() || matches!(call.by, By::Member) {
             return Ok(());
         }
-        let by = self.identity(call).await?;
-        check(&self.auth.state(), by.as_ref()).map_err(Into::into)
+        let checked = match self.identity(call).await {
+            Ok(by) => check(&self.auth.state(), by.as_ref()).map_err(Into::into),
+            Err(error) => Err(error),
+        };
+        checked.inspect_err(|error| self.metrics.denied.count(error))
     }
 }
 

@@ -6,7 +6,7 @@ mod tls;
 use std::sync::Arc;
 use std::time::Duration;
 
-use synod_auth::{Auth, AuthConfig};
+use synod_auth::{Auth, Tokens};
 use synod_consensus_core::Algorithm;
 use synod_lease::{LeaderLink, LeasePolicy, Leases};
 use synod_log::Log;
@@ -24,12 +24,13 @@ use crate::bootstrap;
 use crate::config::Config;
 use crate::http;
 use crate::metrics::{LOG_NAMES, Metrics, register_watch};
+use crate::service::auth::AuthService;
 use crate::service::cluster::ClusterService;
 use crate::service::kv::KvService;
 use crate::service::lease::LeaseService;
 use crate::service::maintenance::MaintenanceService;
 use crate::service::peer::PeerServices;
-use crate::service::unsupported::{AuthService, ElectionService, LockService};
+use crate::service::unsupported::{ElectionService, LockService};
 use crate::service::watch::WatchService;
 use crate::shared::{Parts, ServiceContext};
 use crate::state::{Listeners as StateListeners, Outcome};
@@ -82,6 +83,8 @@ impl Node {
         for (flag, why) in &config.without_effect {
             tracing::info!(flag, why, "flag has no effect");
         }
+        // Before anything on disk is touched.
+        Tokens::new(&config.auth.token, config.auth.token_ttl)?;
         let tls = Tls::load(&config)?;
         let ports = Ports::bind(&mut config, &tls)?;
         let Opened {
@@ -105,8 +108,7 @@ impl Node {
         )?;
         let policy = LeasePolicy::new(config.election_timeout);
         let leases = Arc::new(Leases::new(policy, state.leases()?, state.lease_keeper()?));
-        // The defaults of its flags, which come with the services that need them.
-        let auth = Arc::new(Auth::new(&AuthConfig::default(), state.users().clone())?);
+        let auth = Arc::new(Auth::new(&config.auth, state.users().clone())?);
         let limits = WatchLimits {
             fragment_bytes: config.max_request_bytes + MESSAGE_OVERHEAD_BYTES,
             ..WatchLimits::default()
@@ -390,7 +392,7 @@ impl Node {
             .add_service(pb::maintenance_server::MaintenanceServer::new(
                 MaintenanceService::new(shared(), Arc::clone(&self.leases)),
             ))
-            .add_service(pb::auth_server::AuthServer::new(AuthService))
+            .add_service(pb::auth_server::AuthServer::new(AuthService::new(shared())))
             .add_service(v3lockpb::lock_server::LockServer::new(LockService))
             .add_service(v3electionpb::election_server::ElectionServer::new(
                 ElectionService,

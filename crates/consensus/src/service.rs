@@ -1,5 +1,6 @@
 //! Implements the generated service traits: decode, one domain call, encode.
 
+pub(crate) mod auth;
 pub(crate) mod cluster;
 pub(crate) mod kv;
 mod large_read;
