@@ -480,7 +480,7 @@ fn new_data_is_never_read_under_the_old_users() {
         .ask(Some(("root", REVISION + 1)), put("new", 1))
         .unwrap();
     let snapshot = source.machine.snapshot().unwrap();
-    for _ in 0..10 {
+    for _ in 0..4 {
         let mut fixture = enforcing();
         let (auth, view) = (fixture.auth(), fixture.machine.view());
         let reader = std::thread::spawn(move || {
@@ -506,4 +506,57 @@ fn an_unfinished_snapshot_is_not_installed() {
     let refused = fixture.machine.install(sink).unwrap_err();
     assert!(refused.to_string().contains("unfinished"), "{refused}");
     assert!(fixture.auth().is_enabled());
+}
+
+/// Starts a state with a backup of another one.
+fn restored(from: &mut Fixture, feature_level: u32) -> Result<(OpenState, TempDir), MachineError> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("backup");
+    let source = from.machine.snapshot().unwrap();
+    let mut file = synod_service::BackupWriter::new(&backup::FORMAT, 1 << 20);
+    let mut resume = Some(Bytes::new());
+    while let Some(after) = resume {
+        let chunk = source.read(&after, 1 << 20).unwrap();
+        file.write(&chunk.data);
+        resume = chunk.resume;
+    }
+    file.finish();
+    let bytes: Vec<u8> = file.take_pieces().flatten().collect();
+    std::fs::write(&path, bytes).unwrap();
+    let config = MachineConfig {
+        dir: dir.path().join("engine"),
+        feature_level,
+        ..from.machine.config.clone()
+    };
+    let start = SnapshotMeta {
+        membership: Membership::of([MEMBER]),
+        ..Default::default()
+    };
+    let backup = Backup::open(&path, &backup::FORMAT).unwrap();
+    create(&config, &Roster::of([]), &start, Some(backup))?;
+    Ok((OpenState::open(config)?, dir))
+}
+
+#[test]
+fn a_restored_cluster_has_the_backups_users_and_the_level_that_they_need() {
+    let mut fixture = enforcing();
+    let (opened, _dir) = restored(&mut fixture, LEVEL).unwrap();
+    assert_eq!(opened.users(), &*fixture.auth().state());
+    assert!(opened.users().is_enabled());
+    assert_eq!(opened.roster().feature_level(), USERS);
+    // A member that may not use the level would let everybody do everything.
+    let refused = restored(&mut fixture, USERS - 1).map(drop);
+    assert!(
+        matches!(
+            refused,
+            Err(MachineError::NewerLevel {
+                required: USERS,
+                ..
+            })
+        ),
+        "{refused:?}"
+    );
+    // Without users nothing needs a level.
+    let (opened, _dir) = restored(&mut Fixture::new(), 0).unwrap();
+    assert_eq!(opened.roster().feature_level(), 0);
 }
