@@ -188,22 +188,16 @@ impl ServiceContext {
             By::Known(identity) => return Ok(identity.clone()),
             By::Client(credentials) => credentials,
         };
-        let identify = || {
-            let applied = self.replica.applied().get();
-            self.auth.identify(credentials, applied)
-        };
-        let found = match identify() {
+        let applied = self.replica.applied().get();
+        match self.auth.identify(credentials, applied) {
+            Ok(identity) => Ok(identity),
+            Err(TokenError::Invalid) => Err(AuthError::InvalidToken.into()),
             Err(TokenError::NotYet) => {
                 // Another member has issued it, and this one may be behind.
                 self.linearize(call.deadline).await?;
-                identify()
+                Ok(self.auth.identify_up_to_date(credentials)?)
             }
-            found => found,
-        };
-        found.map_err(|error| match error {
-            // No entry has granted it.
-            TokenError::Invalid | TokenError::NotYet => AuthError::InvalidToken.into(),
-        })
+        }
     }
 
     /// What the entry of a command says about who makes the call.

@@ -59,11 +59,11 @@ impl Host for ServiceContext {
     }
 
     async fn check_renewals(&self, caller: &Call, ids: &[i64]) -> (usize, Option<Error>) {
-        let keys_of = |id| self.view.lease_keys(id);
+        let key_from = |id, start: &[u8]| self.view.lease_key_from(id, start);
         let mut allowed = 0;
         let check = |users: &AuthState, by: Option<&Identity>| {
             for id in ids {
-                users.check_lease(by, *id, &keys_of)?;
+                users.check_lease(by, *id, &key_from)?;
                 allowed += 1;
             }
             Ok::<_, CheckError<Error>>(())
@@ -84,9 +84,12 @@ impl Host for ServiceContext {
             false => Vec::new(),
         };
         // Check the keys that are shown, and not those of a moment later.
-        let keys_of = |_| Ok::<_, Error>(keys.clone());
+        let key_from = |_, start: &[u8]| {
+            let at = keys.partition_point(|key| **key < *start);
+            Ok::<_, Error>(keys.get(at).cloned())
+        };
         let check = |users: &AuthState, by: Option<&Identity>| {
-            users.check_time_to_live(by, request.id, request.keys, &keys_of)
+            users.check_time_to_live(by, request.id, request.keys, &key_from)
         };
         self.permit(caller, check).await?;
         Ok(keys)

@@ -200,9 +200,9 @@ impl KvService {
         }
         let view = self.shared.view.reader().view();
         // It puts nothing, and so attaches nothing to a lease.
-        let no_keys = |_| Ok::<_, Error>(Vec::new());
+        let no_key = |_, _: &[u8]| Ok::<_, Error>(None);
         let check =
-            |users: &AuthState, by: Option<&Identity>| users.check_txn(by, &request, &no_keys);
+            |users: &AuthState, by: Option<&Identity>| users.check_txn(by, &request, &no_key);
         self.shared.permit(call, check).await?;
         let (mut response, place) = match self.small_read_only_txn(&view, &request)? {
             Some(done) => done,

@@ -232,9 +232,9 @@ impl Lease for LeaseService {
         let deadline = call.deadline;
         self.shared.linearize(deadline).await?;
         let ids = self.leases.ids();
-        let keys_of = |id| self.shared.view.lease_keys(id);
+        let key_from = |id, start: &[u8]| self.shared.view.lease_key_from(id, start);
         let check = |users: &AuthState, by: Option<&Identity>| {
-            users.check_leases(by, ids.iter().copied(), &keys_of)
+            users.check_leases(by, ids.iter().copied(), &key_from)
         };
         self.shared.permit(&call, check).await?;
         let response = pb::LeaseLeasesResponse {
