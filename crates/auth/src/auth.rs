@@ -38,8 +38,8 @@ pub enum LoginError {
     /// It is refused.
     #[error(transparent)]
     Refused(#[from] AuthError),
-    /// Too many log in: try again.
-    #[error("too many passwords are being verified: try again")]
+    /// Too many passwords are being hashed or verified: try again.
+    #[error("too many passwords are being hashed or verified: try again")]
     Busy,
 }
 
@@ -134,6 +134,19 @@ impl Auth {
         }
         let user = credentials.common_name().cloned();
         Ok(user.map(|user| Identity { user, revision }))
+    }
+
+    /// As [`Self::identify`], after this member has applied everything that was committed when the
+    /// request came: it knows all tokens that were ever given out.
+    ///
+    /// # Errors
+    /// [`AuthError::InvalidToken`].
+    pub fn identify_up_to_date(
+        &self,
+        credentials: &Credentials,
+    ) -> Result<Option<Identity>, AuthError> {
+        let identified = self.identify(credentials, u64::MAX);
+        identified.map_err(|_: TokenError| AuthError::InvalidToken)
     }
 
     /// Whether a call may begin.

@@ -9,7 +9,7 @@ use synod_proto::etcd::etcdserverpb::{
     WatchCreateRequest, alarm_request::AlarmAction,
 };
 
-use crate::state::Allowed;
+use crate::state::{Allowed, Intervals, User};
 use crate::{AuthError, AuthState, CheckError, Identity};
 
 /// What a request's maker may do with keys.
@@ -38,27 +38,23 @@ impl Access<'_> {
     fn write_lease<E>(
         self,
         lease: i64,
-        keys_of: &impl Fn(i64) -> Result<Vec<Bytes>, E>,
+        key_from: &impl Fn(i64, &[u8]) -> Result<Option<Bytes>, E>,
     ) -> Result<(), CheckError<E>> {
-        if matches!(self, Self::Everything) || lease == 0 {
-            return Ok(());
+        match self {
+            Self::Only(allowed) if lease != 0 => contain_lease(&allowed.write, lease, key_from),
+            Self::Everything | Self::Only(_) => Ok(()),
         }
-        let keys = keys_of(lease).map_err(CheckError::Host)?;
-        keys.iter().try_for_each(|key| self.write(key, &[]))?;
-        Ok(())
     }
 
     fn read_lease<E>(
         self,
         lease: i64,
-        keys_of: &impl Fn(i64) -> Result<Vec<Bytes>, E>,
+        key_from: &impl Fn(i64, &[u8]) -> Result<Option<Bytes>, E>,
     ) -> Result<(), CheckError<E>> {
-        if matches!(self, Self::Everything) {
-            return Ok(());
+        match self {
+            Self::Everything => Ok(()),
+            Self::Only(allowed) => contain_lease(&allowed.read, lease, key_from),
         }
-        let keys = keys_of(lease).map_err(CheckError::Host)?;
-        keys.iter().try_for_each(|key| self.read(key, &[]))?;
-        Ok(())
     }
 
     /// A put that attaches the key to a lease gives the lease's end to whoever may write the key,
@@ -66,10 +62,10 @@ impl Access<'_> {
     fn put<E>(
         self,
         request: &PutRequest,
-        keys_of: &impl Fn(i64) -> Result<Vec<Bytes>, E>,
+        key_from: &impl Fn(i64, &[u8]) -> Result<Option<Bytes>, E>,
     ) -> Result<(), CheckError<E>> {
         self.write(&request.key, &[])?;
-        self.write_lease(request.lease, keys_of)?;
+        self.write_lease(request.lease, key_from)?;
         if request.prev_kv {
             self.read(&request.key, &[])?;
         }
@@ -89,28 +85,39 @@ impl Access<'_> {
     fn txn<E>(
         self,
         request: &TxnRequest,
-        keys_of: &impl Fn(i64) -> Result<Vec<Bytes>, E>,
+        key_from: &impl Fn(i64, &[u8]) -> Result<Option<Bytes>, E>,
     ) -> Result<(), CheckError<E>> {
         for compare in &request.compare {
             self.read(&compare.key, &compare.range_end)?;
         }
         let mut ops = request.success.iter().chain(&request.failure);
-        ops.try_for_each(|op| self.op(op, keys_of))
+        ops.try_for_each(|op| self.op(op, key_from))
     }
 
     fn op<E>(
         self,
         op: &RequestOp,
-        keys_of: &impl Fn(i64) -> Result<Vec<Bytes>, E>,
+        key_from: &impl Fn(i64, &[u8]) -> Result<Option<Bytes>, E>,
     ) -> Result<(), CheckError<E>> {
         match &op.request {
             None => Ok(()),
             Some(Request::RequestRange(range)) => Ok(self.read(&range.key, &range.range_end)?),
-            Some(Request::RequestPut(put)) => self.put(put, keys_of),
+            Some(Request::RequestPut(put)) => self.put(put, key_from),
             Some(Request::RequestDeleteRange(delete)) => Ok(self.delete_range(delete)?),
-            Some(Request::RequestTxn(txn)) => self.txn(txn, keys_of),
+            Some(Request::RequestTxn(txn)) => self.txn(txn, key_from),
         }
     }
+}
+
+/// Whether all keys of a lease are in the set.
+fn contain_lease<E>(
+    set: &Intervals,
+    lease: i64,
+    key_from: &impl Fn(i64, &[u8]) -> Result<Option<Bytes>, E>,
+) -> Result<(), CheckError<E>> {
+    let outside = set.first_outside(|start| key_from(lease, start));
+    permit(outside.map_err(CheckError::Host)?.is_none())?;
+    Ok(())
 }
 
 fn permit(allowed: bool) -> Result<(), AuthError> {
@@ -121,9 +128,10 @@ fn permit(allowed: bool) -> Result<(), AuthError> {
     }
 }
 
-/// `by` is nobody where a request shows neither a token nor a certificate. `keys_of` gives the
-/// keys that are attached to a lease, none where there is no such lease; it is asked only where
-/// the answer depends on it.
+/// `by` is nobody where a request shows neither a token nor a certificate. `key_from` gives the
+/// first key that is attached to a lease and not before a given one, none where there is no such
+/// lease. It is called only where the answer depends on it, and at most once more than the user's
+/// permissions have intervals, however many keys the lease has.
 impl AuthState {
     /// A range, streamed or not.
     ///
@@ -145,9 +153,9 @@ impl AuthState {
         &self,
         by: Option<&Identity>,
         request: &PutRequest,
-        keys_of: &impl Fn(i64) -> Result<Vec<Bytes>, E>,
+        key_from: &impl Fn(i64, &[u8]) -> Result<Option<Bytes>, E>,
     ) -> Result<(), CheckError<E>> {
-        self.access(by)?.put(request, keys_of)
+        self.access(by)?.put(request, key_from)
     }
 
     /// A deletion.
@@ -170,9 +178,9 @@ impl AuthState {
         &self,
         by: Option<&Identity>,
         request: &TxnRequest,
-        keys_of: &impl Fn(i64) -> Result<Vec<Bytes>, E>,
+        key_from: &impl Fn(i64, &[u8]) -> Result<Option<Bytes>, E>,
     ) -> Result<(), CheckError<E>> {
-        self.access(by)?.txn(request, keys_of)
+        self.access(by)?.txn(request, key_from)
     }
 
     /// A new watch. One without a key watches from the smallest key on.
@@ -200,9 +208,9 @@ impl AuthState {
         &self,
         by: Option<&Identity>,
         lease: i64,
-        keys_of: &impl Fn(i64) -> Result<Vec<Bytes>, E>,
+        key_from: &impl Fn(i64, &[u8]) -> Result<Option<Bytes>, E>,
     ) -> Result<(), CheckError<E>> {
-        self.lease_access(by)?.write_lease(lease, keys_of)
+        self.lease_access(by)?.write_lease(lease, key_from)
     }
 
     /// What is left of a lease. Only one that asks for the keys too needs to be allowed them.
@@ -214,13 +222,13 @@ impl AuthState {
         by: Option<&Identity>,
         lease: i64,
         with_keys: bool,
-        keys_of: &impl Fn(i64) -> Result<Vec<Bytes>, E>,
+        key_from: &impl Fn(i64, &[u8]) -> Result<Option<Bytes>, E>,
     ) -> Result<(), CheckError<E>> {
         self.check_authenticated(by)?;
         if !with_keys {
             return Ok(());
         }
-        self.lease_access(by)?.read_lease(lease, keys_of)
+        self.lease_access(by)?.read_lease(lease, key_from)
     }
 
     /// The list of all leases: whoever gets it may read all keys of all of them.
@@ -231,11 +239,11 @@ impl AuthState {
         &self,
         by: Option<&Identity>,
         leases: impl IntoIterator<Item = i64>,
-        keys_of: &impl Fn(i64) -> Result<Vec<Bytes>, E>,
+        key_from: &impl Fn(i64, &[u8]) -> Result<Option<Bytes>, E>,
     ) -> Result<(), CheckError<E>> {
         let access = self.lease_access(by)?;
         let mut leases = leases.into_iter();
-        leases.try_for_each(|lease| access.read_lease(lease, keys_of))
+        leases.try_for_each(|lease| access.read_lease(lease, key_from))
     }
 
     /// Alarms: everybody may look at them.
@@ -259,9 +267,7 @@ impl AuthState {
     /// # Errors
     /// Why not.
     pub fn check_user_get(&self, by: Option<&Identity>, user: &str) -> Result<(), AuthError> {
-        let refused = self.check_root(by);
-        let is_own = by.is_some_and(|by| !by.user.is_empty() && &*by.user == user);
-        if is_own { Ok(()) } else { refused }
+        self.check_own(by, |by, _| &*by.user == user)
     }
 
     /// A role's permissions: everybody may know those of their own roles.
@@ -269,50 +275,73 @@ impl AuthState {
     /// # Errors
     /// Why not.
     pub fn check_role_get(&self, by: Option<&Identity>, role: &str) -> Result<(), AuthError> {
-        let refused = self.check_root(by);
-        let user = by.and_then(|by| self.user(&by.user));
-        let is_own = user.is_some_and(|user| user.has_role(role));
-        if is_own { Ok(()) } else { refused }
+        self.check_own(by, |_, user| user.has_role(role))
     }
 
     /// What any user may do.
     ///
     /// # Errors
-    /// [`AuthError::UserEmpty`].
+    /// Why not.
     pub fn check_authenticated(&self, by: Option<&Identity>) -> Result<(), AuthError> {
-        if self.is_enabled() && by.is_none() {
-            return Err(AuthError::UserEmpty);
+        if !self.is_enabled() {
+            return Ok(());
         }
-        Ok(())
+        match self.caller(by) {
+            Ok(_) => Ok(()),
+            Err(AuthError::UserNotFound) => Err(AuthError::PermissionDenied),
+            Err(error) => Err(error),
+        }
     }
 
-    /// What only users with the root role may do. As in etcd the age of the identity has no say:
-    /// whoever changes users and roles with one token must not have to log in after each change.
+    /// What only users with the root role may do. As in etcd the identity may be older than the last
+    /// change: whoever changes users and roles with one token must not have to log in after each.
     ///
     /// # Errors
     /// Why not.
     pub fn check_root(&self, by: Option<&Identity>) -> Result<(), AuthError> {
+        self.check_own(by, |_, _| false)
+    }
+
+    /// After a read that did not go through the log: what was checked before it must still hold.
+    /// Users may be enforced since then, too.
+    ///
+    /// # Errors
+    /// [`AuthError::OldRevision`], or [`AuthError::UserEmpty`] where nobody asked.
+    pub fn check_current(&self, by: Option<&Identity>) -> Result<(), AuthError> {
         if !self.is_enabled() {
             return Ok(());
         }
+        let by = by.ok_or(AuthError::UserEmpty)?;
+        if by.revision != self.revision() {
+            return Err(AuthError::OldRevision);
+        }
+        Ok(())
+    }
+
+    /// What root may do, and whoever it belongs to.
+    fn check_own(
+        &self,
+        by: Option<&Identity>,
+        is_own: impl Fn(&Identity, &User) -> bool,
+    ) -> Result<(), AuthError> {
+        if !self.is_enabled() {
+            return Ok(());
+        }
+        let (by, user) = self.caller(by)?;
+        permit(user.is_root() || is_own(by, user))
+    }
+
+    /// The user that an identity is of. It may be older than the last change of users and roles, but
+    /// not than the user's password.
+    fn caller<'b>(&self, by: Option<&'b Identity>) -> Result<(&'b Identity, &User), AuthError> {
         let by = by
             .filter(|by| !by.user.is_empty())
             .ok_or(AuthError::UserEmpty)?;
         let user = self.user(&by.user).ok_or(AuthError::UserNotFound)?;
-        permit(user.is_root())
-    }
-
-    /// After a read that did not go through the log: what was checked before it must still hold.
-    ///
-    /// # Errors
-    /// [`AuthError::OldRevision`].
-    pub fn check_current(&self, by: Option<&Identity>) -> Result<(), AuthError> {
-        match by {
-            Some(by) if self.is_enabled() && by.revision != self.revision() => {
-                Err(AuthError::OldRevision)
-            }
-            _ => Ok(()),
+        if by.revision < user.since() {
+            return Err(AuthError::OldRevision);
         }
+        Ok((by, user))
     }
 
     fn access(&self, by: Option<&Identity>) -> Result<Access<'_>, AuthError> {
@@ -333,7 +362,7 @@ impl AuthState {
         Ok(Access::Only(self.allowed(user)))
     }
 
-    /// As [`Self::access`], except that root's identity may be old: so it is in etcd.
+    /// As [`Self::access`], except that root's identity may be old, as in etcd.
     fn lease_access(&self, by: Option<&Identity>) -> Result<Access<'_>, AuthError> {
         if self.check_root(by).is_ok() {
             return Ok(Access::Everything);

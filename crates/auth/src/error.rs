@@ -3,6 +3,8 @@
 use synod_service::{Advice, status};
 use tonic::{Code, Status};
 
+use crate::password::MAX_GIVEN_COST;
+
 /// The longest name of a user or a role, in bytes.
 pub(crate) const MAX_NAME_BYTES: usize = 1024;
 
@@ -14,7 +16,7 @@ pub(crate) const MAX_NAME_BYTES: usize = 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AuthError {
     // Who asks.
-    /// Nobody, or an administrator's request asks for a user without a name.
+    /// Nobody: the request shows neither a token nor a certificate.
     #[error("etcdserver: user name is empty")]
     UserEmpty,
     /// The token is unknown, expired or forged.
@@ -37,6 +39,11 @@ pub enum AuthError {
     /// The user is known by a client certificate only. etcd has no text of its own kind for it.
     #[error("auth: authentication failed, password was given for no password user")]
     NoPasswordUser,
+    /// A hash that a client made can't be verified, or only by minutes of work. etcd takes it.
+    #[error(
+        "etcdserver: the hashed password must be a bcrypt hash with a cost of at most {MAX_GIVEN_COST}"
+    )]
+    UnusableHash,
     /// bcrypt would ignore the rest of the password. The text is that of Go's bcrypt.
     #[error("bcrypt: password length exceeds 72 bytes")]
     PasswordTooLong,
@@ -51,6 +58,10 @@ pub enum AuthError {
     /// Nor without somebody who may change them.
     #[error("etcdserver: root user does not have root role")]
     RootRoleNotExist,
+    /// A user needs a name. The text is that of [`UserEmpty`](Self::UserEmpty), as in etcd; but
+    /// logging in again does not help.
+    #[error("etcdserver: user name is empty")]
+    NameEmpty,
     /// There is such a user already.
     #[error("etcdserver: user name already exists")]
     UserAlreadyExist,
@@ -85,7 +96,7 @@ pub enum AuthError {
 
 impl AuthError {
     /// All of them, for tables.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 23] = [
         Self::UserEmpty,
         Self::InvalidToken,
         Self::OldRevision,
@@ -93,10 +104,12 @@ impl AuthError {
         Self::AuthFailed,
         Self::NotEnabled,
         Self::NoPasswordUser,
+        Self::UnusableHash,
         Self::PasswordTooLong,
         Self::VerifyOnly,
         Self::RootUserNotExist,
         Self::RootRoleNotExist,
+        Self::NameEmpty,
         Self::UserAlreadyExist,
         Self::UserNotFound,
         Self::RoleAlreadyExist,
@@ -116,6 +129,8 @@ impl AuthError {
             Self::UserEmpty
             | Self::OldRevision
             | Self::AuthFailed
+            | Self::UnusableHash
+            | Self::NameEmpty
             | Self::RoleEmpty
             | Self::NameTooLong
             | Self::PermissionNotGiven
@@ -154,8 +169,10 @@ impl AuthError {
             | Self::PermissionNotGranted => Advice::Conflict,
             Self::AuthFailed
             | Self::NoPasswordUser
+            | Self::UnusableHash
             | Self::PasswordTooLong
             | Self::VerifyOnly
+            | Self::NameEmpty
             | Self::RoleEmpty
             | Self::NameTooLong
             | Self::PermissionNotGiven
@@ -217,10 +234,12 @@ PermissionDenied: etcdserver: permission denied
 InvalidArgument: etcdserver: authentication failed, invalid user ID or password
 FailedPrecondition: etcdserver: authentication is not enabled
 Unknown: auth: authentication failed, password was given for no password user
+InvalidArgument: etcdserver: the hashed password must be a bcrypt hash with a cost of at most 16
 Unknown: bcrypt: password length exceeds 72 bytes
 Unknown: auth: token signing attempted with verify-only key
 FailedPrecondition: etcdserver: root user does not exist
 FailedPrecondition: etcdserver: root user does not have root role
+InvalidArgument: etcdserver: user name is empty
 FailedPrecondition: etcdserver: user name already exists
 FailedPrecondition: etcdserver: user name not found
 FailedPrecondition: etcdserver: role name already exists

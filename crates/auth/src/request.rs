@@ -7,6 +7,7 @@ use synod_proto::consensus::v1::auth_command::Command;
 use synod_proto::consensus::v1::{UserAdd, UserChangePassword};
 use synod_proto::etcd::etcdserverpb::{AuthUserAddRequest, AuthUserChangePasswordRequest};
 
+use crate::password::is_usable_hash;
 use crate::{Auth, AuthError, LoginError};
 
 impl Auth {
@@ -21,7 +22,7 @@ impl Auth {
     /// Dropped, it has done nothing.
     pub async fn user_add(&self, request: AuthUserAddRequest) -> Result<Command, LoginError> {
         if request.name.is_empty() {
-            return Err(AuthError::UserEmpty.into());
+            return Err(AuthError::NameEmpty.into());
         }
         let no_password = request.options.is_some_and(|options| options.no_password);
         let password_hash = match no_password {
@@ -50,7 +51,12 @@ impl Auth {
         let password_hash = if request.password.is_empty() {
             let hash = STANDARD.decode(request.hashed_password);
             // So does etcd call what it can't decode.
-            hash.map_err(|_| AuthError::NoPasswordUser)?.into()
+            let hash = hash.map_err(|_| AuthError::NoPasswordUser)?;
+            // Nobody can log in with an empty one.
+            if !hash.is_empty() && !is_usable_hash(&hash) {
+                return Err(AuthError::UnusableHash.into());
+            }
+            hash.into()
         } else {
             self.passwords().hash(request.password).await?
         };
@@ -104,7 +110,7 @@ mod tests {
             assert_eq!(added.password_hash.is_empty(), no_password);
         }
         let refused = auth.user_add(AuthUserAddRequest::default()).await;
-        assert_eq!(refused, Err(AuthError::UserEmpty.into()));
+        assert_eq!(refused, Err(AuthError::NameEmpty.into()));
         let long = AuthUserAddRequest {
             name: "alice".to_owned(),
             password: "a".repeat(73),
@@ -134,8 +140,27 @@ mod tests {
         let hash = change("secret", "ignored").await.unwrap();
         assert!(verifies(&auth, &hash, "secret").await);
         let given = change("", &STANDARD.encode(&hash)).await;
-        assert_eq!(given, Ok(hash));
+        assert_eq!(given, Ok(hash.clone()));
         assert_eq!(change("", "").await, Ok(Bytes::new()));
+        // The highest cost that is taken, the next one, one that bcrypt can't have, and no hash.
+        let with_cost = |cost: &str| [b"$2a$", cost.as_bytes(), &hash[6..]].concat();
+        for (given, is_taken) in [
+            (with_cost("04"), true),
+            (with_cost("16"), true),
+            (with_cost("17"), false),
+            (with_cost("31"), false),
+            (with_cost("03"), false),
+            (with_cost("4"), false),
+            (b"$1$abc$def".to_vec(), false),
+            ([&hash[..59], &[0xff]].concat(), false),
+        ] {
+            let expected = match is_taken {
+                true => Ok(Bytes::from(given.clone())),
+                false => Err(AuthError::UnusableHash.into()),
+            };
+            let changed = change("", &STANDARD.encode(&given)).await;
+            assert_eq!(changed, expected, "{given:?}");
+        }
         assert_eq!(
             change("", "no base64").await,
             Err(AuthError::NoPasswordUser.into())

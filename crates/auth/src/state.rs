@@ -13,11 +13,11 @@ use std::sync::Arc;
 use synod_proto::etcd::authpb::Permission;
 
 pub use self::change::{Changed, Effect};
+pub(crate) use self::intervals::Intervals;
 use self::intervals::OPEN_END;
 use self::role::Role;
 pub use self::rows::{DamagedRow, ROW_PREFIX, Row};
-pub(crate) use self::user::Allowed;
-use self::user::User;
+pub(crate) use self::user::{Allowed, User};
 use crate::AuthError;
 
 /// The user that there must be while users are enforced.

@@ -43,7 +43,8 @@ pub enum TokenError {
     /// It never was good, or no longer is: [`AuthError::InvalidToken`].
     Invalid,
     /// It may be one that this member hasn't heard of yet, since it is behind the one that gave it
-    /// out: wait until everything committed is applied, and ask once more.
+    /// out: wait until everything committed is applied, and ask
+    /// [`Auth::identify_up_to_date`](crate::Auth::identify_up_to_date).
     NotYet,
 }
 
@@ -86,7 +87,14 @@ impl Tokens {
                 Found::Unknown => Err(TokenError::Invalid),
                 Found::NotYet => Err(TokenError::NotYet),
             },
-            Kind::Jwt(jwt) => jwt.verify(token, wall()).ok_or(TokenError::Invalid),
+            Kind::Jwt(jwt) => {
+                let identity = jwt.verify(token, wall()).ok_or(TokenError::Invalid)?;
+                // Its permissions are not known here yet.
+                match identity.revision > revision {
+                    true => Err(TokenError::NotYet),
+                    false => Ok(identity),
+                }
+            }
             Kind::Off => Err(TokenError::Invalid),
         }
     }

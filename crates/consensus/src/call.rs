@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use prost::Message as _;
 use synod_auth::{
     AuthError, AuthState, CheckError, Credentials, Identity, Origin, Requirement, TokenError,
     requirement,
@@ -17,10 +18,14 @@ use synod_rpc::ClientCertificate;
 use synod_runtime::clock;
 use synod_service::asked_timeout;
 use tonic::Request;
-use tonic::metadata::MetadataMap;
+use tonic::metadata::{MetadataMap, MetadataValue};
 
 use crate::error::Error;
 use crate::shared::ServiceContext;
+
+/// The metadata by which a member tells another one whose request it forwards: an encoded
+/// [`Requester`].
+const FORWARDED_FOR: &str = "synod-forwarded-for-bin";
 
 /// Which members answer a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,8 +51,9 @@ enum By {
     Member,
     /// A client. Its token may end during the call, so it is looked up whenever it matters.
     Client(Credentials),
-    /// A client of another member, which has looked up its token.
-    Forwarded(Option<Identity>),
+    /// A client whose token is not to be looked up: another member has done it, or the client is
+    /// about to get one.
+    Known(Option<Identity>),
 }
 
 impl Call {
@@ -57,10 +63,12 @@ impl Call {
         Self { deadline, by }
     }
 
-    /// A request of a client of another member. Only for requests on the peer port.
-    pub(crate) fn forwarded(identity: Option<Identity>, deadline: Instant) -> Self {
-        let by = By::Forwarded(identity);
-        Self { deadline, by }
+    /// The same request, whatever it says of its maker.
+    pub(crate) fn of_nobody(&self) -> Self {
+        Self {
+            deadline: self.deadline,
+            by: By::Known(None),
+        }
     }
 
     /// The same caller with another deadline, for a message of a stream.
@@ -87,7 +95,8 @@ impl ServiceContext {
         let call = self.call(request, caller);
         async move {
             let call = call?;
-            self.require(&call, rpc).await?;
+            let allowed = self.require(&call, rpc).await;
+            allowed.inspect_err(|error| self.metrics.denied.count(error))?;
             Ok(call)
         }
     }
@@ -100,19 +109,56 @@ impl ServiceContext {
         if self.leader().is_none() && wants_leader(metadata) {
             return Err(Error::NoLeader);
         }
-        let mut timeout = self.settings.request_timeout;
-        if let Some(asked) = asked_timeout(metadata)? {
-            timeout = timeout.min(asked);
-        }
         let certificate = match self.settings.certificates_name_users {
             true => request.extensions().get::<Arc<ClientCertificate>>(),
             false => None,
         };
         let common_name = certificate.and_then(|shown| shown.common_name.as_ref());
         Ok(Call {
-            deadline: clock::now() + timeout,
+            deadline: self.deadline(metadata)?,
             by: By::Client(Credentials::new(metadata, common_name)),
         })
+    }
+
+    fn deadline(&self, metadata: &MetadataMap) -> Result<Instant, Error> {
+        let mut timeout = self.settings.request_timeout;
+        if let Some(asked) = asked_timeout(metadata)? {
+            timeout = timeout.min(asked);
+        }
+        Ok(clock::now() + timeout)
+    }
+
+    /// Admits a request that another member forwards for its client. Only for the peer port: who
+    /// reaches it is trusted to be a member.
+    ///
+    /// # Errors
+    /// The metadata is damaged.
+    pub(crate) fn admit_forwarded(&self, metadata: &MetadataMap) -> Result<Call, Error> {
+        let identity = match metadata.get_bin(FORWARDED_FOR) {
+            None => None,
+            Some(value) => {
+                let bytes = value.to_bytes().map_err(|_| Error::Undecodable)?;
+                let requester = Requester::decode(bytes).map_err(|_| Error::Undecodable)?;
+                Origin::of(Some(&requester)).identity().cloned()
+            }
+        };
+        Ok(Call {
+            deadline: self.deadline(metadata)?,
+            by: By::Known(identity),
+        })
+    }
+
+    /// Metadata that tells another member who makes a request that is forwarded to it.
+    ///
+    /// # Errors
+    /// As [`ServiceContext::identity`].
+    pub(crate) async fn introduction(&self, call: &Call) -> Result<MetadataMap, Error> {
+        let mut metadata = MetadataMap::new();
+        if let Some(identity) = self.identity(call).await? {
+            let requester = identity.to_requester().encode_to_vec();
+            metadata.insert_bin(FORWARDED_FOR, MetadataValue::from_bytes(&requester));
+        }
+        Ok(metadata)
     }
 
     /// What can be checked before the request is looked at.
@@ -139,25 +185,19 @@ impl ServiceContext {
         let credentials = match &call.by {
             _ if !self.auth.is_enabled() => return Ok(None),
             By::Member => return Ok(None),
-            By::Forwarded(identity) => return Ok(identity.clone()),
+            By::Known(identity) => return Ok(identity.clone()),
             By::Client(credentials) => credentials,
         };
-        let identify = || {
-            let applied = self.replica.applied().get();
-            self.auth.identify(credentials, applied)
-        };
-        let found = match identify() {
+        let applied = self.replica.applied().get();
+        match self.auth.identify(credentials, applied) {
+            Ok(identity) => Ok(identity),
+            Err(TokenError::Invalid) => Err(AuthError::InvalidToken.into()),
             Err(TokenError::NotYet) => {
                 // Another member has issued it, and this one may be behind.
                 self.linearize(call.deadline).await?;
-                identify()
+                Ok(self.auth.identify_up_to_date(credentials)?)
             }
-            found => found,
-        };
-        found.map_err(|error| match error {
-            // No entry has granted it.
-            TokenError::Invalid | TokenError::NotYet => AuthError::InvalidToken.into(),
-        })
+        }
     }
 
     /// What the entry of a command says about who makes the call.
@@ -167,8 +207,9 @@ impl ServiceContext {
     pub(crate) async fn requester(&self, call: &Call) -> Result<Option<Requester>, Error> {
         match call.by {
             By::Member => Ok(Some(Origin::member_requester())),
-            By::Client(_) | By::Forwarded(_) => {
-                let by = self.identity(call).await?;
+            By::Client(_) | By::Known(_) => {
+                let by = self.identity(call).await;
+                let by = by.inspect_err(|error| self.metrics.denied.count(error))?;
                 Ok(by.as_ref().map(Identity::to_requester))
             }
         }
@@ -189,8 +230,11 @@ impl ServiceContext {
         if !self.auth.is_enabled() || matches!(call.by, By::Member) {
             return Ok(());
         }
-        let by = self.identity(call).await?;
-        check(&self.auth.state(), by.as_ref()).map_err(Into::into)
+        let checked = match self.identity(call).await {
+            Ok(by) => check(&self.auth.state(), by.as_ref()).map_err(Into::into),
+            Err(error) => Err(error),
+        };
+        checked.inspect_err(|error| self.metrics.denied.count(error))
     }
 }
 

@@ -8,10 +8,12 @@
 mod check;
 mod flags;
 mod initial_cluster;
+mod parse;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use synod_auth::AuthConfig;
 use synod_consensus_core::Algorithm;
 use synod_rpc::Listener;
 use synod_service::Retention;
@@ -23,6 +25,7 @@ use synod_service::config::{
 pub use initial_cluster::InitialCluster;
 
 use flags::{COMMAND_LINE, SECTIONS};
+use parse::{algorithm, auto_compaction, cluster_state, quota, read_mode};
 
 use crate::version::FEATURE_LEVEL;
 
@@ -66,6 +69,8 @@ pub struct Config {
     pub peer_tls: TlsFlags,
     /// TLS settings that clients and peers share.
     pub tls: TlsCommon,
+    /// Tokens and passwords; simple tokens that last 300 s after each use, and cost 10.
+    pub auth: AuthConfig,
     /// The URLs that clients are told to use; the client listeners' URLs.
     pub advertise_client_urls: Vec<String>,
     /// The URLs that peers connect to; the peer listeners' URLs.
@@ -186,6 +191,7 @@ impl Config {
             client_tls: TlsFlags::new(Side::Clients),
             peer_tls: TlsFlags::new(Side::Peers),
             tls: TlsCommon::default(),
+            auth: AuthConfig::default(),
             advertise_client_urls: vec![client],
             initial_advertise_peer_urls: vec![peer.clone()],
             initial_cluster: InitialCluster::from([(name.to_owned(), vec![peer])]),
@@ -330,6 +336,9 @@ impl Config {
                     false => Durability::Synced,
                 };
             }
+            "auth-token" => text.clone_into(&mut self.auth.token),
+            "auth-token-ttl" => self.auth.token_ttl = Duration::from_secs(whole(0)?),
+            "bcrypt-cost" => self.auth.bcrypt_cost = value::number(text, 0).map_err(bad)?,
             "log-level" => self.log.level = value::log_level(text).map_err(bad)?,
             "log-format" => self.log.json = Some(value::log_format(text).map_err(bad)?),
             "engine" => self.algorithm = Some(algorithm(text).map_err(bad)?),
@@ -382,67 +391,6 @@ impl Config {
             given.last("auto-compaction-retention").unwrap_or("0"),
         )?;
         Ok(())
-    }
-}
-
-fn cluster_state(text: &str) -> Result<ClusterState, String> {
-    match text {
-        "new" => Ok(ClusterState::New),
-        "existing" => Ok(ClusterState::Existing),
-        _ => Err("new or existing".to_owned()),
-    }
-}
-
-/// As in etcd, zero means the default, and a negative number no quota.
-fn quota(text: &str) -> Result<u64, String> {
-    let bytes: i64 = value::number(text, i64::MIN)?;
-    Ok(match bytes {
-        0 => DEFAULT_QUOTA_BYTES,
-        _ => u64::try_from(bytes).unwrap_or(u64::MAX),
-    })
-}
-
-fn algorithm(text: &str) -> Result<Algorithm, String> {
-    text.parse()
-        .map_err(|_| format!("{} or {}", Algorithm::Raft, Algorithm::MultiPaxos))
-}
-
-fn read_mode(text: &str) -> Result<LinearizableRead, String> {
-    match text {
-        "read-index" => Ok(LinearizableRead::ReadIndex),
-        "lease" => Ok(LinearizableRead::Lease),
-        _ => Err("read-index or lease".to_owned()),
-    }
-}
-
-/// A bare number for a periodic retention means hours.
-fn auto_compaction(mode: &str, retention: &str) -> Result<Retention, ConfigError> {
-    const RETENTION: &str = "auto-compaction-retention";
-    match mode {
-        "revision" => {
-            let revisions = value::number::<u64>(retention, 0)
-                .map_err(|expected| ConfigError::invalid(RETENTION, retention, &expected))?;
-            Ok(match revisions {
-                0 => Retention::Everything,
-                n => Retention::Last(n),
-            })
-        }
-        "periodic" => {
-            let period = match retention.parse::<u64>() {
-                Ok(hours) => Duration::from_secs(hours.saturating_mul(3600)),
-                Err(_) => value::duration(retention)
-                    .map_err(|expected| ConfigError::invalid(RETENTION, retention, &expected))?,
-            };
-            Ok(match period {
-                Duration::ZERO => Retention::Everything,
-                period => Retention::Period(period),
-            })
-        }
-        _ => Err(ConfigError::invalid(
-            "auto-compaction-mode",
-            mode,
-            "periodic or revision",
-        )),
     }
 }
 

@@ -9,6 +9,8 @@ use synod_replica::{ProposeError, ReadError};
 use synod_service::{Advice, BudgetError, MalformedTimeout, ScanError, status};
 use tonic::{Code, Status};
 
+use crate::version::USERS;
+
 /// A request that failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -104,6 +106,14 @@ pub enum Error {
     // What users and roles allow.
     #[error(transparent)]
     Auth(#[from] AuthError),
+    /// The cluster's feature level does not allow users yet.
+    #[error(
+        "etcdserver: users and roles need feature level {USERS}, and the cluster has level {level}: upgrade all members first"
+    )]
+    UsersUnsupported {
+        /// The cluster's level.
+        level: u32,
+    },
 
     // The state of the cluster does not allow it.
     #[error("etcdserver: no leader")]
@@ -160,8 +170,6 @@ pub enum Error {
     InvalidDowngradeTarget,
 
     // It is not implemented, or broke.
-    #[error("etcdserver: {0} is not implemented yet")]
-    Unimplemented(&'static str),
     #[error("RangeStream does not support {0}")]
     RangeStreamUnsupported(&'static str),
     /// A failure of the server, which a client can't fix.
@@ -207,7 +215,8 @@ impl Error {
             | Self::BadTransferee
             | Self::LearnerUnsupported
             | Self::NotLeader
-            | Self::NoInflightDowngrade => Code::FailedPrecondition,
+            | Self::NoInflightDowngrade
+            | Self::UsersUnsupported { .. } => Code::FailedPrecondition,
             Self::Unhealthy
             | Self::NoLeader
             | Self::LeaderChanged
@@ -217,7 +226,7 @@ impl Error {
             | Self::TimeoutWaitApplied => Code::Unavailable,
             Self::Auth(error) => error.code(),
             Self::Corrupt => Code::DataLoss,
-            Self::Unimplemented(_) | Self::RangeStreamUnsupported(_) => Code::Unimplemented,
+            Self::RangeStreamUnsupported(_) => Code::Unimplemented,
             Self::BackupStalled | Self::DeadlineExceeded => Code::DeadlineExceeded,
             // As in etcd, which has no code for these.
             Self::LockSessionExpired
@@ -280,7 +289,8 @@ impl Error {
             | Self::NotLearner
             | Self::TooManyLearners
             | Self::BadTransferee
-            | Self::NoInflightDowngrade => Advice::Conflict,
+            | Self::NoInflightDowngrade
+            | Self::UsersUnsupported { .. } => Advice::Conflict,
             Self::EmptyKey
             | Self::ValueProvided
             | Self::LeaseProvided
@@ -301,7 +311,6 @@ impl Error {
             | Self::MalformedTimeout(_)
             | Self::MissingLeaderKey
             | Self::UnknownMethod
-            | Self::Unimplemented(_)
             | Self::RangeStreamUnsupported(_) => Advice::Invalid,
             Self::Auth(error) => error.advice(),
             Self::Corrupt => Advice::Corrupt,
@@ -479,6 +488,7 @@ mod tests {
         assert_table! {
             Auth(AuthError::OldRevision) => InvalidArgument "etcdserver: revision of auth store is old";
             Auth(AuthError::PermissionDenied) => PermissionDenied "etcdserver: permission denied";
+            UsersUnsupported { level: 2 } => FailedPrecondition "etcdserver: users and roles need feature level 3, and the cluster has level 2: upgrade all members first";
         }
         assert_eq!(Error::from(AuthError::OldRevision).advice(), Advice::Retry);
     }
@@ -502,7 +512,6 @@ mod tests {
             TimeoutLeaderTransfer => Unknown "etcdserver: request timed out, waiting for leader transfer took too long";
             Corrupt => DataLoss "etcdserver: corrupt cluster";
             NoInflightDowngrade => FailedPrecondition "etcdserver: no inflight downgrade job";
-            Unimplemented("x") => Unimplemented "etcdserver: x is not implemented yet";
             Internal("x".into()) => Unknown "etcdserver: internal error: x";
             RangeStreamUnsupported("custom sort orders") => Unimplemented "RangeStream does not support custom sort orders";
         }

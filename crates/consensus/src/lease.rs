@@ -3,13 +3,17 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use synod_auth::{AuthError, AuthState, CheckError, Identity};
 use synod_consensus_core::Role;
 use synod_lease::{GrantError, Host, LeaseError};
 use synod_proto::consensus::v1::command::Command as Kind;
 use synod_proto::consensus::v1::{LeaseCheckpoint, LeaseClaim, LeaseRevoke};
+use synod_proto::etcd::etcdserverpb::LeaseTimeToLiveRequest;
 use synod_replica::Leadership;
 use synod_types::NodeId;
 use tokio::sync::watch;
+use tonic::Status;
+use tonic::metadata::MetadataMap;
 
 use crate::call::Call;
 use crate::error::Error;
@@ -20,6 +24,7 @@ use crate::version::LEASES_ON_PEER_PORT;
 impl Host for ServiceContext {
     type Error = Error;
     type Leadership = Leadership;
+    type Caller = Call;
 
     fn member(&self) -> NodeId {
         self.member
@@ -53,8 +58,50 @@ impl Host for ServiceContext {
         }
     }
 
-    fn lease_keys(&self, id: i64) -> Result<Vec<Bytes>, Error> {
-        self.view.lease_keys(id)
+    async fn check_renewals(&self, caller: &Call, ids: &[i64]) -> (usize, Option<Error>) {
+        let key_from = |id, start: &[u8]| self.view.lease_key_from(id, start);
+        let mut allowed = 0;
+        let check = |users: &AuthState, by: Option<&Identity>| {
+            for id in ids {
+                users.check_lease(by, *id, &key_from)?;
+                allowed += 1;
+            }
+            Ok::<_, CheckError<Error>>(())
+        };
+        match self.permit(caller, check).await {
+            Ok(()) => (ids.len(), None),
+            Err(error) => (allowed, Some(error)),
+        }
+    }
+
+    async fn lease_keys(
+        &self,
+        caller: &Call,
+        request: LeaseTimeToLiveRequest,
+    ) -> Result<Vec<Bytes>, Error> {
+        let keys = match request.keys {
+            true => self.view.lease_keys(request.id)?,
+            false => Vec::new(),
+        };
+        // Check the keys that are shown, and not those of a moment later.
+        let key_from = |_, start: &[u8]| {
+            let at = keys.partition_point(|key| **key < *start);
+            Ok::<_, Error>(keys.get(at).cloned())
+        };
+        let check = |users: &AuthState, by: Option<&Identity>| {
+            users.check_time_to_live(by, request.id, request.keys, &key_from)
+        };
+        self.permit(caller, check).await?;
+        Ok(keys)
+    }
+
+    async fn introduce(&self, caller: &Call) -> Result<MetadataMap, Error> {
+        self.introduction(caller).await
+    }
+
+    fn refusal(status: &Status) -> Option<Error> {
+        let is_told = |error: &AuthError| error.to_string() == status.message();
+        AuthError::ALL.into_iter().find(is_told).map(Error::Auth)
     }
 
     async fn linearize(&self, deadline: Instant) -> Result<(), Error> {

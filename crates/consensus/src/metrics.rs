@@ -2,6 +2,7 @@
 //! alerts for etcd keep working. Metrics of gRPC are in `synod-rpc`; those of proposals, leadership
 //! and peers are in `synod-replica`.
 
+mod auth;
 mod watch;
 
 pub(crate) use watch::register_watch;
@@ -28,6 +29,8 @@ pub(crate) struct Metrics {
     pub(crate) deletes: IntCounter,
     pub(crate) txns: IntCounter,
     pub(crate) slow_reads: IntCounter,
+    pub(crate) logins: auth::Logins,
+    pub(crate) denied: auth::Denied,
     pub(crate) health_success: IntCounter,
     pub(crate) health_failures: IntCounter,
     pub(crate) health_checks: IntCounterVec,
@@ -142,6 +145,8 @@ impl Metrics {
                 "etcd_server_slow_read_indexes_total",
                 "Linearizable reads that timed out.",
             )?,
+            logins: auth::Logins::new(registry)?,
+            denied: auth::Denied::new(registry)?,
             health_success: counter("etcd_server_health_success", "Successful health checks.")?,
             health_failures: counter("etcd_server_health_failures", "Failed health checks.")?,
             health_checks: registry.counter_vec(

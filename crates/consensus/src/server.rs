@@ -6,7 +6,7 @@ mod tls;
 use std::sync::Arc;
 use std::time::Duration;
 
-use synod_auth::{Auth, AuthConfig};
+use synod_auth::{Auth, Tokens};
 use synod_consensus_core::Algorithm;
 use synod_lease::{LeaderLink, LeasePolicy, Leases};
 use synod_log::Log;
@@ -24,6 +24,7 @@ use crate::bootstrap;
 use crate::config::Config;
 use crate::http;
 use crate::metrics::{LOG_NAMES, Metrics, register_watch};
+use crate::service::auth::AuthService;
 use crate::service::cluster::ClusterService;
 use crate::service::election::ElectionService;
 use crate::service::kv::KvService;
@@ -32,7 +33,6 @@ use crate::service::lock::LockService;
 use crate::service::maintenance::MaintenanceService;
 use crate::service::peer::PeerServices;
 use crate::service::queue::{Parts as QueueParts, Queues};
-use crate::service::unsupported::AuthService;
 use crate::service::watch::WatchService;
 use crate::shared::{Parts, ServiceContext};
 use crate::state::{Listeners as StateListeners, Outcome};
@@ -86,6 +86,8 @@ impl Node {
         for (flag, why) in &config.without_effect {
             tracing::info!(flag, why, "flag has no effect");
         }
+        // Before anything on disk is touched.
+        Tokens::new(&config.auth.token, config.auth.token_ttl)?;
         let tls = Tls::load(&config)?;
         let ports = Ports::bind(&mut config, &tls)?;
         let Opened {
@@ -109,8 +111,7 @@ impl Node {
         )?;
         let policy = LeasePolicy::new(config.election_timeout);
         let leases = Arc::new(Leases::new(policy, state.leases()?, state.lease_keeper()?));
-        // The defaults of its flags, which come with the services that need them.
-        let auth = Arc::new(Auth::new(&AuthConfig::default(), state.users().clone())?);
+        let auth = Arc::new(Auth::new(&config.auth, state.users().clone())?);
         let limits = WatchLimits {
             fragment_bytes: config.max_request_bytes + MESSAGE_OVERHEAD_BYTES,
             ..WatchLimits::default()
@@ -405,7 +406,7 @@ impl Node {
             .add_service(pb::maintenance_server::MaintenanceServer::new(
                 MaintenanceService::new(shared(), Arc::clone(&self.leases)),
             ))
-            .add_service(pb::auth_server::AuthServer::new(AuthService))
+            .add_service(pb::auth_server::AuthServer::new(AuthService::new(shared())))
             .add_service(v3lockpb::lock_server::LockServer::new(LockService::new(
                 queues,
             )))

@@ -1,5 +1,6 @@
 //! Implements the generated service traits: decode, one domain call, encode.
 
+pub(crate) mod auth;
 pub(crate) mod cluster;
 pub(crate) mod election;
 pub(crate) mod kv;
@@ -13,7 +14,6 @@ pub(crate) mod queue;
 mod reply;
 mod snapshot;
 mod sorted_stream;
-pub(crate) mod unsupported;
 pub(crate) mod watch;
 
 use synod_types::NodeId;

@@ -347,7 +347,8 @@ impl ServiceContext {
     }
 
     fn applied(&self, outcome: Outcome) -> Result<Applied, Error> {
-        let reply = outcome.result?;
+        let result = outcome.result;
+        let reply = result.inspect_err(|error| self.metrics.denied.count(error))?;
         let header = ResponseHeader {
             cluster_id: self.cluster.get(),
             member_id: self.member.get(),

@@ -12,7 +12,7 @@ use synod_runtime::clock;
 use synod_types::NodeId;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::transport::Channel;
-use tonic::{Request, Status};
+use tonic::{Code, Extensions, Request, Status};
 
 /// Metadata key that marks forwarded requests.
 const FORWARDED: &str = "synod-forwarded";
@@ -37,7 +37,21 @@ pub struct LeaderLink {
     choice: AtomicUsize,
 }
 
-/// The reason why the leader gave no answer. All of these can be retried.
+/// A request that is forwarded.
+#[derive(Debug)]
+pub(crate) struct Forward {
+    /// The leader.
+    pub(crate) leader: NodeId,
+    /// Its URLs.
+    pub(crate) urls: Vec<String>,
+    /// Metadata that tells who makes the request.
+    pub(crate) caller: MetadataMap,
+    /// Nobody waits for an answer after this.
+    pub(crate) deadline: Instant,
+}
+
+/// The reason why the leader gave no answer. These can be retried, unless the host reads a refusal
+/// in the status.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ForwardError {
     /// The leader's URLs are not known.
@@ -59,6 +73,16 @@ pub(crate) enum ForwardError {
     },
 }
 
+impl ForwardError {
+    /// What the leader answered instead of the result.
+    pub(crate) fn status(&self) -> Option<&Status> {
+        match self {
+            Self::Call(status) => Some(status),
+            Self::NoUrl | Self::Channel(_) | Self::Cut { .. } => None,
+        }
+    }
+}
+
 impl LeaderLink {
     /// Creates a link without a connection. `dial` configures connections to members.
     #[must_use]
@@ -71,49 +95,55 @@ impl LeaderLink {
     }
 
     /// Renews leases at the leader. Returns the TTLs in the order of `ids`, zero for leases that no
-    /// longer exist.
-    pub(crate) async fn renew(
+    /// longer exist, and why there are no more.
+    pub(crate) async fn renew(&self, to: Forward, ids: &[i64]) -> (Vec<i64>, Option<ForwardError>) {
+        let mut ttls = Vec::with_capacity(ids.len());
+        let failed = self.renew_into(&mut ttls, to, ids).await.err();
+        (ttls, failed)
+    }
+
+    async fn renew_into(
         &self,
-        leader: NodeId,
-        urls: &[String],
+        ttls: &mut Vec<i64>,
+        to: Forward,
         ids: &[i64],
-        deadline: Instant,
-    ) -> Result<Vec<i64>, ForwardError> {
-        let mut client = self.client(leader, urls)?;
+    ) -> Result<(), ForwardError> {
+        let mut client = self.client(to.leader, &to.urls)?;
         let requests: Vec<_> = ids
             .iter()
             .map(|id| pb::LeaseKeepAliveRequest { id: *id })
             .collect();
-        let request = marked(tokio_stream::iter(requests), deadline);
+        let deadline = to.deadline;
+        let request = marked(tokio_stream::iter(requests), to);
         let answered = async {
             let mut answers = client.lease_keep_alive(request).await?.into_inner();
-            let mut ttls = Vec::with_capacity(ids.len());
             // The leader answers the requests in order.
             while ttls.len() < ids.len()
                 && let Some(answer) = answers.message().await?
             {
                 ttls.push(answer.ttl);
             }
-            Ok::<_, Status>(ttls)
+            Ok::<_, Status>(())
         };
-        let ttls = self.within(deadline, answered).await?;
-        if ttls.len() < ids.len() {
-            let (answered, asked) = (ttls.len(), ids.len());
-            return Err(ForwardError::Cut { answered, asked });
+        self.within(deadline, answered).await?;
+        match ttls.len() {
+            answered if answered < ids.len() => Err(ForwardError::Cut {
+                answered,
+                asked: ids.len(),
+            }),
+            _ => Ok(()),
         }
-        Ok(ttls)
     }
 
     /// Asks the leader for the remaining time of a lease.
     pub(crate) async fn time_to_live(
         &self,
-        leader: NodeId,
-        urls: &[String],
+        to: Forward,
         request: pb::LeaseTimeToLiveRequest,
-        deadline: Instant,
     ) -> Result<pb::LeaseTimeToLiveResponse, ForwardError> {
-        let mut client = self.client(leader, urls)?;
-        let call = client.lease_time_to_live(marked(request, deadline));
+        let mut client = self.client(to.leader, &to.urls)?;
+        let deadline = to.deadline;
+        let call = client.lease_time_to_live(marked(request, to));
         let response = self.within(deadline, call).await?;
         Ok(response.into_inner())
     }
@@ -129,7 +159,7 @@ impl LeaderLink {
                 "the leader did not answer before the deadline",
             )),
         };
-        if result.is_err() {
+        if result.as_ref().is_err_and(|status| !is_verdict(status)) {
             // The next attempt uses another connection, and the next URL if there are several.
             self.choice.fetch_add(1, Ordering::Relaxed);
             *self.link.lock() = None;
@@ -164,12 +194,20 @@ impl LeaderLink {
     }
 }
 
-fn marked<T>(message: T, deadline: Instant) -> Request<T> {
-    let mut request = Request::new(message);
+/// Whether the leader has looked at the request, so that the connection to it is fine.
+fn is_verdict(status: &Status) -> bool {
+    matches!(
+        status.code(),
+        Code::PermissionDenied | Code::Unauthenticated | Code::InvalidArgument
+    )
+}
+
+fn marked<T>(message: T, to: Forward) -> Request<T> {
+    let mut request = Request::from_parts(to.caller, Extensions::default(), message);
     request
         .metadata_mut()
         .insert(FORWARDED, MetadataValue::from_static("true"));
-    let left = deadline.saturating_duration_since(clock::now());
+    let left = to.deadline.saturating_duration_since(clock::now());
     request.set_timeout(left.max(Duration::from_millis(1)));
     request
 }

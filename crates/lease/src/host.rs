@@ -5,8 +5,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use synod_proto::consensus::v1::{LeaseCheckpoint, LeaseClaim, LeaseRevoke};
+use synod_proto::etcd::etcdserverpb as pb;
 use synod_types::NodeId;
 use tokio::sync::watch;
+use tonic::Status;
+use tonic::metadata::MetadataMap;
 
 /// A member of the replication group that holds the leases.
 ///
@@ -17,6 +20,8 @@ pub trait Host: Send + Sync {
     type Error: fmt::Display + Send;
     /// The host's representation of who is the leader.
     type Leadership: Send + Sync;
+    /// Who makes a request.
+    type Caller: Send + Sync;
 
     /// This member's id.
     fn member(&self) -> NodeId;
@@ -37,11 +42,38 @@ pub trait Host: Send + Sync {
     /// The URLs at which a member answers forwarded lease requests; empty if they are not known.
     fn lease_urls(&self, member: NodeId) -> Vec<String>;
 
-    /// The keys attached to a lease, in order.
+    /// Checks whether the caller may renew leases. Returns how many of them are allowed, counted
+    /// from the first one, and why the next one is not. Asked of the leader, after it has applied
+    /// everything that was acknowledged before the request.
+    fn check_renewals(
+        &self,
+        caller: &Self::Caller,
+        ids: &[i64],
+    ) -> impl Future<Output = (usize, Option<Self::Error>)> + Send;
+
+    /// The keys attached to a lease, in order, if the request asks for them. Asked of the leader,
+    /// as [`Self::check_renewals`] is.
     ///
     /// # Errors
-    /// The store's error.
-    fn lease_keys(&self, id: i64) -> Result<Vec<Bytes>, Self::Error>;
+    /// The caller may not see them or may not ask at all, or the store fails.
+    fn lease_keys(
+        &self,
+        caller: &Self::Caller,
+        request: pb::LeaseTimeToLiveRequest,
+    ) -> impl Future<Output = Result<Vec<Bytes>, Self::Error>> + Send;
+
+    /// Metadata that tells the leader who makes a request that is forwarded to it.
+    ///
+    /// # Errors
+    /// This member can't tell who it is.
+    fn introduce(
+        &self,
+        caller: &Self::Caller,
+    ) -> impl Future<Output = Result<MetadataMap, Self::Error>> + Send;
+
+    /// The error of a request that the leader refused: to repeat it would not help. `None` for
+    /// errors that may pass.
+    fn refusal(status: &Status) -> Option<Self::Error>;
 
     /// Resolves once everything that was acknowledged before the call is applied on this member.
     ///

@@ -33,5 +33,5 @@ pub use host::Host;
 pub use keeper::{checkpoint_all, keep};
 pub use leases::Leases;
 pub use policy::{LeasePolicy, MAX_TTL_S};
-pub use renewal::{LeaderClock, Origin};
+pub use renewal::{LeaderClock, Origin, Renewed};
 pub use table::{KEEPER_ROW, Keeper};

@@ -9,10 +9,10 @@ use synod_runtime::{clock, random};
 use synod_types::NodeId;
 
 use crate::error::LeaseError;
-use crate::forward::LeaderLink;
+use crate::forward::{Forward, LeaderLink};
 use crate::host::Host;
 use crate::keeper::record;
-use crate::leases::{Leases, NotLeading, Remaining};
+use crate::leases::{Leases, NotLeading};
 use crate::lessor::Renewal;
 
 /// The delay before another attempt, unless leadership changes first.
@@ -29,14 +29,30 @@ pub enum Origin {
     Member,
 }
 
-/// Accesses the leader's clocks, on whichever member they are.
-pub struct LeaderClock<'a, H> {
+/// Accesses the leader's clocks for one request, on whichever member they are.
+pub struct LeaderClock<'a, H: Host> {
     /// This node.
     pub host: &'a H,
     /// Its leases.
     pub leases: &'a Leases,
     /// Its connection to another leader.
     pub link: &'a LeaderLink,
+    /// Where the request comes from.
+    pub origin: Origin,
+    /// Who makes it.
+    pub caller: &'a H::Caller,
+    /// Nobody waits for an answer after this.
+    pub deadline: Instant,
+}
+
+/// The result of renewals.
+#[derive(Debug)]
+pub struct Renewed<E> {
+    /// The TTLs in seconds of the leases up to the first one that is refused, zero for leases that
+    /// no longer exist.
+    pub ttls: Vec<i64>,
+    /// Why the next one is refused.
+    pub refused: Option<E>,
 }
 
 /// The reason why an attempt on this node failed.
@@ -61,34 +77,47 @@ impl<E> From<NotLeading> for Missed<E> {
 }
 
 impl<H: Host> LeaderClock<'_, H> {
-    /// Renews leases. Returns the TTLs in seconds in the order of `ids`, zero for leases that no
-    /// longer exist.
+    /// Renews leases, in the order of `ids`.
     ///
     /// # Errors
-    /// [`LeaseError::NoLeader`] or [`LeaseError::Timeout`] if no leader answered before `deadline`.
-    pub async fn renew(
-        &self,
-        ids: &[i64],
-        origin: Origin,
-        deadline: Instant,
-    ) -> Result<Vec<i64>, LeaseError<H::Error>> {
+    /// [`LeaseError::NoLeader`] or [`LeaseError::Timeout`] if no leader answered before the
+    /// deadline.
+    pub async fn renew(&self, ids: &[i64]) -> Result<Renewed<H::Error>, LeaseError<H::Error>> {
         loop {
-            match self.renew_here(ids, deadline).await {
-                Ok(ttls) => return Ok(ttls),
+            match self.renew_here(ids).await {
+                Ok(renewed) => return Ok(renewed),
                 Err(Missed::Failed(error)) => return Err(error),
                 Err(Missed::Elsewhere) => {}
             }
-            if let Some(leader) = self.other_leader(origin)? {
-                let urls = self.host.lease_urls(leader);
-                match self.link.renew(leader, &urls, ids, deadline).await {
-                    Ok(ttls) => return Ok(ttls),
-                    Err(error) => {
-                        tracing::debug!(%error, %leader, "cannot renew leases at the leader");
-                    }
-                }
+            if let Some(leader) = self.other_leader()? {
+                let link = self.forward(leader).await?;
+                let (ttls, failed) = self.link.renew(link, ids).await;
+                let refused = match failed {
+                    None => None,
+                    Some(error) => match error.status().and_then(H::refusal) {
+                        Some(refused) => Some(refused),
+                        None => {
+                            tracing::debug!(%error, %leader, "cannot renew leases at the leader");
+                            self.pause().await?;
+                            continue;
+                        }
+                    },
+                };
+                return Ok(Renewed { ttls, refused });
             }
-            self.pause(deadline).await?;
+            self.pause().await?;
         }
+    }
+
+    /// What a request needs that is forwarded to this leader.
+    async fn forward(&self, leader: NodeId) -> Result<Forward, LeaseError<H::Error>> {
+        let introduced = self.host.introduce(self.caller).await;
+        Ok(Forward {
+            leader,
+            urls: self.host.lease_urls(leader),
+            caller: introduced.map_err(LeaseError::Host)?,
+            deadline: self.deadline,
+        })
     }
 
     /// The remaining time of a lease, and its keys if requested. The caller fills in the header.
@@ -98,38 +127,37 @@ impl<H: Host> LeaderClock<'_, H> {
     pub async fn time_to_live(
         &self,
         request: pb::LeaseTimeToLiveRequest,
-        origin: Origin,
-        deadline: Instant,
     ) -> Result<pb::LeaseTimeToLiveResponse, LeaseError<H::Error>> {
         loop {
-            match self.remaining_here(request.id, deadline).await {
-                Ok(remaining) => return self.describe(request, remaining),
+            match self.describe(request).await {
+                Ok(response) => return Ok(response),
                 Err(Missed::Failed(error)) => return Err(error),
                 Err(Missed::Elsewhere) => {}
             }
-            if let Some(leader) = self.other_leader(origin)? {
-                let urls = self.host.lease_urls(leader);
-                match self
-                    .link
-                    .time_to_live(leader, &urls, request, deadline)
-                    .await
-                {
+            if let Some(leader) = self.other_leader()? {
+                let link = self.forward(leader).await?;
+                match self.link.time_to_live(link, request).await {
                     Ok(response) => return Ok(response),
                     Err(error) => {
+                        if let Some(refused) = error.status().and_then(H::refusal) {
+                            return Err(LeaseError::Host(refused));
+                        }
                         tracing::debug!(%error, %leader, "cannot query the lease at the leader");
                     }
                 }
             }
-            self.pause(deadline).await?;
+            self.pause().await?;
         }
     }
 
-    async fn renew_here(
-        &self,
-        ids: &[i64],
-        deadline: Instant,
-    ) -> Result<Vec<i64>, Missed<H::Error>> {
-        let term = self.confirm(deadline).await?;
+    async fn renew_here(&self, ids: &[i64]) -> Result<Renewed<H::Error>, Missed<H::Error>> {
+        let term = self.confirm().await?;
+        let (allowed, refused) = self.host.check_renewals(self.caller, ids).await;
+        let ttls = self.renew_allowed(term, &ids[..allowed]).await?;
+        Ok(Renewed { ttls, refused })
+    }
+
+    async fn renew_allowed(&self, term: u64, ids: &[i64]) -> Result<Vec<i64>, Missed<H::Error>> {
         let mut ttls: HashMap<i64, i64> = HashMap::with_capacity(ids.len());
         let mut pending: Vec<i64> = ids.to_vec();
         let mut waited = false;
@@ -152,7 +180,7 @@ impl<H: Host> LeaderClock<'_, H> {
             if !ran_out.is_empty() {
                 // A lease counts as gone only once its keys are deleted too.
                 let gone = self.leases.gone(term, &ran_out);
-                clock::timeout_at(deadline, gone)
+                clock::timeout_at(self.deadline, gone)
                     .await
                     .map_err(|_| LeaseError::Timeout)??;
                 ttls.extend(ran_out.iter().map(|id| (*id, 0)));
@@ -174,7 +202,7 @@ impl<H: Host> LeaderClock<'_, H> {
                     .collect());
             }
             let taken_back = recorded.iter().map(|id| (*id, 0)).collect();
-            record(self.host, term, taken_back, deadline)
+            record(self.host, term, taken_back, self.deadline)
                 .await
                 .map_err(LeaseError::Host)?;
             pending = recorded;
@@ -182,31 +210,20 @@ impl<H: Host> LeaderClock<'_, H> {
         Err(Missed::Elsewhere)
     }
 
-    async fn remaining_here(
-        &self,
-        id: i64,
-        deadline: Instant,
-    ) -> Result<Option<Remaining>, Missed<H::Error>> {
-        let term = self.confirm(deadline).await?;
-        Ok(self.leases.remaining(term, id)?)
-    }
-
-    fn describe(
+    async fn describe(
         &self,
         request: pb::LeaseTimeToLiveRequest,
-        remaining: Option<Remaining>,
-    ) -> Result<pb::LeaseTimeToLiveResponse, LeaseError<H::Error>> {
+    ) -> Result<pb::LeaseTimeToLiveResponse, Missed<H::Error>> {
         let id = request.id;
-        let Some(remaining) = remaining else {
+        let term = self.confirm().await?;
+        let keys = self.host.lease_keys(self.caller, request).await;
+        let keys = keys.map_err(LeaseError::Host)?;
+        let Some(remaining) = self.leases.remaining(term, id)? else {
             return Ok(pb::LeaseTimeToLiveResponse {
                 id,
                 ttl: -1,
                 ..Default::default()
             });
-        };
-        let keys = match request.keys {
-            true => self.host.lease_keys(id).map_err(LeaseError::Host)?,
-            false => Vec::new(),
         };
         Ok(pb::LeaseTimeToLiveResponse {
             header: None,
@@ -219,10 +236,10 @@ impl<H: Host> LeaderClock<'_, H> {
 
     /// Confirms that this node leads now and has applied everything that was acknowledged before.
     /// Concurrent callers share one read round.
-    async fn confirm(&self, deadline: Instant) -> Result<u64, Missed<H::Error>> {
+    async fn confirm(&self) -> Result<u64, Missed<H::Error>> {
         let term = self.leading_term().ok_or(Missed::Elsewhere)?;
         self.host
-            .linearize(deadline)
+            .linearize(self.deadline)
             .await
             .map_err(LeaseError::Host)?;
         // If this node has just lost leadership, the next leader confirms the read.
@@ -238,20 +255,20 @@ impl<H: Host> LeaderClock<'_, H> {
         H::term_led(&role)
     }
 
-    fn other_leader(&self, origin: Origin) -> Result<Option<NodeId>, LeaseError<H::Error>> {
+    fn other_leader(&self) -> Result<Option<NodeId>, LeaseError<H::Error>> {
         let leader = self
             .host
             .leader()
             .filter(|leader| *leader != self.host.member());
-        if leader.is_some() && origin == Origin::Member {
+        if leader.is_some() && self.origin == Origin::Member {
             return Err(LeaseError::NotLeader);
         }
         Ok(leader)
     }
 
     /// Waits for another leader, for this node's clocks to start, or for a short delay.
-    async fn pause(&self, deadline: Instant) -> Result<(), LeaseError<H::Error>> {
-        let now = clock::now();
+    async fn pause(&self) -> Result<(), LeaseError<H::Error>> {
+        let (now, deadline) = (clock::now(), self.deadline);
         if now >= deadline {
             return Err(match self.host.leader() {
                 Some(_) => LeaseError::Timeout,

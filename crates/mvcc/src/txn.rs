@@ -430,12 +430,12 @@ impl<'a> WriteTxn<'a> {
         view::lease(self.source(), id)
     }
 
-    /// The keys attached to a lease, in order.
+    /// The first key attached to a lease that is not before `start`.
     ///
     /// # Errors
     /// [`MvccError::Engine`].
-    pub fn keys_of_lease(&self, id: LeaseId) -> Result<Vec<Bytes>, MvccError> {
-        view::keys_of_lease(self.source(), id, usize::MAX)
+    pub fn lease_key_from(&self, id: LeaseId, start: &[u8]) -> Result<Option<Bytes>, MvccError> {
+        view::lease_key_from(self.source(), id, start)
     }
 
     /// Creates a lease.

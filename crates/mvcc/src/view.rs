@@ -425,6 +425,14 @@ impl View {
         keys_of_lease(self.source(), id, usize::MAX)
     }
 
+    /// The first key attached to a lease that is not before `start`.
+    ///
+    /// # Errors
+    /// [`MvccError::Engine`].
+    pub fn lease_key_from(&self, id: LeaseId, start: &[u8]) -> Result<Option<Bytes>, MvccError> {
+        lease_key_from(self.source(), id, start)
+    }
+
     /// A row stored by [`WriteTxn::meta_put`](crate::WriteTxn::meta_put).
     ///
     /// # Errors
@@ -489,6 +497,19 @@ pub(crate) fn lease(source: Source<'_>, id: LeaseId) -> Result<Option<LeaseRecor
         .get(Space::Leases, &lease_row(id))?
         .map(LeaseRecord::decode)
         .transpose()
+}
+
+/// The first key of a lease that is not before `start`.
+pub(crate) fn lease_key_from(
+    source: Source<'_>,
+    id: LeaseId,
+    start: &[u8],
+) -> Result<Option<Bytes>, MvccError> {
+    let (_, end) = history::lease_bounds(id);
+    let bounds = (Bound::Included(history::lease_key(id, start)), end);
+    let mut rows = source.scan(Space::LeaseKeys, bounds, Direction::Forward);
+    let row = rows.next().transpose()?;
+    Ok(row.map(|(row, _)| history::leased_key(&row)))
 }
 
 /// The first `max` keys of a lease.

@@ -277,7 +277,14 @@ fn revoking_leases_deletes_in_one_revision() {
     // A put without a lease detaches the key.
     let mut txn = store.begin();
     txn.put(&put("d", "w")).unwrap();
-    assert_eq!(txn.keys_of_lease(first).unwrap(), ["a", "c"]);
+    // Pending changes count, the keys of other leases never.
+    let from = |lease, start: &str| txn.lease_key_from(lease, start.as_bytes()).unwrap();
+    assert_eq!(from(first, "").unwrap(), "a");
+    assert_eq!(from(first, "a").unwrap(), "a");
+    assert_eq!(from(first, "b").unwrap(), "c");
+    assert_eq!(from(first, "c\0"), None);
+    assert_eq!(from(second, "b\0"), None);
+    assert_eq!(from(LeaseId::new(8), ""), None);
     txn.finish();
     store.commit(applied(1)).unwrap();
     let leases = store.view().leases().unwrap();
@@ -292,6 +299,8 @@ fn revoking_leases_deletes_in_one_revision() {
         )
     );
     assert_eq!(store.view().keys_of_lease(first).unwrap(), ["a", "c"]);
+    let found = store.view().lease_key_from(first, b"b").unwrap();
+    assert_eq!(found.unwrap(), "c");
     let before = store.revision();
     let mut txn = store.begin();
     assert_eq!(txn.lease_revoke(first).unwrap(), 2);

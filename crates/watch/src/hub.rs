@@ -178,6 +178,7 @@ impl Hub {
                 );
             }
             Command::Create(stream, create) => self.create(stream, create),
+            Command::Refuse(stream, reason) => self.refuse(stream, reason),
             Command::Cancel(stream, watch_id) => self.cancel(stream, watch_id),
             Command::Progress(stream) => self.ask(Question::Asked(stream)),
             Command::Tick(stream) => self.ask(Question::Periodic(stream)),
@@ -216,6 +217,13 @@ impl Hub {
 
     fn store_revision(&self) -> i64 {
         self.history.revisions().current.max(self.processed)
+    }
+
+    fn refuse(&self, id: StreamId, reason: String) {
+        if let Some(stream) = self.streams.get(&id) {
+            let revision = self.store_revision();
+            stream.queue.notify(Notice::Refused { reason, revision });
+        }
     }
 
     fn create(&mut self, id: StreamId, create: Create) {

@@ -36,6 +36,8 @@ pub enum Command {
     Open(StreamId, Arc<StreamQueue>),
     /// Create a watcher.
     Create(StreamId, Create),
+    /// Answer a request for a new watcher with this reason against it, in its turn.
+    Refuse(StreamId, String),
     /// Cancel a watcher.
     Cancel(StreamId, WatchId),
     /// Report the stream's progress, as the client requested.

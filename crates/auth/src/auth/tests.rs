@@ -99,6 +99,61 @@ async fn a_token_or_a_certificate_says_who_asks() {
         auth.identify(&with_token(&early), APPLIED),
         Err(TokenError::NotYet)
     );
+    // After the wait there is nothing more to wait for.
+    let refused = auth.identify_up_to_date(&with_token(&early));
+    assert_eq!(refused, Err(AuthError::InvalidToken));
+    let garbage = auth.identify_up_to_date(&with_token("garbage"));
+    assert_eq!(garbage, Err(AuthError::InvalidToken));
+    let identified = auth.identify_up_to_date(&with_token(&token));
+    assert_eq!(identified, Ok(Some(identity("alice"))));
+}
+
+/// The member that gave a JWT out has applied changes that this one hasn't.
+#[tokio::test]
+async fn a_jwt_from_the_future_waits_for_this_member() {
+    let keys = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/keys/shared.secret");
+    let config = AuthConfig {
+        token: format!("jwt,sign-method=HS256,priv-key={keys}"),
+        ..AuthConfig::default()
+    };
+    let state = enabled().await;
+    let auth = Auth::new(&config, state.clone()).unwrap();
+    let revision = state.revision();
+    let made_at = |revision| {
+        let Issued::Done(token) = auth.tokens().issue("alice", revision).unwrap() else {
+            panic!("a JWT says everything itself");
+        };
+        with_token(&token)
+    };
+    let identity = |revision| Identity {
+        user: "alice".into(),
+        revision,
+    };
+    for known in [revision - 1, revision] {
+        let identified = auth.identify(&made_at(known), APPLIED);
+        assert_eq!(identified, Ok(Some(identity(known))));
+    }
+    let ahead = made_at(revision + 1);
+    assert_eq!(auth.identify(&ahead, APPLIED), Err(TokenError::NotYet));
+    let refused = auth.identify_up_to_date(&ahead);
+    assert_eq!(refused, Err(AuthError::InvalidToken), "none is so late");
+    let mut later = state;
+    let add = Command::RoleAdd(pb::AuthRoleAddRequest {
+        name: "new".to_owned(),
+    });
+    later
+        .apply(Some(&identity_of_root(revision)), &add)
+        .unwrap();
+    auth.publish(later);
+    let identified = auth.identify_up_to_date(&ahead);
+    assert_eq!(identified, Ok(Some(identity(revision + 1))));
+}
+
+fn identity_of_root(revision: u64) -> Identity {
+    Identity {
+        user: "root".into(),
+        revision,
+    }
 }
 
 #[tokio::test]
@@ -125,11 +180,13 @@ async fn passwords_are_checked() {
 #[tokio::test]
 async fn what_a_call_requires() {
     let auth = auth(enabled().await);
-    let identity = |user: &str| Identity {
+    let identity = |user: &str, revision| Identity {
         user: user.into(),
-        revision: 1,
+        revision,
     };
-    let (root, alice) = (identity("root"), identity("alice"));
+    // The oldest that are good: from when the user was added.
+    let (root, alice) = (identity("root", 2), identity("alice", 3));
+    let (old, gone) = (identity("alice", 2), identity("gone", 3));
     for (by, requirement, admitted) in [
         (None, Requirement::Nothing, Ok(())),
         (None, Requirement::ByRequest, Ok(())),
@@ -142,6 +199,18 @@ async fn what_a_call_requires() {
             Err(AuthError::PermissionDenied),
         ),
         (Some(&root), Requirement::Root, Ok(())),
+        (Some(&old), Requirement::ByRequest, Ok(())),
+        (
+            Some(&old),
+            Requirement::Authenticated,
+            Err(AuthError::OldRevision),
+        ),
+        (
+            Some(&gone),
+            Requirement::Authenticated,
+            Err(AuthError::PermissionDenied),
+        ),
+        (Some(&gone), Requirement::Root, Err(AuthError::UserNotFound)),
     ] {
         assert_eq!(
             auth.admit(by, requirement),

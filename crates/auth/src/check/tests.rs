@@ -1,10 +1,12 @@
 use std::collections::BTreeMap;
 
 use synod_proto::consensus::v1::auth_command::Command;
-use synod_proto::consensus::v1::{AuthRecord, RoleRecord, UserRecord};
+use synod_proto::consensus::v1::{AuthRecord, RoleRecord, UserAdd, UserChangePassword, UserRecord};
 use synod_proto::etcd::authpb::Permission;
 use synod_proto::etcd::authpb::permission::Type;
-use synod_proto::etcd::etcdserverpb::{AuthDisableRequest, Compare};
+use synod_proto::etcd::etcdserverpb::{
+    AuthDisableRequest, AuthUserDeleteRequest, AuthUserGrantRoleRequest, Compare,
+};
 
 use super::*;
 
@@ -12,17 +14,15 @@ const REVISION: u64 = 10;
 
 /// What a host says of leases: 7 has a key that alice may write and one that she may only read, 8
 /// one that she may write, 9 none.
-fn keys_of(lease: i64) -> Result<Vec<Bytes>, String> {
-    let keys: &[&str] = match lease {
-        7 => &["rw/1", "r/1"],
-        8 => &["rw/2"],
+fn key_from(lease: i64, start: &[u8]) -> Result<Option<Bytes>, String> {
+    let keys: &[&[u8]] = match lease {
+        7 => &[b"r/1", b"rw/1"],
+        8 => &[b"rw/2"],
         66 => return Err("the disk broke".to_owned()),
         _ => &[],
     };
-    Ok(keys
-        .iter()
-        .map(|key| Bytes::from_static(key.as_bytes()))
-        .collect())
+    let found = keys.iter().find(|key| **key >= start);
+    Ok(found.map(|key| Bytes::from_static(key)))
 }
 
 fn row(key: &str, value: &impl prost::Message) -> (Bytes, Bytes) {
@@ -216,7 +216,7 @@ fn puts() {
     ] {
         let request = put(key, lease, prev_kv);
         assert_keys(&format!("put {key} {lease} {prev_kv}"), may, |state, by| {
-            denied(state.check_put(by, &request, &keys_of))
+            denied(state.check_put(by, &request, &key_from))
         });
     }
 }
@@ -261,7 +261,7 @@ fn or_else(requests: Vec<Request>) -> TxnRequest {
 fn assert_txns(cases: Vec<(&str, TxnRequest, bool)>) {
     for (name, request, may) in cases {
         assert_keys(name, may, |state, by| {
-            denied(state.check_txn(by, &request, &keys_of))
+            denied(state.check_txn(by, &request, &key_from))
         });
     }
 }
@@ -401,12 +401,12 @@ fn watches() {
 fn leases_are_kept_and_ended_by_who_may_write_their_keys() {
     for (lease, may) in [(7, false), (8, true), (9, true), (0, true)] {
         assert_keys(&format!("lease {lease}"), may, |state, by| {
-            denied(state.check_lease(by, lease, &keys_of))
+            denied(state.check_lease(by, lease, &key_from))
         });
     }
     let old = at("root", 1);
     assert_eq!(
-        state(true).check_lease(Some(&old), 7, &keys_of),
+        state(true).check_lease(Some(&old), 7, &key_from),
         Ok(()),
         "as in etcd"
     );
@@ -417,7 +417,7 @@ fn the_keys_of_a_lease_are_for_who_may_read_them() {
     let state = state(true);
     let (alice, bob) = (named("alice"), named("bob"));
     let check = |by: Option<&Identity>, lease, with_keys| {
-        denied(state.check_time_to_live(by, lease, with_keys, &keys_of))
+        denied(state.check_time_to_live(by, lease, with_keys, &key_from))
     };
     assert_eq!(check(Some(&alice), 7, true), Ok(()));
     assert_eq!(check(Some(&bob), 7, true), Err(AuthError::PermissionDenied));
@@ -431,7 +431,7 @@ fn the_keys_of_a_lease_are_for_who_may_read_them() {
     assert_eq!(check(Some(&at("root", 1)), 7, true), Ok(()));
     assert_eq!(check(None, 7, false), Err(AuthError::UserEmpty));
     let all = |by: Option<&Identity>, leases: &[i64]| {
-        denied(state.check_leases(by, leases.to_vec(), &keys_of))
+        denied(state.check_leases(by, leases.to_vec(), &key_from))
     };
     assert_eq!(all(Some(&alice), &[7, 8, 9]), Ok(()));
     assert_eq!(all(Some(&bob), &[9]), Ok(()));
@@ -446,17 +446,17 @@ fn the_hosts_failure_is_no_denial() {
     let state = state(true);
     let alice = named("alice");
     let failed = Err(CheckError::Host("the disk broke".to_owned()));
-    assert_eq!(state.check_lease(Some(&alice), 66, &keys_of), failed);
+    assert_eq!(state.check_lease(Some(&alice), 66, &key_from), failed);
     assert_eq!(
-        state.check_put(Some(&alice), &put("w", 66, false), &keys_of),
+        state.check_put(Some(&alice), &put("w", 66, false), &key_from),
         failed
     );
     assert_eq!(
-        state.check_put(Some(&named("root")), &put("w", 66, false), &keys_of),
+        state.check_put(Some(&named("root")), &put("w", 66, false), &key_from),
         Ok(())
     );
     assert_eq!(
-        state.check_time_to_live(Some(&alice), 66, true, &keys_of),
+        state.check_time_to_live(Some(&alice), 66, true, &key_from),
         failed
     );
 }
@@ -553,6 +553,14 @@ fn what_any_user_may_needs_a_user() {
     let (on, off) = (state(true), state(false));
     assert_eq!(on.check_authenticated(Some(&at("bob", 1))), Ok(()));
     assert_eq!(on.check_authenticated(None), Err(AuthError::UserEmpty));
+    for nobody in ["nobody", ""] {
+        let refused = on.check_authenticated(Some(&named(nobody)));
+        let expected = match nobody {
+            "" => AuthError::UserEmpty,
+            _ => AuthError::PermissionDenied,
+        };
+        assert_eq!(refused, Err(expected), "{nobody}");
+    }
     assert_eq!(off.check_authenticated(None), Ok(()));
 }
 
@@ -567,7 +575,44 @@ fn a_read_that_a_change_overtook_is_not_answered() {
         );
         assert_eq!(off.check_current(Some(&at("alice", revision))), Ok(()));
     }
-    assert_eq!(on.check_current(None), Ok(()));
+    // Users are enforced since it began.
+    assert_eq!(on.check_current(None), Err(AuthError::UserEmpty));
+    assert_eq!(off.check_current(None), Ok(()));
+}
+
+#[test]
+fn an_identity_from_before_the_password_is_void() {
+    let mut state = state(true);
+    let root = named("root");
+    let mut change = |command| state.apply(Some(&root), &command).unwrap();
+    change(Command::UserChangePassword(UserChangePassword {
+        name: "bob".to_owned(),
+        password_hash: Bytes::from_static(b"hash"),
+    }));
+    change(Command::UserDelete(AuthUserDeleteRequest {
+        name: "alice".to_owned(),
+    }));
+    change(Command::UserAdd(UserAdd {
+        name: "alice".to_owned(),
+        ..UserAdd::default()
+    }));
+    for user in ["alice", "bob"] {
+        change(Command::UserGrantRole(AuthUserGrantRoleRequest {
+            user: user.to_owned(),
+            role: "root".to_owned(),
+        }));
+    }
+    for (user, since) in [("alice", REVISION + 3), ("bob", REVISION + 1)] {
+        let (old, new) = (at(user, since - 1), at(user, since));
+        for (by, expected) in [(&old, Err(AuthError::OldRevision)), (&new, Ok(()))] {
+            assert_eq!(state.check_root(Some(by)), expected, "{by:?}");
+            assert_eq!(state.check_authenticated(Some(by)), expected, "{by:?}");
+            assert_eq!(state.check_user_get(Some(by), user), expected, "{by:?}");
+            assert_eq!(state.check_role_get(Some(by), "root"), expected, "{by:?}");
+            let lease = state.check_lease(Some(by), 7, &key_from);
+            assert_eq!(denied(lease), expected, "{by:?}");
+        }
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use synod_runtime::clock;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::*;
 
@@ -115,7 +116,7 @@ async fn what_was_right_is_remembered_for_this_user_hash_and_password_alone() {
     assert_eq!(passwords.verify("alice", &hash, "wrong").await, Ok(false));
     assert_eq!(passwords.verified.len(), 1, "nothing wrong is remembered");
     // Nothing can be verified any more but what is remembered.
-    passwords.line.close();
+    passwords.verifying.line.close();
     assert_eq!(passwords.verify("alice", &hash, "right").await, Ok(true));
     for (user, hash, password) in [
         ("bob", &hash, "right"),
@@ -143,62 +144,138 @@ fn the_digest_tells_its_parts_apart_and_is_the_processs_own() {
     );
 }
 
-#[tokio::test]
-async fn those_who_come_together_cost_one_verification() {
-    let passwords = Arc::new(Passwords::new(QUICK));
-    let hash = passwords.hash("right".to_owned()).await.unwrap();
-    let held = Arc::clone(&passwords.places)
-        .acquire_many_owned(u32::try_from(passwords.places.available_permits()).unwrap());
-    let held = held.await.unwrap();
-    let waiting: Vec<_> = (0..50)
-        .map(|_| {
-            let (passwords, hash) = (Arc::clone(&passwords), hash.clone());
-            task::spawn("login", async move {
-                passwords.verify("alice", &hash, "right").await
-            })
+/// Takes all places for verifications.
+async fn hold(passwords: &Passwords) -> OwnedSemaphorePermit {
+    let places = Arc::clone(&passwords.verifying.places);
+    let all = u32::try_from(places.available_permits()).unwrap();
+    places.acquire_many_owned(all).await.unwrap()
+}
+
+type Login = task::JoinHandle<Result<bool, PasswordError>>;
+
+fn logins(passwords: &Arc<Passwords>, hash: &Bytes, tried: &[String]) -> Vec<Login> {
+    let login = |password: &String| {
+        let (passwords, hash, password) = (Arc::clone(passwords), hash.clone(), password.clone());
+        task::spawn("login", async move {
+            passwords.verify("alice", &hash, &password).await
         })
-        .collect();
-    until(|| passwords.line.available_permits() == MAX_WAITING - 50).await;
-    // One of them verifies; as soon as it has, the others must find it remembered. A place that
-    // stays taken shows that they don't verify again.
-    passwords
-        .verified
-        .insert(passwords.digest("alice", &hash, "right"), ());
-    drop(held);
-    for login in waiting {
-        assert_eq!(login.await.unwrap(), Ok(true));
+    };
+    tried.iter().map(login).collect()
+}
+
+fn waiting(passwords: &Passwords) -> usize {
+    MAX_LOGINS - passwords.logins.available_permits()
+}
+
+fn in_line(passwords: &Passwords) -> usize {
+    MAX_VERIFYING - passwords.verifying.line.available_permits()
+}
+
+#[tokio::test]
+async fn those_who_try_one_password_together_cost_one_verification() {
+    for (tried, right) in [("right", true), ("wrong", false)] {
+        let passwords = Arc::new(Passwords::new(QUICK));
+        let hash = passwords.hash("right".to_owned()).await.unwrap();
+        let held = hold(&passwords).await;
+        let together = logins(&passwords, &hash, &vec![tried.to_owned(); 50]);
+        until(|| waiting(&passwords) == 50).await;
+        assert_eq!(in_line(&passwords), 1, "one works for all");
+        // A second verification would find the line closed.
+        passwords.verifying.line.close();
+        drop(held);
+        for login in together {
+            assert_eq!(login.await.unwrap(), Ok(right));
+        }
+        assert_eq!((waiting(&passwords), in_line(&passwords)), (0, 0));
+        assert!(passwords.running.lock().is_empty());
     }
 }
 
 #[tokio::test]
-async fn the_line_is_bounded() {
+async fn when_the_one_that_verifies_goes_away_another_takes_its_place() {
     let passwords = Arc::new(Passwords::new(QUICK));
     let hash = passwords.hash("right".to_owned()).await.unwrap();
-    let all = u32::try_from(passwords.places.available_permits()).unwrap();
-    let held = Arc::clone(&passwords.places)
-        .acquire_many_owned(all)
-        .await
-        .unwrap();
-    let waiting: Vec<_> = (0..MAX_WAITING)
-        .map(|number| {
-            let (passwords, hash) = (Arc::clone(&passwords), hash.clone());
-            task::spawn("login", async move {
-                passwords.verify("alice", &hash, &number.to_string()).await
-            })
-        })
+    let held = hold(&passwords).await;
+    let first = logins(&passwords, &hash, &["right".to_owned()]).remove(0);
+    until(|| in_line(&passwords) == 1).await;
+    let second = logins(&passwords, &hash, &["right".to_owned()]).remove(0);
+    until(|| waiting(&passwords) == 2).await;
+    first.abort();
+    until(|| waiting(&passwords) == 1 && in_line(&passwords) == 1).await;
+    drop(held);
+    assert_eq!(second.await.unwrap(), Ok(true));
+}
+
+#[tokio::test]
+async fn one_that_comes_just_after_a_verification_does_not_repeat_it() {
+    let passwords = Passwords::new(QUICK);
+    let hash = passwords.hash("right".to_owned()).await.unwrap();
+    let digest = passwords.digest("alice", &hash, "right");
+    let Begun::Ours(run) = passwords.begin(digest) else {
+        panic!("nobody else verifies");
+    };
+    let mut second = Box::pin(passwords.verify("alice", &hash, "right"));
+    assert!(futures_pending(&mut second));
+    // The first one ends without telling, but what it found is remembered.
+    passwords.verified.insert(digest, ());
+    passwords.verifying.line.close();
+    drop(run);
+    assert_eq!(second.await, Ok(true));
+}
+
+fn futures_pending(
+    future: &mut (impl Future<Output = Result<bool, PasswordError>> + Unpin),
+) -> bool {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    std::pin::Pin::new(future).poll(&mut context).is_pending()
+}
+
+#[tokio::test]
+async fn the_line_is_bounded_and_new_passwords_have_their_own() {
+    let passwords = Arc::new(Passwords::new(QUICK));
+    let hash = passwords.hash("right".to_owned()).await.unwrap();
+    let held = hold(&passwords).await;
+    let different: Vec<_> = (0..MAX_VERIFYING)
+        .map(|number| number.to_string())
         .collect();
-    until(|| passwords.line.available_permits() == 0).await;
+    let filling = logins(&passwords, &hash, &different);
+    until(|| in_line(&passwords) == MAX_VERIFYING).await;
     let refused = passwords.verify("alice", &hash, "right").await;
     assert_eq!(refused, Err(PasswordError::Busy));
-    let refused = passwords.hash("x".to_owned()).await;
-    assert_eq!(refused, Err(PasswordError::Busy));
+    assert!(
+        passwords.hash("x".to_owned()).await.is_ok(),
+        "not in this line"
+    );
     // Whoever goes away leaves the line.
-    for login in &waiting {
+    for login in &filling {
         login.abort();
     }
-    until(|| passwords.line.available_permits() == MAX_WAITING).await;
+    until(|| in_line(&passwords) == 0).await;
     drop(held);
     assert_eq!(passwords.verify("alice", &hash, "right").await, Ok(true));
+}
+
+#[tokio::test]
+async fn those_who_wait_for_one_verification_are_bounded_too() {
+    let passwords = Passwords::new(QUICK);
+    let hash = passwords.hash("right".to_owned()).await.unwrap();
+    let all = u32::try_from(MAX_LOGINS).unwrap();
+    let taken = passwords.logins.acquire_many(all).await.unwrap();
+    let refused = passwords.verify("alice", &hash, "right").await;
+    assert_eq!(refused, Err(PasswordError::Busy));
+    drop(taken);
+    assert_eq!(passwords.verify("alice", &hash, "right").await, Ok(true));
+}
+
+#[tokio::test]
+async fn new_passwords_that_wait_are_bounded() {
+    let passwords = Passwords::new(QUICK);
+    let all = u32::try_from(MAX_HASHING).unwrap();
+    let taken = passwords.hashing.line.acquire_many(all).await.unwrap();
+    let refused = passwords.hash("x".to_owned()).await;
+    assert_eq!(refused, Err(PasswordError::Busy));
+    drop(taken);
+    assert!(passwords.hash("x".to_owned()).await.is_ok());
 }
 
 async fn until(condition: impl Fn() -> bool) {

@@ -107,7 +107,7 @@ impl AuthState {
 
     fn user_add(&mut self, request: &UserAdd) -> Result<Changed, AuthError> {
         if request.name.is_empty() {
-            return Err(AuthError::UserEmpty);
+            return Err(AuthError::NameEmpty);
         }
         check_length(&request.name)?;
         if self.user(&request.name).is_some() {
@@ -117,6 +117,7 @@ impl AuthState {
             password_hash: kept_hash(&request.password_hash, request.no_password),
             no_password: request.no_password,
             roles: Vec::new(),
+            since: self.next_revision(),
         };
         Ok(self.put_user(&request.name, record))
     }
@@ -142,6 +143,7 @@ impl AuthState {
         let user = self.user(&request.name).ok_or(AuthError::UserNotFound)?;
         let mut record = user.record().clone();
         record.password_hash = kept_hash(&request.password_hash, record.no_password);
+        record.since = self.next_revision();
         Ok(Changed {
             effect: Effect::UserEnded {
                 user: request.name.as_str().into(),
@@ -288,9 +290,14 @@ impl AuthState {
         have.map(|(name, _)| Arc::clone(name)).collect()
     }
 
+    /// The revision of the change that is being made.
+    fn next_revision(&self) -> u64 {
+        self.revision + 1
+    }
+
     /// A change: the revision grows with it.
     fn revised(&mut self, changed: impl IntoIterator<Item = Row>) -> Changed {
-        self.revision += 1;
+        self.revision = self.next_revision();
         let record = self.record_row();
         rows(changed.into_iter().chain([record]))
     }

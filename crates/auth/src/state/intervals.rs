@@ -44,14 +44,43 @@ impl Intervals {
 
     /// Whether every key of the range is in the set. A range without keys counts as its first key.
     pub(crate) fn contain(&self, key: &[u8], range_end: &[u8]) -> bool {
-        let after = self.0.partition_point(|interval| *interval.start <= *key);
-        let Some(interval) = after.checked_sub(1).map(|at| &self.0[at]) else {
+        let Some(interval) = self.interval_of(key) else {
             return false;
         };
         let Some(end) = &interval.end else {
             return true;
         };
-        **end > *key && range_end != OPEN_END && **end >= *range_end
+        range_end != OPEN_END && **end >= *range_end
+    }
+
+    /// The first of some keys that is not in the set. `key_from` gives the first of them that is not
+    /// before a given one; it is called at most once an interval, and once more.
+    ///
+    /// # Errors
+    /// Of `key_from`.
+    pub(crate) fn first_outside<E>(
+        &self,
+        key_from: impl Fn(&[u8]) -> Result<Option<Bytes>, E>,
+    ) -> Result<Option<Bytes>, E> {
+        let mut start = Bytes::new();
+        while let Some(key) = key_from(&start)? {
+            let Some(interval) = self.interval_of(&key) else {
+                return Ok(Some(key));
+            };
+            match &interval.end {
+                Some(end) => start = end.clone(),
+                None => break,
+            }
+        }
+        Ok(None)
+    }
+
+    /// The interval that contains a key.
+    fn interval_of(&self, key: &[u8]) -> Option<&Interval> {
+        let after = self.0.partition_point(|interval| *interval.start <= *key);
+        let interval = &self.0[after.checked_sub(1)?];
+        let is_in = interval.end.as_ref().is_none_or(|end| **end > *key);
+        is_in.then_some(interval)
     }
 }
 
@@ -200,6 +229,23 @@ mod tests {
             // A range that has no end goes on after the last key of the model.
             let endless = ranges.iter().any(|(_, end)| &end[..] == OPEN_END);
             prop_assert_eq!(set.contain(&key, &end), allowed && (&end[..] != OPEN_END || endless));
+        }
+
+        #[test]
+        fn the_first_key_outside_is_that_of_a_walk_over_all_keys(
+            ranges in proptest::collection::vec((text(), ends()), 0..6),
+            keys in proptest::collection::btree_set(text(), 0..12),
+        ) {
+            let set = Intervals::new(ranges.iter().map(|(key, end)| (key, end)));
+            let calls = std::cell::Cell::new(0);
+            let key_from = |start: &[u8]| {
+                calls.set(calls.get() + 1);
+                let mut rest = keys.iter().filter(|key| ***key >= *start);
+                Ok::<_, ()>(rest.next().cloned())
+            };
+            let walked = keys.iter().find(|key| !set.contain(key, &[])).cloned();
+            prop_assert_eq!(set.first_outside(key_from), Ok(walked));
+            prop_assert!(calls.get() <= set.0.len() + 1, "{} calls", calls.get());
         }
     }
 }

@@ -1,7 +1,8 @@
 use bytes::Bytes;
 use proptest::prelude::*;
+use prost::Message as _;
 use synod_proto::consensus::v1::auth_command::Command;
-use synod_proto::consensus::v1::{GrantToken, UserAdd, UserChangePassword};
+use synod_proto::consensus::v1::{GrantToken, UserAdd, UserChangePassword, UserRecord};
 use synod_proto::etcd::authpb::permission::Type;
 use synod_proto::etcd::etcdserverpb as pb;
 
@@ -175,7 +176,7 @@ fn a_new_cluster_knows_nobody_and_starts_at_one() {
 fn refusals() {
     use AuthError as E;
     let off = [
-        (user_add(""), E::UserEmpty),
+        (user_add(""), E::NameEmpty),
         (user_add("alice"), E::UserAlreadyExist),
         (user_delete("nobody"), E::UserNotFound),
         (change_password("nobody", "x"), E::UserNotFound),
@@ -300,11 +301,12 @@ fn nobody_but_root_changes_anything_while_users_are_enforced() {
             enabled().apply_by(Some(&by("root")), command).is_ok(),
             "{command:?}"
         );
-        // As in etcd, the age of an administrator's token has no say.
-        assert!(
-            enabled().apply_by(Some(&root(1)), command).is_ok(),
-            "{command:?}"
-        );
+        // As in etcd, later changes don't void an administrator's token; those of its own password
+        // do.
+        let old = enabled().apply_by(Some(&root(2)), command);
+        assert!(old.is_ok(), "{command:?}");
+        let void = enabled().apply_by(Some(&root(1)), command);
+        assert_eq!(void, Err(AuthError::OldRevision), "{command:?}");
     }
     // Logging in needs nobody.
     assert!(enabled().apply_by(None, &grant_token("alice", 9)).is_ok());
@@ -317,7 +319,7 @@ fn another_user_with_the_root_role_is_as_good() {
         .with(&grant_role("admin", "root"));
     let admin = Identity {
         user: "admin".into(),
-        revision: 1,
+        revision: 10,
     };
     let mut ended = kept.clone();
     assert!(
@@ -402,6 +404,10 @@ fn passwords() {
         "nothing of it is kept"
     );
     assert_eq!(hash(&kept, "nobody"), Err(AuthError::AuthFailed));
+    // Nor of one that came with a user who is to have none.
+    kept.apply(&user_add_without_password("dave")).unwrap();
+    let dave = UserRecord::decode(kept.rows[&b"auth/user/dave"[..]].clone()).unwrap();
+    assert!(dave.no_password && dave.password_hash.is_empty());
 }
 
 #[test]

@@ -71,6 +71,12 @@ impl User {
         (!self.record.no_password).then_some(&self.record.password_hash)
     }
 
+    /// The auth revision that gave the user this password. What was found out of the user before is
+    /// void: another one may have been called so.
+    pub(crate) fn since(&self) -> u64 {
+        self.record.since
+    }
+
     /// Whether the user may do everything.
     pub(crate) fn is_root(&self) -> bool {
         self.has_role(ROOT_ROLE)

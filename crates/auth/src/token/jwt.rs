@@ -14,7 +14,7 @@ use crate::{AuthError, Identity};
 /// Tokens whose signature was verified lately: clients show the same one with every request.
 const MAX_VERIFIED: usize = 8_192;
 /// A token that is longer than this is none of etcd's: its headers would not have come so far.
-const MAX_TOKEN_BYTES: usize = 16 << 10;
+pub(super) const MAX_TOKEN_BYTES: usize = 16 << 10;
 
 /// Signs and verifies tokens.
 #[derive(Debug)]
@@ -23,7 +23,7 @@ pub(super) struct Jwt {
     algorithm: Algorithm,
     validation: Validation,
     ttl: Duration,
-    verified: Recent<Verified>,
+    pub(super) verified: Recent<Verified>,
 }
 
 /// What a token says. Whatever else it says is ignored.
@@ -53,8 +53,8 @@ fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D:
 }
 
 #[derive(Clone, Debug)]
-struct Verified {
-    identity: Identity,
+pub(super) struct Verified {
+    pub(super) identity: Identity,
     exp: Option<f64>,
     nbf: Option<f64>,
 }

@@ -20,8 +20,11 @@ use crate::recent::Digest;
 /// Tokens that a member knows at most. Beyond it the ones that were used least recently go: their
 /// clients log in again.
 const MAX_TOKENS: usize = 65_536;
-/// How many of them go at once, so that not every login looks for the oldest.
-const EVICTED: usize = MAX_TOKENS / 16;
+/// Tokens of one user. A client that logs in for every request takes no other user's place.
+const MAX_TOKENS_OF_USER: usize = 16_384;
+/// How much of a full table, or of a user's share, goes at once, so that not every login looks for
+/// the oldest.
+const EVICTED_PART: usize = 16;
 /// What ran out is removed this often, if there are logins at all.
 const SWEEP_MS: u64 = 1000;
 
@@ -87,6 +90,8 @@ pub(super) struct SimpleTokens {
 #[derive(Debug, Default)]
 struct Table {
     tokens: HashMap<Digest, Token>,
+    /// How many each user has.
+    counts: HashMap<User, usize>,
     swept_ms: u64,
 }
 
@@ -132,10 +137,15 @@ impl SimpleTokens {
         };
         let mut table = self.table.write();
         table.sweep(now_ms);
-        if table.tokens.len() >= MAX_TOKENS {
-            table.evict();
+        if table.count(user) >= MAX_TOKENS_OF_USER {
+            table.evict(MAX_TOKENS_OF_USER / EVICTED_PART, |token| {
+                token.user == *user
+            });
         }
-        table.tokens.insert(digest, token);
+        if table.tokens.len() >= MAX_TOKENS {
+            table.evict(MAX_TOKENS / EVICTED_PART, |_| true);
+        }
+        table.insert(digest, token);
     }
 
     /// Who shows this token; using it makes it last.
@@ -169,12 +179,14 @@ impl SimpleTokens {
     /// A user's tokens are void.
     pub(super) fn end(&self, user: &str) {
         let mut table = self.table.write();
-        table.tokens.retain(|_, token| *token.user != *user);
+        if table.count(user) > 0 {
+            table.retain(|token| *token.user != *user);
+        }
     }
 
     /// All are.
     pub(super) fn end_all(&self) {
-        self.table.write().tokens = HashMap::new();
+        *self.table.write() = Table::default();
     }
 
     fn now_ms(&self) -> u64 {
@@ -184,23 +196,49 @@ impl SimpleTokens {
 }
 
 impl Table {
+    fn count(&self, user: &str) -> usize {
+        self.counts.get(user).copied().unwrap_or_default()
+    }
+
+    fn insert(&mut self, digest: Digest, token: Token) {
+        let user = Arc::clone(&token.user);
+        // An entry that is applied again grants the same token.
+        if self.tokens.insert(digest, token).is_none() {
+            *self.counts.entry(user).or_default() += 1;
+        }
+    }
+
+    fn retain(&mut self, mut stays: impl FnMut(&Token) -> bool) {
+        let counts = &mut self.counts;
+        self.tokens.retain(|_, token| {
+            let stays = stays(token);
+            if let Some(count) = counts.get_mut(&token.user).filter(|_| !stays) {
+                *count -= 1;
+            }
+            stays
+        });
+        counts.retain(|_, count| *count > 0);
+    }
+
     /// Removes what ran out.
     fn sweep(&mut self, now_ms: u64) {
         if now_ms < self.swept_ms.saturating_add(SWEEP_MS) {
             return;
         }
         self.swept_ms = now_ms;
-        self.tokens.retain(|_, token| now_ms < token.ends_ms());
+        self.retain(|token| now_ms < token.ends_ms());
     }
 
-    /// Makes room: the ones that end first are those that were used least recently.
-    fn evict(&mut self) {
-        let mut ends: Vec<u64> = self.tokens.values().map(Token::ends_ms).collect();
-        let (_, last, _) = ends.select_nth_unstable(EVICTED - 1);
+    /// Makes room among some tokens: the ones that end first are those that were used least
+    /// recently. There are at least `most` of them.
+    fn evict(&mut self, most: usize, is_meant: impl Fn(&Token) -> bool) {
+        let meant = self.tokens.values().filter(|token| is_meant(token));
+        let mut ends: Vec<u64> = meant.map(Token::ends_ms).collect();
+        let (_, last, _) = ends.select_nth_unstable(most - 1);
         let last = *last;
-        let mut left = EVICTED;
-        self.tokens.retain(|_, token| {
-            let goes = left > 0 && token.ends_ms() <= last;
+        let mut left = most;
+        self.retain(|token| {
+            let goes = left > 0 && is_meant(token) && token.ends_ms() <= last;
             left -= usize::from(goes);
             !goes
         });
@@ -287,20 +325,70 @@ mod tests {
         assert_eq!(tokens.find(&bobs, APPLIED), Found::Unknown);
     }
 
-    #[test]
-    fn the_table_is_bounded_and_the_ones_in_use_stay() {
-        let tokens = SimpleTokens::new(Duration::from_secs(1000));
-        let used = granted(&tokens, "alice", 7);
-        for number in 0..2 * MAX_TOKENS {
-            let now_ms = 1 + (number / EVICTED) as u64;
-            if number % EVICTED == 0 {
+    /// Grants `count` tokens in a row of which one is in use, and gives the most that there were.
+    fn fill(
+        tokens: &SimpleTokens,
+        count: usize,
+        part: usize,
+        owner: impl Fn(usize) -> User,
+    ) -> usize {
+        let used = granted(tokens, "alice", 7);
+        let mut most = 0;
+        for number in 0..count {
+            let now_ms = 1 + (number / part) as u64;
+            if number % part == 0 {
                 assert_eq!(tokens.find_at(now_ms, &used, APPLIED), user("alice"));
             }
             let digest = Sha256::digest(number.to_be_bytes());
-            tokens.grant_at(now_ms, &"bob".into(), digest.into());
-            assert!(tokens.table.read().tokens.len() <= MAX_TOKENS);
+            tokens.grant_at(now_ms, &owner(number), digest.into());
+            most = most.max(tokens.table.read().tokens.len());
         }
-        assert!(tokens.table.read().tokens.len() > MAX_TOKENS - EVICTED);
+        let table = tokens.table.read();
+        let counted: usize = table.counts.values().sum();
+        assert_eq!(counted, table.tokens.len());
+        most
+    }
+
+    #[test]
+    fn the_table_is_bounded_and_the_ones_in_use_stay() {
+        let tokens = SimpleTokens::new(Duration::from_secs(1000));
+        let part = MAX_TOKENS / EVICTED_PART;
+        let many: Vec<User> = (0..100).map(|n| format!("user {n}").into()).collect();
+        let most = fill(&tokens, 2 * MAX_TOKENS, part, |number| {
+            Arc::clone(&many[number % 100])
+        });
+        assert_eq!(most, MAX_TOKENS);
+        assert!(tokens.table.read().tokens.len() > MAX_TOKENS - part);
+    }
+
+    #[test]
+    fn a_users_share_is_bounded_and_takes_nobody_elses() {
+        let tokens = SimpleTokens::new(Duration::from_secs(1000));
+        let bobs = granted(&tokens, "bob", 9);
+        let part = MAX_TOKENS_OF_USER / EVICTED_PART;
+        let most = fill(&tokens, 2 * MAX_TOKENS_OF_USER, part, |_| "alice".into());
+        assert_eq!(most, MAX_TOKENS_OF_USER + 1);
+        assert!(tokens.table.read().count("alice") > MAX_TOKENS_OF_USER - part);
+        assert_eq!(
+            tokens.find(&bobs, APPLIED),
+            user("bob"),
+            "the oldest of all"
+        );
+        // What ends leaves room, and is counted no more.
+        tokens.end("alice");
+        assert_eq!(tokens.table.read().counts, [("bob".into(), 1)].into());
+        assert_eq!(tokens.find(&bobs, APPLIED), user("bob"));
+        tokens.end_all();
+        assert!(tokens.table.read().counts.is_empty());
+    }
+
+    #[test]
+    fn a_token_that_is_granted_again_counts_once() {
+        let tokens = SimpleTokens::new(Duration::ZERO);
+        for _ in 0..2 {
+            tokens.grant_at(0, &"alice".into(), [0; 32]);
+        }
+        assert_eq!(tokens.table.read().count("alice"), 1);
     }
 
     #[test]

@@ -4,8 +4,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, Mac as _};
 use proptest::prelude::*;
-use sha2::Sha256;
+use sha2::{Digest as _, Sha256};
 
+use super::jwt::MAX_TOKEN_BYTES;
 use super::spec::JwtOptions;
 use super::*;
 
@@ -363,6 +364,45 @@ fn a_token_is_verified_once_and_ends_all_the_same() {
             "what is bad is not remembered as good"
         );
     }
+}
+
+#[test]
+fn a_token_that_was_verified_is_not_verified_again() {
+    let jwt = shared();
+    let token = forged(HS256, CLAIMS);
+    assert!(jwt.verify(&token, NOW).is_some());
+    assert_eq!(jwt.verified.len(), 1);
+    // What is remembered of it decides from now on.
+    let digest: crate::recent::Digest = Sha256::digest(&token).into();
+    let mut known = jwt.verified.get(&digest).unwrap();
+    known.identity.revision = 99;
+    jwt.verified.insert(digest, known);
+    assert_eq!(found(&jwt, &token), Some(("root".to_owned(), 99)));
+}
+
+#[test]
+fn a_token_that_no_header_can_hold_is_not_looked_at() {
+    let jwt = shared();
+    let padded = |bytes: usize| {
+        let claims = |padding: usize| {
+            let padding = "x".repeat(padding);
+            forged(
+                HS256,
+                &format!(r#"{{"username":"alice","revision":7,"x":"{padding}"}}"#),
+            )
+        };
+        // Four characters stand for three bytes.
+        let room = (bytes - claims(0).len()) / 4 * 3;
+        (room..)
+            .map(claims)
+            .find(|token| token.len() >= bytes)
+            .unwrap()
+    };
+    let longest = padded(MAX_TOKEN_BYTES - 2);
+    assert!(longest.len() <= MAX_TOKEN_BYTES, "{}", longest.len());
+    assert!(jwt.verify(&longest, NOW).is_some());
+    let longer = padded(MAX_TOKEN_BYTES + 1);
+    assert!(jwt.verify(&longer, NOW).is_none());
 }
 
 proptest! {

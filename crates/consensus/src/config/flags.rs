@@ -60,7 +60,6 @@ const OURS: &[&str] = &[PREFIX, "ETCD_"];
 
 const ITSELF: &str = "this server does not connect to its own client port";
 const BBOLT: &str = "the storage engine is not bbolt";
-const AUTH: &str = "authentication comes in a later release";
 const DISCOVERY: &str = "discovery is not supported: list the members in --initial-cluster";
 const GO: &str = "it concerns etcd's Go runtime or HTTP stack";
 const TRACING: &str = "tracing is configured by OTEL_EXPORTER_OTLP_ENDPOINT";
@@ -177,9 +176,9 @@ flags! {
     "discovery-user" Value Ignored(DISCOVERY);
     "discovery-password" Value Ignored(DISCOVERY);
 
-    "auth-token" Value Ignored(AUTH);
-    "auth-token-ttl" Value Ignored(AUTH);
-    "bcrypt-cost" Value Ignored(AUTH);
+    "auth-token" Value Used;
+    "auth-token-ttl" Value Used;
+    "bcrypt-cost" Value Used;
 
     "backend-bbolt-freelist-type" Value Ignored(BBOLT);
     "backend-batch-interval" Value Ignored(BBOLT);

@@ -68,7 +68,7 @@ pub enum StartError {
     #[error(transparent)]
     Bootstrap(#[from] BootstrapError),
     /// The tokens.
-    #[error(transparent)]
+    #[error("--auth-token: {0}")]
     Tokens(#[from] TokenConfigError),
     /// The log.
     #[error("cannot open the log: {0}")]

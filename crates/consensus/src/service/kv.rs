@@ -60,8 +60,7 @@ impl KvService {
         self.shared.metrics.ranges.inc();
         let query = range_query(request);
         let view = self.shared.view.reader().view();
-        let check = |users: &AuthState, by: Option<&Identity>| users.check_range(by, request);
-        self.shared.permit(call, check).await?;
+        permit_range(&self.shared, call, request).await?;
         let (result, place) = match self.small_range(&view, request, &query)? {
             Some(done) => done,
             None if request.range_end.is_empty() => {
@@ -201,9 +200,9 @@ impl KvService {
         }
         let view = self.shared.view.reader().view();
         // It puts nothing, and so attaches nothing to a lease.
-        let no_keys = |_| Ok::<_, Error>(Vec::new());
+        let no_key = |_, _: &[u8]| Ok::<_, Error>(None);
         let check =
-            |users: &AuthState, by: Option<&Identity>| users.check_txn(by, &request, &no_keys);
+            |users: &AuthState, by: Option<&Identity>| users.check_txn(by, &request, &no_key);
         self.shared.permit(call, check).await?;
         let (mut response, place) = match self.small_read_only_txn(&view, &request)? {
             Some(done) => done,
@@ -299,22 +298,26 @@ impl pb::kv_server::Kv for KvService {
         }
         self.shared.metrics.ranges.inc();
         let chunk_bytes = self.shared.settings.max_request_bytes;
-        if needs_sorting(&request) {
-            let query = range_query(&request);
-            return Ok(
-                sorted_stream::respond(&self.shared, query, chunk_bytes, call.deadline).await?,
-            );
+        let guard = Guard {
+            shared: Arc::clone(&self.shared),
+            call,
+            request,
+        };
+        // Who may not read the range takes no place either.
+        guard.check().await?;
+        if needs_sorting(&guard.request) {
+            return Ok(sorted_stream::respond(guard, chunk_bytes).await?);
         }
         // Room for the chunks in the queue, one that is read and one that is sent.
         let budget = &self.shared.reads.budget;
-        let place = budget.large((QUEUED_CHUNKS + 2) * chunk_bytes, call.deadline);
+        let place = budget.large((QUEUED_CHUNKS + 2) * chunk_bytes, guard.call.deadline);
         let place = place.await.map_err(Error::from)?;
         let reader = self.shared.view.reader();
         let stream = reader
-            .range_stream(range_query(&request), chunk_bytes)
+            .range_stream(range_query(&guard.request), chunk_bytes)
             .map_err(Error::from)?;
         let (chunks, receiver) = mpsc::channel(QUEUED_CHUNKS);
-        let sending = send_chunks(Arc::clone(&self.shared), stream, chunks);
+        let sending = send_chunks(guard, stream, chunks);
         // Ends after the last chunk, or when the client is gone and so is the receiver.
         task::spawn("range-stream", sending);
         Ok(place.stream(Box::pin(ReceiverStream::new(receiver))))
@@ -359,6 +362,33 @@ impl pb::kv_server::Kv for KvService {
     }
 }
 
+/// Whether the caller may read a range, as of what this member has applied.
+async fn permit_range(
+    shared: &ServiceContext,
+    call: &Call,
+    request: &pb::RangeRequest,
+) -> Result<(), Error> {
+    let check = |users: &AuthState, by: Option<&Identity>| users.check_range(by, request);
+    shared.permit(call, check).await
+}
+
+/// Watches over a range stream: the permission to read may end while it is sent.
+pub(super) struct Guard {
+    pub(super) shared: Arc<ServiceContext>,
+    pub(super) call: Call,
+    pub(super) request: pb::RangeRequest,
+}
+
+impl Guard {
+    /// Before each response.
+    ///
+    /// # Errors
+    /// The caller may not read the range, or no longer.
+    pub(super) async fn check(&self) -> Result<(), Error> {
+        permit_range(&self.shared, &self.call, &self.request).await
+    }
+}
+
 /// A learner answers serializable reads.
 fn caller_of(request: &pb::RangeRequest) -> Caller {
     match request.serializable {
@@ -397,10 +427,11 @@ fn is_short_txn(request: &pb::TxnRequest) -> bool {
 
 /// Reads and sends the chunks. `header`, `count` and `more` come with the last one.
 async fn send_chunks(
-    shared: Arc<ServiceContext>,
+    guard: Guard,
     stream: RangeStream,
     chunks: mpsc::Sender<Result<pb::RangeStreamResponse, Status>>,
 ) {
+    let shared = &guard.shared;
     let revision = stream.store_revision().get();
     let mut next = Some(stream);
     while let Some(mut stream) = next.take() {
@@ -408,7 +439,12 @@ async fn send_chunks(
             let chunk = stream.next_chunk()?;
             Ok::<_, Error>((chunk, stream))
         });
-        let chunk = match read.await {
+        let read = read.await;
+        let read = match guard.check().await {
+            Ok(()) => read,
+            Err(denied) => Err(denied),
+        };
+        let chunk = match read {
             Ok((Some(chunk), stream)) => {
                 if !chunk.is_last {
                     next = Some(stream);

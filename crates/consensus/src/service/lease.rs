@@ -7,7 +7,8 @@ use std::time::Instant;
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 use prost::Message;
-use synod_lease::{LeaderClock, LeaderLink, Leases, MAX_TTL_S, Origin, was_forwarded};
+use synod_auth::{AuthState, Identity};
+use synod_lease::{LeaderClock, LeaderLink, Leases, MAX_TTL_S, Origin, Renewed, was_forwarded};
 use synod_proto::consensus::v1::{LeaseRevoke, command};
 use synod_proto::etcd::etcdserverpb as pb;
 use synod_proto::etcd::etcdserverpb::lease_server::Lease;
@@ -35,9 +36,13 @@ pub(crate) struct LeaseService {
     stop: Shutdown,
 }
 
+/// The answers to renewals.
+pub(super) type KeepAliveStream = BoxStream<'static, Result<pb::LeaseKeepAliveResponse, Status>>;
+
 /// The state of one keep-alive stream.
 struct KeepAlive {
     service: LeaseService,
+    call: Call,
     origin: Origin,
     requests: stream::ReadyChunks<Streaming<pb::LeaseKeepAliveRequest>>,
     answers: VecDeque<pb::LeaseKeepAliveResponse>,
@@ -60,12 +65,27 @@ impl LeaseService {
         }
     }
 
-    fn leader_clock(&self) -> LeaderClock<'_, ServiceContext> {
+    fn leader_clock<'a>(
+        &'a self,
+        call: &'a Call,
+        origin: Origin,
+    ) -> LeaderClock<'a, ServiceContext> {
         LeaderClock {
             host: &*self.shared,
             leases: &self.leases,
             link: &self.link,
+            origin,
+            caller: call,
+            deadline: call.deadline,
         }
+    }
+
+    /// Admits a request that another member forwards.
+    ///
+    /// # Errors
+    /// As [`ServiceContext::admit_forwarded`].
+    pub(super) fn admit_forwarded(&self, metadata: &MetadataMap) -> Result<Call, Error> {
+        self.shared.admit_forwarded(metadata)
     }
 
     /// An id that is most likely free. What counts is the check when the entry is applied.
@@ -151,6 +171,7 @@ impl LeaseService {
     async fn renew(
         &self,
         requests: Vec<Result<pb::LeaseKeepAliveRequest, Status>>,
+        call: &Call,
         origin: Origin,
     ) -> (VecDeque<pb::LeaseKeepAliveResponse>, Option<Status>) {
         let mut ids = Vec::with_capacity(requests.len());
@@ -161,9 +182,10 @@ impl LeaseService {
                 Err(status) => failed = Some(status),
             }
         }
-        let deadline = clock::now() + self.shared.settings.request_timeout;
-        match self.leader_clock().renew(&ids, origin, deadline).await {
-            Ok(ttls) => {
+        let call = call.until(clock::now() + self.shared.settings.request_timeout);
+        match self.leader_clock(&call, origin).renew(&ids).await {
+            Ok(Renewed { ttls, refused }) => {
+                let failed = refused.map(Status::from).or(failed);
                 let header = self.shared.header_now();
                 let answer = |(id, ttl)| pb::LeaseKeepAliveResponse {
                     header: Some(header),
@@ -186,7 +208,7 @@ fn origin(metadata: &MetadataMap) -> Origin {
 
 #[tonic::async_trait]
 impl Lease for LeaseService {
-    type LeaseKeepAliveStream = BoxStream<'static, Result<pb::LeaseKeepAliveResponse, Status>>;
+    type LeaseKeepAliveStream = KeepAliveStream;
 
     async fn lease_grant(
         &self,
@@ -214,18 +236,8 @@ impl Lease for LeaseService {
         request: Request<Streaming<pb::LeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
         let rpc = "/etcdserverpb.Lease/LeaseKeepAlive";
-        self.shared.admit(&request, rpc, Caller::NeedsVoter).await?;
-        let insists = wants_leader(request.metadata());
-        let state = KeepAlive {
-            service: self.clone(),
-            origin: origin(request.metadata()),
-            requests: request.into_inner().ready_chunks(RENEWALS_AT_ONCE),
-            answers: VecDeque::new(),
-            failed: None,
-        };
-        let answers = stream::try_unfold(state, KeepAlive::next);
-        let (shared, stop) = (Arc::clone(&self.shared), self.stop.clone());
-        Ok(Response::new(until_ending(answers, shared, insists, stop)))
+        let call = self.shared.admit(&request, rpc, Caller::NeedsVoter).await?;
+        Ok(self.keep_alive(request, call))
     }
 
     async fn lease_time_to_live(
@@ -234,14 +246,7 @@ impl Lease for LeaseService {
     ) -> Result<Response<pb::LeaseTimeToLiveResponse>, Status> {
         let rpc = "/etcdserverpb.Lease/LeaseTimeToLive";
         let call = self.shared.admit(&request, rpc, Caller::NeedsVoter).await?;
-        let deadline = call.deadline;
-        let origin = origin(request.metadata());
-        let request = request.into_inner();
-        let clock = self.leader_clock();
-        let asked = clock.time_to_live(request, origin, deadline).await;
-        let mut response = asked.map_err(|error| Error::from(error).of_read())?;
-        response.header = Some(self.shared.header_now());
-        Ok(self.respond(response, deadline).await?)
+        Ok(self.time_to_live(request, &call).await?)
     }
 
     async fn lease_leases(
@@ -253,11 +258,54 @@ impl Lease for LeaseService {
         let deadline = call.deadline;
         self.shared.linearize(deadline).await?;
         let ids = self.leases.ids();
+        let key_from = |id, start: &[u8]| self.shared.view.lease_key_from(id, start);
+        let check = |users: &AuthState, by: Option<&Identity>| {
+            users.check_leases(by, ids.iter().copied(), &key_from)
+        };
+        self.shared.permit(&call, check).await?;
         let response = pb::LeaseLeasesResponse {
             header: Some(self.shared.header_now()),
             leases: ids.into_iter().map(|id| pb::LeaseStatus { id }).collect(),
         };
         Ok(self.respond(response, deadline).await?)
+    }
+}
+
+impl LeaseService {
+    /// Renews leases for as long as the client asks.
+    pub(super) fn keep_alive(
+        &self,
+        request: Request<Streaming<pb::LeaseKeepAliveRequest>>,
+        call: Call,
+    ) -> Response<KeepAliveStream> {
+        let insists = wants_leader(request.metadata());
+        let state = KeepAlive {
+            service: self.clone(),
+            call,
+            origin: origin(request.metadata()),
+            requests: request.into_inner().ready_chunks(RENEWALS_AT_ONCE),
+            answers: VecDeque::new(),
+            failed: None,
+        };
+        let answers = stream::try_unfold(state, KeepAlive::next);
+        let (shared, stop) = (Arc::clone(&self.shared), self.stop.clone());
+        Response::new(until_ending(answers, shared, insists, stop))
+    }
+
+    /// The remaining time of a lease.
+    ///
+    /// # Errors
+    /// No leader answered, or the caller may not ask.
+    pub(super) async fn time_to_live(
+        &self,
+        request: Request<pb::LeaseTimeToLiveRequest>,
+        call: &Call,
+    ) -> Result<Response<pb::LeaseTimeToLiveResponse>, Error> {
+        let clock = self.leader_clock(call, origin(request.metadata()));
+        let asked = clock.time_to_live(request.into_inner()).await;
+        let mut response = asked.map_err(|error| Error::from(error).of_read())?;
+        response.header = Some(self.shared.header_now());
+        self.respond(response, call.deadline).await
     }
 }
 
@@ -274,7 +322,8 @@ impl KeepAlive {
             let Some(requests) = self.requests.next().await else {
                 return Ok(None);
             };
-            (self.answers, self.failed) = self.service.renew(requests, self.origin).await;
+            (self.answers, self.failed) =
+                self.service.renew(requests, &self.call, self.origin).await;
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, OnceLock};
 
-use futures::stream::BoxStream;
 use synod_lease::was_forwarded;
 use synod_proto::etcd::etcdserverpb as pb;
 use synod_proto::etcd::etcdserverpb::lease_server::Lease;
@@ -11,7 +10,8 @@ use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::cluster::PeerClusterService;
-use super::lease::LeaseService;
+use super::lease::{KeepAliveStream, LeaseService};
+use crate::call::Call;
 use crate::error::Error;
 use crate::shared::ServiceContext;
 
@@ -45,11 +45,12 @@ struct PeerLeaseService {
 
 impl PeerLeaseService {
     /// Requests that no member passed on have no business here.
-    fn forwarded(&self, metadata: &MetadataMap) -> Result<&LeaseService, Error> {
-        match was_forwarded(metadata) {
-            true => self.lease.get().ok_or(Error::NotRunning),
-            false => Err(NOT_FOR_PEERS),
+    fn forwarded(&self, metadata: &MetadataMap) -> Result<(&LeaseService, Call), Error> {
+        if !was_forwarded(metadata) {
+            return Err(NOT_FOR_PEERS);
         }
+        let lease = self.lease.get().ok_or(Error::NotRunning)?;
+        Ok((lease, lease.admit_forwarded(metadata)?))
     }
 }
 
@@ -57,22 +58,22 @@ const NOT_FOR_PEERS: Error = Error::Unimplemented("this request on the peer port
 
 #[tonic::async_trait]
 impl Lease for PeerLeaseService {
-    type LeaseKeepAliveStream = BoxStream<'static, Result<pb::LeaseKeepAliveResponse, Status>>;
+    type LeaseKeepAliveStream = KeepAliveStream;
 
     async fn lease_keep_alive(
         &self,
         request: Request<Streaming<pb::LeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
-        let lease = self.forwarded(request.metadata())?;
-        lease.lease_keep_alive(request).await
+        let (lease, call) = self.forwarded(request.metadata())?;
+        Ok(lease.keep_alive(request, call))
     }
 
     async fn lease_time_to_live(
         &self,
         request: Request<pb::LeaseTimeToLiveRequest>,
     ) -> Result<Response<pb::LeaseTimeToLiveResponse>, Status> {
-        let lease = self.forwarded(request.metadata())?;
-        lease.lease_time_to_live(request).await
+        let (lease, call) = self.forwarded(request.metadata())?;
+        Ok(lease.time_to_live(request, &call).await?)
     }
 
     async fn lease_grant(

@@ -2,19 +2,18 @@
 //! the first chunk is sent, and has a place in the budget of responses.
 
 use std::pin::Pin;
-use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use futures::{Stream, stream};
-use synod_mvcc::{RangeQuery, RangeResult};
+use synod_mvcc::RangeResult;
 use synod_proto::etcd::etcdserverpb as pb;
 use synod_proto::etcd::etcdserverpb::range_request::SortTarget;
 use tonic::{Response, Status};
 
+use super::kv::Guard;
 use super::large_read::RangeRead;
+use crate::convert::range_query;
 use crate::error::Error;
-use crate::shared::ServiceContext;
 
 /// The responses of a range stream.
 pub(super) type Chunks =
@@ -29,19 +28,22 @@ pub(super) fn needs_sorting(request: &pb::RangeRequest) -> bool {
 ///
 /// # Errors
 /// As for a range.
-pub(super) async fn respond(
-    shared: &Arc<ServiceContext>,
-    query: RangeQuery,
-    chunk_bytes: usize,
-    deadline: Instant,
-) -> Result<Response<Chunks>, Error> {
+pub(super) async fn respond(guard: Guard, chunk_bytes: usize) -> Result<Response<Chunks>, Error> {
+    let shared = &guard.shared;
     let view = shared.view.reader().view();
+    let query = range_query(&guard.request);
     let read = RangeRead { view, query };
-    let (result, place) = shared.reads.run(read, deadline).await?;
+    let (result, place) = shared.reads.run(read, guard.call.deadline).await?;
     let header = shared.header(result.revision.get());
-    let responses = responses(result, header, chunk_bytes);
-    let responses = stream::iter(responses.into_iter().map(Ok));
-    Ok(place.response(Box::pin(responses)))
+    let responses = responses(result, header, chunk_bytes).into_iter();
+    let sent = stream::try_unfold((guard, responses), |(guard, mut responses)| async {
+        let Some(response) = responses.next() else {
+            return Ok(None);
+        };
+        guard.check().await?;
+        Ok(Some((response, (guard, responses))))
+    });
+    Ok(place.response(Box::pin(sent)))
 }
 
 /// `header`, `count` and `more` come with the last response. An empty range has one response.

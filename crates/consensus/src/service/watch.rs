@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
+use synod_auth::{AuthState, Identity};
 use synod_proto::etcd::etcdserverpb as pb;
 use synod_proto::etcd::etcdserverpb::watch_create_request::FilterType;
 use synod_proto::etcd::etcdserverpb::watch_request::RequestUnion;
@@ -14,7 +15,7 @@ use synod_runtime::{clock, random, task};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::leaderless::leaderless;
-use crate::call::{Caller, wants_leader};
+use crate::call::{Call, Caller, wants_leader};
 use crate::error::Error;
 use crate::shared::ServiceContext;
 use synod_watch::{
@@ -54,11 +55,12 @@ impl Watch for WatchService {
         request: Request<Streaming<pb::WatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
         let rpc = "/etcdserverpb.Watch/Watch";
-        self.shared.admit(&request, rpc, Caller::NeedsVoter).await?;
+        let call = self.shared.admit(&request, rpc, Caller::NeedsVoter).await?;
         let insists = wants_leader(request.metadata());
         let (requests, responses) = self.hub.open();
         let serving = Serving {
             shared: Arc::clone(&self.shared),
+            call,
             requests,
             progress_interval: self.progress_interval,
         };
@@ -77,6 +79,7 @@ impl Watch for WatchService {
 /// The half of a stream that reads requests.
 struct Serving {
     shared: Arc<ServiceContext>,
+    call: Call,
     requests: Requests,
     progress_interval: Duration,
 }
@@ -109,7 +112,12 @@ impl Serving {
                 Err(_) => return self.requests.close(End::Finished),
             };
             let command = match request {
-                Some(RequestUnion::CreateRequest(request)) => Command::Create(id, create(request)),
+                Some(RequestUnion::CreateRequest(request)) => match self.permit(&request).await {
+                    Ok(()) => Command::Create(id, create(request)),
+                    Err(Error::Auth(denied)) => Command::Refuse(id, denied.watch_cancel_reason()),
+                    // This member can't find out in time who asks.
+                    Err(_) => return self.requests.close(End::NoLeader),
+                },
                 Some(RequestUnion::CancelRequest(request)) => {
                     Command::Cancel(id, WatchId(request.watch_id))
                 }
@@ -118,6 +126,17 @@ impl Serving {
             };
             self.requests.send(command).await;
         }
+    }
+
+    /// A watcher is checked when it is created, and never again, as in etcd.
+    async fn permit(&self, request: &pb::WatchCreateRequest) -> Result<(), Error> {
+        if request.start_revision < 0 {
+            // As in etcd it is refused for that first.
+            return Ok(());
+        }
+        let deadline = clock::now() + self.shared.settings.request_timeout;
+        let check = |users: &AuthState, by: Option<&Identity>| users.check_watch(by, request);
+        self.shared.permit(&self.call.until(deadline), check).await
     }
 
     async fn notify_progress(&self) {

@@ -29,15 +29,15 @@ impl Applier<'_> {
         let users = &*self.users;
         // Sees what the entries before in this batch have done. Nothing is written: it is dropped.
         let txn = self.store.begin();
-        let keys_of = |lease| txn.keys_of_lease(LeaseId::new(lease));
+        let key_from = |lease, start: &[u8]| txn.lease_key_from(LeaseId::new(lease), start);
         match kind {
-            Kind::Put(request) => users.check_put(by, request, &keys_of)?,
+            Kind::Put(request) => users.check_put(by, request, &key_from)?,
             Kind::DeleteRange(request) => users.check_delete_range(by, request).map_err(denied)?,
-            Kind::Txn(request) => users.check_txn(by, request, &keys_of)?,
+            Kind::Txn(request) => users.check_txn(by, request, &key_from)?,
             Kind::LeaseGrant(_) => users.check_authenticated(by).map_err(denied)?,
             Kind::LeaseRevoke(request) if request.expired_in_term == 0 => {
                 let mut ids = request.ids.iter();
-                ids.try_for_each(|id| users.check_lease(by, *id, &keys_of))?;
+                ids.try_for_each(|id| users.check_lease(by, *id, &key_from))?;
             }
             Kind::Alarm(request) => users.check_alarm(by, request).map_err(denied)?,
             Kind::Compact(_)
@@ -61,6 +61,7 @@ impl Applier<'_> {
         by: Option<&Identity>,
         request: AuthCommand,
     ) -> Result<Reply, Failure> {
+        self.roster.check_users()?;
         // `decode` lets no other pass.
         let command = request.command.ok_or(Error::Undecodable)?;
         let changed = self.users.apply(by, &command).map_err(denied)?;

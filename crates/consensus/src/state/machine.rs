@@ -21,10 +21,11 @@ use synod_types::NodeId;
 use super::apply::Applier;
 use super::outcome::Outcome;
 use super::roster::Roster;
-use super::snapshot::{EngineSink, StoreSnapshot};
+use super::snapshot::{Copied, EngineSink, StoreSnapshot};
 use super::view::View;
 use crate::backup::{self, RestoreError};
 use crate::metrics::Metrics;
+use crate::version::USERS;
 use synod_watch::{Deletions, WatchHandle};
 
 /// A batch ends once its changes and answers have so many bytes: a small entry may return or
@@ -128,7 +129,7 @@ pub(crate) struct Machine {
 }
 
 /// Creates the state of a new node from members and position, and from a backup if there is one:
-/// its keys with their history, and its leases.
+/// its keys with their history, its leases, users and roles.
 ///
 /// # Errors
 /// The engine fails, or the backup can't be used.
@@ -145,6 +146,13 @@ pub(crate) fn create(
     }
     let mut store = MvccStore::open(engine, MvccConfig::default())?;
     let before = Roster::load(&store.view())?;
+    let users = AuthState::load(store.view().meta_rows(ROW_PREFIX)?)?;
+    let mut roster = roster.clone();
+    if users != AuthState::default() {
+        // A member that doesn't know users would let everybody do everything.
+        roster.raise_level(USERS);
+        check_level(config, &roster)?;
+    }
     let mut txn = store.begin();
     // The backup holds its cluster's members, and the keeper of its leases.
     for member in before.members() {
@@ -406,11 +414,20 @@ impl StateMachine for Machine {
 
     fn install(&mut self, sink: EngineSink) -> Result<(), ApplyError> {
         let begun = clock::now();
-        let (generation, engine, meta) = sink.into_parts();
+        let Copied {
+            generation,
+            engine,
+            meta,
+            users,
+        } = sink.into_copied()?;
         let failed = |error| ApplyError::caused_by("cannot switch to a snapshot", error);
         // The sink is complete and durable. From this write on a restart uses it.
         self.generations.switch(generation).map_err(failed)?;
         let broken = |error| ApplyError::caused_by("an installed snapshot can't be used", error);
+        // Before the data, or those who may no longer read would still read the new data. The new
+        // users may read the old data: a permission is for a key at all its revisions.
+        self.users = users;
+        self.auth.reload(self.users.clone());
         let old = self.store.replace_engine(engine).map_err(broken)?;
         self.roster = Roster::load(&self.store.view()).map_err(broken)?;
         check_level(&self.config, &self.roster)
@@ -418,9 +435,6 @@ impl StateMachine for Machine {
         let view = self.store.view();
         let keeper = load_keeper(&view).map_err(broken)?;
         self.leases.reload(view.leases().map_err(broken)?, keeper);
-        let rows = view.meta_rows(ROW_PREFIX).map_err(broken)?;
-        self.users = AuthState::load(rows).map_err(|error| ApplyError::new(error.to_string()))?;
-        self.auth.reload(self.users.clone());
         self.applied = meta;
         self.written.store(Arc::new(self.applied.clone()));
         self.publish_roster();

@@ -96,10 +96,6 @@ pub(crate) enum Reply {
     /// A token is known to this member.
     TokenGranted {
         /// The index of the entry, which the token names.
-        #[cfg_attr(
-            not(test),
-            expect(dead_code, reason = "for the Auth service, which is to come")
-        )]
         index: u64,
     },
     /// The alarms that were listed, raised or disarmed.

@@ -13,6 +13,7 @@ use synod_proto::etcd::etcdserverpb::{AlarmMember, AlarmType, Member};
 use synod_types::NodeId;
 
 use crate::error::Error;
+use crate::version::USERS;
 
 /// The key of the row with everything but the members.
 const CLUSTER_ROW: &[u8] = b"cluster";
@@ -108,6 +109,18 @@ impl Roster {
     /// The feature level that all members have and entries rely on.
     pub(crate) fn feature_level(&self) -> u32 {
         self.feature_level
+    }
+
+    /// Whether there can be users and roles. Whoever proposes a command on them asks first.
+    ///
+    /// # Errors
+    /// [`Error::UsersUnsupported`].
+    pub(crate) fn check_users(&self) -> Result<(), Error> {
+        let level = self.feature_level;
+        match level >= USERS {
+            true => Ok(()),
+            false => Err(Error::UsersUnsupported { level }),
+        }
     }
 
     /// The alarms of one type, or all of them for [`AlarmType::None`].
@@ -252,8 +265,13 @@ impl Roster {
         txn: &mut WriteTxn<'_>,
     ) {
         self.version = Some(version);
-        self.feature_level = self.feature_level.max(feature_level);
+        self.raise_level(feature_level);
         self.store_record(txn);
+    }
+
+    /// Raises the feature level to at least this one.
+    pub(crate) fn raise_level(&mut self, feature_level: u32) {
+        self.feature_level = self.feature_level.max(feature_level);
     }
 
     fn check_urls(&self, id: NodeId, urls: &[String]) -> Result<(), Error> {

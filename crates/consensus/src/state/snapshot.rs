@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use synod_auth::{AuthState, ROW_PREFIX};
 use synod_consensus_core::SnapshotMeta;
 use synod_engine::Engine;
 use synod_mvcc::{Importer, MvccConfig, MvccStore, View, export};
@@ -38,6 +39,16 @@ pub(crate) struct EngineSink {
     engine: Arc<dyn Engine>,
     importer: Importer,
     meta: SnapshotMeta,
+    /// Users and roles of the finished copy.
+    users: Option<AuthState>,
+}
+
+/// A finished copy.
+pub(super) struct Copied {
+    pub(super) generation: u64,
+    pub(super) engine: Arc<dyn Engine>,
+    pub(super) meta: SnapshotMeta,
+    pub(super) users: AuthState,
 }
 
 impl EngineSink {
@@ -53,12 +64,22 @@ impl EngineSink {
             engine,
             importer,
             meta,
+            users: None,
         })
     }
 
-    /// The finished copy: generation, engine and position.
-    pub(super) fn into_parts(self) -> (u64, Arc<dyn Engine>, SnapshotMeta) {
-        (self.generation, self.engine, self.meta)
+    /// The finished copy.
+    ///
+    /// # Errors
+    /// It is not finished.
+    pub(super) fn into_copied(self) -> Result<Copied, ApplyError> {
+        let unfinished = || ApplyError::new("an unfinished snapshot can't be installed");
+        Ok(Copied {
+            generation: self.generation,
+            engine: self.engine,
+            meta: self.meta,
+            users: self.users.ok_or_else(unfinished)?,
+        })
     }
 }
 
@@ -81,6 +102,9 @@ impl SnapshotSink for EngineSink {
                 "a snapshot of {expected} turned out to be one of {found} with {rows} rows"
             )));
         }
+        let users = copy.view().meta_rows(ROW_PREFIX).map_err(failed)?;
+        let users = AuthState::load(users).map_err(|error| ApplyError::new(error.to_string()))?;
+        self.users = Some(users);
         Ok(())
     }
 }

@@ -158,6 +158,15 @@ impl View {
         Ok(self.reader.view().keys_of_lease(LeaseId::new(id))?)
     }
 
+    /// The first key attached to a lease that is not before `start`.
+    ///
+    /// # Errors
+    /// The engine fails.
+    pub(crate) fn lease_key_from(&self, id: i64, start: &[u8]) -> Result<Option<Bytes>, Error> {
+        let view = self.reader.view();
+        Ok(view.lease_key_from(LeaseId::new(id), start)?)
+    }
+
     /// Checks that the store can be read.
     ///
     /// # Errors

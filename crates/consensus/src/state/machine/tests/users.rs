@@ -11,6 +11,7 @@ use tonic::metadata::MetadataMap;
 
 use super::*;
 use crate::Error;
+use crate::version::USERS;
 
 /// The auth revision that [`enforcing`] ends with.
 const REVISION: u64 = 8;
@@ -91,6 +92,7 @@ fn grant_role(user: &str, role: &str) -> Change {
 /// Root, and alice, who may write what begins with `w`.
 fn enforcing() -> Fixture {
     let mut fixture = Fixture::new();
+    raise_level(&mut fixture, USERS);
     let permission = authpb::Permission {
         perm_type: authpb::permission::Type::Write.into(),
         key: "w".into(),
@@ -439,6 +441,7 @@ fn a_change_of_users_ends_its_batch() {
 #[test]
 fn a_name_that_no_key_can_hold_is_refused_and_stops_nobody() {
     let mut fixture = Fixture::new();
+    raise_level(&mut fixture, USERS);
     let long = "n".repeat(70_000);
     for change in [
         user_add(&long),
@@ -452,4 +455,108 @@ fn a_name_that_no_key_can_hold_is_refused_and_stops_nobody() {
     }
     // The longest name that is taken is stored by the disk engine.
     fixture.ask(None, auth(user_add(&long[..1024]))).unwrap();
+}
+
+#[test]
+fn commands_on_users_need_all_members_upgraded() {
+    let mut fixture = Fixture::new();
+    raise_level(&mut fixture, USERS - 1);
+    let refused = fixture.ask(None, auth(user_add("root")));
+    let expected = Error::UsersUnsupported { level: USERS - 1 };
+    assert_eq!(refused.unwrap_err(), expected);
+    assert_eq!(fixture.machine.view().roster().check_users(), Err(expected));
+    assert!(fixture.auth().state().users().is_empty());
+    raise_level(&mut fixture, USERS);
+    assert_eq!(fixture.machine.view().roster().check_users(), Ok(()));
+    fixture.ask(None, auth(user_add("root"))).unwrap();
+}
+
+/// What a member sees that reads while its data and its users are replaced.
+#[test]
+fn new_data_is_never_read_under_the_old_users() {
+    let mut source = enforcing();
+    source.change(user_add("carol")).unwrap();
+    source
+        .ask(Some(("root", REVISION + 1)), put("new", 1))
+        .unwrap();
+    let snapshot = source.machine.snapshot().unwrap();
+    for _ in 0..4 {
+        let mut fixture = enforcing();
+        let (auth, view) = (fixture.auth(), fixture.machine.view());
+        let reader = std::thread::spawn(move || {
+            loop {
+                let is_new = view.reader().view().get(b"new").unwrap().is_some();
+                // As a read does: it is refused if the users changed before it ended.
+                let revision = auth.state().revision();
+                if is_new {
+                    return revision;
+                }
+            }
+        });
+        fixture.install(&*snapshot);
+        assert_eq!(reader.join().unwrap(), REVISION + 1);
+    }
+}
+
+#[test]
+fn an_unfinished_snapshot_is_not_installed() {
+    let mut fixture = enforcing();
+    let meta = fixture.machine.applied();
+    let sink = fixture.machine.begin_install(meta).unwrap();
+    let refused = fixture.machine.install(sink).unwrap_err();
+    assert!(refused.to_string().contains("unfinished"), "{refused}");
+    assert!(fixture.auth().is_enabled());
+}
+
+/// Starts a state with a backup of another one.
+fn restored(from: &mut Fixture, feature_level: u32) -> Result<(OpenState, TempDir), MachineError> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("backup");
+    let source = from.machine.snapshot().unwrap();
+    let mut file = synod_service::BackupWriter::new(&backup::FORMAT, 1 << 20);
+    let mut resume = Some(Bytes::new());
+    while let Some(after) = resume {
+        let chunk = source.read(&after, 1 << 20).unwrap();
+        file.write(&chunk.data);
+        resume = chunk.resume;
+    }
+    file.finish();
+    let bytes: Vec<u8> = file.take_pieces().flatten().collect();
+    std::fs::write(&path, bytes).unwrap();
+    let config = MachineConfig {
+        dir: dir.path().join("engine"),
+        feature_level,
+        ..from.machine.config.clone()
+    };
+    let start = SnapshotMeta {
+        membership: Membership::of([MEMBER]),
+        ..Default::default()
+    };
+    let backup = Backup::open(&path, &backup::FORMAT).unwrap();
+    create(&config, &Roster::of([]), &start, Some(backup))?;
+    Ok((OpenState::open(config)?, dir))
+}
+
+#[test]
+fn a_restored_cluster_has_the_backups_users_and_the_level_that_they_need() {
+    let mut fixture = enforcing();
+    let (opened, _dir) = restored(&mut fixture, LEVEL).unwrap();
+    assert_eq!(opened.users(), &*fixture.auth().state());
+    assert!(opened.users().is_enabled());
+    assert_eq!(opened.roster().feature_level(), USERS);
+    // A member that may not use the level would let everybody do everything.
+    let refused = restored(&mut fixture, USERS - 1).map(drop);
+    assert!(
+        matches!(
+            refused,
+            Err(MachineError::NewerLevel {
+                required: USERS,
+                ..
+            })
+        ),
+        "{refused:?}"
+    );
+    // Without users nothing needs a level.
+    let (opened, _dir) = restored(&mut Fixture::new(), 0).unwrap();
+    assert_eq!(opened.roster().feature_level(), 0);
 }
