@@ -170,6 +170,8 @@ pub enum Error {
     InvalidDowngradeTarget,
 
     // It is not implemented, or broke.
+    #[error("etcdserver: {0} is not implemented")]
+    Unimplemented(&'static str),
     #[error("RangeStream does not support {0}")]
     RangeStreamUnsupported(&'static str),
     /// A failure of the server, which a client can't fix.
@@ -226,7 +228,7 @@ impl Error {
             | Self::TimeoutWaitApplied => Code::Unavailable,
             Self::Auth(error) => error.code(),
             Self::Corrupt => Code::DataLoss,
-            Self::RangeStreamUnsupported(_) => Code::Unimplemented,
+            Self::Unimplemented(_) | Self::RangeStreamUnsupported(_) => Code::Unimplemented,
             Self::BackupStalled | Self::DeadlineExceeded => Code::DeadlineExceeded,
             // As in etcd, which has no code for these.
             Self::LockSessionExpired
@@ -311,6 +313,7 @@ impl Error {
             | Self::MalformedTimeout(_)
             | Self::MissingLeaderKey
             | Self::UnknownMethod
+            | Self::Unimplemented(_)
             | Self::RangeStreamUnsupported(_) => Advice::Invalid,
             Self::Auth(error) => error.advice(),
             Self::Corrupt => Advice::Corrupt,
@@ -513,6 +516,7 @@ mod tests {
             Corrupt => DataLoss "etcdserver: corrupt cluster";
             NoInflightDowngrade => FailedPrecondition "etcdserver: no inflight downgrade job";
             Internal("x".into()) => Unknown "etcdserver: internal error: x";
+            Unimplemented("x") => Unimplemented "etcdserver: x is not implemented";
             RangeStreamUnsupported("custom sort orders") => Unimplemented "RangeStream does not support custom sort orders";
         }
     }

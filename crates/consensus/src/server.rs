@@ -10,6 +10,7 @@ use synod_auth::{Auth, Tokens};
 use synod_consensus_core::Algorithm;
 use synod_lease::{LeaderLink, LeasePolicy, Leases};
 use synod_log::Log;
+use synod_mvcc::MvccReader;
 use synod_proto::etcd::etcdserverpb as pb;
 use synod_proto::etcd::{v3electionpb, v3lockpb};
 use synod_replica::{Fault, Parts as ReplicaParts, PeerBook, Replica};
@@ -112,13 +113,7 @@ impl Node {
         let policy = LeasePolicy::new(config.election_timeout);
         let leases = Arc::new(Leases::new(policy, state.leases()?, state.lease_keeper()?));
         let auth = Arc::new(Auth::new(&config.auth, state.users().clone())?);
-        let limits = WatchLimits {
-            fragment_bytes: config.max_request_bytes + MESSAGE_OVERHEAD_BYTES,
-            ..WatchLimits::default()
-        };
-        let history = Arc::new(StoreHistory::new(state.reader(), &limits));
-        let hub = WatchHub::start(history, limits)?;
-        register_watch(&registry, hub.handle())?;
+        let hub = start_hub(&config, &registry, state.reader())?;
         let deletions = Deletions::default();
         let sweeper = setup::sweeper(&state.reader())?;
         let peers = PeerBook::new();
@@ -430,6 +425,22 @@ impl Node {
             "ready to serve client requests"
         );
     }
+}
+
+/// Starts what passes events on to watchers.
+fn start_hub(
+    config: &Config,
+    registry: &Registry,
+    reader: MvccReader,
+) -> Result<WatchHub, StartError> {
+    let limits = WatchLimits {
+        fragment_bytes: config.max_request_bytes + MESSAGE_OVERHEAD_BYTES,
+        ..WatchLimits::default()
+    };
+    let history = Arc::new(StoreHistory::new(reader, &limits));
+    let hub = WatchHub::start(history, limits)?;
+    register_watch(registry, hub.handle())?;
+    Ok(hub)
 }
 
 #[cfg(test)]
