@@ -56,6 +56,13 @@ pub(crate) const LATER_SERVICES: Difference = Difference {
     why: "Planned for a later release; the protos exist already.",
 };
 
+pub(crate) const BAD_JSON_IN_A_STREAM: Difference = Difference {
+    what: "JSON that can't be read, in a stream of requests (watch, lease keep-alive)",
+    etcd: "the requests end there, without a word; a watch waits for ever",
+    synod: "`{\"error\":{\"code\":3,...}}`, with HTTP status 400 if it is the first answer",
+    why: "The client learns what is wrong.",
+};
+
 pub(crate) const REFLECTION: Difference = Difference {
     what: "gRPC reflection",
     etcd: "none",
@@ -65,6 +72,7 @@ pub(crate) const REFLECTION: Difference = Difference {
 
 const ALL: [&Difference; 6] = [
     &LATER_SERVICES,
+    &BAD_JSON_IN_A_STREAM,
     &REFLECTION,
     &MESSAGE_LIMIT,
     &LEASE_AFTER_FAIL_OVER,
