@@ -85,6 +85,13 @@ pub(crate) const CAMPAIGN_LEASE_ENDS: Difference = Difference {
     why: "Two processes must not both be told that they lead.",
 };
 
+pub(crate) const BAD_JSON_IN_A_STREAM: Difference = Difference {
+    what: "JSON that can't be read, in a stream of requests (watch, lease keep-alive)",
+    etcd: "the requests end there, without a word; a watch waits for ever",
+    synod: "`{\"error\":{\"code\":3,...}}`, with HTTP status 400 if it is the first answer",
+    why: "The client learns what is wrong.",
+};
+
 pub(crate) const REFLECTION: Difference = Difference {
     what: "gRPC reflection",
     etcd: "none",
@@ -92,12 +99,13 @@ pub(crate) const REFLECTION: Difference = Difference {
     why: "Tools such as grpcurl work without our proto files.",
 };
 
-const ALL: [&Difference; 10] = [
+const ALL: [&Difference; 11] = [
     &LATER_SERVICES,
     &LOCK_CODES,
     &LOCK_AGAIN,
     &LOCK_LEASE_ENDS,
     &CAMPAIGN_LEASE_ENDS,
+    &BAD_JSON_IN_A_STREAM,
     &REFLECTION,
     &MESSAGE_LIMIT,
     &LEASE_AFTER_FAIL_OVER,

@@ -11,6 +11,7 @@ mod cli;
 mod contract;
 mod differences;
 mod engines;
+mod json;
 mod membership;
 mod memory;
 mod secured;

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use synod_auth::AuthConfig;
 use synod_consensus_core::Algorithm;
-use synod_rpc::Listener;
+use synod_rpc::{AccessControl, Listener};
 use synod_service::Retention;
 use synod_service::config::value::{self, dialable};
 use synod_service::config::{
@@ -116,6 +116,10 @@ pub struct Config {
     pub max_txn_ops: usize,
     /// The most concurrent streams of one HTTP/2 connection; 4,096. `u32::MAX` is no limit.
     pub max_concurrent_streams: u32,
+    /// Whether clients may use JSON over HTTP; true.
+    pub enable_grpc_gateway: bool,
+    /// Which requests over HTTP are answered, and which pages may read the answers; all.
+    pub access: AccessControl,
     /// Which history the automatic compaction keeps; all of it.
     pub auto_compaction: Retention,
     /// How often idle watchers that asked for it are notified of progress; 10 min.
@@ -213,6 +217,8 @@ impl Config {
             feature_level: FEATURE_LEVEL,
             max_txn_ops: DEFAULT_MAX_TXN_OPS,
             max_concurrent_streams: MAX_CONCURRENT_STREAMS,
+            enable_grpc_gateway: true,
+            access: AccessControl::default(),
             auto_compaction: Retention::Everything,
             watch_progress_interval: Duration::from_secs(600),
             durability: Durability::Synced,
@@ -322,6 +328,11 @@ impl Config {
             "max-concurrent-streams" => {
                 self.max_concurrent_streams = value::number(text, 1).map_err(bad)?;
             }
+            "enable-grpc-gateway" => {
+                self.enable_grpc_gateway = value::boolean(text).map_err(bad)?;
+            }
+            "cors" => self.access.origins = value::origins(text).map_err(bad)?,
+            "host-whitelist" => self.access.hosts = value::allowed(text),
             "watch-progress-notify-interval" => {
                 // A number in a configuration file counts nanoseconds, as Go's durations do.
                 let text = match text.parse::<u64>() {

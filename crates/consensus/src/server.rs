@@ -14,7 +14,7 @@ use synod_mvcc::MvccReader;
 use synod_proto::etcd::etcdserverpb as pb;
 use synod_proto::etcd::{v3electionpb, v3lockpb};
 use synod_replica::{Fault, Parts as ReplicaParts, PeerBook, Replica};
-use synod_rpc::{ChannelConfig, Listener, RpcMetrics, Server, ServerConfig};
+use synod_rpc::{ChannelConfig, JsonMapping, RpcMetrics, Server, ServerConfig};
 use synod_runtime::metrics::Registry;
 use synod_runtime::{clock, task};
 use synod_service::{BudgetMetrics, DataDir, Front, ResponseBudget, Sweeper, register_log};
@@ -90,7 +90,7 @@ impl Node {
         // Before anything on disk is touched.
         Tokens::new(&config.auth.token, config.auth.token_ttl)?;
         let tls = Tls::load(&config)?;
-        let ports = Ports::bind(&mut config, &tls)?;
+        let mut ports = Ports::bind(&mut config, &tls)?;
         let Opened {
             data_dir,
             meta,
@@ -139,7 +139,7 @@ impl Node {
                 log: log.clone(),
                 recovered: Some(recovered),
                 completions,
-                listeners: ports.peer,
+                listeners: std::mem::take(&mut ports.peer),
                 peers: peers.clone(),
                 metrics: synod_replica::Metrics::register(&registry, member)?,
             },
@@ -174,7 +174,7 @@ impl Node {
         };
         peer_services.open(&node.shared, node.lease_service());
         node.spawn_background(&config);
-        if let Err(error) = node.serve(&config, &registry, ports.client, ports.http) {
+        if let Err(error) = node.serve(&config, &registry, ports) {
             // Its threads run and hold the data directory.
             node.shutdown().await;
             return Err(error);
@@ -337,19 +337,26 @@ impl Node {
         &mut self,
         config: &Config,
         registry: &Registry,
-        client: Vec<Listener>,
-        http: Vec<Listener>,
+        ports: Ports,
     ) -> Result<(), StartError> {
         let limits = ServerConfig {
             max_concurrent_streams: config.max_concurrent_streams,
             ..ServerConfig::default()
         };
-        let server = self.client_server(config, limits.clone(), registry)?;
-        for listener in client {
+        let metrics = RpcMetrics::new(registry)?;
+        let server = self.client_server(config, limits.clone(), &metrics)?;
+        for listener in ports.client {
             self.client_urls.push(self.front.serve(&server, listener)?);
         }
+        if !ports.http.is_empty() {
+            let server = self.client_server(config, limits.clone(), &metrics)?;
+            let server = server.without_grpc();
+            for listener in ports.http {
+                self.front.serve(&server, listener)?;
+            }
+        }
         let server = Server::new(limits).http(http::router(Arc::clone(&self.shared)));
-        for listener in http {
+        for listener in ports.metrics {
             self.front.serve(&server, listener)?;
         }
         Ok(())
@@ -370,7 +377,7 @@ impl Node {
         &self,
         config: &Config,
         limits: ServerConfig,
-        registry: &Registry,
+        metrics: &RpcMetrics,
     ) -> Result<Server, StartError> {
         let shared = || Arc::clone(&self.shared);
         let limit = config.max_request_bytes * 2 + MESSAGE_OVERHEAD_BYTES;
@@ -384,8 +391,9 @@ impl Node {
         });
         let elections = ElectionService::new(queues.clone(), self.hub.handle());
         let watch = WatchService::new(shared(), self.hub.handle(), config.watch_progress_interval);
-        Ok(Server::new(limits)
-            .metrics(RpcMetrics::new(registry)?)
+        let server = Server::new(limits)
+            .metrics(metrics.clone())
+            .access(config.access.clone())
             .add_service(
                 pb::kv_server::KvServer::new(kv)
                     .max_decoding_message_size(limit)
@@ -410,7 +418,16 @@ impl Node {
             ))
             .health(self.front.health())
             .http(http::router(shared()))
-            .reflection()?)
+            .reflection()?;
+        Ok(match config.enable_grpc_gateway {
+            true => server.json(JsonMapping {
+                prefixes: synod_proto::http::PREFIXES,
+                paths: synod_proto::http::PATHS,
+                // As Base64 the largest message is a third longer, which leaves room for the rest.
+                max_request_bytes: limit,
+            }),
+            false => server,
+        })
     }
 
     fn announce(&self, config: &Config) {

@@ -12,6 +12,7 @@
 
 mod codec;
 mod generated;
+pub mod http;
 
 /// The content of the `google.rpc.ErrorInfo` in the details of a failed call.
 pub mod status {

@@ -194,3 +194,52 @@ fn reflection_shows_messages_not_bytes() {
     );
     assert_eq!(field("Member", "peerURLs"), (Label::Repeated, Type::String));
 }
+
+/// The path of each method that has one in etcd's annotations, and the method's path in gRPC.
+fn annotated() -> BTreeSet<(String, String)> {
+    let root = etcd_client_sources().join("proto/etcd");
+    let files = [
+        "api/etcdserverpb/rpc.proto",
+        "server/etcdserver/api/v3lock/v3lockpb/v3lock.proto",
+        "server/etcdserver/api/v3election/v3electionpb/v3election.proto",
+    ];
+    let mut found = BTreeSet::new();
+    for file in files {
+        let text = std::fs::read_to_string(root.join(file)).unwrap();
+        let (mut package, mut service, mut method) = ("", "", "");
+        for line in text.lines() {
+            let mut words = line.split(|c: char| c.is_whitespace() || "();{".contains(c));
+            let mut words = words.by_ref().filter(|word| !word.is_empty());
+            match words.next() {
+                Some("package") => package = words.next().unwrap(),
+                Some("service") => service = words.next().unwrap(),
+                Some("rpc") => method = words.next().unwrap(),
+                _ => {}
+            }
+            let path = line.split_once("post: \"/v3/").map(|(_, rest)| rest);
+            if let Some((path, _)) = path.and_then(|rest| rest.split_once('"')) {
+                let grpc = format!("/{package}.{service}/{method}");
+                found.insert((path.to_owned(), grpc));
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn methods_have_etcds_paths_for_json() {
+    let pair = |(http, grpc): &(&str, &str)| ((*http).to_owned(), (*grpc).to_owned());
+    let ours: BTreeSet<_> = synod_proto::http::PATHS.iter().map(pair).collect();
+    assert_eq!(ours, annotated());
+    assert_eq!(ours.len(), synod_proto::http::PATHS.len());
+    let paths: BTreeSet<_> = ours.iter().map(|(http, _)| http).collect();
+    assert_eq!(paths.len(), ours.len(), "a path stands for one method");
+    // Every method but one can be called.
+    let methods = surface(&FileDescriptorSet::decode(synod_proto::FILE_DESCRIPTOR_SET).unwrap());
+    let mapped: BTreeSet<_> = ours.iter().map(|(_, grpc)| grpc).collect();
+    let unmapped: Vec<_> = methods
+        .keys()
+        .filter(|name| name.starts_with('/') && !mapped.contains(name))
+        .collect();
+    assert_eq!(unmapped, ["/etcdserverpb.KV/RangeStream"]);
+}

@@ -36,7 +36,10 @@ pub use hold::{Hold, Keep};
 pub use listener::{BindError, BoundTo, Listener};
 pub use look::{Look, look};
 pub use metrics::RpcMetrics;
-pub use server::{Drained, GrpcFuture, GrpcService, Running, Server, StartError};
+pub use server::{
+    AccessControl, Allowed, Drained, GrpcFuture, GrpcService, JsonMapping, RequestBody, Running,
+    Server, StartError,
+};
 pub use tls::{
     CertificateFiles, CertificateStatus, CipherName, ClientCertificate, ClientTls, ClientTlsConfig,
     Protocol, ServerTls, ServerTlsConfig, ServerTrust, TlsError, TlsVersion, Trust,

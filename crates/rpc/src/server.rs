@@ -1,9 +1,11 @@
 //! A server: services and routes, started on listeners, drained in the end.
 
+mod access;
 mod authority;
 mod body;
 mod connection;
 mod flow;
+mod json;
 mod router;
 mod running;
 
@@ -14,11 +16,14 @@ use thiserror::Error;
 
 use self::{
     connection::Connections,
+    json::Json,
     router::{Handler, Route, Router, handler},
     running::{Accepting, Acceptor},
 };
 pub use self::{
-    router::{GrpcFuture, GrpcService},
+    access::{AccessControl, Allowed},
+    json::JsonMapping,
+    router::{GrpcFuture, GrpcService, RequestBody},
     running::{Drained, Running},
 };
 use crate::{
@@ -45,6 +50,9 @@ pub enum StartError {
         /// The decoder's answer.
         reason: String,
     },
+    /// A method can't have JSON.
+    #[error("cannot map the services to JSON: {0}")]
+    Json(#[from] synod_json::SchemaError),
 }
 
 /// What is served, and how. Build it once, then start it on each listener.
@@ -54,6 +62,9 @@ pub struct Server {
     http: axum::Router,
     metrics: Option<RpcMetrics>,
     descriptors: Vec<&'static [u8]>,
+    json: Option<JsonMapping>,
+    access: Option<AccessControl>,
+    speaks_grpc: bool,
 }
 
 impl fmt::Debug for Server {
@@ -80,6 +91,9 @@ impl Server {
                 synod_proto::FILE_DESCRIPTOR_SET,
                 tonic_health::pb::FILE_DESCRIPTOR_SET,
             ],
+            json: None,
+            access: None,
+            speaks_grpc: true,
         }
     }
 
@@ -95,6 +109,27 @@ impl Server {
     #[must_use]
     pub fn http(mut self, routes: axum::Router) -> Self {
         self.http = self.http.merge(routes);
+        self
+    }
+
+    /// Lets clients call the services with JSON.
+    #[must_use]
+    pub fn json(mut self, mapping: JsonMapping) -> Self {
+        self.json = Some(mapping);
+        self
+    }
+
+    /// Controls which requests over HTTP are answered, and which pages may read the answers.
+    #[must_use]
+    pub fn access(mut self, access: AccessControl) -> Self {
+        self.access = Some(access);
+        self
+    }
+
+    /// Serves HTTP routes and JSON only: the services can't be called with gRPC.
+    #[must_use]
+    pub fn without_grpc(mut self) -> Self {
+        self.speaks_grpc = false;
         self
     }
 
@@ -165,8 +200,8 @@ impl Server {
                 source,
             })?
         };
-        let connections =
-            Connections::new(&self.config, self.router()?, tls, self.metrics.as_ref());
+        let router = self.router(tls.is_some())?;
+        let connections = Connections::new(&self.config, router, tls, self.metrics.as_ref());
         let max_connections = self.config.max_connections;
         let metrics = self.metrics.clone();
         Ok(Running::start(
@@ -177,7 +212,7 @@ impl Server {
         ))
     }
 
-    fn router(&self) -> Result<Router, StartError> {
+    fn router(&self, is_secure: bool) -> Result<Router, StartError> {
         let mut methods = Methods::default();
         for descriptors in &self.descriptors {
             let added = methods.add(descriptors);
@@ -193,8 +228,20 @@ impl Server {
                 .as_ref()
                 .map(|metrics| metrics.service(name, &methods)),
         });
-        // axum prepares a router once its state is known.
-        let http = self.http.clone().with_state(());
-        Ok(Router::new(routes.collect(), http))
+        let routes: Arc<[Route]> = routes.collect();
+        let json = self.json.as_ref().map(|mapping| {
+            let json = Json::new(mapping, &routes, synod_proto::FILE_DESCRIPTOR_SET);
+            json.map(Arc::new)
+        });
+        Ok(Router {
+            routes,
+            speaks_grpc: self.speaks_grpc,
+            json: json.transpose()?,
+            access: self.access.clone().map(Arc::new),
+            // axum prepares a router once its state is known.
+            http: self.http.clone().with_state(()),
+            is_secure,
+            client: None,
+        })
     }
 }

@@ -10,6 +10,7 @@ use serde_json::Value;
 const LAYERS: [&[&str]; 9] = [
     &[
         "synod-types",
+        "synod-json",
         "synod-proto",
         "synod-runtime",
         "synod-protoc",

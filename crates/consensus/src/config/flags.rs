@@ -101,6 +101,9 @@ flags! {
     "max-request-bytes" Value Used;
     "max-txn-ops" Value Used;
     "max-concurrent-streams" Value Used;
+    "enable-grpc-gateway" Switch Used;
+    "cors" Value Used;
+    "host-whitelist" Value Used;
     "auto-compaction-mode" Value Used;
     "auto-compaction-retention" Value Used;
     "watch-progress-notify-interval" Value Used;
@@ -207,11 +210,8 @@ flags! {
     "socket-reuse-address" Switch Ignored(GO);
     "raft-read-timeout" Value Ignored(GO);
     "raft-write-timeout" Value Ignored(GO);
-    "enable-grpc-gateway" Switch Ignored("the JSON mapping comes in a later release");
     "enable-pprof" Switch Ignored(GO);
     "metrics" Value Ignored("all metrics are always exported");
-    "cors" Value Ignored(GO);
-    "host-whitelist" Value Ignored(GO);
     "logger" Value Ignored(LOGGING);
     "log-outputs" Value Ignored(LOGGING);
     "enable-log-rotation" Switch Ignored(LOGGING);

@@ -99,7 +99,10 @@ pub enum StartError {
 /// All ports, bound before anything on disk is touched.
 pub(super) struct Ports {
     pub(super) client: Vec<Listener>,
+    /// For clients that speak HTTP only.
     pub(super) http: Vec<Listener>,
+    /// For health and metrics.
+    pub(super) metrics: Vec<Listener>,
     pub(super) peer: Vec<Listener>,
 }
 
@@ -118,10 +121,15 @@ impl Ports {
         };
         let of_clients = tls.of_clients.as_ref();
         let client = bind(given.client, &config.listen_client_urls, of_clients)?;
-        let mut http = bind(given.metrics, &config.listen_metrics_urls, of_clients)?;
-        http.extend(listen::bind(&config.listen_client_http_urls, of_clients)?);
+        let http = listen::bind(&config.listen_client_http_urls, of_clients)?;
+        let metrics = bind(given.metrics, &config.listen_metrics_urls, of_clients)?;
         let peer = bind(given.peer, &config.listen_peer_urls, tls.of_peers.as_ref())?;
-        Ok(Self { client, http, peer })
+        Ok(Self {
+            client,
+            http,
+            metrics,
+            peer,
+        })
     }
 }
 

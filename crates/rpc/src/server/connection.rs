@@ -35,6 +35,7 @@ const PREFACE_BYTES: usize = 24;
 #[derive(Debug, Clone)]
 pub(super) struct Connections {
     builder: auto::Builder<Spawner>,
+    watch: Watch,
     router: Router,
     tls: Option<ServerTls>,
     handshake_timeout: Duration,
@@ -50,7 +51,10 @@ where
     F::Output: Send + 'static,
 {
     fn execute(&self, future: F) {
-        drop(task::spawn("rpc-call", self.0.clone().run(future)));
+        let call = self.0.clone().run(future);
+        drop(task::spawn("rpc-call", async move {
+            let _ended_by_us = call.await;
+        }));
     }
 }
 
@@ -65,7 +69,7 @@ impl Connections {
             timeout: config.response_stall_timeout,
             ended: metrics.map(|metrics| metrics.responses_stalled.clone()),
         };
-        let mut builder = auto::Builder::new(Spawner(watch));
+        let mut builder = auto::Builder::new(Spawner(watch.clone()));
         builder
             .http2()
             .timer(TokioTimer::new())
@@ -82,9 +86,13 @@ impl Connections {
         builder
             .http1()
             .timer(TokioTimer::new())
-            .header_read_timeout(config.handshake_timeout);
+            .header_read_timeout(config.handshake_timeout)
+            // Bytes are not copied on their way out, so that a response that holds something knows
+            // which of them have left.
+            .writev(true);
         Self {
             builder,
+            watch,
             router,
             tls,
             handshake_timeout: config.handshake_timeout,
@@ -118,6 +126,20 @@ impl Connections {
             }
         };
         let router = self.router.for_client(client);
+        // HTTP/2 runs calls as tasks of their own, HTTP/1 within this one.
+        let speaking = self.speak(stream, router, peer, drain, cut);
+        let _ended_by_us = self.watch.clone().run(speaking).await;
+    }
+
+    /// Serves the requests on a stream.
+    async fn speak(
+        &self,
+        stream: Stream,
+        router: Router,
+        peer: Remote,
+        drain: &Shutdown,
+        cut: &Shutdown,
+    ) {
         let spoken = Arc::new(AtomicBool::new(false));
         let io = Watched {
             io: TokioIo::new(stream),

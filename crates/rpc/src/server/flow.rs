@@ -125,30 +125,32 @@ pub(super) struct Watch {
 
 impl Watch {
     /// Runs a call to its end, or until its response holds something that its receiver doesn't
-    /// take. Dropping the call resets its stream, and drops what HTTP/2 has of it.
-    pub(super) async fn run(self, call: impl Future) {
+    /// take. Dropping the call resets its stream, and drops what HTTP/2 has of it. A connection of
+    /// HTTP/1 is run the same way: its calls follow each other.
+    ///
+    /// Returns what the call does, or nothing if it was ended.
+    pub(super) async fn run<F: Future>(self, call: F) -> Option<F::Output> {
         let mut call = pin!(call);
         let mut watched: Option<Watched> = None;
-        let stalled = poll_fn(|context| {
-            if let Some(watched) = &mut watched {
-                if call.as_mut().poll(context).is_ready() {
-                    return Poll::Ready(false);
-                }
-                return watched.poll_stalled(context, self.timeout).map(|()| true);
-            }
+        let ended = poll_fn(|context| {
             BEGUN.set(Some(None));
             let polled = call.as_mut().poll(context);
             let begun = BEGUN.take().flatten();
-            if polled.is_ready() {
-                return Poll::Ready(false);
+            if let Poll::Ready(output) = polled {
+                return Poll::Ready(Some(output));
             }
-            let Some(flow) = begun else {
-                return Poll::Pending;
-            };
-            let watched = watched.insert(Watched::new(flow, self.timeout));
-            watched.poll_stalled(context, self.timeout).map(|()| true)
+            if let Some(flow) = begun {
+                watched = Some(Watched::new(flow, self.timeout));
+            }
+            match &mut watched {
+                Some(watched) => watched
+                    .poll_stalled(context, self.timeout)
+                    .map(|()| None),
+                None => Poll::Pending,
+            }
         });
-        if stalled.await {
+        let ended = ended.await;
+        if ended.is_none() {
             tracing::warn!(
                 timeout_s = self.timeout.as_secs(),
                 "reset a response: its client stopped reading"
@@ -157,6 +159,7 @@ impl Watch {
                 ended.inc();
             }
         }
+        ended
     }
 }
 

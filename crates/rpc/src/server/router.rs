@@ -2,20 +2,27 @@
 
 use std::{
     convert::Infallible,
+    error::Error,
     fmt,
-    future::Future,
+    future::{Future, ready},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
+use bytes::Bytes;
 use http::{Request, Response, StatusCode, header::CONTENT_TYPE};
+use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use tonic::{Status, body::Body};
 use tower::Service as _;
 use tracing::Instrument as _;
 
-use super::body::ResponseBody;
+use super::{
+    access::AccessControl,
+    body::ResponseBody,
+    json::{Json, Source},
+};
 use crate::{
     hold::Hold,
     metrics::{Call, ServiceMetrics},
@@ -26,10 +33,40 @@ use crate::{
 /// What a generated service's `call` returns. It is boxed there once; the server adds no other box.
 pub type GrpcFuture = tonic::codegen::BoxFuture<Response<Body>, Infallible>;
 
+/// The body of a call: of a gRPC request, or of one that was made from JSON.
+#[derive(Debug)]
+pub struct RequestBody(Source);
+
+impl From<Source> for RequestBody {
+    fn from(source: Source) -> Self {
+        Self(source)
+    }
+}
+
+impl http_body::Body for RequestBody {
+    type Data = Bytes;
+    type Error = Box<dyn Error + Send + Sync>;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        Pin::new(&mut self.0).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.size_hint()
+    }
+}
+
 /// A generated tonic service, as [`Server::add_service`](crate::Server::add_service) takes it.
 pub trait GrpcService:
     tower::Service<
-        Request<Incoming>,
+        Request<RequestBody>,
         Response = Response<Body>,
         Error = Infallible,
         Future = GrpcFuture,
@@ -43,7 +80,7 @@ pub trait GrpcService:
 
 impl<S> GrpcService for S where
     S: tower::Service<
-            Request<Incoming>,
+            Request<RequestBody>,
             Response = Response<Body>,
             Error = Infallible,
             Future = GrpcFuture,
@@ -56,7 +93,7 @@ impl<S> GrpcService for S where
 }
 
 /// A service without its type.
-pub(super) type Handler = Arc<dyn Fn(Request<Incoming>) -> GrpcFuture + Send + Sync>;
+pub(super) type Handler = Arc<dyn Fn(Request<RequestBody>) -> GrpcFuture + Send + Sync>;
 
 /// The handler of a generated service. Such a service is always ready, and its clone is a
 /// reference count.
@@ -76,24 +113,37 @@ impl fmt::Debug for Route {
     }
 }
 
+impl Route {
+    /// Starts a call of this service. Its account is open until the caller has seen its status.
+    pub(super) fn start(&self, request: Request<RequestBody>) -> (GrpcFuture, Option<Call>) {
+        let method = &request.uri().path()[self.name.len() + 2..];
+        let call = self.metrics.as_ref().map(|metrics| metrics.start(method));
+        let future = match trace::server_span(&request) {
+            None => (self.handler)(request),
+            Some(span) => {
+                let future = span.in_scope(|| (self.handler)(request));
+                Box::pin(future.instrument(span))
+            }
+        };
+        (future, call)
+    }
+}
+
 /// Each connection has its own.
 #[derive(Debug, Clone)]
 pub(super) struct Router {
-    routes: Arc<[Route]>,
-    http: axum::Router,
+    pub(super) routes: Arc<[Route]>,
+    /// Whether clients may call the services with gRPC.
+    pub(super) speaks_grpc: bool,
+    pub(super) json: Option<Arc<Json>>,
+    pub(super) access: Option<Arc<AccessControl>>,
+    pub(super) http: axum::Router,
+    pub(super) is_secure: bool,
     /// Who is on the other side, by TLS.
-    client: Option<Arc<ClientCertificate>>,
+    pub(super) client: Option<Arc<ClientCertificate>>,
 }
 
 impl Router {
-    pub(super) fn new(routes: Arc<[Route]>, http: axum::Router) -> Self {
-        Self {
-            routes,
-            http,
-            client: None,
-        }
-    }
-
     /// The router of a connection.
     pub(super) fn for_client(&self, client: Option<ClientCertificate>) -> Self {
         Self {
@@ -114,25 +164,46 @@ impl Router {
                 && path[name.len() + 1] == b'/'
                 && &path[1..=name.len()] == name
         });
-        let Some(route) = found else {
-            return self.not_grpc(request);
-        };
-        let method = &request.uri().path()[route.name.len() + 2..];
-        let call = route.metrics.as_ref().map(|metrics| metrics.start(method));
-        let future = match trace::server_span(&request) {
-            None => (route.handler)(request),
-            Some(span) => {
-                let future = span.in_scope(|| (route.handler)(request));
-                Box::pin(future.instrument(span))
+        match found {
+            Some(route) if self.speaks_grpc => {
+                let (future, call) = route.start(request.map(|body| Source::Grpc(body).into()));
+                Answer { future, call }
             }
-        };
-        Answer { future, call }
+            Some(_) | None => Answer {
+                future: self.not_grpc(request),
+                call: None,
+            },
+        }
     }
 
-    fn not_grpc(&self, request: Request<Incoming>) -> Answer {
+    fn not_grpc(&self, request: Request<Incoming>) -> GrpcFuture {
         let content_type = request.headers().get(CONTENT_TYPE);
         let is_grpc =
             content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
+        let access = self.access.as_ref().filter(|_| !is_grpc);
+        let Some(access) = access else {
+            return self.page(request, is_grpc);
+        };
+        if let Some(answer) = access.answer(&request, self.is_secure) {
+            return Box::pin(ready(Ok(answer)));
+        }
+        let access = Arc::clone(access);
+        let asked = request.headers().get(http::header::ORIGIN).cloned();
+        let routed = self.page(request, is_grpc);
+        Box::pin(async move {
+            let mut response = routed.await?;
+            access.allow(asked.as_ref(), response.headers_mut());
+            Ok(response)
+        })
+    }
+
+    fn page(&self, request: Request<Incoming>, is_grpc: bool) -> GrpcFuture {
+        if let Some(json) = &self.json
+            && json.strip(request.uri().path()).is_some()
+        {
+            let answer = Arc::clone(json).answer(Arc::clone(&self.routes), request);
+            return Box::pin(async move { Ok(answer.await) });
+        }
         // gRPC too: Server::routes puts services there.
         let unknown = is_grpc.then(|| {
             let path = request.uri().path().trim_start_matches('/');
@@ -140,14 +211,13 @@ impl Router {
             Status::unimplemented(format!("unknown service {service}"))
         });
         let routed = self.http.clone().call(request);
-        let future: GrpcFuture = Box::pin(async move {
+        Box::pin(async move {
             let response = routed.await?.map(Body::new);
             Ok(match unknown {
                 Some(status) if response.status() == StatusCode::NOT_FOUND => status.into_http(),
                 Some(_) | None => response,
             })
-        });
-        Answer { future, call: None }
+        })
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use synod_rpc::ServerUrl;
+use synod_rpc::{Allowed, ServerUrl};
 
 use super::ConfigError;
 
@@ -100,6 +100,42 @@ pub fn check_url(text: &str) -> Result<String, String> {
     }
 }
 
+/// A comma-separated list of words that are allowed. As in etcd `*` and an empty list allow all.
+#[must_use]
+pub fn allowed(text: &str) -> Allowed {
+    let words = list(text);
+    match words.is_empty() || words.iter().any(|word| word == "*") {
+        true => Allowed::All,
+        false => Allowed::These(words),
+    }
+}
+
+/// A comma-separated list of origins, as browsers write them: `https://site.example:8443`.
+///
+/// # Errors
+/// Says which origin is wrong.
+pub fn origins(text: &str) -> Result<Allowed, String> {
+    let Allowed::These(words) = allowed(text) else {
+        return Ok(Allowed::All);
+    };
+    let origins = words.iter().map(|word| {
+        let url = url::Url::parse(word).ok();
+        let is_origin = |url: &url::Url| {
+            matches!(url.scheme(), "http" | "https")
+                && url.path() == "/"
+                && url.query().is_none()
+                && url.fragment().is_none()
+                && url.username().is_empty()
+        };
+        // Browsers leave out the port that the scheme implies.
+        let origin = url.filter(is_origin).map(|url| url.origin());
+        origin.map(|origin| origin.ascii_serialization()).ok_or_else(|| {
+            format!("*, or origins such as http://site.example:8080, separated by commas: {word:?} is none")
+        })
+    });
+    Ok(Allowed::These(origins.collect::<Result<_, _>>()?))
+}
+
 /// Whether a URL, which was checked before, asks for TLS.
 #[must_use]
 pub fn is_tls(url: &str) -> bool {
@@ -179,6 +215,29 @@ mod tests {
         assert_eq!(urls("").unwrap(), Vec::<String>::new());
         let error = urls("http://a:1,b:2").unwrap_err();
         assert!(error.contains("\"b:2\" has no scheme"), "{error}");
+    }
+
+    #[test]
+    fn origins_are_what_browsers_send() {
+        let these = |words: &[&str]| {
+            Allowed::These(words.iter().map(|word| (*word).to_owned()).collect())
+        };
+        for (text, expected) in [
+            ("*", Allowed::All),
+            ("", Allowed::All),
+            ("http://a:1, *", Allowed::All),
+            ("http://a:1,https://B.example/", these(&["http://a:1", "https://b.example"])),
+            ("http://a:80,https://a:443", these(&["http://a", "https://a"])),
+        ] {
+            assert_eq!(origins(text), Ok(expected), "{text}");
+        }
+        for text in ["a", "a:1", "ftp://a", "http://a/path", "http://a?q", "http://u@a", "http://"] {
+            let error = origins(&format!("http://ok,{text}")).unwrap_err();
+            assert!(error.contains(&format!("{text:?} is none")), "{error}");
+        }
+        assert_eq!(allowed("a, b"), these(&["a", "b"]));
+        assert_eq!(allowed("a,*"), Allowed::All);
+        assert_eq!(allowed(""), Allowed::All);
     }
 
     #[test]
