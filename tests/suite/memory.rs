@@ -26,7 +26,7 @@ fn reset_peak(pid: u32) -> Result<()> {
 #[test]
 fn a_member_uses_no_huge_pages() -> Result<()> {
     synod_testkit::run(Share::Small, async |lab| {
-        let cluster = Cluster::start(lab, Server::SYNOD, Topology::of(1)).await?;
+        let mut cluster = Cluster::start(lab, Server::SYNOD, Topology::of(1)).await?;
         let pid = cluster.node(0).process()?.pid();
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
         let enabled = status

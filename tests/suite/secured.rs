@@ -12,6 +12,7 @@ use synod_testkit::{Etcdctl, Lab, Port, Process, Server, until};
 
 on_both! {
     Whole => certificates_are_checked_and_replaced_while_clients_work,
+    certificates_name_users,
 }
 
 /// How long anything may take that should happen soon.
@@ -175,5 +176,74 @@ fn synod_status(program: &PathBuf, cluster: &Secured, alice: &Issued) -> Result<
     ensure!(output.status.success(), "{said}");
     ensure!(text.matches("\"leader\"").count() == 1, "{text}");
     ensure!(text.matches("raft").count() == 3, "{text}");
+    Ok(())
+}
+
+/// Runs etcdctl, which must succeed.
+async fn run(ctl: &Etcdctl, words: &[&str]) -> Result<String> {
+    let output = ctl.run(words).await?;
+    ensure!(output.success, "{words:?}: {output:?}");
+    Ok(output.stdout)
+}
+
+/// Without a token the common name of the client's certificate is the user.
+async fn certificates_name_users(lab: &Lab, server: Server) -> Result<()> {
+    let mut cluster = Secured::start(lab, server)?;
+    let shown = |name: &'static str| cluster.clients.issue(name, &Subject::new(name));
+    let root = cluster.etcdctl(0, Some(&shown("root")?))?;
+    let alice_shown = shown("alice")?;
+    let alice = cluster.etcdctl(1, Some(&alice_shown))?;
+    let nobody = cluster.etcdctl(2, Some(&shown("nobody")?))?;
+    until("the first write", SOON, async || {
+        Ok(root
+            .run(&["put", "app/k", "0"])
+            .await?
+            .success
+            .then_some(()))
+    })
+    .await?;
+    for words in [
+        &["user", "add", "root", "--no-password"][..],
+        &["user", "grant-role", "root", "root"],
+        &["user", "add", "alice:secret"],
+        &["role", "add", "reader"],
+        &[
+            "role",
+            "grant-permission",
+            "reader",
+            "--prefix=true",
+            "read",
+            "app/",
+        ],
+        &["user", "grant-role", "alice", "reader"],
+        &["auth", "enable"],
+        &["put", "app/k", "1"],
+    ] {
+        run(&root, words).await?;
+    }
+    ensure!(run(&alice, &["get", "app/k"]).await? == "app/k\n1\n");
+    let quick = "--command-timeout=5s";
+    for (ctl, words) in [
+        (&alice, &[quick, "put", "app/k", "2"][..]),
+        (&alice, &[quick, "get", "other"]),
+        (&alice, &[quick, "user", "list"]),
+        (&nobody, &[quick, "get", "app/k"]),
+    ] {
+        let refused = ctl.run(words).await?;
+        let said = format!("{}{}", refused.stdout, refused.stderr);
+        ensure!(
+            !refused.success && said.contains("permission denied"),
+            "{words:?}: {said}"
+        );
+    }
+    // A login says more than the certificate.
+    let mut flags = cluster.flags(Some(&alice_shown));
+    flags.push("--user=alice:wrong".to_owned());
+    let endpoints = std::slice::from_ref(&cluster.endpoints[1]);
+    let wrong = Etcdctl::new(endpoints)?.with_flags(&flags);
+    let refused = wrong.run(&[quick, "get", "app/k"]).await?;
+    ensure!(!refused.success, "{refused:?}");
+    run(&root, &["auth", "disable"]).await?;
+    ensure!(cluster.all_run(), "a member has ended");
     Ok(())
 }
