@@ -1,7 +1,5 @@
 //! Waiting for locks: who is woken, who fails, and what is left of a caller that is gone.
 
-use std::time::Duration;
-
 use etcd_client::{Client, Error, GetOptions, LockOptions, LockResponse};
 use synod_consensus::{Algorithm, Node};
 use synod_runtime::{clock, task};
