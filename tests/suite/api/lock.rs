@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use etcd_client::{
-    Client, Compare, CompareOp, Error, GetOptions, KeyValue, LockOptions, LockResponse, PutOptions,
-    Txn, TxnOp,
+    Compare, CompareOp, Error, GetOptions, KeyValue, LockOptions, LockResponse, PutOptions, Txn,
+    TxnOp,
 };
 use synod_testkit::{Refused, http_get, refused, until};
 use tokio::task::JoinHandle;
