@@ -43,19 +43,8 @@ fn one_holder(server: Server) -> Result<()> {
         let seed = seed()?;
         let mut cluster = Cluster::start(lab, server, Topology::of(3)).await?;
         let history = Arc::new(Events::new());
-        let mut clients = tokio::task::JoinSet::new();
-        for number in 0..CLIENTS {
-            let random = ChaCha8Rng::seed_from_u64(seed.wrapping_add(u64::from(number)));
-            let (endpoints, history) = (cluster.endpoints(), Arc::clone(&history));
-            clients
-                .spawn(async move { Locker::new(number, endpoints, history, random).run().await });
-        }
-        let mut random = ChaCha8Rng::seed_from_u64(seed);
-        let report = nemesis::kill(lab, &mut cluster, &mut random, LOAD).await?;
-        history.stop.store(true, Ordering::Relaxed);
-        while let Some(ended) = clients.join_next().await {
-            ended??;
-        }
+        let load = storm(lab, &mut cluster, seed, &history);
+        let report = tokio::task::LocalSet::new().run_until(load).await?;
         cluster.ready().await?;
         let records = history.records();
         let taken = records
@@ -79,6 +68,32 @@ fn one_holder(server: Server) -> Result<()> {
         })
         .await
     })
+}
+
+/// Kills members while the clients work.
+async fn storm(
+    lab: &Lab,
+    cluster: &mut Cluster,
+    seed: u64,
+    history: &Arc<Events>,
+) -> Result<String> {
+    let mut clients = tokio::task::JoinSet::new();
+    for number in 0..CLIENTS {
+        let locker = Locker {
+            number,
+            endpoints: cluster.endpoints(),
+            history: Arc::clone(history),
+            random: ChaCha8Rng::seed_from_u64(seed.wrapping_add(u64::from(number))),
+        };
+        clients.spawn_local(locker.run());
+    }
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let report = nemesis::kill(lab, cluster, &mut random, LOAD).await?;
+    history.stop.store(true, Ordering::Relaxed);
+    while let Some(ended) = clients.join_next().await {
+        ended??;
+    }
+    Ok(report)
 }
 
 /// What the clients saw of the lock.
@@ -138,15 +153,6 @@ struct Locker {
 }
 
 impl Locker {
-    fn new(number: u32, endpoints: Vec<String>, history: Arc<Events>, random: ChaCha8Rng) -> Self {
-        Self {
-            number,
-            endpoints,
-            history,
-            random,
-        }
-    }
-
     async fn run(mut self) -> Result<()> {
         while !self.history.stop.load(Ordering::Relaxed) {
             let endpoint =
