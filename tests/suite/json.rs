@@ -90,7 +90,9 @@ impl Member {
         let mut process = Process::run(lab, "member", &server.program()?, &args)?;
         until("the member to serve", SOON, async || {
             ensure!(process.is_running(), "it ended:\n{}", process.log_text());
-            let ready = process.log_text().contains("ready to serve client requests");
+            let ready = process
+                .log_text()
+                .contains("ready to serve client requests");
             Ok(ready.then_some(()))
         })
         .await?;
@@ -147,7 +149,10 @@ async fn tls_with_http1_and_http2(lab: &Lab, server: Server) -> Result<()> {
     let credentials: Vec<String> = tls
         .client
         .iter()
-        .flat_map(|flag| flag.split_once('=').map(|(name, value)| [name.to_owned(), value.to_owned()]))
+        .flat_map(|flag| {
+            flag.split_once('=')
+                .map(|(name, value)| [name.to_owned(), value.to_owned()])
+        })
         .flatten()
         .collect();
     let credentials: Vec<&str> = credentials.iter().map(String::as_str).collect();
@@ -157,7 +162,11 @@ async fn tls_with_http1_and_http2(lab: &Lab, server: Server) -> Result<()> {
         let args = [&credentials[..], &[version, "-d", data, &put]].concat();
         let answer = member.answer(&args).await?;
         // The Host is not compared when there is TLS.
-        assert_eq!((answer.status, answer.version.as_str()), (200, shown), "{answer:?}");
+        assert_eq!(
+            (answer.status, answer.version.as_str()),
+            (200, shown),
+            "{answer:?}"
+        );
         let watch = format!("{}/v3/watch", member.url);
         let data = r#"{"create_request":{"key":"Zm9v","start_revision":1}}"#;
         let args = [&credentials[..], &[version, "-N", "-d", data, &watch]].concat();
@@ -173,12 +182,19 @@ async fn tls_with_http1_and_http2(lab: &Lab, server: Server) -> Result<()> {
 }
 
 async fn access_is_controlled(lab: &Lab, server: Server) -> Result<()> {
-    let flags = ["--cors=http://a.example:80,https://b.example:8443", "--host-whitelist=localhost"];
+    let flags = [
+        "--cors=http://a.example:80,https://b.example:8443",
+        "--host-whitelist=localhost",
+    ];
     let member = Member::start(lab, server, None, &flags).await?;
     let range = format!("{}/v3/kv/range", member.url);
     let health = format!("{}/health", member.url);
     let host = |host: &str| format!("Host: {host}");
-    for (name, status) in [("localhost", 200), ("localhost:7", 200), ("evil.example", 421)] {
+    for (name, status) in [
+        ("localhost", 200),
+        ("localhost:7", 200),
+        ("evil.example", 421),
+    ] {
         let name = host(name);
         for (url, more) in [(&range, &["-d", r#"{"key":"YQ=="}"#][..]), (&health, &[])] {
             let args = [&["-H", &name], more, &[url]].concat();
@@ -188,18 +204,28 @@ async fn access_is_controlled(lab: &Lab, server: Server) -> Result<()> {
                 assert_eq!(answer.header("content-type"), "text/plain; charset=utf-8");
                 let advice = "etcd received your request, but the Host header was unrecognized.";
                 ensure!(answer.body.contains(advice), "{answer:?}");
-                ensure!(answer.body.contains("--host-whitelist \"evil.example\""), "{answer:?}");
+                ensure!(
+                    answer.body.contains("--host-whitelist \"evil.example\""),
+                    "{answer:?}"
+                );
             }
         }
     }
-    for (origin, shown) in [("https://b.example:8443", "https://b.example:8443"), ("https://c.example", "")] {
+    for (origin, shown) in [
+        ("https://b.example:8443", "https://b.example:8443"),
+        ("https://c.example", ""),
+    ] {
         let origin = format!("Origin: {origin}");
         for more in [&["-X", "OPTIONS"][..], &["-d", r#"{"key":"YQ=="}"#]] {
             let name = host("localhost");
             let args = [&["-H", &name, "-H", &origin], more, &[&range]].concat();
             let answer = member.answer(&args).await?;
             assert_eq!(answer.status, 200, "{args:?}: {answer:?}");
-            assert_eq!(answer.header("access-control-allow-origin"), shown, "{args:?}");
+            assert_eq!(
+                answer.header("access-control-allow-origin"),
+                shown,
+                "{args:?}"
+            );
         }
     }
     Ok(())
@@ -232,9 +258,15 @@ fn http2_without_tls() -> Result<()> {
         let url = format!("{}/v3/kv/put", cluster.endpoint(0));
         let args = ["--http2-prior-knowledge", "-d", r#"{"key":"Zm9v"}"#, &url];
         let answer = curl(&args, "").await?;
-        assert_eq!((answer.status, answer.version.as_str()), (200, "2"), "{answer:?}");
+        assert_eq!(
+            (answer.status, answer.version.as_str()),
+            (200, "2"),
+            "{answer:?}"
+        );
         let header = serde_json::from_str::<serde_json::Value>(&answer.body)?;
-        header["header"]["revision"].as_str().context("a revision")?;
+        header["header"]["revision"]
+            .as_str()
+            .context("a revision")?;
         Ok(())
     })
 }

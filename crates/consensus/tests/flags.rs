@@ -11,6 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use synod_consensus::{Algorithm, ClusterState, Config, Durability, LinearizableRead};
+use synod_rpc::{AccessControl, Allowed};
 use synod_service::Retention;
 use synod_service::config::{ConfigError, Launch};
 
@@ -59,6 +60,38 @@ fn the_defaults_are_etcds() {
     assert_eq!(config.request_timeout(), Duration::from_secs(7));
     assert_eq!(config.min_lease_ttl(), 2);
     assert!(config.strict_reconfig_check && config.pre_vote);
+    assert!(config.enable_grpc_gateway);
+    assert_eq!(config.access, AccessControl::default());
+}
+
+#[test]
+fn access_over_http_is_limited_by_flags_and_by_a_file() {
+    let these =
+        |words: &[&str]| Allowed::These(words.iter().map(|word| (*word).to_owned()).collect());
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let text = "cors: http://a.example:8080,https://b.example\n\
+                host-whitelist: localhost,::1\nenable-grpc-gateway: false\n";
+    std::fs::write(file.path(), text).unwrap();
+    let by_flags = [
+        "--cors=http://a.example:8080,https://b.example",
+        "--host-whitelist",
+        "localhost,::1",
+        "--enable-grpc-gateway=false",
+    ];
+    let by_file = ["--config-file", file.path().to_str().unwrap()];
+    for args in [&by_flags[..], &by_file] {
+        let config = config(args);
+        assert_eq!(
+            config.access.origins,
+            these(&["http://a.example:8080", "https://b.example"])
+        );
+        assert_eq!(config.access.hosts, these(&["localhost", "::1"]));
+        assert!(!config.enable_grpc_gateway && config.without_effect.is_empty());
+    }
+    let open = config(&["--cors=*", "--host-whitelist="]);
+    assert_eq!(open.access, AccessControl::default());
+    let refused = error(&["--cors=a.example"]);
+    assert!(refused.contains("\"a.example\" is none"), "{refused}");
 }
 
 #[test]

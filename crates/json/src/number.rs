@@ -124,9 +124,16 @@ mod tests {
     #[test]
     fn a_long_number_costs_no_more_than_its_length() {
         let nines = "9".repeat(1_000_000);
-        for text in [nines.clone(), format!("0.{nines}e1000000"), format!("-{nines}e-3")] {
+        for text in [
+            nines.clone(),
+            format!("0.{nines}e1000000"),
+            format!("-{nines}e-3"),
+        ] {
             assert_eq!(whole(&text), None);
         }
-        assert_eq!(whole(&format!("1{}e-1000000", "0".repeat(1_000_000))), Some(1));
+        assert_eq!(
+            whole(&format!("1{}e-1000000", "0".repeat(1_000_000))),
+            Some(1)
+        );
     }
 }

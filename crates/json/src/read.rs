@@ -10,10 +10,10 @@ use std::fmt;
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use serde::Deserialize as _;
 use serde::de::{
     DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
-use serde::Deserialize as _;
 use serde_json::value::RawValue;
 use thiserror::Error;
 
@@ -177,7 +177,10 @@ impl<'de> Visitor<'de> for FieldSeed<'_> {
             oneofs,
             out,
         } = self;
-        if let Some(oneof) = field.oneof.and_then(|oneof| 1_u64.checked_shl(oneof.into())) {
+        if let Some(oneof) = field
+            .oneof
+            .and_then(|oneof| 1_u64.checked_shl(oneof.into()))
+        {
             if *oneofs & oneof != 0 {
                 return Err(D::Error::custom(format_args!(
                     "field {:?} is one of several, and another one is set",

@@ -102,7 +102,11 @@ mod tests {
             (" \r\n\t", &[], Ok(false)),
             ("{}", &["{}"], Ok(false)),
             ("{}{}\n {}", &["{}", "{}", "{}"], Ok(false)),
-            (r#"{"a":{"b":[1,{}]}} "#, &[r#"{"a":{"b":[1,{}]}}"#], Ok(false)),
+            (
+                r#"{"a":{"b":[1,{}]}} "#,
+                &[r#"{"a":{"b":[1,{}]}}"#],
+                Ok(false),
+            ),
             (r#"{"a":"}{]\"}\\"}{"#, &[r#"{"a":"}{]\"}\\"}"#], Ok(true)),
             (r#"{"a":"#, &[], Ok(true)),
             (r#"{"a":""#, &[], Ok(true)),
@@ -117,7 +121,17 @@ mod tests {
         ] {
             for size in [1, 2, 3, body.len().max(1)] {
                 let (found, ended) = split(body, size);
-                assert_eq!((found.as_slice(), ended), (&*objects.iter().map(|object| (*object).to_owned()).collect::<Vec<_>>(), end), "{body}");
+                assert_eq!(
+                    (found.as_slice(), ended),
+                    (
+                        &*objects
+                            .iter()
+                            .map(|object| (*object).to_owned())
+                            .collect::<Vec<_>>(),
+                        end
+                    ),
+                    "{body}"
+                );
             }
         }
     }

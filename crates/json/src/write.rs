@@ -180,9 +180,12 @@ impl Value<'_> {
         let expected = match self.field.kind {
             Kind::Bytes | Kind::String | Kind::Message(_) => Shape::Length,
             _ if self.is_packed() => Shape::Length,
-            Kind::Bool | Kind::Int32 | Kind::Int64 | Kind::Uint32 | Kind::Uint64 | Kind::Enum(_) => {
-                Shape::Varint
-            }
+            Kind::Bool
+            | Kind::Int32
+            | Kind::Int64
+            | Kind::Uint32
+            | Kind::Uint64
+            | Kind::Enum(_) => Shape::Varint,
         };
         if self.found.shape != expected {
             return Err(WireError::WireType(number));
@@ -198,7 +201,12 @@ impl Value<'_> {
                 let mut progress = Progress::default();
                 while progress.step(self.schema, id, self.bytes, depth, out)? {}
             }
-            Kind::Bool | Kind::Int32 | Kind::Int64 | Kind::Uint32 | Kind::Uint64 | Kind::Enum(_) => {
+            Kind::Bool
+            | Kind::Int32
+            | Kind::Int64
+            | Kind::Uint32
+            | Kind::Uint64
+            | Kind::Enum(_) => {
                 let mut reader = Reader::new(self.bytes);
                 self.write_varint(reader.varint()?, out);
                 while !reader.is_at_end() {

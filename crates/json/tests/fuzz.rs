@@ -54,7 +54,11 @@ fn no_text_does_harm() {
     for (number, line) in CORPUS.lines().enumerate() {
         // All messages for the text itself, and one in turn for each damaged form.
         for input in &inputs {
-            was_read += usize::from(schema.to_wire(*input, line.as_bytes(), &mut Vec::new()).is_ok());
+            was_read += usize::from(
+                schema
+                    .to_wire(*input, line.as_bytes(), &mut Vec::new())
+                    .is_ok(),
+            );
         }
         let mut turn = number;
         damaged(line.as_bytes(), |text| {
@@ -76,7 +80,11 @@ fn no_message_does_harm() {
         for (_, method) in PATHS {
             let method = schema.method(method).unwrap();
             let mut wire = Vec::new();
-            if schema.to_wire(method.input, line.as_bytes(), &mut wire).is_err() || wire.is_empty() {
+            if schema
+                .to_wire(method.input, line.as_bytes(), &mut wire)
+                .is_err()
+                || wire.is_empty()
+            {
                 continue;
             }
             for id in [method.input, method.output] {

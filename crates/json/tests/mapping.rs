@@ -88,7 +88,10 @@ fn requests_are_read_as_grpc_gateway_reads_them() {
         (r#"{"key":"Zm9v"}"#, put(b"foo", b"", 0)),
         // 64-bit integers are text or numbers, with any spelling of a whole number.
         (r#"{"lease":9223372036854775807}"#, put(b"", b"", i64::MAX)),
-        (r#"{"lease":"-9223372036854775808"}"#, put(b"", b"", i64::MIN)),
+        (
+            r#"{"lease":"-9223372036854775808"}"#,
+            put(b"", b"", i64::MIN),
+        ),
         (r#"{"lease":1e3}"#, put(b"", b"", 1000)),
         (r#"{"lease":"1.0"}"#, put(b"", b"", 1)),
         (r#"{"lease":0}"#, put(b"", b"", 0)),
@@ -118,7 +121,11 @@ fn names_enums_and_lists_have_several_spellings() {
         reads(RANGE, json, &sorted);
     }
     // A value that the enum does not have is skipped, a number is taken.
-    reads(RANGE, r#"{"sort_order":"NOPE"}"#, &pb::RangeRequest::default());
+    reads(
+        RANGE,
+        r#"{"sort_order":"NOPE"}"#,
+        &pb::RangeRequest::default(),
+    );
     let unknown = pb::RangeRequest {
         sort_order: 77,
         ..Default::default()
@@ -147,7 +154,11 @@ fn names_enums_and_lists_have_several_spellings() {
     };
     let json = r#"{"peerURLs":["http:\/\/a:1","\u00e9\n\ud83d\ude00"],"isLearner":true}"#;
     reads(MEMBER_ADD, json, &member);
-    reads(GRANT, r#"{"TTL":"5","ID":6}"#, &pb::LeaseGrantRequest { ttl: 5, id: 6 });
+    reads(
+        GRANT,
+        r#"{"TTL":"5","ID":6}"#,
+        &pb::LeaseGrantRequest { ttl: 5, id: 6 },
+    );
 }
 
 #[test]
@@ -160,7 +171,10 @@ fn transactions_nest_and_know_which_field_of_several_is_set() {
         target_union: union,
     };
     let inner = pb::TxnRequest {
-        compare: vec![compare(CompareTarget::Version, Some(TargetUnion::Version(0)))],
+        compare: vec![compare(
+            CompareTarget::Version,
+            Some(TargetUnion::Version(0)),
+        )],
         ..Default::default()
     };
     let op = |request| pb::RequestOp {
@@ -190,7 +204,11 @@ fn transactions_nest_and_know_which_field_of_several_is_set() {
 
 #[test]
 fn what_is_not_the_message_is_refused() {
-    let deep = format!("{}{}", r#"{"x":"#.repeat(200), "1".to_owned() + &"}".repeat(200));
+    let deep = format!(
+        "{}{}",
+        r#"{"x":"#.repeat(200),
+        "1".to_owned() + &"}".repeat(200)
+    );
     let deep_txn = r#"{"success":[{"request_txn":"#.repeat(60);
     for (method, json, reason) in [
         (PUT, "null", "null"),
@@ -214,9 +232,21 @@ fn what_is_not_the_message_is_refused() {
         (PUT, r#"{"key":true}"#, "field \"key\""),
         (PUT, r#"{"key":["YQ=="]}"#, "field \"key\""),
         (PUT, r#"{"key":{}}"#, "field \"key\""),
-        (PUT, r#"{"key":"YQ==","key":"YQ=="}"#, r#"duplicate field "key""#),
-        (PUT, r#"{"key":null,"key":"YQ=="}"#, r#"duplicate field "key""#),
-        (PUT, r#"{"prev_kv":true,"prevKv":true}"#, r#"duplicate field "prev_kv""#),
+        (
+            PUT,
+            r#"{"key":"YQ==","key":"YQ=="}"#,
+            r#"duplicate field "key""#,
+        ),
+        (
+            PUT,
+            r#"{"key":null,"key":"YQ=="}"#,
+            r#"duplicate field "key""#,
+        ),
+        (
+            PUT,
+            r#"{"prev_kv":true,"prevKv":true}"#,
+            r#"duplicate field "prev_kv""#,
+        ),
         (PUT, r#"{"lease":9223372036854775808}"#, "field \"lease\""),
         (PUT, r#"{"lease":1.5}"#, "field \"lease\""),
         (PUT, r#"{"lease":" 1"}"#, "field \"lease\""),
@@ -226,12 +256,28 @@ fn what_is_not_the_message_is_refused() {
         (PUT, r#"{"lease":true}"#, "field \"lease\""),
         (PUT, r#"{"prev_kv":"true"}"#, "field \"prev_kv\""),
         (PUT, r#"{"prev_kv":1}"#, "field \"prev_kv\""),
-        (RANGE, r#"{"sort_order":2147483648}"#, "field \"sort_order\""),
+        (
+            RANGE,
+            r#"{"sort_order":2147483648}"#,
+            "field \"sort_order\"",
+        ),
         (RANGE, r#"{"sort_order":1.5}"#, "field \"sort_order\""),
         (RANGE, r#"{"sort_order":true}"#, "field \"sort_order\""),
-        (MEMBER_ADD, r#"{"peerURLs":"a"}"#, "an array for field peerURLs"),
-        (MEMBER_ADD, r#"{"peerURLs":[null]}"#, "field \"peerURLs\": null"),
-        (MEMBER_ADD, r#"{"peerURLs":["\ud800"]}"#, "field \"peerURLs\""),
+        (
+            MEMBER_ADD,
+            r#"{"peerURLs":"a"}"#,
+            "an array for field peerURLs",
+        ),
+        (
+            MEMBER_ADD,
+            r#"{"peerURLs":[null]}"#,
+            "field \"peerURLs\": null",
+        ),
+        (
+            MEMBER_ADD,
+            r#"{"peerURLs":["\ud800"]}"#,
+            "field \"peerURLs\"",
+        ),
         (TXN, r#"{"compare":[null]}"#, "expected an object"),
         (TXN, r#"{"compare":{}}"#, "an array for field compare"),
         (
@@ -320,7 +366,9 @@ fn responses_are_written_as_grpc_gateway_writes_them() {
         ..Default::default()
     };
     let watch = pb::WatchResponse {
-        events: [0, 1, 7].map(|kind| event(kind).encode_to_vec().into()).into(),
+        events: [0, 1, 7]
+            .map(|kind| event(kind).encode_to_vec().into())
+            .into(),
         ..Default::default()
     };
     let text = r#"{"events":[{},{"type":"DELETE"},{"type":7}]}"#;

@@ -14,17 +14,17 @@ use std::{fmt, io, sync::Arc};
 use synod_runtime::executor::Executor;
 use thiserror::Error;
 
-use self::{
-    connection::Connections,
-    json::Json,
-    router::{Handler, Route, Router, handler},
-    running::{Accepting, Acceptor},
-};
 pub use self::{
     access::{AccessControl, Allowed},
     json::JsonMapping,
     router::{GrpcFuture, GrpcService, RequestBody},
     running::{Drained, Running},
+};
+use self::{
+    connection::Connections,
+    json::Json,
+    router::{Handler, Route, Router, handler},
+    running::{Accepting, Acceptor},
 };
 use crate::{
     config::ServerConfig,

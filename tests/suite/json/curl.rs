@@ -33,7 +33,10 @@ impl Answer {
 
     /// A header's value; nothing if it isn't there.
     pub(super) fn header(&self, name: &str) -> &str {
-        let lines = self.headers.lines().filter_map(|line| line.split_once(": "));
+        let lines = self
+            .headers
+            .lines()
+            .filter_map(|line| line.split_once(": "));
         let mut found = lines.filter(|(found, _)| found.eq_ignore_ascii_case(name));
         found.next().map_or("", |(_, value)| value)
     }

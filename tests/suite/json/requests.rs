@@ -57,15 +57,20 @@ impl Request {
         }
         let lines = answer.body.lines().map(|line| {
             let parsed = serde_json::from_str::<Value>(line);
-            parsed.map_or_else(|_| line.to_owned(), |mut value| {
-                normalize(&mut value, self.compared);
-                value.to_string()
-            })
+            parsed.map_or_else(
+                |_| line.to_owned(),
+                |mut value| {
+                    normalize(&mut value, self.compared);
+                    value.to_string()
+                },
+            )
         });
         let body = lines.collect::<Vec<_>>().join(" ");
         let kind = answer.header("content-type");
         let origin = answer.header("access-control-allow-origin");
-        format!("{} {kind} {origin} {body}", answer.status).trim_end().to_owned()
+        format!("{} {kind} {origin} {body}", answer.status)
+            .trim_end()
+            .to_owned()
     }
 }
 
@@ -138,7 +143,10 @@ pub(super) fn all() -> Vec<Request> {
 fn keys(rows: &mut Vec<Request>) {
     for (path, json) in [
         ("/v3/kv/put", r#"{"key":"Zm9v","value":"YmFy"}"#),
-        ("/v3/kv/put", r#"{"key":"Zm9v","value":"YmF6","prev_kv":true}"#),
+        (
+            "/v3/kv/put",
+            r#"{"key":"Zm9v","value":"YmF6","prev_kv":true}"#,
+        ),
         ("/v3/kv/put", r#"{"key":"Zm9x"}"#),
         ("/v3/kv/put", "{}"),
         ("/v3/kv/put", ""),
@@ -146,9 +154,18 @@ fn keys(rows: &mut Vec<Request>) {
         ("/v3/kv/put", r#"{"key":"YQ==","ignore_value":true}"#),
         ("/v3/kv/range", r#"{"key":"Zm9v"}"#),
         ("/v3/kv/range", r#"{"key":"Zg==","range_end":"AA=="}"#),
-        ("/v3/kv/range", r#"{"key":"Zg==","range_end":"AA==","limit":1}"#),
-        ("/v3/kv/range", r#"{"key":"Zg==","range_end":"AA==","count_only":true}"#),
-        ("/v3/kv/range", r#"{"key":"Zg==","range_end":"AA==","keys_only":true,"sort_order":"DESCEND"}"#),
+        (
+            "/v3/kv/range",
+            r#"{"key":"Zg==","range_end":"AA==","limit":1}"#,
+        ),
+        (
+            "/v3/kv/range",
+            r#"{"key":"Zg==","range_end":"AA==","count_only":true}"#,
+        ),
+        (
+            "/v3/kv/range",
+            r#"{"key":"Zg==","range_end":"AA==","keys_only":true,"sort_order":"DESCEND"}"#,
+        ),
         ("/v3/kv/range", r#"{"key":"bm9uZQ=="}"#),
         ("/v3/kv/range", r#"{"key":"Zm9v","revision":"2"}"#),
         ("/v3/kv/range", r#"{"key":"Zm9v","revision":"9999"}"#),
@@ -161,8 +178,14 @@ fn keys(rows: &mut Vec<Request>) {
             r#"{"compare":[{"key":"Zm9v","target":"VALUE","value":"bm8="}],"failure":[{"request_delete_range":{"key":"dHhu","prev_kv":true}},{"request_txn":{}}]}"#,
         ),
         ("/v3/kv/txn", r#"{"success":[{}]}"#),
-        ("/v3/kv/txn", r#"{"success":[{"request_put":{"key":"YQ=="}},{"request_put":{"key":"YQ=="}}]}"#),
-        ("/v3/kv/txn", r#"{"compare":[{"key":"YQ==","version":1,"value":"YQ=="}]}"#),
+        (
+            "/v3/kv/txn",
+            r#"{"success":[{"request_put":{"key":"YQ=="}},{"request_put":{"key":"YQ=="}}]}"#,
+        ),
+        (
+            "/v3/kv/txn",
+            r#"{"compare":[{"key":"YQ==","version":1,"value":"YQ=="}]}"#,
+        ),
         ("/v3/kv/txn", "{}"),
         ("/v3/kv/deleterange", r#"{"key":"Zm9x","prev_kv":true}"#),
         ("/v3/kv/deleterange", r#"{"key":"bm9uZQ=="}"#),
@@ -226,15 +249,30 @@ fn spellings(rows: &mut Vec<Request>) {
         r#"{"key":null,"key":"Zm9v"}"#,
         r#"{"range_end":"Zm9w","rangeEnd":"Zm9w","key":"Zm9v"}"#,
         r#"{"Key":"Zm9v"}"#,
-        "null", "[]", "7", "true", r#""text""#, "{", "}", "nul", "{]", "{,}",
-        r#"{"key":"Zm9v""#, r#"{"key":"Zm9v",}"#, r#"{"key" "Zm9v"}"#, "{key:1}", "{'key':1}",
+        "null",
+        "[]",
+        "7",
+        "true",
+        r#""text""#,
+        "{",
+        "}",
+        "nul",
+        "{]",
+        "{,}",
+        r#"{"key":"Zm9v""#,
+        r#"{"key":"Zm9v",}"#,
+        r#"{"key" "Zm9v"}"#,
+        "{key:1}",
+        "{'key':1}",
         "  \n ",
     ] {
         rows.push(request("/v3/kv/range", json, All));
     }
     // Text is for the services to judge.
     for json in [
-        r#"{"peerURLs":"http://a:1"}"#, r#"{"peerURLs":[null]}"#, r#"{"peerURLs":[1]}"#,
+        r#"{"peerURLs":"http://a:1"}"#,
+        r#"{"peerURLs":[null]}"#,
+        r#"{"peerURLs":[1]}"#,
         r#"{"peerURLs":["\ud800"]}"#,
     ] {
         rows.push(request("/v3/cluster/member/add", json, All));
@@ -250,14 +288,30 @@ fn spellings(rows: &mut Vec<Request>) {
 fn http(rows: &mut Vec<Request>) {
     const RANGE: &str = r#"{"key":"Zm9v"}"#;
     for path in [
-        "/v3beta/kv/range", "/v3/kv/range?x=y", "/v3/kv/range/", "/v3/kv/", "/v3/kv", "/v3/",
-        "/v3/kv/nope", "/v3/watch/", "/v3/KV/range", "/v3alpha/kv/range",
+        "/v3beta/kv/range",
+        "/v3/kv/range?x=y",
+        "/v3/kv/range/",
+        "/v3/kv/",
+        "/v3/kv",
+        "/v3/",
+        "/v3/kv/nope",
+        "/v3/watch/",
+        "/v3/KV/range",
+        "/v3alpha/kv/range",
     ] {
-        let compared = if path.starts_with("/v3alpha") { Status } else { All };
+        let compared = if path.starts_with("/v3alpha") {
+            Status
+        } else {
+            All
+        };
         rows.push(request(path, RANGE, compared));
     }
     for args in [
-        &["-X", "GET"][..], &["-X", "PUT"], &["-X", "DELETE"], &["-X", "PATCH"], &["-X", "OPTIONS"],
+        &["-X", "GET"][..],
+        &["-X", "PUT"],
+        &["-X", "DELETE"],
+        &["-X", "PATCH"],
+        &["-X", "OPTIONS"],
         &["-I"],
         &["-H", "Content-Type: application/json"],
         &["-H", "Content-Type: text/plain"],
@@ -291,7 +345,10 @@ fn leases(rows: &mut Vec<Request>) {
     for (path, json) in [
         ("/v3/lease/grant", r#"{"TTL":1000,"ID":123}"#),
         ("/v3/lease/grant", r#"{"TTL":"1000","ID":"123"}"#),
-        ("/v3/kv/put", r#"{"key":"bGVhc2Vk","value":"MQ==","lease":"123"}"#),
+        (
+            "/v3/kv/put",
+            r#"{"key":"bGVhc2Vk","value":"MQ==","lease":"123"}"#,
+        ),
         ("/v3/lease/keepalive", r#"{"ID":123}"#),
         ("/v3/lease/keepalive", r#"{"ID":"123"} {"ID":"124"}"#),
         ("/v3/lease/keepalive", ""),
@@ -312,12 +369,24 @@ fn leases(rows: &mut Vec<Request>) {
 fn watches(rows: &mut Vec<Request>) {
     for (json, count) in [
         (r#"{"create_request":{"key":"Zm9v"}}"#, 1),
-        (r#"{"create_request":{"key":"Zm9v","start_revision":"3","prev_kv":true}}"#, 2),
-        (r#"{"createRequest":{"key":"Zg==","rangeEnd":"AA==","startRevision":3,"filters":["NODELETE"]}}"#, 2),
-        (r#"{"create_request":{"key":"YQ==","watch_id":7}} {"cancel_request":{"watch_id":7}}"#, 2),
+        (
+            r#"{"create_request":{"key":"Zm9v","start_revision":"3","prev_kv":true}}"#,
+            2,
+        ),
+        (
+            r#"{"createRequest":{"key":"Zg==","rangeEnd":"AA==","startRevision":3,"filters":["NODELETE"]}}"#,
+            2,
+        ),
+        (
+            r#"{"create_request":{"key":"YQ==","watch_id":7}} {"cancel_request":{"watch_id":7}}"#,
+            2,
+        ),
         (r#"{"create_request":{"key":"Yg==","range_end":"YQ=="}}"#, 1),
         (r#"{"create_request":{"key":"Zm9v","start_revision":1}}"#, 2),
-        (r#"{"create_request":{"key":"Zm9v","start_revision":-1}}"#, 1),
+        (
+            r#"{"create_request":{"key":"Zm9v","start_revision":-1}}"#,
+            1,
+        ),
     ] {
         rows.push(request("/v3/watch", json, Lines(count)));
     }
@@ -329,18 +398,34 @@ fn operations(rows: &mut Vec<Request>) {
         ("/v3/cluster/member/list", r#"{"linearizable":true}"#, Shape),
         ("/v3/cluster/member/add", r#"{"peerURLs":[]}"#, All),
         ("/v3/cluster/member/remove", r#"{"ID":"7"}"#, All),
-        ("/v3/cluster/member/update", r#"{"ID":"7","peerURLs":["http://a:1"]}"#, All),
+        (
+            "/v3/cluster/member/update",
+            r#"{"ID":"7","peerURLs":["http://a:1"]}"#,
+            All,
+        ),
         ("/v3/cluster/member/promote", r#"{"ID":"7"}"#, All),
         ("/v3/maintenance/alarm", "{}", All),
-        ("/v3/maintenance/alarm", r#"{"action":"ACTIVATE","alarm":"NOSPACE"}"#, Shape),
+        (
+            "/v3/maintenance/alarm",
+            r#"{"action":"ACTIVATE","alarm":"NOSPACE"}"#,
+            Shape,
+        ),
         ("/v3/maintenance/alarm", r#"{"action":"GET"}"#, Shape),
         ("/v3/kv/put", r#"{"key":"YQ=="}"#, All),
-        ("/v3/maintenance/alarm", r#"{"action":"DEACTIVATE","alarm":"NOSPACE"}"#, Shape),
+        (
+            "/v3/maintenance/alarm",
+            r#"{"action":"DEACTIVATE","alarm":"NOSPACE"}"#,
+            Shape,
+        ),
         ("/v3/maintenance/defragment", "{}", All),
         ("/v3/maintenance/hash", "{}", Shape),
         ("/v3/maintenance/hashkv", "{}", Shape),
         ("/v3/maintenance/hashkv", r#"{"revision":"9999"}"#, All),
-        ("/v3/maintenance/transfer-leadership", r#"{"targetID":"7"}"#, All),
+        (
+            "/v3/maintenance/transfer-leadership",
+            r#"{"targetID":"7"}"#,
+            All,
+        ),
         ("/v3/maintenance/snapshot", "[]", All),
     ] {
         rows.push(request(path, json, compared));
@@ -353,7 +438,10 @@ fn later(rows: &mut Vec<Request>) {
         ("/v3/auth/status", "{}"),
         ("/v3/auth/user/get", r#"{"name":"nobody"}"#),
         ("/v3/auth/role/list", "{}"),
-        ("/v3/auth/authenticate", r#"{"name":"nobody","password":"x"}"#),
+        (
+            "/v3/auth/authenticate",
+            r#"{"name":"nobody","password":"x"}"#,
+        ),
         ("/v3/auth/enable", "{}"),
         ("/v3/election/leader", r#"{"name":"bm9uZQ=="}"#),
         ("/v3/election/observe", "[]"),

@@ -39,7 +39,11 @@ impl Allowed {
 impl AccessControl {
     /// The answer to a request that goes no further: one with another name for the server, or one
     /// of a browser that asks what it may do.
-    pub(super) fn answer<B>(&self, request: &Request<B>, is_secure: bool) -> Option<Response<Body>> {
+    pub(super) fn answer<B>(
+        &self,
+        request: &Request<B>,
+        is_secure: bool,
+    ) -> Option<Response<Body>> {
         if !is_secure {
             let host = host(request);
             if !self.hosts.has(host) {
@@ -53,7 +57,10 @@ impl AccessControl {
         let asks = request.method() == Method::OPTIONS;
         asks.then(|| {
             let mut response = Response::new(Body::empty());
-            self.allow(request.headers().get(header::ORIGIN), response.headers_mut());
+            self.allow(
+                request.headers().get(header::ORIGIN),
+                response.headers_mut(),
+            );
             response
         })
     }
@@ -99,7 +106,10 @@ fn without_port(host: &str) -> &str {
     let Some((name, _port)) = host.rsplit_once(':') else {
         return host;
     };
-    match name.strip_prefix('[').and_then(|name| name.strip_suffix(']')) {
+    match name
+        .strip_prefix('[')
+        .and_then(|name| name.strip_suffix(']'))
+    {
         Some(address) => address,
         None if name.contains([':', '[', ']']) => host,
         None => name,
@@ -181,7 +191,12 @@ mod tests {
             assert_eq!(answer.is_some(), refused, "{host}");
             if let Some(answer) = answer {
                 assert_eq!(answer.status(), 421);
-                assert!(answer.headers().get(header::ACCESS_CONTROL_ALLOW_ORIGIN).is_none());
+                assert!(
+                    answer
+                        .headers()
+                        .get(header::ACCESS_CONTROL_ALLOW_ORIGIN)
+                        .is_none()
+                );
             }
         }
         let mut over_http2 = Request::new(());

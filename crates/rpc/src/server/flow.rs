@@ -143,9 +143,7 @@ impl Watch {
                 watched = Some(Watched::new(flow, self.timeout));
             }
             match &mut watched {
-                Some(watched) => watched
-                    .poll_stalled(context, self.timeout)
-                    .map(|()| None),
+                Some(watched) => watched.poll_stalled(context, self.timeout).map(|()| None),
                 None => Poll::Pending,
             }
         });

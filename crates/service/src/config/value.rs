@@ -219,19 +219,32 @@ mod tests {
 
     #[test]
     fn origins_are_what_browsers_send() {
-        let these = |words: &[&str]| {
-            Allowed::These(words.iter().map(|word| (*word).to_owned()).collect())
-        };
+        let these =
+            |words: &[&str]| Allowed::These(words.iter().map(|word| (*word).to_owned()).collect());
         for (text, expected) in [
             ("*", Allowed::All),
             ("", Allowed::All),
             ("http://a:1, *", Allowed::All),
-            ("http://a:1,https://B.example/", these(&["http://a:1", "https://b.example"])),
-            ("http://a:80,https://a:443", these(&["http://a", "https://a"])),
+            (
+                "http://a:1,https://B.example/",
+                these(&["http://a:1", "https://b.example"]),
+            ),
+            (
+                "http://a:80,https://a:443",
+                these(&["http://a", "https://a"]),
+            ),
         ] {
             assert_eq!(origins(text), Ok(expected), "{text}");
         }
-        for text in ["a", "a:1", "ftp://a", "http://a/path", "http://a?q", "http://u@a", "http://"] {
+        for text in [
+            "a",
+            "a:1",
+            "ftp://a",
+            "http://a/path",
+            "http://a?q",
+            "http://u@a",
+            "http://",
+        ] {
             let error = origins(&format!("http://ok,{text}")).unwrap_err();
             assert!(error.contains(&format!("{text:?} is none")), "{error}");
         }

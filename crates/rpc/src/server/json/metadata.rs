@@ -141,7 +141,10 @@ mod tests {
             ),
             (&[("token", "abc")], &[]),
             (
-                &[("grpc-metadata-token", "abc"), ("grpc-metadata-x-bin", "AQI")],
+                &[
+                    ("grpc-metadata-token", "abc"),
+                    ("grpc-metadata-x-bin", "AQI"),
+                ],
                 &[("token", "abc"), ("x-bin", "AQI")],
             ),
             (
