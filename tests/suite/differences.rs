@@ -50,7 +50,7 @@ pub(crate) const SIGTERM_STATUS: Difference = Difference {
 };
 
 pub(crate) const LATER_SERVICES: Difference = Difference {
-    what: "Auth, Lock and Election",
+    what: "Lock and Election",
     etcd: "implemented",
     synod: "`UNIMPLEMENTED`",
     why: "Planned for a later release; the protos exist already.",

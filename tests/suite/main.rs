@@ -14,3 +14,4 @@ mod engines;
 mod membership;
 mod memory;
 mod secured;
+mod users;

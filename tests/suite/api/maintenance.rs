@@ -185,7 +185,6 @@ pub(crate) async fn later_services(case: Case) -> Result<()> {
     ]
     .concat();
     for (method, message) in [
-        ("/etcdserverpb.Auth/AuthStatus", Vec::new()),
         ("/v3lockpb.Lock/Lock", lock),
         (
             "/v3electionpb.Election/Leader",
