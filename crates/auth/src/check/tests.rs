@@ -18,6 +18,7 @@ fn key_from(lease: i64, start: &[u8]) -> Result<Option<Bytes>, String> {
     let keys: &[&[u8]] = match lease {
         7 => &[b"r/1", b"rw/1"],
         8 => &[b"rw/2"],
+        0 => return Err("zero is no lease".to_owned()),
         66 => return Err("the disk broke".to_owned()),
         _ => &[],
     };

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, EncodingKey, crypto};
-use pem::Pem;
 
 use super::spec::{JwtOptions, TokenConfigError};
 
@@ -97,17 +96,13 @@ impl KeyFile {
 
     /// A public key, or a certificate.
     fn public(&self, algorithm: Algorithm) -> Result<DecodingKey, TokenConfigError> {
-        // RSA's parser takes a private key for a public one.
-        let blocks = pem::parse_many(&self.bytes).unwrap_or_default();
-        let is_private = |block: &Pem| block.tag().ends_with("PRIVATE KEY");
-        let family = algorithm.family();
-        let parsed = match family {
-            _ if blocks.iter().any(is_private) => None,
+        let parsed = match algorithm.family() {
             AlgorithmFamily::Rsa => DecodingKey::from_rsa_pem(&self.bytes).ok(),
             AlgorithmFamily::Ec => DecodingKey::from_ec_pem(&self.bytes).ok(),
             AlgorithmFamily::Ed => DecodingKey::from_ed_pem(&self.bytes).ok(),
             AlgorithmFamily::Hmac => None,
         };
+        // RSA's parser takes a private key for a public one.
         let usable = parsed.filter(|key| is_usable(key, algorithm));
         usable.ok_or_else(|| {
             self.refused(&format!(

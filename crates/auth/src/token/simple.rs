@@ -359,6 +359,12 @@ mod tests {
         });
         assert_eq!(most, MAX_TOKENS);
         assert!(tokens.table.read().tokens.len() > MAX_TOKENS - part);
+        // Of those that were used at the same time only a part goes, too.
+        let tokens = SimpleTokens::new(Duration::from_secs(1000));
+        fill(&tokens, MAX_TOKENS, usize::MAX, |number| {
+            Arc::clone(&many[number % 100])
+        });
+        assert_eq!(tokens.table.read().tokens.len(), MAX_TOKENS - part + 1);
     }
 
     #[test]
