@@ -142,7 +142,7 @@ cases! {
     election: terms, campaigns_again, refusals, own_leases, observers, a_candidate_whose_lease_ends,
         a_candidate_that_gives_up;
     maintenance: status, hashes, hashes_across_compaction, alarms, snapshot, defragment, grpc_health,
-        later_services, reflection;
+        reflection;
     cluster: members, refusals, learners;
     http: pages;
     borders: of_every_request;

@@ -49,13 +49,6 @@ pub(crate) const SIGTERM_STATUS: Difference = Difference {
     why: "A requested stop is a success for process managers.",
 };
 
-pub(crate) const LATER_SERVICES: Difference = Difference {
-    what: "Auth",
-    etcd: "implemented",
-    synod: "`UNIMPLEMENTED`",
-    why: "Planned for a later release; the protos exist already.",
-};
-
 pub(crate) const LOCK_CODES: Difference = Difference {
     what: "The gRPC code of an error of the keyspace or of leases, in Lock and Election",
     etcd: "`Unknown`, with the usual text",
@@ -99,8 +92,7 @@ pub(crate) const REFLECTION: Difference = Difference {
     why: "Tools such as grpcurl work without our proto files.",
 };
 
-const ALL: [&Difference; 11] = [
-    &LATER_SERVICES,
+const ALL: [&Difference; 10] = [
     &LOCK_CODES,
     &LOCK_AGAIN,
     &LOCK_LEASE_ENDS,

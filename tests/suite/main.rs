@@ -15,3 +15,4 @@ mod json;
 mod membership;
 mod memory;
 mod secured;
+mod users;

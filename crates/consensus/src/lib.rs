@@ -1,12 +1,13 @@
-//! The consensus service: one revisioned keyspace with leases and members, behind etcd's v3 API.
+//! The consensus service: one revisioned keyspace with leases, members and users, behind etcd's v3
+//! API.
 //!
-//! It owns the keys with their history, leases, members and alarms. It guarantees that an
+//! It owns the keys with their history, leases, members, users and alarms. It guarantees that an
 //! acknowledged write survives the loss of any minority of the members and `kill -9` of all, and
 //! that reads are linearizable unless a request asks for less. It never serves a stale read that
 //! was not asked for, and never repeats a write that may have taken effect.
 //!
 //! ```text
-//! config -> server -+-> service/{kv,cluster,maintenance,lease,watch} -> shared -> replica (consensus, log, peers)
+//! config -> server -+-> service/{kv,auth,cluster,maintenance,lease,watch} -> shared -> replica (consensus, log, peers)
 //!                   +-> http (health, metrics)                             ^            |
 //!                   +-> background                                        view <- state (apply thread)
 //! ```

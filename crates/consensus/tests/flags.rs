@@ -120,7 +120,9 @@ fn the_command_line_of_a_chart_is_accepted() {
         "--strict-reconfig-check=false",
         "--pre-vote",
         "--unsafe-no-fsync",
-        "--auth-token=simple",
+        "--auth-token=jwt,priv-key=k,sign-method=ES256",
+        "--auth-token-ttl=60",
+        "--bcrypt-cost=5",
         "--logger=zap",
         "--log-level=debug",
         "--feature-gates=A=true",
@@ -144,6 +146,9 @@ fn the_command_line_of_a_chart_is_accepted() {
     assert_eq!(config.algorithm, Some(Algorithm::MultiPaxos));
     assert_eq!(config.durability, Durability::Unsynced);
     assert!(!config.strict_reconfig_check);
+    assert_eq!(config.auth.token, "jwt,priv-key=k,sign-method=ES256");
+    assert_eq!(config.auth.token_ttl, Duration::from_secs(60));
+    assert_eq!(config.auth.bcrypt_cost, 5);
     let ignored: Vec<&str> = config
         .without_effect
         .iter()
@@ -152,7 +157,6 @@ fn the_command_line_of_a_chart_is_accepted() {
     assert_eq!(
         ignored,
         [
-            "auth-token",
             "logger",
             "feature-gates",
             "corrupt-check-time",

@@ -177,19 +177,6 @@ pub(crate) async fn defragment(case: Case) -> Result<()> {
     Ok(())
 }
 
-/// The services of a later release exist and return UNIMPLEMENTED.
-pub(crate) async fn later_services(case: Case) -> Result<()> {
-    for (method, message) in [("/etcdserverpb.Auth/AuthStatus", Vec::new())] {
-        let answer = raw::call(&case.endpoint, method, message).await?;
-        let code = answer
-            .err()
-            .map_or_else(String::new, |refused| refused.code);
-        let implemented = code != "Unimplemented";
-        let wanted = crate::differences::LATER_SERVICES.expect(case.server, true, false);
-        assert_eq!(implemented, wanted, "{method}: {code}");
-    }
-    Ok(())
-}
 
 /// Tools ask a server for its services.
 pub(crate) async fn reflection(case: Case) -> Result<()> {

@@ -10,6 +10,8 @@ use super::transcript::replay;
 const SOON: Duration = Duration::from_secs(60);
 
 on_all!(Small => keys_on_one, txn_on_one, leases_on_one, maintenance_on_one, watch_on_one);
+on_all!(Small => users_on_one);
+on_all!(Whole => users_on_three);
 on_all!(Whole => keys_on_three, txn_on_three, leases_on_three, maintenance_on_three);
 on_all!(Whole => watch_on_three, cluster_commands_on_three);
 on_all!(Small => cluster_commands_on_one);
@@ -36,6 +38,14 @@ async fn leases_on_one(lab: &Lab, server: Server) -> Result<()> {
 
 async fn leases_on_three(lab: &Lab, server: Server) -> Result<()> {
     transcript(lab, server, 3, include_str!("leases.txt")).await
+}
+
+async fn users_on_one(lab: &Lab, server: Server) -> Result<()> {
+    transcript(lab, server, 1, include_str!("auth.txt")).await
+}
+
+async fn users_on_three(lab: &Lab, server: Server) -> Result<()> {
+    transcript(lab, server, 3, include_str!("auth.txt")).await
 }
 
 async fn maintenance_on_one(lab: &Lab, server: Server) -> Result<()> {

@@ -16,17 +16,69 @@ pub(crate) async fn call(
     method: &'static str,
     message: Vec<u8>,
 ) -> Result<Result<Vec<u8>, Refused>> {
+    call_as(endpoint, None, method, message).await
+}
+
+/// [`call`] with a token.
+pub(crate) async fn call_as(
+    endpoint: &str,
+    token: Option<&str>,
+    method: &'static str,
+    message: Vec<u8>,
+) -> Result<Result<Vec<u8>, Refused>> {
     let mut grpc = connect(endpoint).await?;
-    let answer = grpc
-        .unary(
-            Request::new(message),
-            PathAndQuery::from_static(method),
-            BytesCodec,
-        )
-        .await;
+    let path = PathAndQuery::from_static(method);
+    let answer = grpc.unary(with(token, message)?, path, BytesCodec).await;
     Ok(answer
         .map(tonic::Response::into_inner)
         .map_err(|status| refusal(&status)))
+}
+
+/// Sends one message on a stream, and returns the first answer's bytes or the refusal.
+pub(crate) async fn first_as(
+    endpoint: &str,
+    token: Option<&str>,
+    method: &'static str,
+    message: Vec<u8>,
+) -> Result<Result<Vec<u8>, Refused>> {
+    let mut grpc = connect(endpoint).await?;
+    // The stream stays open: closing it would race with the answer.
+    let (sender, receiver) = tokio::sync::mpsc::channel(1);
+    sender.send(message).await?;
+    let path = PathAndQuery::from_static(method);
+    let request = with(token, ReceiverStream(receiver))?;
+    let first = async {
+        let mut answers = grpc.streaming(request, path, BytesCodec).await?;
+        let first = answers.get_mut().message().await?;
+        first.ok_or_else(|| Status::unknown("the stream ended without an answer"))
+    };
+    Ok(first.await.map_err(|status| refusal(&status)))
+}
+
+/// Sends one message, and returns the first of the answers or the refusal.
+pub(crate) async fn download_as(
+    endpoint: &str,
+    token: Option<&str>,
+    method: &'static str,
+    message: Vec<u8>,
+) -> Result<Result<Vec<u8>, Refused>> {
+    let mut grpc = connect(endpoint).await?;
+    let path = PathAndQuery::from_static(method);
+    let request = with(token, message)?;
+    let first = async {
+        let mut answers = grpc.server_streaming(request, path, BytesCodec).await?;
+        let first = answers.get_mut().message().await?;
+        first.ok_or_else(|| Status::unknown("the stream ended without an answer"))
+    };
+    Ok(first.await.map_err(|status| refusal(&status)))
+}
+
+fn with<T>(token: Option<&str>, message: T) -> Result<Request<T>> {
+    let mut request = Request::new(message);
+    if let Some(token) = token {
+        request.metadata_mut().insert("token", token.parse()?);
+    }
+    Ok(request)
 }
 
 /// Sends messages on one stream, and returns as many answers.

@@ -2,17 +2,24 @@
 //! digest of its token there.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use synod_auth::{AuthError, AuthState, Identity, Issued, LoginError};
 use synod_proto::consensus::v1::auth_command::Command as Change;
 use synod_proto::consensus::v1::{AuthCommand, command::Command as Kind};
 use synod_proto::etcd::etcdserverpb as pb;
+use synod_runtime::clock;
 use tonic::{Request, Response, Status};
 
 use crate::call::{Call, Caller};
 use crate::error::Error;
 use crate::shared::{Applied, ServiceContext};
 use crate::state::Reply;
+
+/// The members of a new cluster agree on its feature level within about a second.
+const AGREEMENT: Duration = Duration::from_secs(3);
+/// The pause before the feature level is looked at again.
+const RETRY: Duration = Duration::from_millis(20);
 
 /// The Auth service of the client port.
 #[derive(Clone)]
@@ -26,11 +33,25 @@ impl AuthService {
     }
 
     async fn change(&self, change: Change, call: &Call) -> Result<Applied, Error> {
-        self.shared.view.roster().check_users()?;
+        self.await_users(call).await?;
         let command = AuthCommand {
             command: Some(change),
         };
         self.shared.propose(Kind::Auth(command), call).await
+    }
+
+    /// Waits until there can be users, which takes a moment in a new cluster.
+    ///
+    /// # Errors
+    /// Not all members know users.
+    async fn await_users(&self, call: &Call) -> Result<(), Error> {
+        let until = call.deadline.min(clock::now() + AGREEMENT);
+        loop {
+            match self.shared.view.roster().check_users() {
+                Err(_) if clock::now() + RETRY < until => clock::sleep(RETRY).await,
+                checked => return checked,
+            }
+        }
     }
 
     /// Admits a change and makes it.

@@ -38,4 +38,5 @@ mod support;
 mod three;
 mod tls;
 mod upgrade;
+mod users;
 mod watch;

@@ -21,7 +21,7 @@ on_both! {
     certificates_let_members_and_clients_in,
 }
 
-fn serve_with(flags: &mut TlsFlags, issued: &Issued, authority: &Authority) {
+pub(crate) fn serve_with(flags: &mut TlsFlags, issued: &Issued, authority: &Authority) {
     flags.cert_file = Some(issued.certificate.clone());
     flags.key_file = Some(issued.key.clone());
     flags.trusted_ca_file = Some(authority.ca_file());
@@ -29,7 +29,7 @@ fn serve_with(flags: &mut TlsFlags, issued: &Issued, authority: &Authority) {
 }
 
 /// The URLs of all listeners are changed, and bound when the nodes start.
-fn readdressed(
+pub(crate) fn readdressed(
     count: usize,
     dir: &Path,
     change: impl Fn(&str, &Config) -> Vec<String>,
@@ -52,7 +52,7 @@ fn readdressed(
     configs
 }
 
-async fn start(configs: Vec<Config>) -> Vec<Node> {
+pub(crate) async fn start(configs: Vec<Config>) -> Vec<Node> {
     let starts = configs.into_iter().map(Node::start);
     let nodes = futures::future::try_join_all(starts).await.unwrap();
     for node in &nodes {
@@ -61,11 +61,11 @@ async fn start(configs: Vec<Config>) -> Vec<Node> {
     nodes
 }
 
-async fn stop(nodes: Vec<Node>) {
+pub(crate) async fn stop(nodes: Vec<Node>) {
     futures::future::join_all(nodes.into_iter().map(Node::shutdown)).await;
 }
 
-fn as_client(authority: &Authority, shown: Option<&Issued>) -> ChannelConfig {
+pub(crate) fn as_client(authority: &Authority, shown: Option<&Issued>) -> ChannelConfig {
     let certificate = shown.map(|issued| CertificateFiles {
         certificate: issued.certificate.clone(),
         key: issued.key.clone(),
