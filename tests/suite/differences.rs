@@ -70,7 +70,7 @@ pub(crate) const REFLECTION: Difference = Difference {
     why: "Tools such as grpcurl work without our proto files.",
 };
 
-const ALL: [&Difference; 6] = [
+const ALL: [&Difference; 7] = [
     &LATER_SERVICES,
     &BAD_JSON_IN_A_STREAM,
     &REFLECTION,
