@@ -7,6 +7,9 @@
 //! no generic layer stack: a service is found by its name, called, and its response body counted on
 //! the way out.
 //!
+//! With a [`JsonMapping`] the methods can also be called with JSON over HTTP, as grpc-gateway maps
+//! them for etcd, and [`AccessControl`] limits what browsers may do.
+//!
 //! What it guarantees: a dead or silent peer does not hold a connection for ever, the number of
 //! connections and of calls on one is bounded, a response that [holds](Hold) something ends when
 //! its receiver stops reading, and [`Running::drain`] lets calls in flight finish.

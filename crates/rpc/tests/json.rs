@@ -677,6 +677,15 @@ async fn access_is_controlled_for_http_and_not_for_grpc() {
     let health = Request::get("/health").header("host", "other.example");
     let health = fixture.send(false, health.body(body("")).unwrap()).await;
     assert_eq!(health.status(), 421);
+    // A page may send any type.
+    for path in ["/v3/lock/unlock", "/health"] {
+        let mut request = post(path, "{}");
+        *request.uri_mut() = path.parse().unwrap();
+        let headers = request.headers_mut();
+        headers.insert("host", "other.example".parse().unwrap());
+        headers.insert("content-type", "application/grpc".parse().unwrap());
+        assert_eq!(fixture.send(false, request).await.status(), 421, "{path}");
+    }
     // The name in a gRPC call is not a page's choice.
     let request = Request::post("http://other.example/v3lockpb.Lock/Unlock")
         .header("content-type", "application/grpc")

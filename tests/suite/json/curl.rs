@@ -45,6 +45,8 @@ impl Answer {
 async fn start(args: &[&str], body: &str) -> Result<Child> {
     let mut child = Command::new("curl")
         .args(["--silent", "--show-error", "--max-time", "60"])
+        // Without this header curl asks before it sends a large body.
+        .args(["-H", "Expect:"])
         .args(args)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

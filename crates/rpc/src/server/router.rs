@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, header::CONTENT_TYPE};
+use http::{Request, Response, StatusCode, Version, header::CONTENT_TYPE};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 use tonic::{Status, body::Body};
@@ -180,7 +180,10 @@ impl Router {
         let content_type = request.headers().get(CONTENT_TYPE);
         let is_grpc =
             content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
-        let access = self.access.as_ref().filter(|_| !is_grpc);
+        // A page can name this type, but it can't speak HTTP/2 without TLS or call the services.
+        let is_exempt =
+            is_grpc && request.version() == Version::HTTP_2 && !self.is_json(request.uri().path());
+        let access = self.access.as_ref().filter(|_| !is_exempt);
         let Some(access) = access else {
             return self.page(request, is_grpc);
         };
@@ -195,6 +198,11 @@ impl Router {
             access.allow(asked.as_ref(), response.headers_mut());
             Ok(response)
         })
+    }
+
+    fn is_json(&self, path: &str) -> bool {
+        let json = self.json.as_ref();
+        json.is_some_and(|json| json.strip(path).is_some())
     }
 
     fn page(&self, request: Request<Incoming>, is_grpc: bool) -> GrpcFuture {

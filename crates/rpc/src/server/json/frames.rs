@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use http::HeaderMap;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::deadline::Deadline;
 use super::request::FRAME_HEAD_BYTES;
@@ -105,8 +105,8 @@ impl Frames {
 }
 
 fn success(status: Status) -> Result<(), Status> {
-    match status.code() {
-        tonic::Code::Ok => Ok(()),
-        _ => Err(status),
+    match status.code() == Code::Ok {
+        true => Ok(()),
+        false => Err(status),
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, Response, StatusCode};
+use http::{HeaderMap, HeaderName, Response, StatusCode, header};
 use http_body::Frame;
 use http_body_util::Full;
 use synod_json::{MessageId, Schema, WireError, Writer};
@@ -74,6 +74,7 @@ impl Translate {
         failure: Failure,
     ) -> Response<Body> {
         let first = frames.next().await;
+        let is_empty = matches!(first, Next::End(Ok(())));
         let status = match &first {
             Next::End(Err(status)) => {
                 let status = failure.get().unwrap_or_else(|| status.clone());
@@ -89,6 +90,9 @@ impl Translate {
             has_ended: false,
         };
         let mut response = error::json(status, Body::new(lines));
+        if is_empty {
+            response.headers_mut().remove(header::CONTENT_TYPE);
+        }
         if status == StatusCode::OK {
             show_metadata(headers, response.headers_mut());
         }
