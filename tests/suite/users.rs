@@ -77,7 +77,10 @@ async fn a_token_is_good_on_every_member_at_once(lab: &Lab, server: Server) -> R
             ensure!(read.is_ok(), "round {round}: {read:?}");
         }
     }
-    // One of no login, with an index that no member has reached.
+    // A token of no login with an index that no member has reached. Stock etcd waits for that index.
+    if server.is_etcd() {
+        return Ok(());
+    }
     let forged = format!("{}.999999999", "0".repeat(32));
     let read = read(&cluster.endpoint(1), &forged, "r/1").await?;
     let invalid = Refused::with("Unauthenticated", "etcdserver: invalid auth token");
