@@ -15,7 +15,7 @@ const OLD: u32 = 0;
 /// The level from which on the response of a write is bounded.
 const BOUNDED_WRITES: u32 = 1;
 /// The highest level of this release.
-const NEWEST: u32 = 2;
+const NEWEST: u32 = 3;
 
 /// A write with a response over the bound.
 fn large_reply() -> pb::TxnRequest {
