@@ -340,7 +340,7 @@ async fn a_node_that_nobody_added_and_one_that_lost_its_data_are_refused() {
     node.shutdown().await;
     let error = Node::start(lost).await.err().unwrap().to_string();
     assert!(
-        error.contains("lost its data") && error.contains(&format!("{id:x}")),
+        error.contains("its data directory is empty") && error.contains(&format!("{id:x}")),
         "{error}"
     );
     cluster.nodes.pop().unwrap().shutdown().await;
