@@ -85,6 +85,13 @@ pub(crate) const BAD_JSON_IN_A_STREAM: Difference = Difference {
     why: "The client learns what is wrong.",
 };
 
+pub(crate) const TOKEN_AFTER_RESTART: Difference = Difference {
+    what: "A simple token, on a member that has restarted",
+    etcd: "valid again if the login is in the part of the log that is replayed",
+    synod: "invalid; etcd's clients log in again by themselves",
+    why: "The member can't know whether the token ended meanwhile.",
+};
+
 pub(crate) const REFLECTION: Difference = Difference {
     what: "gRPC reflection",
     etcd: "none",
@@ -92,12 +99,13 @@ pub(crate) const REFLECTION: Difference = Difference {
     why: "Tools such as grpcurl work without our proto files.",
 };
 
-const ALL: [&Difference; 10] = [
+const ALL: [&Difference; 11] = [
     &LOCK_CODES,
     &LOCK_AGAIN,
     &LOCK_LEASE_ENDS,
     &CAMPAIGN_LEASE_ENDS,
     &BAD_JSON_IN_A_STREAM,
+    &TOKEN_AFTER_RESTART,
     &REFLECTION,
     &MESSAGE_LIMIT,
     &LEASE_AFTER_FAIL_OVER,

@@ -11,6 +11,7 @@ use etcd_client::{
 };
 use synod_testkit::{Cluster, Lab, Refused, Server, Topology, connect_with, refused, until};
 
+use crate::differences::TOKEN_AFTER_RESTART;
 use crate::support::proto::{bytes, bytes_of};
 use crate::support::raw;
 
@@ -76,7 +77,10 @@ async fn a_token_is_good_on_every_member_at_once(lab: &Lab, server: Server) -> R
             ensure!(read.is_ok(), "round {round}: {read:?}");
         }
     }
-    // One of no login, with an index that no member has reached.
+    // A token of no login with an index that no member has reached. Stock etcd waits for that index.
+    if server.is_etcd() {
+        return Ok(());
+    }
     let forged = format!("{}.999999999", "0".repeat(32));
     let read = read(&cluster.endpoint(1), &forged, "r/1").await?;
     let invalid = Refused::with("Unauthenticated", "etcdserver: invalid auth token");
@@ -197,10 +201,9 @@ async fn clients_log_in_again_after_a_restart(lab: &Lab, server: Server) -> Resu
         Ok(alice.put("r/1", "after", None).await.ok())
     })
     .await?;
-    // The member can't know what has ended meanwhile.
-    let invalid = Refused::with("Unauthenticated", "etcdserver: invalid auth token");
     let read = read(&cluster.endpoint(0), &token, "r/1").await?;
-    assert_eq!(read, Err(invalid));
+    let is_good = TOKEN_AFTER_RESTART.expect(server, true, false);
+    ensure!(read.is_ok() == is_good, "{read:?}");
     let ctl = cluster.etcdctl(0)?;
     let got = ctl.ok(&["--user=alice:pw", "get", "r/1"]).await?;
     assert_eq!(got.trim_end(), "r/1\nafter");
@@ -217,8 +220,13 @@ async fn a_watch_outlives_its_permission(lab: &Lab, server: Server) -> Result<()
     let mut watch = alice.watch("r/", prefix()).await?;
     root.user_revoke_role("alice", "r").await?;
     root.put("r/1", "v", None).await?;
-    let event = watch.message().await?.context("an event")?;
-    assert_eq!(event.events().len(), 1);
+    while watch
+        .message()
+        .await?
+        .context("an event")?
+        .events()
+        .is_empty()
+    {}
     let again = match alice.watch("r/", prefix()).await {
         Ok(mut watch) => watch.message().await?,
         Err(_) => None,

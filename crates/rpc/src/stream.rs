@@ -1,7 +1,8 @@
 //! Connections of every kind, as one type.
 
-use std::{fmt, io, net::SocketAddr, os::unix::net::UnixStream as StdUnixStream};
+use std::{fmt, io, net::SocketAddr, os::unix::net::UnixStream as StdUnixStream, time::Duration};
 
+use rustix::net::sockopt;
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsStream;
 use tokio_util::either::Either;
@@ -10,6 +11,12 @@ use tokio_util::either::Either;
 pub(crate) type Socket = Either<TcpStream, UnixStream>;
 /// A socket, or TLS on it.
 pub(crate) type Stream = Either<Socket, Box<TlsStream<Socket>>>;
+
+/// After so long without a packet from a client, the kernel asks whether it is still there.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// The connection is broken after so many questions without an answer.
+const KEEPALIVE_PROBES: u32 = 3;
 
 /// A socket between two runtimes.
 pub(crate) enum Moved {
@@ -23,6 +30,11 @@ impl Moved {
         match socket {
             Either::Left(stream) => {
                 stream.set_nodelay(true)?;
+                // HTTP/1 has no pings: a peer that vanished while a long answer waits would stay.
+                sockopt::set_socket_keepalive(&stream, true)?;
+                sockopt::set_tcp_keepidle(&stream, KEEPALIVE_IDLE)?;
+                sockopt::set_tcp_keepintvl(&stream, KEEPALIVE_INTERVAL)?;
+                sockopt::set_tcp_keepcnt(&stream, KEEPALIVE_PROBES)?;
                 stream.into_std().map(Self::Tcp)
             }
             Either::Right(stream) => stream.into_std().map(Self::Unix),

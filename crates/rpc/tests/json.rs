@@ -699,6 +699,27 @@ async fn access_is_controlled_for_http_and_not_for_grpc() {
     );
 }
 
+/// Else a page could use the certificate that the browser shows for its user.
+#[tokio::test]
+async fn services_have_their_grpc_paths_only_for_grpc() {
+    let fixture = Fixture::with(ServerConfig::default(), |server| server);
+    for (is_http2, content_type, status) in [
+        (true, "application/grpc", 200),
+        (true, "application/grpc+proto", 200),
+        (true, "text/plain", 404),
+        (true, "", 404),
+        (false, "application/grpc", 404),
+        (false, "text/plain", 404),
+    ] {
+        let request = Request::post("http://localhost/v3lockpb.Lock/Unlock")
+            .header("content-type", content_type)
+            .body(body("\0\0\0\0\0"))
+            .unwrap();
+        let response = fixture.send(is_http2, request).await;
+        assert_eq!(response.status(), status, "{is_http2} {content_type}");
+    }
+}
+
 #[tokio::test]
 async fn a_server_can_have_json_without_grpc() {
     let fixture = Fixture::with(ServerConfig::default(), Server::without_grpc);

@@ -165,7 +165,7 @@ impl Router {
                 && &path[1..=name.len()] == name
         });
         match found {
-            Some(route) if self.speaks_grpc => {
+            Some(route) if self.speaks_grpc && is_grpc(&request) => {
                 let (future, call) = route.start(request.map(|body| Source::Grpc(body).into()));
                 Answer { future, call }
             }
@@ -177,12 +177,8 @@ impl Router {
     }
 
     fn not_grpc(&self, request: Request<Incoming>) -> GrpcFuture {
-        let content_type = request.headers().get(CONTENT_TYPE);
-        let is_grpc =
-            content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
-        // A page can name this type, but it can't speak HTTP/2 without TLS or call the services.
-        let is_exempt =
-            is_grpc && request.version() == Version::HTTP_2 && !self.is_json(request.uri().path());
+        let is_grpc = is_grpc(&request);
+        let is_exempt = is_grpc && !self.is_json(request.uri().path());
         let access = self.access.as_ref().filter(|_| !is_exempt);
         let Some(access) = access else {
             return self.page(request, is_grpc);
@@ -227,6 +223,15 @@ impl Router {
             })
         })
     }
+}
+
+/// Whether a request is one of gRPC, which a page in a browser can't make: over HTTP/2, with gRPC's
+/// content type. Others reach no service by its gRPC path, so that a page can neither use the
+/// certificate of the browser's user nor a name that it gave to this machine (DNS rebinding).
+fn is_grpc<B>(request: &Request<B>) -> bool {
+    let content_type = request.headers().get(CONTENT_TYPE);
+    request.version() == Version::HTTP_2
+        && content_type.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
 }
 
 impl hyper::service::Service<Request<Incoming>> for Router {

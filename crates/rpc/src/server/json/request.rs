@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf as _, Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use synod_json::{MessageId, Schema, Splitter};
 use tonic::Status;
@@ -32,15 +32,24 @@ pub(crate) enum Source {
 ///
 /// # Errors
 /// It is too large, or the client is gone.
-pub(super) async fn collect(body: Incoming, limit: usize) -> Result<Bytes, Refusal> {
+pub(super) async fn collect(mut body: Incoming, limit: usize) -> Result<Bytes, Refusal> {
     if body.size_hint().lower() > limit as u64 {
         return Err(Refusal::too_large());
     }
-    match Limited::new(body, limit).collect().await {
-        Ok(whole) => Ok(whole.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(Refusal::too_large()),
-        Err(error) => Err(Status::cancelled(format!("the request ended early: {error}")).into()),
+    // One buffer: a list of frames would take many times their size if they are tiny.
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let early = |error| Status::cancelled(format!("the request ended early: {error}"));
+        // Trailers say nothing.
+        let Ok(data) = frame.map_err(early)?.into_data() else {
+            continue;
+        };
+        if data.len() > limit - whole.len() {
+            return Err(Refusal::too_large());
+        }
+        whole.extend_from_slice(&data);
     }
+    Ok(whole.freeze())
 }
 
 /// Translates an object to a message with its head.

@@ -181,6 +181,7 @@ fn every_command_is_checked_when_it_is_applied() {
         (txn("other"), denied()),
         (compact(2), denied()),
         (grant_lease(8), Ok(())),
+        (lease_put("w1", 8), Ok(())),
         (revoke_lease(8), Ok(())),
         (revoke_lease(7), denied()),
         (auth(user_add("new")), denied()),
@@ -225,7 +226,7 @@ fn what_members_propose_themselves_needs_no_permission() {
     let mut fixture = enforcing();
     let root = Some(("root", REVISION));
     fixture.ask(root, grant_lease(7)).unwrap();
-    fixture.ask(root, lease_put("other", 7)).unwrap();
+    fixture.ask(root, lease_put("w1", 7)).unwrap();
     let (term, member) = (1, MEMBER.get());
     for kind in [
         Kind::LeaseClaim(LeaseClaim { term, member }),
@@ -262,6 +263,23 @@ fn what_members_propose_themselves_needs_no_permission() {
     }
     let view = fixture.machine.store.view();
     assert_eq!(view.key_count(), 0, "the lease's key went with it");
+}
+
+#[test]
+fn each_lease_of_a_revocation_is_checked() {
+    let mut fixture = enforcing();
+    let root = Some(("root", REVISION));
+    for id in [7, 8] {
+        fixture.ask(root, grant_lease(id)).unwrap();
+    }
+    fixture.ask(root, lease_put("other", 7)).unwrap();
+    let both = Kind::LeaseRevoke(LeaseRevoke {
+        ids: vec![8, 7],
+        ..Default::default()
+    });
+    let refused = refused(fixture.ask(Some(("alice", REVISION)), both));
+    assert_eq!(refused, Err(Error::Auth(AuthError::PermissionDenied)));
+    assert_eq!(fixture.machine.store.view().key_count(), 1);
 }
 
 #[test]
@@ -386,6 +404,10 @@ fn a_login_is_an_entry_and_ends_with_the_password() {
 fn users_are_there_after_a_restart() {
     let mut fixture = enforcing();
     fixture.change(user_add("carol")).unwrap();
+    let delete = pb::AuthUserDeleteRequest {
+        name: "bob".to_owned(),
+    };
+    fixture.change(Change::UserDelete(delete)).unwrap();
     let users = fixture.auth().state();
     fixture.machine.persister().persist().unwrap();
     let config = fixture.machine.config.clone();
