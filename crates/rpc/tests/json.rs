@@ -62,7 +62,7 @@ impl Seen {
     async fn wait(self: Arc<Self>) {
         self.entered.add_permits(1);
         let _dropped = Dropped(self);
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
