@@ -45,11 +45,13 @@ pub(crate) async fn log_in(
 ) -> Result<Result<String, Refused>> {
     let message = [bytes(1, name.as_bytes()), bytes(2, password.as_bytes())].concat();
     let answer = raw::call(endpoint, "/etcdserverpb.Auth/Authenticate", message).await?;
-    let Ok(answer) = answer else {
-        return Ok(Err(answer.unwrap_err()));
-    };
-    let token = bytes_of(&answer, 2).pop().context("a token")?;
-    Ok(Ok(String::from_utf8(token)?))
+    match answer {
+        Err(refused) => Ok(Err(refused)),
+        Ok(answer) => {
+            let token = bytes_of(&answer, 2).pop().context("a token")?;
+            Ok(Ok(String::from_utf8(token)?))
+        }
+    }
 }
 
 /// A client of one member that logs in again when its token has ended.

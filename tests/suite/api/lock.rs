@@ -8,6 +8,7 @@ use etcd_client::{
     Compare, CompareOp, Error, GetOptions, KeyValue, LockOptions, LockResponse, PutOptions, Txn,
     TxnOp,
 };
+use synod_runtime::task;
 use synod_testkit::{Refused, http_get, refused, until};
 use tokio::task::JoinHandle;
 
@@ -29,7 +30,7 @@ impl<T> Drop for Running<T> {
 
 impl<T: Send + 'static> Running<T> {
     pub(super) fn start(call: impl Future<Output = Result<T, Error>> + Send + 'static) -> Self {
-        Self(tokio::spawn(call))
+        Self(task::spawn("call", call))
     }
 
     /// Its answer, which must come soon.
@@ -142,9 +143,7 @@ pub(crate) async fn own_leases(case: Case) -> Result<()> {
 
 pub(crate) async fn refusals(case: Case) -> Result<()> {
     let not_found = Refused::with(
-        &differences::LOCK_CODES
-            .expect(case.server, "Unknown", "NotFound")
-            .to_owned(),
+        differences::LOCK_CODES.expect(case.server, "Unknown", "NotFound"),
         "etcdserver: requested lease not found",
     );
     for lease in [4711, -1, i64::MIN, i64::MAX] {

@@ -42,7 +42,7 @@ fn one_holder(server: Server) -> Result<()> {
         let mut cluster = Cluster::start(lab, server, Topology::of(3)).await?;
         let history = Arc::new(Events::new());
         let load = storm(lab, &mut cluster, seed, &history);
-        let report = tokio::task::LocalSet::new().run_until(load).await?;
+        let report = Box::pin(tokio::task::LocalSet::new().run_until(load)).await?;
         cluster.ready().await?;
         let records = history.records();
         let taken = records

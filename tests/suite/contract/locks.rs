@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use etcd_client::LockOptions;
+use synod_runtime::task;
 use synod_testkit::{Cluster, Lab, Server, Topology, until};
 
 const SOON: Duration = Duration::from_secs(60);
@@ -23,7 +24,7 @@ async fn locks_of_etcdctl_and_of_the_service(lab: &Lab, server: Server) -> Resul
     let lease = client.lease_grant(600, None).await?.id();
     let mut caller = client.clone();
     let options = LockOptions::new().with_lease(lease);
-    let waiting = tokio::spawn(async move { caller.lock("l", Some(options)).await });
+    let waiting = task::spawn("call", async move { caller.lock("l", Some(options)).await });
     queued(&cluster, "l/", 2).await?;
     let last = etcdctl.session(lab, "lock-last", &["lock", "--ttl=2", "l"])?;
     queued(&cluster, "l/", 3).await?;
