@@ -336,8 +336,8 @@ impl StateMachine for Machine {
             returned += outcome.pair_bytes();
             outputs.push(outcome);
             let bytes = returned + applier.store.pending_bytes();
-            // What comes after a change of users becomes visible only after that change: a read that
-            // was checked before cannot see it.
+            // What comes after a change of users becomes visible only after that change: a read
+            // that was checked before cannot see it.
             let is_last = applier.users_changed || applier.store.must_commit();
             if bytes >= MAX_BATCH_BYTES || is_last {
                 break;
