@@ -293,8 +293,9 @@ impl AuthState {
         }
     }
 
-    /// What only users with the root role may do. As in etcd the identity may be older than the last
-    /// change: whoever changes users and roles with one token must not have to log in after each.
+    /// What only users with the root role may do. As in etcd the identity may be older than the
+    /// last change: whoever changes users and roles with one token must not have to log in after
+    /// each.
     ///
     /// # Errors
     /// Why not.
@@ -331,8 +332,8 @@ impl AuthState {
         permit(user.is_root() || is_own(by, user))
     }
 
-    /// The user that an identity is of. It may be older than the last change of users and roles, but
-    /// not than the user's password.
+    /// The user that an identity is of. It may be older than the last change of users and roles,
+    /// but not than the user's password.
     fn caller<'b>(&self, by: Option<&'b Identity>) -> Result<(&'b Identity, &User), AuthError> {
         let by = by
             .filter(|by| !by.user.is_empty())

@@ -3,8 +3,8 @@
 //! bcrypt is slow on purpose, some 50 ms with etcd's cost. Clients log in whenever a token has
 //! ended, a thousand of them at once when a member comes back, most with the same few passwords.
 //! Logins that try the same password of the same user at the same time wait for one run of bcrypt,
-//! and a password that was right is remembered: by a keyed digest of user, hash and password, with a
-//! key that this process drew and nobody else knows. Another password has another hash, so that
+//! and a password that was right is remembered: by a keyed digest of user, hash and password, with
+//! a key that this process drew and nobody else knows. Another password has another hash, so that
 //! nothing must be forgotten when it changes.
 //!
 //! New passwords have a place of their own: an administrator can change one while many log in.
@@ -104,7 +104,8 @@ impl fmt::Debug for Passwords {
 }
 
 impl Passwords {
-    /// New passwords get this cost, see [`bcrypt_cost`]. Logins take half of the processors at most.
+    /// New passwords get this cost, see [`bcrypt_cost`]. Logins take at most half of the
+    /// processors.
     #[must_use]
     pub fn new(cost: u32) -> Self {
         let processors = available_parallelism().map_or(1, NonZero::get);

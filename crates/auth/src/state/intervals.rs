@@ -53,8 +53,8 @@ impl Intervals {
         range_end != OPEN_END && **end >= *range_end
     }
 
-    /// The first of some keys that is not in the set. `key_from` gives the first of them that is not
-    /// before a given one; it is called at most once an interval, and once more.
+    /// The first of some keys that is not in the set. `key_from` gives the first of them that is
+    /// not before a given one; it is called at most once an interval, and once more.
     ///
     /// # Errors
     /// Of `key_from`.
