@@ -1,6 +1,7 @@
 use std::pin::pin;
 
 use synod_proto::etcd::etcdserverpb::lease_server::Lease as _;
+use synod_rpc::Listener;
 use synod_runtime::shutdown::Shutdown;
 use tonic::Request;
 
