@@ -147,7 +147,8 @@ impl Lease for Echo {
         let answers = request.into_inner().then(move |next| {
             let seen = Arc::clone(&seen);
             async move {
-                let id = next?.id;
+                // As a watch does, it does not tell what was wrong with a request.
+                let id = next.map_err(|_| Status::unavailable("ended"))?.id;
                 if id == -2 {
                     seen.wait().await;
                 }
