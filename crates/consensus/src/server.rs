@@ -6,7 +6,7 @@ mod tls;
 use std::sync::Arc;
 use std::time::Duration;
 
-use synod_auth::{Auth, Tokens};
+use synod_auth::Auth;
 use synod_consensus_core::Algorithm;
 use synod_lease::{LeaderLink, LeasePolicy, Leases};
 use synod_log::Log;
@@ -87,8 +87,6 @@ impl Node {
         for (flag, why) in &config.without_effect {
             tracing::info!(flag, why, "flag has no effect");
         }
-        // Before anything on disk is touched.
-        Tokens::new(&config.auth.token, config.auth.token_ttl)?;
         let tls = Tls::load(&config)?;
         let mut ports = Ports::bind(&mut config, &tls)?;
         let Opened {

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use synod_auth::TokenConfigError;
+use synod_auth::{TokenConfigError, Tokens};
 use synod_consensus_core::{CoreConfig, ReadMode};
 use synod_log::{CompletionSink, GroupState, Log, LogConfig, LogError, OpenError, SyncMode};
 use synod_mvcc::{MvccError, MvccReader};
@@ -149,6 +149,8 @@ impl Opened {
     /// # Errors
     /// [`StartError`] says what to do.
     pub(super) async fn open(config: &Config, tls: &Tls) -> Result<Self, StartError> {
+        // Before anything on disk is touched.
+        Tokens::new(&config.auth.token, config.auth.token_ttl)?;
         let (data_dir, found) = data_dir::open(&config.data_dir, config.wal_dir.as_deref())?;
         let meta = match found {
             Found::Member(meta) => {
