@@ -177,7 +177,6 @@ pub(crate) async fn defragment(case: Case) -> Result<()> {
     Ok(())
 }
 
-
 /// Tools ask a server for its services.
 pub(crate) async fn reflection(case: Case) -> Result<()> {
     let list_services = vec![proto::bytes(7, b"*")];
