@@ -1,6 +1,8 @@
 //! Who may do what: one function a kind of request. A request that goes through the log is checked
-//! when it is applied, on every member alike; one that only reads, before it reads, and its
-//! identity [once more](AuthState::check_current) afterwards.
+//! when it is applied, on every member alike; one that only reads, after it took its view of the
+//! data and before it reads.
+
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use synod_proto::etcd::etcdserverpb::request_op::Request;
@@ -62,10 +64,13 @@ impl Access<'_> {
     fn put<E>(
         self,
         request: &PutRequest,
+        checked: &mut BTreeSet<i64>,
         key_from: &impl Fn(i64, &[u8]) -> Result<Option<Bytes>, E>,
     ) -> Result<(), CheckError<E>> {
         self.write(&request.key, &[])?;
-        self.write_lease(request.lease, key_from)?;
+        if checked.insert(request.lease) {
+            self.write_lease(request.lease, key_from)?;
+        }
         if request.prev_kv {
             self.read(&request.key, &[])?;
         }
@@ -81,30 +86,32 @@ impl Access<'_> {
     }
 
     /// Both branches are checked, whichever will be taken: what is refused must not depend on what
-    /// the store holds.
+    /// the store holds. A lease is checked once (`checked`), however many puts name it.
     fn txn<E>(
         self,
         request: &TxnRequest,
+        checked: &mut BTreeSet<i64>,
         key_from: &impl Fn(i64, &[u8]) -> Result<Option<Bytes>, E>,
     ) -> Result<(), CheckError<E>> {
         for compare in &request.compare {
             self.read(&compare.key, &compare.range_end)?;
         }
         let mut ops = request.success.iter().chain(&request.failure);
-        ops.try_for_each(|op| self.op(op, key_from))
+        ops.try_for_each(|op| self.op(op, checked, key_from))
     }
 
     fn op<E>(
         self,
         op: &RequestOp,
+        checked: &mut BTreeSet<i64>,
         key_from: &impl Fn(i64, &[u8]) -> Result<Option<Bytes>, E>,
     ) -> Result<(), CheckError<E>> {
         match &op.request {
             None => Ok(()),
             Some(Request::RequestRange(range)) => Ok(self.read(&range.key, &range.range_end)?),
-            Some(Request::RequestPut(put)) => self.put(put, key_from),
+            Some(Request::RequestPut(put)) => self.put(put, checked, key_from),
             Some(Request::RequestDeleteRange(delete)) => Ok(self.delete_range(delete)?),
-            Some(Request::RequestTxn(txn)) => self.txn(txn, key_from),
+            Some(Request::RequestTxn(txn)) => self.txn(txn, checked, key_from),
         }
     }
 }
@@ -155,7 +162,8 @@ impl AuthState {
         request: &PutRequest,
         key_from: &impl Fn(i64, &[u8]) -> Result<Option<Bytes>, E>,
     ) -> Result<(), CheckError<E>> {
-        self.access(by)?.put(request, key_from)
+        self.access(by)?
+            .put(request, &mut BTreeSet::new(), key_from)
     }
 
     /// A deletion.
@@ -180,7 +188,8 @@ impl AuthState {
         request: &TxnRequest,
         key_from: &impl Fn(i64, &[u8]) -> Result<Option<Bytes>, E>,
     ) -> Result<(), CheckError<E>> {
-        self.access(by)?.txn(request, key_from)
+        self.access(by)?
+            .txn(request, &mut BTreeSet::new(), key_from)
     }
 
     /// A new watch. One without a key watches from the smallest key on.
@@ -301,22 +310,6 @@ impl AuthState {
     /// Why not.
     pub fn check_root(&self, by: Option<&Identity>) -> Result<(), AuthError> {
         self.check_own(by, |_, _| false)
-    }
-
-    /// After a read that did not go through the log: what was checked before it must still hold.
-    /// Users may be enforced since then, too.
-    ///
-    /// # Errors
-    /// [`AuthError::OldRevision`], or [`AuthError::UserEmpty`] where nobody asked.
-    pub fn check_current(&self, by: Option<&Identity>) -> Result<(), AuthError> {
-        if !self.is_enabled() {
-            return Ok(());
-        }
-        let by = by.ok_or(AuthError::UserEmpty)?;
-        if by.revision != self.revision() {
-            return Err(AuthError::OldRevision);
-        }
-        Ok(())
     }
 
     /// What root may do, and whoever it belongs to.

@@ -8,6 +8,12 @@ use crate::password::MAX_GIVEN_COST;
 /// The longest name of a user or a role, in bytes.
 pub(crate) const MAX_NAME_BYTES: usize = 1024;
 
+/// The longest key of the store, and so of a permission.
+pub const MAX_KEY_BYTES: usize = 32_000;
+
+/// The largest record of a user or a role, in bytes. It is read and written as a whole.
+pub(crate) const MAX_RECORD_BYTES: usize = 1 << 20;
+
 /// A request that is refused.
 ///
 /// Clients of etcd log in again, and repeat the request by themselves, on exactly
@@ -80,6 +86,15 @@ pub enum AuthError {
     /// A name is part of a key of the store, whose length is bounded. etcd has no such limit.
     #[error("etcdserver: the name has more than {MAX_NAME_BYTES} bytes")]
     NameTooLong,
+    /// No key is so long. etcd has no such limit.
+    #[error("etcdserver: the key or range end of a permission has more than {MAX_KEY_BYTES} bytes")]
+    PermissionTooLong,
+    /// The role has too many permissions, or the user too many roles. etcd has no such limit.
+    #[error(
+        "etcdserver: the role or user would take more than {MAX_RECORD_BYTES} bytes: use fewer and wider permissions, or \
+         several roles"
+    )]
+    RecordTooLarge,
     /// The user doesn't have the role that is to be revoked.
     #[error("etcdserver: role is not granted to the user")]
     RoleNotGranted,
@@ -96,7 +111,7 @@ pub enum AuthError {
 
 impl AuthError {
     /// All of them, for tables.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::UserEmpty,
         Self::InvalidToken,
         Self::OldRevision,
@@ -116,6 +131,8 @@ impl AuthError {
         Self::RoleNotFound,
         Self::RoleEmpty,
         Self::NameTooLong,
+        Self::PermissionTooLong,
+        Self::RecordTooLarge,
         Self::RoleNotGranted,
         Self::PermissionNotGranted,
         Self::PermissionNotGiven,
@@ -133,6 +150,8 @@ impl AuthError {
             | Self::NameEmpty
             | Self::RoleEmpty
             | Self::NameTooLong
+            | Self::PermissionTooLong
+            | Self::RecordTooLarge
             | Self::PermissionNotGiven
             | Self::InvalidManagement => Code::InvalidArgument,
             Self::InvalidToken => Code::Unauthenticated,
@@ -175,6 +194,8 @@ impl AuthError {
             | Self::NameEmpty
             | Self::RoleEmpty
             | Self::NameTooLong
+            | Self::PermissionTooLong
+            | Self::RecordTooLarge
             | Self::PermissionNotGiven
             | Self::InvalidManagement => Advice::Invalid,
         }
@@ -246,6 +267,8 @@ FailedPrecondition: etcdserver: role name already exists
 FailedPrecondition: etcdserver: role name not found
 InvalidArgument: etcdserver: role name is empty
 InvalidArgument: etcdserver: the name has more than 1024 bytes
+InvalidArgument: etcdserver: the key or range end of a permission has more than 32000 bytes
+InvalidArgument: etcdserver: the role or user would take more than 1048576 bytes: use fewer and wider permissions, or several roles
 FailedPrecondition: etcdserver: role is not granted to the user
 FailedPrecondition: etcdserver: permission is not granted to the role
 InvalidArgument: etcdserver: permission not given

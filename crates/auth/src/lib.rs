@@ -33,9 +33,10 @@ mod state;
 mod token;
 
 pub use auth::{Auth, AuthConfig, LoginError};
-pub use error::{AuthError, CheckError};
+pub use error::{AuthError, CheckError, MAX_KEY_BYTES};
 pub use identity::{Credentials, Identity, Origin};
 pub use password::{DEFAULT_BCRYPT_COST, PasswordError, Passwords, bcrypt_cost};
+pub use request::may_log_in;
 pub use requirement::{Requirement, requirement};
 pub use state::{AuthState, Changed, DamagedRow, Effect, ROW_PREFIX, Row};
 pub use token::{DEFAULT_TOKEN_TTL, Issued, NewToken, TokenConfigError, TokenError, Tokens};

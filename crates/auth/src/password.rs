@@ -36,6 +36,8 @@ const MAX_PASSWORD_BYTES: usize = 72;
 /// Different passwords that are verified or wait for it, about as many as two processors verify
 /// before a request times out; more are refused.
 const MAX_VERIFYING: usize = 128;
+/// How many of them are of one user: whoever tries passwords of one name locks out nobody else.
+const MAX_VERIFYING_OF_USER: usize = MAX_VERIFYING / 8;
 /// Logins that wait, most of them for the same few passwords; more are refused.
 const MAX_LOGINS: usize = 8_192;
 /// New passwords that are hashed or wait for it; more are refused.
@@ -81,6 +83,15 @@ pub(crate) fn is_usable_hash(hash: &[u8]) -> bool {
     parts.is_some_and(|parts| (*COSTS.start()..=MAX_GIVEN_COST).contains(&parts.get_cost()))
 }
 
+/// The verifications that are going on.
+#[derive(Default)]
+struct Running {
+    /// With their results.
+    results: HashMap<Digest, watch::Receiver<Option<bool>>>,
+    /// How many each user has.
+    of_user: HashMap<Arc<str>, usize>,
+}
+
 /// Hashes and verifies.
 pub struct Passwords {
     cost: u32,
@@ -88,8 +99,7 @@ pub struct Passwords {
     hashing: Workshop,
     /// Logins that wait for a verification, be it another's.
     logins: Semaphore,
-    /// The verifications that are going on, with their results.
-    running: Mutex<HashMap<Digest, watch::Receiver<Option<bool>>>>,
+    running: Mutex<Running>,
     key: [u8; 32],
     verified: Recent<()>,
 }
@@ -162,7 +172,7 @@ impl Passwords {
         }
         let _waiting = self.logins.try_acquire().map_err(|_| PasswordError::Busy)?;
         loop {
-            let mut others = match self.begin(digest) {
+            let mut others = match self.begin(user, digest)? {
                 // Another one may have ended just before.
                 Begun::Ours(_) if self.verified.get(&digest).is_some() => return Ok(true),
                 Begun::Ours(run) => return self.run(run, hash, password).await,
@@ -175,19 +185,25 @@ impl Passwords {
         }
     }
 
-    fn begin(&self, digest: Digest) -> Begun<'_> {
-        match self.running.lock().entry(digest) {
-            Entry::Occupied(running) => Begun::Others(running.get().clone()),
-            Entry::Vacant(place) => {
-                let (result, others) = watch::channel(None);
-                place.insert(others);
-                Begun::Ours(Run {
-                    passwords: self,
-                    digest,
-                    result,
-                })
-            }
+    fn begin(&self, user: &str, digest: Digest) -> Result<Begun<'_>, PasswordError> {
+        let mut running = self.running.lock();
+        if let Some(others) = running.results.get(&digest) {
+            return Ok(Begun::Others(others.clone()));
         }
+        let user: Arc<str> = user.into();
+        let of_user = running.of_user.entry(Arc::clone(&user)).or_default();
+        if *of_user >= MAX_VERIFYING_OF_USER {
+            return Err(PasswordError::Busy);
+        }
+        *of_user += 1;
+        let (result, others) = watch::channel(None);
+        running.results.insert(digest, others);
+        Ok(Begun::Ours(Run {
+            passwords: self,
+            user,
+            digest,
+            result,
+        }))
     }
 
     async fn run(&self, run: Run<'_>, hash: &Bytes, password: &str) -> Result<bool, PasswordError> {
@@ -226,6 +242,7 @@ enum Begun<'a> {
 /// A verification that others may wait for. Dropped without a result, it lets another one begin.
 struct Run<'a> {
     passwords: &'a Passwords,
+    user: Arc<str>,
     digest: Digest,
     result: watch::Sender<Option<bool>>,
 }
@@ -233,7 +250,14 @@ struct Run<'a> {
 impl Drop for Run<'_> {
     fn drop(&mut self) {
         // Before the sender goes, so that those who wait for it don't find it again.
-        self.passwords.running.lock().remove(&self.digest);
+        let mut running = self.passwords.running.lock();
+        running.results.remove(&self.digest);
+        if let Entry::Occupied(mut count) = running.of_user.entry(Arc::clone(&self.user)) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
     }
 }
 

@@ -7,8 +7,19 @@ use synod_proto::consensus::v1::auth_command::Command;
 use synod_proto::consensus::v1::{UserAdd, UserChangePassword};
 use synod_proto::etcd::etcdserverpb::{AuthUserAddRequest, AuthUserChangePasswordRequest};
 
+use crate::error::MAX_NAME_BYTES;
 use crate::password::is_usable_hash;
 use crate::{Auth, AuthError, LoginError};
+
+/// The longest password that is looked at, in bytes: far more than bcrypt's 72.
+const MAX_GIVEN_PASSWORD_BYTES: usize = 1024;
+
+/// Whether a name and a password are short enough to be somebody's. Others are not worth the work:
+/// everybody can send them.
+#[must_use]
+pub fn may_log_in(user: &str, password: &str) -> bool {
+    user.len() <= MAX_NAME_BYTES && password.len() <= MAX_GIVEN_PASSWORD_BYTES
+}
 
 impl Auth {
     /// The command that adds a user. A hash that the client made doesn't count: etcd hashes the
@@ -87,6 +98,18 @@ mod tests {
             .verify("alice", hash, password)
             .await
             .unwrap()
+    }
+
+    #[test]
+    fn a_login_has_a_bounded_name_and_password() {
+        for (name, password, may) in [
+            (MAX_NAME_BYTES, 1024, true),
+            (MAX_NAME_BYTES + 1, 0, false),
+            (0, 1025, false),
+        ] {
+            let (name, password) = ("n".repeat(name), "p".repeat(password));
+            assert_eq!(may_log_in(&name, &password), may);
+        }
     }
 
     #[tokio::test]

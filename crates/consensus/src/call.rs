@@ -200,19 +200,38 @@ impl ServiceContext {
         }
     }
 
-    /// What the entry of a command says about who makes the call.
+    /// What the entry of a command says about who makes the call. A client who shows nothing is
+    /// refused before anything is written for it.
     ///
     /// # Errors
-    /// As [`ServiceContext::identity`].
+    /// As [`ServiceContext::identity`]; or users are enforced and the client shows nothing.
     pub(crate) async fn requester(&self, call: &Call) -> Result<Option<Requester>, Error> {
         match call.by {
             By::Member => Ok(Some(Origin::member_requester())),
             By::Client(_) | By::Known(_) => {
-                let by = self.identity(call).await;
+                let by = self.proposer(call).await;
                 let by = by.inspect_err(|error| self.metrics.denied.count(error))?;
                 Ok(by.as_ref().map(Identity::to_requester))
             }
         }
+    }
+
+    async fn proposer(&self, call: &Call) -> Result<Option<Identity>, Error> {
+        let shows_nothing = |by: &Option<Identity>| {
+            let is_client = matches!(call.by, By::Client(_));
+            by.is_none() && is_client && self.auth.is_enabled()
+        };
+        let by = self.identity(call).await?;
+        if !shows_nothing(&by) {
+            return Ok(by);
+        }
+        // Users may be disabled, and this member may not know it yet.
+        self.linearize(call.deadline).await?;
+        let by = self.identity(call).await?;
+        if shows_nothing(&by) {
+            return Err(AuthError::UserEmpty.into());
+        }
+        Ok(by)
     }
 
     /// Checks a request that does not go through the log. A linearizable read calls it after
@@ -230,11 +249,46 @@ impl ServiceContext {
         if !self.auth.is_enabled() || matches!(call.by, By::Member) {
             return Ok(());
         }
+        self.examine(call, |users, by| check(users, by)).await
+    }
+
+    /// Checks a client's request, and takes what the answer needs from the very users and roles that
+    /// it was checked by.
+    ///
+    /// # Errors
+    /// As [`ServiceContext::permit`].
+    pub(crate) async fn examine<T, E: Into<Error>>(
+        &self,
+        call: &Call,
+        check: impl FnOnce(&Arc<AuthState>, Option<&Identity>) -> Result<T, E>,
+    ) -> Result<T, Error> {
         let checked = match self.identity(call).await {
             Ok(by) => check(&self.auth.state(), by.as_ref()).map_err(Into::into),
             Err(error) => Err(error),
         };
         checked.inspect_err(|error| self.metrics.denied.count(error))
+    }
+
+    /// Checks a write before it takes room or raises an alarm. What counts is the check when it is
+    /// applied.
+    ///
+    /// # Errors
+    /// As [`ServiceContext::permit`].
+    pub(crate) async fn permit_write<E: Into<Error>>(
+        &self,
+        call: &Call,
+        check: impl Fn(&AuthState, Option<&Identity>) -> Result<(), E>,
+    ) -> Result<(), Error> {
+        if !self.auth.is_enabled() {
+            return Ok(());
+        }
+        let by = self.proposer(call).await?;
+        if check(&self.auth.state(), by.as_ref()).is_ok() {
+            return Ok(());
+        }
+        // The permission may be so new that this member does not know it yet.
+        self.linearize(call.deadline).await?;
+        self.permit(call, check).await
     }
 }
 

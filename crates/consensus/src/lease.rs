@@ -1,5 +1,6 @@
 //! Implements the host that `synod-lease` needs, on top of the replica and the published state.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -61,9 +62,12 @@ impl Host for ServiceContext {
     async fn check_renewals(&self, caller: &Call, ids: &[i64]) -> (usize, Option<Error>) {
         let key_from = |id, start: &[u8]| self.view.lease_key_from(id, start);
         let mut allowed = 0;
+        let mut checked = HashSet::new();
         let check = |users: &AuthState, by: Option<&Identity>| {
             for id in ids {
-                users.check_lease(by, *id, &key_from)?;
+                if checked.insert(*id) {
+                    users.check_lease(by, *id, &key_from)?;
+                }
                 allowed += 1;
             }
             Ok::<_, CheckError<Error>>(())
@@ -79,11 +83,17 @@ impl Host for ServiceContext {
         caller: &Call,
         request: LeaseTimeToLiveRequest,
     ) -> Result<Vec<Bytes>, Error> {
-        let keys = match request.keys {
-            true => self.view.lease_keys(request.id)?,
-            false => Vec::new(),
+        // Whoever may not read all keys doesn't make this member read them.
+        let key_from = |id, start: &[u8]| self.view.lease_key_from(id, start);
+        let check = |users: &AuthState, by: Option<&Identity>| {
+            users.check_time_to_live(by, request.id, request.keys, &key_from)
         };
-        // Check the keys that are shown, and not those of a moment later.
+        self.permit(caller, check).await?;
+        if !request.keys {
+            return Ok(Vec::new());
+        }
+        let keys = self.view.lease_keys(request.id)?;
+        // Check the keys that are shown, too, and not only those of a moment ago.
         let key_from = |_, start: &[u8]| {
             let at = keys.partition_point(|key| **key < *start);
             Ok::<_, Error>(keys.get(at).cloned())

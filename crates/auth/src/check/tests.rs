@@ -566,19 +566,40 @@ fn what_any_user_may_needs_a_user() {
 }
 
 #[test]
-fn a_read_that_a_change_overtook_is_not_answered() {
-    let (on, off) = (state(true), state(false));
-    assert_eq!(on.check_current(Some(&named("alice"))), Ok(()));
-    for revision in [REVISION - 1, REVISION + 1] {
-        assert_eq!(
-            on.check_current(Some(&at("alice", revision))),
-            Err(AuthError::OldRevision)
-        );
-        assert_eq!(off.check_current(Some(&at("alice", revision))), Ok(()));
-    }
-    // Users are enforced since it began.
-    assert_eq!(on.check_current(None), Err(AuthError::UserEmpty));
-    assert_eq!(off.check_current(None), Ok(()));
+fn a_transaction_checks_each_lease_once() {
+    let state = state(true);
+    let asked = std::cell::RefCell::new(Vec::new());
+    let key_from = |lease, start: &[u8]| {
+        asked.borrow_mut().push(lease);
+        key_from(lease, start)
+    };
+    let put = |lease| RequestOp {
+        request: Some(Request::RequestPut(put("w", lease, false))),
+    };
+    let nested = TxnRequest {
+        success: vec![put(8), put(9)],
+        ..TxnRequest::default()
+    };
+    let nested = RequestOp {
+        request: Some(Request::RequestTxn(nested)),
+    };
+    let request = |success| TxnRequest {
+        success,
+        failure: vec![put(9), put(8)],
+        ..TxnRequest::default()
+    };
+    let alice = named("alice");
+    let check = |request| state.check_txn(Some(&alice), &request, &key_from);
+    assert_eq!(check(request(vec![put(8)])), Ok(()));
+    let once = asked.take();
+    assert_eq!(
+        check(request(vec![put(8), put(9), put(8), put(9), nested])),
+        Ok(())
+    );
+    assert_eq!(asked.take(), once);
+    // Another lease is checked all the same.
+    let denied = Err(CheckError::Denied(AuthError::PermissionDenied));
+    assert_eq!(check(request(vec![put(8), put(7)])), denied);
 }
 
 #[test]

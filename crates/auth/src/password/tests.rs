@@ -154,13 +154,16 @@ async fn hold(passwords: &Passwords) -> OwnedSemaphorePermit {
 type Login = task::JoinHandle<Result<bool, PasswordError>>;
 
 fn logins(passwords: &Arc<Passwords>, hash: &Bytes, tried: &[String]) -> Vec<Login> {
-    let login = |password: &String| {
-        let (passwords, hash, password) = (Arc::clone(passwords), hash.clone(), password.clone());
-        task::spawn("login", async move {
-            passwords.verify("alice", &hash, &password).await
-        })
-    };
+    let login = |password: &String| login(passwords, "alice", hash, password);
     tried.iter().map(login).collect()
+}
+
+fn login(passwords: &Arc<Passwords>, user: &str, hash: &Bytes, password: &str) -> Login {
+    let (passwords, hash) = (Arc::clone(passwords), hash.clone());
+    let (user, password) = (user.to_owned(), password.to_owned());
+    task::spawn("login", async move {
+        passwords.verify(&user, &hash, &password).await
+    })
 }
 
 fn waiting(passwords: &Passwords) -> usize {
@@ -187,7 +190,8 @@ async fn those_who_try_one_password_together_cost_one_verification() {
             assert_eq!(login.await.unwrap(), Ok(right));
         }
         assert_eq!((waiting(&passwords), in_line(&passwords)), (0, 0));
-        assert!(passwords.running.lock().is_empty());
+        let running = passwords.running.lock();
+        assert!(running.results.is_empty() && running.of_user.is_empty());
     }
 }
 
@@ -211,7 +215,7 @@ async fn one_that_comes_just_after_a_verification_does_not_repeat_it() {
     let passwords = Passwords::new(QUICK);
     let hash = passwords.hash("right".to_owned()).await.unwrap();
     let digest = passwords.digest("alice", &hash, "right");
-    let Begun::Ours(run) = passwords.begin(digest) else {
+    let Ok(Begun::Ours(run)) = passwords.begin("alice", digest) else {
         panic!("nobody else verifies");
     };
     let mut second = Box::pin(passwords.verify("alice", &hash, "right"));
@@ -235,10 +239,10 @@ async fn the_line_is_bounded_and_new_passwords_have_their_own() {
     let passwords = Arc::new(Passwords::new(QUICK));
     let hash = passwords.hash("right".to_owned()).await.unwrap();
     let held = hold(&passwords).await;
-    let different: Vec<_> = (0..MAX_VERIFYING)
-        .map(|number| number.to_string())
+    let user = |number: usize| format!("user {}", number / MAX_VERIFYING_OF_USER);
+    let filling: Vec<_> = (0..MAX_VERIFYING)
+        .map(|number| login(&passwords, &user(number), &hash, &number.to_string()))
         .collect();
-    let filling = logins(&passwords, &hash, &different);
     until(|| in_line(&passwords) == MAX_VERIFYING).await;
     let refused = passwords.verify("alice", &hash, "right").await;
     assert_eq!(refused, Err(PasswordError::Busy));
@@ -252,6 +256,28 @@ async fn the_line_is_bounded_and_new_passwords_have_their_own() {
     }
     until(|| in_line(&passwords) == 0).await;
     drop(held);
+    assert_eq!(passwords.verify("alice", &hash, "right").await, Ok(true));
+}
+
+#[tokio::test]
+async fn whoever_tries_passwords_of_one_user_locks_out_nobody_else() {
+    let passwords = Arc::new(Passwords::new(QUICK));
+    let hash = passwords.hash("right".to_owned()).await.unwrap();
+    let held = hold(&passwords).await;
+    let wrong: Vec<_> = (0..MAX_VERIFYING_OF_USER)
+        .map(|number| number.to_string())
+        .collect();
+    let filling = logins(&passwords, &hash, &wrong);
+    until(|| in_line(&passwords) == MAX_VERIFYING_OF_USER).await;
+    let refused = passwords.verify("alice", &hash, "right").await;
+    assert_eq!(refused, Err(PasswordError::Busy));
+    let other = login(&passwords, "bob", &hash, "right");
+    until(|| in_line(&passwords) == MAX_VERIFYING_OF_USER + 1).await;
+    drop(held);
+    assert_eq!(other.await.unwrap(), Ok(true));
+    for login in filling {
+        assert_eq!(login.await.unwrap(), Ok(false));
+    }
     assert_eq!(passwords.verify("alice", &hash, "right").await, Ok(true));
 }
 

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use prost::Message;
 use synod_proto::consensus::v1::auth_command::Command;
 use synod_proto::consensus::v1::{GrantToken, RoleRecord, UserAdd, UserChangePassword, UserRecord};
 use synod_proto::etcd::authpb::Permission;
@@ -15,8 +16,12 @@ use super::role::{Role, is_range};
 use super::rows::Row;
 use super::user::User;
 use super::{AuthState, ROOT_ROLE, ROOT_USER};
-use crate::error::MAX_NAME_BYTES;
+use crate::error::{MAX_KEY_BYTES, MAX_NAME_BYTES, MAX_RECORD_BYTES};
 use crate::{AuthError, Identity};
+
+/// How far a restored cluster's auth revision is from its backup's: more changes than the cluster
+/// that is lost can have made since.
+const RESTORED: u64 = 1 << 32;
 
 /// What a command did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -79,6 +84,19 @@ impl AuthState {
             Command::RoleRevokePermission(request) => self.role_revoke_permission(request),
             Command::GrantToken(request) => self.grant_token(request),
         }
+    }
+
+    /// Begins a cluster that has these users from a backup. The lost cluster went on after the
+    /// backup: whatever it signed is of a revision before all users. Returns the rows to write.
+    pub fn restore(&mut self) -> Vec<Row> {
+        self.revision = self.revision.saturating_add(RESTORED);
+        for user in self.users.values_mut() {
+            let mut record = user.record().clone();
+            record.since = self.revision;
+            *user = User::from(record).into();
+        }
+        let users = self.users.keys().map(|name| self.user_row(name));
+        users.chain([self.record_row()]).collect()
     }
 
     /// Alone among the changes it leaves the revision as it is: so does etcd.
@@ -166,6 +184,7 @@ impl AuthState {
         };
         let mut record = user.record().clone();
         record.roles.insert(at, request.role.clone());
+        check_record(&record)?;
         Ok(self.put_user(&request.user, record))
     }
 
@@ -223,8 +242,12 @@ impl AuthState {
         if !is_range(&permission.key, &permission.range_end) {
             return Err(AuthError::InvalidManagement);
         }
+        if permission.key.len().max(permission.range_end.len()) > MAX_KEY_BYTES {
+            return Err(AuthError::PermissionTooLong);
+        }
         let mut role = self.role(name)?;
         role.grant(permission.clone());
+        check_record(role.record())?;
         Ok(self.put_role(name, role))
     }
 
@@ -314,6 +337,14 @@ fn rows(rows: impl IntoIterator<Item = Row>) -> Changed {
 fn check_length(name: &str) -> Result<(), AuthError> {
     match name.len() > MAX_NAME_BYTES {
         true => Err(AuthError::NameTooLong),
+        false => Ok(()),
+    }
+}
+
+/// A row is written as a whole with each change, and everything of it is in memory.
+fn check_record(record: &impl Message) -> Result<(), AuthError> {
+    match record.encoded_len() > MAX_RECORD_BYTES {
+        true => Err(AuthError::RecordTooLarge),
         false => Ok(()),
     }
 }

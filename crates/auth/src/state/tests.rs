@@ -173,6 +173,40 @@ fn a_new_cluster_knows_nobody_and_starts_at_one() {
 }
 
 #[test]
+fn permissions_and_records_are_bounded() {
+    let long = "k".repeat(32_000);
+    let mut kept = prepared();
+    assert_eq!(
+        kept.apply(&grant("reader", Type::Read, &long, ""))
+            .map(drop),
+        Ok(())
+    );
+    let longer = format!("{long}k");
+    for (key, range_end) in [(&*longer, ""), ("a", &*longer)] {
+        let refused = kept.apply(&grant("reader", Type::Read, key, range_end));
+        assert_eq!(refused, Err(AuthError::PermissionTooLong));
+    }
+    let grant = |number: u32| grant("reader", Type::Read, &format!("{number}{}", &long[5..]), "");
+    let granted = (100..200).take_while(|number| kept.apply(&grant(*number)).is_ok());
+    assert_eq!(granted.count(), 31, "a record of 1 MiB");
+    assert_eq!(kept.apply(&grant(999)), Err(AuthError::RecordTooLarge));
+
+    let role = |number: u32| format!("{number:01024}");
+    let roles = (0..1100).take_while(|number| {
+        kept.state
+            .roles
+            .insert(role(*number).into(), Arc::default());
+        kept.state
+            .apply(
+                Some(&root(kept.state.revision())),
+                &grant_role("alice", &role(*number)),
+            )
+            .is_ok()
+    });
+    assert_eq!(roles.count(), 1020, "a record of 1 MiB");
+}
+
+#[test]
 fn refusals() {
     use AuthError as E;
     let off = [

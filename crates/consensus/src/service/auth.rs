@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use synod_auth::{AuthError, AuthState, Identity, Issued, LoginError};
+use synod_auth::{AuthError, AuthState, Identity, Issued, LoginError, may_log_in};
 use synod_proto::consensus::v1::auth_command::Command as Change;
 use synod_proto::consensus::v1::{AuthCommand, command::Command as Kind};
 use synod_proto::etcd::etcdserverpb as pb;
@@ -78,8 +78,12 @@ impl AuthService {
         read: impl FnOnce(&AuthState) -> Result<T, AuthError>,
     ) -> Result<(Option<pb::ResponseHeader>, T), Error> {
         self.shared.linearize(call.deadline).await?;
-        self.shared.permit(call, check).await?;
-        let found = read(&self.shared.auth.state())?;
+        // Users may change between the check and the answer.
+        let checked = self.shared.examine(call, |users, by| {
+            check(users, by)?;
+            read(users)
+        });
+        let found = checked.await?;
         Ok((Some(self.shared.header_now()), found))
     }
 
@@ -90,6 +94,9 @@ impl AuthService {
         password: &str,
         call: &Call,
     ) -> Result<(pb::ResponseHeader, String), Error> {
+        if !may_log_in(user, password) {
+            return Err(AuthError::AuthFailed.into());
+        }
         let auth = &self.shared.auth;
         loop {
             // A password that was changed before must not be accepted.
@@ -165,7 +172,11 @@ impl pb::auth_server::Auth for AuthService {
         self.shared.metrics.logins.count(&outcome);
         let (header, token) = outcome.inspect_err(|error| {
             if *error != Error::Auth(AuthError::NotEnabled) {
-                tracing::warn!(user = name, %error, "a login failed");
+                let user = match may_log_in(&name, &password) {
+                    true => &*name,
+                    false => "(too long)",
+                };
+                tracing::warn!(user, %error, "a login failed");
             }
         })?;
         Ok(Response::new(pb::AuthenticateResponse {

@@ -115,7 +115,10 @@ impl KvService {
         check_put(&request)?;
         let budget = &self.shared.reads.budget;
         budget.check_write(|| request.prev_kv)?;
-        self.require_space(put_cost(&request)).await?;
+        let key_from = |id, start: &[u8]| self.shared.view.lease_key_from(id, start);
+        let check =
+            |users: &AuthState, by: Option<&Identity>| users.check_put(by, &request, &key_from);
+        self.require_space(put_cost(&request), call, check).await?;
         let applied = self.shared.propose(Kind::Put(request), call).await?;
         let Reply::Put { prev_kv } = applied.reply else {
             return Err(unexpected(&applied.reply));
@@ -136,7 +139,13 @@ impl KvService {
         let budget = &self.shared.reads.budget;
         budget.check_write(|| request.prev_kv)?;
         let place = match delete_reads_much(&request) {
-            true => Some(budget.write(MAX_REPLY_BYTES, call.deadline).await?),
+            true => {
+                let check = |users: &AuthState, by: Option<&Identity>| {
+                    users.check_delete_range(by, &request)
+                };
+                self.shared.permit_write(call, check).await?;
+                Some(budget.write(MAX_REPLY_BYTES, call.deadline).await?)
+            }
             false => None,
         };
         let applied = self
@@ -164,16 +173,22 @@ impl KvService {
         if is_read_only(&request) {
             return self.read_only_txn(request, call).await;
         }
+        let key_from = |id, start: &[u8]| self.shared.view.lease_key_from(id, start);
+        let check =
+            |users: &AuthState, by: Option<&Identity>| users.check_txn(by, &request, &key_from);
         let cost = put_bytes(&request.success).max(put_bytes(&request.failure));
         if cost > 0 {
-            self.require_space(cost).await?;
+            self.require_space(cost, call, check).await?;
         }
         let budget = &self.shared.reads.budget;
         let most = || reply::txn_returns(&request, self.shared.settings.max_request_bytes);
         budget.check_write(|| most() > 0)?;
         // Take the place before the proposal: a write that is done must be answered.
         let place = match txn_reads_much(&request) {
-            true => Some(budget.write(most(), call.deadline).await?),
+            true => {
+                self.shared.permit_write(call, check).await?;
+                Some(budget.write(most(), call.deadline).await?)
+            }
             false => None,
         };
         let applied = self.shared.propose(Kind::Txn(request), call).await?;
@@ -254,13 +269,20 @@ impl KvService {
         })
     }
 
-    /// Refuses a write that needs more space than is left, and raises the alarm.
-    async fn require_space(&self, cost: u64) -> Result<(), Error> {
+    /// Refuses a write that needs more space than is left, and raises the alarm unless the client
+    /// may not write anyway.
+    async fn require_space<E: Into<Error>>(
+        &self,
+        cost: u64,
+        call: &Call,
+        check: impl Fn(&AuthState, Option<&Identity>) -> Result<(), E>,
+    ) -> Result<(), Error> {
         self.shared.check_space()?;
         let used = self.shared.view.live_bytes();
         if used.saturating_add(cost) < self.shared.settings.quota_bytes {
             return Ok(());
         }
+        self.shared.permit_write(call, check).await?;
         if let Err(error) = raise_no_space(&self.shared).await {
             // The write was not proposed in any case.
             tracing::warn!(%error, "the NOSPACE alarm was not raised; the next write tries again");

@@ -7,7 +7,7 @@ use std::time::Instant;
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 use prost::Message;
-use synod_auth::{AuthState, Identity};
+use synod_auth::AuthError;
 use synod_lease::{LeaderClock, LeaderLink, Leases, MAX_TTL_S, Origin, Renewed, was_forwarded};
 use synod_proto::consensus::v1::{LeaseRevoke, command};
 use synod_proto::etcd::etcdserverpb as pb;
@@ -257,12 +257,7 @@ impl Lease for LeaseService {
         let call = self.shared.admit(&request, rpc, Caller::NeedsVoter).await?;
         let deadline = call.deadline;
         self.shared.linearize(deadline).await?;
-        let ids = self.leases.ids();
-        let key_from = |id, start: &[u8]| self.shared.view.lease_key_from(id, start);
-        let check = |users: &AuthState, by: Option<&Identity>| {
-            users.check_leases(by, ids.iter().copied(), &key_from)
-        };
-        self.shared.permit(&call, check).await?;
+        let ids = self.ids(&call).await?;
         let response = pb::LeaseLeasesResponse {
             header: Some(self.shared.header_now()),
             leases: ids.into_iter().map(|id| pb::LeaseStatus { id }).collect(),
@@ -272,6 +267,32 @@ impl Lease for LeaseService {
 }
 
 impl LeaseService {
+    /// The ids of all leases, for a caller who may know them.
+    ///
+    /// # Errors
+    /// Why not.
+    async fn ids(&self, call: &Call) -> Result<Vec<i64>, Error> {
+        // Before the leases are locked: they are the apply thread's too.
+        let asked = self.shared.examine(call, |users, by| {
+            users.check_authenticated(by)?;
+            Ok::<_, AuthError>((Arc::clone(users), by.cloned()))
+        });
+        let (users, by) = asked.await?;
+        let ids = self.leases.ids();
+        if !users.is_enabled() {
+            return Ok(ids);
+        }
+        // Each lease is looked up: there may be a million.
+        let view = Arc::clone(&self.shared.view);
+        let checked = self.shared.reads.scans.run(move || {
+            let key_from = |id, start: &[u8]| view.lease_key_from(id, start);
+            users.check_leases(by.as_ref(), ids.iter().copied(), &key_from)?;
+            Ok::<_, Error>(ids)
+        });
+        let checked = checked.await;
+        checked.inspect_err(|error| self.shared.metrics.denied.count(error))
+    }
+
     /// Renews leases for as long as the client asks.
     pub(super) fn keep_alive(
         &self,

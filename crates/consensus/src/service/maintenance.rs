@@ -20,7 +20,7 @@ use super::with_engine;
 use crate::call::{Call, Caller};
 use crate::error::Error;
 use crate::shared::ServiceContext;
-use crate::state::Reply;
+use crate::state::{Reply, View};
 use crate::version;
 
 /// The Maintenance service of the client port.
@@ -144,6 +144,8 @@ impl MaintenanceService {
     }
 }
 
+/// What reads all data takes its view before the caller is checked: then it is not newer than the
+/// users that were asked.
 #[tonic::async_trait]
 impl pb::maintenance_server::Maintenance for MaintenanceService {
     type SnapshotStream = Pin<Box<dyn Stream<Item = Result<pb::SnapshotResponse, Status>> + Send>>;
@@ -183,13 +185,13 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
         request: Request<pb::HashRequest>,
     ) -> Result<Response<pb::HashResponse>, Status> {
         let rpc = "/etcdserverpb.Maintenance/Hash";
+        let view = self.shared.view.reader().view();
         self.shared.admit(&request, rpc, Caller::NeedsVoter).await?;
-        let view = Arc::clone(&self.shared.view);
         let (hash, revision) = self
             .shared
             .reads
             .scans
-            .run(move || view.hash_store())
+            .run(move || View::hash_store(&view))
             .await?;
         Ok(Response::new(pb::HashResponse {
             header: Some(self.shared.header(revision)),
@@ -202,14 +204,14 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
         request: Request<pb::HashKvRequest>,
     ) -> Result<Response<pb::HashKvResponse>, Status> {
         let rpc = "/etcdserverpb.Maintenance/HashKV";
+        let view = self.shared.view.reader().view();
         self.shared.admit(&request, rpc, Caller::NeedsVoter).await?;
         let revision = request.into_inner().revision;
-        let view = Arc::clone(&self.shared.view);
         let hashed = self
             .shared
             .reads
             .scans
-            .run(move || view.hash_kv(revision))
+            .run(move || View::hash_kv(&view, revision))
             .await?;
         Ok(Response::new(pb::HashKvResponse {
             header: Some(self.shared.header(hashed.current)),
@@ -225,8 +227,9 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
     ) -> Result<Response<Self::SnapshotStream>, Status> {
         // A learner can be backed up too.
         let rpc = "/etcdserverpb.Maintenance/Snapshot";
+        let view = self.shared.view.reader().view();
         self.shared.admit(&request, rpc, Caller::Anyone).await?;
-        Ok(Response::new(snapshot::stream(&self.shared)?))
+        Ok(Response::new(snapshot::stream(&self.shared, view)?))
     }
 
     async fn move_leader(

@@ -34,17 +34,17 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(60);
 pub(super) type SnapshotStream =
     Pin<Box<dyn Stream<Item = Result<SnapshotResponse, Status>> + Send>>;
 
-/// Starts to send a consistent view of the whole store. Each piece takes a turn of its own among
+/// Starts to send `view`, the whole store. Each piece takes a turn of its own among
 /// the long reads, so that a client that does not read blocks none.
 ///
 /// # Errors
 /// Too many backups are being sent.
-pub(super) fn stream(shared: &Arc<ServiceContext>) -> Result<SnapshotStream, Error> {
+pub(super) fn stream(shared: &Arc<ServiceContext>, view: View) -> Result<SnapshotStream, Error> {
     let place = Arc::clone(&shared.backups).try_acquire_owned();
     let place = place.map_err(|_| Error::TooManyRequests)?;
     let (chunks, receiver) = mpsc::channel(QUEUED_CHUNKS);
     let (failed, failure) = oneshot::channel();
-    let view = Arc::new(shared.view.reader().view());
+    let view = Arc::new(view);
     let estimate = shared.view.live_bytes();
     let scans = shared.reads.scans.clone();
     let sending = async move {

@@ -1,7 +1,7 @@
 //! Users and roles: their commands, and whether the client that asked for a command is allowed it.
 
-use synod_auth::{AuthError, CheckError, Effect, Identity, Origin};
-use synod_mvcc::{LeaseId, MvccError};
+use synod_auth::{AuthError, CheckError, Effect, Identity, MAX_KEY_BYTES, Origin, Row};
+use synod_mvcc::{LeaseId, MvccError, WriteTxn};
 use synod_proto::consensus::v1::{AuthCommand, command::Command as Kind};
 use synod_types::Index;
 
@@ -67,12 +67,7 @@ impl Applier<'_> {
         let changed = self.users.apply(by, &command).map_err(denied)?;
         if !changed.rows.is_empty() {
             let mut txn = self.store.begin();
-            for row in changed.rows {
-                match row.value {
-                    Some(value) => txn.meta_put(&row.key, value),
-                    None => txn.meta_delete(&row.key),
-                }
-            }
+            write_rows(&mut txn, changed.rows);
             txn.finish();
             self.users_changed = true;
         }
@@ -81,6 +76,19 @@ impl Applier<'_> {
             Effect::Granted { .. } => Reply::TokenGranted { index: index.get() },
             Effect::None | Effect::UserEnded { .. } | Effect::AllEnded => Reply::Done,
         })
+    }
+}
+
+// A permission can be on any key.
+const _: () = assert!(MAX_KEY_BYTES == synod_mvcc::MAX_KEY_BYTES);
+
+/// Writes rows of users and roles.
+pub(super) fn write_rows(txn: &mut WriteTxn<'_>, rows: Vec<Row>) {
+    for row in rows {
+        match row.value {
+            Some(value) => txn.meta_put(&row.key, value),
+            None => txn.meta_delete(&row.key),
+        }
     }
 }
 

@@ -146,13 +146,16 @@ pub(crate) fn create(
     }
     let mut store = MvccStore::open(engine, MvccConfig::default())?;
     let before = Roster::load(&store.view())?;
-    let users = AuthState::load(store.view().meta_rows(ROW_PREFIX)?)?;
+    let mut users = AuthState::load(store.view().meta_rows(ROW_PREFIX)?)?;
     let mut roster = roster.clone();
+    let mut user_rows = Vec::new();
     if users != AuthState::default() {
         // A member that doesn't know users would let everybody do everything.
         roster.raise_level(USERS);
+        user_rows = users.restore();
     }
     let mut txn = store.begin();
+    super::guard::write_rows(&mut txn, user_rows);
     // The backup holds its cluster's members, and the keeper of its leases.
     for member in before.members() {
         txn.member_delete(NodeId::new(member.id));

@@ -129,8 +129,7 @@ impl View {
     ///
     /// # Errors
     /// The revision is not available, or the engine fails.
-    pub(crate) fn hash_kv(&self, revision: i64) -> Result<Hashed, Error> {
-        let view = self.reader.view();
+    pub(crate) fn hash_kv(view: &synod_mvcc::View, revision: i64) -> Result<Hashed, Error> {
         let revision = (revision > 0).then(|| Revision::new(revision));
         let hash = view.hash_kv(revision)?;
         Ok(Hashed {
@@ -145,8 +144,8 @@ impl View {
     ///
     /// # Errors
     /// The engine fails.
-    pub(crate) fn hash_store(&self) -> Result<(u32, i64), Error> {
-        let hash = self.reader.view().hash()?;
+    pub(crate) fn hash_store(view: &synod_mvcc::View) -> Result<(u32, i64), Error> {
+        let hash = view.hash()?;
         Ok((hash.hash, hash.revision.get()))
     }
 

@@ -148,6 +148,104 @@ async fn only_members_speak_for_others() {
     cluster.stop().await;
 }
 
+/// A request that shows the token.
+fn by<T>(token: &str, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request
+        .metadata_mut()
+        .insert("token", token.parse().unwrap());
+    request
+}
+
+async fn log_in(channel: &Channel, name: &str, password: &str) -> Result<String, Status> {
+    let login = pb::AuthenticateRequest {
+        name: name.to_owned(),
+        password: password.to_owned(),
+    };
+    let answer = AuthClient::new(channel.clone()).authenticate(login).await?;
+    Ok(answer.into_inner().token)
+}
+
+/// Whoever may not write costs no entry and raises no alarm.
+#[tokio::test]
+async fn what_is_refused_leaves_nothing_behind() {
+    let cluster = Cluster::start_with(1, |config| config.quota_bytes = 64 << 10).await;
+    let url = cluster.nodes[0].client_urls()[0].clone();
+    let channel = Channel::from_shared(url).unwrap().connect().await.unwrap();
+    enforce_users(channel.clone()).await;
+    let root = log_in(&channel, "root", "pw").await.unwrap();
+    let bob = pb::AuthUserAddRequest {
+        name: "bob".to_owned(),
+        password: "pw".to_owned(),
+        ..Default::default()
+    };
+    let mut auth = AuthClient::new(channel.clone());
+    auth.user_add(by(&root, bob)).await.unwrap();
+    let bob = log_in(&channel, "bob", "pw").await.unwrap();
+    let mut maintenance = pb::maintenance_client::MaintenanceClient::new(channel.clone());
+    let mut status = async || {
+        let status = maintenance.status(by(&root, pb::StatusRequest {}));
+        let status = status.await.unwrap().into_inner();
+        (status.raft_applied_index, status.errors)
+    };
+    let before = status().await;
+
+    let too_much = pb::PutRequest {
+        key: Bytes::from("a"),
+        value: Bytes::from(vec![0; 100 << 10]),
+        ..Default::default()
+    };
+    let put_op = |put: &pb::PutRequest| pb::TxnRequest {
+        success: vec![pb::RequestOp {
+            request: Some(pb::request_op::Request::RequestPut(put.clone())),
+        }],
+        ..Default::default()
+    };
+    let delete = pb::DeleteRangeRequest {
+        key: Bytes::from("a"),
+        range_end: Bytes::from("b"),
+        prev_kv: true,
+    };
+    let mut kv = KvClient::new(channel.clone());
+    let mut lease = pb::lease_client::LeaseClient::new(channel.clone());
+    let grant = pb::LeaseGrantRequest { ttl: 100, id: 0 };
+    for refused in [
+        kv.put(too_much.clone()).await.map(drop),
+        kv.put(put("a").into_inner()).await.map(drop),
+        kv.delete_range(delete.clone()).await.map(drop),
+        kv.txn(put_op(&too_much)).await.map(drop),
+        lease.lease_grant(grant).await.map(drop),
+        lease
+            .lease_revoke(pb::LeaseRevokeRequest { id: 1 })
+            .await
+            .map(drop),
+    ] {
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.message(), "etcdserver: user name is empty");
+    }
+    // A user is known, and may do nothing here.
+    for refused in [
+        kv.put(by(&bob, too_much.clone())).await.map(drop),
+        kv.txn(by(&bob, put_op(&too_much))).await.map(drop),
+        kv.delete_range(by(&bob, delete)).await.map(drop),
+    ] {
+        assert_eq!(refused.unwrap_err().code(), Code::PermissionDenied);
+    }
+    // Names and passwords that nobody can have.
+    for (name, password) in [
+        ("n".repeat(1025), "pw".into()),
+        ("root".into(), "p".repeat(1025)),
+    ] {
+        let refused = log_in(&channel, &name, &password).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument);
+    }
+    assert_eq!(status().await, before);
+    let no_space = kv.put(by(&root, too_much)).await.unwrap_err();
+    assert_eq!(no_space.code(), Code::ResourceExhausted);
+    assert_eq!(status().await.1.len(), 1, "an alarm");
+    cluster.stop().await;
+}
+
 #[tokio::test]
 async fn tokens_that_cannot_be_made_are_refused_at_start() {
     let dir = tempfile::tempdir().unwrap();

@@ -15,7 +15,7 @@ use super::{TlsError, Trust};
 /// client's requests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientCertificate {
-    /// The subject's common name; `None` without one.
+    /// The subject's common name; `None` without one, and with several.
     pub common_name: Option<Arc<str>>,
 }
 
@@ -30,7 +30,12 @@ impl ClientCertificate {
 
 fn common_name<'a>(certificate: &'a X509Certificate<'_>) -> Option<&'a str> {
     let mut names = certificate.subject().iter_common_name();
-    names.next()?.as_str().ok()
+    let name = names.next()?;
+    // Programs disagree on which of several counts.
+    if names.next().is_some() {
+        return None;
+    }
+    name.as_str().ok()
 }
 
 /// The names of which a certificate must have one. None at all accept every certificate.
@@ -84,5 +89,36 @@ impl Names {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{CertificateParams, DnType, KeyPair};
+
+    use super::*;
+
+    #[test]
+    fn one_of_several_common_names_is_not_chosen() {
+        // The generator has room for a second one under the type's number alone.
+        let common_name = DnType::CustomDnType(vec![2, 5, 4, 3]);
+        for (first, second, read) in [
+            (None, None, None),
+            (Some("alice"), None, Some("alice")),
+            (Some("alice"), Some("root"), None),
+        ] {
+            let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+            params.distinguished_name = rcgen::DistinguishedName::new();
+            let names = [(DnType::CommonName, first), (common_name.clone(), second)];
+            for (kind, name) in names {
+                if let Some(name) = name {
+                    params.distinguished_name.push(kind, name);
+                }
+            }
+            let key = KeyPair::generate().unwrap();
+            let certificate = params.self_signed(&key).unwrap();
+            let shown = ClientCertificate::read(certificate.der());
+            assert_eq!(shown.common_name.as_deref(), read);
+        }
     }
 }

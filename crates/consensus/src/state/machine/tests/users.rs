@@ -1,6 +1,6 @@
 //! Users and roles as the log has them.
 
-use synod_auth::{AuthError, Credentials, Issued, Origin, TokenError};
+use synod_auth::{AuthError, Credentials, Identity, Issued, Origin, TokenError};
 use synod_proto::consensus::v1::auth_command::Command as Change;
 use synod_proto::consensus::v1::{
     AuthCommand, LeaseCheckpoint, LeaseClaim, LeaseRevoke, Publish, Requester, UpdatePeerUrls,
@@ -563,8 +563,22 @@ fn restored(from: &mut Fixture, feature_level: u32) -> Result<(OpenState, TempDi
 fn a_restored_cluster_has_the_backups_users_and_the_level_that_they_need() {
     let mut fixture = enforcing();
     let (opened, _dir) = restored(&mut fixture, LEVEL).unwrap();
-    assert_eq!(opened.users(), &*fixture.auth().state());
-    assert!(opened.users().is_enabled());
+    let before = fixture.auth().state();
+    let users = opened.users();
+    assert!(users.is_enabled());
+    assert_eq!(
+        (users.users(), users.roles()),
+        (before.users(), before.roles())
+    );
+    // What the lost cluster signed after the backup is good for nothing.
+    assert_eq!(users.revision(), REVISION + (1 << 32));
+    let by = |revision| Identity {
+        user: "root".into(),
+        revision,
+    };
+    let lost = users.check_root(Some(&by(REVISION + 1000)));
+    assert_eq!(lost, Err(AuthError::OldRevision));
+    assert_eq!(users.check_root(Some(&by(users.revision()))), Ok(()));
     assert_eq!(opened.roster().feature_level(), USERS);
     // A member that may not use the level would let everybody do everything.
     let refused = restored(&mut fixture, USERS - 1).map(drop);
