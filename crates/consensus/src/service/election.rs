@@ -13,7 +13,7 @@ use synod_proto::etcd::etcdserverpb as pb;
 use synod_proto::etcd::etcdserverpb::range_request::{SortOrder, SortTarget};
 use synod_proto::etcd::mvccpb::KeyValue;
 use synod_proto::etcd::v3electionpb as epb;
-use synod_service::asked_timeout;
+use synod_service::{Advice, asked_timeout};
 use synod_watch::WatchHandle;
 use tonic::{Request, Response, Status};
 
@@ -69,7 +69,9 @@ impl epb::election_server::Election for ElectionService {
             .admit(&request, "/v3electionpb.Election/Campaign")
             .await?;
         let patience = asked_timeout(request.metadata()).map_err(Error::from)?;
-        let request = request.into_inner();
+        let mut request = request.into_inner();
+        // Copied: a slice would keep the whole request in memory during the wait.
+        request.name = Bytes::copy_from_slice(&request.name);
         let entry = Entry {
             purpose: Purpose::Election,
             name: request.name.clone(),
@@ -105,10 +107,20 @@ impl epb::election_server::Election for ElectionService {
             lease => lease,
         };
         let put = put_with_lease(&leader.key, request.value, lease);
-        let (header, is_done) = self.if_still(&leader, put, &call).await?;
-        if !is_done {
-            return Err(Error::NotElected.into());
+        let proclaimed = match self.if_still(&leader, put, &call).await {
+            Ok((header, true)) => Ok(header),
+            Ok((_, false)) => Err(Error::NotElected),
+            Err(error) => Err(error),
+        };
+        // If the outcome is unknown, the leader's key may have the new lease.
+        if let Err(error) = &proclaimed
+            && error.advice() != Advice::Unknown
+            && leader.lease == 0
+            && let Err(error) = self.queues.end_own_lease(lease).await
+        {
+            tracing::debug!(%error, "could not revoke the lease of a failed call; it expires");
         }
+        let header = proclaimed?;
         Ok(Response::new(epb::ProclaimResponse { header }))
     }
 
@@ -143,7 +155,8 @@ impl epb::election_server::Election for ElectionService {
             .admit(&request, "/v3electionpb.Election/Observe")
             .await?;
         let insists = wants_leader(request.metadata());
-        let name = request.into_inner().name;
+        // Copied: a slice would keep the whole request in memory.
+        let name = Bytes::copy_from_slice(&request.into_inner().name);
         let queues = self.queues.clone();
         let (shared, stop) = (Arc::clone(queues.shared()), queues.stop().clone());
         let observer = Observer::new(queues, self.hub.clone(), name, call);

@@ -17,6 +17,7 @@ use synod_auth::{AuthState, Identity};
 use synod_proto::etcd::etcdserverpb as pb;
 use synod_runtime::shutdown::Shutdown;
 use synod_runtime::{clock, task};
+use synod_service::Advice;
 use synod_watch::Deletions;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tonic::Request;
@@ -27,8 +28,8 @@ use crate::call::{Call, Caller};
 use crate::error::Error;
 use crate::metrics::WaiterGauge;
 use crate::shared::ServiceContext;
-use place::Place;
-use standing::Standing;
+use place::{Place, Untaken};
+use standing::{Before, Standing};
 
 pub(super) use place::{created_at, delete, prefix_end, prefix_of, put_with_lease};
 
@@ -37,6 +38,9 @@ const MAX_CALLS: usize = 16_384;
 
 /// What a caller that names no lease gets: one of so many seconds that nobody keeps alive.
 const OWN_LEASE_TTL_S: i64 = 60;
+
+/// The pause before something that failed for now is tried again.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// What the queue is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +72,10 @@ pub(super) struct First {
     /// The header of the read that found it first.
     pub(super) found: pb::ResponseHeader,
 }
+
+/// What the task of a call answers. Whoever takes the turn says so: an answer may be dropped on its
+/// way, together with the request.
+type Answer = Result<(First, oneshot::Sender<()>), Error>;
 
 /// Enters queues, waits in them and leaves them.
 #[derive(Clone)]
@@ -141,7 +149,7 @@ impl Queues {
     /// If the future is dropped, a task leaves the queue.
     pub(super) async fn enter(
         &self,
-        entry: Entry,
+        mut entry: Entry,
         call: Call,
         patience: Option<Duration>,
     ) -> Result<First, Error> {
@@ -149,6 +157,8 @@ impl Queues {
         let permit = calls
             .try_acquire_owned()
             .map_err(|_full| Error::TooManyRequests)?;
+        // Copied: a slice would keep the whole request in memory during the wait.
+        entry.name = Bytes::copy_from_slice(&entry.name);
         let (answer, answered) = oneshot::channel();
         // A task of its own: a call whose transaction is on its way must know the outcome, in order
         // to leave the queue.
@@ -157,29 +167,38 @@ impl Queues {
             self.clone().serve(entry, call, permit, answer),
         );
         let answered = async { answered.await.unwrap_or(Err(Error::Stopped)) };
-        match patience {
-            None => answered.await,
+        let (first, claim) = match patience {
+            None => answered.await?,
             Some(patience) => clock::timeout(patience, answered)
                 .await
-                .unwrap_or(Err(Error::DeadlineExceeded)),
-        }
+                .unwrap_or(Err(Error::DeadlineExceeded))?,
+        };
+        // The task waits for this. Only the end of the runtime ends it before.
+        let _stopped = claim.send(());
+        Ok(first)
     }
 
     async fn serve(
         self,
-        entry: Entry,
+        mut entry: Entry,
         call: Call,
         _permit: OwnedSemaphorePermit,
-        mut answer: oneshot::Sender<Result<First, Error>>,
+        mut answer: oneshot::Sender<Answer>,
     ) {
-        let place = match self.take_place(&entry, &call).await {
+        let taken = self.take_place(&entry, &call, || answer.is_closed()).await;
+        let place = match taken {
             Ok(place) => place,
-            Err(error) => {
+            Err(Untaken { error, leave }) => {
                 // The caller may be gone.
                 let _gone = answer.send(Err(error));
+                if let Some(place) = leave {
+                    self.leave_for_certain(&entry.name, &place).await;
+                }
                 return;
             }
         };
+        // It is written, and may be large.
+        entry.value = Bytes::new();
         let _waiting = self.waiters.enter();
         let turn = tokio::select! {
             biased; // a caller that is gone must not become the first
@@ -189,28 +208,59 @@ impl Queues {
         };
         match turn {
             Some(Ok(first)) => {
-                if answer.send(Ok(first)).is_err() {
-                    self.leave_quietly(&place).await;
+                let (claim, claimed) = oneshot::channel();
+                let sent = answer.send(Ok((first, claim)));
+                if sent.is_err() || claimed.await.is_err() {
+                    self.leave_for_certain(&entry.name, &place).await;
                 }
             }
             Some(Err(error)) => {
-                let left = self.leave(&place).await;
+                let left = self.leave(&entry.name, &place).await;
+                let is_left = left.is_ok();
                 // While its key exists it may still become the first.
                 let _gone = answer.send(Err(left.err().map_or(error, |_| Error::Timeout)));
+                if !is_left {
+                    self.leave_for_certain(&entry.name, &place).await;
+                }
             }
-            None => self.leave_quietly(&place).await,
+            None => self.leave_for_certain(&entry.name, &place).await,
+        }
+    }
+
+    /// Leaves the queue, however long there is no leader; until the member stops.
+    async fn leave_for_certain(&self, name: &[u8], place: &Place) {
+        while let Err(error) = self.leave(name, place).await {
+            let passes = matches!(error.advice(), Advice::Retry | Advice::Unknown);
+            if !passes || self.stop.is_triggered() {
+                tracing::debug!(%error, "could not remove a key of a lock or an election; it goes with its lease");
+                return;
+            }
+            tokio::select! {
+                biased; // a member that stops tries once more
+                () = self.stop.triggered() => {}
+                () = clock::sleep(PAUSE) => {}
+            }
         }
     }
 
     /// Waits until the place is the first of its queue.
     async fn turn(&self, entry: &Entry, call: &Call, place: &Place) -> Result<First, Error> {
         let mut interested = None;
+        let mut after = None;
         // The transaction that took the place is a proof of its own, if nobody was before it.
         let mut confirmed = true;
         loop {
-            let standing = standing::look(&self.shared, &entry.name, place).await?;
+            let looked = standing::look(&self.shared, &entry.name, place, after.as_ref()).await;
             // Whoever may not read the queue any more learns nothing of it.
-            self.check_read(entry, call).await?;
+            self.check_read(&entry.name, call).await?;
+            let standing = match looked {
+                // Too many long reads wait.
+                Err(Error::TooManyRequests) => {
+                    clock::sleep(PAUSE).await;
+                    continue;
+                }
+                looked => looked?,
+            };
             match standing {
                 Standing::Lost => {
                     return Err(match entry.purpose {
@@ -237,19 +287,20 @@ impl Queues {
                 }
                 Standing::After(before) => {
                     confirmed = false;
-                    wait_for(&self.deletions, &mut interested, before, place).await;
+                    wait_for(&self.deletions, &mut interested, &before, place).await;
+                    after = Some(before);
                 }
             }
         }
     }
 
     /// Checks that the caller may read the queue, as etcd does with each of its reads.
-    async fn check_read(&self, entry: &Entry, call: &Call) -> Result<(), Error> {
+    pub(super) async fn check_read(&self, name: &[u8], call: &Call) -> Result<(), Error> {
         let call = self.renewed(call);
         let check = |users: &AuthState, by: Option<&Identity>| {
             let queue = pb::RangeRequest {
-                key: prefix_of(&entry.name),
-                range_end: prefix_end(&entry.name),
+                key: prefix_of(name),
+                range_end: prefix_end(name),
                 ..Default::default()
             };
             users.check_range(by, &queue)
@@ -273,11 +324,11 @@ impl Queues {
 async fn wait_for(
     deletions: &Deletions,
     interested: &mut Option<synod_watch::Interested>,
-    before: Bytes,
+    before: &Before,
     place: &Place,
 ) {
     match interested {
-        Some(interested) if interested.concerns(&before) => interested.deleted().await,
-        _ => *interested = Some(deletions.of(vec![before, place.key.clone()])),
+        Some(interested) if interested.concerns(&before.key) => interested.deleted().await,
+        _ => *interested = Some(deletions.of(vec![before.key.clone(), place.key.clone()])),
     }
 }

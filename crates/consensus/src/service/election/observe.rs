@@ -78,7 +78,7 @@ impl Observer {
                     Some(self.look(serializable).await?)
                 }
                 Phase::Vacant(watching) => match watching.next().await? {
-                    Some(seen) => self.lead(seen).await,
+                    Some(seen) => self.lead(seen).await?,
                     None => Some(Phase::AGAIN),
                 },
                 Phase::Led(watching) => match watching.next().await? {
@@ -115,11 +115,15 @@ impl Observer {
     }
 
     /// The first key of an election without a leader is the leader's.
-    async fn lead(&mut self, seen: Seen) -> Option<Phase> {
+    async fn lead(&mut self, seen: Seen) -> Result<Option<Phase>, Error> {
         let put = |event: &Event| event.r#type() == EventType::Put;
-        let leader = seen.events.into_iter().find(put)?.kv?;
+        let Some(leader) = seen.events.into_iter().find(put).and_then(|put| put.kv) else {
+            return Ok(None);
+        };
+        // A permission may have ended while nobody led.
+        self.queues.check_read(&self.name, &self.call).await?;
         let header = self.queues.shared().header(leader.mod_revision);
-        Some(self.follow(header, leader).await)
+        Ok(Some(self.follow(header, leader).await))
     }
 
     /// Reports what the leader proclaimed. After the deletion of its key, somebody else may lead.

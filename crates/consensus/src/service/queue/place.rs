@@ -4,7 +4,9 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use synod_proto::etcd::etcdserverpb as pb;
 use synod_proto::etcd::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use synod_proto::etcd::etcdserverpb::request_op::Request;
+use synod_service::Advice;
 
+use super::standing::{self, Standing, modified};
 use super::{Entry, OWN_LEASE_TTL_S, Purpose, Queues};
 use crate::call::Call;
 use crate::error::Error;
@@ -16,58 +18,157 @@ pub(super) struct Place {
     pub(super) lease: i64,
     /// Whether the lease was granted for this call.
     is_own_lease: bool,
+    taken: Taken,
     /// Of the transaction that took the place. Its revision is the key's mod revision, until
     /// another call for the same key comes.
     pub(super) header: pb::ResponseHeader,
 }
 
+/// How a place was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Taken {
+    /// The call created the key.
+    Created,
+    /// The key was there: an earlier call may have been told that it is the first.
+    Again,
+    /// The outcome of the transaction is not known. Before it, this was the key's mod revision.
+    Unknown { seen: i64 },
+}
+
+/// A call without a place.
+#[derive(Debug)]
+pub(super) struct Untaken {
+    pub(super) error: Error,
+    /// What may be there all the same.
+    pub(super) leave: Option<Place>,
+}
+
+impl From<Error> for Untaken {
+    fn from(error: Error) -> Self {
+        Self { error, leave: None }
+    }
+}
+
 impl Queues {
-    /// Takes a place. A lease that already has one keeps it.
-    pub(super) async fn take_place(&self, entry: &Entry, call: &Call) -> Result<Place, Error> {
-        self.check_read(entry, call).await?;
+    /// Takes a place. A lease that already has one keeps it. Nothing is proposed for a caller that
+    /// has given up.
+    ///
+    /// It has all the time that a request has, even if the caller has less: the outcome is to be
+    /// known.
+    pub(super) async fn take_place(
+        &self,
+        entry: &Entry,
+        call: &Call,
+        is_given_up: impl Fn() -> bool,
+    ) -> Result<Place, Untaken> {
+        let call = self.renewed(call);
+        self.check_read(&entry.name, &call).await?;
         let is_own_lease = entry.lease == 0;
         let lease = match is_own_lease {
-            true => self.own_lease(call).await?,
+            true => self.own_lease(&call).await?,
             false => entry.lease,
         };
-        let key = key(&entry.name, lease);
-        let taken = self.kv().txn(take(entry, &key, lease), call).await;
-        match taken {
-            Ok(response) => Ok(Place {
-                key,
-                lease,
-                is_own_lease,
-                header: response.into_inner().header.unwrap_or_default(),
-            }),
-            Err(error) => {
-                if is_own_lease && let Err(error) = self.end_own_lease(lease).await {
-                    tracing::debug!(%error, "could not revoke the lease of a failed call; it expires");
+        let mut place = Place {
+            key: key(&entry.name, lease),
+            lease,
+            is_own_lease,
+            taken: Taken::Created,
+            header: pb::ResponseHeader::default(),
+        };
+        loop {
+            let taken = match is_given_up() {
+                // Nobody hears it.
+                true => Err(Error::DeadlineExceeded),
+                false => self.take(entry, &mut place, &call).await,
+            };
+            match taken {
+                Ok(true) => return Ok(place),
+                Ok(false) => {}
+                Err(error) => {
+                    let may_be_there = matches!(place.taken, Taken::Unknown { .. });
+                    let leave = (is_own_lease || may_be_there).then_some(place);
+                    return Err(Untaken { error, leave });
                 }
-                Err(error)
             }
         }
     }
 
+    /// Takes the place, unless another call for the same key comes in between.
+    async fn take(&self, entry: &Entry, place: &mut Place, call: &Call) -> Result<bool, Error> {
+        let seen = modified(self.shared(), &place.key)?;
+        let request = take(entry, &place.key, place.lease, seen);
+        let taken = self.kv().txn(request, call).await;
+        let response = taken.inspect_err(|error| {
+            if error.advice() == Advice::Unknown {
+                place.taken = Taken::Unknown { seen };
+            }
+        })?;
+        let response = response.into_inner();
+        place.header = response.header.unwrap_or_default();
+        place.taken = match seen {
+            0 => Taken::Created,
+            _ => Taken::Again,
+        };
+        Ok(response.succeeded)
+    }
+
     /// Gives the place up, unless a later call came for the same key: that one may have been
     /// answered already. The member does it itself: the caller's token may have ended meanwhile.
-    pub(super) async fn leave(&self, place: &Place) -> Result<(), Error> {
+    pub(super) async fn leave(&self, name: &[u8], place: &Place) -> Result<(), Error> {
         if place.is_own_lease {
             return self.end_own_lease(place.lease).await;
         }
-        let request = pb::TxnRequest {
-            compare: vec![modified_at(&place.key, place.header.revision)],
-            success: vec![delete(&place.key)],
-            failure: Vec::new(),
-        };
-        self.kv().txn(request, &self.soon()).await?;
-        Ok(())
+        match place.taken {
+            Taken::Created => {
+                let still = vec![modified_at(&place.key, place.header.revision)];
+                self.delete_if(still, &place.key).await?;
+                Ok(())
+            }
+            Taken::Again => self.leave_while_waiting(name, place).await,
+            Taken::Unknown { seen } => {
+                self.shared().linearize(self.soon().deadline).await?;
+                let revision = modified(self.shared(), &place.key)?;
+                if revision == seen {
+                    return Ok(());
+                }
+                let mut place = place.clone();
+                place.header.revision = revision;
+                self.leave_while_waiting(name, &place).await
+            }
+        }
     }
 
-    /// As [`Self::leave`], when there is nobody to tell.
-    pub(super) async fn leave_quietly(&self, place: &Place) {
-        if let Err(error) = self.leave(place).await {
-            tracing::debug!(%error, "could not remove a key of a lock or an election; it goes with its lease");
+    /// Gives up a place that an earlier call may have taken: only while an older key exists. As
+    /// long as there is one, nobody was told that this one is the first.
+    async fn leave_while_waiting(&self, name: &[u8], place: &Place) -> Result<(), Error> {
+        let mut known = None;
+        loop {
+            let before = match standing::look(self.shared(), name, place, known.as_ref()).await? {
+                Standing::After(before) => before,
+                Standing::First { .. } | Standing::Lost => return Ok(()),
+            };
+            let still = vec![
+                created_at(&before.key, before.created.get()),
+                modified_at(&place.key, place.header.revision),
+            ];
+            if self.delete_if(still, &place.key).await?
+                || modified(self.shared(), &place.key)? != place.header.revision
+            {
+                return Ok(());
+            }
+            known = Some(before);
         }
+    }
+
+    /// Deletes a key if all comparisons hold. Returns whether they did.
+    async fn delete_if(&self, compare: Vec<pb::Compare>, key: &Bytes) -> Result<bool, Error> {
+        let request = pb::TxnRequest {
+            compare,
+            success: vec![delete(key)],
+            failure: Vec::new(),
+        };
+        let done = self.kv().txn(request, &self.soon()).await?;
+        Ok(done.get_ref().succeeded)
     }
 
     /// Grants a lease that nobody keeps alive.
@@ -79,7 +180,8 @@ impl Queues {
         Ok(self.leases.grant(grant, call).await?.id)
     }
 
-    async fn end_own_lease(&self, lease: i64) -> Result<(), Error> {
+    /// Ends a lease of [`Self::own_lease`].
+    pub(in crate::service) async fn end_own_lease(&self, lease: i64) -> Result<(), Error> {
         match self.leases.revoke(lease, &self.soon()).await {
             Ok(_) | Err(Error::LeaseNotFound) => Ok(()),
             Err(error) => Err(error),
@@ -87,25 +189,26 @@ impl Queues {
     }
 }
 
-/// The transaction that takes a place. In etcd a key that exists is not written. Here it is: its
-/// mod revision changes, and an earlier call with the same lease, which was given up, does not
-/// remove the key.
-fn take(entry: &Entry, key: &Bytes, lease: i64) -> pb::TxnRequest {
-    let put = put_with_lease(key, entry.value.clone(), lease);
-    let again = match entry.purpose {
-        Purpose::Lock => op(Request::RequestPut(pb::PutRequest {
+/// The transaction that takes a place, if the key's mod revision is still the one that was seen. So
+/// a transaction that arrives late, when its caller has given up and called again, does nothing.
+///
+/// In etcd a key that exists is not written. Here it is: its mod revision changes, and an earlier
+/// call with the same lease, which was given up, does not remove the key.
+fn take(entry: &Entry, key: &Bytes, lease: i64, seen: i64) -> pb::TxnRequest {
+    let put = match (seen, entry.purpose) {
+        // A candidate that has a key proclaims its new value.
+        (0, _) | (_, Purpose::Election) => put_with_lease(key, entry.value.clone(), lease),
+        (_, Purpose::Lock) => op(Request::RequestPut(pb::PutRequest {
             key: key.clone(),
             ignore_value: true,
             ignore_lease: true,
             ..Default::default()
         })),
-        // The candidate proclaims its new value.
-        Purpose::Election => put.clone(),
     };
     pb::TxnRequest {
-        compare: vec![created_at(key, 0)],
+        compare: vec![modified_at(key, seen)],
         success: vec![put],
-        failure: vec![again],
+        failure: Vec::new(),
     }
 }
 
@@ -118,6 +221,7 @@ pub(in crate::service) fn created_at(key: &Bytes, revision: i64) -> pb::Compare 
     )
 }
 
+/// The key's mod revision is this one; zero if there is no such key.
 fn modified_at(key: &Bytes, revision: i64) -> pb::Compare {
     equals(key, CompareTarget::Mod, TargetUnion::ModRevision(revision))
 }

@@ -29,20 +29,36 @@ pub(super) enum Standing {
         revision: i64,
     },
     /// It comes after this key.
-    After(Bytes),
+    After(Before),
 }
 
-/// Looks where the place stands.
+/// The next older key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Before {
+    pub(super) key: Bytes,
+    /// Its create revision.
+    pub(super) created: Revision,
+}
+
+/// Looks where the place stands. While the key that was `known` to be the next older one exists,
+/// it still is, and the queue need not be read: whatever wakes all waiters at once does not make
+/// them all read a long queue.
 pub(super) async fn look(
     shared: &ServiceContext,
     name: &[u8],
     place: &Place,
+    known: Option<&Before>,
 ) -> Result<Standing, Error> {
     let view = shared.view.reader().view();
     let entered = Revision::new(place.header.revision);
     let Some(created) = created(&view, &place.key, entered)? else {
         return Ok(Standing::Lost);
     };
+    if let Some(known) = known
+        && exists(&view, known)?
+    {
+        return Ok(Standing::After(known.clone()));
+    }
     let range = KeyRange::from_wire(prefix_of(name), prefix_end(name));
     let before = match before_in_short(&view, range.clone(), created, INLINE_KEYS)? {
         Short::Read(before) => before,
@@ -72,11 +88,27 @@ fn created(view: &View, key: &[u8], entered: Revision) -> Result<Option<Revision
     Ok(Some(created).filter(|created| *created <= entered))
 }
 
+/// Whether the key still exists, and was not created again.
+fn exists(view: &View, before: &Before) -> Result<bool, MvccError> {
+    match view.get(&before.key)? {
+        None => Ok(false),
+        Some(kv) => Ok(KeyValueView::parse(&kv)?.create == before.created),
+    }
+}
+
+/// The mod revision of a key; zero if there is none.
+pub(super) fn modified(shared: &ServiceContext, key: &[u8]) -> Result<i64, Error> {
+    match shared.view.reader().view().get(key)? {
+        None => Ok(0),
+        Some(kv) => Ok(KeyValueView::parse(&kv).map_err(Error::from)?.modified.get()),
+    }
+}
+
 /// What a short read found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Short {
     /// The youngest key that is older than the place's, if there is one.
-    Read(Option<Bytes>),
+    Read(Option<Before>),
     /// The queue is too long for a short read.
     TooLong,
 }
@@ -103,7 +135,7 @@ fn before_in_short(
             before = Some((at, kv));
         }
     }
-    Ok(Short::Read(key_of(before.map(|(_, kv)| kv))?))
+    Ok(Short::Read(record(before.map(|(_, kv)| kv))?))
 }
 
 /// As [`before_in_short`], in a queue of any length.
@@ -111,7 +143,7 @@ fn before_in_long(
     view: &View,
     range: KeyRange,
     created: Revision,
-) -> Result<Option<Bytes>, MvccError> {
+) -> Result<Option<Before>, MvccError> {
     let result = view.range(&RangeQuery {
         limit: 1,
         keys_only: true,
@@ -124,14 +156,17 @@ fn before_in_long(
         },
         ..RangeQuery::new(range)
     })?;
-    key_of(result.kvs.first())
+    record(result.kvs.first())
 }
 
-fn key_of(kv: Option<&Bytes>) -> Result<Option<Bytes>, MvccError> {
+fn record(kv: Option<&Bytes>) -> Result<Option<Before>, MvccError> {
     let Some(kv) = kv else { return Ok(None) };
-    // Copied: a slice would keep the record's block in memory during the wait.
-    let key = KeyValueView::parse(kv)?.key(kv);
-    Ok(Some(Bytes::copy_from_slice(&key)))
+    let parsed = KeyValueView::parse(kv)?;
+    Ok(Some(Before {
+        // Copied: a slice would keep the record's block in memory during the wait.
+        key: Bytes::copy_from_slice(&parsed.key(kv)),
+        created: parsed.create,
+    }))
 }
 
 #[cfg(test)]
@@ -179,7 +214,7 @@ mod tests {
             let long = before_in_long(&view, range.clone(), created).unwrap();
             let short = before_in_short(&view, range.clone(), created, 3).unwrap();
             assert_eq!(short, Short::Read(long.clone()));
-            long
+            long.map(|before| before.key)
         }
     }
 
@@ -202,6 +237,22 @@ mod tests {
         assert_eq!(keys.before(third), Some("n/9".into()));
         keys.delete("n/9");
         assert_eq!(keys.before(third), None);
+    }
+
+    #[test]
+    fn the_key_before_is_known_until_it_is_deleted() {
+        let mut keys = Keys::new();
+        let before = Before {
+            created: keys.put("n/1"),
+            key: "n/1".into(),
+        };
+        let known = |keys: &Keys| exists(&keys.0.view(), &before).unwrap();
+        keys.put("n/1");
+        assert!(known(&keys), "a new value is the same place");
+        keys.delete("n/1");
+        assert!(!known(&keys));
+        keys.put("n/1");
+        assert!(!known(&keys), "a key that was created again is younger");
     }
 
     #[test]
