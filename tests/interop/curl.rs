@@ -1,0 +1,1 @@
+//! curl against `/v3`.
