@@ -109,7 +109,7 @@ mod tests {
     fn what_differs_between_clusters_is_named() {
         let mut names = Names::new(vec![("http://127.0.0.1:20001".into(), "URL")]);
         let text = "lease 694d9f0b8c2a1e04 granted in 1.5ms by http://127.0.0.1:20001, revision 7\n\
-                    7587868441083133444 was renewed";
+                    7587895819134180868 was renewed";
         let want = "lease {ID1} granted in {TIME} by {URL}, revision 7\n{ID1} was renewed";
         assert_eq!(names.name(text, false), want);
         assert_eq!(names.name("revision 8", true), "revision N");
