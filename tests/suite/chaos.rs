@@ -2,6 +2,7 @@
 //! client reads stale data. `SYNOD_CHAOS_SECONDS` sets the duration, `SYNOD_SEED` the faults.
 
 mod dead_leader;
+mod locks;
 mod nemesis;
 mod partition;
 mod snapshots;

@@ -2,4 +2,5 @@
 //! same.
 
 mod commands;
+mod locks;
 mod transcript;

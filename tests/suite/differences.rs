@@ -50,10 +50,39 @@ pub(crate) const SIGTERM_STATUS: Difference = Difference {
 };
 
 pub(crate) const LATER_SERVICES: Difference = Difference {
-    what: "Auth, Lock and Election",
+    what: "Auth",
     etcd: "implemented",
     synod: "`UNIMPLEMENTED`",
     why: "Planned for a later release; the protos exist already.",
+};
+
+pub(crate) const LOCK_CODES: Difference = Difference {
+    what: "The gRPC code of an error of the keyspace or of leases, in Lock and Election",
+    etcd: "`Unknown`, with the usual text",
+    synod: "the code that other services give with that text",
+    why: "Clients that look at codes can tell what to do. Those that compare texts see no difference.",
+};
+
+pub(crate) const LOCK_AGAIN: Difference = Difference {
+    what: "Lock, or Campaign with the same value, with a lease that has a key in the queue already",
+    etcd: "writes nothing",
+    synod: "writes the key again, so that the revision grows by one",
+    why: "An earlier call that was cancelled removes the key only if no later call came for it. In etcd, a client that gives up and \
+          tries again can lose a lock that it was told to have.",
+};
+
+pub(crate) const LOCK_LEASE_ENDS: Difference = Difference {
+    what: "A waiting Lock or Campaign whose lease ends, or whose key is deleted",
+    etcd: "is answered when its turn would have come",
+    synod: "fails at once",
+    why: "It can't succeed any more.",
+};
+
+pub(crate) const CAMPAIGN_LEASE_ENDS: Difference = Difference {
+    what: "The answer to a Campaign whose lease ended while it waited",
+    etcd: "success, although somebody else leads",
+    synod: "`election: session is expired`",
+    why: "Two processes must not both be told that they lead.",
 };
 
 pub(crate) const REFLECTION: Difference = Difference {
@@ -63,8 +92,12 @@ pub(crate) const REFLECTION: Difference = Difference {
     why: "Tools such as grpcurl work without our proto files.",
 };
 
-const ALL: [&Difference; 6] = [
+const ALL: [&Difference; 10] = [
     &LATER_SERVICES,
+    &LOCK_CODES,
+    &LOCK_AGAIN,
+    &LOCK_LEASE_ENDS,
+    &CAMPAIGN_LEASE_ENDS,
     &REFLECTION,
     &MESSAGE_LIMIT,
     &LEASE_AFTER_FAIL_OVER,

@@ -30,15 +30,51 @@ impl Identity {
         Requester {
             user: self.user.to_string(),
             auth_revision: self.revision,
+            member: false,
+        }
+    }
+}
+
+/// Who asked for a command, as its entry says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A client that showed neither a token nor a certificate, or authentication was off.
+    Nobody,
+    /// A member proposed it itself, such as the end of a lease or an automatic compaction.
+    Member,
+    /// A client with this identity.
+    User(Identity),
+}
+
+impl Origin {
+    /// What came from the log.
+    #[must_use]
+    pub fn of(requester: Option<&Requester>) -> Self {
+        match requester {
+            None => Self::Nobody,
+            Some(requester) if requester.member => Self::Member,
+            Some(requester) => Self::User(Identity {
+                user: requester.user.as_str().into(),
+                revision: requester.auth_revision,
+            }),
         }
     }
 
-    /// What came from the log.
+    /// What a member's own commands carry into the log.
     #[must_use]
-    pub fn of_requester(requester: &Requester) -> Self {
-        Self {
-            user: requester.user.as_str().into(),
-            revision: requester.auth_revision,
+    pub fn member_requester() -> Requester {
+        Requester {
+            member: true,
+            ..Requester::default()
+        }
+    }
+
+    /// The client's identity, if there is one.
+    #[must_use]
+    pub fn identity(&self) -> Option<&Identity> {
+        match self {
+            Self::User(identity) => Some(identity),
+            Self::Nobody | Self::Member => None,
         }
     }
 }
@@ -160,6 +196,11 @@ mod tests {
             user: "alice".into(),
             revision: 9,
         };
-        assert_eq!(Identity::of_requester(&identity.to_requester()), identity);
+        let origin = Origin::of(Some(&identity.to_requester()));
+        assert_eq!(origin.identity(), Some(&identity));
+        assert_eq!(origin, Origin::User(identity));
+        let member = Origin::of(Some(&Origin::member_requester()));
+        assert_eq!((member.identity(), &member), (None, &Origin::Member));
+        assert_eq!(Origin::of(None), Origin::Nobody);
     }
 }

@@ -10,9 +10,9 @@
 //!   them back to [`AuthState::load`]; after each batch with changes it calls [`Auth::publish`],
 //!   and after a snapshot was installed [`Auth::reload`];
 //! - it passes the [`Effect`] of each command to [`Tokens::follow`];
-//! - it stamps a command with the [`Identity`] of whoever asked, and calls the `check_` function
-//!   of the command's kind when it applies it: an identity of an earlier auth revision is refused
-//!   there, whatever happened between;
+//! - it stamps a command with the [`Identity`] of whoever asked, or as a member's own
+//!   ([`Origin`]), and calls the `check_` function of the command's kind when it applies it: an
+//!   identity of an earlier auth revision is refused there, whatever happened between;
 //! - it calls [`Auth::admit`] for every call before it does anything, with what [`requirement`]
 //!   says of its method.
 //!
@@ -34,7 +34,7 @@ mod token;
 
 pub use auth::{Auth, AuthConfig, LoginError};
 pub use error::{AuthError, CheckError};
-pub use identity::{Credentials, Identity};
+pub use identity::{Credentials, Identity, Origin};
 pub use password::{DEFAULT_BCRYPT_COST, PasswordError, Passwords, bcrypt_cost};
 pub use requirement::{Requirement, requirement};
 pub use state::{AuthState, Changed, DamagedRow, Effect, ROW_PREFIX, Row};

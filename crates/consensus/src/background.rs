@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use synod_consensus_core::Change;
-use synod_proto::consensus::v1::{Command, Publish, SetClusterVersion, command, member_change};
+use synod_proto::consensus::v1::{Publish, SetClusterVersion, command, member_change};
 use synod_proto::etcd::etcdserverpb::{
     AlarmRequest, AlarmType, CompactionRequest, alarm_request::AlarmAction,
 };
@@ -13,6 +13,7 @@ use synod_runtime::{clock, shutdown::Shutdown};
 use synod_service::{Retention, RetentionPlan};
 use synod_types::NodeId;
 
+use crate::call::Call;
 use crate::error::Error;
 use crate::shared::{Readiness, ServiceContext};
 use crate::version;
@@ -48,18 +49,14 @@ pub(crate) async fn follow_role(shared: Arc<ServiceContext>) {
 /// Publishes this member's name and client URLs, by which clients find it. Repeats that until it
 /// succeeds.
 pub(crate) async fn publish(shared: Arc<ServiceContext>, stop: Shutdown) {
-    let command = Command {
-        command: Some(command::Command::Publish(Publish {
+    while !is_published(&shared) && !stop.is_triggered() {
+        let command = command::Command::Publish(Publish {
             member_id: shared.member.get(),
             name: shared.settings.name.clone(),
             client_urls: shared.settings.client_urls.clone(),
-        })),
-        requester: None,
-    };
-    while !is_published(&shared) && !stop.is_triggered() {
-        let deadline = clock::now() + shared.settings.request_timeout;
-        match shared.propose(&command, deadline).await {
-            Ok(_) => {
+        });
+        match propose(&shared, command).await {
+            Ok(()) => {
                 tracing::info!(
                     name = shared.settings.name,
                     "published this member to its cluster"
@@ -235,19 +232,15 @@ async fn change(
     change: Change,
     context: member_change::Change,
 ) -> Result<(), Error> {
-    let deadline = clock::now() + shared.settings.request_timeout;
+    let call = Call::own(clock::now() + shared.settings.request_timeout);
     let always = || Ok(Readiness::Ready);
-    let changed = shared.change_members(change, context, always, deadline);
+    let changed = shared.change_members(change, context, always, &call);
     changed.await.map(drop)
 }
 
 async fn propose(shared: &ServiceContext, command: command::Command) -> Result<(), Error> {
-    let command = Command {
-        command: Some(command),
-        requester: None,
-    };
-    let deadline = clock::now() + shared.settings.request_timeout;
-    shared.propose(&command, deadline).await.map(drop)
+    let call = Call::own(clock::now() + shared.settings.request_timeout);
+    shared.propose(command, &call).await.map(drop)
 }
 
 /// Compacts the history as configured. Every member takes samples, but only the leader compacts.

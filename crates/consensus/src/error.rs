@@ -63,6 +63,22 @@ pub enum Error {
     #[error("etcdserver: too large lease TTL")]
     LeaseTtlTooLarge,
 
+    // Locks and elections. The texts are those of etcd's client library.
+    #[error("mutex: session is expired")]
+    LockSessionExpired,
+    /// Not in etcd, which answers such a campaign as if it were won.
+    #[error("election: session is expired")]
+    ElectionSessionExpired,
+    #[error("election: not leader")]
+    NotElected,
+    #[error("election: no leader")]
+    NoElectedLeader,
+    #[error("\"leader\" field must be provided")]
+    MissingLeaderKey,
+    /// The caller's own deadline. What it asked for is undone, if that is possible.
+    #[error("context deadline exceeded")]
+    DeadlineExceeded,
+
     // The membership does not allow it.
     #[error("etcdserver: member ID already exist")]
     MemberExists,
@@ -202,9 +218,16 @@ impl Error {
             Self::Auth(error) => error.code(),
             Self::Corrupt => Code::DataLoss,
             Self::Unimplemented(_) | Self::RangeStreamUnsupported(_) => Code::Unimplemented,
-            Self::BackupStalled => Code::DeadlineExceeded,
+            Self::BackupStalled | Self::DeadlineExceeded => Code::DeadlineExceeded,
             // As in etcd, which has no code for these.
-            Self::TimeoutLeaderTransfer | Self::UnknownMethod | Self::Internal(_) => Code::Unknown,
+            Self::LockSessionExpired
+            | Self::ElectionSessionExpired
+            | Self::NotElected
+            | Self::NoElectedLeader
+            | Self::MissingLeaderKey
+            | Self::TimeoutLeaderTransfer
+            | Self::UnknownMethod
+            | Self::Internal(_) => Code::Unknown,
         }
     }
 
@@ -237,13 +260,20 @@ impl Error {
             | Self::LearnerUnsupported
             | Self::NotEnoughStarted => Advice::Retry,
             // A transfer may complete after its timeout.
-            Self::Timeout | Self::Stopped | Self::TimeoutLeaderTransfer => Advice::Unknown,
+            Self::Timeout
+            | Self::Stopped
+            | Self::TimeoutLeaderTransfer
+            | Self::DeadlineExceeded => Advice::Unknown,
             Self::KeyNotFound
             | Self::Compacted
             | Self::FutureRevision
             | Self::NoSpace
             | Self::LeaseNotFound
             | Self::LeaseExists
+            | Self::LockSessionExpired
+            | Self::ElectionSessionExpired
+            | Self::NotElected
+            | Self::NoElectedLeader
             | Self::MemberExists
             | Self::PeerUrlExists
             | Self::MemberNotFound
@@ -269,6 +299,7 @@ impl Error {
             | Self::LeaseTtlTooLarge
             | Self::UnknownEnum { .. }
             | Self::MalformedTimeout(_)
+            | Self::MissingLeaderKey
             | Self::UnknownMethod
             | Self::Unimplemented(_)
             | Self::RangeStreamUnsupported(_) => Advice::Invalid,
@@ -412,6 +443,18 @@ mod tests {
             LeaseNotFound => NotFound "etcdserver: requested lease not found";
             LeaseExists => FailedPrecondition "etcdserver: lease already exists";
             LeaseTtlTooLarge => OutOfRange "etcdserver: too large lease TTL";
+        }
+    }
+
+    #[test]
+    fn what_locks_and_elections_say() {
+        assert_table! {
+            LockSessionExpired => Unknown "mutex: session is expired";
+            ElectionSessionExpired => Unknown "election: session is expired";
+            NotElected => Unknown "election: not leader";
+            NoElectedLeader => Unknown "election: no leader";
+            MissingLeaderKey => Unknown "\"leader\" field must be provided";
+            DeadlineExceeded => DeadlineExceeded "context deadline exceeded";
         }
     }
 

@@ -6,11 +6,12 @@ use bytes::Bytes;
 use synod_consensus_core::Role;
 use synod_lease::{GrantError, Host, LeaseError};
 use synod_proto::consensus::v1::command::Command as Kind;
-use synod_proto::consensus::v1::{Command, LeaseCheckpoint, LeaseClaim, LeaseRevoke};
+use synod_proto::consensus::v1::{LeaseCheckpoint, LeaseClaim, LeaseRevoke};
 use synod_replica::Leadership;
 use synod_types::NodeId;
 use tokio::sync::watch;
 
+use crate::call::Call;
 use crate::error::Error;
 use crate::shared::ServiceContext;
 use crate::state::Reply;
@@ -81,11 +82,7 @@ async fn propose(
     command: Kind,
     deadline: Instant,
 ) -> Result<Reply, Error> {
-    let command = Command {
-        command: Some(command),
-        requester: None,
-    };
-    let applied = shared.propose(&command, deadline).await?;
+    let applied = shared.propose(command, &Call::own(deadline)).await?;
     Ok(applied.reply)
 }
 

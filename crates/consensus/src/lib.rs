@@ -15,6 +15,7 @@
 mod background;
 mod backup;
 mod bootstrap;
+mod call;
 mod config;
 mod convert;
 mod data_dir;

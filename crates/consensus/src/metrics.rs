@@ -33,8 +33,29 @@ pub(crate) struct Metrics {
     pub(crate) health_checks: IntCounterVec,
     pub(crate) apply_seconds: Histogram,
     pub(crate) snapshot_install_seconds: Histogram,
+    pub(crate) waiters: WaiterGauge,
     gauges: Gauges,
     process: ProcessMetrics,
+}
+
+/// How many calls wait for a lock or to be elected.
+#[derive(Clone, Debug)]
+pub(crate) struct WaiterGauge(IntGauge);
+
+/// Counts one waiting call until it is dropped.
+pub(crate) struct Waiting(IntGauge);
+
+impl WaiterGauge {
+    pub(crate) fn enter(&self) -> Waiting {
+        self.0.inc();
+        Waiting(self.0.clone())
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -138,6 +159,10 @@ impl Metrics {
                 "Time to put a peer's snapshot in place (seconds).",
                 LATENCY_SECONDS,
             )?,
+            waiters: WaiterGauge(registry.gauge(
+                "synod_lock_waiters",
+                "Calls of this member that wait for a lock or to be elected.",
+            )?),
             gauges: Gauges::new(registry)?,
             process: ProcessMetrics::register(registry)?,
         })

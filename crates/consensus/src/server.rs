@@ -25,15 +25,18 @@ use crate::config::Config;
 use crate::http;
 use crate::metrics::{LOG_NAMES, Metrics, register_watch};
 use crate::service::cluster::ClusterService;
+use crate::service::election::ElectionService;
 use crate::service::kv::KvService;
 use crate::service::lease::LeaseService;
+use crate::service::lock::LockService;
 use crate::service::maintenance::MaintenanceService;
 use crate::service::peer::PeerServices;
-use crate::service::unsupported::{AuthService, ElectionService, LockService};
+use crate::service::queue::{Parts as QueueParts, Queues};
+use crate::service::unsupported::AuthService;
 use crate::service::watch::WatchService;
 use crate::shared::{Parts, ServiceContext};
 use crate::state::{Listeners as StateListeners, Outcome};
-use synod_watch::{StoreHistory, WatchHub, WatchLimits};
+use synod_watch::{Deletions, StoreHistory, WatchHub, WatchLimits};
 
 pub use setup::StartError;
 use setup::{Opened, Ports, replica_config, settings};
@@ -63,6 +66,7 @@ pub struct Node {
     replica: Replica<Outcome>,
     log: Log,
     hub: WatchHub,
+    deletions: Deletions,
     sweeper: Sweeper<i64>,
     front: Front,
     client_urls: Vec<String>,
@@ -106,7 +110,7 @@ impl Node {
         let policy = LeasePolicy::new(config.election_timeout);
         let leases = Arc::new(Leases::new(policy, state.leases()?, state.lease_keeper()?));
         // The defaults of its flags, which come with the services that need them.
-        let auth = Auth::new(&AuthConfig::default(), state.users().clone())?;
+        let auth = Arc::new(Auth::new(&AuthConfig::default(), state.users().clone())?);
         let limits = WatchLimits {
             fragment_bytes: config.max_request_bytes + MESSAGE_OVERHEAD_BYTES,
             ..WatchLimits::default()
@@ -114,13 +118,15 @@ impl Node {
         let history = Arc::new(StoreHistory::new(state.reader(), &limits));
         let hub = WatchHub::start(history, limits)?;
         register_watch(&registry, hub.handle())?;
+        let deletions = Deletions::default();
         let sweeper = setup::sweeper(&state.reader())?;
         let peers = PeerBook::new();
         let machine = state.connect(
             Arc::clone(&leases),
-            Arc::new(auth),
+            Arc::clone(&auth),
             StateListeners {
                 watch: hub.handle(),
+                deletions: deletions.clone(),
                 peers: peers.clone(),
                 metrics: metrics.clone(),
             },
@@ -150,6 +156,7 @@ impl Node {
             replica: replica.handle(),
             peers,
             view,
+            auth,
             metrics,
             responses: ResponseBudget::new(
                 config.response_budget_bytes,
@@ -160,6 +167,7 @@ impl Node {
             leases,
             log,
             hub,
+            deletions,
             sweeper,
             front,
             client_urls: Vec::new(),
@@ -371,6 +379,14 @@ impl Node {
         let shared = || Arc::clone(&self.shared);
         let limit = config.max_request_bytes * 2 + MESSAGE_OVERHEAD_BYTES;
         let kv = KvService::new(shared(), self.sweeper.swept());
+        let queues = Queues::new(QueueParts {
+            shared: shared(),
+            kv: kv.clone(),
+            leases: self.lease_service(),
+            deletions: self.deletions.clone(),
+            stop: self.front.ending().clone(),
+        });
+        let elections = ElectionService::new(queues.clone(), self.hub.handle());
         let watch = WatchService::new(shared(), self.hub.handle(), config.watch_progress_interval);
         Ok(Server::new(limits)
             .metrics(RpcMetrics::new(registry)?)
@@ -390,9 +406,11 @@ impl Node {
                 MaintenanceService::new(shared(), Arc::clone(&self.leases)),
             ))
             .add_service(pb::auth_server::AuthServer::new(AuthService))
-            .add_service(v3lockpb::lock_server::LockServer::new(LockService))
+            .add_service(v3lockpb::lock_server::LockServer::new(LockService::new(
+                queues,
+            )))
             .add_service(v3electionpb::election_server::ElectionServer::new(
-                ElectionService,
+                elections,
             ))
             .health(self.front.health())
             .http(http::router(shared()))

@@ -1,12 +1,15 @@
 //! Implements the generated service traits: decode, one domain call, encode.
 
 pub(crate) mod cluster;
+pub(crate) mod election;
 pub(crate) mod kv;
 mod large_read;
 mod leaderless;
 pub(crate) mod lease;
+pub(crate) mod lock;
 pub(crate) mod maintenance;
 pub(crate) mod peer;
+pub(crate) mod queue;
 mod reply;
 mod snapshot;
 mod sorted_stream;

@@ -8,16 +8,17 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use prost::Message as _;
+use synod_auth::{Auth, AuthState};
 use synod_consensus_core::{Algorithm, Change, ReadMode, Rejected, Role};
-use synod_proto::consensus::v1::{Command, MemberChange, member_change};
+use synod_proto::consensus::v1::{Command, MemberChange, command::Command as Kind, member_change};
 use synod_proto::etcd::etcdserverpb::{AlarmType, ResponseHeader};
 use synod_replica::{Leadership, PeerBook, ProposeError, ReplicaHandle, is_transient};
 use synod_runtime::clock;
-use synod_service::{LargeReads, ResponseBudget, ScanPool, asked_timeout};
+use synod_service::{LargeReads, ResponseBudget, ScanPool};
 use synod_types::{ClusterId, NodeId};
 use tokio::sync::Semaphore;
-use tonic::metadata::MetadataMap;
 
+use crate::call::Call;
 use crate::error::Error;
 use crate::metrics::{Metrics, Sample};
 use crate::state::{Outcome, Reply, View};
@@ -45,15 +46,8 @@ pub(crate) struct Settings {
     pub(crate) read_mode: ReadMode,
     /// The highest feature level that this member lets the cluster use.
     pub(crate) feature_level: u32,
-}
-
-/// Which members answer a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Caller {
-    /// Voters and learners.
-    Anyone,
-    /// Only voters.
-    NeedsVoter,
+    /// Whether the common name of a client's certificate is the name of a user.
+    pub(crate) certificates_name_users: bool,
 }
 
 /// Whether a change of members can be proposed.
@@ -80,6 +74,8 @@ pub(crate) struct ServiceContext {
     pub(crate) replica: ReplicaHandle<Outcome>,
     pub(crate) peers: PeerBook,
     pub(crate) view: Arc<View>,
+    /// Users and roles, and who shows which token.
+    pub(crate) auth: Arc<Auth>,
     pub(crate) metrics: Metrics,
     pub(crate) reads: LargeReads,
     /// Permits for backups.
@@ -108,6 +104,7 @@ pub(crate) struct Parts {
     pub(crate) replica: ReplicaHandle<Outcome>,
     pub(crate) peers: PeerBook,
     pub(crate) view: Arc<View>,
+    pub(crate) auth: Arc<Auth>,
     pub(crate) metrics: Metrics,
     pub(crate) responses: ResponseBudget,
 }
@@ -121,6 +118,7 @@ impl ServiceContext {
             replica: parts.replica,
             peers: parts.peers,
             view: parts.view,
+            auth: parts.auth,
             metrics: parts.metrics,
             reads: LargeReads {
                 scans: ScanPool::default(),
@@ -191,35 +189,17 @@ impl ServiceContext {
         self.stopping.load(Ordering::Relaxed)
     }
 
-    /// Checks whether this member answers the caller. Returns the deadline of the request.
-    ///
-    /// # Errors
-    /// This member is a learner and only voters answer, or the caller requires a leader and there
-    /// is none.
-    pub(crate) fn admit(&self, metadata: &MetadataMap, caller: Caller) -> Result<Instant, Error> {
-        if caller == Caller::NeedsVoter && self.view.is_learner() {
-            return Err(Error::LearnerUnsupported);
-        }
-        if self.leader().is_none() && wants_leader(metadata) {
-            return Err(Error::NoLeader);
-        }
-        let mut timeout = self.settings.request_timeout;
-        if let Some(asked) = asked_timeout(metadata)? {
-            timeout = timeout.min(asked);
-        }
-        Ok(clock::now() + timeout)
-    }
-
     /// Replicates a command and waits until it is applied here.
     ///
     /// # Errors
     /// The command failed, or was not replicated. [`Error::advice`] says whether it may still take
     /// effect.
-    pub(crate) async fn propose(
-        &self,
-        command: &Command,
-        deadline: Instant,
-    ) -> Result<Applied, Error> {
+    pub(crate) async fn propose(&self, kind: Kind, call: &Call) -> Result<Applied, Error> {
+        let (deadline, requester) = (call.deadline, self.requester(call).await?);
+        let command = Command {
+            command: Some(kind),
+            requester,
+        };
         let size = command.encoded_len();
         if size > self.settings.max_request_bytes {
             return Err(Error::RequestTooLarge);
@@ -253,8 +233,9 @@ impl ServiceContext {
         change: Change,
         context: member_change::Change,
         check: impl Fn() -> Result<Readiness, Error>,
-        deadline: Instant,
+        call: &Call,
     ) -> Result<Applied, Error> {
+        let deadline = call.deadline;
         let context = MemberChange {
             change: Some(context),
         };
@@ -262,6 +243,8 @@ impl ServiceContext {
         loop {
             // `check` must see all changes that were acknowledged.
             self.linearize(deadline).await?;
+            // A change of members names no client in the log, so this is its only check.
+            self.permit(call, AuthState::check_root).await?;
             match check()? {
                 Readiness::Ready => {
                     let (changes, context) = (vec![change], context.clone());
@@ -383,11 +366,4 @@ fn is_worth_another_try(error: &ProposeError, deadline: Instant) -> bool {
     };
     let passes = is_transient(*rejected) || *rejected == Rejected::ConfigChangeInFlight;
     passes && clock::now() + RETRY < deadline
-}
-
-/// Whether the client asks, in the metadata, to fail instead of waiting for a leader.
-pub(crate) fn wants_leader(metadata: &MetadataMap) -> bool {
-    metadata
-        .get("hasleader")
-        .is_some_and(|value| value == "true")
 }

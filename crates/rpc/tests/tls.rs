@@ -40,7 +40,7 @@ impl Lock for WhoAmI {
         let name = client.and_then(|client| client.common_name.clone());
         Ok(Response::new(LockResponse {
             header: None,
-            key: Bytes::from(name.unwrap_or_default()),
+            key: Bytes::copy_from_slice(name.unwrap_or_default().as_bytes()),
         }))
     }
 

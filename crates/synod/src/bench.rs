@@ -7,6 +7,7 @@
 
 mod lease;
 mod load;
+mod lock;
 mod report;
 mod requests;
 mod watch;
@@ -86,6 +87,12 @@ pub(crate) enum Workload {
     },
     /// Grant a lease, keep it alive once, revoke it
     Lease,
+    /// Take a lock and release it
+    Lock {
+        /// All clients want the same lock, instead of one each
+        #[arg(long)]
+        same: bool,
+    },
 }
 
 /// Runs the workload and prints its report.
@@ -116,6 +123,13 @@ pub(crate) async fn run(options: Options, target: &Target, format: Format) -> an
         }
         Workload::Watch { watchers } => watch::run(&shape, channels, watchers).await?,
         Workload::Lease => lease::run(&shape, channels).await?,
+        Workload::Lock { same } => {
+            let names = match same {
+                true => lock::Names::Same,
+                false => lock::Names::Own,
+            };
+            lock::run(&shape, channels, names).await?
+        }
     };
     report.print(format)
 }

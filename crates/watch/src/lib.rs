@@ -14,8 +14,11 @@
 //! store's history instead, and so does a watcher whose client is slow. So nothing is lost, and no
 //! client can delay another.
 //!
+//! [`Deletions`] wakes tasks of the member itself: those that wait for a lock.
+//!
 //! This crate depends on the keyspace (`synod-mvcc`), but not on consensus, gRPC or the service.
 
+mod deletions;
 mod history;
 mod hub;
 mod interest;
@@ -31,9 +34,10 @@ mod stats;
 #[cfg(test)]
 mod testing;
 
+pub use deletions::{Deletions, Interested};
 pub use history::StoreHistory;
 pub use interest::{EventFlags, WatchRange};
 pub use limits::WatchLimits;
 pub use message::{Command, Create};
 pub use queue::{End, Notice, Outgoing, Progress, Splitting, WatchId};
-pub use runner::{Requests, WatchHandle, WatchHub};
+pub use runner::{Requests, Responses, WatchHandle, WatchHub};

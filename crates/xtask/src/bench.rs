@@ -27,6 +27,8 @@ pub(crate) enum Bench {
     /// Stock etcd next to ours with Raft and with Multi-Paxos: throughput, latency, CPU per
     /// operation, memory
     Etcd(comparison::Options),
+    /// Stock etcd beside ours: locks, uncontended and handed over
+    Locks(comparison::Options),
     /// Stock etcd beside ours: how long writes pause when the leader is killed, asked to end, or
     /// stopped
     Failover(failover::Options),
@@ -51,7 +53,10 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
     }
     let generator = generator()?;
     match bench {
-        Bench::Etcd(options) => comparison::run(options, &generator, &document),
+        Bench::Etcd(options) => {
+            comparison::run(comparison::REQUESTS, options, &generator, &document)
+        }
+        Bench::Locks(options) => comparison::run(comparison::LOCKS, options, &generator, &document),
         Bench::Large(options) => large::run(options, &generator, &document),
         Bench::Failover(options) => failover::run(options, &document),
         Bench::Core => Ok(()),

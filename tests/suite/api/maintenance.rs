@@ -179,19 +179,7 @@ pub(crate) async fn defragment(case: Case) -> Result<()> {
 
 /// The services of a later release exist and return UNIMPLEMENTED.
 pub(crate) async fn later_services(case: Case) -> Result<()> {
-    let lock = [
-        proto::bytes(1, case.key("lock").as_bytes()),
-        proto::number(2, 0),
-    ]
-    .concat();
-    for (method, message) in [
-        ("/etcdserverpb.Auth/AuthStatus", Vec::new()),
-        ("/v3lockpb.Lock/Lock", lock),
-        (
-            "/v3electionpb.Election/Leader",
-            proto::bytes(1, case.key("election").as_bytes()),
-        ),
-    ] {
+    for (method, message) in [("/etcdserverpb.Auth/AuthStatus", Vec::new())] {
         let answer = raw::call(&case.endpoint, method, message).await?;
         let code = answer
             .err()

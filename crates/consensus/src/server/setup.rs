@@ -386,6 +386,7 @@ pub(super) fn settings(config: &Config, meta: &Meta) -> Settings {
             LinearizableRead::Lease => ReadMode::Lease,
         },
         feature_level: config.feature_level,
+        certificates_name_users: config.client_tls.client_cert_auth,
     }
 }
 

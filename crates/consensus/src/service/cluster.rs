@@ -1,10 +1,10 @@
 //! The members: listing, adding, removing and updating them.
 
 use std::sync::{Arc, OnceLock};
-use std::time::Instant;
 
+use synod_auth::AuthState;
 use synod_consensus_core::Change;
-use synod_proto::consensus::v1::{Command, UpdatePeerUrls, command, member_change};
+use synod_proto::consensus::v1::{UpdatePeerUrls, command, member_change};
 use synod_proto::etcd::etcdserverpb as pb;
 use synod_runtime::{clock, random};
 use synod_service::config::value::check_url;
@@ -12,9 +12,10 @@ use synod_types::NodeId;
 use tonic::{Request, Response, Status};
 
 use super::{with_engine, with_joining};
+use crate::call::{Call, Caller};
 use crate::error::Error;
 use crate::identity::added_member_id;
-use crate::shared::{Caller, Readiness, ServiceContext};
+use crate::shared::{Readiness, ServiceContext};
 use crate::state::{Reply, Roster};
 
 /// The Cluster service of the client port.
@@ -33,17 +34,17 @@ impl ClusterService {
         change: Change,
         context: member_change::Change,
         check: impl Fn(&Roster) -> Result<Readiness, Error>,
-        deadline: Instant,
+        call: &Call,
     ) -> Result<Vec<pb::Member>, Error> {
         let check = || check(&self.shared.view.roster());
-        let changed = self.shared.change_members(change, context, check, deadline);
+        let changed = self.shared.change_members(change, context, check, call);
         Ok(members(changed.await?.reply, &self.shared))
     }
 
     async fn add(
         &self,
         request: pb::MemberAddRequest,
-        deadline: Instant,
+        call: &Call,
     ) -> Result<pb::MemberAddResponse, Error> {
         let peer_urls = checked_urls(&request.peer_urls)?;
         let id = added_member_id(&peer_urls, self.shared.cluster, random::u64());
@@ -59,7 +60,7 @@ impl ClusterService {
             Change::AddLearner(id),
             member_change::Change::Add(member.clone()),
             |roster| self.may_add(roster, &member),
-            deadline,
+            call,
         );
         let members = members.await?;
         Ok(pb::MemberAddResponse {
@@ -82,12 +83,12 @@ impl ClusterService {
         Ok(Readiness::Ready)
     }
 
-    async fn remove(&self, id: NodeId, deadline: Instant) -> Result<Vec<pb::Member>, Error> {
+    async fn remove(&self, id: NodeId, call: &Call) -> Result<Vec<pb::Member>, Error> {
         self.change(
             Change::Remove(id),
             member_change::Change::Remove(id.get()),
             |roster| self.may_remove(roster, id),
-            deadline,
+            call,
         )
         .await
     }
@@ -120,12 +121,12 @@ impl ClusterService {
         Ok(Readiness::Ready)
     }
 
-    async fn promote(&self, id: NodeId, deadline: Instant) -> Result<Vec<pb::Member>, Error> {
+    async fn promote(&self, id: NodeId, call: &Call) -> Result<Vec<pb::Member>, Error> {
         self.change(
             Change::Promote(id),
             member_change::Change::Promote(id.get()),
             |roster| self.may_promote(roster, id),
-            deadline,
+            call,
         )
         .await
     }
@@ -160,29 +161,28 @@ impl ClusterService {
     async fn update(
         &self,
         request: pb::MemberUpdateRequest,
-        deadline: Instant,
+        call: &Call,
     ) -> Result<Vec<pb::Member>, Error> {
         let peer_urls = checked_urls(&request.peer_urls)?;
         let command = command::Command::UpdatePeerUrls(UpdatePeerUrls {
             member_id: request.id,
             peer_urls,
         });
-        let command = Command {
-            command: Some(command),
-            requester: None,
-        };
-        let applied = self.shared.propose(&command, deadline).await?;
+        let applied = self.shared.propose(command, call).await?;
         Ok(members(applied.reply, &self.shared))
     }
 
     async fn list(
         &self,
         request: pb::MemberListRequest,
-        deadline: Instant,
+        call: &Call,
     ) -> Result<pb::MemberListResponse, Error> {
         if request.linearizable {
-            self.shared.linearize(deadline).await?;
+            self.shared.linearize(call.deadline).await?;
         }
+        self.shared
+            .permit(call, AuthState::check_authenticated)
+            .await?;
         Ok(pb::MemberListResponse {
             header: Some(self.shared.header_without_revision()),
             members: self.shared.view.roster().list(),
@@ -196,19 +196,19 @@ impl pb::cluster_server::Cluster for ClusterService {
         &self,
         request: Request<pb::MemberAddRequest>,
     ) -> Result<Response<pb::MemberAddResponse>, Status> {
-        let deadline = self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
-        Ok(Response::new(
-            self.add(request.into_inner(), deadline).await?,
-        ))
+        let rpc = "/etcdserverpb.Cluster/MemberAdd";
+        let call = self.shared.admit(&request, rpc, Caller::NeedsVoter).await?;
+        Ok(Response::new(self.add(request.into_inner(), &call).await?))
     }
 
     async fn member_remove(
         &self,
         request: Request<pb::MemberRemoveRequest>,
     ) -> Result<Response<pb::MemberRemoveResponse>, Status> {
-        let deadline = self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
+        let rpc = "/etcdserverpb.Cluster/MemberRemove";
+        let call = self.shared.admit(&request, rpc, Caller::NeedsVoter).await?;
         let id = NodeId::new(request.into_inner().id);
-        let members = self.remove(id, deadline).await?;
+        let members = self.remove(id, &call).await?;
         let header = Some(self.shared.header_without_revision());
         Ok(Response::new(pb::MemberRemoveResponse { header, members }))
     }
@@ -217,8 +217,9 @@ impl pb::cluster_server::Cluster for ClusterService {
         &self,
         request: Request<pb::MemberUpdateRequest>,
     ) -> Result<Response<pb::MemberUpdateResponse>, Status> {
-        let deadline = self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
-        let members = self.update(request.into_inner(), deadline).await?;
+        let rpc = "/etcdserverpb.Cluster/MemberUpdate";
+        let call = self.shared.admit(&request, rpc, Caller::NeedsVoter).await?;
+        let members = self.update(request.into_inner(), &call).await?;
         let header = Some(self.shared.header_without_revision());
         Ok(Response::new(pb::MemberUpdateResponse { header, members }))
     }
@@ -227,8 +228,9 @@ impl pb::cluster_server::Cluster for ClusterService {
         &self,
         request: Request<pb::MemberListRequest>,
     ) -> Result<Response<pb::MemberListResponse>, Status> {
-        let deadline = self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
-        let list = self.list(request.into_inner(), deadline).await?;
+        let rpc = "/etcdserverpb.Cluster/MemberList";
+        let call = self.shared.admit(&request, rpc, Caller::NeedsVoter).await?;
+        let list = self.list(request.into_inner(), &call).await?;
         Ok(with_joining(&self.shared, list))
     }
 
@@ -236,9 +238,10 @@ impl pb::cluster_server::Cluster for ClusterService {
         &self,
         request: Request<pb::MemberPromoteRequest>,
     ) -> Result<Response<pb::MemberPromoteResponse>, Status> {
-        let deadline = self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
+        let rpc = "/etcdserverpb.Cluster/MemberPromote";
+        let call = self.shared.admit(&request, rpc, Caller::NeedsVoter).await?;
         let id = NodeId::new(request.into_inner().id);
-        let members = self.promote(id, deadline).await?;
+        let members = self.promote(id, &call).await?;
         let header = Some(self.shared.header_without_revision());
         Ok(Response::new(pb::MemberPromoteResponse { header, members }))
     }
@@ -275,7 +278,7 @@ impl pb::cluster_server::Cluster for PeerClusterService {
         let cluster = self.cluster.get().ok_or(Error::NotRunning)?;
         let deadline = clock::now() + cluster.shared.settings.request_timeout;
         let request = request.into_inner();
-        let members = cluster.list(request, deadline).await?;
+        let members = cluster.list(request, &Call::own(deadline)).await?;
         Ok(with_engine(&cluster.shared, members))
     }
 

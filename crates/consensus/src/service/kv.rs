@@ -1,12 +1,12 @@
 //! Keys: ranges, puts, deletes, transactions, compaction.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use prost::Message as _;
+use synod_auth::{AuthState, Identity};
 use synod_mvcc::{RangeQuery, RangeResult, RangeStream, View};
-use synod_proto::consensus::v1::{Command, command};
+use synod_proto::consensus::v1::command::Command as Kind;
 use synod_proto::etcd::etcdserverpb as pb;
 use synod_runtime::task;
 use synod_service::{LargeRead as _, Place};
@@ -18,11 +18,12 @@ use super::large_read::{self, RangeRead, TxnRead, within};
 use super::reply;
 use super::sorted_stream::{self, needs_sorting};
 use crate::background::raise_no_space;
+use crate::call::{Call, Caller};
 use crate::convert::{
     check_delete, check_put, check_range, check_range_stream, check_txn, range_query,
 };
 use crate::error::Error;
-use crate::shared::{Applied, Caller, ServiceContext};
+use crate::shared::ServiceContext;
 use crate::state::{
     MAX_REPLY_BYTES, Reply, delete_reads_much, is_read_only, is_serializable, put_bytes, put_cost,
     run_read_only, txn_reads_much,
@@ -48,26 +49,28 @@ impl KvService {
         Self { shared, swept }
     }
 
-    async fn range(
+    pub(super) async fn range(
         &self,
         request: &pb::RangeRequest,
-        deadline: Instant,
+        call: &Call,
     ) -> Result<Response<pb::RangeResponse>, Error> {
         if !request.serializable {
-            self.shared.linearize(deadline).await?;
+            self.shared.linearize(call.deadline).await?;
         }
         self.shared.metrics.ranges.inc();
         let query = range_query(request);
         let view = self.shared.view.reader().view();
+        let check = |users: &AuthState, by: Option<&Identity>| users.check_range(by, request);
+        self.shared.permit(call, check).await?;
         let (result, place) = match self.small_range(&view, request, &query)? {
             Some(done) => done,
             None if request.range_end.is_empty() => {
-                large_read::single(&self.shared, RangeRead { view, query }, deadline).await?
+                large_read::single(&self.shared, RangeRead { view, query }, call.deadline).await?
             }
             None => {
                 self.shared
                     .reads
-                    .run(RangeRead { view, query }, deadline)
+                    .run(RangeRead { view, query }, call.deadline)
                     .await?
             }
         };
@@ -105,18 +108,16 @@ impl KvService {
         }))
     }
 
-    async fn put(
+    pub(super) async fn put(
         &self,
         request: pb::PutRequest,
-        deadline: Instant,
+        call: &Call,
     ) -> Result<Response<pb::PutResponse>, Error> {
         check_put(&request)?;
         let budget = &self.shared.reads.budget;
         budget.check_write(|| request.prev_kv)?;
         self.require_space(put_cost(&request)).await?;
-        let applied = self
-            .propose(command::Command::Put(request), deadline)
-            .await?;
+        let applied = self.shared.propose(Kind::Put(request), call).await?;
         let Reply::Put { prev_kv } = applied.reply else {
             return Err(unexpected(&applied.reply));
         };
@@ -127,20 +128,21 @@ impl KvService {
         }))
     }
 
-    async fn delete(
+    pub(super) async fn delete(
         &self,
         request: pb::DeleteRangeRequest,
-        deadline: Instant,
+        call: &Call,
     ) -> Result<Response<pb::DeleteRangeResponse>, Error> {
         check_delete(&request)?;
         let budget = &self.shared.reads.budget;
         budget.check_write(|| request.prev_kv)?;
         let place = match delete_reads_much(&request) {
-            true => Some(budget.write(MAX_REPLY_BYTES, deadline).await?),
+            true => Some(budget.write(MAX_REPLY_BYTES, call.deadline).await?),
             false => None,
         };
         let applied = self
-            .propose(command::Command::DeleteRange(request), deadline)
+            .shared
+            .propose(Kind::DeleteRange(request), call)
             .await?;
         let Reply::Deleted { count, prev_kvs } = applied.reply else {
             return Err(unexpected(&applied.reply));
@@ -154,14 +156,14 @@ impl KvService {
         }))
     }
 
-    async fn txn(
+    pub(super) async fn txn(
         &self,
         request: pb::TxnRequest,
-        deadline: Instant,
+        call: &Call,
     ) -> Result<Response<pb::TxnResponse>, Error> {
         check_txn(&request, self.shared.settings.max_txn_ops)?;
         if is_read_only(&request) {
-            return self.read_only_txn(request, deadline).await;
+            return self.read_only_txn(request, call).await;
         }
         let cost = put_bytes(&request.success).max(put_bytes(&request.failure));
         if cost > 0 {
@@ -172,12 +174,10 @@ impl KvService {
         budget.check_write(|| most() > 0)?;
         // Take the place before the proposal: a write that is done must be answered.
         let place = match txn_reads_much(&request) {
-            true => Some(budget.write(most(), deadline).await?),
+            true => Some(budget.write(most(), call.deadline).await?),
             false => None,
         };
-        let applied = self
-            .propose(command::Command::Txn(request), deadline)
-            .await?;
+        let applied = self.shared.propose(Kind::Txn(request), call).await?;
         let Reply::Txn(mut response) = applied.reply else {
             return Err(unexpected(&applied.reply));
         };
@@ -194,19 +194,24 @@ impl KvService {
     async fn read_only_txn(
         &self,
         request: pb::TxnRequest,
-        deadline: Instant,
+        call: &Call,
     ) -> Result<Response<pb::TxnResponse>, Error> {
         if !is_serializable(&request) {
-            self.shared.linearize(deadline).await?;
+            self.shared.linearize(call.deadline).await?;
         }
         let view = self.shared.view.reader().view();
+        // It puts nothing, and so attaches nothing to a lease.
+        let no_keys = |_| Ok::<_, Error>(Vec::new());
+        let check =
+            |users: &AuthState, by: Option<&Identity>| users.check_txn(by, &request, &no_keys);
+        self.shared.permit(call, check).await?;
         let (mut response, place) = match self.small_read_only_txn(&view, &request)? {
             Some(done) => done,
             None => {
                 let request = Arc::new(request);
                 self.shared
                     .reads
-                    .run(TxnRead { view, request }, deadline)
+                    .run(TxnRead { view, request }, call.deadline)
                     .await?
             }
         };
@@ -234,11 +239,10 @@ impl KvService {
     async fn compact(
         &self,
         request: pb::CompactionRequest,
-        deadline: Instant,
+        call: &Call,
     ) -> Result<pb::CompactionResponse, Error> {
         let (revision, physical) = (request.revision, request.physical);
-        self.propose(command::Command::Compact(request), deadline)
-            .await?;
+        self.shared.propose(Kind::Compact(request), call).await?;
         if physical {
             let mut swept = self.swept.clone();
             // The sweeper stops only with the node.
@@ -249,18 +253,6 @@ impl KvService {
         Ok(pb::CompactionResponse {
             header: Some(self.shared.header_now()),
         })
-    }
-
-    async fn propose(
-        &self,
-        command: command::Command,
-        deadline: Instant,
-    ) -> Result<Applied, Error> {
-        let command = Command {
-            command: Some(command),
-            requester: None,
-        };
-        self.shared.propose(&command, deadline).await
     }
 
     /// Refuses a write that needs more space than is left, and raises the alarm.
@@ -287,9 +279,10 @@ impl pb::kv_server::Kv for KvService {
         request: Request<pb::RangeRequest>,
     ) -> Result<Response<pb::RangeResponse>, Status> {
         let caller = caller_of(request.get_ref());
-        let deadline = self.shared.admit(request.metadata(), caller)?;
+        let rpc = "/etcdserverpb.KV/Range";
+        let call = self.shared.admit(&request, rpc, caller).await?;
         check_range(request.get_ref())?;
-        Ok(self.range(request.get_ref(), deadline).await?)
+        Ok(self.range(request.get_ref(), &call).await?)
     }
 
     async fn range_stream(
@@ -297,21 +290,24 @@ impl pb::kv_server::Kv for KvService {
         request: Request<pb::RangeRequest>,
     ) -> Result<Response<Self::RangeStreamStream>, Status> {
         let caller = caller_of(request.get_ref());
-        let deadline = self.shared.admit(request.metadata(), caller)?;
+        let rpc = "/etcdserverpb.KV/RangeStream";
+        let call = self.shared.admit(&request, rpc, caller).await?;
         let request = request.into_inner();
         check_range_stream(&request)?;
         if !request.serializable {
-            self.shared.linearize(deadline).await?;
+            self.shared.linearize(call.deadline).await?;
         }
         self.shared.metrics.ranges.inc();
         let chunk_bytes = self.shared.settings.max_request_bytes;
         if needs_sorting(&request) {
             let query = range_query(&request);
-            return Ok(sorted_stream::respond(&self.shared, query, chunk_bytes, deadline).await?);
+            return Ok(
+                sorted_stream::respond(&self.shared, query, chunk_bytes, call.deadline).await?,
+            );
         }
         // Room for the chunks in the queue, one that is read and one that is sent.
         let budget = &self.shared.reads.budget;
-        let place = budget.large((QUEUED_CHUNKS + 2) * chunk_bytes, deadline);
+        let place = budget.large((QUEUED_CHUNKS + 2) * chunk_bytes, call.deadline);
         let place = place.await.map_err(Error::from)?;
         let reader = self.shared.view.reader();
         let stream = reader
@@ -328,33 +324,37 @@ impl pb::kv_server::Kv for KvService {
         &self,
         request: Request<pb::PutRequest>,
     ) -> Result<Response<pb::PutResponse>, Status> {
-        let deadline = self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
-        Ok(self.put(request.into_inner(), deadline).await?)
+        let rpc = "/etcdserverpb.KV/Put";
+        let call = self.shared.admit(&request, rpc, Caller::NeedsVoter).await?;
+        Ok(self.put(request.into_inner(), &call).await?)
     }
 
     async fn delete_range(
         &self,
         request: Request<pb::DeleteRangeRequest>,
     ) -> Result<Response<pb::DeleteRangeResponse>, Status> {
-        let deadline = self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
-        Ok(self.delete(request.into_inner(), deadline).await?)
+        let rpc = "/etcdserverpb.KV/DeleteRange";
+        let call = self.shared.admit(&request, rpc, Caller::NeedsVoter).await?;
+        Ok(self.delete(request.into_inner(), &call).await?)
     }
 
     async fn txn(
         &self,
         request: Request<pb::TxnRequest>,
     ) -> Result<Response<pb::TxnResponse>, Status> {
-        let deadline = self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
-        Ok(self.txn(request.into_inner(), deadline).await?)
+        let rpc = "/etcdserverpb.KV/Txn";
+        let call = self.shared.admit(&request, rpc, Caller::NeedsVoter).await?;
+        Ok(self.txn(request.into_inner(), &call).await?)
     }
 
     async fn compact(
         &self,
         request: Request<pb::CompactionRequest>,
     ) -> Result<Response<pb::CompactionResponse>, Status> {
-        let deadline = self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
+        let rpc = "/etcdserverpb.KV/Compact";
+        let call = self.shared.admit(&request, rpc, Caller::NeedsVoter).await?;
         Ok(Response::new(
-            self.compact(request.into_inner(), deadline).await?,
+            self.compact(request.into_inner(), &call).await?,
         ))
     }
 }

@@ -1,7 +1,15 @@
 //! The end of streams whose clients ask to be told when there is no leader.
 
-use crate::shared::ServiceContext;
+use std::sync::Arc;
+
+use futures::stream::{self, BoxStream};
+use futures::{Stream, StreamExt as _};
 use synod_runtime::clock;
+use synod_runtime::shutdown::Shutdown;
+use tonic::Status;
+
+use crate::error::Error;
+use crate::shared::ServiceContext;
 
 /// Such a stream ends after so many election timeouts without a leader.
 const PATIENCE: u32 = 3;
@@ -23,4 +31,34 @@ pub(crate) async fn leaderless(shared: &ServiceContext) {
             return;
         }
     }
+}
+
+/// `answers` until they end, the node stops, or there is no leader and the client `insists` on one.
+pub(super) fn until_ending<T: Send + 'static>(
+    answers: impl Stream<Item = Result<T, Status>> + Send + 'static,
+    shared: Arc<ServiceContext>,
+    insists: bool,
+    stop: Shutdown,
+) -> BoxStream<'static, Result<T, Status>> {
+    let ended = stream::once(async move {
+        let without_leader = async {
+            match insists {
+                true => leaderless(&shared).await,
+                false => std::future::pending().await,
+            }
+        };
+        // A node that stops loses its leader too, but reports that it stops.
+        let error = tokio::select! {
+            biased;
+            () = stop.triggered() => Error::Stopped,
+            () = without_leader => Error::NoLeader,
+        };
+        Err(error.into())
+    });
+    // Whichever comes first ends the stream: the end of the answers or `ended`.
+    let both = stream::select(
+        answers.map(Some).chain(stream::iter([None])),
+        ended.map(Some),
+    );
+    both.scan((), |(), next| std::future::ready(next)).boxed()
 }

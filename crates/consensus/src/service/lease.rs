@@ -8,7 +8,7 @@ use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 use prost::Message;
 use synod_lease::{LeaderClock, LeaderLink, Leases, MAX_TTL_S, Origin, was_forwarded};
-use synod_proto::consensus::v1::{Command, LeaseRevoke, command};
+use synod_proto::consensus::v1::{LeaseRevoke, command};
 use synod_proto::etcd::etcdserverpb as pb;
 use synod_proto::etcd::etcdserverpb::lease_server::Lease;
 use synod_runtime::shutdown::Shutdown;
@@ -16,9 +16,10 @@ use synod_runtime::{clock, random};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::leaderless::leaderless;
+use super::leaderless::until_ending;
+use crate::call::{Call, Caller, wants_leader};
 use crate::error::Error;
-use crate::shared::{Caller, ServiceContext, wants_leader};
+use crate::shared::ServiceContext;
 use crate::state::Reply;
 
 /// How many renewals of one stream are done at once.
@@ -88,6 +89,65 @@ impl LeaseService {
         Ok(place.response(response))
     }
 
+    /// Grants a lease, with an id of its own if the request has none.
+    ///
+    /// # Errors
+    /// It was not granted, or the outcome is unknown.
+    pub(super) async fn grant(
+        &self,
+        mut grant: pb::LeaseGrantRequest,
+        call: &Call,
+    ) -> Result<pb::LeaseGrantResponse, Error> {
+        if grant.ttl > MAX_TTL_S {
+            return Err(Error::LeaseTtlTooLarge);
+        }
+        self.shared.check_space()?;
+        if grant.id == 0 {
+            grant.id = self.free_id();
+        }
+        // Set before the proposal: members may have different election timeouts.
+        grant.ttl = grant.ttl.max(self.shared.settings.min_lease_ttl);
+        let command = command::Command::LeaseGrant(grant);
+        let applied = self.shared.propose(command, call).await?;
+        let Reply::LeaseGranted { id, ttl } = applied.reply else {
+            return Err(unexpected(&applied.reply));
+        };
+        self.leases.granted_now(id);
+        Ok(pb::LeaseGrantResponse {
+            header: Some(applied.header),
+            id,
+            ttl,
+            error: String::new(),
+        })
+    }
+
+    /// Ends a lease.
+    ///
+    /// # Errors
+    /// There is no such lease, or it was not ended, or the outcome is unknown.
+    pub(super) async fn revoke(
+        &self,
+        id: i64,
+        call: &Call,
+    ) -> Result<pb::LeaseRevokeResponse, Error> {
+        let revoke = LeaseRevoke {
+            ids: vec![id],
+            expired_in_term: 0,
+            expired_by: 0,
+        };
+        let command = command::Command::LeaseRevoke(revoke);
+        let applied = self.shared.propose(command, call).await?;
+        let Reply::LeasesRevoked { ids } = applied.reply else {
+            return Err(unexpected(&applied.reply));
+        };
+        if ids.is_empty() {
+            return Err(Error::LeaseNotFound);
+        }
+        Ok(pb::LeaseRevokeResponse {
+            header: Some(applied.header),
+        })
+    }
+
     async fn renew(
         &self,
         requests: Vec<Result<pb::LeaseKeepAliveRequest, Status>>,
@@ -132,65 +192,29 @@ impl Lease for LeaseService {
         &self,
         request: Request<pb::LeaseGrantRequest>,
     ) -> Result<Response<pb::LeaseGrantResponse>, Status> {
-        let deadline = self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
-        let mut grant = request.into_inner();
-        if grant.ttl > MAX_TTL_S {
-            return Err(Error::LeaseTtlTooLarge.into());
-        }
-        self.shared.check_space()?;
-        if grant.id == 0 {
-            grant.id = self.free_id();
-        }
-        // Set before the proposal: members may have different election timeouts.
-        grant.ttl = grant.ttl.max(self.shared.settings.min_lease_ttl);
-        let command = Command {
-            command: Some(command::Command::LeaseGrant(grant)),
-            requester: None,
-        };
-        let applied = self.shared.propose(&command, deadline).await?;
-        let Reply::LeaseGranted { id, ttl } = applied.reply else {
-            return Err(unexpected(&applied.reply));
-        };
-        self.leases.granted_now(id);
-        Ok(Response::new(pb::LeaseGrantResponse {
-            header: Some(applied.header),
-            id,
-            ttl,
-            error: String::new(),
-        }))
+        let rpc = "/etcdserverpb.Lease/LeaseGrant";
+        let call = self.shared.admit(&request, rpc, Caller::NeedsVoter).await?;
+        Ok(Response::new(
+            self.grant(request.into_inner(), &call).await?,
+        ))
     }
 
     async fn lease_revoke(
         &self,
         request: Request<pb::LeaseRevokeRequest>,
     ) -> Result<Response<pb::LeaseRevokeResponse>, Status> {
-        let deadline = self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
-        let revoke = LeaseRevoke {
-            ids: vec![request.get_ref().id],
-            expired_in_term: 0,
-            expired_by: 0,
-        };
-        let command = Command {
-            command: Some(command::Command::LeaseRevoke(revoke)),
-            requester: None,
-        };
-        let applied = self.shared.propose(&command, deadline).await?;
-        let Reply::LeasesRevoked { ids } = applied.reply else {
-            return Err(unexpected(&applied.reply));
-        };
-        if ids.is_empty() {
-            return Err(Error::LeaseNotFound.into());
-        }
-        Ok(Response::new(pb::LeaseRevokeResponse {
-            header: Some(applied.header),
-        }))
+        let rpc = "/etcdserverpb.Lease/LeaseRevoke";
+        let call = self.shared.admit(&request, rpc, Caller::NeedsVoter).await?;
+        let id = request.get_ref().id;
+        Ok(Response::new(self.revoke(id, &call).await?))
     }
 
     async fn lease_keep_alive(
         &self,
         request: Request<Streaming<pb::LeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
-        self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
+        let rpc = "/etcdserverpb.Lease/LeaseKeepAlive";
+        self.shared.admit(&request, rpc, Caller::NeedsVoter).await?;
         let insists = wants_leader(request.metadata());
         let state = KeepAlive {
             service: self.clone(),
@@ -201,35 +225,16 @@ impl Lease for LeaseService {
         };
         let answers = stream::try_unfold(state, KeepAlive::next);
         let (shared, stop) = (Arc::clone(&self.shared), self.stop.clone());
-        let ended = stream::once(async move {
-            let without_leader = async {
-                match insists {
-                    true => leaderless(&shared).await,
-                    false => std::future::pending().await,
-                }
-            };
-            // A node that stops loses its leader too, but reports that it stops.
-            let error = tokio::select! {
-                biased;
-                () = stop.triggered() => Error::Stopped,
-                () = without_leader => Error::NoLeader,
-            };
-            Err(error.into())
-        });
-        // Whichever comes first ends the stream: the end of the answers or `ended`.
-        let both = stream::select(
-            answers.map(Some).chain(stream::iter([None])),
-            ended.map(Some),
-        );
-        let both = both.scan((), |(), next| std::future::ready(next));
-        Ok(Response::new(both.boxed()))
+        Ok(Response::new(until_ending(answers, shared, insists, stop)))
     }
 
     async fn lease_time_to_live(
         &self,
         request: Request<pb::LeaseTimeToLiveRequest>,
     ) -> Result<Response<pb::LeaseTimeToLiveResponse>, Status> {
-        let deadline = self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
+        let rpc = "/etcdserverpb.Lease/LeaseTimeToLive";
+        let call = self.shared.admit(&request, rpc, Caller::NeedsVoter).await?;
+        let deadline = call.deadline;
         let origin = origin(request.metadata());
         let request = request.into_inner();
         let clock = self.leader_clock();
@@ -243,7 +248,9 @@ impl Lease for LeaseService {
         &self,
         request: Request<pb::LeaseLeasesRequest>,
     ) -> Result<Response<pb::LeaseLeasesResponse>, Status> {
-        let deadline = self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
+        let rpc = "/etcdserverpb.Lease/LeaseLeases";
+        let call = self.shared.admit(&request, rpc, Caller::NeedsVoter).await?;
+        let deadline = call.deadline;
         self.shared.linearize(deadline).await?;
         let ids = self.leases.ids();
         let response = pb::LeaseLeasesResponse {
@@ -272,6 +279,6 @@ impl KeepAlive {
     }
 }
 
-fn unexpected(reply: &Reply) -> Status {
-    Error::Internal(format!("a lease command was answered with {reply:?}")).into()
+fn unexpected(reply: &Reply) -> Error {
+    Error::Internal(format!("a lease command was answered with {reply:?}"))
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use futures::Stream;
 use synod_lease::Leases;
-use synod_proto::consensus::v1::{Command, command};
+use synod_proto::consensus::v1::command;
 use synod_proto::etcd::etcdserverpb::{
     self as pb, AlarmType, alarm_request::AlarmAction, downgrade_request::DowngradeAction,
 };
@@ -17,8 +17,9 @@ use tonic::{Request, Response, Status};
 
 use super::snapshot;
 use super::with_engine;
+use crate::call::{Call, Caller};
 use crate::error::Error;
-use crate::shared::{Caller, ServiceContext};
+use crate::shared::ServiceContext;
 use crate::state::Reply;
 use crate::version;
 
@@ -37,7 +38,7 @@ impl MaintenanceService {
     async fn propose_alarm(
         &self,
         request: pb::AlarmRequest,
-        deadline: Instant,
+        call: &Call,
     ) -> Result<pb::AlarmResponse, Error> {
         let action = AlarmAction::try_from(request.action).map_err(|_| Error::UnknownEnum {
             what: "alarm action",
@@ -48,11 +49,8 @@ impl MaintenanceService {
         }
         // As in etcd, reading alarms goes through the log too, and so is linearizable.
         let is_read = request.action == i32::from(AlarmAction::Get);
-        let command = Command {
-            command: Some(command::Command::Alarm(request)),
-            requester: None,
-        };
-        let proposed = self.shared.propose(&command, deadline).await;
+        let command = command::Command::Alarm(request);
+        let proposed = self.shared.propose(command, call).await;
         let applied = proposed.map_err(|error| match is_read {
             true => error.of_read(),
             false => error,
@@ -154,9 +152,10 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
         &self,
         request: Request<pb::AlarmRequest>,
     ) -> Result<Response<pb::AlarmResponse>, Status> {
-        let deadline = self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
+        let rpc = "/etcdserverpb.Maintenance/Alarm";
+        let call = self.shared.admit(&request, rpc, Caller::NeedsVoter).await?;
         Ok(Response::new(
-            self.propose_alarm(request.into_inner(), deadline).await?,
+            self.propose_alarm(request.into_inner(), &call).await?,
         ))
     }
 
@@ -164,7 +163,8 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
         &self,
         request: Request<pb::StatusRequest>,
     ) -> Result<Response<pb::StatusResponse>, Status> {
-        self.shared.admit(request.metadata(), Caller::Anyone)?;
+        let rpc = "/etcdserverpb.Maintenance/Status";
+        self.shared.admit(&request, rpc, Caller::Anyone).await?;
         Ok(with_engine(&self.shared, self.describe()))
     }
 
@@ -172,7 +172,8 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
         &self,
         request: Request<pb::DefragmentRequest>,
     ) -> Result<Response<pb::DefragmentResponse>, Status> {
-        self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
+        let rpc = "/etcdserverpb.Maintenance/Defragment";
+        self.shared.admit(&request, rpc, Caller::NeedsVoter).await?;
         tracing::info!("defragment requested: nothing to do, the engine reclaims space by itself");
         Ok(Response::new(pb::DefragmentResponse { header: None }))
     }
@@ -181,7 +182,8 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
         &self,
         request: Request<pb::HashRequest>,
     ) -> Result<Response<pb::HashResponse>, Status> {
-        self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
+        let rpc = "/etcdserverpb.Maintenance/Hash";
+        self.shared.admit(&request, rpc, Caller::NeedsVoter).await?;
         let view = Arc::clone(&self.shared.view);
         let (hash, revision) = self
             .shared
@@ -199,7 +201,8 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
         &self,
         request: Request<pb::HashKvRequest>,
     ) -> Result<Response<pb::HashKvResponse>, Status> {
-        self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
+        let rpc = "/etcdserverpb.Maintenance/HashKV";
+        self.shared.admit(&request, rpc, Caller::NeedsVoter).await?;
         let revision = request.into_inner().revision;
         let view = Arc::clone(&self.shared.view);
         let hashed = self
@@ -221,7 +224,8 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
         request: Request<pb::SnapshotRequest>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
         // A learner can be backed up too.
-        self.shared.admit(request.metadata(), Caller::Anyone)?;
+        let rpc = "/etcdserverpb.Maintenance/Snapshot";
+        self.shared.admit(&request, rpc, Caller::Anyone).await?;
         Ok(Response::new(snapshot::stream(&self.shared)?))
     }
 
@@ -229,9 +233,10 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
         &self,
         request: Request<pb::MoveLeaderRequest>,
     ) -> Result<Response<pb::MoveLeaderResponse>, Status> {
-        let deadline = self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
+        let rpc = "/etcdserverpb.Maintenance/MoveLeader";
+        let call = self.shared.admit(&request, rpc, Caller::NeedsVoter).await?;
         let to = NodeId::new(request.into_inner().target_id);
-        self.transfer(to, deadline).await?;
+        self.transfer(to, call.deadline).await?;
         Ok(Response::new(pb::MoveLeaderResponse { header: None }))
     }
 
@@ -239,7 +244,8 @@ impl pb::maintenance_server::Maintenance for MaintenanceService {
         &self,
         request: Request<pb::DowngradeRequest>,
     ) -> Result<Response<pb::DowngradeResponse>, Status> {
-        self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
+        let rpc = "/etcdserverpb.Maintenance/Downgrade";
+        self.shared.admit(&request, rpc, Caller::NeedsVoter).await?;
         let request = request.into_inner();
         let action = DowngradeAction::try_from(request.action).map_err(|_| Error::UnknownMethod)?;
         Err(match action {

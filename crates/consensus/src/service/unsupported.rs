@@ -1,7 +1,6 @@
 //! RPCs of etcd's API that come in a later release. They fail with UNIMPLEMENTED.
 
 use synod_proto::etcd::etcdserverpb as pb;
-use synod_proto::etcd::{v3electionpb, v3lockpb};
 use tonic::{Request, Response, Status};
 
 use crate::error::Error;
@@ -9,14 +8,6 @@ use crate::error::Error;
 /// Users, roles and passwords.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AuthService;
-
-/// Locks.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct LockService;
-
-/// Elections.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ElectionService;
 
 /// Makes the whole `impl`, since `async_trait` must see its methods.
 macro_rules! unimplemented_service {
@@ -57,21 +48,4 @@ unimplemented_service! {
     role_delete(pb::AuthRoleDeleteRequest) -> pb::AuthRoleDeleteResponse;
     role_grant_permission(pb::AuthRoleGrantPermissionRequest) -> pb::AuthRoleGrantPermissionResponse;
     role_revoke_permission(pb::AuthRoleRevokePermissionRequest) -> pb::AuthRoleRevokePermissionResponse;
-}
-
-unimplemented_service! {
-    v3lockpb::lock_server::Lock, LockService, "the lock service";
-    []
-    lock(v3lockpb::LockRequest) -> v3lockpb::LockResponse;
-    unlock(v3lockpb::UnlockRequest) -> v3lockpb::UnlockResponse;
-}
-
-unimplemented_service! {
-    v3electionpb::election_server::Election, ElectionService, "the election service";
-    [ObserveStream = tokio_stream::Empty<Result<v3electionpb::LeaderResponse, Status>>]
-    campaign(v3electionpb::CampaignRequest) -> v3electionpb::CampaignResponse;
-    proclaim(v3electionpb::ProclaimRequest) -> v3electionpb::ProclaimResponse;
-    leader(v3electionpb::LeaderRequest) -> v3electionpb::LeaderResponse;
-    observe(v3electionpb::LeaderRequest) -> Self::ObserveStream;
-    resign(v3electionpb::ResignRequest) -> v3electionpb::ResignResponse;
 }

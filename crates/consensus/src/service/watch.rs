@@ -14,8 +14,9 @@ use synod_runtime::{clock, random, task};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::leaderless::leaderless;
+use crate::call::{Caller, wants_leader};
 use crate::error::Error;
-use crate::shared::{Caller, ServiceContext, wants_leader};
+use crate::shared::ServiceContext;
 use synod_watch::{
     Command, Create, End, EventFlags, Notice, Outgoing, Progress, Requests, Splitting, WatchHandle,
     WatchId, WatchRange,
@@ -52,7 +53,8 @@ impl Watch for WatchService {
         &self,
         request: Request<Streaming<pb::WatchRequest>>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        self.shared.admit(request.metadata(), Caller::NeedsVoter)?;
+        let rpc = "/etcdserverpb.Watch/Watch";
+        self.shared.admit(&request, rpc, Caller::NeedsVoter).await?;
         let insists = wants_leader(request.metadata());
         let (requests, responses) = self.hub.open();
         let serving = Serving {
@@ -66,7 +68,7 @@ impl Watch for WatchService {
         let shared = Arc::clone(&self.shared);
         let responses = responses.map(move |next| match next {
             Ok(outgoing) => Ok(response(&shared, outgoing)),
-            Err(end) => Err(status(end)),
+            Err(end) => Err(ended(end).into()),
         });
         Ok(Response::new(responses.boxed()))
     }
@@ -199,11 +201,12 @@ fn response(shared: &ServiceContext, outgoing: Outgoing) -> pb::WatchResponse {
     }
 }
 
-fn status(end: End) -> Status {
+/// Why a stream ended.
+pub(super) fn ended(end: End) -> Error {
     match end {
-        End::NoLeader => Error::NoLeader.into(),
-        End::Stopped | End::Finished => Error::NotRunning.into(),
-        End::Broken => Error::Internal("the watch history cannot be read".to_owned()).into(),
+        End::NoLeader => Error::NoLeader,
+        End::Stopped | End::Finished => Error::NotRunning,
+        End::Broken => Error::Internal("the watch history cannot be read".to_owned()),
     }
 }
 
@@ -248,7 +251,8 @@ mod tests {
 
     #[test]
     fn ends_have_etcds_texts() {
-        assert_eq!(status(End::NoLeader).message(), "etcdserver: no leader");
-        assert_eq!(status(End::Stopped).message(), "etcdserver: server stopped");
+        assert_eq!(ended(End::NoLeader).to_string(), "etcdserver: no leader");
+        let stopped = ended(End::Stopped).to_string();
+        assert_eq!(stopped, "etcdserver: server stopped");
     }
 }

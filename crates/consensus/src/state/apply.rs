@@ -1,7 +1,7 @@
 //! Applies commands to the state.
 
 use prost::Message as _;
-use synod_auth::{AuthState, Identity, Tokens};
+use synod_auth::{AuthState, Origin, Tokens};
 use synod_consensus_core::{ConfigCommand, Entry, EntryKind, Membership};
 use synod_lease::{GrantError, KEEPER_ROW, Leases};
 use synod_mvcc::{LeaseId, MvccError, MvccStore, Revision, WriteTxn};
@@ -100,7 +100,7 @@ impl Applier<'_> {
                 let applied = match decode(&entry)? {
                     Ok((by, kind)) => {
                         self.check_level(&entry, &kind)?;
-                        self.command(term, index, by.as_ref(), kind)
+                        self.command(term, index, &by, kind)
                     }
                     Err(error) => Err(Failure::Refused(error)),
                 };
@@ -128,11 +128,11 @@ impl Applier<'_> {
         &mut self,
         term: u64,
         index: Index,
-        by: Option<&Identity>,
+        by: &Origin,
         kind: Kind,
     ) -> Result<Reply, Failure> {
         self.check_alarms(&kind)?;
-        self.check_requester(by, &kind)?;
+        self.check_origin(by, &kind)?;
         match kind {
             Kind::Put(request) => self.put(&request),
             Kind::DeleteRange(request) => self.delete_range(&request),
@@ -182,7 +182,7 @@ impl Applier<'_> {
                 roster.set_version(request.version, request.feature_level, txn);
                 Ok(())
             }),
-            Kind::Auth(request) => self.auth(index, by, request),
+            Kind::Auth(request) => self.auth(index, by.identity(), request),
         }
     }
 
@@ -402,12 +402,12 @@ impl Applier<'_> {
     }
 }
 
-/// The command of an entry, and its requester. All members refuse bytes that are no command,
+/// The command of an entry, and who asked for it. All members refuse bytes that are no command,
 /// without effect: a member that stopped at them would stop again after each restart.
 ///
 /// # Errors
 /// A command of a newer release. It must not be skipped, since other members may apply it.
-fn decode(entry: &Entry) -> Result<Result<(Option<Identity>, Kind), Error>, ApplyError> {
+fn decode(entry: &Entry) -> Result<Result<(Origin, Kind), Error>, ApplyError> {
     let index = entry.index;
     let newer = || {
         Err(ApplyError::new(format!(
@@ -422,7 +422,7 @@ fn decode(entry: &Entry) -> Result<Result<(Option<Identity>, Kind), Error>, Appl
         Ok(Command {
             command: Some(kind),
             requester,
-        }) => Ok(Ok((requester.as_ref().map(Identity::of_requester), kind))),
+        }) => Ok(Ok((Origin::of(requester.as_ref()), kind))),
         Ok(Command { command: None, .. }) if !entry.data.is_empty() => newer(),
         Ok(Command { command: None, .. }) | Err(_) => {
             let bytes = entry.data.len();

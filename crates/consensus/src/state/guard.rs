@@ -1,6 +1,6 @@
-//! Users and roles: their commands, and whether whoever asked for a command may have it.
+//! Users and roles: their commands, and whether the client that asked for a command is allowed it.
 
-use synod_auth::{AuthError, CheckError, Effect, Identity};
+use synod_auth::{AuthError, CheckError, Effect, Identity, Origin};
 use synod_mvcc::{LeaseId, MvccError};
 use synod_proto::consensus::v1::{AuthCommand, command::Command as Kind};
 use synod_types::Index;
@@ -19,16 +19,13 @@ impl From<CheckError<MvccError>> for Failure {
 }
 
 impl Applier<'_> {
-    /// Refuses what the requester may not do, as of this entry. What members propose by themselves
-    /// has no requester and needs none.
-    pub(super) fn check_requester(
-        &mut self,
-        by: Option<&Identity>,
-        kind: &Kind,
-    ) -> Result<(), Failure> {
-        if !self.users.is_enabled() {
+    /// Refuses what the client may not do, as of this entry. What members propose themselves needs
+    /// no permission.
+    pub(super) fn check_origin(&mut self, by: &Origin, kind: &Kind) -> Result<(), Failure> {
+        if !self.users.is_enabled() || *by == Origin::Member {
             return Ok(());
         }
+        let by = by.identity();
         let users = &*self.users;
         // Sees what the entries before in this batch have done. Nothing is written: it is dropped.
         let txn = self.store.begin();
@@ -37,24 +34,22 @@ impl Applier<'_> {
             Kind::Put(request) => users.check_put(by, request, &keys_of)?,
             Kind::DeleteRange(request) => users.check_delete_range(by, request).map_err(denied)?,
             Kind::Txn(request) => users.check_txn(by, request, &keys_of)?,
-            Kind::Compact(_) => users.check_root(by).map_err(denied)?,
             Kind::LeaseGrant(_) => users.check_authenticated(by).map_err(denied)?,
-            // The others ran out.
             Kind::LeaseRevoke(request) if request.expired_in_term == 0 => {
                 let mut ids = request.ids.iter();
                 ids.try_for_each(|id| users.check_lease(by, *id, &keys_of))?;
             }
-            // Alarms and members are checked by whoever takes the request: members raise alarms,
-            // and publish themselves, of their own accord.
-            Kind::LeaseRevoke(_)
+            Kind::Alarm(request) => users.check_alarm(by, request).map_err(denied)?,
+            Kind::Compact(_)
+            | Kind::UpdatePeerUrls(_)
+            // No request of a client becomes one of these.
+            | Kind::LeaseRevoke(_)
             | Kind::LeaseClaim(_)
             | Kind::LeaseCheckpoint(_)
-            | Kind::Alarm(_)
             | Kind::Publish(_)
-            | Kind::UpdatePeerUrls(_)
-            | Kind::SetClusterVersion(_)
+            | Kind::SetClusterVersion(_) => users.check_root(by).map_err(denied)?,
             // Checked with the change.
-            | Kind::Auth(_) => {}
+            Kind::Auth(_) => {}
         }
         Ok(())
     }

@@ -25,7 +25,7 @@ use super::snapshot::{EngineSink, StoreSnapshot};
 use super::view::View;
 use crate::backup::{self, RestoreError};
 use crate::metrics::Metrics;
-use synod_watch::WatchHandle;
+use synod_watch::{Deletions, WatchHandle};
 
 /// A batch ends once its changes and answers have so many bytes: a small entry may return or
 /// replace far more than its own size.
@@ -92,6 +92,7 @@ pub enum MachineError {
 #[derive(Debug)]
 pub(crate) struct Listeners {
     pub(crate) watch: WatchHandle,
+    pub(crate) deletions: Deletions,
     pub(crate) peers: PeerBook,
     pub(crate) metrics: Metrics,
 }
@@ -358,9 +359,11 @@ impl StateMachine for Machine {
             self.auth.publish(self.users.clone());
         }
         if !events.is_empty() {
+            self.listeners.deletions.publish(&events);
             self.listeners.watch.publish(events);
         } else if self.store.revision() > revision {
-            // After a large deletion watchers read its events from the store.
+            // After a large deletion its events must be read from the store.
+            self.listeners.deletions.jumped();
             self.listeners.watch.jumped(self.store.revision().get());
         }
         if self.store.view().compacted() > compacted {
@@ -421,6 +424,7 @@ impl StateMachine for Machine {
         self.applied = meta;
         self.written.store(Arc::new(self.applied.clone()));
         self.publish_roster();
+        self.listeners.deletions.jumped();
         self.listeners.watch.jumped(self.store.revision().get());
         self.sweep.wake();
         self.retired = Some(old);

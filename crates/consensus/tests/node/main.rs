@@ -29,6 +29,7 @@ mod fuzz;
 mod http;
 mod lease;
 mod limits;
+mod lock;
 mod members;
 mod refusals;
 mod restore;

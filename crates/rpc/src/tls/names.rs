@@ -1,6 +1,6 @@
 //! Which of the certificates that an authority signed are accepted, by the names in them.
 
-use std::io;
+use std::{io, sync::Arc};
 
 use rustls::{
     client::verify_server_name,
@@ -16,14 +16,14 @@ use super::{TlsError, Trust};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientCertificate {
     /// The subject's common name; `None` without one.
-    pub common_name: Option<String>,
+    pub common_name: Option<Arc<str>>,
 }
 
 impl ClientCertificate {
     pub(super) fn read(certificate: &CertificateDer<'_>) -> Self {
         let common_name = X509Certificate::from_der(certificate)
             .ok()
-            .and_then(|(_, parsed)| common_name(&parsed).map(str::to_owned));
+            .and_then(|(_, parsed)| common_name(&parsed).map(Arc::from));
         Self { common_name }
     }
 }
@@ -65,7 +65,7 @@ impl Names {
         if !self.common_names.is_empty() {
             let name = shown.and_then(|shown| ClientCertificate::read(shown).common_name);
             let name = name.unwrap_or_default();
-            if !self.common_names.contains(&name) {
+            if !self.common_names.iter().any(|allowed| **allowed == *name) {
                 return refuse(format!(
                     "the common name {name:?} of the peer's certificate is not among the allowed ones"
                 ));

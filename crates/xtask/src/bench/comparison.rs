@@ -43,8 +43,37 @@ struct Column {
     turns: Vec<Turn>,
 }
 
-/// Name and arguments for `synod bench`.
-const WORKLOADS: &[(&str, &[&str])] = &[
+/// What is compared.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Workloads {
+    /// The section of docs/benchmarks.md.
+    section: &'static str,
+    /// A sentence about all of them.
+    note: &'static str,
+    /// Name and arguments for `synod bench`.
+    rows: &'static [Row],
+}
+
+/// The requests that most clients make.
+pub(super) const REQUESTS: Workloads = Workloads {
+    section: "etcd",
+    note: "Values are 128 bytes.",
+    rows: REQUEST_ROWS,
+};
+
+/// Locks.
+pub(super) const LOCKS: Workloads = Workloads {
+    section: "locks",
+    note: "An operation is a Lock and its Unlock, through the Lock service. The clients keep their leases. With one lock, each \
+           operation is a hand-over from one client to the next.",
+    rows: &[
+        ("own lock, 1 client", &["lock", "--clients", "1"]),
+        ("own lock, 8 clients", &["lock", "--clients", "8"]),
+        ("one lock, 8 clients", &["lock", "--same", "--clients", "8"]),
+    ],
+};
+
+const REQUEST_ROWS: &[Row] = &[
     ("put, 1 client", &["put", "--clients", "1"]),
     ("put, 16 clients", &["put", "--clients", "16"]),
     ("put, 64 clients", &["put", "--clients", "64"]),
@@ -90,16 +119,22 @@ struct Turn {
 ///
 /// # Errors
 /// A server or a load failed.
-pub(super) fn run(options: &Options, generator: &Path, output: &Path) -> Result<()> {
+pub(super) fn run(
+    workloads: Workloads,
+    options: &Options,
+    generator: &Path,
+    output: &Path,
+) -> Result<()> {
     let versions = peers::install()?;
     let mut text = format!(
         "Measured on {}, with the load generator and all members on it. All servers sync each write to \
          disk, had the same flags, and took turns in one run, {} each. The tables show the turn with the median \
-         throughput (of two, the better one), with the ratio to stock etcd's in brackets. Values are 128 bytes. Peer: etcd \
+         throughput (of two, the better one), with the ratio to stock etcd's in brackets. {} Peer: etcd \
          {}. Raft and Multi-Paxos are Synod's engines. CPU is the processor time of all members per operation; memory is \
          the largest resident set of any member in all workloads.\n",
         document::machine(),
         options.rounds,
+        workloads.note,
         versions.version,
     );
     for &nodes in &options.nodes {
@@ -112,17 +147,17 @@ pub(super) fn run(options: &Options, generator: &Path, output: &Path) -> Result<
             .collect();
         for _ in 0..options.rounds {
             for column in &mut columns {
-                let turn = turn(options, generator, column.server, nodes)?;
+                let turn = turn(workloads, options, generator, column.server, nodes)?;
                 column.turns.push(turn);
             }
         }
-        table(&mut text, options, nodes, &columns)?;
+        table(&mut text, &chosen(workloads, options), nodes, &columns)?;
     }
     if options.print {
         print(&text);
         return Ok(());
     }
-    document::replace(output, "etcd", &text)
+    document::replace(output, workloads.section, &text)
 }
 
 #[expect(clippy::print_stdout, reason = "the user asked for printed output")]
@@ -130,21 +165,27 @@ fn print(text: &str) {
     println!("{text}");
 }
 
-fn chosen(
-    options: &Options,
-) -> impl Iterator<Item = &'static (&'static str, &'static [&'static str])> {
-    WORKLOADS
-        .iter()
-        .filter(|(name, _)| name.starts_with(&options.only))
+type Row = (&'static str, &'static [&'static str]);
+
+fn chosen(workloads: Workloads, options: &Options) -> Vec<Row> {
+    let rows = workloads.rows.iter().copied();
+    rows.filter(|(name, _)| name.starts_with(&options.only))
+        .collect()
 }
 
-fn turn(options: &Options, generator: &Path, server: Server, nodes: usize) -> Result<Turn> {
+fn turn(
+    workloads: Workloads,
+    options: &Options,
+    generator: &Path,
+    server: Server,
+    nodes: usize,
+) -> Result<Turn> {
     let mut turn = None;
     run_within(Share::Whole, DEADLINE, async |lab: &Lab| {
         let topology = Topology::of(nodes).flag("--quota-backend-bytes=8589934592");
         let mut cluster = Cluster::start(lab, server, topology).await?;
         let mut workloads = Vec::new();
-        for (name, words) in chosen(options) {
+        for (name, words) in chosen(workloads, options) {
             let measured = measure(options, generator, &mut cluster, words).await?;
             progress(server, nodes, name, &measured);
             workloads.push(measured);
@@ -228,7 +269,7 @@ fn middle(turns: &[Turn], index: usize) -> Option<&Measured> {
     runs.get(runs.len() / 2).copied()
 }
 
-fn table(text: &mut String, options: &Options, nodes: usize, columns: &[Column]) -> Result<()> {
+fn table(text: &mut String, rows: &[Row], nodes: usize, columns: &[Column]) -> Result<()> {
     let plural = if nodes == 1 { "" } else { "s" };
     writeln!(text, "\n### {nodes} member{plural}\n")?;
     text.push_str("| workload |");
@@ -240,7 +281,7 @@ fn table(text: &mut String, options: &Options, nodes: usize, columns: &[Column])
     text.push_str("\n|---|");
     text.push_str(&"--:|".repeat(3 * columns.len()));
     text.push('\n');
-    for (index, (name, _)) in chosen(options).enumerate() {
+    for (index, (name, _)) in rows.iter().enumerate() {
         let runs: Option<Vec<&Measured>> = columns
             .iter()
             .map(|column| middle(&column.turns, index))

@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::state::{Reply, txn};
 
+mod deletions;
 mod users;
 
 const MEMBER: NodeId = NodeId::new(1);
@@ -57,6 +58,7 @@ impl Fixture {
         let auth = Arc::new(auth);
         let algorithm = synod_consensus_core::Algorithm::Raft;
         let listeners = Listeners {
+            deletions: Deletions::default(),
             watch: hub.handle(),
             peers: PeerBook::new(),
             metrics: Metrics::new(&Registry::new(), 0, "1", algorithm).unwrap(),

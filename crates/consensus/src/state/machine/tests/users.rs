@@ -1,9 +1,10 @@
 //! Users and roles as the log has them.
 
-use synod_auth::{AuthError, Credentials, Issued, TokenError};
+use synod_auth::{AuthError, Credentials, Issued, Origin, TokenError};
 use synod_proto::consensus::v1::auth_command::Command as Change;
 use synod_proto::consensus::v1::{
-    AuthCommand, LeaseClaim, LeaseRevoke, Requester, UserAdd, UserChangePassword,
+    AuthCommand, LeaseCheckpoint, LeaseClaim, LeaseRevoke, Publish, Requester, UpdatePeerUrls,
+    UserAdd, UserChangePassword,
 };
 use synod_proto::etcd::authpb;
 use tonic::metadata::MetadataMap;
@@ -19,7 +20,12 @@ impl Fixture {
         let requester = by.map(|(user, auth_revision)| Requester {
             user: user.to_owned(),
             auth_revision,
+            member: false,
         });
+        self.stamped(requester, kind)
+    }
+
+    fn stamped(&mut self, requester: Option<Requester>, kind: Kind) -> Entry {
         let command = Command {
             command: Some(kind),
             requester,
@@ -27,12 +33,28 @@ impl Fixture {
         self.entry(EntryKind::Normal, command.encode_to_vec())
     }
 
+    /// Applies a command that a member proposes itself.
+    fn own(&mut self, kind: Kind) -> Result<Reply, Error> {
+        let entry = self.stamped(Some(Origin::member_requester()), kind);
+        self.apply_all(vec![entry]).remove(0)
+    }
+
+    /// Applies entries in as many batches as they need.
+    fn apply_all(&mut self, mut entries: Vec<Entry>) -> Vec<Result<Reply, Error>> {
+        let mut results = Vec::new();
+        while !entries.is_empty() {
+            let (rest, outcomes) = self.apply(entries).unwrap();
+            assert!(!outcomes.is_empty(), "a call applies something");
+            results.extend(outcomes.into_iter().map(|outcome| outcome.result));
+            entries = rest;
+        }
+        results
+    }
+
     /// Applies a command that somebody asked for.
     fn ask(&mut self, by: Option<(&str, u64)>, kind: Kind) -> Result<Reply, Error> {
         let entry = self.asked(by, kind);
-        let (rest, mut outcomes) = self.apply(vec![entry]).unwrap();
-        assert!(rest.is_empty());
-        outcomes.remove(0).result
+        self.apply_all(vec![entry]).remove(0)
     }
 
     /// Applies what root, or nobody while users are not enforced, changes.
@@ -145,12 +167,6 @@ fn every_command_is_checked_when_it_is_applied() {
             ..Default::default()
         })
     };
-    let compact = || {
-        Kind::Compact(pb::CompactionRequest {
-            revision: 2,
-            ..Default::default()
-        })
-    };
     let alice = Some(("alice", REVISION));
     let denied = || Err(Error::Auth(AuthError::PermissionDenied));
     for (kind, expected) in [
@@ -161,7 +177,7 @@ fn every_command_is_checked_when_it_is_applied() {
         (delete("other"), denied()),
         (txn("w1"), Ok(())),
         (txn("other"), denied()),
-        (compact(), denied()),
+        (compact(2), denied()),
         (grant_lease(8), Ok(())),
         (revoke_lease(8), Ok(())),
         (revoke_lease(7), denied()),
@@ -177,7 +193,7 @@ fn every_command_is_checked_when_it_is_applied() {
         put("other", 1),
         delete("other"),
         txn("other"),
-        compact(),
+        compact(2),
         revoke_lease(7),
     ] {
         let name = format!("{kind:?}");
@@ -185,42 +201,97 @@ fn every_command_is_checked_when_it_is_applied() {
     }
 }
 
-#[test]
-fn what_members_propose_themselves_has_no_requester() {
-    let mut fixture = enforcing();
-    fixture
-        .ask(Some(("root", REVISION)), grant_lease(7))
-        .unwrap();
-    fixture
-        .ask(Some(("root", REVISION)), lease_put("other", 7))
-        .unwrap();
-    let claim = LeaseClaim {
-        term: 1,
-        member: MEMBER.get(),
-    };
-    let expired = Kind::LeaseRevoke(LeaseRevoke {
-        ids: vec![7],
-        expired_in_term: 1,
-        expired_by: MEMBER.get(),
-    });
-    let alarm = Kind::Alarm(pb::AlarmRequest {
-        action: pb::alarm_request::AlarmAction::Activate.into(),
+fn alarm(action: pb::alarm_request::AlarmAction) -> Kind {
+    Kind::Alarm(pb::AlarmRequest {
+        action: action.into(),
         member_id: MEMBER.get(),
         alarm: pb::AlarmType::Nospace.into(),
-    });
-    for kind in [Kind::LeaseClaim(claim), expired, alarm] {
-        let name = format!("{kind:?}");
-        assert_eq!(refused(fixture.ask(None, kind)), Ok(()), "{name}");
-    }
-    assert_eq!(
-        fixture.machine.store.view().key_count(),
-        0,
-        "the lease's key went with it"
-    );
+    })
+}
+
+fn compact(revision: i64) -> Kind {
+    Kind::Compact(pb::CompactionRequest {
+        revision,
+        ..Default::default()
+    })
 }
 
 #[test]
-fn entries_of_one_batch_see_each_other() {
+fn what_members_propose_themselves_needs_no_permission() {
+    use pb::alarm_request::AlarmAction::{Activate, Deactivate};
+
+    let mut fixture = enforcing();
+    let root = Some(("root", REVISION));
+    fixture.ask(root, grant_lease(7)).unwrap();
+    fixture.ask(root, lease_put("other", 7)).unwrap();
+    let (term, member) = (1, MEMBER.get());
+    for kind in [
+        Kind::LeaseClaim(LeaseClaim { term, member }),
+        Kind::LeaseCheckpoint(LeaseCheckpoint {
+            checkpoints: Vec::new(),
+            term,
+            member,
+        }),
+        Kind::LeaseRevoke(LeaseRevoke {
+            ids: vec![7],
+            expired_in_term: term,
+            expired_by: member,
+        }),
+        alarm(Activate),
+        alarm(Deactivate),
+        compact(2),
+        Kind::Publish(Publish {
+            member_id: member,
+            name: "a".to_owned(),
+            client_urls: Vec::new(),
+        }),
+        Kind::SetClusterVersion(SetClusterVersion {
+            version: "3.7.0".to_owned(),
+            feature_level: LEVEL,
+        }),
+    ] {
+        let name = format!("{kind:?}");
+        let nobodys = refused(fixture.ask(None, kind.clone()));
+        assert_eq!(nobodys, Err(Error::Auth(AuthError::UserEmpty)), "{name}");
+        let alices = refused(fixture.ask(Some(("alice", REVISION)), kind.clone()));
+        let denied = AuthError::PermissionDenied;
+        assert_eq!(alices, Err(Error::Auth(denied)), "{name}");
+        assert_eq!(refused(fixture.own(kind)), Ok(()), "{name}");
+    }
+    let view = fixture.machine.store.view();
+    assert_eq!(view.key_count(), 0, "the lease's key went with it");
+}
+
+#[test]
+fn alarms_and_peer_urls_are_roots_to_change() {
+    use pb::alarm_request::AlarmAction::{Activate, Deactivate, Get};
+
+    let mut fixture = enforcing();
+    let urls = || {
+        Kind::UpdatePeerUrls(UpdatePeerUrls {
+            member_id: MEMBER.get(),
+            peer_urls: vec!["http://a:1".to_owned()],
+        })
+    };
+    let denied = || Err(Error::Auth(AuthError::PermissionDenied));
+    for (kind, expected) in [
+        (alarm(Get), Ok(())),
+        (alarm(Activate), denied()),
+        (alarm(Deactivate), denied()),
+        (urls(), denied()),
+    ] {
+        let name = format!("{kind:?}");
+        let nobodys = refused(fixture.ask(None, kind.clone()));
+        assert_eq!(nobodys, Err(Error::Auth(AuthError::UserEmpty)), "{name}");
+        let alices = refused(fixture.ask(Some(("alice", REVISION)), kind.clone()));
+        assert_eq!(alices, expected, "{name}");
+        let roots = refused(fixture.ask(Some(("root", REVISION)), kind));
+        assert_eq!(roots, Ok(()), "{name}");
+    }
+}
+
+#[test]
+fn each_entry_sees_the_ones_before() {
     let mut fixture = enforcing();
     let root = Some(("root", REVISION));
     let alice = Some(("alice", REVISION));
@@ -241,11 +312,10 @@ fn entries_of_one_batch_see_each_other() {
         fixture.asked(root, put("w1", 1)),
         fixture.asked(Some(("root", REVISION + 1)), put("w1", 1)),
     ];
-    let (rest, outcomes) = fixture.apply(entries).unwrap();
-    assert!(rest.is_empty());
-    let results: Vec<_> = outcomes
+    let results: Vec<_> = fixture
+        .apply_all(entries)
         .into_iter()
-        .map(|outcome| refused(outcome.result))
+        .map(refused)
         .collect();
     let (denied, old) = (
         Err(Error::Auth(AuthError::PermissionDenied)),
@@ -353,11 +423,17 @@ fn a_change_of_users_ends_its_batch() {
     let mut fixture = enforcing();
     let entries = vec![
         fixture.asked(Some(("root", REVISION)), put("w1", 1)),
-        fixture.asked(Some(("root", REVISION)), auth(user_add("bob"))),
+        fixture.asked(Some(("root", REVISION)), auth(user_add("carol"))),
         fixture.asked(Some(("root", REVISION)), put("secret", 1)),
     ];
     let (rest, outcomes) = fixture.apply(entries).unwrap();
     assert_eq!((rest.len(), outcomes.len()), (1, 2));
+    assert!(outcomes.iter().all(|outcome| outcome.result.is_ok()));
+    assert_eq!(
+        fixture.auth().state().revision(),
+        REVISION + 1,
+        "published with its batch"
+    );
 }
 
 #[test]

@@ -1,0 +1,281 @@
+//! The queue behind locks and elections: the keys below a name, in the order of their creation. The
+//! oldest one holds the lock, or leads.
+//!
+//! A caller's place is the key `name/lease`, with the lease's id in hexadecimal, as in etcd's client
+//! library, so that its users and callers of these services exclude each other. A caller waits for
+//! the deletion of the next older key, and so each release wakes one caller. No new key can get in
+//! between, since create revisions only grow.
+
+mod place;
+mod standing;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use synod_auth::{AuthState, Identity};
+use synod_proto::etcd::etcdserverpb as pb;
+use synod_runtime::shutdown::Shutdown;
+use synod_runtime::{clock, task};
+use synod_watch::Deletions;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tonic::Request;
+
+use super::kv::KvService;
+use super::lease::LeaseService;
+use crate::call::{Call, Caller};
+use crate::error::Error;
+use crate::metrics::WaiterGauge;
+use crate::shared::ServiceContext;
+use place::Place;
+use standing::Standing;
+
+pub(super) use place::{created_at, delete, prefix_end, prefix_of, put_with_lease};
+
+/// How many calls of a member take part in queues at once. More are refused.
+const MAX_CALLS: usize = 16_384;
+
+/// What a caller that names no lease gets: one of so many seconds that nobody keeps alive.
+const OWN_LEASE_TTL_S: i64 = 60;
+
+/// What the queue is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    Lock,
+    Election,
+}
+
+/// A call that takes part in a queue.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    pub(super) purpose: Purpose,
+    pub(super) name: Bytes,
+    /// Zero for a lease of its own.
+    pub(super) lease: i64,
+    /// The value of the caller's key.
+    pub(super) value: Bytes,
+}
+
+/// The caller's key is the first of its queue.
+#[derive(Debug)]
+pub(super) struct First {
+    pub(super) key: Bytes,
+    pub(super) lease: i64,
+    /// The key's create revision.
+    pub(super) created: i64,
+    /// The header of the transaction that entered the queue.
+    pub(super) entered: pb::ResponseHeader,
+    /// The header of the read that found it first.
+    pub(super) found: pb::ResponseHeader,
+}
+
+/// Enters queues, waits in them and leaves them.
+#[derive(Clone)]
+pub(crate) struct Queues {
+    shared: Arc<ServiceContext>,
+    kv: KvService,
+    leases: LeaseService,
+    deletions: Deletions,
+    calls: Arc<Semaphore>,
+    waiters: WaiterGauge,
+    /// Ends the waits, which may never end by themselves.
+    stop: Shutdown,
+}
+
+/// What [`Queues::new`] needs.
+pub(crate) struct Parts {
+    pub(crate) shared: Arc<ServiceContext>,
+    pub(crate) kv: KvService,
+    pub(crate) leases: LeaseService,
+    pub(crate) deletions: Deletions,
+    pub(crate) stop: Shutdown,
+}
+
+impl Queues {
+    pub(crate) fn new(parts: Parts) -> Self {
+        Self {
+            waiters: parts.shared.metrics.waiters.clone(),
+            shared: parts.shared,
+            kv: parts.kv,
+            leases: parts.leases,
+            deletions: parts.deletions,
+            calls: Arc::new(Semaphore::new(MAX_CALLS)),
+            stop: parts.stop,
+        }
+    }
+
+    /// As [`ServiceContext::admit`]. Learners refuse.
+    ///
+    /// # Errors
+    /// As [`ServiceContext::admit`].
+    pub(super) fn admit<T>(
+        &self,
+        request: &Request<T>,
+        rpc: &'static str,
+    ) -> impl Future<Output = Result<Call, Error>> + Send {
+        self.shared.admit(request, rpc, Caller::NeedsVoter)
+    }
+
+    /// What all services share.
+    pub(super) fn shared(&self) -> &Arc<ServiceContext> {
+        &self.shared
+    }
+
+    /// Does what is to be done with keys.
+    pub(super) fn kv(&self) -> &KvService {
+        &self.kv
+    }
+
+    /// Ends what would not end by itself.
+    pub(super) fn stop(&self) -> &Shutdown {
+        &self.stop
+    }
+
+    /// Enters a queue and waits until the caller is first, at most for `patience` if there is one.
+    /// If it fails, or the caller gives up, the caller leaves the queue.
+    ///
+    /// # Errors
+    /// The lease ended, the wait did, or a write or read failed.
+    ///
+    /// # Cancel safety
+    /// If the future is dropped, a task leaves the queue.
+    pub(super) async fn enter(
+        &self,
+        entry: Entry,
+        call: Call,
+        patience: Option<Duration>,
+    ) -> Result<First, Error> {
+        let calls = Arc::clone(&self.calls);
+        let permit = calls
+            .try_acquire_owned()
+            .map_err(|_full| Error::TooManyRequests)?;
+        let (answer, answered) = oneshot::channel();
+        // A task of its own: a call whose transaction is on its way must know the outcome, in order
+        // to leave the queue.
+        task::spawn(
+            "queue-wait",
+            self.clone().serve(entry, call, permit, answer),
+        );
+        let answered = async { answered.await.unwrap_or(Err(Error::Stopped)) };
+        match patience {
+            None => answered.await,
+            Some(patience) => clock::timeout(patience, answered)
+                .await
+                .unwrap_or(Err(Error::DeadlineExceeded)),
+        }
+    }
+
+    async fn serve(
+        self,
+        entry: Entry,
+        call: Call,
+        _permit: OwnedSemaphorePermit,
+        mut answer: oneshot::Sender<Result<First, Error>>,
+    ) {
+        let place = match self.take_place(&entry, &call).await {
+            Ok(place) => place,
+            Err(error) => {
+                // The caller may be gone.
+                let _gone = answer.send(Err(error));
+                return;
+            }
+        };
+        let _waiting = self.waiters.enter();
+        let turn = tokio::select! {
+            biased; // a caller that is gone must not become the first
+            () = answer.closed() => None,
+            () = self.stop.triggered() => Some(Err(Error::NotRunning)),
+            turn = self.turn(&entry, &call, &place) => Some(turn),
+        };
+        match turn {
+            Some(Ok(first)) => {
+                if answer.send(Ok(first)).is_err() {
+                    self.leave_quietly(&place).await;
+                }
+            }
+            Some(Err(error)) => {
+                let left = self.leave(&place).await;
+                // While its key exists it may still become the first.
+                let _gone = answer.send(Err(left.err().map_or(error, |_| Error::Timeout)));
+            }
+            None => self.leave_quietly(&place).await,
+        }
+    }
+
+    /// Waits until the place is the first of its queue.
+    async fn turn(&self, entry: &Entry, call: &Call, place: &Place) -> Result<First, Error> {
+        let mut interested = None;
+        // The transaction that took the place is a proof of its own, if nobody was before it.
+        let mut confirmed = true;
+        loop {
+            let standing = standing::look(&self.shared, &entry.name, place).await?;
+            // Whoever may not read the queue any more learns nothing of it.
+            self.check_read(entry, call).await?;
+            match standing {
+                Standing::Lost => {
+                    return Err(match entry.purpose {
+                        Purpose::Lock => Error::LockSessionExpired,
+                        Purpose::Election => Error::ElectionSessionExpired,
+                    });
+                }
+                Standing::First { created, revision } if confirmed => {
+                    return Ok(First {
+                        key: place.key.clone(),
+                        lease: place.lease,
+                        created,
+                        entered: place.header,
+                        found: match interested {
+                            None => place.header,
+                            Some(_) => self.shared.header(revision),
+                        },
+                    });
+                }
+                // The lease may have ended, which a member that is behind does not know.
+                Standing::First { .. } => {
+                    self.shared.linearize(self.soon().deadline).await?;
+                    confirmed = true;
+                }
+                Standing::After(before) => {
+                    confirmed = false;
+                    wait_for(&self.deletions, &mut interested, before, place).await;
+                }
+            }
+        }
+    }
+
+    /// Checks that the caller may read the queue, as etcd does with each of its reads.
+    async fn check_read(&self, entry: &Entry, call: &Call) -> Result<(), Error> {
+        let queue = pb::RangeRequest {
+            key: prefix_of(&entry.name),
+            range_end: prefix_end(&entry.name),
+            ..Default::default()
+        };
+        let call = self.renewed(call);
+        let check = |users: &AuthState, by: Option<&Identity>| users.check_range(by, &queue);
+        self.shared.permit(&call, check).await
+    }
+
+    /// The same caller with all the time that a request has.
+    pub(super) fn renewed(&self, call: &Call) -> Call {
+        call.until(self.soon().deadline)
+    }
+
+    /// A call of this member itself.
+    fn soon(&self) -> Call {
+        Call::own(clock::now() + self.shared.settings.request_timeout)
+    }
+}
+
+/// Registers for the deletion of `before` and of the own key. If it is registered for them already,
+/// waits. So the caller looks at the keys between registration and wait, and misses no deletion.
+async fn wait_for(
+    deletions: &Deletions,
+    interested: &mut Option<synod_watch::Interested>,
+    before: Bytes,
+    place: &Place,
+) {
+    match interested {
+        Some(interested) if interested.concerns(&before) => interested.deleted().await,
+        _ => *interested = Some(deletions.of(vec![before, place.key.clone()])),
+    }
+}

@@ -1,0 +1,214 @@
+//! Waiting for locks: who is woken, who fails, and what is left of a caller that is gone.
+
+use std::time::Duration;
+
+use etcd_client::{Client, Error, GetOptions, LockOptions, LockResponse};
+use synod_consensus::{Algorithm, Node};
+use synod_runtime::{clock, task};
+use tokio::task::JoinHandle;
+use tonic::Code;
+
+use crate::http::get;
+use crate::support::{Cluster, SOON, address, eventually, status};
+
+on_both! {
+    a_release_wakes_waiters_on_every_member,
+    leaders_change_while_a_caller_waits,
+    a_member_that_stops_sends_its_waiters_away,
+    a_call_that_was_given_up_does_not_take_the_lock_from_a_later_one,
+    a_lease_that_ends_while_its_owner_waits_fails_the_call_at_once,
+    a_deadline_ends_the_wait,
+}
+
+type Locking = JoinHandle<Result<LockResponse, Error>>;
+
+async fn lease(client: &Client) -> i64 {
+    client.clone().lease_grant(600, None).await.unwrap().id()
+}
+
+fn lock(client: &Client, lease: i64) -> Locking {
+    let mut client = client.clone();
+    task::spawn("lock", async move {
+        client
+            .lock("l", Some(LockOptions::new().with_lease(lease)))
+            .await
+    })
+}
+
+async fn answer(locking: Locking) -> Result<LockResponse, Error> {
+    clock::timeout(SOON, locking).await.unwrap().unwrap()
+}
+
+async fn queued(client: &Client, count: usize) {
+    eventually("the queue to change", || async {
+        let prefix = GetOptions::new().with_prefix();
+        let got = client.clone().get("l/", Some(prefix)).await.unwrap();
+        (got.kvs().len() == count).then_some(())
+    })
+    .await;
+}
+
+/// How many calls wait on the member.
+async fn waiters(node: &Node) -> u64 {
+    let (_, text) = get(address(node), "/metrics").await;
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("synod_lock_waiters "));
+    line.unwrap().rsplit_once(' ').unwrap().1.parse().unwrap()
+}
+
+async fn waiting(node: &Node, count: u64) {
+    eventually("the number of waiters", || async {
+        (waiters(node).await == count).then_some(())
+    })
+    .await;
+}
+
+async fn a_release_wakes_waiters_on_every_member(algorithm: Algorithm) {
+    let cluster = Cluster::of(algorithm, 3).await;
+    let mut clients = Vec::new();
+    for node in 0..3 {
+        clients.push(cluster.client(node).await);
+    }
+    let mut calls = Vec::new();
+    for turn in 0..9 {
+        let client = &clients[turn % 3];
+        calls.push((turn % 3, lock(client, lease(client).await)));
+        queued(client, turn + 1).await;
+    }
+    let mut revision = 0;
+    for (node, call) in calls {
+        let held = answer(call).await.unwrap();
+        // The header is that of a read which saw the release.
+        let found = held.header().unwrap();
+        assert!(found.revision() > revision, "{found:?} after {revision}");
+        assert_eq!(found.member_id(), cluster.nodes[node].member_id().get());
+        let released = clients[(node + 1) % 3].unlock(held.key()).await.unwrap();
+        revision = released.header().unwrap().revision() - 1;
+    }
+    for node in &cluster.nodes {
+        waiting(node, 0).await;
+    }
+    cluster.stop().await;
+}
+
+async fn leaders_change_while_a_caller_waits(algorithm: Algorithm) {
+    let cluster = Cluster::of(algorithm, 3).await;
+    let leader = cluster.leader().await;
+    let (mut holder, follower) = (
+        cluster.client(leader).await,
+        cluster.client((leader + 1) % 3).await,
+    );
+    let held = answer(lock(&holder, lease(&holder).await)).await.unwrap();
+    let waits = lock(&follower, lease(&follower).await);
+    queued(&holder, 2).await;
+    for step in 1..=2 {
+        let target = cluster.nodes[(leader + step) % 3].member_id().get();
+        let mut mover = cluster.client(cluster.leader().await).await;
+        mover.move_leader(target).await.unwrap();
+    }
+    assert!(!waits.is_finished(), "the lock is held");
+    holder.unlock(held.key()).await.unwrap();
+    answer(waits).await.unwrap();
+    cluster.stop().await;
+}
+
+async fn a_member_that_stops_sends_its_waiters_away(algorithm: Algorithm) {
+    let mut cluster = Cluster::of(algorithm, 3).await;
+    let leader = cluster.leader().await;
+    let holder = cluster.client(leader).await;
+    answer(lock(&holder, lease(&holder).await)).await.unwrap();
+    let stopped = (leader + 1) % 3;
+    let follower = cluster.client(stopped).await;
+    let waits = lock(&follower, lease(&follower).await);
+    queued(&holder, 2).await;
+    let node = cluster.nodes.remove(stopped);
+    node.shutdown().await;
+    let (code, text) = status(answer(waits).await);
+    assert_eq!(
+        (code, &*text),
+        (Code::Unavailable, "etcdserver: server stopped")
+    );
+    queued(&holder, 1).await;
+    cluster.stop().await;
+}
+
+async fn a_call_that_was_given_up_does_not_take_the_lock_from_a_later_one(algorithm: Algorithm) {
+    let cluster = Cluster::of(algorithm, 1).await;
+    let node = &cluster.nodes[0];
+    let mut client = cluster.client(0).await;
+    let held = answer(lock(&client, lease(&client).await)).await.unwrap();
+    let own = lease(&client).await;
+    let given_up = lock(&client, own);
+    waiting(node, 1).await;
+    queued(&client, 2).await;
+    let later = lock(&client, own);
+    waiting(node, 2).await;
+    // It is behind the first call: its transaction was applied.
+    eventually("the later call to write the key", || async {
+        let got = client
+            .clone()
+            .get(format!("l/{own:x}"), None)
+            .await
+            .unwrap();
+        (got.kvs()[0].version() == 2).then_some(())
+    })
+    .await;
+    given_up.abort();
+    waiting(node, 1).await;
+    client.unlock(held.key()).await.unwrap();
+    let held = answer(later).await.unwrap();
+    assert_eq!(held.key(), format!("l/{own:x}").as_bytes());
+    // The last call that is given up does leave the queue.
+    let other = lock(&client, lease(&client).await);
+    queued(&client, 2).await;
+    other.abort();
+    queued(&client, 1).await;
+    waiting(node, 0).await;
+    cluster.stop().await;
+}
+
+async fn a_lease_that_ends_while_its_owner_waits_fails_the_call_at_once(algorithm: Algorithm) {
+    let cluster = Cluster::of(algorithm, 1).await;
+    let mut client = cluster.client(0).await;
+    answer(lock(&client, lease(&client).await)).await.unwrap();
+    // One is revoked, the other runs out.
+    let revoked = lease(&client).await;
+    let short = client.lease_grant(2, None).await.unwrap().id();
+    let calls = [lock(&client, revoked), lock(&client, short)];
+    queued(&client, 3).await;
+    client.lease_revoke(revoked).await.unwrap();
+    for call in calls {
+        let (code, text) = status(answer(call).await);
+        assert_eq!((code, &*text), (Code::Unknown, "mutex: session is expired"));
+    }
+    waiting(&cluster.nodes[0], 0).await;
+    cluster.stop().await;
+}
+
+async fn a_deadline_ends_the_wait(algorithm: Algorithm) {
+    let cluster = Cluster::of(algorithm, 1).await;
+    let client = cluster.client(0).await;
+    answer(lock(&client, lease(&client).await)).await.unwrap();
+    // Sent as it is: the client itself does not watch its deadline.
+    let url = cluster.nodes[0].client_urls()[0].clone();
+    let channel = tonic::transport::Endpoint::new(url)
+        .unwrap()
+        .connect()
+        .await
+        .unwrap();
+    let mut raw = synod_proto::etcd::v3lockpb::lock_client::LockClient::new(channel);
+    let message = synod_proto::etcd::v3lockpb::LockRequest {
+        name: "l".into(),
+        lease: 0,
+    };
+    let mut request = tonic::Request::new(message);
+    request
+        .metadata_mut()
+        .insert("grpc-timeout", "300m".parse().unwrap());
+    let ended = clock::timeout(SOON, raw.lock(request)).await.unwrap();
+    assert_eq!(ended.unwrap_err().code(), Code::DeadlineExceeded);
+    queued(&client, 1).await;
+    waiting(&cluster.nodes[0], 0).await;
+    cluster.stop().await;
+}
