@@ -102,7 +102,7 @@ public final class Interop {
             get(call.call());
         } catch (ExecutionException error) {
             if (!error.getMessage().contains(message)) {
-                throw new AssertionError(what + ": want " + message, error);
+                throw new AssertionError(what + ": got " + error.getMessage() + ", want " + message, error);
             }
             return;
         }

@@ -36,7 +36,7 @@ final class Locks {
         try (Client client = Interop.builder().build()) {
             Election elections = client.getElectionClient();
             var name = Interop.bytes("elect/e");
-            Interop.refused("no leader", () -> elections.leader(name), "election: no leader");
+            Interop.refused("no leader", () -> elections.leader(name), "NoLeaderException");
             Queue<String> observed = new ConcurrentLinkedQueue<>();
             var last = new CompletableFuture<Void>();
             elections.observe(name, new Election.Listener() {
