@@ -36,8 +36,8 @@ impl Names {
         text
     }
 
-    /// The output with names for what differs between clusters, and with `N` for other numbers if
-    /// `numbers_differ`.
+    /// The output with names for what differs between clusters. If `numbers_differ`, `N` replaces
+    /// other numbers, and the parts are sorted, as members are listed by their ids.
     pub(crate) fn name(&mut self, output: &str, numbers_differ: bool) -> String {
         let mut text = output.to_owned();
         for (value, name) in &self.fixed {
@@ -55,7 +55,17 @@ impl Names {
             }
         }
         let lines: Vec<String> = named.lines().map(without_log_fields).collect();
-        lines.join("\n").trim_end().to_owned()
+        let text = lines.join("\n").trim_end().to_owned();
+        if !numbers_differ {
+            return text;
+        }
+        let mut parts: Vec<&str> = text
+            .split(['\n', ',', '"', '[', ']', '─', '│'])
+            .map(str::trim)
+            .collect();
+        parts.retain(|part| !part.is_empty());
+        parts.sort_unstable();
+        parts.join("\n")
     }
 
     fn word(&mut self, word: &str, numbers_differ: bool) -> String {
@@ -77,8 +87,12 @@ impl Names {
         if is_number && number.len() < word.len() {
             return "{TIME}".to_owned();
         }
-        if is_number && numbers_differ {
+        let is_version = word.split('.').count() == 3;
+        if numbers_differ && (is_number || is_version) {
             return "N".to_owned();
+        }
+        if numbers_differ && ["kB", "MB"].contains(&word) {
+            return "B".to_owned();
         }
         word.to_owned()
     }

@@ -28,6 +28,9 @@ pub(crate) async fn check(
         .args(&runnable.args)
         .args(scenarios)
         .envs(runnable.envs.iter().cloned())
+        // Python's client would trust these instead of what it is told.
+        .env_remove("REQUESTS_CA_BUNDLE")
+        .env_remove("CURL_CA_BUNDLE")
         .env("ENDPOINTS", deployment.endpoints.join(","))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -72,11 +72,11 @@ func leases(ctx context.Context) error {
 // expiry: a lease ends no sooner than its TTL, and its key's deletion is an event.
 func expiry(ctx context.Context, c *clientv3.Client) error {
 	// The shortest TTL on a cluster with default timeouts is 2 s.
+	since := time.Now()
 	granted, err := c.Grant(ctx, 2)
 	if err != nil {
 		return err
 	}
-	since := time.Now()
 	put, err := c.Put(ctx, "lease/short", "1", clientv3.WithLease(granted.ID))
 	if err != nil {
 		return err

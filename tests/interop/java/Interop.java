@@ -91,6 +91,20 @@ public final class Interop {
         return future.get(CALL_SECONDS, SECONDS);
     }
 
+    /** Repeats a call that fails while a member is down or has lost its tokens, and is idempotent. */
+    static <T> T untilServed(Callable<CompletableFuture<T>> call) throws Exception {
+        long deadline = System.nanoTime() + SECONDS.toNanos(CALL_SECONDS);
+        while (true) {
+            try {
+                return get(call.call());
+            } catch (ExecutionException error) {
+                if (System.nanoTime() > deadline) {
+                    throw error;
+                }
+            }
+        }
+    }
+
     static void expect(String what, Object got, Object want) {
         if (!Objects.equals(got, want)) {
             throw new AssertionError(what + ": got " + got + ", want " + want);

@@ -69,7 +69,7 @@ final class Locks {
             Interop.get(elections.resign(leader));
             var next = Interop.get(waiting).getLeader();
             Interop.get(last);
-            Interop.refused("a former leader", () -> elections.proclaim(leader, Interop.bytes("x")), "session expired");
+            Interop.refused("a former leader", () -> elections.proclaim(leader, Interop.bytes("x")), "NotLeaderException");
             Interop.get(elections.resign(next));
         }
     }

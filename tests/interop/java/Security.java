@@ -75,7 +75,7 @@ final class Security {
             var permissions = Interop.get(admin.getAuthClient().roleGet(own)).getPermissions();
             Interop.expect("permission", permissions.get(0).getPermType(), Permission.Type.READWRITE);
             Interop.ask("restart 0");
-            Interop.expect("with a new token", Interop.pairs(Interop.get(kv.get(key))), "auth/a=1");
+            Interop.expect("with a new token", Interop.pairs(Interop.untilServed(() -> kv.get(key))), "auth/a=1");
             Interop.get(admin.getAuthClient().userRevokeRole(user, own));
             Interop.refused("without a role", () -> kv.get(key), "permission denied");
             Interop.get(admin.getAuthClient().authDisable());
