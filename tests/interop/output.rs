@@ -49,7 +49,9 @@ impl Names {
             if letter.is_alphanumeric() || letter == '.' {
                 word.push(letter);
             } else {
-                named.push_str(&self.word(&word, numbers_differ));
+                let end = word.trim_end_matches('.');
+                named.push_str(&self.word(end, numbers_differ));
+                named.push_str(&word[end.len()..]);
                 named.push(letter);
                 word.clear();
             }

@@ -76,7 +76,7 @@ final class Security {
             Interop.expect("permission", permissions.get(0).getPermType(), Permission.Type.READWRITE);
             Interop.ask("restart 0");
             Interop.expect("with a new token", Interop.pairs(Interop.untilServed(() -> kv.get(key))), "auth/a=1");
-            Interop.get(admin.getAuthClient().userRevokeRole(user, own));
+            Interop.untilServed(() -> admin.getAuthClient().userRevokeRole(user, own));
             Interop.refused("without a role", () -> kv.get(key), "permission denied");
             Interop.get(admin.getAuthClient().authDisable());
         }
