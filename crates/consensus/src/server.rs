@@ -111,10 +111,7 @@ impl Node {
         let leases = Arc::new(Leases::new(policy, state.leases()?, state.lease_keeper()?));
         // The defaults of its flags, which come with the services that need them.
         let auth = Arc::new(Auth::new(&AuthConfig::default(), state.users().clone())?);
-        let limits = WatchLimits {
-            fragment_bytes: config.max_request_bytes + MESSAGE_OVERHEAD_BYTES,
-            ..WatchLimits::default()
-        };
+        let limits = watch_limits(&config);
         let history = Arc::new(StoreHistory::new(state.reader(), &limits));
         let hub = WatchHub::start(history, limits)?;
         register_watch(&registry, hub.handle())?;
@@ -428,6 +425,13 @@ impl Node {
             data_dir = %config.data_dir.display(),
             "ready to serve client requests"
         );
+    }
+}
+
+fn watch_limits(config: &Config) -> WatchLimits {
+    WatchLimits {
+        fragment_bytes: config.max_request_bytes + MESSAGE_OVERHEAD_BYTES,
+        ..WatchLimits::default()
     }
 }
 

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use etcd_client::{
-    Client, Compare, CompareOp, Error, GetOptions, KeyValue, LockOptions, LockResponse, PutOptions,
-    Txn, TxnOp,
+    Compare, CompareOp, Error, GetOptions, KeyValue, LockOptions, LockResponse, PutOptions, Txn,
+    TxnOp,
 };
-use synod_testkit::{Refused, refused, until};
+use synod_testkit::{Refused, http_get, refused, until};
 use tokio::task::JoinHandle;
 
 use super::Case;
@@ -244,6 +244,35 @@ pub(crate) async fn a_waiter_that_gives_up(case: Case) -> Result<()> {
     ensure!(!last.is_done(), "the lock is held");
     unlock(&case, held.key()).await?;
     let held = last.answer().await??;
+    unlock(&case, held.key()).await?;
+    Ok(())
+}
+
+/// A caller that gives up and calls again keeps its place.
+pub(crate) async fn a_caller_that_tries_again(case: Case) -> Result<()> {
+    if case.server.is_etcd() {
+        // It loses the place, or the lock, if the first call is cleaned up late. Nothing shows when.
+        return Ok(());
+    }
+    let (first, own) = (lease(&case).await?, lease(&case).await?);
+    let held = lock(&case, "l", first).answer().await??;
+    let given_up = lock(&case, "l", own);
+    queued(&case, "l", 2).await?;
+    let later = lock(&case, "l", own);
+    until("the later call to write the key", SOON, async || {
+        Ok((queue(&case, "l").await?[1].version() == 2).then_some(()))
+    })
+    .await?;
+    drop(given_up);
+    until("the first call to be over", SOON, async || {
+        let address = case.endpoint.trim_start_matches("http://");
+        let page = http_get(address, "/metrics").await?;
+        Ok(page.body.contains("\nsynod_lock_waiters 1\n").then_some(()))
+    })
+    .await?;
+    unlock(&case, held.key()).await?;
+    let held = later.answer().await??;
+    assert_eq!(held.key(), place(&case, "l", own).as_bytes());
     unlock(&case, held.key()).await?;
     Ok(())
 }

@@ -245,13 +245,15 @@ impl Queues {
 
     /// Checks that the caller may read the queue, as etcd does with each of its reads.
     async fn check_read(&self, entry: &Entry, call: &Call) -> Result<(), Error> {
-        let queue = pb::RangeRequest {
-            key: prefix_of(&entry.name),
-            range_end: prefix_end(&entry.name),
-            ..Default::default()
-        };
         let call = self.renewed(call);
-        let check = |users: &AuthState, by: Option<&Identity>| users.check_range(by, &queue);
+        let check = |users: &AuthState, by: Option<&Identity>| {
+            let queue = pb::RangeRequest {
+                key: prefix_of(&entry.name),
+                range_end: prefix_end(&entry.name),
+                ..Default::default()
+            };
+            users.check_range(by, &queue)
+        };
         self.shared.permit(&call, check).await
     }
 

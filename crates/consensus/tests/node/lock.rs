@@ -1,7 +1,5 @@
 //! Waiting for locks: who is woken, who fails, and what is left of a caller that is gone.
 
-use std::time::Duration;
-
 use etcd_client::{Client, Error, GetOptions, LockOptions, LockResponse};
 use synod_consensus::{Algorithm, Node};
 use synod_runtime::{clock, task};
@@ -190,24 +188,25 @@ async fn a_deadline_ends_the_wait(algorithm: Algorithm) {
     let cluster = Cluster::of(algorithm, 1).await;
     let client = cluster.client(0).await;
     answer(lock(&client, lease(&client).await)).await.unwrap();
-    // Sent as it is: the client itself does not watch its deadline.
-    let url = cluster.nodes[0].client_urls()[0].clone();
-    let channel = tonic::transport::Endpoint::new(url)
-        .unwrap()
-        .connect()
+    // Sent by hand: a client's library ends the call itself.
+    let stream = tokio::net::TcpStream::connect(address(&cluster.nodes[0]))
         .await
         .unwrap();
-    let mut raw = synod_proto::etcd::v3lockpb::lock_client::LockClient::new(channel);
-    let message = synod_proto::etcd::v3lockpb::LockRequest {
-        name: "l".into(),
-        lease: 0,
-    };
-    let mut request = tonic::Request::new(message);
-    request
-        .metadata_mut()
-        .insert("grpc-timeout", "300m".parse().unwrap());
-    let ended = clock::timeout(SOON, raw.lock(request)).await.unwrap();
-    assert_eq!(ended.unwrap_err().code(), Code::DeadlineExceeded);
+    let (requests, connection) = h2::client::handshake(stream).await.unwrap();
+    let connection = task::spawn("connection", connection);
+    let request = http::Request::post("http://synod/v3lockpb.Lock/Lock")
+        .header("content-type", "application/grpc")
+        .header("grpc-timeout", "300m")
+        .body(())
+        .unwrap();
+    let mut requests = requests.ready().await.unwrap();
+    let (ended, mut message) = requests.send_request(request, false).unwrap();
+    // The name "l", and no lease.
+    let name = bytes::Bytes::from_static(b"\0\0\0\0\x03\x0a\x01l");
+    message.send_data(name, true).unwrap();
+    let ended = clock::timeout(SOON, ended).await.unwrap().unwrap();
+    assert_eq!(ended.headers()["grpc-status"], "4", "DEADLINE_EXCEEDED");
+    connection.abort();
     queued(&client, 1).await;
     waiting(&cluster.nodes[0], 0).await;
     cluster.stop().await;

@@ -184,14 +184,14 @@ fn turn(
     run_within(Share::Whole, DEADLINE, async |lab: &Lab| {
         let topology = Topology::of(nodes).flag("--quota-backend-bytes=8589934592");
         let mut cluster = Cluster::start(lab, server, topology).await?;
-        let mut workloads = Vec::new();
+        let mut done = Vec::new();
         for (name, words) in chosen(workloads, options) {
             let measured = measure(options, generator, &mut cluster, words).await?;
             progress(server, nodes, name, &measured);
-            workloads.push(measured);
+            done.push(measured);
         }
         turn = Some(Turn {
-            workloads,
+            workloads: done,
             peak_memory: usage::peak_memory(&mut cluster)?,
         });
         Ok(())

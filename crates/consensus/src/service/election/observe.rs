@@ -12,8 +12,8 @@ use synod_proto::etcd::etcdserverpb::ResponseHeader;
 use synod_proto::etcd::mvccpb::{Event, KeyValue, event::EventType};
 use synod_proto::etcd::v3electionpb::LeaderResponse;
 use synod_watch::{
-    Command, Create, EventFlags, Notice, Outgoing, Progress, Requests, Responses, Splitting,
-    WatchHandle, WatchRange,
+    Command, Create, EventFlags, Notice, Outgoing, Progress, Responses, Splitting, WatchHandle,
+    WatchRange,
 };
 
 use super::super::queue::{Queues, prefix_end, prefix_of};
@@ -144,11 +144,7 @@ fn answer(header: ResponseHeader, leader: KeyValue) -> LeaderResponse {
 }
 
 /// A watch of the member's own.
-struct Watching {
-    /// Dropping them would not end the watch, but it needs them to begin.
-    _requests: Requests,
-    responses: Responses,
-}
+struct Watching(Responses);
 
 /// The events of one response of a watch.
 struct Seen {
@@ -168,16 +164,13 @@ impl Watching {
             progress: Progress::Silent,
         };
         requests.send(Command::Create(requests.id(), create)).await;
-        Self {
-            _requests: requests,
-            responses,
-        }
+        Self(responses)
     }
 
     /// The next events; `None` if they are compacted.
     async fn next(&mut self) -> Result<Option<Seen>, Error> {
         loop {
-            match self.responses.next().await {
+            match self.0.next().await {
                 Some(Ok(Outgoing::Events {
                     revision, events, ..
                 })) => {
