@@ -45,11 +45,7 @@ pub(crate) async fn check(
     let mut input = child.stdin.take().context("stdin is piped")?;
     let mut lines = BufReader::new(child.stdout.take().context("stdout is piped")?).lines();
     let mut stderr = child.stderr.take().context("stderr is piped")?;
-    let errors = tokio::spawn(async move {
-        let mut text = Vec::new();
-        drop(stderr.read_to_end(&mut text).await);
-        String::from_utf8_lossy(&text).into_owned()
-    });
+    let mut errors = Vec::new();
     let mut said = Vec::new();
     let talk = async {
         while let Some(line) = lines.next_line().await? {
@@ -61,8 +57,10 @@ pub(crate) async fn check(
         }
         Ok::<_, anyhow::Error>(child.wait().await?)
     };
-    let status = match timeout(RUN_TIMEOUT, talk).await {
-        Ok(status) => status?,
+    let listen = async { Ok(stderr.read_to_end(&mut errors).await?) };
+    let both = async { tokio::try_join!(talk, listen) };
+    let status = match timeout(RUN_TIMEOUT, both).await {
+        Ok(ended) => ended?.0,
         Err(_) => bail!("{scenarios:?} took over {RUN_TIMEOUT:?}; it said {said:#?}"),
     };
     let passed: Vec<&str> = said
@@ -73,7 +71,7 @@ pub(crate) async fn check(
         status.success() && passed == scenarios,
         "{scenarios:?}: {status}\n{}\n{}",
         said.join("\n"),
-        errors.await?
+        String::from_utf8_lossy(&errors)
     );
     Ok(())
 }
