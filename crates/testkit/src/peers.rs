@@ -41,7 +41,10 @@ impl Peers {
 }
 
 /// Our directory in the user's cache: `$XDG_CACHE_HOME/synod`, or else `~/.cache/synod`.
-fn cache_folder() -> Result<PathBuf> {
+///
+/// # Errors
+/// Neither variable is set.
+pub fn cache_folder() -> Result<PathBuf> {
     let of = |name| {
         std::env::var_os(name)
             .filter(|value| !value.is_empty())

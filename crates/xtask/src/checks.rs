@@ -41,6 +41,21 @@ pub(crate) fn test(args: &[String]) -> Result<ExitCode> {
     Ok(code(if status.success() { zoo } else { status }))
 }
 
+/// Runs the tests with clients of other languages. They need Go, Python, Node, Java with Maven, and
+/// curl; the clients are installed in the cache of the peers.
+pub(crate) fn interop(args: &[String]) -> Result<ExitCode> {
+    peers()?;
+    let server = build_binaries()?;
+    println!("server under test: {}", server.display());
+    let status = cargo()
+        .args(["test", "-p", "synod-tests", "--test", "interop", "--"])
+        .args(args)
+        .env("SYNOD_CONSENSUS_BIN", server)
+        .status()
+        .context("run cargo test")?;
+    Ok(code(status))
+}
+
 /// Checks that the models and the simulation detect the mutants. This needs a separate build,
 /// because mutants are behind a feature.
 fn bug_zoo() -> Result<ExitStatus> {

@@ -26,6 +26,12 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Run the clients of other languages, and every command of etcdctl, against stock etcd and us
+    Interop {
+        /// Arguments for the tests, for example `go`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Check formatting, clippy, the direction of dependencies, and the fields of log lines
     Lint,
     /// Install etcd and its tools, which tests and benchmarks compare us with
@@ -42,6 +48,7 @@ enum Task {
 fn main() -> Result<ExitCode> {
     match Task::parse() {
         Task::Test { args } => checks::test(&args),
+        Task::Interop { args } => checks::interop(&args),
         Task::Lint => checks::lint(),
         Task::Peers => checks::peers().map(|()| ExitCode::SUCCESS),
         Task::Bench(what) => bench::run(&what).map(|()| ExitCode::SUCCESS),

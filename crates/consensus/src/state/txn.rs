@@ -365,12 +365,15 @@ pub(crate) fn is_read_only(request: &TxnRequest) -> bool {
     all_ops(request, |op| matches!(op, Some(Request::RequestRange(_))))
 }
 
-/// Whether all its ranges are serializable.
+/// Whether it asks to be served without the leader: it has ranges, all of which are serializable.
+/// One of comparisons only can't ask for that: its answer, whether they succeed, must be current.
 pub(crate) fn is_serializable(request: &TxnRequest) -> bool {
-    all_ops(request, |op| match op {
-        Some(Request::RequestRange(range)) => range.serializable,
-        _ => false,
-    })
+    let has_ops = !request.success.is_empty() || !request.failure.is_empty();
+    has_ops
+        && all_ops(request, |op| match op {
+            Some(Request::RequestRange(range)) => range.serializable,
+            _ => false,
+        })
 }
 
 fn all_ops(request: &TxnRequest, test: impl Fn(&Option<Request>) -> bool) -> bool {
@@ -432,4 +435,31 @@ pub(crate) fn put_bytes(ops: &[RequestOp]) -> u64 {
 /// The bytes that a put adds, by etcd's estimate.
 pub(crate) fn put_cost(put: &PutRequest) -> u64 {
     256 + (put.key.len() + put.value.len()) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use synod_proto::etcd::etcdserverpb::{Compare, RangeRequest, RequestOp};
+
+    use super::*;
+
+    #[test]
+    fn only_ranges_ask_for_serializable_transactions() {
+        let of = |serializable: &[bool]| TxnRequest {
+            compare: vec![Compare::default()],
+            failure: serializable
+                .iter()
+                .map(|serializable| RequestOp {
+                    request: Some(Request::RequestRange(RangeRequest {
+                        serializable: *serializable,
+                        ..RangeRequest::default()
+                    })),
+                })
+                .collect(),
+            ..TxnRequest::default()
+        };
+        assert!(is_serializable(&of(&[true, true])));
+        assert!(!is_serializable(&of(&[true, false])));
+        assert!(!is_serializable(&of(&[])), "a stale verdict");
+    }
 }
