@@ -100,7 +100,10 @@ fn exists(view: &View, before: &Before) -> Result<bool, MvccError> {
 pub(super) fn modified(shared: &ServiceContext, key: &[u8]) -> Result<i64, Error> {
     match shared.view.reader().view().get(key)? {
         None => Ok(0),
-        Some(kv) => Ok(KeyValueView::parse(&kv).map_err(Error::from)?.modified.get()),
+        Some(kv) => Ok(KeyValueView::parse(&kv)
+            .map_err(Error::from)?
+            .modified
+            .get()),
     }
 }
 
