@@ -60,8 +60,8 @@ pub(crate) const LOCK_AGAIN: Difference = Difference {
     what: "Lock, or Campaign with the same value, with a lease that has a key in the queue already",
     etcd: "writes nothing",
     synod: "writes the key again, so that the revision grows by one",
-    why: "An earlier call that was cancelled removes the key only if no later call came for it. In etcd, a client that gives up and \
-          tries again can lose a lock that it was told to have.",
+    why: "An earlier call that was cancelled removes the key only if no later call came for it, and a call that found the key removes it only \
+          while an older one exists. In etcd, a client that gives up and tries again can lose a lock that it was told to have.",
 };
 
 pub(crate) const LOCK_LEASE_ENDS: Difference = Difference {
