@@ -15,7 +15,6 @@ use tokio::process::Command;
 
 use crate::clusters::Deployment;
 use crate::output::Names;
-use crate::{Part, serves};
 
 const KEYS: &str = include_str!("etcdctl/keys.txt");
 const CLUSTER: &str = include_str!("etcdctl/cluster.txt");
@@ -64,9 +63,6 @@ async fn locks(lab: &Lab, server: Server) -> Result<()> {
 }
 
 async fn users(lab: &Lab, server: Server) -> Result<()> {
-    if !serves(server, Part::Auth) {
-        return Ok(());
-    }
     compare(lab, server, USERS).await
 }
 
@@ -82,10 +78,6 @@ impl Side {
     async fn start(lab: &Lab, server: Server) -> Result<Self> {
         let label = if server.is_etcd() { "etcd" } else { "ours" };
         let topology = Topology::of(1).flag("--bcrypt-cost=4");
-        let topology = match server.is_etcd() || serves(server, Part::Auth) {
-            true => topology,
-            false => Topology::of(1),
-        };
         let deployment = Deployment::labelled(lab, server, topology, label).await?;
         let spec = &deployment.cluster.nodes()[0].spec;
         let folder = lab.folder().join(format!("{label}-files"));

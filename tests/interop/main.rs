@@ -39,22 +39,3 @@ macro_rules! on_all {
     )+};
 }
 pub(crate) use on_all;
-
-/// The parts of the API that a test needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Part {
-    /// The Lock and Election services.
-    Locks,
-    /// Users, roles and tokens.
-    Auth,
-    /// JSON under `/v3`.
-    Json,
-}
-
-/// The parts that our server doesn't serve yet. Their tests run on stock etcd only.
-const NOT_YET: [Part; 2] = [Part::Auth, Part::Json];
-
-/// Whether a server serves a part.
-pub(crate) fn serves(server: synod_testkit::Server, part: Part) -> bool {
-    server.is_etcd() || !NOT_YET.contains(&part)
-}

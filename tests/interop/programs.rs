@@ -5,8 +5,8 @@ use synod_testkit::{Lab, Server, Topology};
 
 use crate::clients::{self, Runnable};
 use crate::clusters::Deployment;
+use crate::on_all;
 use crate::program::check;
-use crate::{Part, on_all, serves};
 
 on_all!(Whole => go_on_three, node_on_three, java_on_three);
 on_all!(Small => python_on_one, go_with_certificates, node_with_certificates);
@@ -38,17 +38,11 @@ async fn python_with_users(lab: &Lab, server: Server) -> Result<()> {
 }
 
 async fn python_over_json(lab: &Lab, server: Server) -> Result<()> {
-    if !serves(server, Part::Json) {
-        return Ok(());
-    }
     plain(lab, server, 1, &clients::python()?, &["json"]).await
 }
 
 /// The gRPC client has no TLS; the one for JSON has.
 async fn python_with_certificates(lab: &Lab, server: Server) -> Result<()> {
-    if !serves(server, Part::Json) {
-        return Ok(());
-    }
     secured(lab, server, &clients::python()?, &["json"]).await
 }
 
@@ -71,9 +65,6 @@ async fn java_on_three(lab: &Lab, server: Server) -> Result<()> {
 }
 
 async fn java_locks(lab: &Lab, server: Server) -> Result<()> {
-    if !serves(server, Part::Locks) {
-        return Ok(());
-    }
     plain(lab, server, 1, &clients::java()?, &["lock", "election"]).await
 }
 
@@ -103,9 +94,6 @@ async fn secured(lab: &Lab, server: Server, client: &Runnable, scenarios: &[&str
 
 /// With the smallest cost of password hashes, so that a check takes no second.
 async fn users(lab: &Lab, server: Server, client: &Runnable) -> Result<()> {
-    if !serves(server, Part::Auth) {
-        return Ok(());
-    }
     let topology = Topology::of(1).flag("--bcrypt-cost=4");
     let mut deployment = Deployment::plain(lab, server, topology).await?;
     check(lab, &mut deployment, client, &["auth"]).await

@@ -311,7 +311,7 @@ async fn maintenance_answers() {
     let (code, _) = status(client.move_leader(1).await);
     assert_eq!(code, Code::FailedPrecondition);
     let (code, _) = status(client.auth_enable().await);
-    assert_eq!(code, Code::Unimplemented);
+    assert_eq!(code, Code::FailedPrecondition);
     cluster.stop().await;
 }
 
