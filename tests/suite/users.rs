@@ -79,7 +79,8 @@ async fn a_token_is_good_on_every_member_at_once(lab: &Lab, server: Server) -> R
             ensure!(read.is_ok(), "round {round}: {read:?}");
         }
     }
-    // A token of no login with an index that no member has reached. Stock etcd waits for that index.
+    // A token of no login with an index that no member has reached. Stock etcd waits for that
+    // index.
     if server.is_etcd() {
         return Ok(());
     }

@@ -252,8 +252,8 @@ impl ServiceContext {
         self.examine(call, |users, by| check(users, by)).await
     }
 
-    /// Checks a client's request, and takes what the answer needs from the very users and roles that
-    /// it was checked by.
+    /// Checks a client's request, and takes what the answer needs from the very users and roles
+    /// that it was checked by.
     ///
     /// # Errors
     /// As [`ServiceContext::permit`].

@@ -1,9 +1,9 @@
 //! The log without threads and clocks: decides what to write where, on any [`Disk`].
 //!
 //! Each commit has this order: encode the records, write, sync, and only then report success and
-//! release segments that no group needs. If the segment is full, first make the next segment durable,
-//! then seal the full one, then continue in the next one, which starts with a checkpoint of all
-//! groups.
+//! release segments that no group needs. If the segment is full, first make the next segment
+//! durable, then seal the full one, then continue in the next one, which starts with a checkpoint
+//! of all groups.
 
 use std::{io, ops::Range, sync::Arc};
 

@@ -250,7 +250,8 @@ pub(crate) async fn a_waiter_that_gives_up(case: Case) -> Result<()> {
 /// A caller that gives up and calls again keeps its place.
 pub(crate) async fn a_caller_that_tries_again(case: Case) -> Result<()> {
     if case.server.is_etcd() {
-        // It loses the place, or the lock, if the first call is cleaned up late. Nothing shows when.
+        // It loses the place, or the lock, if the first call is cleaned up late. Nothing shows
+        // when.
         return Ok(());
     }
     let (first, own) = (lease(&case).await?, lease(&case).await?);

@@ -1,5 +1,5 @@
-//! `etcdctl lock` and `elect`, which use etcd's client library, beside callers of the services: they
-//! exclude each other.
+//! `etcdctl lock` and `elect`, which use etcd's client library, beside callers of the services:
+//! they exclude each other.
 
 use std::time::Duration;
 

@@ -1,10 +1,10 @@
 //! The queue behind locks and elections: the keys below a name, in the order of their creation. The
 //! oldest one holds the lock, or leads.
 //!
-//! A caller's place is the key `name/lease`, with the lease's id in hexadecimal, as in etcd's client
-//! library, so that its users and callers of these services exclude each other. A caller waits for
-//! the deletion of the next older key, and so each release wakes one caller. No new key can get in
-//! between, since create revisions only grow.
+//! A caller's place is the key `name/lease`, with the lease's id in hexadecimal, as in etcd's
+//! client library, so that its users and callers of these services exclude each other. A caller
+//! waits for the deletion of the next older key, and so each release wakes one caller. No new key
+//! can get in between, since create revisions only grow.
 
 mod place;
 mod standing;
