@@ -22,7 +22,7 @@ fn reset_peak(pid: u32) -> Result<()> {
     Ok(fs::write(format!("/proc/{pid}/clear_refs"), "5")?)
 }
 
-/// Huge pages would keep far more memory than is allocated. Source: proc(5), `THP_enabled`.
+/// With huge pages a member would occupy far more memory than it uses. See proc(5), `THP_enabled`.
 #[test]
 fn a_member_uses_no_huge_pages() -> Result<()> {
     synod_testkit::run(Share::Small, async |lab| {

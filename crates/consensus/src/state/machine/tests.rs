@@ -13,7 +13,7 @@ use synod_watch::{StoreHistory, WatchHub, WatchLimits};
 use tempfile::TempDir;
 
 use super::*;
-use crate::state::{Reply, txn};
+use crate::state::{Reply, create::create, txn};
 
 mod deletions;
 mod users;
