@@ -119,8 +119,9 @@ async fn large_delete(lab: &Lab) -> Result<()> {
     }
     let grown = peak_bytes(pid)?.saturating_sub(before);
     crate::support::note(&format!("{} MiB more at the peak", grown / MIB));
-    // Far less than the records: only what the engine needs for writing.
-    let most = 160 * MIB;
+    // Less than half of the records: only what the engine needs for writing, which depends on how
+    // far its flushes are behind.
+    let most = 200 * MIB;
     ensure!(grown < most, "{} MiB more at the peak", grown / MIB);
     Ok(())
 }
