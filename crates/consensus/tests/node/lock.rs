@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use etcd_client::{
-    Client, Error, GetOptions, LeaderKey, LockOptions, LockResponse, ProclaimOptions,
+    Client, ConnectOptions, Error, GetOptions, LeaderKey, LockOptions, LockResponse, Permission,
+    ProclaimOptions, RoleRevokePermissionOptions,
 };
 use synod_consensus::{Algorithm, Config, Node};
 use synod_runtime::{clock, task};
@@ -23,6 +24,7 @@ on_both! {
     a_holder_whose_second_call_is_cancelled_keeps_the_lock,
     a_caller_that_goes_while_there_is_no_leader_leaves_later,
     a_refused_proclaim_leaves_no_lease,
+    a_waiter_whose_permission_is_revoked_does_not_get_the_lock,
 }
 
 type Locking = JoinHandle<Result<LockResponse, Error>>;
@@ -294,5 +296,37 @@ async fn a_refused_proclaim_leaves_no_lease(algorithm: Algorithm) {
     let leases = client.leases().await.unwrap();
     let ids: Vec<i64> = leases.leases().iter().map(|lease| lease.id()).collect();
     assert_eq!(ids, [own]);
+    cluster.stop().await;
+}
+
+async fn a_waiter_whose_permission_is_revoked_does_not_get_the_lock(algorithm: Algorithm) {
+    let cluster = Cluster::of(algorithm, 1).await;
+    let mut nobody = cluster.client(0).await;
+    for (name, role) in [("root", "root"), ("alice", "locks")] {
+        nobody.user_add(name, "pw", None).await.unwrap();
+        nobody.role_add(role).await.unwrap();
+        nobody.user_grant_role(name, role).await.unwrap();
+    }
+    let locks = Permission::read_write("l/").with_prefix();
+    nobody.role_grant_permission("locks", locks).await.unwrap();
+    nobody.auth_enable().await.unwrap();
+    let log_in = async |name: &str| {
+        let options = ConnectOptions::new().with_user(name, "pw");
+        let urls = cluster.nodes[0].client_urls();
+        Client::connect(urls, Some(options)).await.unwrap()
+    };
+    let (mut root, alice) = (log_in("root").await, log_in("alice").await);
+    let held = answer(lock(&alice, lease(&alice).await)).await.unwrap();
+    let waits = lock(&alice, lease(&alice).await);
+    waiting(&cluster.nodes[0], 1).await;
+    let whole = RoleRevokePermissionOptions::new().with_prefix();
+    root.role_revoke_permission("locks", "l/", Some(whole))
+        .await
+        .unwrap();
+    root.unlock(held.key()).await.unwrap();
+    let (code, text) = status(answer(waits).await);
+    assert_eq!(code, Code::PermissionDenied, "{text}");
+    // The member leaves the queue in its own name.
+    queued(&root, 0).await;
     cluster.stop().await;
 }

@@ -16,6 +16,7 @@ use super::*;
 use crate::state::{Reply, create::create, txn};
 
 mod deletions;
+mod hostile;
 mod users;
 
 const MEMBER: NodeId = NodeId::new(1);
