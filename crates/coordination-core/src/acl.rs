@@ -115,7 +115,9 @@ pub type AclList = Arc<[Acl]>;
 /// [`OpError::NoAuth`].
 pub fn check(list: &[Acl], perms: Perms, caller: &[Id]) -> Result<(), OpError> {
     let is_permitted = list.is_empty()
-        || list.iter().any(|acl| acl.perms.intersects(perms) && acl.id.is_anyone())
+        || list
+            .iter()
+            .any(|acl| acl.perms.intersects(perms) && acl.id.is_anyone())
         || caller.iter().any(|id| id.scheme == "super")
         || list
             .iter()

@@ -86,10 +86,6 @@ impl<'a> Reader<'a> {
         Self(bytes)
     }
 
-    pub(crate) fn is_empty(self) -> bool {
-        self.0.is_empty()
-    }
-
     pub(crate) fn rest(self) -> &'a [u8] {
         self.0
     }
@@ -103,19 +99,13 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn raw(&mut self, len: usize) -> Result<&'a [u8], DecodeError> {
-        let (taken, rest) = self
-            .0
-            .split_at_checked(len)
-            .ok_or(DecodeError::Truncated)?;
+        let (taken, rest) = self.0.split_at_checked(len).ok_or(DecodeError::Truncated)?;
         self.0 = rest;
         Ok(taken)
     }
 
     pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
-        let (taken, rest) = self
-            .0
-            .split_first_chunk()
-            .ok_or(DecodeError::Truncated)?;
+        let (taken, rest) = self.0.split_first_chunk().ok_or(DecodeError::Truncated)?;
         self.0 = rest;
         Ok(*taken)
     }

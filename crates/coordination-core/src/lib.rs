@@ -13,6 +13,7 @@ mod quota;
 mod sessions;
 mod stat;
 mod tree;
+mod watch;
 
 pub use acl::{Acl, AclList, Id, Perms, check as check_acl, digest};
 pub use command::{Batch, Command, Kind, Op, Origin, Password};
@@ -23,3 +24,6 @@ pub use machine::{Applied, Directory, Loader, Machine, Reply, SessionInfo};
 pub use page::{MAX_PART_BYTES, PageId, PageWrite};
 pub use path::{CONFIG_PATH, QUOTA_PATH, SYSTEM_PATH, validate as validate_path};
 pub use stat::{CreateMode, Owner, Stat};
+pub use watch::{
+    Notification, SetWatches, TooManyWatches, WatchKind, WatchSelector, WatchSummary, Watches,
+};

@@ -10,8 +10,8 @@ mod write;
 use std::collections::BTreeSet;
 
 pub use checkpoint::{Directory, Loader};
-pub use read::SessionInfo;
 use pods::Pods;
+pub use read::SessionInfo;
 use undo::Undo;
 
 use crate::acl::{Acl, Perms};
@@ -23,7 +23,7 @@ use crate::quota::Quotas;
 use crate::sessions::Sessions;
 use crate::stat::Stat;
 use crate::tree::{Body, Fields, NodeId, Tree};
-use crate::{BatchOutOfOrder, Id, OpError, PodId, Refused, SessionId, Zxid};
+use crate::{BatchOutOfOrder, Id, PodId, Refused, SessionId, Zxid};
 
 /// The tree and the sessions. It changes by commands alone, and equally on every pod.
 #[derive(Debug)]
@@ -144,9 +144,7 @@ impl Machine {
                 applied: self.last,
             });
         }
-        let apply = |(index, command)| {
-            self.apply(command, batch.first.plus(index), batch.time_ms)
-        };
+        let apply = |(index, command)| self.apply(command, batch.first.plus(index), batch.time_ms);
         Ok(batch.commands.iter().enumerate().map(apply).collect())
     }
 
@@ -178,12 +176,14 @@ impl Machine {
         let reply = match &command.kind {
             Kind::Write(op) => self.write(context, op)?,
             Kind::Multi(ops) => return self.multi(context, ops),
-            Kind::CreateSession { timeout_ms, password } => {
-                self.create_session(context, *timeout_ms, *password)?
-            }
-            Kind::AttachSession { timeout_ms, password } => {
-                self.attach_session(context, *timeout_ms, password)?
-            }
+            Kind::CreateSession {
+                timeout_ms,
+                password,
+            } => self.create_session(context, *timeout_ms, *password)?,
+            Kind::AttachSession {
+                timeout_ms,
+                password,
+            } => self.attach_session(context, *timeout_ms, password)?,
             Kind::CloseSession => self.close_session(context.session),
             Kind::Reap { path } => self.reap(path)?,
             Kind::SetConfig { data } => self.set_config(data)?,
@@ -209,5 +209,5 @@ impl Machine {
     }
 }
 
-
-
+#[cfg(test)]
+mod tests;

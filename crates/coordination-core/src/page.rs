@@ -4,8 +4,8 @@ use std::fmt;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::{DecodeError, Zxid};
 use crate::codec::{Reader, Writer};
+use crate::{DecodeError, Zxid};
 
 /// The largest part of a page in bytes. A part fits one key of any etcd v3 endpoint.
 pub const MAX_PART_BYTES: usize = 512 * 1024;

@@ -54,7 +54,11 @@ impl<'a> QuotaNode<'a> {
         if !target.starts_with('/') {
             return None;
         }
-        Some(if name == LIMITS { Self::Limits(target) } else { Self::Stats(target) })
+        Some(if name == LIMITS {
+            Self::Limits(target)
+        } else {
+            Self::Stats(target)
+        })
     }
 }
 
@@ -77,7 +81,11 @@ pub(crate) struct Numbers {
 
 impl Numbers {
     pub(crate) fn used(count: i64, bytes: i64) -> Self {
-        Self { count, bytes, others: BTreeMap::new() }
+        Self {
+            count,
+            bytes,
+            others: BTreeMap::new(),
+        }
     }
 
     /// Reads `name=number` pairs, separated by commas or semicolons. What is no number is no limit.
@@ -126,8 +134,7 @@ impl Numbers {
 
     /// Whether what is used is more than a soft limit.
     pub(crate) fn is_exceeded_by(&self, used: &Self) -> bool {
-        (self.count > -1 && used.count > self.count)
-            || (self.bytes > -1 && used.bytes > self.bytes)
+        (self.count > -1 && used.count > self.count) || (self.bytes > -1 && used.bytes > self.bytes)
     }
 }
 
@@ -167,8 +174,14 @@ mod tests {
     #[test]
     fn quota_nodes_are_recognized() {
         let of = QuotaNode::of;
-        assert_eq!(of("/zookeeper/quota/a/b/zookeeper_limits"), Some(QuotaNode::Limits("/a/b")));
-        assert_eq!(of("/zookeeper/quota/a/zookeeper_stats"), Some(QuotaNode::Stats("/a")));
+        assert_eq!(
+            of("/zookeeper/quota/a/b/zookeeper_limits"),
+            Some(QuotaNode::Limits("/a/b"))
+        );
+        assert_eq!(
+            of("/zookeeper/quota/a/zookeeper_stats"),
+            Some(QuotaNode::Stats("/a"))
+        );
         assert_eq!(of("/zookeeper/quota/zookeeper_limits"), None);
         assert_eq!(of("/zookeeper/quotas/a/zookeeper_limits"), None);
         assert_eq!(of("/zookeeper/quota/a/other"), None);
@@ -185,7 +198,10 @@ mod tests {
         assert!(limits.refuses(&used, 0, 2));
         assert!(!limits.refuses(&used, 0, -2));
         let over = Numbers::used(9, 99);
-        assert!(!limits.refuses(&over, 0, 0), "what adds nothing is not refused");
+        assert!(
+            !limits.refuses(&over, 0, 0),
+            "what adds nothing is not refused"
+        );
         let soft = Numbers::parse(Some(b"count=1,bytes=1"));
         assert!(!soft.refuses(&over, 1, 1));
     }

@@ -46,7 +46,10 @@ impl Default for Sessions {
 
 impl Sessions {
     pub(crate) fn len(&self) -> usize {
-        self.buckets.iter().map(|bucket| bucket.sessions.len()).sum()
+        self.buckets
+            .iter()
+            .map(|bucket| bucket.sessions.len())
+            .sum()
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (SessionId, &Session)> {
@@ -76,6 +79,12 @@ impl Sessions {
         self.change(id, zxid).remove(&id)
     }
 
+    /// A session, to be changed.
+    pub(crate) fn get_mut(&mut self, id: SessionId, zxid: Zxid) -> Option<&mut Session> {
+        self.get(id)?;
+        self.change(id, zxid).get_mut(&id)
+    }
+
     fn change(&mut self, id: SessionId, zxid: Zxid) -> &mut BTreeMap<SessionId, Session> {
         let bucket = &mut self.buckets[index(id)];
         bucket.modified = zxid;
@@ -97,14 +106,18 @@ impl Sessions {
 
     /// The pages that have sessions, with the transaction that last changed each.
     pub(crate) fn directory(&self) -> impl Iterator<Item = (PageId, Zxid)> {
-        self.live().map(|(page, bucket)| (PageId::Sessions(page), bucket.modified))
+        self.live()
+            .map(|(page, bucket)| (PageId::Sessions(page), bucket.modified))
     }
 
     /// The pages that changed after `since`.
     pub(crate) fn pages(&self, since: Option<Zxid>) -> Vec<PageWrite> {
         (0..=u8::MAX)
             .zip(&self.buckets)
-            .filter(|(_, bucket)| since.is_none_or(|since| bucket.modified > since))
+            .filter(|(_, bucket)| match since {
+                Some(since) => bucket.modified > since,
+                None => !bucket.sessions.is_empty(),
+            })
             .map(|(page, bucket)| PageWrite {
                 page: PageId::Sessions(page),
                 modified: bucket.modified,
@@ -187,7 +200,11 @@ impl Bucket {
         if sessions.is_empty() {
             return Err(DecodeError::Invalid("number of sessions"));
         }
-        Ok(Self { sessions, modified, hash: None })
+        Ok(Self {
+            sessions,
+            modified,
+            hash: None,
+        })
     }
 }
 

@@ -34,7 +34,12 @@ impl Tree {
     pub(crate) fn new(seed: u64, root_acl: &[Acl]) -> Self {
         let mut tree = Self::empty(seed);
         let acl = tree.acls.acquire(root_acl);
-        let id = tree.insert(NodeId::NONE, Body::new("", Some(&[])), acl, Fields::default());
+        let id = tree.insert(
+            NodeId::NONE,
+            Body::new("", Some(&[])),
+            acl,
+            Fields::default(),
+        );
         assert_eq!(id, NodeId::ROOT, "the first id");
         tree
     }
@@ -195,7 +200,12 @@ impl Tree {
         self.index.remove(&self.slots, id);
         let mut node = self.slots.take(id).expect("the node exists");
         assert_eq!(node.links.children, 0, "the node has no children");
-        let Links { parent, previous, next, .. } = node.links;
+        let Links {
+            parent,
+            previous,
+            next,
+            ..
+        } = node.links;
         self.raw(parent).links.children -= 1;
         if previous == NodeId::NONE {
             self.raw(parent).links.first_child = next;
@@ -330,3 +340,6 @@ impl Tree {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -111,11 +111,17 @@ impl Kind {
                     op.write(out);
                 }
             }
-            Self::CreateSession { timeout_ms, password } => {
+            Self::CreateSession {
+                timeout_ms,
+                password,
+            } => {
                 out.u8(2);
                 write_session(*timeout_ms, password, out);
             }
-            Self::AttachSession { timeout_ms, password } => {
+            Self::AttachSession {
+                timeout_ms,
+                password,
+            } => {
                 out.u8(3);
                 write_session(*timeout_ms, password, out);
             }
@@ -143,11 +149,17 @@ impl Kind {
             1 => Self::Multi(list(input, Op::MIN_BYTES, Op::read)?),
             2 => {
                 let (timeout_ms, password) = read_session(input)?;
-                Self::CreateSession { timeout_ms, password }
+                Self::CreateSession {
+                    timeout_ms,
+                    password,
+                }
             }
             3 => {
                 let (timeout_ms, password) = read_session(input)?;
-                Self::AttachSession { timeout_ms, password }
+                Self::AttachSession {
+                    timeout_ms,
+                    password,
+                }
             }
             4 => Self::CloseSession,
             5 => Self::Reap {
@@ -180,7 +192,13 @@ impl Op {
 
     fn write(&self, out: &mut Writer) {
         match self {
-            Self::Create { path, data, acl, mode, ttl_ms } => {
+            Self::Create {
+                path,
+                data,
+                acl,
+                mode,
+                ttl_ms,
+            } => {
                 let [flag, ..] = mode.flag().to_le_bytes();
                 out.u8(flag);
                 out.text(path);
@@ -192,7 +210,11 @@ impl Op {
                 out.u8(0x10);
                 write_target(path, *version, out);
             }
-            Self::SetData { path, data, version } => {
+            Self::SetData {
+                path,
+                data,
+                version,
+            } => {
                 out.u8(0x11);
                 write_target(path, *version, out);
                 out.optional(data.as_deref());

@@ -87,7 +87,9 @@ impl Machine {
             if let Owner::Session(session) = self.tree.node(id).fields.owner
                 && self.sessions.get(session).is_none()
             {
-                return Err(LoadError::Inconsistent("an ephemeral node without a session"));
+                return Err(LoadError::Inconsistent(
+                    "an ephemeral node without a session",
+                ));
             }
             self.note_added(id);
         }
@@ -130,7 +132,10 @@ impl Loader {
     /// The page is damaged, of a later version, or not one of the [`missing`](Self::missing). The
     /// loader can't be used any more.
     pub fn add<P: AsRef<[u8]>>(&mut self, page: PageId, parts: &[P]) -> Result<(), LoadError> {
-        let expected = self.missing.remove(&page).ok_or(LoadError::WrongPage(page))?;
+        let expected = self
+            .missing
+            .remove(&page)
+            .ok_or(LoadError::WrongPage(page))?;
         let damaged = |error| LoadError::Page { page, error };
         let content = Part::join(parts).map_err(damaged)?;
         let modified = match page {
@@ -168,10 +173,12 @@ impl Directory {
     /// The page is damaged, or of a later version.
     pub fn from_parts<P: AsRef<[u8]>>(meta: &[P]) -> Result<Self, LoadError> {
         let content = Part::join(meta);
-        content.and_then(|content| Self::decode(&content)).map_err(|error| LoadError::Page {
-            page: PageId::Meta,
-            error,
-        })
+        content
+            .and_then(|content| Self::decode(&content))
+            .map_err(|error| LoadError::Page {
+                page: PageId::Meta,
+                error,
+            })
     }
 
     /// The last transaction that the checkpoint contains.
@@ -222,7 +229,12 @@ impl Directory {
             pages.insert(page, Zxid::new(input.i64()?));
         }
         input.finish()?;
-        Ok(Self { last, time_ms, pods, pages })
+        Ok(Self {
+            last,
+            time_ms,
+            pods,
+            pages,
+        })
     }
 }
 

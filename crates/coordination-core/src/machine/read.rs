@@ -85,9 +85,14 @@ impl Machine {
     #[must_use]
     pub fn ephemerals(&self, session: SessionId, prefix: &str) -> Vec<String> {
         let is_any = matches!(prefix.trim(), "" | "/");
-        let nodes = self.sessions.get(session).map(|session| &session.ephemerals);
+        let nodes = self
+            .sessions
+            .get(session)
+            .map(|session| &session.ephemerals);
         let paths = nodes.into_iter().flatten().map(|&id| self.tree.path(id));
-        paths.filter(|path| is_any || path.starts_with(prefix)).collect()
+        paths
+            .filter(|path| is_any || path.starts_with(prefix))
+            .collect()
     }
 
     /// A session.
@@ -129,6 +134,12 @@ impl Machine {
     #[must_use]
     pub fn acl_count(&self) -> usize {
         self.tree.acl_count()
+    }
+
+    /// A node's stat, whoever may read it.
+    pub(crate) fn stat(&self, path: &str) -> Option<Stat> {
+        let id = self.tree.find(path).ok()?;
+        Some(self.tree.node(id).stat())
     }
 
     fn readable(&self, path: &str, caller: &[Id]) -> Result<NodeId, OpError> {

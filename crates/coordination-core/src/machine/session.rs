@@ -36,18 +36,21 @@ impl Machine {
         password: &Password,
     ) -> Result<Reply, OpError> {
         let session = self.sessions.get(context.session);
-        let mut session = session
-            .filter(|session| session.password == *password)
-            .cloned()
-            .ok_or(OpError::SessionExpired)?;
-        session.timeout_ms = timeout_ms;
-        session.pod = context.pod;
-        self.sessions.insert(context.session, session, self.last);
+        if session.is_none_or(|session| session.password != *password) {
+            return Err(OpError::SessionExpired);
+        }
+        if let Some(session) = self.sessions.get_mut(context.session, self.last) {
+            session.timeout_ms = timeout_ms;
+            session.pod = context.pod;
+        }
         Ok(Reply::Done)
     }
 
     pub(super) fn close_session(&mut self, id: SessionId) -> Reply {
-        let ephemerals = self.sessions.get(id).map(|session| session.ephemerals.clone());
+        let ephemerals = self
+            .sessions
+            .get(id)
+            .map(|session| session.ephemerals.clone());
         for node in ephemerals.unwrap_or_default() {
             let path = self.tree.path(node);
             self.remove(node, &path);

@@ -16,7 +16,13 @@ use crate::{OpError, Refused};
 impl Machine {
     pub(super) fn write(&mut self, context: Context<'_>, op: &Op) -> Result<Reply, OpError> {
         match op {
-            Op::Create { path, data, acl, mode, ttl_ms } => {
+            Op::Create {
+                path,
+                data,
+                acl,
+                mode,
+                ttl_ms,
+            } => {
                 let new = NewNode {
                     path,
                     data: data.as_deref(),
@@ -27,9 +33,11 @@ impl Machine {
                 self.create(context, &new)
             }
             Op::Delete { path, version } => self.delete(context, path, *version),
-            Op::SetData { path, data, version } => {
-                self.set_data(context, path, data.as_deref(), *version)
-            }
+            Op::SetData {
+                path,
+                data,
+                version,
+            } => self.set_data(context, path, data.as_deref(), *version),
             Op::SetAcl { path, acl, version } => self.set_acl(context, path, acl, *version),
             Op::Check { path, version } => self.check(context, path, *version),
         }
@@ -103,12 +111,7 @@ impl Machine {
         Ok(Reply::Created { path, stat })
     }
 
-    fn delete(
-        &mut self,
-        context: Context<'_>,
-        path: &str,
-        version: i32,
-    ) -> Result<Reply, OpError> {
+    fn delete(&mut self, context: Context<'_>, path: &str, version: i32) -> Result<Reply, OpError> {
         self.sessions.check(context.session, context.pod)?;
         let (parent_path, name) = split_deletable(path)?;
         let parent = self.tree.find(parent_path)?;
@@ -263,7 +266,10 @@ impl Machine {
             let id = self.tree.find(&path).ok()?;
             Some(Numbers::parse(self.tree.node(id).body.data()))
         };
-        Some((numbers(quota::limits_path(target))?, numbers(quota::stats_path(target))?))
+        Some((
+            numbers(quota::limits_path(target))?,
+            numbers(quota::stats_path(target))?,
+        ))
     }
 
     /// Adds to what is used. This changes no version and causes no event.
@@ -279,7 +285,11 @@ impl Machine {
         used.bytes = used.bytes.saturating_add(bytes);
         self.set_body(id, Some(used.render().as_bytes()));
         let is_more = count > 0 || bytes > 0;
-        if is_more && self.quota(path).is_some_and(|(limits, used)| limits.is_exceeded_by(&used)) {
+        if is_more
+            && self
+                .quota(path)
+                .is_some_and(|(limits, used)| limits.is_exceeded_by(&used))
+        {
             self.over_quota.insert(target.to_owned());
         }
     }
@@ -316,7 +326,11 @@ fn split_deletable(path: &str) -> Result<(&str, &str), OpError> {
 }
 
 fn root_or(path: &str) -> Arc<str> {
-    if path.is_empty() { "/".into() } else { path.into() }
+    if path.is_empty() {
+        "/".into()
+    } else {
+        path.into()
+    }
 }
 
 fn length(data: Option<&[u8]>) -> i64 {

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use super::node::{Body, Fields, NodeId};
 use super::Tree;
-use crate::acl::{Acl, AclId};
+use super::node::{Body, Fields, NodeId};
+use crate::acl::{AclId, AclList};
 use crate::codec::{Reader, Writer};
 use crate::page::PageId;
 use crate::stat::Owner;
@@ -21,7 +21,7 @@ const VERSION: u8 = 1;
 pub(super) struct Content<'a> {
     pub(super) page: PageId,
     pub(super) modified: Zxid,
-    pub(super) acls: Vec<Vec<Acl>>,
+    pub(super) acls: Vec<AclList>,
     pub(super) records: Vec<Record<'a>>,
 }
 
@@ -50,25 +50,42 @@ impl Tree {
                 acls.len() - 1
             });
         }
-        let mut out = Writer::with_capacity(64 * 1024);
-        out.u8(VERSION);
-        PageId::Nodes(page).encode(&mut out);
-        out.i64(self.pages.modified(page).get());
-        out.len(acls.len());
-        for acl in acls {
-            crate::acl::encode(self.acls.get(acl), &mut out);
-        }
-        out.len(members.len());
-        for id in members {
+        let records = members.into_iter().map(|id| {
             let node = self.node(id);
-            let record = Record {
+            Record {
                 id,
                 parent: node.links.parent,
                 acl: places[&node.acl.get()],
                 fields: node.fields,
                 name: node.body.name(),
                 data: node.body.data(),
-            };
+            }
+        });
+        let content = Content {
+            page: PageId::Nodes(page),
+            modified: self.pages.modified(page),
+            acls: acls
+                .into_iter()
+                .map(|acl| AclList::clone(self.acls.get(acl)))
+                .collect(),
+            records: records.collect(),
+        };
+        content.encode()
+    }
+}
+
+impl Content<'_> {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::with_capacity(64 * 1024);
+        out.u8(VERSION);
+        self.page.encode(&mut out);
+        out.i64(self.modified.get());
+        out.len(self.acls.len());
+        for acl in &self.acls {
+            crate::acl::encode(acl, &mut out);
+        }
+        out.len(self.records.len());
+        for record in &self.records {
             record.encode(&mut out);
         }
         out.into_bytes()
@@ -85,13 +102,18 @@ impl<'a> Content<'a> {
         let page = PageId::decode(&mut input)?;
         let modified = Zxid::new(input.i64()?);
         let acls = (0..input.count(1)?)
-            .map(|_| crate::acl::decode(&mut input))
+            .map(|_| crate::acl::decode(&mut input).map(AclList::from))
             .collect::<Result<_, _>>()?;
         let records = (0..input.count(Record::MIN_BYTES)?)
             .map(|_| Record::decode(&mut input))
             .collect::<Result<_, _>>()?;
         input.finish()?;
-        Ok(Self { page, modified, acls, records })
+        Ok(Self {
+            page,
+            modified,
+            acls,
+            records,
+        })
     }
 }
 

@@ -28,9 +28,9 @@ impl Index {
     pub(super) fn find(&self, slots: &Slots, parent: NodeId, name: &[u8]) -> Option<NodeId> {
         let hash = self.hash(parent, name);
         let is_it = |&id: &NodeId| {
-            slots.get(id).is_some_and(|node| {
-                node.links.parent == parent && node.body.name_bytes() == name
-            })
+            slots
+                .get(id)
+                .is_some_and(|node| node.links.parent == parent && node.body.name_bytes() == name)
         };
         self.shards[shard(hash)].find(hash, is_it).copied()
     }

@@ -1,9 +1,9 @@
 //! A tree from the pages of a checkpoint.
 
+use super::Tree;
 use super::encoding::{Content, Record};
 use super::node::{Links, Node, NodeId};
 use super::slots::Slots;
-use super::Tree;
 use crate::page::PageId;
 use crate::{DecodeError, LoadError, Zxid};
 
@@ -21,7 +21,12 @@ impl TreeLoader {
 
     /// Adds the nodes of a page, and returns when it was last modified.
     pub(crate) fn add(&mut self, page: u32, content: &[u8]) -> Result<Zxid, DecodeError> {
-        let Content { page: id, modified, acls, records } = Content::decode(content)?;
+        let Content {
+            page: id,
+            modified,
+            acls,
+            records,
+        } = Content::decode(content)?;
         if id != PageId::Nodes(page) || page >= MAX_PAGES || records.is_empty() {
             return Err(DecodeError::Invalid("page id"));
         }
@@ -70,7 +75,11 @@ impl TreeLoader {
             if id == NodeId::ROOT || !has_name || tree.slots.get(parent).is_none() {
                 return Err(LoadError::Inconsistent("a node without a parent"));
             }
-            if tree.index.find(&tree.slots, parent, node.body.name_bytes()).is_some() {
+            if tree
+                .index
+                .find(&tree.slots, parent, node.body.name_bytes())
+                .is_some()
+            {
                 return Err(LoadError::Inconsistent("two nodes with one path"));
             }
             tree.link(id);

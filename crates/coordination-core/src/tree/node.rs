@@ -1,8 +1,8 @@
 //! One node.
 
+use crate::Zxid;
 use crate::acl::AclId;
 use crate::stat::{Owner, Stat};
-use crate::Zxid;
 
 /// A node's place in the tree's memory and in the encoding: parents are named by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -127,8 +127,17 @@ impl Node {
     }
 
     pub(crate) fn stat(&self) -> Stat {
-        let Fields { czxid, mzxid, pzxid, ctime_ms, mtime_ms, version, aversion, counter, owner } =
-            self.fields;
+        let Fields {
+            czxid,
+            mzxid,
+            pzxid,
+            ctime_ms,
+            mtime_ms,
+            version,
+            aversion,
+            counter,
+            owner,
+        } = self.fields;
         let num_children = i32::try_from(self.links.children).unwrap_or(i32::MAX);
         Stat {
             czxid,

@@ -68,7 +68,9 @@ impl Pages {
     pub(super) fn remove(&mut self, page: u32, id: NodeId, bytes: u64) {
         let entry = self.get_mut(page);
         let place = entry.members.iter().position(|&member| member == id);
-        entry.members.swap_remove(place.expect("the page has the node"));
+        entry
+            .members
+            .swap_remove(place.expect("the page has the node"));
         entry.bytes -= bytes;
         self.sort_in(page);
     }
@@ -132,7 +134,11 @@ impl Pages {
 
     pub(super) fn start(&mut self, since: Option<Zxid>) {
         for (number, page) in (0..).zip(&mut self.list) {
-            if since.is_none_or(|since| page.modified > since) {
+            let is_needed = match since {
+                Some(since) => page.modified > since,
+                None => !page.members.is_empty(),
+            };
+            if is_needed {
                 page.is_awaited = true;
                 self.awaited.push_back(number);
             }
@@ -140,7 +146,9 @@ impl Pages {
     }
 
     pub(super) fn is_awaited(&self, page: u32) -> bool {
-        self.list.get(page as usize).is_some_and(|page| page.is_awaited)
+        self.list
+            .get(page as usize)
+            .is_some_and(|page| page.is_awaited)
     }
 
     pub(super) fn set_aside(&mut self, page: u32, write: PageWrite) {
