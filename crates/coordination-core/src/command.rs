@@ -47,8 +47,8 @@ pub enum Kind {
     Write(Op),
     /// Several operations of a session: all of them, or none.
     Multi(Vec<Op>),
-    /// Opens the command's session. If there is one with this id, the command is refused with
-    /// [`OpError::SessionMoved`], and the pod chooses another id.
+    /// Opens the command's session, whose id is not zero. If there is one with this id, the command
+    /// is refused with [`OpError::SessionMoved`], and the pod chooses another id.
     CreateSession {
         /// After how long without a sign of life the session may be closed.
         timeout_ms: u32,

@@ -47,7 +47,7 @@ impl Tree {
     /// A tree without a root, for loading.
     fn empty(seed: u64) -> Self {
         Self {
-            slots: Slots::default(),
+            slots: Slots::new(),
             index: Index::new(seed),
             acls: AclCache::default(),
             pages: Pages::default(),
@@ -63,6 +63,16 @@ impl Tree {
     /// The number of nodes, with the root.
     pub(crate) fn len(&self) -> u32 {
         self.slots.len()
+    }
+
+    /// Whether there is no room for another node.
+    pub(crate) fn is_full(&self) -> bool {
+        !self.slots.is_free(self.slots.lowest_free())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn set_limit(&mut self, nodes: u32) {
+        self.slots.set_limit(nodes);
     }
 
     /// Finds a node. As in ZooKeeper, the empty path is an alias of the root.

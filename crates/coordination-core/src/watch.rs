@@ -209,7 +209,7 @@ impl Watches {
 
     /// Removes all watches of a connection that has ended.
     pub fn remove_connection(&mut self, connection: ConnectionId) {
-        let paths = self.connections.get(&connection).cloned();
+        let paths = self.connections.remove(&connection);
         for id in paths.unwrap_or_default() {
             let modes = self.paths.modes(id, connection);
             self.change(id, connection, modes, Modes::NONE);

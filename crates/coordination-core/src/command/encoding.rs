@@ -34,6 +34,13 @@ impl Batch {
             commands: list(&mut input, Command::MIN_BYTES, Command::read)?,
         };
         input.finish()?;
+        let count = i64::try_from(batch.commands.len()).ok();
+        if count
+            .and_then(|count| batch.first.get().checked_add(count))
+            .is_none()
+        {
+            return Err(DecodeError::Invalid("zxid"));
+        }
         Ok(batch)
     }
 }

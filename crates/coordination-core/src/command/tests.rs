@@ -154,6 +154,16 @@ fn damage_never_panics() {
 }
 
 #[test]
+fn a_batch_has_transactions_for_all_commands() {
+    let mut batch = batch();
+    batch.first = Zxid::new(i64::MAX - 20);
+    assert_eq!(
+        Batch::decode(&batch.encode()),
+        Err(DecodeError::Invalid("zxid"))
+    );
+}
+
+#[test]
 fn versions_wrap() {
     assert_eq!(next_version(i32::MAX, -1), Ok(i32::MIN));
     assert_eq!(next_version(i32::MAX, i32::MAX), Ok(i32::MIN));

@@ -15,6 +15,9 @@ impl Machine {
         timeout_ms: u32,
         password: Password,
     ) -> Result<Reply, OpError> {
+        if context.session == SessionId::default() {
+            return Err(OpError::BadArguments);
+        }
         if self.sessions.get(context.session).is_some() {
             return Err(OpError::SessionMoved);
         }

@@ -96,13 +96,12 @@ impl World {
         acl: &[Acl],
         ttl_ms: i64,
     ) -> Result<String, OpError> {
-        match self.op(new(path, data, mode, acl, ttl_ms))? {
-            Reply::Created { path, stat } => {
-                assert_eq!(self.machine.stat(&path), Some(stat));
-                Ok(path)
-            }
-            other => panic!("{other:?}"),
-        }
+        let reply = self.op(new(path, data, mode, acl, ttl_ms))?;
+        let Reply::Created { path, stat } = reply else {
+            panic!("{reply:?}");
+        };
+        assert_eq!(self.machine.stat(&path), Some(stat));
+        Ok(path)
     }
 
     fn delete(&mut self, path: &str, version: i32) -> Result<(), OpError> {
@@ -110,10 +109,11 @@ impl World {
     }
 
     fn set(&mut self, path: &str, data: &str, version: i32) -> Result<Stat, OpError> {
-        match self.op(set(path, data, version))? {
-            Reply::DataSet(stat) => Ok(stat),
-            other => panic!("{other:?}"),
-        }
+        let reply = self.op(set(path, data, version))?;
+        let Reply::DataSet(stat) = reply else {
+            panic!("{reply:?}");
+        };
+        Ok(stat)
     }
 
     fn stat(&self, path: &str) -> Stat {

@@ -84,6 +84,9 @@ impl Machine {
         }
         let bytes = length(new.data);
         self.check_quota(&path, 1, bytes)?;
+        if self.tree.is_full() {
+            return Err(OpError::QuotaExceeded);
+        }
 
         let fields = Fields {
             czxid: self.last,

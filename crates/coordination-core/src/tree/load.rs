@@ -3,7 +3,6 @@
 use super::Tree;
 use super::encoding::{Content, Record};
 use super::node::{Links, Node, NodeId};
-use super::slots::Slots;
 use crate::page::PageId;
 use crate::{DecodeError, LoadError, Zxid};
 
@@ -44,8 +43,7 @@ impl TreeLoader {
         record: &Record<'_>,
         acl: &[crate::Acl],
     ) -> Result<(), DecodeError> {
-        let is_free = record.id.get() < Slots::LIMIT && self.0.slots.get(record.id).is_none();
-        if !is_free {
+        if !self.0.slots.is_free(record.id) {
             return Err(DecodeError::Invalid("node id"));
         }
         let node = Node {

@@ -26,8 +26,9 @@ impl NodeId {
     }
 }
 
-/// A node. Its size counts: there are millions.
+/// A node. Its size counts: there are millions. It has two cache lines of its own.
 #[derive(Debug)]
+#[repr(align(64))]
 pub(crate) struct Node {
     pub(crate) fields: Fields,
     pub(crate) body: Body,

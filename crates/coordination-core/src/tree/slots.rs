@@ -8,12 +8,14 @@ use super::node::{Node, NodeId};
 
 const CHUNK: u32 = 128;
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Slots {
     chunks: Vec<Chunk>,
     /// Chunks with a free slot.
     roomy: BTreeSet<u32>,
     len: u32,
+    /// One more than the largest id that can be used.
+    limit: u32,
 }
 
 #[derive(Debug, Default)]
@@ -24,8 +26,27 @@ struct Chunk {
 }
 
 impl Slots {
-    /// One more than the largest id that can be used: 2^28 nodes take over 64 GiB.
-    pub(super) const LIMIT: u32 = 1 << 28;
+    /// 2^28 nodes take over 64 GiB.
+    const LIMIT: u32 = 1 << 28;
+
+    pub(super) fn new() -> Self {
+        Self {
+            chunks: Vec::new(),
+            roomy: BTreeSet::new(),
+            len: 0,
+            limit: Self::LIMIT,
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn set_limit(&mut self, limit: u32) {
+        self.limit = limit;
+    }
+
+    /// Whether there is a free slot of this id.
+    pub(super) fn is_free(&self, id: NodeId) -> bool {
+        id.get() < self.limit && self.get(id).is_none()
+    }
 
     pub(super) fn len(&self) -> u32 {
         self.len
@@ -53,7 +74,7 @@ impl Slots {
 
     /// Puts a node in a free slot.
     pub(super) fn put(&mut self, id: NodeId, node: Node) {
-        assert!(id.get() < Self::LIMIT, "ids are not exhausted");
+        assert!(self.is_free(id), "the slot is free");
         let (index, slot) = place(id);
         while self.chunks.len() <= index {
             let next = u32::try_from(self.chunks.len()).expect("ids fit 32 bits");
@@ -64,7 +85,6 @@ impl Slots {
         if chunk.used == 0 {
             chunk.nodes = (0..CHUNK).map(|_| None).collect();
         }
-        assert!(chunk.nodes[slot].is_none(), "the slot is free");
         chunk.nodes[slot] = Some(node);
         chunk.used |= 1 << slot;
         if chunk.used == u128::MAX {

@@ -1,11 +1,11 @@
 //! The watched paths, each stored once, with its watchers.
 
-use hashbrown::HashTable;
 use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::Modes;
 use crate::ConnectionId;
+use crate::table::Table;
 
 /// A path's place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,7 +22,7 @@ pub(super) struct Watcher {
 pub(super) struct Paths {
     entries: Vec<Entry>,
     free: Vec<PathId>,
-    index: HashTable<PathId>,
+    index: Table<PathId>,
     pairs: usize,
     seed: u64,
 }
@@ -39,7 +39,7 @@ impl Paths {
         Self {
             entries: Vec::new(),
             free: Vec::new(),
-            index: HashTable::new(),
+            index: Table::new(),
             pairs: 0,
             seed,
         }
@@ -53,7 +53,7 @@ impl Paths {
     pub(super) fn find(&self, path: &str) -> Option<PathId> {
         let hash = xxh3_64_with_seed(path.as_bytes(), self.seed);
         let is_it = |&id: &PathId| *self.entry(id).path == *path;
-        self.index.find(hash, is_it).copied()
+        self.index.find(hash, is_it)
     }
 
     /// Finds or adds a path. A path that gets no watcher must be given to [`set`](Self::set).
@@ -76,7 +76,7 @@ impl Paths {
             ..
         } = self;
         let hash = |id: &PathId| xxh3_64_with_seed(entries[id.0 as usize].path.as_bytes(), *seed);
-        index.insert_unique(hash(&id), id, hash);
+        index.insert(hash(&id), id, hash);
         id
     }
 
@@ -120,9 +120,7 @@ impl Paths {
     fn forget(&mut self, id: PathId) {
         let path = std::mem::take(self.entry_mut(id)).path;
         let hash = xxh3_64_with_seed(path.as_bytes(), self.seed);
-        if let Ok(entry) = self.index.find_entry(hash, |&other| other == id) {
-            entry.remove();
-        }
+        self.index.remove(hash, id);
         self.free.push(id);
     }
 

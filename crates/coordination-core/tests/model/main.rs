@@ -2,6 +2,8 @@
 //! copy of everything to undo a multi. Replies, stats, events, and what pods that load checkpoints
 //! compute must be equal.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test")]
+
 mod naive;
 
 use std::collections::BTreeMap;
@@ -104,11 +106,65 @@ fn command() -> impl Strategy<Value = Command> {
         vec![Id::new("ip", "10.0.0.1"), id("bob")],
         vec![Id::new("super", "")],
     ]);
-    (0..SESSIONS, caller, kind).prop_map(|(session, caller, kind)| Command {
+    (1..=SESSIONS, caller, kind).prop_map(|(session, caller, kind)| Command {
         origin: None,
         session: SessionId::new(session),
         caller,
         kind,
+    })
+}
+
+/// Opens all sessions, so that the other commands find them.
+fn sessions() -> Vec<Command> {
+    let sessions = (1..=SESSIONS).map(|session| Command {
+        origin: None,
+        session: SessionId::new(session),
+        caller: Vec::new(),
+        kind: Kind::CreateSession {
+            timeout_ms: 1,
+            password: Password::new([0; 16]),
+        },
+    });
+    sessions.collect()
+}
+
+const MAX_COUNT: usize = 4;
+const MAX_BYTES: usize = 50_000;
+
+/// Limits what is below `/a`.
+fn quota() -> Vec<Command> {
+    let limits = format!("count=2,bytes=9=;byteHardLimit={MAX_BYTES};countHardLimit={MAX_COUNT}");
+    let nodes = [
+        ("/zookeeper/quota/a", String::new()),
+        ("/zookeeper/quota/a/zookeeper_limits", limits),
+        ("/zookeeper/quota/a/zookeeper_stats", String::new()),
+    ];
+    let commands = nodes.into_iter().map(|(path, data)| Command {
+        origin: None,
+        session: SessionId::new(1),
+        caller: Vec::new(),
+        kind: Kind::Write(Op::Create {
+            path: path.to_owned(),
+            data: Some(data.into_bytes()),
+            acl: Acl::open(),
+            mode: CreateMode::Persistent,
+            ttl_ms: -1,
+        }),
+    });
+    commands.collect()
+}
+
+/// The number of nodes from a path on, and their bytes.
+fn usage(machine: &Machine, path: &str) -> (usize, usize) {
+    let all = [Id::new("super", "")];
+    let Ok((data, _)) = machine.get(path, &all) else {
+        return (0, 0);
+    };
+    let (names, _) = machine.children(path, &all).unwrap();
+    let own = (1, data.map_or(0, <[u8]>::len));
+    names.fold(own, |(count, bytes), name| {
+        let below = usage(machine, &format!("{path}/{name}"));
+        (count + below.0, bytes + below.1)
     })
 }
 
@@ -148,10 +204,13 @@ fn load(stored: &Stored) -> Machine {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_machine_behaves_as_the_model(commands in prop::collection::vec(command(), 1..120)) {
+    fn the_machine_behaves_as_the_model(
+        random in prop::collection::vec(command(), 1..120),
+    ) {
+        let commands = [sessions(), random].concat();
         let mut machine = Machine::new(1);
         let mut other = Machine::new(2);
         let mut naive = Naive::new();
@@ -185,6 +244,20 @@ proptest! {
         prop_assert_eq!(machine.state_hash(), other.state_hash());
         naive.compare(&machine);
         naive.compare(&other);
+    }
+
+    #[test]
+    fn a_quota_counts_what_is_there(random in prop::collection::vec(command(), 1..120)) {
+        let mut machine = Machine::new(1);
+        let commands = [sessions(), quota(), random].concat();
+        for (number, command) in (1..).zip(&commands) {
+            machine.apply(command, Zxid::new(number), number);
+        }
+        let (stats, _) = machine.get("/zookeeper/quota/a/zookeeper_stats", &[]).unwrap();
+        let (count, bytes) = usage(&machine, "/a");
+        let expected = format!("count={count},bytes={bytes}");
+        prop_assert_eq!(std::str::from_utf8(stats.unwrap()).unwrap(), expected);
+        prop_assert!(count <= MAX_COUNT && bytes <= MAX_BYTES);
     }
 
     #[test]

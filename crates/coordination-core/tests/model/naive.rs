@@ -77,7 +77,11 @@ impl Naive {
                 Ok(Reply::Done)
             }
             Kind::Reap { path } => self.reap(path).map_err(Refused::Op),
-            other => panic!("not generated: {other:?}"),
+            Kind::AttachSession { .. }
+            | Kind::SetConfig { .. }
+            | Kind::RegisterPod
+            | Kind::ForgetPod { .. }
+            | Kind::Nothing => panic!("not generated: {command:?}"),
         };
         (reply, std::mem::take(&mut self.told))
     }

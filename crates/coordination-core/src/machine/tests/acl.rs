@@ -18,10 +18,11 @@ impl World {
             acl: acl.to_vec(),
             version,
         };
-        match self.op(op)? {
-            Reply::AclSet(stat) => Ok(stat),
-            other => panic!("{other:?}"),
-        }
+        let reply = self.op(op)?;
+        let Reply::AclSet(stat) = reply else {
+            panic!("{reply:?}");
+        };
+        Ok(stat)
     }
 }
 

@@ -303,3 +303,14 @@ fn the_config_is_set_by_the_service_alone() {
         [(EventKind::DataChanged, "/zookeeper/config")]
     );
 }
+
+#[test]
+fn the_number_of_nodes_is_bounded() {
+    let mut world = World::new();
+    world.machine.tree.set_limit(6);
+    world.create("/a", "").unwrap();
+    world.create("/b", "").unwrap();
+    assert_eq!(world.create("/c", ""), Err(OpError::QuotaExceeded));
+    world.delete("/a", -1).unwrap();
+    world.create("/c", "").unwrap();
+}

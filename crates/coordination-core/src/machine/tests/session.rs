@@ -124,6 +124,12 @@ fn a_session_is_opened_once() {
     assert_eq!(world.open_session(), refused(SessionMoved));
     assert_eq!(world.machine.session_count(), 2);
     assert_eq!(world.machine.session(ALICE).unwrap().ephemerals, 1);
+    world.session = SessionId::default();
+    assert_eq!(
+        world.open_session(),
+        refused(OpError::BadArguments),
+        "zero is no session"
+    );
 }
 
 #[test]
