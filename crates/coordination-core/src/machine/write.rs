@@ -119,7 +119,7 @@ impl Machine {
         let (parent_path, name) = split_deletable(path)?;
         let parent = self.tree.find(parent_path)?;
         acl::check(self.tree.acl(parent), Perms::DELETE, context.caller)?;
-        let id = self.tree.child(parent, name).ok_or(OpError::NoNode)?;
+        let id = self.child(parent_path, parent, name)?;
         let node = self.tree.node(id);
         next_version(node.fields.version, version)?;
         if node.children() > 0 {
@@ -127,6 +127,13 @@ impl Machine {
         }
         self.remove(id, path);
         Ok(Reply::Deleted)
+    }
+
+    /// The child that is to be deleted. The root's path as a parent is empty: in `//a` it is not, and
+    /// ZooKeeper knows no node of this path, although it finds the parent.
+    fn child(&self, parent_path: &str, parent: NodeId, name: &str) -> Result<NodeId, OpError> {
+        let child = self.tree.child(parent, name);
+        child.filter(|_| parent_path != "/").ok_or(OpError::NoNode)
     }
 
     /// Deletes a node without children.
@@ -221,7 +228,7 @@ impl Machine {
     pub(super) fn reap(&mut self, path: &str) -> Result<Reply, OpError> {
         let (parent_path, name) = split_deletable(path)?;
         let parent = self.tree.find(parent_path)?;
-        let id = self.tree.child(parent, name).ok_or(OpError::NoNode)?;
+        let id = self.child(parent_path, parent, name)?;
         if self.tree.node(id).children() > 0 {
             return Err(OpError::NotEmpty);
         }

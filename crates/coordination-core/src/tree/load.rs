@@ -46,6 +46,9 @@ impl TreeLoader {
         if !self.0.slots.is_free(record.id) {
             return Err(DecodeError::Invalid("node id"));
         }
+        if record.name.contains('/') {
+            return Err(DecodeError::Invalid("node name"));
+        }
         let node = Node {
             fields: record.fields,
             body: record.body(),

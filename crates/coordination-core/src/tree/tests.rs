@@ -276,6 +276,8 @@ fn impossible_records_are_refused() {
     );
     assert_eq!(add(vec![root()], 1), DecodeError::Invalid("page id"));
     assert_eq!(add(Vec::new(), 0), DecodeError::Invalid("page id"));
+    let slash = add(vec![record(1, NodeId::ROOT, "a/b")], 0);
+    assert_eq!(slash, DecodeError::Invalid("node name"));
     let unlisted = Record { acl: 1, ..root() };
     assert_eq!(add(vec![unlisted], 0), DecodeError::Invalid("acl"));
     let bytes = content(vec![root()]);

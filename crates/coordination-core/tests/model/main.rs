@@ -204,7 +204,7 @@ fn load(stored: &Stored) -> Machine {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 
     #[test]
     fn the_machine_behaves_as_the_model(

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::page::MAX_PART_BYTES;
+use crate::page::{MAX_PART_BYTES, Part};
 use crate::{DecodeError, LoadError, Loader, PageId};
 
 type Stored = BTreeMap<PageId, Vec<Vec<u8>>>;
@@ -248,6 +248,42 @@ fn huge_part_missing(stored: &Stored) {
     let huge = parts.values_mut().find(|parts| parts.len() > 1).unwrap();
     huge.pop();
     load(&parts).unwrap_err();
+}
+
+#[test]
+fn damage_behind_the_checksum_never_panics() {
+    let mut world = World::new();
+    let owner = Origin {
+        pod: PodId::new(7),
+        number: 1,
+    };
+    world.run_from(Some(owner), Kind::RegisterPod).unwrap();
+    world.create_as("/e", "x", CreateMode::Ephemeral).unwrap();
+    let mut stored = Stored::new();
+    save(&mut world.machine, None, &mut stored);
+    let (mut accepted, mut refused) = (0, 0);
+    for page in stored.keys() {
+        let content = Part::join(&stored[page]).unwrap();
+        for place in 0..content.len() {
+            for flip in [0x01, 0x40, 0xff] {
+                let mut damaged = content.clone();
+                damaged[place] ^= flip;
+                let mut others = stored.clone();
+                others.insert(*page, Part::split(&damaged));
+                match load(&others) {
+                    Ok(mut machine) => {
+                        accepted += 1;
+                        machine.state_hash();
+                    }
+                    Err(_) => refused += 1,
+                }
+            }
+        }
+    }
+    assert!(
+        accepted > 0 && refused > 0,
+        "{accepted} accepted, {refused} refused"
+    );
 }
 
 #[test]

@@ -202,6 +202,8 @@ fn deletion_fails_in_zookeepers_order() {
     world.create("/a/b", "").unwrap();
     assert_eq!(world.delete("/x/y", -1), Err(NoNode));
     assert_eq!(world.delete("/a/", -1), Err(NoNode));
+    assert_eq!(world.delete("//a", -1), Err(NoNode));
+    assert_eq!(world.delete("//", -1), Err(NoNode));
     assert_eq!(
         world.delete("/a", 7),
         Err(BadVersion),
