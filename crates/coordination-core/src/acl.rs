@@ -3,6 +3,7 @@
 mod cache;
 mod scheme;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub(crate) use cache::{AclCache, AclId};
@@ -141,10 +142,9 @@ pub(crate) fn expand(list: &[Acl], caller: &[Id]) -> Result<Vec<Acl>, OpError> {
         return Err(OpError::InvalidAcl);
     }
     let mut expanded = Vec::with_capacity(list.len());
-    for (index, acl) in list.iter().enumerate() {
-        if list[..index].contains(acl) {
-            continue;
-        }
+    // A set, since a request has room for tens of thousands of entries.
+    let mut seen = BTreeSet::new();
+    for acl in list.iter().filter(|acl| seen.insert(*acl)) {
         if acl.id.scheme == "auth" {
             let before = expanded.len();
             let ids = caller.iter().filter(|id| scheme::is_authenticated(id));

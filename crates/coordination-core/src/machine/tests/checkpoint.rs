@@ -251,6 +251,38 @@ fn huge_part_missing(stored: &Stored) {
 }
 
 #[test]
+fn the_format_is_pinned() {
+    let mut world = World::new();
+    world.create("/a", "data").unwrap();
+    let mut stored = Stored::new();
+    save(&mut world.machine, None, &mut stored);
+    let contents: Vec<_> = stored
+        .values()
+        .map(|parts| Part::join(parts).unwrap())
+        .collect();
+    let pages: Vec<_> = stored.keys().map(PageId::to_string).collect();
+    assert_eq!(pages, ["meta", "sessions/12", "sessions/117", "nodes/0"]);
+    let sizes: Vec<_> = contents
+        .iter()
+        .map(|content| (content.len(), Part::hash(content)))
+        .collect();
+    let expected = [
+        (53, 6_978_564_105_822_900_524),
+        (46, 11_331_780_514_577_182_205),
+        (46, 15_658_128_250_450_686_790),
+        (397, 12_282_301_507_267_425_463),
+    ];
+    assert_eq!(sizes, expected);
+    // Version, page, transaction, one session: id, timeout, password, pod.
+    let mut session = vec![
+        1, 1, 12, 1, 0, 0, 0, 0, 0, 0, 0, 1, 11, 0, 0, 0, 0, 0, 0, 0, 0xa0, 0x1f,
+    ];
+    session.extend([1; 16]);
+    session.extend([0; 8]);
+    assert_eq!(contents[1], session);
+}
+
+#[test]
 fn damage_behind_the_checksum_never_panics() {
     let mut world = World::new();
     let owner = Origin {
