@@ -1,5 +1,5 @@
-//! Random requests and events on the watches and on a naive model of ZooKeeper's two tables: of data
-//! watches and of child watches.
+//! Random requests and events on the watches and on a naive model of ZooKeeper's two tables: of
+//! data watches and of child watches.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -129,8 +129,8 @@ impl Machine {
         Ok(Reply::Deleted)
     }
 
-    /// The child that is to be deleted. The root's path as a parent is empty: in `//a` it is not, and
-    /// ZooKeeper knows no node of this path, although it finds the parent.
+    /// The child that is to be deleted. The root's path as a parent is empty. In `//a` it is not:
+    /// ZooKeeper finds the parent then, but no node of this path.
     fn child(&self, parent_path: &str, parent: NodeId, name: &str) -> Result<NodeId, OpError> {
         let child = self.tree.child(parent, name);
         child.filter(|_| parent_path != "/").ok_or(OpError::NoNode)
