@@ -64,7 +64,8 @@ impl Machine {
     pub fn all_children_number(&self, path: &str, caller: &[Id]) -> Result<usize, OpError> {
         let id = self.readable(path, caller)?;
         if id == NodeId::ROOT {
-            return Ok(self.node_count() - 1);
+            // ZooKeeper counts the root itself if it is named by its alias, the empty path.
+            return Ok(self.node_count() - usize::from(!path.is_empty()));
         }
         Ok(self.tree.descendants(id).count())
     }

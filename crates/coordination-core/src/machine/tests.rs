@@ -100,7 +100,10 @@ impl World {
         let Reply::Created { path, stat } = reply else {
             panic!("{reply:?}");
         };
-        assert_eq!(self.machine.stat(&path), Some(stat));
+        let data_length = i32::try_from(data.len()).unwrap();
+        assert_eq!(stat.data_length, data_length);
+        let now = self.stat(&path);
+        assert_eq!(stat, Stat { data_length, ..now });
         Ok(path)
     }
 

@@ -104,11 +104,12 @@ impl Machine {
             fields.counter = counter.wrapping_add(1);
             fields.pzxid = zxid;
         });
+        // As in ZooKeeper, the reply has the data's length before a quota's use is counted.
+        let stat = self.tree.node(id).stat();
         if let Some(QuotaNode::Stats(target)) = QuotaNode::of(&path) {
             self.recount(id, target);
         }
         self.use_quota(&path, 1, bytes);
-        let stat = self.tree.node(id).stat();
         self.tell(EventKind::Created, path.as_str().into(), id);
         self.tell(EventKind::ChildrenChanged, root_or(parent_path), parent);
         Ok(Reply::Created { path, stat })

@@ -233,6 +233,7 @@ fn reads_take_paths_as_they_are() {
     assert_eq!(world.machine.exists("/a\0", &[]), Err(BadArguments));
     assert_eq!(world.machine.exists("/x", &[]), Err(NoNode));
     assert_eq!(world.machine.all_children_number("/", &[]), Ok(6));
+    assert_eq!(world.machine.all_children_number("", &[]), Ok(7));
     assert_eq!(world.machine.all_children_number("/a", &[]), Ok(2));
     assert_eq!(world.machine.all_children_number("/a/b/c", &[]), Ok(0));
 }
