@@ -160,6 +160,18 @@ fn a_checkpoint_has_what_changed() {
 }
 
 #[test]
+fn a_checkpoint_does_not_repeat_the_last_transaction() {
+    // The last transaction opened a session; then one created a node.
+    let mut world = World::new();
+    let since = Some(world.machine.last_zxid());
+    assert_eq!(save(&mut world.machine, since, &mut Stored::new()), 1);
+    world.create("/a", "").unwrap();
+    assert_eq!(save(&mut world.machine, since, &mut Stored::new()), 2);
+    let since = Some(world.machine.last_zxid());
+    assert_eq!(save(&mut world.machine, since, &mut Stored::new()), 1);
+}
+
+#[test]
 fn a_checkpoint_has_the_state_at_its_start() {
     let mut world = rich();
     let expected = world.machine.state_hash();
