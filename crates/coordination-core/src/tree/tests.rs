@@ -167,6 +167,19 @@ fn a_page_is_no_longer_than_its_records_are_said_to_be() {
 }
 
 #[test]
+fn a_page_depends_on_its_nodes_alone() {
+    let mut one = tree();
+    let first = add(&mut one, NodeId::ROOT, "other", 0);
+    add(&mut one, NodeId::ROOT, "b", 0);
+    remove(&mut one, first);
+    add(&mut one, NodeId::ROOT, "a", 0);
+    let mut two = tree();
+    add(&mut two, NodeId::ROOT, "a", 0);
+    add(&mut two, NodeId::ROOT, "b", 0);
+    assert_eq!(one.encode_page(0), two.encode_page(0));
+}
+
+#[test]
 fn an_emptied_page_is_deleted_and_used_again() {
     let mut tree = tree();
     let huge = add(&mut tree, NodeId::ROOT, "huge", 100_000);

@@ -288,6 +288,13 @@ fn a_batch_is_applied_once() {
             applied: applied[1].zxid
         }
     );
+    let single = Batch {
+        first: world.next_zxid(),
+        commands: batch.commands[..1].to_vec(),
+        ..batch
+    };
+    world.machine.apply_batch(&single).unwrap();
+    world.machine.apply_batch(&single).unwrap_err();
 }
 
 #[test]
