@@ -18,7 +18,12 @@ const LAYERS: [&[&str]; 9] = [
     ],
     // The test kit only uses binaries, and the checks of histories. All tests may use it.
     &["synod-testkit"],
-    &["synod-consensus-core", "synod-engine", "synod-rpc"],
+    &[
+        "synod-consensus-core",
+        "synod-coordination-core",
+        "synod-engine",
+        "synod-rpc",
+    ],
     &["synod-log", "synod-mvcc", "synod-replica-core"],
     &[
         "synod-lease",
