@@ -61,6 +61,33 @@ impl Zxid {
     }
 }
 
+/// The part of a zxid that counts transactions within an epoch.
+const COUNTER_BITS: u32 = 32;
+
+impl Zxid {
+    /// The first transaction of the next epoch.
+    ///
+    /// # Panics
+    /// After 2^31 epochs.
+    #[must_use]
+    pub fn next_epoch(self) -> Self {
+        let next = (self.0 >> COUNTER_BITS) + 1;
+        let first = next
+            .checked_mul(1 << COUNTER_BITS)
+            .expect("epochs are not exhausted");
+        Self(first + 1)
+    }
+
+    /// Whether this transaction and the ones after it, `count` in all, are of one epoch.
+    #[must_use]
+    pub fn has_room_for(self, count: usize) -> bool {
+        let last = i64::try_from(count)
+            .ok()
+            .and_then(|count| self.0.checked_add(count - 1));
+        last.is_some_and(|last| last >> COUNTER_BITS == self.0 >> COUNTER_BITS)
+    }
+}
+
 impl PodId {
     /// Wraps an id.
     #[must_use]
