@@ -23,6 +23,9 @@ pub use install::{Installed, VERSION, install};
 /// Timeout for a server to answer clients.
 const READY_WITHIN: Duration = Duration::from_secs(90);
 
+/// Timeout for a server to answer a four-letter word.
+const WORD_WITHIN: Duration = Duration::from_secs(2);
+
 /// The shape of an ensemble.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -227,13 +230,18 @@ impl ZooKeeper {
 /// The answer to a four-letter word.
 ///
 /// # Errors
-/// The server can't be reached, or its answer isn't text.
+/// The server can't be reached or doesn't answer, or its answer isn't text.
 pub async fn four_letter_word(address: &str, word: &str) -> Result<String> {
-    let mut stream = TcpStream::connect(address).await?;
-    stream.write_all(word.as_bytes()).await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
-    Ok(answer)
+    let ask = async {
+        let mut stream = TcpStream::connect(address).await?;
+        stream.write_all(word.as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        Ok(answer)
+    };
+    // A server that is starting may accept a connection and forget it.
+    let answer = tokio::time::timeout(WORD_WITHIN, ask).await;
+    answer.with_context(|| format!("no answer to {word} within {WORD_WITHIN:?}"))?
 }
 
 /// All jar files of a directory, as one entry of a class path.

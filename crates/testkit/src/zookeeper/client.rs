@@ -5,10 +5,10 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use synod_jute::{
-    ConnectRequest, ConnectResponse, Decode, Encode, ErrorCode, FrameDecoder, OpCode, Request,
-    Response, ServerMessage, WatcherEvent, encode_event, encode_request, frame, xid,
+    ConnectRequest, ConnectResponse, Decode, Encode, ErrorCode, FrameDecoder, OpCode, PASSWORD_LEN,
+    Request, Response, ServerMessage, WatcherEvent, encode_event, encode_request, frame, xid,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -31,6 +31,8 @@ pub struct Reply {
     pub zxid: i64,
     /// Its body, or the error in its header.
     pub outcome: Result<Response, ErrorCode>,
+    /// The bytes that came with an error, which should have none.
+    pub rest: Bytes,
 }
 
 /// A message from the server.
@@ -97,7 +99,7 @@ impl ZkClient {
     pub async fn open(address: &str) -> Result<Self> {
         let request = ConnectRequest {
             timeout_ms: 30_000,
-            password: Some(bytes::Bytes::from_static(&[0; synod_jute::PASSWORD_LEN])),
+            password: Some(Bytes::from_static(&[0; PASSWORD_LEN])),
             read_only: Some(false),
             ..ConnectRequest::default()
         };
@@ -189,9 +191,9 @@ impl ZkClient {
                     let mut again = BytesMut::new();
                     response.encode(&mut again);
                     ensure!(again == bytes, "{response:?} is not {bytes:02x?}");
+                    body.clear();
                     Ok(response)
                 } else {
-                    ensure!(body.is_empty(), "an error with a body: {body:02x?}");
                     Err(ErrorCode::try_from(header.err)?)
                 };
                 Ok(Received::Reply(Reply {
@@ -199,6 +201,7 @@ impl ZkClient {
                     op,
                     zxid: header.zxid,
                     outcome,
+                    rest: body,
                 }))
             }
         }
@@ -222,7 +225,7 @@ impl ZkClient {
     }
 
     /// The next frame; `None` at the connection's end.
-    async fn receive_frame(&mut self) -> Result<Option<bytes::Bytes>> {
+    async fn receive_frame(&mut self) -> Result<Option<Bytes>> {
         loop {
             if let Some(frame) = self.decoder.next_frame()? {
                 return Ok(Some(frame));
