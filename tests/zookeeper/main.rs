@@ -4,14 +4,16 @@
 mod parse;
 mod render;
 mod replay;
+mod server;
 
 use std::path::Path;
 
 use anyhow::{Result, ensure};
 use synod_testkit::zookeeper::{Options, ZooKeeper};
-use synod_testkit::{Lab, Share};
+use synod_testkit::Lab;
 
-use crate::replay::{Server, replay};
+use crate::replay::replay;
+use crate::server::Server;
 
 /// Makes a test of each scenario, on a fresh server.
 macro_rules! scenarios {
@@ -29,16 +31,19 @@ macro_rules! scenarios {
 
 scenarios! {
     operations, errors, sequences, acl, multi, watches, watches_again, persistent_watches,
-    sessions, expiry, containers, hostile,
+    sessions, expiry, containers, quota, hostile,
 }
 
-/// Settings under which scenarios are short: session timeouts between 0.5 and 5 s, and a look for
+/// Settings under which scenarios are short: session timeouts between 1 and 10 s, and a look for
 /// empty containers twice a second.
 fn options() -> Options {
     let super_user = ("DigestAuthenticationProvider.superDigest", SUPER_DIGEST);
     Options {
-        tick_ms: 250,
-        properties: vec![(super_user.0.to_owned(), super_user.1.to_owned())],
+        tick_ms: 500,
+        properties: vec![
+            (super_user.0.to_owned(), super_user.1.to_owned()),
+            ("enforceQuota".to_owned(), "true".to_owned()),
+        ],
         jvm_flags: vec!["-Dznode.container.checkIntervalMs=500".to_owned()],
         ..Options::default()
     }
@@ -49,14 +54,16 @@ const SUPER_DIGEST: &str = "super:lK75jTNcA+U9vtVEw5vB51mj/w4=";
 
 async fn on_zookeeper(lab: &Lab, name: &str) -> Result<()> {
     let running = ZooKeeper::start(lab, options()).await?;
-    let server = Server {
-        address: running.address(0),
-    };
+    check(&mut Server::zookeeper(running, lab), name).await
+}
+
+/// Replays a scenario and compares it with its file, or rewrites the file.
+async fn check(server: &mut Server<'_>, name: &str) -> Result<()> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("zookeeper/scenarios")
         .join(format!("{name}.txt"));
     let expected = std::fs::read_to_string(&file)?;
-    let actual = replay(&server, &expected).await?;
+    let actual = replay(server, &expected).await?;
     if std::env::var_os("SYNOD_BLESS").is_some() {
         std::fs::write(&file, &actual)?;
         return Ok(());
@@ -70,27 +77,26 @@ async fn on_zookeeper(lab: &Lab, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// An ensemble serves as one: what is written through one server is read through another.
-#[test]
-fn an_ensemble_of_three_serves() -> Result<()> {
-    synod_testkit::run(Share::Whole, async |lab| {
-        let options = Options {
-            servers: 3,
-            ..options()
-        };
-        let running = ZooKeeper::start(lab, options).await?;
-        for (index, address) in running.addresses().iter().enumerate() {
-            let text = format!(
-                "$ a connect\n$ a create /n{index}\n$ a sync /\n$ a getAllChildrenNumber /\n$ a closeSession\n"
-            );
-            let server = Server {
-                address: address.clone(),
-            };
-            let actual = replay(&server, &text).await?;
-            // Beside the new nodes, /zookeeper has two children.
-            let number = format!("number={}", 4 + index);
-            ensure!(actual.contains(&number), "no {number} in:\n{actual}");
+/// Makes a test of each scenario that needs three servers.
+macro_rules! scenarios_of_three {
+    ($($name:ident),+ $(,)?) => {$(
+        mod $name {
+            #[test]
+            fn zookeeper() -> anyhow::Result<()> {
+                synod_testkit::run(synod_testkit::Share::Whole, async |lab| {
+                    crate::on_three_zookeepers(lab, stringify!($name)).await
+                })
+            }
         }
-        Ok(())
-    })
+    )+};
+}
+
+scenarios_of_three! { ensemble, failures }
+
+async fn on_three_zookeepers(lab: &Lab, name: &str) -> Result<()> {
+    let mut options = options();
+    options.servers = 3;
+    options.jvm_flags.push("-Dreadonlymode.enabled=true".to_owned());
+    let running = ZooKeeper::start(lab, options).await?;
+    check(&mut Server::zookeeper(running, lab), name).await
 }

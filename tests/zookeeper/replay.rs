@@ -4,8 +4,9 @@
 //! `& a getData /` sends it only. All messages that come until the last reply follow, a line each:
 //! an event's or a reply's zxid and content. Further commands are `connect`, `drop` (closes the
 //! connection), `receive` (waits for one message), `raw` (sends a frame with an operation's number
-//! and a body in hexadecimal digits), `bytes` (sends what isn't even a frame), and `word` (a
-//! four-letter word on its own connection). `#` starts a comment.
+//! and a body in hexadecimal digits), and `bytes` (sends what isn't even a frame). `$ ruok word`
+//! sends a four-letter word over a connection of its own. `! kill 2` does something to a server:
+//! see [`Server::command`]. `#` starts a comment.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -17,35 +18,31 @@ use synod_testkit::zookeeper::{Received, ZkClient, four_letter_word};
 
 use crate::parse::{Words, hex, request};
 use crate::render::Names;
-
-/// The server under test: all that a scenario knows of it.
-#[derive(Clone, Debug)]
-pub(crate) struct Server {
-    pub(crate) address: String,
-}
+use crate::server::Server;
 
 /// The xid of frames that are no requests.
 const RAW_XID: i32 = 77;
 
 /// Replays a scenario, and returns it with the server's answers.
-pub(crate) async fn replay(server: &Server, scenario: &str) -> Result<String> {
+pub(crate) async fn replay(server: &mut Server<'_>, scenario: &str) -> Result<String> {
     let mut run = Run::start(server).await?;
     for line in scenario.lines() {
-        let is_command = line.starts_with("$ ") || line.starts_with("& ");
-        if is_command || line.starts_with('#') || line.is_empty() {
+        let kind = line.get(..2).unwrap_or_default();
+        if ["$ ", "& ", "! "].contains(&kind) || line.starts_with('#') || line.is_empty() {
             run.print(line);
         }
-        if is_command {
-            run.command(line)
-                .await
-                .with_context(|| format!("{line}\nafter:\n{}", run.text))?;
-        }
+        let done = match kind {
+            "$ " | "& " => run.command(line).await,
+            "! " => run.server.command(&line[2..]).await,
+            _ => Ok(()),
+        };
+        done.with_context(|| format!("{line}\nafter:\n{}", run.text))?;
     }
     Ok(run.text)
 }
 
-struct Run {
-    address: String,
+struct Run<'a, 'b> {
+    server: &'a mut Server<'b>,
     clients: BTreeMap<String, ZkClient>,
     /// The passwords of the clients' sessions.
     passwords: BTreeMap<String, Option<Bytes>>,
@@ -53,9 +50,9 @@ struct Run {
     text: String,
 }
 
-impl Run {
-    async fn start(server: &Server) -> Result<Self> {
-        let mut first = ZkClient::open(&server.address).await?;
+impl<'a, 'b> Run<'a, 'b> {
+    async fn start(server: &'a mut Server<'b>) -> Result<Self> {
+        let mut first = ZkClient::open(&server.address(1)?).await?;
         let (_, closed) = first.call(&Request::CloseSession).await?;
         let since_1970 = SystemTime::UNIX_EPOCH.elapsed()?;
         let names = Names {
@@ -64,7 +61,7 @@ impl Run {
             ..Names::default()
         };
         Ok(Self {
-            address: server.address.clone(),
+            server,
             clients: BTreeMap::new(),
             passwords: BTreeMap::new(),
             names,
@@ -94,7 +91,7 @@ impl Run {
             }
             "receive" => return self.receive(name).await,
             "word" => {
-                let answer = four_letter_word(&self.address, name).await?;
+                let answer = four_letter_word(&self.server.address(1)?, name).await?;
                 let first = answer.lines().next().unwrap_or_default().to_owned();
                 self.print(&first);
                 return Ok(());
@@ -161,7 +158,8 @@ impl Run {
         Ok(())
     }
 
-    /// `connect timeout=MS session=CLIENT password=wrong|short|null readonly=yes|absent zxid=ZXID`
+    /// `connect timeout=MS session=CLIENT password=wrong|short|null readonly=yes|absent zxid=ZXID
+    /// at=SERVER`
     async fn connect(&mut self, name: &str, words: &Words<'_>) -> Result<()> {
         let zeros = || Bytes::from_static(&[0; PASSWORD_LEN]);
         let mut wanted = ConnectRequest {
@@ -185,7 +183,8 @@ impl Run {
             Some("null") => wanted.password = None,
             _ => {}
         }
-        let Some(client) = ZkClient::connect(&self.address, &wanted).await? else {
+        let address = self.server.address(words.number("at", 1)?)?;
+        let Some(client) = ZkClient::connect(&address, &wanted).await? else {
             self.print("closed");
             return Ok(());
         };

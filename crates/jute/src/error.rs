@@ -50,9 +50,10 @@ pub enum DecodeError {
 }
 
 impl DecodeError {
-    /// The code that ZooKeeper answers to such a request, with one exception: its server replaces
-    /// damaged characters, after which it refuses the path of a write with this code, but finds
-    /// no node in a read.
+    /// The code to answer. It is the one of ZooKeeper's server, with three exceptions. It replaces
+    /// damaged characters, and then refuses the path of a write with [`ErrorCode::BadArguments`]
+    /// but finds no node in a read. It answers that code, too, if `setData` or `setACL` have a null
+    /// path. And it takes a negative number of elements for none.
     #[must_use]
     pub fn code(self) -> ErrorCode {
         match self {

@@ -25,9 +25,11 @@ record! {
         /// The xid of the request, or [`xid::EVENT`].
         xid: i32,
         /// The newest zxid that the reply reflects. Of an event, the zxid of the change, or -1 if
-        /// the event answers watches that were set again. Zero in replies to `auth` and `sasl`.
+        /// the event answers watches that were set again. Zero in replies to `auth` and `sasl`, and
+        /// -1 with [`ErrorCode::Unimplemented`].
         zxid: i64,
-        /// Zero, or an [`ErrorCode`]; then no body follows.
+        /// Zero, or an [`ErrorCode`]; then no body follows. (ZooKeeper adds one to a few errors,
+        /// which means nothing.)
         err: i32,
     }
 }
