@@ -9,8 +9,8 @@ mod server;
 use std::path::Path;
 
 use anyhow::{Result, ensure};
-use synod_testkit::zookeeper::{Options, ZooKeeper};
 use synod_testkit::Lab;
+use synod_testkit::zookeeper::{Options, ZooKeeper};
 
 use crate::replay::replay;
 use crate::server::Server;
@@ -91,12 +91,20 @@ macro_rules! scenarios_of_three {
     )+};
 }
 
-scenarios_of_three! { ensemble, failures }
+scenarios_of_three! { ensemble, failures, read_only }
 
 async fn on_three_zookeepers(lab: &Lab, name: &str) -> Result<()> {
     let mut options = options();
     options.servers = 3;
-    options.jvm_flags.push("-Dreadonlymode.enabled=true".to_owned());
+    if name == "read_only" {
+        options
+            .jvm_flags
+            .push("-Dreadonlymode.enabled=true".to_owned());
+        for property in ["localSessionsEnabled", "localSessionsUpgradingEnabled"] {
+            let on = (property.to_owned(), "true".to_owned());
+            options.properties.push(on);
+        }
+    }
     let running = ZooKeeper::start(lab, options).await?;
     check(&mut Server::zookeeper(running, lab), name).await
 }

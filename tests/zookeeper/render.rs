@@ -19,10 +19,12 @@ pub(crate) struct Names {
 }
 
 impl Names {
+    /// The upper half of a zxid, the number of the leader's term, is left out.
     pub(crate) fn zxid(&self, zxid: i64) -> String {
+        let counter = |zxid: i64| zxid & 0xffff_ffff;
         match zxid {
             0 | -1 => zxid.to_string(),
-            _ => format!("{:+}", zxid.wrapping_sub(self.base)),
+            _ => format!("{:+}", counter(zxid) - counter(self.base)),
         }
     }
 

@@ -85,7 +85,8 @@ impl ZkClient {
             return Ok(None);
         };
         let bytes = answer.clone();
-        client.session = ConnectResponse::decode(&mut answer)?;
+        client.session = ConnectResponse::decode(&mut answer)
+            .with_context(|| format!("connect response: {bytes:02x?}"))?;
         let mut again = BytesMut::new();
         client.session.encode(&mut again);
         ensure!(again == bytes, "{:?} is not {bytes:02x?}", client.session);
