@@ -3,9 +3,9 @@
 //!
 //! It guarantees that bytes from outside never cause a panic, and that a length that they claim
 //! never determines an allocation: what is allocated is at most a small multiple of the bytes that
-//! arrived. Strings and buffers share the memory of the bytes that were received with them: copy what
-//! is kept for long. It never interprets a request: paths, versions, ACLs and most flags are passed
-//! on as they came.
+//! arrived. Strings and buffers share the memory of the received bytes, so copy what is kept for
+//! long. It never interprets a request: paths, versions, ACLs and most flags are passed on as they
+//! came.
 
 #[macro_use]
 mod record;
