@@ -122,6 +122,69 @@ fn requests() {
     );
 }
 
+/// Records with neighbours of one type, which a round trip can't tell apart.
+#[test]
+fn requests_with_similar_fields() {
+    let lists = "00000001 00000002 2f61 00000001 00000002 2f62 00000001 00000002 2f63";
+    check_request(
+        1,
+        &Request::SetWatches(SetWatches {
+            relative_zxid: 5,
+            data_watches: vec![path("/a")],
+            exist_watches: vec![path("/b")],
+            child_watches: vec![path("/c")],
+        }),
+        &format!("0000002e 00000001 00000065 0000000000000005 {lists}"),
+    );
+    check_request(
+        1,
+        &Request::SetWatches2(SetWatches2 {
+            relative_zxid: 5,
+            data_watches: vec![path("/a")],
+            exist_watches: vec![path("/b")],
+            child_watches: vec![path("/c")],
+            persistent_watches: vec![path("/d")],
+            persistent_recursive_watches: vec![path("/e")],
+        }),
+        &format!(
+            "00000042 00000001 00000069 0000000000000005 {lists} \
+             00000001 00000002 2f64 00000001 00000002 2f65"
+        ),
+    );
+    check_request(
+        1,
+        &Request::Reconfig(ReconfigRequest {
+            joining_servers: Some(path("j")),
+            leaving_servers: Some(path("l")),
+            new_members: None,
+            cur_config_id: -1,
+        }),
+        "0000001e 00000001 00000010 00000001 6a 00000001 6c ffffffff ffffffffffffffff",
+    );
+    check_request(
+        1,
+        &Request::CreateTtl(CreateTtlRequest {
+            path: path("/t"),
+            data: None,
+            acl: Some(vec![]),
+            flags: 6,
+            ttl_ms: 1000,
+        }),
+        "00000022 00000001 00000015 00000002 2f74 ffffffff 00000000 00000006 00000000000003e8",
+    );
+}
+
+#[test]
+fn identities() {
+    let client_info = vec![ClientInfo {
+        auth_scheme: path("ip"),
+        user: path("::1"),
+    }];
+    let mut out = BytesMut::new();
+    WhoAmIResponse { client_info }.encode(&mut out);
+    assert_eq!(hex(&out), joined("00000001 00000002 6970 00000003 3a3a31"));
+}
+
 #[test]
 fn replies() {
     let stat = Stat {
