@@ -11,6 +11,7 @@ const LAYERS: [&[&str]; 9] = [
     &[
         "synod-types",
         "synod-json",
+        "synod-jute",
         "synod-proto",
         "synod-runtime",
         "synod-protoc",

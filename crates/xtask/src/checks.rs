@@ -5,7 +5,7 @@ use std::process::{Command, ExitCode, ExitStatus, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use synod_testkit::peers;
+use synod_testkit::{peers, zookeeper};
 
 use crate::{boundaries, comments, logging};
 
@@ -23,6 +23,7 @@ pub(crate) fn peers() -> Result<()> {
             program.map_or("no etcdutl".into(), |path| path.display().to_string())
         );
     }
+    println!("peers: {}", zookeeper::install()?.describe());
     Ok(())
 }
 
