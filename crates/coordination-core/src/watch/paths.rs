@@ -50,6 +50,12 @@ impl Paths {
         self.pairs
     }
 
+    /// The number of paths that take memory.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.entries.len() - self.free.len()
+    }
+
     pub(super) fn find(&self, path: &str) -> Option<PathId> {
         let hash = xxh3_64_with_seed(path.as_bytes(), self.seed);
         let is_it = |&id: &PathId| *self.entry(id).path == *path;

@@ -277,6 +277,7 @@ fn a_connection_takes_its_watches_along() {
     assert_eq!(world.watches.count(), 0);
     assert_eq!(world.watches.by_path().count(), 0);
     assert_eq!(world.watches.counts, Counts::default());
+    assert_eq!(world.watches.paths.len(), 0, "nothing is left of the paths");
 }
 
 #[test]
