@@ -124,7 +124,7 @@ impl Deployment {
                 let certificates = self.certificates.as_mut().context("no certificates")?;
                 certificates.renew().map(drop)
             }
-            _ => anyhow::bail!("nobody knows how to {request:?}"),
+            _ => anyhow::bail!("unknown request {request:?}: add it to Deployment::serve"),
         }
     }
 

@@ -67,7 +67,7 @@ const REQUESTS: &[(&str, &str)] = &[
     ("/v3/kv/range", ""),
 ];
 
-/// Bodies that can't be read: the status and the code are the same, the words each parser's own.
+/// Bodies that can't be read: status and code must be the same; the messages differ.
 const MALFORMED: &[(&str, &str)] = &[
     ("/v3/kv/put", r#"{"key": "not base64"}"#),
     ("/v3/kv/put", "{"),

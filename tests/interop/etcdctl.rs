@@ -24,7 +24,7 @@ const USERS: &str = include_str!("etcdctl/users.txt");
 /// Commands that tests below run, since a table can't.
 const IN_CODE: [&str; 3] = ["make-mirror", "check perf", "check datascale"];
 
-/// Timeout for output that must come.
+/// Timeout for expected output.
 const SOON: Duration = Duration::from_secs(30);
 
 /// Makes a test of each function for both engines, beside stock etcd.

@@ -138,7 +138,7 @@ cases! {
     watch_control: ids, duplicate_id, empty_range, cancel, compacted_start, progress,
         future_start, many_on_one_stream, negative_start;
     lock: keys_and_headers, own_leases, refusals, empty_name, fairness, a_waiter_whose_lease_ends,
-        a_waiter_that_gives_up, a_caller_that_tries_again, clients_with_the_library, compaction;
+        a_waiter_that_gives_up, clients_with_the_library, compaction;
     election: terms, campaigns_again, refusals, own_leases, observers, a_candidate_whose_lease_ends,
         a_candidate_that_gives_up;
     maintenance: status, hashes, hashes_across_compaction, alarms, snapshot, defragment, grpc_health,

@@ -60,8 +60,8 @@ pub(crate) const LOCK_AGAIN: Difference = Difference {
     what: "Lock, or Campaign with the same value, with a lease that has a key in the queue already",
     etcd: "writes nothing",
     synod: "writes the key again, so that the revision grows by one",
-    why: "An earlier call that was cancelled removes the key only if no later call came for it, and a call that found the key removes it only \
-          while an older one exists. In etcd, a client that gives up and tries again can lose a lock that it was told to have.",
+    why: "A cancelled call removes the key only if no later call has written it. A call that found the key removes it only \
+          while an older key exists. In etcd, a client that gives up and tries again can lose a lock that it was told to have.",
 };
 
 pub(crate) const LOCK_LEASE_ENDS: Difference = Difference {
@@ -80,7 +80,7 @@ pub(crate) const CAMPAIGN_LEASE_ENDS: Difference = Difference {
 
 pub(crate) const BAD_JSON_IN_A_STREAM: Difference = Difference {
     what: "JSON that can't be read, in a stream of requests (watch, lease keep-alive)",
-    etcd: "the requests end there, without a word; a watch waits for ever",
+    etcd: "the stream of requests ends there without an error; a watch waits for ever",
     synod: "`{\"error\":{\"code\":3,...}}`, with HTTP status 400 if it is the first answer",
     why: "The client learns what is wrong.",
 };
@@ -88,7 +88,7 @@ pub(crate) const BAD_JSON_IN_A_STREAM: Difference = Difference {
 pub(crate) const TOKEN_AFTER_RESTART: Difference = Difference {
     what: "A simple token, on a member that has restarted",
     etcd: "valid again if the login is in the part of the log that is replayed",
-    synod: "invalid; etcd's clients log in again by themselves",
+    synod: "invalid, unless the login is applied again from the log (after a power failure); etcd's Go client logs in again by itself",
     why: "The member can't know whether the token ended meanwhile.",
 };
 

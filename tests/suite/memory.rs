@@ -22,7 +22,7 @@ fn reset_peak(pid: u32) -> Result<()> {
     Ok(fs::write(format!("/proc/{pid}/clear_refs"), "5")?)
 }
 
-/// Huge pages would keep far more memory than is allocated. Source: proc(5), `THP_enabled`.
+/// With huge pages a member would occupy far more memory than it uses. See proc(5), `THP_enabled`.
 #[test]
 fn a_member_uses_no_huge_pages() -> Result<()> {
     synod_testkit::run(Share::Small, async |lab| {
@@ -119,8 +119,9 @@ async fn large_delete(lab: &Lab) -> Result<()> {
     }
     let grown = peak_bytes(pid)?.saturating_sub(before);
     crate::support::note(&format!("{} MiB more at the peak", grown / MIB));
-    // Far less than the records: only what the engine needs for writing.
-    let most = 160 * MIB;
+    // Less than half of the records: only what the engine needs for writing, which depends on how
+    // far its flushes are behind.
+    let most = 200 * MIB;
     ensure!(grown < most, "{} MiB more at the peak", grown / MIB);
     Ok(())
 }

@@ -3,6 +3,11 @@
 pub(crate) mod proto;
 pub(crate) mod raw;
 
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+use synod_testkit::Server;
+
 /// Prints a note to the test's output. The runner shows it if the test fails.
 #[expect(
     clippy::print_stdout,
@@ -10,6 +15,40 @@ pub(crate) mod raw;
 )]
 pub(crate) fn note(text: &str) {
     println!("{text}");
+}
+
+/// Compares a server's answers, a line each, with those that stock etcd gave, which are in `file`
+/// below this package's folder. With `SYNOD_BLESS` in the environment stock etcd's answers are
+/// written there. `may_differ` gets an answer and what stock etcd told.
+///
+/// # Errors
+/// Lists the lines that differ.
+pub(crate) fn compare_recorded(
+    server: Server,
+    file: &str,
+    told: &str,
+    may_differ: impl Fn(&str, &str) -> bool,
+) -> Result<()> {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+    if server.is_etcd() && std::env::var_os("SYNOD_BLESS").is_some() {
+        std::fs::write(file, told)?;
+        return Ok(());
+    }
+    let recorded = std::fs::read_to_string(file)?;
+    let differing: Vec<String> = told
+        .lines()
+        .zip(recorded.lines())
+        .filter(|(told, wanted)| told != wanted && !may_differ(told, wanted))
+        .map(|(told, wanted)| format!("{wanted}\n  but {told}"))
+        .collect();
+    ensure!(
+        differing.is_empty() && told.lines().count() == recorded.lines().count(),
+        "{} of {} lines differ:\n{}",
+        differing.len(),
+        told.lines().count(),
+        differing.join("\n")
+    );
+    Ok(())
 }
 
 /// Makes a test of each function for stock etcd and for our server: `share => name, name;`. For

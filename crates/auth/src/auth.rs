@@ -136,8 +136,8 @@ impl Auth {
         Ok(user.map(|user| Identity { user, revision }))
     }
 
-    /// As [`Self::identify`], after this member has applied everything that was committed when the
-    /// request came: it knows all tokens that were ever given out.
+    /// Like [`Self::identify`], once this member has applied everything that was committed when the
+    /// request arrived. Then a token that it does not know is invalid.
     ///
     /// # Errors
     /// [`AuthError::InvalidToken`].

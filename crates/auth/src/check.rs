@@ -1,6 +1,6 @@
-//! Who may do what: one function a kind of request. A request that goes through the log is checked
-//! when it is applied, on every member alike; one that only reads, after it took its view of the
-//! data and before it reads.
+//! Who may do what: one function for each kind of request. A request that goes through the log is
+//! checked when it is applied, with the same result on every member. A request that only reads is
+//! checked after it took its view of the data and before it reads.
 
 use std::collections::BTreeSet;
 
@@ -85,8 +85,8 @@ impl Access<'_> {
         Ok(())
     }
 
-    /// Both branches are checked, whichever will be taken: what is refused must not depend on what
-    /// the store holds. A lease is checked once (`checked`), however many puts name it.
+    /// Checks both branches, since the refusal must not depend on what the store holds. A lease is
+    /// checked once (`checked`), however many puts name it.
     fn txn<E>(
         self,
         request: &TxnRequest,
@@ -135,10 +135,10 @@ fn permit(allowed: bool) -> Result<(), AuthError> {
     }
 }
 
-/// `by` is nobody where a request shows neither a token nor a certificate. `key_from` gives the
-/// first key that is attached to a lease and not before a given one, none where there is no such
-/// lease. It is called only where the answer depends on it, and at most once more than the user's
-/// permissions have intervals, however many keys the lease has.
+/// `by` is `None` if the request shows neither a token nor a certificate. `key_from` returns the
+/// first key at or after a given one that is attached to a lease; `None` if there is none. It is
+/// called only if the result depends on it, and at most once for each interval of the user's
+/// permissions plus once, however many keys the lease has.
 impl AuthState {
     /// A range, streamed or not.
     ///
@@ -287,7 +287,7 @@ impl AuthState {
         self.check_own(by, |_, user| user.has_role(role))
     }
 
-    /// What any user may do.
+    /// Checks a request that every user may make.
     ///
     /// # Errors
     /// Why not.
@@ -302,9 +302,9 @@ impl AuthState {
         }
     }
 
-    /// What only users with the root role may do. As in etcd the identity may be older than the
-    /// last change: whoever changes users and roles with one token must not have to log in after
-    /// each.
+    /// Checks a request that only users with the root role may make. As in etcd, the identity may
+    /// be older than the last change: otherwise an administrator would have to log in again after
+    /// each change.
     ///
     /// # Errors
     /// Why not.
@@ -312,7 +312,7 @@ impl AuthState {
         self.check_own(by, |_, _| false)
     }
 
-    /// What root may do, and whoever it belongs to.
+    /// Checks a request that root may make, and also the user for whom `is_own` is true.
     fn check_own(
         &self,
         by: Option<&Identity>,
@@ -325,8 +325,8 @@ impl AuthState {
         permit(user.is_root() || is_own(by, user))
     }
 
-    /// The user that an identity is of. It may be older than the last change of users and roles,
-    /// but not than the user's password.
+    /// The user of an identity. The identity may be older than the last change of users and roles,
+    /// but not older than the user's password.
     fn caller<'b>(&self, by: Option<&'b Identity>) -> Result<(&'b Identity, &User), AuthError> {
         let by = by
             .filter(|by| !by.user.is_empty())
@@ -356,7 +356,7 @@ impl AuthState {
         Ok(Access::Only(self.allowed(user)))
     }
 
-    /// As [`Self::access`], except that root's identity may be old, as in etcd.
+    /// Like [`Self::access`], but root's identity may be old, as in etcd.
     fn lease_access(&self, by: Option<&Identity>) -> Result<Access<'_>, AuthError> {
         if self.check_root(by).is_ok() {
             return Ok(Access::Everything);

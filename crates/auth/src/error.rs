@@ -45,9 +45,9 @@ pub enum AuthError {
     /// The user is known by a client certificate only. etcd has no text of its own kind for it.
     #[error("auth: authentication failed, password was given for no password user")]
     NoPasswordUser,
-    /// A hash that a client made can't be verified, or only by minutes of work. etcd takes it.
+    /// The client sent a hash that is not bcrypt's, or whose cost is too high. etcd accepts it.
     #[error(
-        "etcdserver: the hashed password must be a bcrypt hash with a cost of at most {MAX_GIVEN_COST}"
+        "etcdserver: the hashed password must be a bcrypt hash with a cost of at most {MAX_GIVEN_COST}: hash it again"
     )]
     UnusableHash,
     /// bcrypt would ignore the rest of the password. The text is that of Go's bcrypt.
@@ -86,8 +86,10 @@ pub enum AuthError {
     /// A name is part of a key of the store, whose length is bounded. etcd has no such limit.
     #[error("etcdserver: the name has more than {MAX_NAME_BYTES} bytes")]
     NameTooLong,
-    /// No key is so long. etcd has no such limit.
-    #[error("etcdserver: the key or range end of a permission has more than {MAX_KEY_BYTES} bytes")]
+    /// Longer than any key can be. etcd has no such limit.
+    #[error(
+        "etcdserver: the key or range end of a permission has more than {MAX_KEY_BYTES} bytes: use a shorter prefix"
+    )]
     PermissionTooLong,
     /// The role has too many permissions, or the user too many roles. etcd has no such limit.
     #[error(
@@ -255,7 +257,7 @@ PermissionDenied: etcdserver: permission denied
 InvalidArgument: etcdserver: authentication failed, invalid user ID or password
 FailedPrecondition: etcdserver: authentication is not enabled
 Unknown: auth: authentication failed, password was given for no password user
-InvalidArgument: etcdserver: the hashed password must be a bcrypt hash with a cost of at most 16
+InvalidArgument: etcdserver: the hashed password must be a bcrypt hash with a cost of at most 16: hash it again
 Unknown: bcrypt: password length exceeds 72 bytes
 Unknown: auth: token signing attempted with verify-only key
 FailedPrecondition: etcdserver: root user does not exist
@@ -267,7 +269,7 @@ FailedPrecondition: etcdserver: role name already exists
 FailedPrecondition: etcdserver: role name not found
 InvalidArgument: etcdserver: role name is empty
 InvalidArgument: etcdserver: the name has more than 1024 bytes
-InvalidArgument: etcdserver: the key or range end of a permission has more than 32000 bytes
+InvalidArgument: etcdserver: the key or range end of a permission has more than 32000 bytes: use a shorter prefix
 InvalidArgument: etcdserver: the role or user would take more than 1048576 bytes: use fewer and wider permissions, or several roles
 FailedPrecondition: etcdserver: role is not granted to the user
 FailedPrecondition: etcdserver: permission is not granted to the role

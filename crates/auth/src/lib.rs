@@ -10,7 +10,7 @@
 //!   them back to [`AuthState::load`]; after each batch with changes it calls [`Auth::publish`],
 //!   and after a snapshot was installed [`Auth::reload`];
 //! - it passes the [`Effect`] of each command to [`Tokens::follow`];
-//! - it stamps a command with the [`Identity`] of whoever asked, or as a member's own
+//! - it stamps a command with the caller's [`Identity`], or as a member's own
 //!   ([`Origin`]), and calls the `check_` function of the command's kind when it applies it: an
 //!   identity of an earlier auth revision is refused there, whatever happened between;
 //! - it calls [`Auth::admit`] for every call before it does anything, with what [`requirement`]

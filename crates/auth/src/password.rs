@@ -1,13 +1,13 @@
 //! Passwords: hashed and verified with bcrypt, away from the serving threads, a few at once.
 //!
-//! bcrypt is slow on purpose, some 50 ms with etcd's cost. Clients log in whenever a token has
-//! ended, a thousand of them at once when a member comes back, most with the same few passwords.
-//! Logins that try the same password of the same user at the same time wait for one run of bcrypt,
-//! and a password that was right is remembered: by a keyed digest of user, hash and password, with
-//! a key that this process drew and nobody else knows. Another password has another hash, so that
-//! nothing must be forgotten when it changes.
+//! bcrypt is slow on purpose: it takes some 50 ms with etcd's cost. When a member restarts, a
+//! thousand clients may log in at once, most of them with the same few passwords. Logins with the
+//! same user and password at the same time share one run of bcrypt. A verified password is
+//! remembered as a keyed digest of user, hash and password; the key is random and never leaves this
+//! process. A new password has a new hash, so nothing has to be forgotten when it changes.
 //!
-//! New passwords have a place of their own: an administrator can change one while many log in.
+//! New passwords have a queue of their own, so an administrator can set one while many clients log
+//! in.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -31,18 +31,18 @@ use crate::recent::{Digest, Recent};
 pub const DEFAULT_BCRYPT_COST: u32 = 10;
 const COSTS: std::ops::RangeInclusive<u32> = 4..=31;
 
-/// bcrypt looks at no more of a password.
+/// bcrypt ignores the rest of a password.
 const MAX_PASSWORD_BYTES: usize = 72;
-/// Different passwords that are verified or wait for it, about as many as two processors verify
-/// before a request times out; more are refused.
+/// The maximum number of different passwords that are being verified or wait for that: about as
+/// many as two processors verify before a request times out. Further ones are refused.
 const MAX_VERIFYING: usize = 128;
-/// How many of them are of one user: whoever tries passwords of one name locks out nobody else.
+/// The maximum for one user, so that someone who guesses a user's password locks out nobody else.
 const MAX_VERIFYING_OF_USER: usize = MAX_VERIFYING / 8;
-/// Logins that wait, most of them for the same few passwords; more are refused.
+/// The maximum number of logins that wait; further ones are refused.
 const MAX_LOGINS: usize = 8_192;
-/// New passwords that are hashed or wait for it; more are refused.
+/// The maximum number of new passwords that are being hashed or wait; further ones are refused.
 const MAX_HASHING: usize = 16;
-/// The highest cost of a hash that a client made. Each verification takes some seconds.
+/// The highest cost of a hash that a client sends. At this cost a verification takes seconds.
 pub(crate) const MAX_GIVEN_COST: u32 = 16;
 /// Passwords that are remembered.
 const MAX_REMEMBERED: usize = 4_096;
@@ -76,17 +76,17 @@ pub enum PasswordError {
     Busy,
 }
 
-/// Whether this is a hash that bcrypt can verify, at a cost that every member can bear.
+/// Whether bcrypt can verify this hash, at a cost of at most [`MAX_GIVEN_COST`].
 pub(crate) fn is_usable_hash(hash: &[u8]) -> bool {
     let parts = std::str::from_utf8(hash).ok();
     let parts = parts.and_then(|hash| HashParts::from_str(hash).ok());
     parts.is_some_and(|parts| (*COSTS.start()..=MAX_GIVEN_COST).contains(&parts.get_cost()))
 }
 
-/// The verifications that are going on.
+/// The verifications in progress.
 #[derive(Default)]
 struct Running {
-    /// With their results.
+    /// By the password's digest; the receiver gets the result.
     results: HashMap<Digest, watch::Receiver<Option<bool>>>,
     /// How many each user has.
     of_user: HashMap<Arc<str>, usize>,
@@ -97,7 +97,7 @@ pub struct Passwords {
     cost: u32,
     verifying: Workshop,
     hashing: Workshop,
-    /// Logins that wait for a verification, be it another's.
+    /// Permits for logins, including those that wait for another login's verification.
     logins: Semaphore,
     running: Mutex<Running>,
     key: [u8; 32],
@@ -173,12 +173,12 @@ impl Passwords {
         let _waiting = self.logins.try_acquire().map_err(|_| PasswordError::Busy)?;
         loop {
             let mut others = match self.begin(user, digest)? {
-                // Another one may have ended just before.
+                // Another login's verification may have ended just before.
                 Begun::Ours(_) if self.verified.get(&digest).is_some() => return Ok(true),
                 Begun::Ours(run) => return self.run(run, hash, password).await,
                 Begun::Others(result) => result,
             };
-            // Without a result the other login went away: begin in its place.
+            // No result: the other login was dropped. Verify instead of it.
             if let Ok(result) = others.wait_for(Option::is_some).await {
                 return Ok(*result == Some(true));
             }
@@ -231,15 +231,16 @@ impl Passwords {
     }
 }
 
-/// A login's place among those that try the same password.
+/// The role of a login among those that try the same password.
 enum Begun<'a> {
-    /// It verifies.
+    /// This login verifies the password.
     Ours(Run<'a>),
-    /// Another one does.
+    /// Another login verifies it; wait for the result.
     Others(watch::Receiver<Option<bool>>),
 }
 
-/// A verification that others may wait for. Dropped without a result, it lets another one begin.
+/// A verification that other logins may wait for. If it is dropped without a result, one of them
+/// verifies instead.
 struct Run<'a> {
     passwords: &'a Passwords,
     user: Arc<str>,
@@ -249,7 +250,7 @@ struct Run<'a> {
 
 impl Drop for Run<'_> {
     fn drop(&mut self) {
-        // Before the sender goes, so that those who wait for it don't find it again.
+        // Before the sender is dropped, so that the logins that it wakes don't find it again.
         let mut running = self.passwords.running.lock();
         running.results.remove(&self.digest);
         if let Entry::Occupied(mut count) = running.of_user.entry(Arc::clone(&self.user)) {
@@ -261,11 +262,11 @@ impl Drop for Run<'_> {
     }
 }
 
-/// Blocking threads for bcrypt, and the line before them.
+/// Blocking threads for bcrypt, and the queue for them.
 struct Workshop {
-    /// Those that work.
+    /// Permits to run.
     places: Arc<Semaphore>,
-    /// Those that work or wait.
+    /// Permits to run or to wait.
     line: Semaphore,
 }
 
@@ -283,7 +284,7 @@ impl Workshop {
     ) -> Result<T, PasswordError> {
         let _in_line = self.line.try_acquire().map_err(|_| PasswordError::Busy)?;
         let place = Arc::clone(&self.places).acquire_owned().await;
-        // Nobody closes it.
+        // The semaphore is never closed.
         let place = place.map_err(|_| PasswordError::Busy)?;
         let working = task::spawn_blocking(move || {
             // Held to the end, also when nobody waits for it any more.

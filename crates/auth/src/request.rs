@@ -11,11 +11,11 @@ use crate::error::MAX_NAME_BYTES;
 use crate::password::is_usable_hash;
 use crate::{Auth, AuthError, LoginError};
 
-/// The longest password that is looked at, in bytes: far more than bcrypt's 72.
+/// The longest password that a login may have, in bytes: far more than bcrypt's 72.
 const MAX_GIVEN_PASSWORD_BYTES: usize = 1024;
 
-/// Whether a name and a password are short enough to be somebody's. Others are not worth the work:
-/// everybody can send them.
+/// Whether a name and a password are short enough for a login. Longer ones are refused at once,
+/// since anyone can send them.
 #[must_use]
 pub fn may_log_in(user: &str, password: &str) -> bool {
     user.len() <= MAX_NAME_BYTES && password.len() <= MAX_GIVEN_PASSWORD_BYTES
@@ -165,7 +165,7 @@ mod tests {
         let given = change("", &STANDARD.encode(&hash)).await;
         assert_eq!(given, Ok(hash.clone()));
         assert_eq!(change("", "").await, Ok(Bytes::new()));
-        // The highest cost that is taken, the next one, one that bcrypt can't have, and no hash.
+        // The lowest and the highest cost, costs that are too high, invalid ones, and no hash.
         let with_cost = |cost: &str| [b"$2a$", cost.as_bytes(), &hash[6..]].concat();
         for (given, is_taken) in [
             (with_cost("04"), true),

@@ -89,7 +89,7 @@ impl Tokens {
             },
             Kind::Jwt(jwt) => {
                 let identity = jwt.verify(token, wall()).ok_or(TokenError::Invalid)?;
-                // Its permissions are not known here yet.
+                // This member does not know the permissions of that revision yet.
                 match identity.revision > revision {
                     true => Err(TokenError::NotYet),
                     false => Ok(identity),

@@ -1,9 +1,9 @@
-//! What a request says besides its message: until when an answer is of use, and who makes it.
+//! What a request carries besides its message: its deadline, and who makes it.
 //!
 //! Every service begins with [`ServiceContext::admit`] and passes the [`Call`] on: to
 //! [`propose`](ServiceContext::propose), which writes the client's name into the entry, or to
-//! [`permit`](ServiceContext::permit) for what does not go through the log. A service that calls
-//! another one for its client, such as Lock, passes on the call that it got.
+//! [`permit`](ServiceContext::permit) for requests that do not go through the log. A service that
+//! uses another one for its client, such as Lock, passes on the call that it received.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -23,8 +23,7 @@ use tonic::metadata::{MetadataMap, MetadataValue};
 use crate::error::Error;
 use crate::shared::ServiceContext;
 
-/// The metadata by which a member tells another one whose request it forwards: an encoded
-/// [`Requester`].
+/// The metadata of a forwarded request that tells who made it: an encoded [`Requester`].
 const FORWARDED_FOR: &str = "synod-forwarded-for-bin";
 
 /// Which members answer a request.
@@ -39,7 +38,7 @@ pub(crate) enum Caller {
 /// A request that was admitted.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
-    /// Nobody waits for an answer after this.
+    /// The caller no longer waits for an answer after this.
     pub(crate) deadline: Instant,
     by: By,
 }
@@ -51,19 +50,19 @@ enum By {
     Member,
     /// A client. Its token may end during the call, so it is looked up whenever it matters.
     Client(Credentials),
-    /// A client whose token is not to be looked up: another member has done it, or the client is
-    /// about to get one.
+    /// A client whose token is not looked up: another member has done that, or the client is
+    /// logging in.
     Known(Option<Identity>),
 }
 
 impl Call {
-    /// What this member does by itself.
+    /// A request of this member itself.
     pub(crate) fn own(deadline: Instant) -> Self {
         let by = By::Member;
         Self { deadline, by }
     }
 
-    /// The same request, whatever it says of its maker.
+    /// The same request without its credentials.
     pub(crate) fn of_nobody(&self) -> Self {
         Self {
             deadline: self.deadline,
@@ -79,12 +78,12 @@ impl Call {
 }
 
 impl ServiceContext {
-    /// Checks whether this member answers the caller, and whether the caller may make such calls at
+    /// Checks whether this member answers such requests, and whether the caller may make them at
     /// all. `rpc` is the path of the RPC, such as `/etcdserverpb.KV/Put`.
     ///
     /// # Errors
-    /// This member is a learner and only voters answer; or the caller requires a leader and there
-    /// is none; or the RPC needs a user and the caller shows none, or one who may not call it.
+    /// This member is a learner and only voters answer; the caller requires a leader and there is
+    /// none; the RPC needs a user and the caller has none; or the user may not call the RPC.
     pub(crate) fn admit<T>(
         &self,
         request: &Request<T>,
@@ -128,8 +127,8 @@ impl ServiceContext {
         Ok(clock::now() + timeout)
     }
 
-    /// Admits a request that another member forwards for its client. Only for the peer port: who
-    /// reaches it is trusted to be a member.
+    /// Admits a request that another member forwards for its client. Only for the peer port, whose
+    /// callers are trusted to be members.
     ///
     /// # Errors
     /// The metadata is damaged.
@@ -161,14 +160,14 @@ impl ServiceContext {
         Ok(metadata)
     }
 
-    /// What can be checked before the request is looked at.
+    /// Makes the checks that need only the RPC's path.
     async fn require(&self, call: &Call, rpc: &str) -> Result<(), Error> {
         if !self.auth.is_enabled() {
             return Ok(());
         }
         let requirement = requirement(rpc).ok_or(AuthError::PermissionDenied)?;
         match requirement {
-            // The token is looked up when the request is checked, and only then.
+            // The token is looked up later, when the request is checked.
             Requirement::Nothing | Requirement::ByRequest => Ok(()),
             Requirement::Authenticated | Requirement::Root => {
                 let by = self.identity(call).await?;
@@ -177,7 +176,7 @@ impl ServiceContext {
         }
     }
 
-    /// Who makes the call; nobody while users are not enforced, or if the call does not say.
+    /// Who makes the call; `None` while users are not enforced, or if the call has no credentials.
     ///
     /// # Errors
     /// The token is not valid, or this member can't find out in time.
@@ -193,18 +192,18 @@ impl ServiceContext {
             Ok(identity) => Ok(identity),
             Err(TokenError::Invalid) => Err(AuthError::InvalidToken.into()),
             Err(TokenError::NotYet) => {
-                // Another member has issued it, and this one may be behind.
+                // Another member may have issued it, and this one may be behind.
                 self.linearize(call.deadline).await?;
                 Ok(self.auth.identify_up_to_date(credentials)?)
             }
         }
     }
 
-    /// What the entry of a command says about who makes the call. A client who shows nothing is
-    /// refused before anything is written for it.
+    /// The requester to write into the entry of a command. A client without credentials is refused
+    /// before an entry is written.
     ///
     /// # Errors
-    /// As [`ServiceContext::identity`]; or users are enforced and the client shows nothing.
+    /// As [`ServiceContext::identity`]; or users are enforced and the client has no credentials.
     pub(crate) async fn requester(&self, call: &Call) -> Result<Option<Requester>, Error> {
         match call.by {
             By::Member => Ok(Some(Origin::member_requester())),
@@ -235,9 +234,9 @@ impl ServiceContext {
     }
 
     /// Checks a request that does not go through the log. A linearizable read calls it after
-    /// [`linearize`](ServiceContext::linearize), since before this member may not know yet that
-    /// users are enforced. A read takes its view of the keys first: then what it reads is not newer
-    /// than the permissions.
+    /// [`linearize`](ServiceContext::linearize), since this member may not know before that whether
+    /// users are enforced. A read takes its view of the keys before the check, so that the keys are
+    /// not newer than the permissions.
     ///
     /// # Errors
     /// As [`ServiceContext::identity`], and those of `check`.
@@ -252,8 +251,8 @@ impl ServiceContext {
         self.examine(call, |users, by| check(users, by)).await
     }
 
-    /// Checks a client's request, and takes what the answer needs from the very users and roles
-    /// that it was checked by.
+    /// Checks a client's request, and reads what the answer needs from the same users and roles
+    /// that the check used.
     ///
     /// # Errors
     /// As [`ServiceContext::permit`].
@@ -269,8 +268,8 @@ impl ServiceContext {
         checked.inspect_err(|error| self.metrics.denied.count(error))
     }
 
-    /// Checks a write before it takes room or raises an alarm. What counts is the check when it is
-    /// applied.
+    /// Checks a write early, so that a denied one takes no space in the log and raises no alarm.
+    /// The decisive check is the one when the entry is applied.
     ///
     /// # Errors
     /// As [`ServiceContext::permit`].
@@ -282,11 +281,12 @@ impl ServiceContext {
         if !self.auth.is_enabled() {
             return Ok(());
         }
-        let by = self.proposer(call).await?;
+        let by = self.proposer(call).await;
+        let by = by.inspect_err(|error| self.metrics.denied.count(error))?;
         if check(&self.auth.state(), by.as_ref()).is_ok() {
             return Ok(());
         }
-        // The permission may be so new that this member does not know it yet.
+        // This member may not know a new permission yet.
         self.linearize(call.deadline).await?;
         self.permit(call, check).await
     }

@@ -69,7 +69,8 @@ pub struct Config {
     pub peer_tls: TlsFlags,
     /// TLS settings that clients and peers share.
     pub tls: TlsCommon,
-    /// Tokens and passwords; simple tokens that last 300 s after each use, and cost 10.
+    /// Tokens and passwords; by default simple tokens, which last 300 s after each use, and cost
+    /// 10.
     pub auth: AuthConfig,
     /// The URLs that clients are told to use; the client listeners' URLs.
     pub advertise_client_urls: Vec<String>,
@@ -118,7 +119,7 @@ pub struct Config {
     pub max_concurrent_streams: u32,
     /// Whether clients may use JSON over HTTP; true.
     pub enable_grpc_gateway: bool,
-    /// Which requests over HTTP are answered, and which pages may read the answers; all.
+    /// Which requests over HTTP are answered, and which web pages may read the answers; all.
     pub access: AccessControl,
     /// Which history the automatic compaction keeps; all of it.
     pub auto_compaction: Retention,

@@ -68,7 +68,7 @@ pub enum Error {
     // Locks and elections. The texts are those of etcd's client library.
     #[error("mutex: session is expired")]
     LockSessionExpired,
-    /// Not in etcd, which answers such a campaign as if it were won.
+    /// Not in etcd, which reports such a campaign as won.
     #[error("election: session is expired")]
     ElectionSessionExpired,
     #[error("election: not leader")]
@@ -77,7 +77,7 @@ pub enum Error {
     NoElectedLeader,
     #[error("\"leader\" field must be provided")]
     MissingLeaderKey,
-    /// The caller's own deadline. What it asked for is undone, if that is possible.
+    /// The caller's deadline has passed. The call's effects are undone if possible.
     #[error("context deadline exceeded")]
     DeadlineExceeded,
 

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use synod_auth::{AuthError, AuthState, CheckError, Identity};
 use synod_consensus_core::Role;
 use synod_lease::{GrantError, Host, LeaseError};
+use synod_mvcc::LeaseId;
 use synod_proto::consensus::v1::command::Command as Kind;
 use synod_proto::consensus::v1::{LeaseCheckpoint, LeaseClaim, LeaseRevoke};
 use synod_proto::etcd::etcdserverpb::LeaseTimeToLiveRequest;
@@ -83,26 +84,18 @@ impl Host for ServiceContext {
         caller: &Call,
         request: LeaseTimeToLiveRequest,
     ) -> Result<Vec<Bytes>, Error> {
-        // Whoever may not read all keys doesn't make this member read them.
-        let key_from = |id, start: &[u8]| self.view.lease_key_from(id, start);
+        // The view comes first, so that the keys are not newer than the permissions.
+        let view = self.view.reader().view();
+        let id = LeaseId::new(request.id);
+        let key_from = |_, start: &[u8]| Ok::<_, Error>(view.lease_key_from(id, start)?);
         let check = |users: &AuthState, by: Option<&Identity>| {
             users.check_time_to_live(by, request.id, request.keys, &key_from)
         };
         self.permit(caller, check).await?;
-        if !request.keys {
-            return Ok(Vec::new());
+        match request.keys {
+            true => Ok(view.keys_of_lease(id)?),
+            false => Ok(Vec::new()),
         }
-        let keys = self.view.lease_keys(request.id)?;
-        // Check the keys that are shown, too, and not only those of a moment ago.
-        let key_from = |_, start: &[u8]| {
-            let at = keys.partition_point(|key| **key < *start);
-            Ok::<_, Error>(keys.get(at).cloned())
-        };
-        let check = |users: &AuthState, by: Option<&Identity>| {
-            users.check_time_to_live(by, request.id, request.keys, &key_from)
-        };
-        self.permit(caller, check).await?;
-        Ok(keys)
     }
 
     async fn introduce(&self, caller: &Call) -> Result<MetadataMap, Error> {

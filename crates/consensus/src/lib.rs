@@ -7,7 +7,7 @@
 //! was not asked for, and never repeats a write that may have taken effect.
 //!
 //! ```text
-//! config -> server -+-> service/{kv,auth,cluster,maintenance,lease,watch} -> shared -> replica (consensus, log, peers)
+//! config -> server -+-> service/{kv,watch,lease,auth,lock,...} -> shared -> replica (consensus, log, peers)
 //!                   +-> http (health, metrics)                             ^            |
 //!                   +-> background                                        view <- state (apply thread)
 //! ```

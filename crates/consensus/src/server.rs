@@ -341,17 +341,13 @@ impl Node {
             max_concurrent_streams: config.max_concurrent_streams,
             ..ServerConfig::default()
         };
-        let metrics = RpcMetrics::new(registry)?;
-        let server = self.client_server(config, limits.clone(), &metrics)?;
+        let server = self.client_server(config, limits.clone(), registry)?;
         for listener in ports.client {
             self.client_urls.push(self.front.serve(&server, listener)?);
         }
-        if !ports.http.is_empty() {
-            let server = self.client_server(config, limits.clone(), &metrics)?;
-            let server = server.without_grpc();
-            for listener in ports.http {
-                self.front.serve(&server, listener)?;
-            }
+        let server = server.without_grpc();
+        for listener in ports.http {
+            self.front.serve(&server, listener)?;
         }
         let server = Server::new(limits).http(http::router(Arc::clone(&self.shared)));
         for listener in ports.metrics {
@@ -375,7 +371,7 @@ impl Node {
         &self,
         config: &Config,
         limits: ServerConfig,
-        metrics: &RpcMetrics,
+        registry: &Registry,
     ) -> Result<Server, StartError> {
         let shared = || Arc::clone(&self.shared);
         let limit = config.max_request_bytes * 2 + MESSAGE_OVERHEAD_BYTES;
@@ -390,7 +386,7 @@ impl Node {
         let elections = ElectionService::new(queues.clone(), self.hub.handle());
         let watch = WatchService::new(shared(), self.hub.handle(), config.watch_progress_interval);
         let server = Server::new(limits)
-            .metrics(metrics.clone())
+            .metrics(RpcMetrics::new(registry)?)
             .access(config.access.clone())
             .add_service(
                 pb::kv_server::KvServer::new(kv)
@@ -421,7 +417,8 @@ impl Node {
             true => server.json(JsonMapping {
                 prefixes: synod_proto::http::PREFIXES,
                 paths: synod_proto::http::PATHS,
-                // As Base64 the largest message is a third longer, which leaves room for the rest.
+                // Base64 makes the largest message a third longer; twice its size leaves room for
+                // the other fields.
                 max_request_bytes: limit,
             }),
             false => server,
@@ -442,7 +439,7 @@ impl Node {
     }
 }
 
-/// Starts what passes events on to watchers.
+/// Starts the hub that delivers events to watchers.
 fn start_hub(
     config: &Config,
     registry: &Registry,

@@ -11,6 +11,7 @@ pub(crate) mod lock;
 pub(crate) mod maintenance;
 pub(crate) mod peer;
 pub(crate) mod queue;
+mod range_stream;
 mod reply;
 mod snapshot;
 mod sorted_stream;

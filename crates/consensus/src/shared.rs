@@ -74,7 +74,7 @@ pub(crate) struct ServiceContext {
     pub(crate) replica: ReplicaHandle<Outcome>,
     pub(crate) peers: PeerBook,
     pub(crate) view: Arc<View>,
-    /// Users and roles, and who shows which token.
+    /// Users and roles, and the users of tokens.
     pub(crate) auth: Arc<Auth>,
     pub(crate) metrics: Metrics,
     pub(crate) reads: LargeReads,

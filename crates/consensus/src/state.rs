@@ -4,6 +4,7 @@
 //! for all other threads.
 
 mod apply;
+mod create;
 mod guard;
 mod machine;
 mod outcome;
@@ -12,7 +13,8 @@ mod snapshot;
 mod txn;
 mod view;
 
-pub(crate) use machine::{Listeners, MachineConfig, MachineError, OpenState, create};
+pub(crate) use create::create;
+pub(crate) use machine::{Listeners, MachineConfig, MachineError, OpenState};
 pub(crate) use outcome::{Outcome, Reply};
 pub(crate) use roster::Roster;
 pub(crate) use txn::{

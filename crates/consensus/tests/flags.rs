@@ -91,7 +91,10 @@ fn access_over_http_is_limited_by_flags_and_by_a_file() {
     let open = config(&["--cors=*", "--host-whitelist="]);
     assert_eq!(open.access, AccessControl::default());
     let refused = error(&["--cors=a.example"]);
-    assert!(refused.contains("\"a.example\" is none"), "{refused}");
+    assert!(
+        refused.contains("\"a.example\" is not an origin"),
+        "{refused}"
+    );
 }
 
 #[test]

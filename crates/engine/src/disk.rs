@@ -12,6 +12,8 @@
 //!   complete.
 //! - Versions of a keyspace that no open snapshot reads are dropped ([`versions`]). fjall would
 //!   keep them, and each version holds its write buffers in memory.
+//! - Versions of a row that no open snapshot reads are removed from the write buffer
+//!   ([`overwrites`]). fjall keeps all of them until a flush, and scans step over them.
 //! - Each batch carries a commit number, and [`Engine::persist`] records it ([`marker`]). If a
 //!   journal has lost durable batches, the engine refuses to open; fjall would truncate it
 //!   silently.
@@ -21,6 +23,7 @@ mod config;
 mod format;
 mod journal;
 mod marker;
+mod overwrites;
 mod pacing;
 mod rotation;
 mod snapshot;
@@ -42,6 +45,7 @@ use parking_lot::{Mutex, RwLock};
 use self::compaction::Compaction;
 pub use self::config::DiskConfig;
 use self::marker::Marker;
+use self::overwrites::Overwrites;
 use self::pacing::Pacing;
 use self::rotation::Rotation;
 use self::snapshot::{DiskSnapshot, OpenSnapshots};
@@ -87,6 +91,7 @@ struct OpenDatabase {
 struct WriterState {
     commits: u64,
     rotation: Rotation,
+    overwrites: Overwrites,
 }
 
 type Spaces = Arc<[Keyspace; Space::COUNT]>;
@@ -128,6 +133,7 @@ impl DiskEngine {
             writer: Mutex::new(WriterState {
                 commits,
                 rotation: Rotation::default(),
+                overwrites: Overwrites::default(),
             }),
             buffer_limits: std::array::from_fn(|at| config.buffer_bytes(Space::ALL[at])),
             marker: Mutex::new(marker),
@@ -180,8 +186,10 @@ impl Engine for DiskEngine {
         let bytes = batch.bytes() as u64;
         let mut writer = self.shared.writer.lock();
         let commits = writer.commits + 1;
+        let hot = writer.overwrites.count(batch.ops());
         self.shared.commit(batch, commits)?;
         writer.commits = commits;
+        overwrites::remove_unread(&hot, &self.shared.spaces, &self.shared.snapshots);
         let limits = self.shared.buffer_limits.iter().copied();
         let spaces = self.shared.spaces.iter().zip(limits);
         let own = (&self.shared.engine_keyspace, config::SMALL_MEMTABLE_BYTES);

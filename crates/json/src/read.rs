@@ -1,9 +1,9 @@
 //! From JSON text to an encoded message.
 //!
-//! As in Go's protojson: names are those of the .proto file or in lowerCamelCase; a name that no
-//! field has is skipped, and so is an enum's value that it does not have; `null` is an absent
-//! field; 64-bit integers may be text, and 32-bit ones too; bytes are Base64 with either alphabet,
-//! with or without padding. What follows the first JSON value is not looked at.
+//! As in Go's protojson: names are those of the .proto file or in lowerCamelCase; unknown names and
+//! unknown names of enum values are skipped; `null` is an absent field; integers of 64 and of 32
+//! bits may be text; bytes are Base64 with either alphabet, with or without padding. Text after the
+//! first JSON value is ignored.
 
 use std::fmt;
 
@@ -21,10 +21,10 @@ use crate::number;
 use crate::schema::{Field, Kind, Message, MessageId, Schema};
 use crate::wire::{Shape, put_length_before, put_tag, put_varint};
 
-/// As much of a wrong value is shown in an error.
+/// An error shows this much of a wrong value.
 const SHOWN_CHARS: usize = 40;
 
-/// JSON that is not the message.
+/// Why JSON text is not a valid message.
 #[derive(Debug, Error)]
 pub enum ReadError {
     /// The text ends in the middle of a value.
@@ -267,7 +267,7 @@ impl<'de> DeserializeSeed<'de> for ValueSeed<'_> {
 }
 
 impl Schema {
-    /// `None`: the text is no value of the field's type.
+    /// `None` if the text is not a value of the field's type.
     fn put_scalar(&self, field: &Field, text: &str, out: &mut Vec<u8>) -> Option<()> {
         let varint = match field.kind {
             Kind::Bytes => return put_bytes(field, &Text::of(text)?, out),
@@ -315,7 +315,7 @@ impl Kind {
     }
 }
 
-/// A negative number has ten bytes on the wire, also one of 32 bits.
+/// A negative number has ten bytes on the wire, even one of 32 bits.
 fn signed(value: i64) -> u64 {
     u64::from_ne_bytes(value.to_ne_bytes())
 }
@@ -335,7 +335,7 @@ enum Text<'a> {
 }
 
 impl<'a> Text<'a> {
-    /// `None`: the value is no string, or has an escape of half a character.
+    /// `None` if the value is not a string, or has an unpaired surrogate escape.
     fn of(value: &'a str) -> Option<Self> {
         let content = value.strip_prefix('"')?.strip_suffix('"')?;
         match content.contains('\\') {
@@ -364,8 +364,8 @@ const STANDARD_BARE: GeneralPurpose = base64(&alphabet::STANDARD, DecodePaddingM
 const URL_SAFE: GeneralPurpose = base64(&alphabet::URL_SAFE, DecodePaddingMode::RequireCanonical);
 const URL_SAFE_BARE: GeneralPurpose = base64(&alphabet::URL_SAFE, DecodePaddingMode::RequireNone);
 
-/// Decodes Base64 right into the message. As in Go line breaks are skipped, but count for whether
-/// padding is expected.
+/// Decodes Base64 directly into the message. As in Go, line breaks are skipped, but they count in
+/// the length that decides whether padding is expected.
 fn put_bytes(field: &Field, text: &Text<'_>, out: &mut Vec<u8>) -> Option<()> {
     let text = text.as_str();
     let engine = match (text.contains(['-', '_']), text.len() % 4) {

@@ -1,4 +1,4 @@
-//! What descriptors say, in the form that translating needs.
+//! The content of descriptors, in the form that the translation needs.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,7 +10,8 @@ use prost_types::{
 };
 use thiserror::Error;
 
-/// So many fields fit into the set of those that a message had already.
+/// The maximum number of fields of a message: the set of the fields that were read is a 64-bit
+/// mask.
 const MAX_FIELDS: usize = 64;
 
 /// Why there is no schema.

@@ -13,7 +13,7 @@ pub struct SplitError {
 /// quotes to the reader of the object.
 #[derive(Clone, Debug, Default)]
 pub struct Splitter {
-    /// So many bytes of the buffer were looked at.
+    /// How many bytes of the buffer were examined.
     seen: usize,
     depth: usize,
     string: InString,

@@ -5,7 +5,7 @@ use thiserror::Error;
 /// The most bytes of a varint.
 const MAX_VARINT_BYTES: usize = 10;
 
-/// An encoded message that is none.
+/// Why bytes are not a valid message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum WireError {
     /// It ends in the middle of something.

@@ -25,9 +25,9 @@ pub struct Writer {
 /// How far a message is written.
 #[derive(Clone, Debug, Default)]
 struct Progress {
-    /// So many bytes of the message are read.
+    /// How many bytes of the message were read.
     at: usize,
-    /// The fields that were there.
+    /// The fields that were written.
     seen: u64,
     /// The repeated field whose array is not closed.
     open: Option<usize>,
@@ -157,7 +157,7 @@ struct Value<'a> {
 }
 
 impl Value<'_> {
-    /// A default that an absent field has too, or no value of a packed list.
+    /// Whether the value is a default, which an absent field has too, or an empty packed list.
     fn is_left_out(&self) -> Result<bool, WireError> {
         Ok(match self.found.shape {
             _ if self.field.has_presence => false,
@@ -219,7 +219,7 @@ impl Value<'_> {
     }
 
     fn write_varint(&self, varint: u64, out: &mut Vec<u8>) {
-        // As in C++ and Go a value of 32 bits is what the lower half of the varint says.
+        // As in C++ and Go, a 32-bit value is the lower half of the varint.
         let [a, b, c, d, ..] = varint.to_le_bytes();
         let half = [a, b, c, d];
         match self.field.kind {

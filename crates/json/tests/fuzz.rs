@@ -44,7 +44,7 @@ fn split(text: &[u8]) {
 }
 
 #[test]
-fn no_text_does_harm() {
+fn no_text_causes_a_panic_or_excessive_memory() {
     let schema = schema();
     let inputs: Vec<_> = PATHS
         .iter()
@@ -73,7 +73,7 @@ fn no_text_does_harm() {
 }
 
 #[test]
-fn no_message_does_harm() {
+fn no_message_causes_a_panic_or_excessive_memory() {
     let schema = schema();
     let mut was_written = 0;
     for line in CORPUS.lines() {

@@ -194,7 +194,7 @@ impl LeaderLink {
     }
 }
 
-/// Whether the leader has looked at the request, so that the connection to it is fine.
+/// Whether the leader has examined the request, so that the connection to it works.
 fn is_verdict(status: &Status) -> bool {
     matches!(
         status.code(),

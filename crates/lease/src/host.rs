@@ -71,8 +71,8 @@ pub trait Host: Send + Sync {
         caller: &Self::Caller,
     ) -> impl Future<Output = Result<MetadataMap, Self::Error>> + Send;
 
-    /// The error of a request that the leader refused: to repeat it would not help. `None` for
-    /// errors that may pass.
+    /// The error of a request that the leader refused, so that a retry would not help. `None` for
+    /// transient errors.
     fn refusal(status: &Status) -> Option<Self::Error>;
 
     /// Resolves once everything that was acknowledged before the call is applied on this member.

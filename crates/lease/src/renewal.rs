@@ -109,7 +109,7 @@ impl<H: Host> LeaderClock<'_, H> {
         }
     }
 
-    /// What a request needs that is forwarded to this leader.
+    /// The parameters of a request that is forwarded to this leader.
     async fn forward(&self, leader: NodeId) -> Result<Forward, LeaseError<H::Error>> {
         let introduced = self.host.introduce(self.caller).await;
         Ok(Forward {

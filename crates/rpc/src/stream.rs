@@ -12,10 +12,10 @@ pub(crate) type Socket = Either<TcpStream, UnixStream>;
 /// A socket, or TLS on it.
 pub(crate) type Stream = Either<Socket, Box<TlsStream<Socket>>>;
 
-/// After so long without a packet from a client, the kernel asks whether it is still there.
+/// After this time without a packet from a client, the kernel probes the connection.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-/// The connection is broken after so many questions without an answer.
+/// The connection is closed after this many probes without an answer.
 const KEEPALIVE_PROBES: u32 = 3;
 
 /// A socket between two runtimes.
@@ -30,7 +30,8 @@ impl Moved {
         match socket {
             Either::Left(stream) => {
                 stream.set_nodelay(true)?;
-                // HTTP/1 has no pings: a peer that vanished while a long answer waits would stay.
+                // HTTP/1 has no pings: without probes, a vanished client of a stream goes
+                // unnoticed.
                 sockopt::set_socket_keepalive(&stream, true)?;
                 sockopt::set_tcp_keepidle(&stream, KEEPALIVE_IDLE)?;
                 sockopt::set_tcp_keepintvl(&stream, KEEPALIVE_INTERVAL)?;

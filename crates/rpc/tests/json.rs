@@ -687,7 +687,7 @@ async fn access_is_controlled_for_http_and_not_for_grpc() {
         headers.insert("content-type", "application/grpc".parse().unwrap());
         assert_eq!(fixture.send(false, request).await.status(), 421, "{path}");
     }
-    // The name in a gRPC call is not a page's choice.
+    // A page can't make gRPC calls, so their name is not checked.
     let request = Request::post("http://other.example/v3lockpb.Lock/Unlock")
         .header("content-type", "application/grpc")
         .body(body("\0\0\0\0\0"))
@@ -700,7 +700,7 @@ async fn access_is_controlled_for_http_and_not_for_grpc() {
     );
 }
 
-/// Else a page could use the certificate that the browser shows for its user.
+/// Otherwise a page could use the certificate that the browser presents for its user.
 #[tokio::test]
 async fn services_have_their_grpc_paths_only_for_grpc() {
     let fixture = Fixture::with(ServerConfig::default(), |server| server);

@@ -2,9 +2,9 @@
 
 use std::io;
 
-/// Makes the kernel give this process pages of 4 KiB only, not of 2 MiB. Call it first in `main`:
-/// it holds for pages that are used for the first time later. With large pages, small allocations
-/// all over the heap keep whole pages of 2 MiB in memory, and the process has a third more.
+/// Turns off huge pages (2 MiB) for this process. Call it first in `main`: it applies to memory
+/// that is used for the first time after the call. With huge pages, a few small allocations keep a
+/// whole page of 2 MiB in memory, and a member under load occupies a third more.
 ///
 /// # Errors
 /// The kernel doesn't know the request. The process only uses more memory then.

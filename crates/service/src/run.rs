@@ -93,7 +93,7 @@ pub enum RunError {
 /// standard error.
 #[must_use]
 pub fn main<S: Service>() -> ExitCode {
-    // A kernel that refuses costs memory only.
+    // If the kernel refuses, the process only uses more memory.
     let _refused = memory::disable_huge_pages();
     let (text, code) = match arguments().and_then(|args| run::<S>(&args)) {
         Ok(None) => return ExitCode::SUCCESS,

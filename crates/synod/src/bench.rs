@@ -85,13 +85,13 @@ pub(crate) enum Workload {
         /// Watchers
         #[arg(long, default_value_t = 100)]
         watchers: u16,
-        /// Ask for the pairs before each change
+        /// Request the previous pair of each event
         #[arg(long)]
         prev_kv: bool,
     },
     /// Grant a lease, keep it alive once, revoke it
     Lease,
-    /// Keep leases alive that were granted first, in turn
+    /// Grant leases, then keep them alive in turn
     KeepAlive {
         /// Leases
         #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
@@ -101,7 +101,7 @@ pub(crate) enum Workload {
     JsonPut,
     /// Take a lock and release it
     Lock {
-        /// All clients want the same lock, instead of one each
+        /// Use one lock for all clients, instead of one for each
         #[arg(long)]
         same: bool,
     },

@@ -7,11 +7,17 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 use etcd_client::{Certificate, Client, ConnectOptions, Identity, KvClient, TlsOptions};
+use futures::future;
 use synod_rpc::{
     CertificateFiles, ChannelConfig, ClientTls, ClientTlsConfig, Protocol, ServerTrust, Trust,
 };
+use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Channel;
 
-use crate::login::{Connection, LoginFlags};
+use crate::login::{LoginFlags, Token};
+
+/// A channel whose requests are made by the user who is logged in, if any.
+pub(crate) type Connection = InterceptedService<Channel, Token>;
 
 /// The endpoints and the request timeout.
 pub(crate) struct Target {
@@ -139,13 +145,34 @@ impl Target {
     /// # Errors
     /// An endpoint that can't be reached, files that can't be read, and a login that is refused.
     pub(crate) async fn channel(&self, endpoint: &str) -> anyhow::Result<Connection> {
+        let channels = self.channels(&[endpoint]).await?;
+        channels
+            .into_iter()
+            .next()
+            .context("one channel an endpoint")
+    }
+
+    /// A channel to each of the endpoints, with one login for all.
+    ///
+    /// # Errors
+    /// As [`Target::channel`].
+    pub(crate) async fn channels(&self, endpoints: &[&str]) -> anyhow::Result<Vec<Connection>> {
         let config = ChannelConfig {
             tls: self.tls.channel()?,
             connect_timeout: self.timeout,
             ..ChannelConfig::default()
         };
-        let channel = config.connect(&self.url(endpoint)).await?;
-        self.login.log_in(channel).await
+        let urls: Vec<String> = endpoints
+            .iter()
+            .map(|endpoint| self.url(endpoint))
+            .collect();
+        let channels = future::try_join_all(urls.iter().map(|url| config.connect(url))).await?;
+        let Some(first) = channels.first() else {
+            return Ok(Vec::new());
+        };
+        let token = self.login.log_in(first).await?;
+        let with_token = |channel| InterceptedService::new(channel, token.clone());
+        Ok(channels.into_iter().map(with_token).collect())
     }
 
     fn options(&self) -> anyhow::Result<ConnectOptions> {

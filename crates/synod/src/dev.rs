@@ -54,7 +54,7 @@ pub(crate) struct Options {
 /// # Errors
 /// A port is in use, the data directory can't be used, or a member failed.
 pub(crate) fn run(options: Options) -> anyhow::Result<()> {
-    // A kernel that refuses costs memory only.
+    // If the kernel refuses, the process only uses more memory.
     let _refused = memory::disable_huge_pages();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

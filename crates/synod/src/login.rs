@@ -7,12 +7,8 @@ use clap::Args;
 use synod_proto::etcd::etcdserverpb::{AuthenticateRequest, auth_client::AuthClient};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
-use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
-
-/// A channel whose requests are made by the user who is logged in, if any.
-pub(crate) type Connection = InterceptedService<Channel, Token>;
 
 #[derive(Args, Clone, Default)]
 pub(crate) struct LoginFlags {
@@ -26,7 +22,7 @@ pub(crate) struct LoginFlags {
         value_name = "NAME[:PASSWORD]"
     )]
     user: Option<String>,
-    /// The user's password; then `--user` is only a name
+    /// The user's password; --user then takes only the name
     #[arg(
         id = "login_password",
         long = "password",
@@ -61,22 +57,22 @@ impl LoginFlags {
         Ok(Some(pair.context(missing)?))
     }
 
-    /// Logs in on this channel, if there is a user.
+    /// Logs in over this channel, if there is a user. The token is good on every member.
     ///
     /// # Errors
     /// The login is refused.
-    pub(crate) async fn log_in(&self, channel: Channel) -> anyhow::Result<Connection> {
-        let mut token = None;
-        if let Some((name, password)) = self.credentials()? {
-            let request = AuthenticateRequest {
-                name: name.to_owned(),
-                password: password.to_owned(),
-            };
-            let answer = AuthClient::new(channel.clone()).authenticate(request).await;
-            let answer = answer.with_context(|| format!("cannot log in as {name}"))?;
-            token = Some(answer.into_inner().token.parse()?);
-        }
-        Ok(InterceptedService::new(channel, Token(token)))
+    pub(crate) async fn log_in(&self, channel: &Channel) -> anyhow::Result<Token> {
+        let Some((name, password)) = self.credentials()? else {
+            return Ok(Token(None));
+        };
+        let request = AuthenticateRequest {
+            name: name.to_owned(),
+            password: password.to_owned(),
+        };
+        let answer = AuthClient::new(channel.clone()).authenticate(request).await;
+        let answer = answer
+            .with_context(|| format!("cannot log in as {name}; check the name and the password"))?;
+        Ok(Token(Some(answer.into_inner().token.parse()?)))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Wakes tasks of the member that wait for the deletion of a key: waiters for a lock.
 //!
-//! There is no queue and no history: a waiter that was woken looks at the keyspace. So it can't
-//! fall behind, and a compaction does not affect it. The apply thread wakes it, without the hub.
+//! There is no queue and no history: a woken task reads the keyspace. So it can't fall behind, and
+//! a compaction does not affect it. The apply thread wakes the tasks directly, without the hub.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 /// The waiting tasks, by key and number. The caller bounds their number.
 type Waiting = BTreeMap<(Bytes, u64), Arc<Notify>>;
 
-/// Who waits for the deletion of which key. Clones share the waiters.
+/// The tasks that wait for the deletion of keys. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Deletions {
     waiting: Arc<Mutex<Waiting>>,
@@ -32,8 +32,8 @@ pub struct Interested {
 }
 
 impl Deletions {
-    /// Registers interest in the deletion of any of `keys`. What a look at the keyspace after this
-    /// call does not show as deleted wakes the task.
+    /// Registers interest in the deletion of any of `keys`. If a read of the keyspace after this
+    /// call does not show a deletion, that deletion wakes the task.
     #[must_use]
     pub fn of(&self, keys: Vec<Bytes>) -> Interested {
         let number = self.last_number.fetch_add(1, Ordering::Relaxed);
@@ -67,8 +67,8 @@ impl Deletions {
         }
     }
 
-    /// Wakes all tasks: the keys changed in a way whose events are not at hand. As for
-    /// [`Self::publish`], the store's readers must see the change.
+    /// Wakes all tasks, because the events of a change are not in memory. As for [`Self::publish`],
+    /// the store's readers must already see the change.
     pub fn jumped(&self) {
         for notify in self.waiting.lock().values() {
             notify.notify_one();

@@ -29,9 +29,9 @@ pub(crate) enum Bench {
     /// Stock etcd next to ours with Raft and with Multi-Paxos: throughput, latency, CPU per
     /// operation, memory
     Etcd(comparison::Options),
-    /// Stock etcd beside ours: locks, uncontended and handed over
+    /// Compare with stock etcd: locks, uncontended and contended
     Locks(comparison::Options),
-    /// Stock etcd beside ours: TLS, users, JSON, previous pairs of events, many leases
+    /// Compare with stock etcd: TLS, users, JSON, watch events with previous pairs, many leases
     Secured(comparison::Options),
     /// Stock etcd beside ours: how long writes pause when the leader is killed, asked to end, or
     /// stopped

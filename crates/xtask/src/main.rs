@@ -26,7 +26,7 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
-    /// Run the clients of other languages, and every command of etcdctl, against stock etcd and us
+    /// Run clients in other languages, and every etcdctl command, against stock etcd and Synod
     Interop {
         /// Arguments for the tests, for example `go`
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

@@ -11,7 +11,7 @@ import (
 	"go.etcd.io/etcd/client/v3/concurrency"
 )
 
-// workers contend in each of the checks.
+// workers is the number of clients that contend in each check.
 const workers = 5
 
 func concurrencyPackage(ctx context.Context) error {
@@ -158,7 +158,7 @@ func elections(ctx context.Context, c *clientv3.Client) error {
 // stm moves amounts between accounts; the sum must stay the same.
 func stm(ctx context.Context) error {
 	const accounts, start = 4, 100
-	// It reads at one revision from any member, and one that lags behind refuses that: use one.
+	// STM reads at one revision. A member that lags behind refuses it, so use only one member.
 	c, err := connect(func(config *clientv3.Config) { config.Endpoints = endpoints()[:1] })
 	if err != nil {
 		return err

@@ -69,7 +69,7 @@ func leases(ctx context.Context) error {
 	)
 }
 
-// expiry: a lease ends no sooner than its TTL, and its key's deletion is an event.
+// expiry checks that a lease does not end before its TTL, and that watchers see its key's deletion.
 func expiry(ctx context.Context, c *clientv3.Client) error {
 	// The shortest TTL on a cluster with default timeouts is 2 s.
 	since := time.Now()
@@ -126,7 +126,7 @@ func leasesSurviveAKilledMember(ctx context.Context) error {
 		if err := ask(fmt.Sprintf("kill %d", member)); err != nil {
 			return err
 		}
-		// The outcome is unknown if the leader ends during the write: it is repeated.
+		// If the leader is killed during the write, the outcome is unknown: retry.
 		for {
 			_, err := c.Put(ctx, "kill/during", fmt.Sprint(member))
 			if err == nil {

@@ -165,7 +165,8 @@ func permissions(ctx context.Context, alice, root *clientv3.Client) error {
 	)
 }
 
-// tokens: the client gets a new one by itself after the member lost those that it gave out.
+// tokens checks that the client gets a new token by itself after the member has forgotten the old
+// one.
 func tokens(ctx context.Context, alice *clientv3.Client) error {
 	if err := ask("restart 0"); err != nil {
 		return err
@@ -186,7 +187,7 @@ func tokens(ctx context.Context, alice *clientv3.Client) error {
 	return err
 }
 
-// changes of users end what their tokens could do.
+// changes checks that existing tokens lose a revoked permission.
 func changes(ctx context.Context, root *clientv3.Client) error {
 	alice, err := connect(as("alice", "a"))
 	if err != nil {

@@ -91,7 +91,7 @@ public final class Interop {
         return future.get(CALL_SECONDS, SECONDS);
     }
 
-    /** Repeats a call that fails while a member is down or has lost its tokens, and is idempotent. */
+    /** Repeats an idempotent call that fails while a member is down or has forgotten its tokens. */
     static <T> T untilServed(Callable<CompletableFuture<T>> call) throws Exception {
         long deadline = System.nanoTime() + SECONDS.toNanos(CALL_SECONDS);
         while (true) {

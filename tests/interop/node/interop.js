@@ -201,7 +201,7 @@ async function watch() {
   await client.kv.compact({ revision: last.header.revision, physical: true });
   const old = await client.watch().key('watch/a').startRevision(header.revision).create();
   const [error] = await once(old, 'error');
-  // Servers give no reason for it, only the revision, which this client doesn't hand on.
+  // Servers send only the revision as the reason, and this client does not report it.
   assert.strictEqual(error.message, 'Watcher canceled: ');
 }
 

@@ -92,7 +92,7 @@ pub(crate) async fn terms(case: Case) -> Result<()> {
         case.base + 2
     );
     assert_eq!(leader(&case).await?, "two");
-    // What is over can't be proclaimed, and is resigned.
+    // A former leader can't proclaim, but can resign.
     let options = ProclaimOptions::new().with_leader(one.clone());
     let stale = refused(case.client.clone().proclaim("late", Some(options)).await)?;
     assert_eq!(stale, Refused::with("Unknown", "election: not leader"));

@@ -9,7 +9,7 @@ use etcd_client::{
     TxnOp,
 };
 use synod_runtime::task;
-use synod_testkit::{Refused, http_get, refused, until};
+use synod_testkit::{Refused, refused, until};
 use tokio::task::JoinHandle;
 
 use super::Case;
@@ -112,7 +112,7 @@ pub(crate) async fn keys_and_headers(case: Case) -> Result<()> {
     let revision = released.header().context("a header")?.revision();
     assert_eq!(revision, case.base + 2 + moved);
     assert!(queue(&case, "l").await?.is_empty());
-    // What is not there is unlocked.
+    // A key that does not exist is unlocked too.
     let released = client.unlock(held.key()).await?;
     assert_eq!(released.header().context("a header")?.revision(), revision);
     client.lease_revoke(own).await?;
@@ -195,7 +195,7 @@ pub(crate) async fn fairness(case: Case) -> Result<()> {
     Ok(())
 }
 
-/// Whoever leaves the middle of the queue lets nobody pass.
+/// When a caller leaves the middle of the queue, nobody moves ahead of the holder.
 pub(crate) async fn a_waiter_whose_lease_ends(case: Case) -> Result<()> {
     let mut client = case.client.clone();
     let (first, second, third) = (
@@ -243,36 +243,6 @@ pub(crate) async fn a_waiter_that_gives_up(case: Case) -> Result<()> {
     ensure!(!last.is_done(), "the lock is held");
     unlock(&case, held.key()).await?;
     let held = last.answer().await??;
-    unlock(&case, held.key()).await?;
-    Ok(())
-}
-
-/// A caller that gives up and calls again keeps its place.
-pub(crate) async fn a_caller_that_tries_again(case: Case) -> Result<()> {
-    if case.server.is_etcd() {
-        // It loses the place, or the lock, if the first call is cleaned up late. Nothing shows
-        // when.
-        return Ok(());
-    }
-    let (first, own) = (lease(&case).await?, lease(&case).await?);
-    let held = lock(&case, "l", first).answer().await??;
-    let given_up = lock(&case, "l", own);
-    queued(&case, "l", 2).await?;
-    let later = lock(&case, "l", own);
-    until("the later call to write the key", SOON, async || {
-        Ok((queue(&case, "l").await?[1].version() == 2).then_some(()))
-    })
-    .await?;
-    drop(given_up);
-    until("the first call to be over", SOON, async || {
-        let address = case.endpoint.trim_start_matches("http://");
-        let page = http_get(address, "/metrics").await?;
-        Ok(page.body.contains("\nsynod_lock_waiters 1\n").then_some(()))
-    })
-    .await?;
-    unlock(&case, held.key()).await?;
-    let held = later.answer().await??;
-    assert_eq!(held.key(), place(&case, "l", own).as_bytes());
     unlock(&case, held.key()).await?;
     Ok(())
 }

@@ -20,11 +20,52 @@ use super::{nemesis, seed};
 const CLIENTS: u32 = 6;
 const NAME: &str = "chaos/lock";
 const SOON: Duration = Duration::from_secs(60);
-/// Longer than any outage, so that a lease ends only if its client wants it to.
+/// Longer than any outage, so that a lease ends only when its client ends it.
 const LONG_TTL_S: i64 = 600;
 /// The shortest that the server grants.
 const SHORT_TTL_S: i64 = 2;
+/// How long a client waits for a member without a leader. The member tries for longer.
+const GIVE_UP: Duration = Duration::from_secs(1);
 const LOAD: Duration = Duration::from_secs(30);
+
+#[test]
+fn a_call_that_arrives_late_raft() -> Result<()> {
+    a_call_that_arrives_late(Server::SYNOD)
+}
+
+#[test]
+fn a_call_that_arrives_late_multi_paxos() -> Result<()> {
+    a_call_that_arrives_late(Server::PAXOS)
+}
+
+/// A client gives up a call through a member that can't reach the leader, and gets the lock through
+/// another one. What the first call still does must not take the lock away.
+fn a_call_that_arrives_late(server: Server) -> Result<()> {
+    run_within(Share::Whole, Duration::from_secs(240), async |lab| {
+        let mut cluster = Cluster::start(lab, server, Topology::of(3).proxied()).await?;
+        let deaf = cluster.follower().await?;
+        let other = (0..3).find(|index| *index != deaf).context("a member")?;
+        let mut client = cluster.client(other).await?;
+        let lease = client.lease_grant(LONG_TTL_S, None).await?.id();
+        cluster.isolate(deaf)?;
+        let mut early = cluster.client(deaf).await?;
+        let options = || Some(LockOptions::new().with_lease(lease));
+        // The member needs no leader to take the call, and holds what it would propose.
+        let given_up = timeout(GIVE_UP, early.lock(NAME, options())).await;
+        ensure!(given_up.is_err(), "answered without a leader: {given_up:?}");
+        let held = client.lock(NAME, options()).await?;
+        cluster.heal();
+        // Proposals of a member keep their order, so the first call's is applied before this.
+        until("the member to write again", SOON, async || {
+            Ok(early.put("chaos/late", "", None).await.ok())
+        })
+        .await?;
+        let key = client.get(held.key(), None).await?;
+        let kv = key.kvs().first().context("the lock was taken away")?;
+        ensure!(kv.version() == 1, "the late call wrote: {kv:?}");
+        Ok(())
+    })
+}
 
 #[test]
 fn one_holder_raft() -> Result<()> {
@@ -188,7 +229,7 @@ impl Locker {
         let held = timeout(patience, client.lock(NAME, Some(options))).await;
         let returned = self.history.now();
         let Ok(Ok(held)) = held else {
-            // It may have been taken meanwhile, and is released for certain before the next term.
+            // The lock may have been taken. It is certainly released before the next term.
             return self.revoke(lease).await;
         };
         let new = self.history.last_value.fetch_add(1, Ordering::Relaxed) + 1;

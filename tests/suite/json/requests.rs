@@ -78,7 +78,7 @@ impl Request {
 fn normalize(value: &mut Value, compared: Compared) {
     match value {
         Value::Object(fields) => {
-            // What was wrong with JSON is told in other words.
+            // The messages about wrong JSON have other words.
             let code = fields.get("code").and_then(Value::as_i64);
             if let Some(Value::String(message)) = fields.get_mut("message")
                 && code == Some(3)
@@ -138,7 +138,7 @@ pub(super) fn all() -> Vec<Request> {
     leases(&mut rows);
     watches(&mut rows);
     operations(&mut rows);
-    later(&mut rows);
+    users_and_locks(&mut rows);
     rows
 }
 
@@ -434,8 +434,8 @@ fn operations(rows: &mut Vec<Request>) {
     }
 }
 
-/// Services that this release may not have.
-fn later(rows: &mut Vec<Request>) {
+/// Users, locks and elections.
+fn users_and_locks(rows: &mut Vec<Request>) {
     for (path, json) in [
         ("/v3/auth/status", "{}"),
         ("/v3/auth/user/get", r#"{"name":"nobody"}"#),

@@ -99,7 +99,7 @@ async fn a_token_or_a_certificate_says_who_asks() {
         auth.identify(&with_token(&early), APPLIED),
         Err(TokenError::NotYet)
     );
-    // After the wait there is nothing more to wait for.
+    // After the wait an unknown token is refused.
     let refused = auth.identify_up_to_date(&with_token(&early));
     assert_eq!(refused, Err(AuthError::InvalidToken));
     let garbage = auth.identify_up_to_date(&with_token("garbage"));
@@ -108,7 +108,7 @@ async fn a_token_or_a_certificate_says_who_asks() {
     assert_eq!(identified, Ok(Some(identity("alice"))));
 }
 
-/// The member that gave a JWT out has applied changes that this one hasn't.
+/// The member that issued the JWT has applied changes that this one hasn't.
 #[tokio::test]
 async fn a_jwt_from_the_future_waits_for_this_member() {
     let keys = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/keys/shared.secret");
@@ -121,7 +121,7 @@ async fn a_jwt_from_the_future_waits_for_this_member() {
     let revision = state.revision();
     let made_at = |revision| {
         let Issued::Done(token) = auth.tokens().issue("alice", revision).unwrap() else {
-            panic!("a JWT says everything itself");
+            panic!("a JWT needs no entry in the log");
         };
         with_token(&token)
     };
@@ -184,7 +184,7 @@ async fn what_a_call_requires() {
         user: user.into(),
         revision,
     };
-    // The oldest that are good: from when the user was added.
+    // The oldest identities that are valid: from when the user was added.
     let (root, alice) = (identity("root", 2), identity("alice", 3));
     let (old, gone) = (identity("alice", 2), identity("gone", 3));
     for (by, requirement, admitted) in [

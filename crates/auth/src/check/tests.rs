@@ -597,13 +597,13 @@ fn a_transaction_checks_each_lease_once() {
         Ok(())
     );
     assert_eq!(asked.take(), once);
-    // Another lease is checked all the same.
+    // A second lease is still checked.
     let denied = Err(CheckError::Denied(AuthError::PermissionDenied));
     assert_eq!(check(request(vec![put(8), put(7)])), denied);
 }
 
 #[test]
-fn an_identity_from_before_the_password_is_void() {
+fn an_identity_older_than_the_password_is_refused() {
     let mut state = state(true);
     let root = named("root");
     let mut change = |command| state.apply(Some(&root), &command).unwrap();

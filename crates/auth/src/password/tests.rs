@@ -175,15 +175,15 @@ fn in_line(passwords: &Passwords) -> usize {
 }
 
 #[tokio::test]
-async fn those_who_try_one_password_together_cost_one_verification() {
+async fn simultaneous_logins_with_one_password_cost_one_verification() {
     for (tried, right) in [("right", true), ("wrong", false)] {
         let passwords = Arc::new(Passwords::new(QUICK));
         let hash = passwords.hash("right".to_owned()).await.unwrap();
         let held = hold(&passwords).await;
         let together = logins(&passwords, &hash, &vec![tried.to_owned(); 50]);
         until(|| waiting(&passwords) == 50).await;
-        assert_eq!(in_line(&passwords), 1, "one works for all");
-        // A second verification would find the line closed.
+        assert_eq!(in_line(&passwords), 1, "one verification for all");
+        // A second verification would be refused: the queue is closed.
         passwords.verifying.line.close();
         drop(held);
         for login in together {
@@ -196,7 +196,7 @@ async fn those_who_try_one_password_together_cost_one_verification() {
 }
 
 #[tokio::test]
-async fn when_the_one_that_verifies_goes_away_another_takes_its_place() {
+async fn if_the_verifying_login_is_dropped_another_one_verifies() {
     let passwords = Arc::new(Passwords::new(QUICK));
     let hash = passwords.hash("right".to_owned()).await.unwrap();
     let held = hold(&passwords).await;
@@ -211,7 +211,7 @@ async fn when_the_one_that_verifies_goes_away_another_takes_its_place() {
 }
 
 #[tokio::test]
-async fn one_that_comes_just_after_a_verification_does_not_repeat_it() {
+async fn a_login_just_after_a_verification_does_not_repeat_it() {
     let passwords = Passwords::new(QUICK);
     let hash = passwords.hash("right".to_owned()).await.unwrap();
     let digest = passwords.digest("alice", &hash, "right");
@@ -220,7 +220,7 @@ async fn one_that_comes_just_after_a_verification_does_not_repeat_it() {
     };
     let mut second = Box::pin(passwords.verify("alice", &hash, "right"));
     assert!(futures_pending(&mut second));
-    // The first one ends without telling, but what it found is remembered.
+    // The first one is dropped without a result, but the password is remembered.
     passwords.verified.insert(digest, ());
     passwords.verifying.line.close();
     drop(run);
@@ -235,7 +235,7 @@ fn futures_pending(
 }
 
 #[tokio::test]
-async fn the_line_is_bounded_and_new_passwords_have_their_own() {
+async fn the_queue_is_bounded_and_new_passwords_have_their_own() {
     let passwords = Arc::new(Passwords::new(QUICK));
     let hash = passwords.hash("right".to_owned()).await.unwrap();
     let held = hold(&passwords).await;
@@ -248,7 +248,7 @@ async fn the_line_is_bounded_and_new_passwords_have_their_own() {
     assert_eq!(refused, Err(PasswordError::Busy));
     assert!(
         passwords.hash("x".to_owned()).await.is_ok(),
-        "not in this line"
+        "not in this queue"
     );
     // Whoever goes away leaves the line.
     for login in &filling {
@@ -260,7 +260,7 @@ async fn the_line_is_bounded_and_new_passwords_have_their_own() {
 }
 
 #[tokio::test]
-async fn whoever_tries_passwords_of_one_user_locks_out_nobody_else() {
+async fn guessing_the_password_of_one_user_locks_out_nobody_else() {
     let passwords = Arc::new(Passwords::new(QUICK));
     let hash = passwords.hash("right".to_owned()).await.unwrap();
     let held = hold(&passwords).await;
@@ -282,7 +282,7 @@ async fn whoever_tries_passwords_of_one_user_locks_out_nobody_else() {
 }
 
 #[tokio::test]
-async fn those_who_wait_for_one_verification_are_bounded_too() {
+async fn logins_that_wait_for_one_verification_are_bounded_too() {
     let passwords = Passwords::new(QUICK);
     let hash = passwords.hash("right".to_owned()).await.unwrap();
     let all = u32::try_from(MAX_LOGINS).unwrap();

@@ -19,8 +19,8 @@ use super::{AuthState, ROOT_ROLE, ROOT_USER};
 use crate::error::{MAX_KEY_BYTES, MAX_NAME_BYTES, MAX_RECORD_BYTES};
 use crate::{AuthError, Identity};
 
-/// How far a restored cluster's auth revision is from its backup's: more changes than the cluster
-/// that is lost can have made since.
+/// How far a restored cluster's auth revision is ahead of its backup's: more changes than the lost
+/// cluster can have made after the backup.
 const RESTORED: u64 = 1 << 32;
 
 /// What a command did.
@@ -86,8 +86,8 @@ impl AuthState {
         }
     }
 
-    /// Begins a cluster that has these users from a backup. The lost cluster went on after the
-    /// backup: whatever it signed is of a revision before all users. Returns the rows to write.
+    /// Begins a cluster with these users from a backup. The lost cluster may have signed tokens
+    /// after the backup, so all users get a later revision than these. Returns the rows to write.
     pub fn restore(&mut self) -> Vec<Row> {
         self.revision = self.revision.saturating_add(RESTORED);
         for user in self.users.values_mut() {
@@ -341,7 +341,7 @@ fn check_length(name: &str) -> Result<(), AuthError> {
     }
 }
 
-/// A row is written as a whole with each change, and everything of it is in memory.
+/// Each change writes the whole record, and all records are in memory, so their size is bounded.
 fn check_record(record: &impl Message) -> Result<(), AuthError> {
     match record.encoded_len() > MAX_RECORD_BYTES {
         true => Err(AuthError::RecordTooLarge),

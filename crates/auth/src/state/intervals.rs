@@ -53,8 +53,8 @@ impl Intervals {
         range_end != OPEN_END && **end >= *range_end
     }
 
-    /// The first of some keys that is not in the set. `key_from` gives the first of them that is
-    /// not before a given one; it is called at most once an interval, and once more.
+    /// The first of some keys that is not in the set. `key_from` returns the first of these keys at
+    /// or after a given one; it is called at most once for each interval plus once.
     ///
     /// # Errors
     /// Of `key_from`.
@@ -232,7 +232,7 @@ mod tests {
         }
 
         #[test]
-        fn the_first_key_outside_is_that_of_a_walk_over_all_keys(
+        fn the_first_key_outside_is_found_as_by_a_scan_of_all_keys(
             ranges in proptest::collection::vec((text(), ends()), 0..6),
             keys in proptest::collection::btree_set(text(), 0..12),
         ) {

@@ -335,8 +335,8 @@ fn nobody_but_root_changes_anything_while_users_are_enforced() {
             enabled().apply_by(Some(&by("root")), command).is_ok(),
             "{command:?}"
         );
-        // As in etcd, later changes don't void an administrator's token; those of its own password
-        // do.
+        // As in etcd, an administrator's token stays valid after changes, except after one of its
+        // own password.
         let old = enabled().apply_by(Some(&root(2)), command);
         assert!(old.is_ok(), "{command:?}");
         let void = enabled().apply_by(Some(&root(1)), command);

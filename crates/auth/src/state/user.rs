@@ -71,8 +71,8 @@ impl User {
         (!self.record.no_password).then_some(&self.record.password_hash)
     }
 
-    /// The auth revision that gave the user this password. What was found out of the user before is
-    /// void: another one may have been called so.
+    /// The auth revision that gave the user this password. Earlier identities of that name are
+    /// void: they may be those of a deleted user.
     pub(crate) fn since(&self) -> u64 {
         self.record.since
     }

@@ -102,7 +102,7 @@ impl KeyFile {
             AlgorithmFamily::Ed => DecodingKey::from_ed_pem(&self.bytes).ok(),
             AlgorithmFamily::Hmac => None,
         };
-        // RSA's parser takes a private key for a public one.
+        // RSA's parser accepts a private key as a public one.
         let usable = parsed.filter(|key| is_usable(key, algorithm));
         usable.ok_or_else(|| {
             self.refused(&format!(

@@ -17,15 +17,16 @@ use synod_runtime::{clock, random};
 use super::{DEFAULT_TOKEN_TTL, User};
 use crate::recent::Digest;
 
-/// Tokens that a member knows at most. Beyond it the ones that were used least recently go: their
-/// clients log in again.
+/// The maximum number of tokens that a member knows. Beyond it, those that were used least recently
+/// are evicted, and their clients log in again.
 const MAX_TOKENS: usize = 65_536;
-/// Tokens of one user. A client that logs in for every request takes no other user's place.
+/// The maximum for one user, so that a client that logs in for every request evicts only its own
+/// tokens.
 const MAX_TOKENS_OF_USER: usize = 16_384;
-/// How much of a full table, or of a user's share, goes at once, so that not every login looks for
-/// the oldest.
+/// The part of a full table, or of a user's share, that is evicted at once, so that not every login
+/// has to search for the oldest tokens.
 const EVICTED_PART: usize = 16;
-/// What ran out is removed this often, if there are logins at all.
+/// Expired tokens are removed at most this often, during logins.
 const SWEEP_MS: u64 = 1000;
 
 const SECRET_BYTES: usize = 16;
@@ -57,8 +58,8 @@ impl NewToken {
         digest(&self.secret)
     }
 
-    /// The token for the client, once its entry is applied. The index tells a member that does not
-    /// know the token whether it can't know it yet; as in etcd.
+    /// The token for the client, once its entry is applied. As in etcd, a member that does not know
+    /// the token can tell from the index whether it may be behind.
     #[must_use]
     pub fn at(self, index: u64) -> String {
         format!("{}.{index}", self.secret)
@@ -73,9 +74,9 @@ fn digest(secret: &str) -> Digest {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Found {
     User(User),
-    /// It has ended, or never was.
+    /// It has ended, or was never granted.
     Unknown,
-    /// It was granted by an entry that isn't applied here, if at all.
+    /// The entry that would have granted it is not applied here yet.
     NotYet,
 }
 
@@ -122,9 +123,9 @@ impl SimpleTokens {
         }
     }
 
-    /// An entry made a token known.
+    /// Applies an entry that grants a token.
     pub(super) fn grant(&self, user: &User, digest: &Bytes) {
-        // A digest of another size is that of no secret.
+        // A digest of another size can't match any secret.
         if let Ok(digest) = Digest::try_from(&digest[..]) {
             self.grant_at(self.now_ms(), user, digest);
         }
@@ -148,7 +149,7 @@ impl SimpleTokens {
         table.insert(digest, token);
     }
 
-    /// Who shows this token; using it makes it last.
+    /// The user of this token. Each use extends its life.
     pub(super) fn find(&self, token: &str, applied: u64) -> Found {
         self.find_at(self.now_ms(), token, applied)
     }
@@ -176,7 +177,7 @@ impl SimpleTokens {
         }
     }
 
-    /// A user's tokens are void.
+    /// Ends a user's tokens.
     pub(super) fn end(&self, user: &str) {
         let mut table = self.table.write();
         if table.count(user) > 0 {
@@ -184,7 +185,7 @@ impl SimpleTokens {
         }
     }
 
-    /// All are.
+    /// Ends all tokens.
     pub(super) fn end_all(&self) {
         *self.table.write() = Table::default();
     }
@@ -229,8 +230,8 @@ impl Table {
         self.retain(|token| now_ms < token.ends_ms());
     }
 
-    /// Makes room among some tokens: the ones that end first are those that were used least
-    /// recently. There are at least `most` of them.
+    /// Evicts `most` of the tokens for which `is_meant` is true: those that end first, which were
+    /// used least recently. There are at least `most` of them.
     fn evict(&mut self, most: usize, is_meant: impl Fn(&Token) -> bool) {
         let meant = self.tokens.values().filter(|token| is_meant(token));
         let mut ends: Vec<u64> = meant.map(Token::ends_ms).collect();
@@ -325,7 +326,8 @@ mod tests {
         assert_eq!(tokens.find(&bobs, APPLIED), Found::Unknown);
     }
 
-    /// Grants `count` tokens in a row of which one is in use, and gives the most that there were.
+    /// Grants `count` tokens in turn while one of them stays in use. Returns the highest number of
+    /// tokens at any time.
     fn fill(
         tokens: &SimpleTokens,
         count: usize,
@@ -359,7 +361,7 @@ mod tests {
         });
         assert_eq!(most, MAX_TOKENS);
         assert!(tokens.table.read().tokens.len() > MAX_TOKENS - part);
-        // Of those that were used at the same time only a part goes, too.
+        // Tokens that were last used at the same time are not all evicted at once.
         let tokens = SimpleTokens::new(Duration::from_secs(1000));
         fill(&tokens, MAX_TOKENS, usize::MAX, |number| {
             Arc::clone(&many[number % 100])
@@ -380,7 +382,7 @@ mod tests {
             user("bob"),
             "the oldest of all"
         );
-        // What ends leaves room, and is counted no more.
+        // Tokens that have ended are no longer counted.
         tokens.end("alice");
         assert_eq!(tokens.table.read().counts, [("bob".into(), 1)].into());
         assert_eq!(tokens.find(&bobs, APPLIED), user("bob"));

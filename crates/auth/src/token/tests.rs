@@ -372,7 +372,7 @@ fn a_token_that_was_verified_is_not_verified_again() {
     let token = forged(HS256, CLAIMS);
     assert!(jwt.verify(&token, NOW).is_some());
     assert_eq!(jwt.verified.len(), 1);
-    // What is remembered of it decides from now on.
+    // From now on, the remembered result is used.
     let digest: crate::recent::Digest = Sha256::digest(&token).into();
     let mut known = jwt.verified.get(&digest).unwrap();
     known.identity.revision = 99;
@@ -381,7 +381,7 @@ fn a_token_that_was_verified_is_not_verified_again() {
 }
 
 #[test]
-fn a_token_that_no_header_can_hold_is_not_looked_at() {
+fn a_token_too_long_for_a_header_is_not_verified() {
     let jwt = shared();
     let padded = |bytes: usize| {
         let claims = |padding: usize| {

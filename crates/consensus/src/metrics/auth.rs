@@ -41,8 +41,8 @@ impl Logins {
 #[derive(Clone, Debug)]
 pub(crate) struct Denied(IntCounterVec);
 
-/// Why a request is denied. What else an [`AuthError`] says is about the users that a request
-/// names.
+/// The reasons why a request is denied. Other errors of [`AuthError`] are about the users that a
+/// request names, not about the caller.
 const REASONS: [(AuthError, &str); 4] = [
     (AuthError::UserEmpty, "no_user"),
     (AuthError::InvalidToken, "invalid_token"),

@@ -40,10 +40,10 @@ impl AuthService {
         self.shared.propose(Kind::Auth(command), call).await
     }
 
-    /// Waits until there can be users, which takes a moment in a new cluster.
+    /// Waits until the cluster's feature level allows users, which takes a moment in a new cluster.
     ///
     /// # Errors
-    /// Not all members know users.
+    /// The cluster's feature level stays too low.
     async fn await_users(&self, call: &Call) -> Result<(), Error> {
         let until = call.deadline.min(clock::now() + AGREEMENT);
         loop {
@@ -78,7 +78,7 @@ impl AuthService {
         read: impl FnOnce(&AuthState) -> Result<T, AuthError>,
     ) -> Result<(Option<pb::ResponseHeader>, T), Error> {
         self.shared.linearize(call.deadline).await?;
-        // Users may change between the check and the answer.
+        // Read with the check, since users may change between the two.
         let checked = self.shared.examine(call, |users, by| {
             check(users, by)?;
             read(users)
@@ -99,7 +99,7 @@ impl AuthService {
         }
         let auth = &self.shared.auth;
         loop {
-            // A password that was changed before must not be accepted.
+            // This member must know every password change that was acknowledged.
             self.shared.linearize(call.deadline).await?;
             let revision = auth.check_password(user, password).await?;
             let token = match auth.tokens().issue(user, revision)? {
@@ -146,7 +146,7 @@ impl pb::auth_server::Auth for AuthService {
     ) -> Result<Response<pb::AuthStatusResponse>, Status> {
         let rpc = "/etcdserverpb.Auth/AuthStatus";
         let call = self.shared.admit(&request, rpc, Caller::NeedsVoter).await?;
-        // Whoever shows no token may ask. One that is shown must be good.
+        // No token is needed, but a token that is sent must be valid.
         let anyone = |_: &AuthState, _: Option<&Identity>| Ok(());
         let status = |users: &AuthState| Ok((users.is_enabled(), users.revision()));
         let (header, (enabled, auth_revision)) = self.read(&call, anyone, status).await?;
@@ -164,10 +164,10 @@ impl pb::auth_server::Auth for AuthService {
         let rpc = "/etcdserverpb.Auth/Authenticate";
         let call = self.shared.admit(&request, rpc, Caller::NeedsVoter).await?;
         let pb::AuthenticateRequest { name, password } = request.into_inner();
-        // A token that has ended must not keep its user from logging in again.
+        // A client that sends an expired token must be able to log in again.
         let call = call.of_nobody();
         let outcome = self.log_in(&name, &password, &call).await;
-        // Nothing is known of a token whose grant was applied without an answer.
+        // If the outcome of the grant is unknown, no client has the token: the login has failed.
         let outcome = outcome.map_err(Error::of_read);
         self.shared.metrics.logins.count(&outcome);
         let (header, token) = outcome.inspect_err(|error| {

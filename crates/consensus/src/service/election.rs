@@ -1,4 +1,4 @@
-//! Elections: whoever has the oldest key below an election's name leads. The key's value is what
+//! Elections: the owner of the oldest key below an election's name leads. The key's value is what
 //! the leader proclaims.
 
 mod observe;
@@ -39,7 +39,7 @@ impl ElectionService {
     }
 
     /// Executes `then` if the key in `leader` is still the one that the caller created. Returns the
-    /// header, and whether it did.
+    /// header, and whether `then` was executed.
     async fn if_still(
         &self,
         leader: &epb::LeaderKey,
@@ -80,7 +80,7 @@ impl epb::election_server::Election for ElectionService {
         };
         let first = self.queues.enter(entry, call, patience).await?;
         Ok(Response::new(epb::CampaignResponse {
-            // As in etcd: of the transaction that entered the election.
+            // As in etcd: the header of the transaction that entered the election.
             header: Some(first.entered),
             leader: Some(epb::LeaderKey {
                 name: request.name,

@@ -5,18 +5,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use prost::Message as _;
 use synod_auth::{AuthState, Identity};
-use synod_mvcc::{RangeQuery, RangeResult, RangeStream, View};
+use synod_mvcc::{RangeQuery, RangeResult, View};
 use synod_proto::consensus::v1::command::Command as Kind;
 use synod_proto::etcd::etcdserverpb as pb;
-use synod_runtime::task;
 use synod_service::{LargeRead as _, Place};
-use tokio::sync::{mpsc, watch};
-use tokio_stream::wrappers::ReceiverStream;
+use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
 use super::large_read::{self, RangeRead, TxnRead, within};
+use super::range_stream::{self, Chunks, Guard, permit_range};
 use super::reply;
-use super::sorted_stream::{self, needs_sorting};
 use crate::background::raise_no_space;
 use crate::call::{Call, Caller};
 use crate::convert::{
@@ -33,8 +31,6 @@ use crate::state::{
 const INLINE_KEYS: usize = 128;
 /// The result of a read on the serving thread has at most so many bytes.
 const INLINE_BYTES: usize = 256 << 10;
-/// How many responses of a range stream wait for a slow client.
-const QUEUED_CHUNKS: usize = 1;
 
 /// The KV service of the client port.
 #[derive(Clone)]
@@ -214,7 +210,7 @@ impl KvService {
             self.shared.linearize(call.deadline).await?;
         }
         let view = self.shared.view.reader().view();
-        // It puts nothing, and so attaches nothing to a lease.
+        // No puts, so nothing is attached to a lease.
         let no_key = |_, _: &[u8]| Ok::<_, Error>(None);
         let check =
             |users: &AuthState, by: Option<&Identity>| users.check_txn(by, &request, &no_key);
@@ -269,8 +265,8 @@ impl KvService {
         })
     }
 
-    /// Refuses a write that needs more space than is left, and raises the alarm unless the client
-    /// may not write anyway.
+    /// Refuses a write that needs more space than is left, and raises the alarm if the client is
+    /// allowed to write.
     async fn require_space<E: Into<Error>>(
         &self,
         cost: u64,
@@ -293,7 +289,7 @@ impl KvService {
 
 #[tonic::async_trait]
 impl pb::kv_server::Kv for KvService {
-    type RangeStreamStream = sorted_stream::Chunks;
+    type RangeStreamStream = Chunks;
 
     async fn range(
         &self,
@@ -319,30 +315,12 @@ impl pb::kv_server::Kv for KvService {
             self.shared.linearize(call.deadline).await?;
         }
         self.shared.metrics.ranges.inc();
-        let chunk_bytes = self.shared.settings.max_request_bytes;
         let guard = Guard {
             shared: Arc::clone(&self.shared),
             call,
             request,
         };
-        // Who may not read the range takes no place either.
-        guard.check().await?;
-        if needs_sorting(&guard.request) {
-            return Ok(sorted_stream::respond(guard, chunk_bytes).await?);
-        }
-        // Room for the chunks in the queue, one that is read and one that is sent.
-        let budget = &self.shared.reads.budget;
-        let place = budget.large((QUEUED_CHUNKS + 2) * chunk_bytes, guard.call.deadline);
-        let place = place.await.map_err(Error::from)?;
-        let reader = self.shared.view.reader();
-        let stream = reader
-            .range_stream(range_query(&guard.request), chunk_bytes)
-            .map_err(Error::from)?;
-        let (chunks, receiver) = mpsc::channel(QUEUED_CHUNKS);
-        let sending = send_chunks(guard, stream, chunks);
-        // Ends after the last chunk, or when the client is gone and so is the receiver.
-        task::spawn("range-stream", sending);
-        Ok(place.stream(Box::pin(ReceiverStream::new(receiver))))
+        Ok(range_stream::respond(guard).await?)
     }
 
     async fn put(
@@ -384,33 +362,6 @@ impl pb::kv_server::Kv for KvService {
     }
 }
 
-/// Whether the caller may read a range, as of what this member has applied.
-async fn permit_range(
-    shared: &ServiceContext,
-    call: &Call,
-    request: &pb::RangeRequest,
-) -> Result<(), Error> {
-    let check = |users: &AuthState, by: Option<&Identity>| users.check_range(by, request);
-    shared.permit(call, check).await
-}
-
-/// Watches over a range stream: the permission to read may end while it is sent.
-pub(super) struct Guard {
-    pub(super) shared: Arc<ServiceContext>,
-    pub(super) call: Call,
-    pub(super) request: pb::RangeRequest,
-}
-
-impl Guard {
-    /// Before each response.
-    ///
-    /// # Errors
-    /// The caller may not read the range, or no longer.
-    pub(super) async fn check(&self) -> Result<(), Error> {
-        permit_range(&self.shared, &self.call, &self.request).await
-    }
-}
-
 /// A learner answers serializable reads.
 fn caller_of(request: &pb::RangeRequest) -> Caller {
     match request.serializable {
@@ -445,57 +396,6 @@ fn is_short_txn(request: &pb::TxnRequest) -> bool {
             .compare
             .iter()
             .all(|compare| compare.range_end.is_empty())
-}
-
-/// Reads and sends the chunks. `header`, `count` and `more` come with the last one.
-async fn send_chunks(
-    guard: Guard,
-    stream: RangeStream,
-    chunks: mpsc::Sender<Result<pb::RangeStreamResponse, Status>>,
-) {
-    let shared = &guard.shared;
-    let revision = stream.store_revision().get();
-    let mut next = Some(stream);
-    while let Some(mut stream) = next.take() {
-        let read = shared.reads.scans.run(move || {
-            let chunk = stream.next_chunk()?;
-            Ok::<_, Error>((chunk, stream))
-        });
-        let read = read.await;
-        let read = match guard.check().await {
-            Ok(()) => read,
-            Err(denied) => Err(denied),
-        };
-        let chunk = match read {
-            Ok((Some(chunk), stream)) => {
-                if !chunk.is_last {
-                    next = Some(stream);
-                }
-                chunk
-            }
-            Ok((None, _)) => return,
-            Err(error) => {
-                // The client may be gone.
-                let _gone = chunks.send(Err(error.into())).await;
-                return;
-            }
-        };
-        let mut response = pb::RangeResponse {
-            kvs: chunk.kvs,
-            ..Default::default()
-        };
-        if chunk.is_last {
-            response.header = Some(shared.header(revision));
-            response.count = i64::try_from(chunk.count).unwrap_or(i64::MAX);
-            response.more = chunk.more;
-        }
-        let response = pb::RangeStreamResponse {
-            range_response: Some(response),
-        };
-        if chunks.send(Ok(response)).await.is_err() {
-            return;
-        }
-    }
 }
 
 fn unexpected(reply: &Reply) -> Error {

@@ -272,7 +272,7 @@ impl LeaseService {
     /// # Errors
     /// Why not.
     async fn ids(&self, call: &Call) -> Result<Vec<i64>, Error> {
-        // Before the leases are locked: they are the apply thread's too.
+        // Before the leases are locked, since the apply thread waits for that lock.
         let asked = self.shared.examine(call, |users, by| {
             users.check_authenticated(by)?;
             Ok::<_, AuthError>((Arc::clone(users), by.cloned()))

@@ -1,4 +1,4 @@
-//! Locks: whoever has the oldest key below a lock's name holds it.
+//! Locks: the owner of the oldest key below a lock's name holds the lock.
 
 use synod_proto::etcd::etcdserverpb as pb;
 use synod_proto::etcd::v3lockpb;

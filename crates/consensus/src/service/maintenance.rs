@@ -144,8 +144,8 @@ impl MaintenanceService {
     }
 }
 
-/// What reads all data takes its view before the caller is checked: then it is not newer than the
-/// users that were asked.
+/// Requests that read all data take their view before the caller is checked, so that the data is
+/// not newer than the permissions.
 #[tonic::async_trait]
 impl pb::maintenance_server::Maintenance for MaintenanceService {
     type SnapshotStream = Pin<Box<dyn Stream<Item = Result<pb::SnapshotResponse, Status>> + Send>>;

@@ -33,13 +33,13 @@ use standing::{Before, Standing};
 
 pub(super) use place::{created_at, delete, prefix_end, prefix_of, put_with_lease};
 
-/// How many calls of a member take part in queues at once. More are refused.
+/// The maximum number of calls in queues on a member. Further ones are refused.
 const MAX_CALLS: usize = 16_384;
 
-/// What a caller that names no lease gets: one of so many seconds that nobody keeps alive.
+/// The TTL of the lease that a caller without one gets. It is not renewed.
 const OWN_LEASE_TTL_S: i64 = 60;
 
-/// The pause before something that failed for now is tried again.
+/// The pause before a retry.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// What the queue is for.
@@ -73,8 +73,8 @@ pub(super) struct First {
     pub(super) found: pb::ResponseHeader,
 }
 
-/// What the task of a call answers. Whoever takes the turn says so: an answer may be dropped on its
-/// way, together with the request.
+/// The answer of a call's task. The request confirms with the sender that it received the answer,
+/// since both may be dropped before.
 type Answer = Result<(First, oneshot::Sender<()>), Error>;
 
 /// Enters queues, waits in them and leaves them.
@@ -86,7 +86,7 @@ pub(crate) struct Queues {
     deletions: Deletions,
     calls: Arc<Semaphore>,
     waiters: WaiterGauge,
-    /// Ends the waits, which may never end by themselves.
+    /// Ends the waits when the member stops.
     stop: Shutdown,
 }
 
@@ -112,7 +112,7 @@ impl Queues {
         }
     }
 
-    /// As [`ServiceContext::admit`]. Learners refuse.
+    /// Like [`ServiceContext::admit`]; a learner refuses.
     ///
     /// # Errors
     /// As [`ServiceContext::admit`].
@@ -129,12 +129,12 @@ impl Queues {
         &self.shared
     }
 
-    /// Does what is to be done with keys.
+    /// The service that reads and writes keys.
     pub(super) fn kv(&self) -> &KvService {
         &self.kv
     }
 
-    /// Ends what would not end by itself.
+    /// Triggered when the member stops.
     pub(super) fn stop(&self) -> &Shutdown {
         &self.stop
     }
@@ -143,7 +143,7 @@ impl Queues {
     /// If it fails, or the caller gives up, the caller leaves the queue.
     ///
     /// # Errors
-    /// The lease ended, the wait did, or a write or read failed.
+    /// The lease ended, `patience` or the deadline did, or a write or a read failed.
     ///
     /// # Cancel safety
     /// If the future is dropped, a task leaves the queue.
@@ -160,8 +160,8 @@ impl Queues {
         // Copied: a slice would keep the whole request in memory during the wait.
         entry.name = Bytes::copy_from_slice(&entry.name);
         let (answer, answered) = oneshot::channel();
-        // A task of its own: a call whose transaction is on its way must know the outcome, in order
-        // to leave the queue.
+        // A task of its own, which outlives the request: to leave the queue, it must know the
+        // outcome of its transaction.
         task::spawn(
             "queue-wait",
             self.clone().serve(entry, call, permit, answer),
@@ -173,7 +173,7 @@ impl Queues {
                 .await
                 .unwrap_or(Err(Error::DeadlineExceeded))?,
         };
-        // The task waits for this. Only the end of the runtime ends it before.
+        // The task waits for this. The send fails only if the runtime ends.
         let _stopped = claim.send(());
         Ok(first)
     }
@@ -197,7 +197,7 @@ impl Queues {
                 return;
             }
         };
-        // It is written, and may be large.
+        // It is written, and may be large: free it during the wait.
         entry.value = Bytes::new();
         let _waiting = self.waiters.enter();
         let turn = tokio::select! {
@@ -217,7 +217,8 @@ impl Queues {
             Some(Err(error)) => {
                 let left = self.leave(&entry.name, &place).await;
                 let is_left = left.is_ok();
-                // While its key exists it may still become the first.
+                // If the key could not be removed, it may still become the first: the outcome is
+                // unknown.
                 let _gone = answer.send(Err(left.err().map_or(error, |_| Error::Timeout)));
                 if !is_left {
                     self.leave_for_certain(&entry.name, &place).await;
@@ -227,12 +228,12 @@ impl Queues {
         }
     }
 
-    /// Leaves the queue, however long there is no leader; until the member stops.
+    /// Leaves the queue; retries until it succeeds or the member stops.
     async fn leave_for_certain(&self, name: &[u8], place: &Place) {
         while let Err(error) = self.leave(name, place).await {
             let passes = matches!(error.advice(), Advice::Retry | Advice::Unknown);
             if !passes || self.stop.is_triggered() {
-                tracing::debug!(%error, "could not remove a key of a lock or an election; it goes with its lease");
+                tracing::debug!(%error, "could not remove a key of a lock or an election; it is removed when its lease ends");
                 return;
             }
             tokio::select! {
@@ -247,14 +248,14 @@ impl Queues {
     async fn turn(&self, entry: &Entry, call: &Call, place: &Place) -> Result<First, Error> {
         let mut interested = None;
         let mut after = None;
-        // The transaction that took the place is a proof of its own, if nobody was before it.
+        // If there was no older key, the transaction that took the place confirms it.
         let mut confirmed = true;
         loop {
             let looked = standing::look(&self.shared, &entry.name, place, after.as_ref()).await;
-            // Whoever may not read the queue any more learns nothing of it.
+            // Checked before the result is used, since the permission may have been revoked.
             self.check_read(&entry.name, call).await?;
             let standing = match looked {
-                // Too many long reads wait.
+                // Too many long reads are waiting.
                 Err(Error::TooManyRequests) => {
                     clock::sleep(PAUSE).await;
                     continue;
@@ -280,7 +281,7 @@ impl Queues {
                         },
                     });
                 }
-                // The lease may have ended, which a member that is behind does not know.
+                // The lease may have ended, and this member may be behind: confirm.
                 Standing::First { .. } => {
                     self.shared.linearize(self.soon().deadline).await?;
                     confirmed = true;
@@ -308,19 +309,20 @@ impl Queues {
         self.shared.permit(&call, check).await
     }
 
-    /// The same caller with all the time that a request has.
+    /// The same caller with the full request timeout.
     pub(super) fn renewed(&self, call: &Call) -> Call {
         call.until(self.soon().deadline)
     }
 
-    /// A call of this member itself.
+    /// A call of this member itself, with the full request timeout.
     fn soon(&self) -> Call {
         Call::own(clock::now() + self.shared.settings.request_timeout)
     }
 }
 
-/// Registers for the deletion of `before` and of the own key. If it is registered for them already,
-/// waits. So the caller looks at the keys between registration and wait, and misses no deletion.
+/// Registers for the deletion of `before` and of the caller's own key; if they are registered
+/// already, waits. So the caller reads the keys between registration and wait, and misses no
+/// deletion.
 async fn wait_for(
     deletions: &Deletions,
     interested: &mut Option<synod_watch::Interested>,

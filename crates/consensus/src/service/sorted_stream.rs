@@ -10,8 +10,8 @@ use synod_proto::etcd::etcdserverpb as pb;
 use synod_proto::etcd::etcdserverpb::range_request::SortTarget;
 use tonic::{Response, Status};
 
-use super::kv::Guard;
 use super::large_read::RangeRead;
+use super::range_stream::Guard;
 use crate::convert::range_query;
 use crate::error::Error;
 

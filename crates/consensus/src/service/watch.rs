@@ -115,7 +115,7 @@ impl Serving {
                 Some(RequestUnion::CreateRequest(request)) => match self.permit(&request).await {
                     Ok(()) => Command::Create(id, create(request)),
                     Err(Error::Auth(denied)) => Command::Refuse(id, denied.watch_cancel_reason()),
-                    // This member can't find out in time who asks.
+                    // This member could not identify the caller in time.
                     Err(_) => return self.requests.close(End::NoLeader),
                 },
                 Some(RequestUnion::CancelRequest(request)) => {
@@ -131,7 +131,7 @@ impl Serving {
     /// A watcher is checked when it is created, and never again, as in etcd.
     async fn permit(&self, request: &pb::WatchCreateRequest) -> Result<(), Error> {
         if request.start_revision < 0 {
-            // As in etcd it is refused for that first.
+            // As in etcd, this is checked before the permission.
             return Ok(());
         }
         let deadline = clock::now() + self.shared.settings.request_timeout;

@@ -19,8 +19,8 @@ impl From<CheckError<MvccError>> for Failure {
 }
 
 impl Applier<'_> {
-    /// Refuses what the client may not do, as of this entry. What members propose themselves needs
-    /// no permission.
+    /// Refuses a command that the client may not execute as of this entry. Commands that members
+    /// propose themselves need no permission.
     pub(super) fn check_origin(&mut self, by: &Origin, kind: &Kind) -> Result<(), Failure> {
         if !self.users.is_enabled() || *by == Origin::Member {
             return Ok(());
@@ -42,7 +42,7 @@ impl Applier<'_> {
             Kind::Alarm(request) => users.check_alarm(by, request).map_err(denied)?,
             Kind::Compact(_)
             | Kind::UpdatePeerUrls(_)
-            // No request of a client becomes one of these.
+            // Only members propose these.
             | Kind::LeaseRevoke(_)
             | Kind::LeaseClaim(_)
             | Kind::LeaseCheckpoint(_)

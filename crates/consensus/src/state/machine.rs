@@ -15,7 +15,7 @@ use synod_lease::{KEEPER_ROW, Keeper, Leases};
 use synod_mvcc::{Applied, LeaseId, LeaseRecord, MvccConfig, MvccError, MvccStore};
 use synod_replica::{ApplyError, PeerBook, Persister, SnapshotSource, StateMachine};
 use synod_runtime::clock;
-use synod_service::{Backup, Generations, SweepSignal};
+use synod_service::{Generations, SweepSignal};
 use synod_types::NodeId;
 
 use super::apply::Applier;
@@ -23,9 +23,8 @@ use super::outcome::Outcome;
 use super::roster::Roster;
 use super::snapshot::{Copied, EngineSink, StoreSnapshot};
 use super::view::View;
-use crate::backup::{self, RestoreError};
+use crate::backup::RestoreError;
 use crate::metrics::Metrics;
-use crate::version::USERS;
 use synod_watch::{Deletions, WatchHandle};
 
 /// A batch ends once its changes and answers have so many bytes: a small entry may return or
@@ -126,49 +125,6 @@ pub(crate) struct Machine {
     sweep: Arc<SweepSignal>,
     /// The engine before the last installation, until its last reader is gone.
     retired: Option<Arc<dyn Engine>>,
-}
-
-/// Creates the state of a new node from members and position, and from a backup if there is one:
-/// its keys with their history, its leases, users and roles.
-///
-/// # Errors
-/// The engine fails, or the backup can't be used.
-pub(crate) fn create(
-    config: &MachineConfig,
-    roster: &Roster,
-    start: &SnapshotMeta,
-    backup: Option<Backup>,
-) -> Result<(), MachineError> {
-    let generations = Generations::create(&config.dir).map_err(io_error(&config.dir))?;
-    let engine = open_engine(&generations.path(), config.cache_bytes)?;
-    if let Some(backup) = backup {
-        backup::import(backup, Arc::clone(&engine))?;
-    }
-    let mut store = MvccStore::open(engine, MvccConfig::default())?;
-    let before = Roster::load(&store.view())?;
-    let mut users = AuthState::load(store.view().meta_rows(ROW_PREFIX)?)?;
-    let mut roster = roster.clone();
-    let mut user_rows = Vec::new();
-    if users != AuthState::default() {
-        // A member that doesn't know users would let everybody do everything.
-        roster.raise_level(USERS);
-        user_rows = users.restore();
-    }
-    let mut txn = store.begin();
-    super::guard::write_rows(&mut txn, user_rows);
-    // The backup holds its cluster's members, and the keeper of its leases.
-    for member in before.members() {
-        txn.member_delete(NodeId::new(member.id));
-    }
-    txn.meta_delete(KEEPER_ROW);
-    roster.store(&mut txn);
-    txn.finish();
-    store.commit(Applied {
-        position: start.last,
-        membership: Some(encode(&start.membership)),
-    })?;
-    store.persist()?;
-    Ok(())
 }
 
 impl OpenState {
@@ -340,8 +296,8 @@ impl StateMachine for Machine {
             returned += outcome.pair_bytes();
             outputs.push(outcome);
             let bytes = returned + applier.store.pending_bytes();
-            // What comes after a change of users becomes visible only after that change: a read
-            // that was checked before cannot see it.
+            // Later entries become visible only after the change of users: a read that was checked
+            // before the change cannot see their data.
             let is_last = applier.users_changed || applier.store.must_commit();
             if bytes >= MAX_BATCH_BYTES || is_last {
                 break;
@@ -426,8 +382,8 @@ impl StateMachine for Machine {
         // The sink is complete and durable. From this write on a restart uses it.
         self.generations.switch(generation).map_err(failed)?;
         let broken = |error| ApplyError::caused_by("an installed snapshot can't be used", error);
-        // Before the data, or those who may no longer read would still read the new data. The new
-        // users may read the old data: a permission is for a key at all its revisions.
+        // Before the data. Otherwise users whose permission was revoked could read the new data.
+        // New users may read the old data: a permission is for a key at all its revisions.
         self.users = users;
         self.auth.reload(self.users.clone());
         let old = self.store.replace_engine(engine).map_err(broken)?;
@@ -477,7 +433,7 @@ impl Persister for Flusher {
     }
 }
 
-fn open_engine(dir: &Path, cache_bytes: u64) -> Result<Arc<dyn Engine>, EngineError> {
+pub(super) fn open_engine(dir: &Path, cache_bytes: u64) -> Result<Arc<dyn Engine>, EngineError> {
     let config = DiskConfig {
         cache_bytes,
         ..DiskConfig::new(dir)
@@ -500,7 +456,7 @@ fn load_keeper(view: &synod_mvcc::View) -> Result<Keeper, MvccError> {
     })
 }
 
-fn encode(membership: &Membership) -> Bytes {
+pub(super) fn encode(membership: &Membership) -> Bytes {
     let mut out = BytesMut::new();
     membership.encode(&mut out);
     out.freeze()
@@ -514,7 +470,7 @@ fn decode(row: Option<Bytes>) -> Result<Membership, MachineError> {
     }
 }
 
-fn io_error(dir: &Path) -> impl Fn(io::Error) -> MachineError {
+pub(super) fn io_error(dir: &Path) -> impl Fn(io::Error) -> MachineError {
     let dir = dir.to_owned();
     move |source| MachineError::Io {
         dir: dir.clone(),

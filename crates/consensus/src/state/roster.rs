@@ -111,7 +111,8 @@ impl Roster {
         self.feature_level
     }
 
-    /// Whether there can be users and roles. Whoever proposes a command on them asks first.
+    /// Checks whether the feature level allows users and roles. Called before a command on them is
+    /// proposed, and when it is applied.
     ///
     /// # Errors
     /// [`Error::UsersUnsupported`].

@@ -365,8 +365,9 @@ pub(crate) fn is_read_only(request: &TxnRequest) -> bool {
     all_ops(request, |op| matches!(op, Some(Request::RequestRange(_))))
 }
 
-/// Whether it asks to be served without the leader: it has ranges, all of which are serializable.
-/// One of comparisons only can't ask for that: its answer, whether they succeed, must be current.
+/// Whether a transaction may be served without the leader: it has ranges, and all are serializable.
+/// A transaction with comparisons only is linearizable: it can't ask for less, and its answer must
+/// be current.
 pub(crate) fn is_serializable(request: &TxnRequest) -> bool {
     let has_ops = !request.success.is_empty() || !request.failure.is_empty();
     has_ops

@@ -149,14 +149,6 @@ impl View {
         Ok((hash.hash, hash.revision.get()))
     }
 
-    /// The keys that are attached to a lease, in order.
-    ///
-    /// # Errors
-    /// The engine fails.
-    pub(crate) fn lease_keys(&self, id: i64) -> Result<Vec<Bytes>, Error> {
-        Ok(self.reader.view().keys_of_lease(LeaseId::new(id))?)
-    }
-
     /// The first key attached to a lease that is not before `start`.
     ///
     /// # Errors

@@ -1,13 +1,18 @@
-//! Waiting for locks: who is woken, who fails, and what is left of a caller that is gone.
+//! Waiting for locks: which callers are woken, which fail, and how a cancelled call is cleaned up.
 
-use etcd_client::{Client, Error, GetOptions, LockOptions, LockResponse};
-use synod_consensus::{Algorithm, Node};
+use std::time::Duration;
+
+use etcd_client::{
+    Client, ConnectOptions, Error, GetOptions, LeaderKey, LockOptions, LockResponse, Permission,
+    ProclaimOptions, RoleRevokePermissionOptions,
+};
+use synod_consensus::{Algorithm, Config, Node};
 use synod_runtime::{clock, task};
 use tokio::task::JoinHandle;
 use tonic::Code;
 
 use crate::http::get;
-use crate::support::{Cluster, SOON, address, eventually, status};
+use crate::support::{Cluster, SOON, address, again, client, configs, eventually, status};
 
 on_both! {
     a_release_wakes_waiters_on_every_member,
@@ -16,6 +21,10 @@ on_both! {
     a_call_that_was_given_up_does_not_take_the_lock_from_a_later_one,
     a_lease_that_ends_while_its_owner_waits_fails_the_call_at_once,
     a_deadline_ends_the_wait,
+    a_holder_whose_second_call_is_cancelled_keeps_the_lock,
+    a_caller_that_goes_while_there_is_no_leader_leaves_later,
+    a_refused_proclaim_leaves_no_lease,
+    a_waiter_whose_permission_is_revoked_does_not_get_the_lock,
 }
 
 type Locking = JoinHandle<Result<LockResponse, Error>>;
@@ -157,7 +166,7 @@ async fn a_call_that_was_given_up_does_not_take_the_lock_from_a_later_one(algori
     client.unlock(held.key()).await.unwrap();
     let held = answer(later).await.unwrap();
     assert_eq!(held.key(), format!("l/{own:x}").as_bytes());
-    // The last call that is given up does leave the queue.
+    // The last call leaves the queue when it is cancelled.
     let other = lock(&client, lease(&client).await);
     queued(&client, 2).await;
     other.abort();
@@ -170,7 +179,7 @@ async fn a_lease_that_ends_while_its_owner_waits_fails_the_call_at_once(algorith
     let cluster = Cluster::of(algorithm, 1).await;
     let mut client = cluster.client(0).await;
     answer(lock(&client, lease(&client).await)).await.unwrap();
-    // One is revoked, the other runs out.
+    // One lease is revoked, the other expires.
     let revoked = lease(&client).await;
     let short = client.lease_grant(2, None).await.unwrap().id();
     let calls = [lock(&client, revoked), lock(&client, short)];
@@ -209,5 +218,115 @@ async fn a_deadline_ends_the_wait(algorithm: Algorithm) {
     connection.abort();
     queued(&client, 1).await;
     waiting(&cluster.nodes[0], 0).await;
+    cluster.stop().await;
+}
+
+async fn a_holder_whose_second_call_is_cancelled_keeps_the_lock(algorithm: Algorithm) {
+    let cluster = Cluster::of(algorithm, 1).await;
+    let mut client = cluster.client(0).await;
+    let own = lease(&client).await;
+    let held = answer(lock(&client, own)).await.unwrap();
+    let waits = lock(&client, lease(&client).await);
+    waiting(&cluster.nodes[0], 1).await;
+    // At every moment of a call: before its transaction, during it, and before the answer.
+    for micros in (0..6_000).step_by(30) {
+        let second = lock(&client, own);
+        clock::sleep(Duration::from_micros(micros)).await;
+        second.abort();
+    }
+    // Gives those who leave some time.
+    answer(lock(&client, own)).await.unwrap();
+    waiting(&cluster.nodes[0], 1).await;
+    assert!(!waits.is_finished(), "two holders");
+    queued(&client, 2).await;
+    client.unlock(held.key()).await.unwrap();
+    answer(waits).await.unwrap();
+    cluster.stop().await;
+}
+
+async fn a_caller_that_goes_while_there_is_no_leader_leaves_later(algorithm: Algorithm) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut configs = configs(3, dir.path());
+    for config in &mut configs {
+        config.algorithm = Some(algorithm);
+    }
+    let later: Vec<Config> = configs[1..].iter().map(again).collect();
+    let starts = configs.into_iter().map(Node::start);
+    let mut nodes = futures::future::try_join_all(starts).await.unwrap();
+    for node in &nodes {
+        node.ready(SOON).await.unwrap();
+    }
+    let mut first = client(&nodes[0]).await;
+    let held = answer(lock(&first, lease(&first).await)).await.unwrap();
+    let gone = lock(&first, lease(&first).await);
+    queued(&first, 2).await;
+    for node in nodes.drain(1..) {
+        node.shutdown().await;
+    }
+    gone.abort();
+    // A put that is sent later fails later than the first attempt to leave.
+    first.put("k", "", None).await.unwrap_err();
+    let starts = later.into_iter().map(Node::start);
+    nodes.extend(futures::future::try_join_all(starts).await.unwrap());
+    for node in &nodes {
+        node.ready(SOON).await.unwrap();
+    }
+    queued(&first, 1).await;
+    waiting(&nodes[0], 0).await;
+    first.unlock(held.key()).await.unwrap();
+    for node in nodes {
+        node.shutdown().await;
+    }
+}
+
+async fn a_refused_proclaim_leaves_no_lease(algorithm: Algorithm) {
+    let cluster = Cluster::of(algorithm, 1).await;
+    let mut client = cluster.client(0).await;
+    let own = lease(&client).await;
+    let won = client.campaign("e", "", own).await.unwrap();
+    let leader = won.leader().unwrap();
+    // As if another term had begun: with the create revision of an earlier key.
+    let former = LeaderKey::new()
+        .with_name(leader.name())
+        .with_key(leader.key())
+        .with_rev(leader.rev() - 1);
+    let options = Some(ProclaimOptions::new().with_leader(former));
+    let (code, text) = status(client.proclaim("v", options).await);
+    assert_eq!((code, &*text), (Code::Unknown, "election: not leader"));
+    let leases = client.leases().await.unwrap();
+    let ids: Vec<i64> = leases.leases().iter().map(|lease| lease.id()).collect();
+    assert_eq!(ids, [own]);
+    cluster.stop().await;
+}
+
+async fn a_waiter_whose_permission_is_revoked_does_not_get_the_lock(algorithm: Algorithm) {
+    let cluster = Cluster::of(algorithm, 1).await;
+    let mut nobody = cluster.client(0).await;
+    for (name, role) in [("root", "root"), ("alice", "locks")] {
+        nobody.user_add(name, "pw", None).await.unwrap();
+        nobody.role_add(role).await.unwrap();
+        nobody.user_grant_role(name, role).await.unwrap();
+    }
+    let locks = Permission::read_write("l/").with_prefix();
+    nobody.role_grant_permission("locks", locks).await.unwrap();
+    nobody.auth_enable().await.unwrap();
+    let log_in = async |name: &str| {
+        let options = ConnectOptions::new().with_user(name, "pw");
+        let urls = cluster.nodes[0].client_urls();
+        Client::connect(urls, Some(options)).await.unwrap()
+    };
+    let (mut root, alice) = (log_in("root").await, log_in("alice").await);
+    let held = answer(lock(&alice, lease(&alice).await)).await.unwrap();
+    let waits = lock(&alice, lease(&alice).await);
+    waiting(&cluster.nodes[0], 1).await;
+    let whole = RoleRevokePermissionOptions::new().with_prefix();
+    root.role_revoke_permission("locks", "l/", Some(whole))
+        .await
+        .unwrap();
+    root.unlock(held.key()).await.unwrap();
+    let (code, text) = status(answer(waits).await);
+    assert_eq!(code, Code::PermissionDenied, "{text}");
+    // The member leaves the queue in its own name.
+    queued(&root, 0).await;
     cluster.stop().await;
 }

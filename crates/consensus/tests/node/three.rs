@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use etcd_client::{Client, GetOptions};
+use etcd_client::{Client, Compare, CompareOp, GetOptions, Txn};
 use synod_consensus::{Algorithm, Node};
 use synod_runtime::clock;
 use tonic::Code;
@@ -117,6 +117,13 @@ async fn without_a_quorum_nothing_is_acknowledged_and_serializable_reads_go_on(
     assert_eq!(code, Code::Unavailable, "{text}");
     let (code, text) = status(client.get("k", None).await);
     assert_eq!(code, Code::Unavailable, "{text}");
+    let is_v = Compare::value("k", CompareOp::Equal, "v");
+    let (code, text) = status(client.txn(Txn::new().when([is_v])).await);
+    assert_eq!(
+        code,
+        Code::Unavailable,
+        "comparisons are linearizable: {text}"
+    );
     let options = GetOptions::new().with_serializable();
     let got = client.get("k", Some(options)).await.unwrap();
     assert_eq!(got.kvs()[0].value(), b"v");

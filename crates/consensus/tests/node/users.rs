@@ -124,7 +124,7 @@ async fn a_certificate_names_a_user(algorithm: Algorithm) {
     stop(nodes).await;
 }
 
-/// Somebody on the client port can't claim to be a member that asks for its client.
+/// A client can't claim on the client port to be a member that forwards a request.
 #[tokio::test]
 async fn only_members_speak_for_others() {
     let cluster = Cluster::start(1).await;
@@ -166,7 +166,7 @@ async fn log_in(channel: &Channel, name: &str, password: &str) -> Result<String,
     Ok(answer.into_inner().token)
 }
 
-/// Whoever may not write costs no entry and raises no alarm.
+/// A denied write adds no entry to the log and raises no alarm.
 #[tokio::test]
 async fn what_is_refused_leaves_nothing_behind() {
     let cluster = Cluster::start_with(1, |config| config.quota_bytes = 64 << 10).await;

@@ -23,6 +23,11 @@ impl OpenSnapshots {
         self.0.lock()
     }
 
+    /// Whether a snapshot with one of these sequence numbers is open.
+    pub(super) fn has_between(&self, first: u64, last: u64) -> bool {
+        self.0.lock().range(first..=last).next().is_some()
+    }
+
     /// The sequence number below which no open or future snapshot reads.
     pub(super) fn watermark(&self, visible: impl FnOnce() -> u64) -> u64 {
         let open = self.0.lock();

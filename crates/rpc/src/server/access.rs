@@ -1,12 +1,12 @@
-//! Which pages of other sites may use the server, and by which names it may be called. Both are
-//! about browsers; gRPC is not concerned.
+//! Which web pages may read responses, and which names of the server requests may use. Both protect
+//! users of browsers, and do not apply to gRPC.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use tonic::body::Body;
 
-/// Words that are allowed.
+/// The allowed names or origins.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Allowed {
     /// Any.
@@ -37,8 +37,8 @@ impl Allowed {
 }
 
 impl AccessControl {
-    /// The answer to a request that goes no further: one with another name for the server, or one
-    /// of a browser that asks what it may do.
+    /// The answer to a request that is not passed on: one with a name that is not allowed, or a
+    /// browser's preflight request (OPTIONS).
     pub(super) fn answer<B>(
         &self,
         request: &Request<B>,

@@ -1,8 +1,7 @@
-//! gRPC methods as POST requests with JSON, as etcd has them through grpc-gateway.
+//! gRPC methods as POST requests with JSON, as grpc-gateway offers them for etcd.
 //!
 //! A request is translated to the bytes of a gRPC call, given to the service in this process, and
-//! the response's bytes are translated back. So a method needs nothing but a path and its
-//! descriptor.
+//! the response's bytes are translated back. So a method needs only a path and its descriptor.
 
 mod deadline;
 mod error;

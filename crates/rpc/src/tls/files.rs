@@ -77,8 +77,8 @@ pub(super) fn roots(path: &Path) -> Result<Arc<RootCertStore>, TlsError> {
     Ok(Arc::new(store))
 }
 
-/// Reads the lists of revoked certificates, in PEM or DER; none if no file is named. A list speaks
-/// of its authority's certificates. Of others nothing is known, and they are accepted, as by etcd.
+/// Reads the lists of revoked certificates, in PEM or DER; none if no file is named. A list covers
+/// its authority's certificates. Certificates of other authorities are accepted, as in etcd.
 pub(super) fn revoked(
     trust: &Trust,
 ) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {

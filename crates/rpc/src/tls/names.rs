@@ -31,7 +31,7 @@ impl ClientCertificate {
 fn common_name<'a>(certificate: &'a X509Certificate<'_>) -> Option<&'a str> {
     let mut names = certificate.subject().iter_common_name();
     let name = names.next()?;
-    // Programs disagree on which of several counts.
+    // Programs disagree about which of several common names counts.
     if names.next().is_some() {
         return None;
     }

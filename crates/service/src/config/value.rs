@@ -130,7 +130,7 @@ pub fn origins(text: &str) -> Result<Allowed, String> {
         // Browsers leave out the port that the scheme implies.
         let origin = url.filter(is_origin).map(|url| url.origin());
         origin.map(|origin| origin.ascii_serialization()).ok_or_else(|| {
-            format!("*, or origins such as http://site.example:8080, separated by commas: {word:?} is none")
+            format!("*, or origins such as http://site.example:8080, separated by commas: {word:?} is not an origin")
         })
     });
     Ok(Allowed::These(origins.collect::<Result<_, _>>()?))
@@ -246,7 +246,10 @@ mod tests {
             "http://",
         ] {
             let error = origins(&format!("http://ok,{text}")).unwrap_err();
-            assert!(error.contains(&format!("{text:?} is none")), "{error}");
+            assert!(
+                error.contains(&format!("{text:?} is not an origin")),
+                "{error}"
+            );
         }
         assert_eq!(allowed("a, b"), these(&["a", "b"]));
         assert_eq!(allowed("a,*"), Allowed::All);

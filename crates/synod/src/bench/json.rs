@@ -31,14 +31,14 @@ impl Connection {
         let host = endpoint.strip_prefix("http://").unwrap_or(endpoint);
         ensure!(
             !host.contains("://"),
-            "{endpoint}: this workload needs an http endpoint"
+            "{endpoint}: the JSON workload works without TLS only; use an http:// endpoint"
         );
         let stream = TcpStream::connect(host)
             .await
             .with_context(|| format!("connect to {host}"))?;
         stream.set_nodelay(true)?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        // Ends with the sender, or when the server closes the connection; the request tells then.
+        // Ends with the sender, or when the server closes the connection; then requests fail.
         task::spawn("bench-json", async move {
             let _ended = connection.await;
         });

@@ -12,7 +12,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 use super::{Shape, load::closed_loop, report::Report};
-use crate::login::Connection;
+use crate::connect::Connection;
 
 /// In seconds; long enough that no lease expires during the measurement.
 const TTL_SECONDS: i64 = 600;

@@ -13,8 +13,7 @@ use synod_runtime::clock;
 use tonic::Status;
 
 use super::{Shape, report::Samples};
-use crate::connect::Target;
-use crate::login::Connection;
+use crate::connect::{Connection, Target};
 
 /// Opens the connections, spread evenly over the endpoints.
 ///
@@ -26,11 +25,10 @@ pub(crate) async fn connect(target: &Target, shape: &Shape) -> anyhow::Result<Ve
         0 => usize::from(shape.clients).div_ceil(8).max(endpoints),
         given => usize::from(given),
     };
-    let dial = (0..wanted).map(|number| {
-        let endpoint = target.endpoints[number % endpoints].clone();
-        async move { target.channel(&endpoint).await }
-    });
-    future::try_join_all(dial).await
+    let wanted: Vec<&str> = (0..wanted)
+        .map(|number| &*target.endpoints[number % endpoints])
+        .collect();
+    target.channels(&wanted).await
 }
 
 /// The start and end of the measurement.

@@ -5,7 +5,7 @@ use synod_proto::etcd::v3lockpb::{LockRequest, UnlockRequest, lock_client::LockC
 use tonic::Status;
 
 use super::{Shape, load::closed_loop, report::Report};
-use crate::login::Connection;
+use crate::connect::Connection;
 
 /// In seconds; long enough that no lease expires during the measurement.
 const TTL_SECONDS: i64 = 600;

@@ -16,7 +16,7 @@ use super::{
     load::{closed_loop, key, random_key, value},
     report::{Report, Samples},
 };
-use crate::login::Connection;
+use crate::connect::Connection;
 
 fn client(channels: &[Connection], number: u16) -> KvClient<Connection> {
     KvClient::new(channels[usize::from(number) % channels.len()].clone())

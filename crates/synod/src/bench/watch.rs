@@ -22,7 +22,7 @@ use super::{
     load::{Window, random_key},
     report::{Report, Samples},
 };
-use crate::login::Connection;
+use crate::connect::Connection;
 
 /// Watchers that share a stream, as in client libraries.
 const WATCHERS_PER_STREAM: u16 = 10;

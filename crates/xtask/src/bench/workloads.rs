@@ -26,8 +26,8 @@ pub(super) enum Access {
     Open,
     /// Over TLS; the clients show certificates.
     Tls,
-    /// As a user with a role for the keys. From here on the members refuse everybody else, so these
-    /// workloads are the last ones.
+    /// As a user with a role for the keys. From then on the members refuse clients without a user,
+    /// so these workloads must be the last ones.
     User,
 }
 

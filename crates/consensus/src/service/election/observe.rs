@@ -1,7 +1,7 @@
 //! The stream of an election's leaders and of what they proclaim.
 //!
-//! Between changes of leader it follows the leader's key by a watch, so it misses no proclamation.
-//! At a change it looks at the keys: a leader that came and went meanwhile is not reported.
+//! It follows the leader's key with a watch, so it misses no proclamation. When the leader changes,
+//! it reads the keys again. So a leader that led only between two reads is not reported.
 
 use std::collections::VecDeque;
 
@@ -35,8 +35,8 @@ pub(super) struct Observer {
 
 /// What an observer does next.
 enum Phase {
-    /// Look who leads. Only the first look is linearizable: later ones see at least the event
-    /// before them.
+    /// Read who leads. Only the first read is linearizable: later ones see at least the event that
+    /// caused them.
     Look { serializable: bool },
     /// Nobody leads: wait for a key.
     Vacant(Watching),
@@ -114,19 +114,19 @@ impl Observer {
         Phase::Led(Watching::start(&self.hub, key, Bytes::new(), from).await)
     }
 
-    /// The first key of an election without a leader is the leader's.
+    /// Without a leader, the first key that is written is the new leader's.
     async fn lead(&mut self, seen: Seen) -> Result<Option<Phase>, Error> {
         let put = |event: &Event| event.r#type() == EventType::Put;
         let Some(leader) = seen.events.into_iter().find(put).and_then(|put| put.kv) else {
             return Ok(None);
         };
-        // A permission may have ended while nobody led.
+        // The permission may have been revoked while nobody led.
         self.queues.check_read(&self.name, &self.call).await?;
         let header = self.queues.shared().header(leader.mod_revision);
         Ok(Some(self.follow(header, leader).await))
     }
 
-    /// Reports what the leader proclaimed. After the deletion of its key, somebody else may lead.
+    /// Reports what the leader proclaimed. After its key is deleted, another candidate may lead.
     fn report(&mut self, seen: Seen) -> Option<Phase> {
         let header = self.queues.shared().header(seen.revision);
         for event in seen.events {

@@ -19,8 +19,8 @@ pub(super) struct Place {
     /// Whether the lease was granted for this call.
     is_own_lease: bool,
     taken: Taken,
-    /// Of the transaction that took the place. Its revision is the key's mod revision, until
-    /// another call for the same key comes.
+    /// The header of the transaction that took the place. Its revision is the key's mod revision
+    /// until another call writes the same key.
     pub(super) header: pb::ResponseHeader,
 }
 
@@ -29,9 +29,9 @@ pub(super) struct Place {
 enum Taken {
     /// The call created the key.
     Created,
-    /// The key was there: an earlier call may have been told that it is the first.
+    /// The key existed: an earlier call may have been told that it is the first.
     Again,
-    /// The outcome of the transaction is not known. Before it, this was the key's mod revision.
+    /// The outcome of the transaction is unknown. This was the key's mod revision before it.
     Unknown { seen: i64 },
 }
 
@@ -39,7 +39,7 @@ enum Taken {
 #[derive(Debug)]
 pub(super) struct Untaken {
     pub(super) error: Error,
-    /// What may be there all the same.
+    /// A place that the call may have taken, and must leave.
     pub(super) leave: Option<Place>,
 }
 
@@ -50,11 +50,11 @@ impl From<Error> for Untaken {
 }
 
 impl Queues {
-    /// Takes a place. A lease that already has one keeps it. Nothing is proposed for a caller that
-    /// has given up.
+    /// Takes a place. A lease that already has one keeps it. Proposes nothing if the caller has
+    /// given up.
     ///
-    /// It has all the time that a request has, even if the caller has less: the outcome is to be
-    /// known.
+    /// Has the full request timeout, even if the caller's is shorter, so that the outcome is
+    /// usually known.
     pub(super) async fn take_place(
         &self,
         entry: &Entry,
@@ -77,7 +77,7 @@ impl Queues {
         };
         loop {
             let taken = match is_given_up() {
-                // Nobody hears it.
+                // The caller is gone, so the error does not matter.
                 true => Err(Error::DeadlineExceeded),
                 false => self.take(entry, &mut place, &call).await,
             };
@@ -93,7 +93,7 @@ impl Queues {
         }
     }
 
-    /// Takes the place, unless another call for the same key comes in between.
+    /// Takes the place, unless another call writes the key in between.
     async fn take(&self, entry: &Entry, place: &mut Place, call: &Call) -> Result<bool, Error> {
         let seen = modified(self.shared(), &place.key)?;
         let request = take(entry, &place.key, place.lease, seen);
@@ -112,8 +112,8 @@ impl Queues {
         Ok(response.succeeded)
     }
 
-    /// Gives the place up, unless a later call came for the same key: that one may have been
-    /// answered already. The member does it itself: the caller's token may have ended meanwhile.
+    /// Gives the place up, unless a later call has written the key, since that one may have been
+    /// answered. The member deletes the key in its own name: the caller's token may have ended.
     pub(super) async fn leave(&self, name: &[u8], place: &Place) -> Result<(), Error> {
         if place.is_own_lease {
             return self.end_own_lease(place.lease).await;
@@ -138,8 +138,8 @@ impl Queues {
         }
     }
 
-    /// Gives up a place that an earlier call may have taken: only while an older key exists. As
-    /// long as there is one, nobody was told that this one is the first.
+    /// Gives up a place that an earlier call may have taken, but only while an older key exists. As
+    /// long as one exists, no call was told that this key is the first.
     async fn leave_while_waiting(&self, name: &[u8], place: &Place) -> Result<(), Error> {
         let mut known = None;
         loop {
@@ -189,14 +189,14 @@ impl Queues {
     }
 }
 
-/// The transaction that takes a place, if the key's mod revision is still the one that was seen. So
-/// a transaction that arrives late, when its caller has given up and called again, does nothing.
+/// The transaction that takes a place if the key's mod revision is still `seen`. So a late
+/// transaction, whose caller has given up and called again, does nothing.
 ///
-/// In etcd a key that exists is not written. Here it is: its mod revision changes, and an earlier
-/// call with the same lease, which was given up, does not remove the key.
+/// etcd does not write a key that exists. Synod does, to change its mod revision: then an earlier
+/// call with the same lease that was cancelled does not remove the key.
 fn take(entry: &Entry, key: &Bytes, lease: i64, seen: i64) -> pb::TxnRequest {
     let put = match (seen, entry.purpose) {
-        // A candidate that has a key proclaims its new value.
+        // As in etcd, a candidate that already has a key proclaims its new value.
         (0, _) | (_, Purpose::Election) => put_with_lease(key, entry.value.clone(), lease),
         (_, Purpose::Lock) => op(Request::RequestPut(pb::PutRequest {
             key: key.clone(),

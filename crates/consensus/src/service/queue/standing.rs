@@ -1,7 +1,7 @@
 //! Where a place stands in its queue, as of the keyspace that this member has applied.
 //!
-//! The transaction that took the place was applied here first, so the answer is never older than
-//! the call.
+//! The transaction that took the place was applied here before, so the answer is never older than
+//! that.
 
 use bytes::Bytes;
 use synod_mvcc::{
@@ -13,7 +13,8 @@ use super::place::{Place, prefix_end, prefix_of};
 use crate::error::Error;
 use crate::shared::ServiceContext;
 
-/// A queue of up to so many keys is read on the serving thread, in some tens of microseconds.
+/// Queues of up to this many keys are read on the serving thread, which takes some tens of
+/// microseconds.
 const INLINE_KEYS: usize = 128;
 
 /// A place's standing.
@@ -40,9 +41,9 @@ pub(super) struct Before {
     pub(super) created: Revision,
 }
 
-/// Looks where the place stands. While the key that was `known` to be the next older one exists,
-/// it still is, and the queue need not be read: whatever wakes all waiters at once does not make
-/// them all read a long queue.
+/// Determines where the place stands. If the key that was `known` as the next older one still
+/// exists, it still is the next older one, and the queue is not read. So when all waiters are woken
+/// at once, they do not all read a long queue.
 pub(super) async fn look(
     shared: &ServiceContext,
     name: &[u8],
@@ -154,7 +155,7 @@ fn before_in_long(
         order: SortOrder::Descend,
         created: RevisionBounds {
             min: Revision::ZERO,
-            // Never zero, which would be no bound: the first key is created at revision 2.
+            // Never zero, which would mean no bound: the first key is created at revision 2.
             max: Revision::new(created.get() - 1),
         },
         ..RangeQuery::new(range)
@@ -222,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn the_order_is_that_of_creation_and_not_of_keys_or_writes() {
+    fn keys_are_ordered_by_creation_and_not_by_name_or_last_write() {
         let mut keys = Keys::new();
         keys.put("n");
         keys.put("n0");

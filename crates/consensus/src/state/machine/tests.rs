@@ -13,9 +13,10 @@ use synod_watch::{StoreHistory, WatchHub, WatchLimits};
 use tempfile::TempDir;
 
 use super::*;
-use crate::state::{Reply, txn};
+use crate::state::{Reply, create::create, txn};
 
 mod deletions;
+mod hostile;
 mod users;
 
 const MEMBER: NodeId = NodeId::new(1);

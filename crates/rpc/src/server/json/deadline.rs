@@ -18,7 +18,7 @@ struct Set {
 
 impl Deadline {
     pub(super) fn after(timeout: Option<Duration>) -> Self {
-        // A deadline that no clock can show is none.
+        // Too far away for the clock: no deadline.
         let at = timeout.and_then(|timeout| clock::now().checked_add(timeout));
         Self(at.map(|at| Set {
             at,

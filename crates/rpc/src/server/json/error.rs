@@ -9,7 +9,7 @@ use serde::Serialize;
 use tonic::{Code, Status, body::Body};
 use tonic_types::StatusExt as _;
 
-/// A request that has no other answer.
+/// A request that is answered only with an error.
 #[derive(Debug)]
 pub(super) struct Refusal {
     http: StatusCode,
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_not_known_is_told_how_to_say_it() {
+    fn an_unauthenticated_request_gets_the_header_www_authenticate() {
         let refusal = Refusal::from(Status::unauthenticated("etcdserver: invalid auth token"));
         let response = refusal.into_response();
         assert_eq!(response.status(), 401);

@@ -40,7 +40,7 @@ pub(super) async fn collect(mut body: Incoming, limit: usize) -> Result<Bytes, R
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let early = |error| Status::cancelled(format!("the request ended early: {error}"));
-        // Trailers say nothing.
+        // Trailers are ignored.
         let Ok(data) = frame.map_err(early)?.into_data() else {
             continue;
         };
@@ -70,7 +70,8 @@ pub(super) fn frame(schema: &Schema, input: MessageId, json: &[u8]) -> Result<By
     Ok(frame.into())
 }
 
-/// Why a stream of requests ended, if that was wrong. The service only learns that it ended.
+/// The error that ended a stream of requests, if any. The service learns only that the stream
+/// ended.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Failure(Arc<OnceLock<Status>>);
 

@@ -65,8 +65,8 @@ impl Translate {
         Ok(response)
     }
 
-    /// The response of a method that has several: a line for each. As in grpc-gateway the head is
-    /// sent with the first of them, and tells an error that comes before it.
+    /// The response of a streaming method: a line for each message. As in grpc-gateway, the head is
+    /// sent with the first message, so that its status can report an earlier error.
     pub(super) async fn many(
         self,
         mut frames: Frames,
@@ -198,7 +198,7 @@ impl http_body::Body for Lines {
             Next::Message(message) => this.translate.line(message),
             Next::End(ended) => {
                 this.has_ended = true;
-                // What was wrong with the requests says more than how the service ended.
+                // An error in the requests explains more than the status of the service.
                 match this.failure.get().map_or(ended, Err) {
                     Ok(()) => return Poll::Ready(None),
                     Err(status) => Err(status),

@@ -1,4 +1,4 @@
-//! Who waits for a deletion is woken by every kind of it, once the keyspace shows it.
+//! Every kind of deletion wakes the tasks that wait for it, once the keyspace shows the deletion.
 
 use futures::FutureExt as _;
 use synod_watch::Interested;
@@ -56,7 +56,7 @@ fn a_deletion_and_the_end_of_a_lease_wake() {
     assert!(is_woken(&waiter));
 }
 
-/// Their events are not at hand.
+/// Their events are not in memory.
 #[test]
 fn a_large_deletion_and_an_installation_wake() {
     let mut fixture = Fixture::new();

@@ -10,8 +10,9 @@ use synod_proto::etcd::authpb;
 use tonic::metadata::MetadataMap;
 
 use super::*;
-use crate::Error;
+use crate::state::create::create;
 use crate::version::USERS;
+use crate::{Error, backup};
 
 /// The auth revision that [`enforcing`] ends with.
 const REVISION: u64 = 8;
@@ -283,7 +284,7 @@ fn each_lease_of_a_revocation_is_checked() {
 }
 
 #[test]
-fn alarms_and_peer_urls_are_roots_to_change() {
+fn only_root_changes_alarms_and_peer_urls() {
     use pb::alarm_request::AlarmAction::{Activate, Deactivate, Get};
 
     let mut fixture = enforcing();
@@ -554,7 +555,7 @@ fn restored(from: &mut Fixture, feature_level: u32) -> Result<(OpenState, TempDi
         membership: Membership::of([MEMBER]),
         ..Default::default()
     };
-    let backup = Backup::open(&path, &backup::FORMAT).unwrap();
+    let backup = synod_service::Backup::open(&path, &backup::FORMAT).unwrap();
     create(&config, &Roster::of([]), &start, Some(backup))?;
     Ok((OpenState::open(config)?, dir))
 }
@@ -570,7 +571,7 @@ fn a_restored_cluster_has_the_backups_users_and_the_level_that_they_need() {
         (users.users(), users.roles()),
         (before.users(), before.roles())
     );
-    // What the lost cluster signed after the backup is good for nothing.
+    // A token that the lost cluster signed after the backup is refused.
     assert_eq!(users.revision(), REVISION + (1 << 32));
     let by = |revision| Identity {
         user: "root".into(),
@@ -580,7 +581,7 @@ fn a_restored_cluster_has_the_backups_users_and_the_level_that_they_need() {
     assert_eq!(lost, Err(AuthError::OldRevision));
     assert_eq!(users.check_root(Some(&by(users.revision()))), Ok(()));
     assert_eq!(opened.roster().feature_level(), USERS);
-    // A member that may not use the level would let everybody do everything.
+    // A member that may not use the level refuses to start: it would not enforce users.
     let refused = restored(&mut fixture, USERS - 1).map(drop);
     assert!(
         matches!(
