@@ -265,8 +265,10 @@ impl Sequencer {
     /// # Panics
     /// If no action is being executed.
     pub fn appended(&mut self, outcome: Outcome) -> Option<(LogNumber, Vec<u8>)> {
+        let is_running = matches!(self.append, Append::Running(_));
+        assert!(is_running, "an outcome without an action");
         let Append::Running(written) = std::mem::replace(&mut self.append, Append::Idle) else {
-            panic!("an outcome without an action");
+            return None;
         };
         match outcome {
             Outcome::Appended => return Some(self.settled(written)),
