@@ -23,7 +23,6 @@ pub(crate) fn peers() -> Result<()> {
             program.map_or("no etcdutl".into(), |path| path.display().to_string())
         );
     }
-    println!("peers: {}", zookeeper::install()?.describe());
     Ok(())
 }
 
@@ -42,14 +41,24 @@ pub(crate) fn test(args: &[String]) -> Result<ExitCode> {
     Ok(code(if status.success() { zoo } else { status }))
 }
 
-/// Runs the tests with clients of other languages. They need Go, Python, Node, Java with Maven, and
-/// curl; the clients are installed in the cache of the peers.
+/// Runs the tests with clients of other languages, and the scenarios of ZooKeeper. They need Go,
+/// Python, Node, Java with Maven, and curl; all peers are installed in their cache.
 pub(crate) fn interop(args: &[String]) -> Result<ExitCode> {
     peers()?;
+    println!("peers: {}", zookeeper::install()?.describe());
     let server = build_binaries()?;
     println!("server under test: {}", server.display());
     let status = cargo()
-        .args(["test", "-p", "synod-tests", "--test", "interop", "--"])
+        .args([
+            "test",
+            "-p",
+            "synod-tests",
+            "--test",
+            "interop",
+            "--test",
+            "zookeeper",
+            "--",
+        ])
         .args(args)
         .env("SYNOD_CONSENSUS_BIN", server)
         .status()

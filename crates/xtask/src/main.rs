@@ -34,7 +34,7 @@ enum Task {
     },
     /// Check formatting, clippy, the direction of dependencies, and the fields of log lines
     Lint,
-    /// Install etcd with its tools, and ZooKeeper, which tests and benchmarks compare us with
+    /// Install etcd and its tools, which tests and benchmarks compare us with
     Peers,
     /// Run a benchmark
     #[command(subcommand)]
