@@ -1,5 +1,6 @@
-//! The kit for whole-process tests: real peers (stock etcd and its tools), clusters of child
-//! processes, `etcdctl`, a TCP fault proxy, and checks of recorded histories.
+//! The kit for whole-process tests: real peers (stock etcd and its tools, ZooKeeper), clusters of
+//! child processes, `etcdctl`, a ZooKeeper client, a TCP fault proxy, and checks of recorded
+//! histories.
 //!
 //! It guarantees that every child process dies with its test, that test processes never compete for
 //! a port, and that the logs of a failed test are shown. It never sleeps where it can await a
@@ -23,6 +24,7 @@ mod proxy;
 mod sockets;
 mod topology;
 mod wait;
+pub mod zookeeper;
 
 pub use binary::consensus_binary;
 pub use client::{Refused, connect, connect_with, refused};

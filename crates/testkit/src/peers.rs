@@ -203,14 +203,14 @@ fn go() -> Option<PathBuf> {
     find_program("go")
 }
 
-fn find_program(name: impl AsRef<OsStr>) -> Option<PathBuf> {
+pub(crate) fn find_program(name: impl AsRef<OsStr>) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path)
         .map(|folder| folder.join(name.as_ref()))
         .find(|candidate| candidate.is_file())
 }
 
-fn output_of(command: &mut Command) -> Result<String> {
+pub(crate) fn output_of(command: &mut Command) -> Result<String> {
     let output = command
         .output()
         .with_context(|| format!("run {command:?}"))?;

@@ -11,6 +11,7 @@ const LAYERS: [&[&str]; 9] = [
     &[
         "synod-types",
         "synod-json",
+        "synod-jute",
         "synod-proto",
         "synod-runtime",
         "synod-protoc",
@@ -18,7 +19,12 @@ const LAYERS: [&[&str]; 9] = [
     ],
     // The test kit only uses binaries, and the checks of histories. All tests may use it.
     &["synod-testkit"],
-    &["synod-consensus-core", "synod-engine", "synod-rpc"],
+    &[
+        "synod-consensus-core",
+        "synod-coordination-core",
+        "synod-engine",
+        "synod-rpc",
+    ],
     &["synod-log", "synod-mvcc", "synod-replica-core"],
     &[
         "synod-lease",

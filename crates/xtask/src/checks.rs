@@ -5,7 +5,7 @@ use std::process::{Command, ExitCode, ExitStatus, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use synod_testkit::peers;
+use synod_testkit::{peers, zookeeper};
 
 use crate::{boundaries, comments, logging};
 
@@ -41,14 +41,24 @@ pub(crate) fn test(args: &[String]) -> Result<ExitCode> {
     Ok(code(if status.success() { zoo } else { status }))
 }
 
-/// Runs the tests with clients of other languages. They need Go, Python, Node, Java with Maven, and
-/// curl; the clients are installed in the cache of the peers.
+/// Runs the tests with clients of other languages, and the scenarios of ZooKeeper. They need Go,
+/// Python, Node, Java with Maven, and curl; all peers are installed in their cache.
 pub(crate) fn interop(args: &[String]) -> Result<ExitCode> {
     peers()?;
+    println!("peers: {}", zookeeper::install()?.describe());
     let server = build_binaries()?;
     println!("server under test: {}", server.display());
     let status = cargo()
-        .args(["test", "-p", "synod-tests", "--test", "interop", "--"])
+        .args([
+            "test",
+            "-p",
+            "synod-tests",
+            "--test",
+            "interop",
+            "--test",
+            "zookeeper",
+            "--",
+        ])
         .args(args)
         .env("SYNOD_CONSENSUS_BIN", server)
         .status()

@@ -1,0 +1,120 @@
+//! Limits below a path.
+
+use super::*;
+use crate::OpError::QuotaExceeded;
+
+const STATS: &str = "/zookeeper/quota/a/zookeeper_stats";
+const LIMITS: &str = "/zookeeper/quota/a/zookeeper_limits";
+
+impl World {
+    fn with_quota(limits: &str) -> Self {
+        let mut world = Self::new();
+        world.create("/a", "12345").unwrap();
+        world.create("/a/b", "678").unwrap();
+        world.create("/other", "").unwrap();
+        world.create("/zookeeper/quota/a", "").unwrap();
+        world.create(LIMITS, limits).unwrap();
+        world.create(STATS, "").unwrap();
+        world
+    }
+}
+
+#[test]
+fn use_is_counted() {
+    let mut world = World::with_quota("count=-1,bytes=-1");
+    assert_eq!(world.data(STATS), "count=2,bytes=8", "what there was");
+    let before = world.stat(STATS);
+    world.create("/a/b/c", "xx").unwrap();
+    world.create("/other/x", "xx").unwrap();
+    assert_eq!(world.data(STATS), "count=3,bytes=10");
+    world.set("/a/b/c", "xxxx", -1).unwrap();
+    assert_eq!(world.data(STATS), "count=3,bytes=12");
+    world.set("/a/b", "", -1).unwrap();
+    assert_eq!(world.data(STATS), "count=3,bytes=9");
+    world.delete("/a/b/c", -1).unwrap();
+    world
+        .create_as("/a/e", "zz", CreateMode::Ephemeral)
+        .unwrap();
+    assert_eq!(world.data(STATS), "count=3,bytes=7");
+    world.run(Kind::CloseSession).unwrap();
+    assert_eq!(world.data(STATS), "count=2,bytes=5");
+    let after = world.stat(STATS);
+    assert_eq!(
+        after,
+        Stat {
+            data_length: 15,
+            ..before
+        },
+        "but it is no change"
+    );
+}
+
+#[test]
+fn hard_limits_refuse() {
+    let mut world = World::with_quota("count=-1,bytes=-1=;byteHardLimit=10;countHardLimit=3");
+    assert_eq!(world.create("/a/c", "xxx"), Err(QuotaExceeded), "bytes");
+    world.create("/a/c", "xx").unwrap();
+    assert_eq!(world.create("/a/d", ""), Err(QuotaExceeded), "count");
+    assert_eq!(world.set("/a/c", "xxx", -1), Err(QuotaExceeded));
+    assert_eq!(
+        world.set("/a/c", "xxx", 9),
+        Err(QuotaExceeded),
+        "before the version"
+    );
+    assert_eq!(
+        world.create("/a/c", ""),
+        Err(OpError::NodeExists),
+        "after everything else"
+    );
+    world.set("/a/c", "x", -1).unwrap();
+    world.create("/other/x", "xxxxxxxxxxxxxxxxxxxxxxx").unwrap();
+    world.delete(LIMITS, -1).unwrap();
+    world.create("/a/d", "xxxxxxxxxxxx").unwrap();
+    assert_eq!(world.data(STATS), "count=3,bytes=9", "no longer counted");
+}
+
+#[test]
+fn operations_of_a_multi_add_up() {
+    let mut world = World::with_quota("count=-1,bytes=-1=;countHardLimit=3");
+    let refused = world.run(Kind::Multi(vec![create("/a/c"), create("/a/d")]));
+    assert_eq!(
+        refused,
+        Err(Refused::Multi {
+            index: 1,
+            error: QuotaExceeded
+        })
+    );
+    assert_eq!(world.data(STATS), "count=2,bytes=8");
+}
+
+#[test]
+fn soft_limits_are_reported() {
+    let mut world = World::with_quota("count=3,bytes=-1");
+    world.create("/a/c", "").unwrap();
+    assert!(world.applied.last().unwrap().over_quota.is_empty());
+    world.create("/a/d", "").unwrap();
+    assert_eq!(world.applied.last().unwrap().over_quota, ["/a"]);
+    world.delete("/a/c", -1).unwrap();
+    assert!(world.applied.last().unwrap().over_quota.is_empty());
+}
+
+#[test]
+fn a_quota_without_its_stats_counts_nothing() {
+    let mut world = World::with_quota("count=-1,bytes=-1=;countHardLimit=2");
+    world.delete(STATS, -1).unwrap();
+    world.create("/a/c", "").unwrap();
+    world.create(STATS, "").unwrap();
+    assert_eq!(world.data(STATS), "count=3,bytes=8");
+    assert_eq!(world.create("/a/d", ""), Err(QuotaExceeded));
+}
+
+#[test]
+fn a_quota_may_precede_its_path() {
+    let mut world = World::new();
+    world.create("/zookeeper/quota/a", "").unwrap();
+    world.create(LIMITS, "").unwrap();
+    world.create(STATS, "").unwrap();
+    assert_eq!(world.data(STATS), "count=0,bytes=0");
+    world.create("/a", "xy").unwrap();
+    assert_eq!(world.data(STATS), "count=1,bytes=2");
+}

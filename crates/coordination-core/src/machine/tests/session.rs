@@ -1,0 +1,221 @@
+//! Sessions, their ephemeral nodes, and pods.
+
+use super::*;
+use crate::OpError::{SessionExpired, SessionMoved};
+
+const POD: PodId = PodId::new(7);
+
+fn from(pod: PodId, number: u64) -> Option<Origin> {
+    Some(Origin { pod, number })
+}
+
+fn refused(error: OpError) -> Result<Reply, Refused> {
+    Err(Refused::Op(error))
+}
+
+#[test]
+fn a_session_that_closes_takes_its_ephemerals_along() {
+    let mut world = World::new();
+    world.create("/a", "").unwrap();
+    for name in ["x", "y"] {
+        world
+            .create_as(&format!("/a/{name}"), "", CreateMode::Ephemeral)
+            .unwrap();
+    }
+    world.session = BOB;
+    world
+        .create_as("/a/bob", "", CreateMode::EphemeralSequential)
+        .unwrap();
+    assert_eq!(world.stat("/a/x").ephemeral_owner, ALICE);
+    assert_eq!(world.machine.session(ALICE).unwrap().ephemerals, 2);
+    assert_eq!(world.machine.ephemerals(ALICE, ""), ["/a/x", "/a/y"]);
+    assert_eq!(world.machine.ephemerals(ALICE, "/"), ["/a/x", "/a/y"]);
+    assert_eq!(world.machine.ephemerals(ALICE, "/a/y"), ["/a/y"]);
+
+    world.session = ALICE;
+    let zxid = world.next_zxid();
+    world.run(Kind::CloseSession).unwrap();
+    assert_eq!(world.names("/a"), ["bob0000000002"]);
+    assert_eq!(world.stat("/a").pzxid, zxid, "one transaction");
+    assert_eq!(
+        world.events(),
+        [
+            (EventKind::Deleted, "/a/x"),
+            (EventKind::ChildrenChanged, "/a"),
+            (EventKind::Deleted, "/a/y"),
+            (EventKind::ChildrenChanged, "/a"),
+        ]
+    );
+    assert!(world.machine.session(ALICE).is_none());
+    assert_eq!(world.create("/b", ""), Err(SessionExpired));
+    assert_eq!(
+        world.run(Kind::CloseSession),
+        Ok(Reply::Done),
+        "nothing to close"
+    );
+}
+
+#[test]
+fn an_ephemeral_that_was_deleted_is_not_deleted_again() {
+    let mut world = World::new();
+    world.create_as("/e", "", CreateMode::Ephemeral).unwrap();
+    world.delete("/e", -1).unwrap();
+    world.create("/e", "").unwrap();
+    world.run(Kind::CloseSession).unwrap();
+    assert_eq!(world.names("/"), ["e", "zookeeper"]);
+}
+
+#[test]
+fn only_the_pod_of_the_session_writes() {
+    let mut world = World::new();
+    for pod in [7, 8] {
+        world
+            .run_from(from(PodId::new(pod), 1), Kind::RegisterPod)
+            .unwrap();
+    }
+    let attach = |password| Kind::AttachSession {
+        timeout_ms: 9,
+        password,
+    };
+    let wrong = Password::new([2; 16]);
+    let write = |path| Kind::Write(create(path));
+    assert_eq!(
+        world.run_from(from(POD, 2), write("/a")),
+        refused(SessionMoved)
+    );
+    assert_eq!(
+        world.run_from(from(POD, 3), attach(wrong)),
+        refused(SessionExpired)
+    );
+    assert_eq!(
+        world.run_from(from(POD, 4), write("/a")),
+        refused(SessionMoved)
+    );
+    world.run_from(from(POD, 5), attach(PASSWORD)).unwrap();
+    world.run_from(from(POD, 6), write("/a")).unwrap();
+    let other = PodId::new(8);
+    assert_eq!(
+        world.run_from(from(other, 2), write("/b")),
+        refused(SessionMoved)
+    );
+    let session = world.machine.session(ALICE).unwrap();
+    assert_eq!((session.pod, session.timeout_ms), (POD, 9));
+    world.session = SessionId::new(99);
+    assert_eq!(
+        world.run_from(from(POD, 7), attach(PASSWORD)),
+        refused(SessionExpired)
+    );
+    world
+        .run_from(
+            from(POD, 8),
+            Kind::CreateSession {
+                timeout_ms: 1,
+                password: wrong,
+            },
+        )
+        .unwrap();
+    assert_eq!(world.machine.session(world.session).unwrap().pod, POD);
+}
+
+#[test]
+fn a_session_is_opened_once() {
+    let mut world = World::new();
+    world.create_as("/e", "", CreateMode::Ephemeral).unwrap();
+    assert_eq!(world.open_session(), refused(SessionMoved));
+    assert_eq!(world.machine.session_count(), 2);
+    assert_eq!(world.machine.session(ALICE).unwrap().ephemerals, 1);
+    world.session = SessionId::default();
+    assert_eq!(
+        world.open_session(),
+        refused(OpError::BadArguments),
+        "zero is no session"
+    );
+}
+
+#[test]
+fn a_command_that_is_sent_twice_is_applied_once() {
+    let mut world = World::new();
+    assert_eq!(
+        world.run_from(from(POD, 1), Kind::Nothing),
+        Err(Refused::UnknownPod(POD))
+    );
+    assert_eq!(
+        world.run_from(from(POD, 2), Kind::RegisterPod),
+        Err(Refused::Gap { expected: 1 })
+    );
+    world.run_from(from(POD, 1), Kind::RegisterPod).unwrap();
+    assert_eq!(
+        world.run_from(from(POD, 1), Kind::RegisterPod),
+        Err(Refused::Duplicate)
+    );
+    let password = PASSWORD;
+    world
+        .run_from(
+            from(POD, 2),
+            Kind::AttachSession {
+                timeout_ms: 1,
+                password,
+            },
+        )
+        .unwrap();
+    let append = || {
+        Kind::Write(new(
+            "/s",
+            "",
+            CreateMode::PersistentSequential,
+            &Acl::open(),
+            -1,
+        ))
+    };
+    assert_eq!(
+        world.run_from(from(POD, 4), append()),
+        Err(Refused::Gap { expected: 3 }),
+        "a command that overtakes another would hide it"
+    );
+    world.run_from(from(POD, 3), append()).unwrap();
+    assert_eq!(
+        world.run_from(from(POD, 3), append()),
+        Err(Refused::Duplicate)
+    );
+    world.run_from(from(POD, 4), append()).unwrap();
+    assert_eq!(
+        world.names("/"),
+        ["s0000000000", "s0000000001", "zookeeper"]
+    );
+    assert_eq!(world.machine.pods().collect::<Vec<_>>(), [(POD, 4)]);
+
+    world.run(Kind::ForgetPod { pod: POD }).unwrap();
+    assert_eq!(
+        world.run_from(from(POD, 5), append()),
+        Err(Refused::UnknownPod(POD))
+    );
+}
+
+#[test]
+fn a_refused_write_has_its_number_nevertheless() {
+    let mut world = World::new();
+    world.run_from(from(POD, 1), Kind::RegisterPod).unwrap();
+    let write = || Kind::Write(delete("/x", -1));
+    assert_eq!(world.run_from(from(POD, 2), write()), refused(SessionMoved));
+    assert_eq!(
+        world.run_from(from(POD, 2), write()),
+        Err(Refused::Duplicate)
+    );
+}
+
+#[test]
+fn the_table_of_pods_is_bounded() {
+    let mut world = World::new();
+    let mut number = 0;
+    let refusal = loop {
+        number += 1;
+        if let Err(refusal) = world.run_from(from(PodId::new(number), 1), Kind::RegisterPod) {
+            break refusal;
+        }
+    };
+    assert_eq!((refusal, number), (Refused::TooManyPods, 4097));
+    world.run(Kind::ForgetPod { pod: PodId::new(1) }).unwrap();
+    world
+        .run_from(from(PodId::new(number), 1), Kind::RegisterPod)
+        .unwrap();
+}

@@ -1,0 +1,122 @@
+//! The nodes in chunks, so that the memory grows without copying. A new node takes the lowest free
+//! id: which one depends on the live nodes alone, so it is the same on a pod that loaded a
+//! checkpoint.
+
+use std::collections::BTreeSet;
+
+use super::node::{Node, NodeId};
+
+const CHUNK: u32 = 128;
+
+#[derive(Debug)]
+pub(super) struct Slots {
+    chunks: Vec<Chunk>,
+    /// Chunks with a free slot.
+    roomy: BTreeSet<u32>,
+    len: u32,
+    /// One more than the largest id that can be used.
+    limit: u32,
+}
+
+#[derive(Debug, Default)]
+struct Chunk {
+    /// Empty if no slot is used.
+    nodes: Box<[Option<Node>]>,
+    used: u128,
+}
+
+impl Slots {
+    /// 2^28 nodes take over 64 GiB.
+    const LIMIT: u32 = 1 << 28;
+
+    pub(super) fn new() -> Self {
+        Self {
+            chunks: Vec::new(),
+            roomy: BTreeSet::new(),
+            len: 0,
+            limit: Self::LIMIT,
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn set_limit(&mut self, limit: u32) {
+        self.limit = limit;
+    }
+
+    /// Whether there is a free slot of this id.
+    pub(super) fn is_free(&self, id: NodeId) -> bool {
+        id.get() < self.limit && self.get(id).is_none()
+    }
+
+    pub(super) fn len(&self) -> u32 {
+        self.len
+    }
+
+    pub(super) fn get(&self, id: NodeId) -> Option<&Node> {
+        let (chunk, slot) = place(id);
+        self.chunks.get(chunk)?.nodes.get(slot)?.as_ref()
+    }
+
+    pub(super) fn get_mut(&mut self, id: NodeId) -> Option<&mut Node> {
+        let (chunk, slot) = place(id);
+        self.chunks.get_mut(chunk)?.nodes.get_mut(slot)?.as_mut()
+    }
+
+    /// The id that a new node takes.
+    pub(super) fn lowest_free(&self) -> NodeId {
+        let Some(&chunk) = self.roomy.first() else {
+            let chunks = u32::try_from(self.chunks.len()).expect("ids fit 32 bits");
+            return NodeId::new(chunks * CHUNK);
+        };
+        let slot = self.chunks[chunk as usize].used.trailing_ones();
+        NodeId::new(chunk * CHUNK + slot)
+    }
+
+    /// Puts a node in a free slot.
+    pub(super) fn put(&mut self, id: NodeId, node: Node) {
+        assert!(self.is_free(id), "the slot is free");
+        let (index, slot) = place(id);
+        while self.chunks.len() <= index {
+            let next = u32::try_from(self.chunks.len()).expect("ids fit 32 bits");
+            self.roomy.insert(next);
+            self.chunks.push(Chunk::default());
+        }
+        let chunk = &mut self.chunks[index];
+        if chunk.used == 0 {
+            chunk.nodes = (0..CHUNK).map(|_| None).collect();
+        }
+        chunk.nodes[slot] = Some(node);
+        chunk.used |= 1 << slot;
+        if chunk.used == u128::MAX {
+            self.roomy.remove(&(id.get() / CHUNK));
+        }
+        self.len += 1;
+    }
+
+    /// Takes a node out. The memory of a chunk is freed with its last node.
+    pub(super) fn take(&mut self, id: NodeId) -> Option<Node> {
+        let (index, slot) = place(id);
+        let chunk = self.chunks.get_mut(index)?;
+        let node = chunk.nodes.get_mut(slot)?.take()?;
+        chunk.used &= !(1 << slot);
+        if chunk.used == 0 {
+            chunk.nodes = Box::default();
+        }
+        self.roomy.insert(id.get() / CHUNK);
+        self.len -= 1;
+        Some(node)
+    }
+
+    /// The ids of all nodes, in ascending order.
+    pub(super) fn ids(&self) -> impl Iterator<Item = NodeId> {
+        (0..).zip(&self.chunks).flat_map(|(index, chunk)| {
+            (0..CHUNK)
+                .filter(|slot| chunk.used >> slot & 1 == 1)
+                .map(move |slot| NodeId::new(index * CHUNK + slot))
+        })
+    }
+}
+
+fn place(id: NodeId) -> (usize, usize) {
+    ((id.get() / CHUNK) as usize, (id.get() % CHUNK) as usize)
+}

@@ -1,0 +1,7 @@
+//! Tests of the encoding.
+
+mod damage;
+mod frames;
+mod golden;
+mod round_trip;
+mod strategies;
