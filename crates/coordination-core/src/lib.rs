@@ -35,8 +35,8 @@
 //! 4. **Read.** A read that leaves a watch reads and calls [`Watches::add`] without applying
 //!    anything in between.
 //! 5. **Checkpoint.** Store each page of [`Machine::next_page`] under its id and the transaction
-//!    that last changed it, the meta page last. Then delete what [`Directory::pages`] of the new
-//!    checkpoint does not list, and the log up to [`Directory::last_zxid`].
+//!    that last changed it, the meta page last. Then delete the pages that
+//!    [`Directory::is_obsolete`] names, and the log up to [`Directory::last_zxid`].
 //!
 //! # Where it differs from ZooKeeper
 //! - Hard limits of quotas are always enforced (`enforceQuota`), and the operations of a multi add

@@ -187,6 +187,19 @@ impl Directory {
         self.last
     }
 
+    /// Whether a stored page, last changed by `modified`, can be deleted once this checkpoint is
+    /// stored. A page that changed later is kept, since it may belong to a later checkpoint, which
+    /// another pod writes while this one deletes.
+    #[must_use]
+    pub fn is_obsolete(&self, page: PageId, modified: Zxid) -> bool {
+        match page {
+            PageId::Meta => modified < self.last,
+            PageId::Sessions(_) | PageId::Nodes(_) => {
+                modified <= self.last && self.pages.get(&page) != Some(&modified)
+            }
+        }
+    }
+
     /// The pages of the checkpoint, with the transaction that last changed each. What is stored of
     /// other transactions or other pages belongs to other checkpoints.
     pub fn pages(&self) -> impl Iterator<Item = (PageId, Zxid)> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::page::{MAX_PART_BYTES, Part};
-use crate::{DecodeError, LoadError, Loader, PageId};
+use crate::{DecodeError, Directory, LoadError, Loader, PageId};
 
 type Stored = BTreeMap<PageId, Vec<Vec<u8>>>;
 
@@ -153,6 +153,43 @@ fn a_checkpoint_has_what_changed() {
     world.delete("/a/5", -1).unwrap();
     let few = save(&mut world.machine, Some(since), &mut stored);
     assert!(few <= 4, "{few} of {all} pages");
+    assert_eq!(
+        load(&stored).unwrap().state_hash(),
+        world.machine.state_hash()
+    );
+}
+
+#[test]
+fn a_checkpoint_deletes_no_page_of_a_later_one() {
+    let mut world = rich();
+    let mut stored = BTreeMap::new();
+    let mut save = |machine: &mut Machine, since| {
+        machine.start_checkpoint(since);
+        let mut meta = None;
+        while let Some(write) = machine.next_page() {
+            if write.page == PageId::Meta {
+                meta = Some(Directory::from_parts(&write.parts).unwrap());
+            }
+            stored.insert((write.page, write.modified), write.parts);
+        }
+        meta.unwrap()
+    };
+    let first = save(&mut world.machine, None);
+    world.create("/later", "").unwrap();
+    world.delete("/a/5", -1).unwrap();
+    let second = save(&mut world.machine, Some(first.last_zxid()));
+    let before = stored.len();
+    // The first one's writer was slow.
+    stored.retain(|&(page, modified), _| !first.is_obsolete(page, modified));
+    assert_eq!(stored.len(), before);
+    stored.retain(|&(page, modified), _| !second.is_obsolete(page, modified));
+    assert!(stored.len() < before);
+    let stored: Stored = stored
+        .into_iter()
+        .map(|((page, _), parts)| (page, parts))
+        .collect();
+    let pages = second.pages().count() + 1;
+    assert_eq!(stored.len(), pages, "one version of each page is left");
     assert_eq!(
         load(&stored).unwrap().state_hash(),
         world.machine.state_hash()
