@@ -61,6 +61,9 @@ pub enum Outcome {
     /// The batch was not written by this transaction, or nothing was to be written. This is what
     /// was read instead.
     Found(Found),
+    /// The endpoint does not take so many bytes. The batch is divided; a single command is
+    /// replaced by [`Kind::Nothing`], and its pod answers that it is too large.
+    TooLarge,
     /// No answer, or an answer that doesn't say whether the batch was written.
     Unknown,
 }
@@ -272,6 +275,7 @@ impl Sequencer {
         };
         match outcome {
             Outcome::Appended => return Some(self.settled(written)),
+            Outcome::TooLarge => self.divide(&written),
             // Not to be repeated before the key was read: if it is there, the log has moved on.
             Outcome::Unknown => self.append = Append::Due(written, Step::Read),
             Outcome::Found(Found {
@@ -294,6 +298,27 @@ impl Sequencer {
             }) => self.append = Append::Stopped(Stopped::NotLeading),
         }
         None
+    }
+
+    /// Puts the commands of a batch back, for smaller batches. If an earlier attempt arrives late,
+    /// the next batch finds it, and the sequencer stops as if it was overtaken.
+    fn divide(&mut self, written: &Written) {
+        let Ok(batch) = Batch::decode(&written.batch) else {
+            return;
+        };
+        let is_single = batch.commands.len() == 1;
+        if !is_single {
+            self.limits.batch_bytes = written.batch.len() / 2;
+        }
+        for mut command in batch.commands.into_iter().rev() {
+            if is_single {
+                command.kind = Kind::Nothing;
+                command.caller.clear();
+            }
+            let bytes = command.encode().len();
+            self.waiting_bytes += bytes;
+            self.waiting.push_front((command, bytes));
+        }
     }
 
     fn settled(&mut self, written: Written) -> (LogNumber, Vec<u8>) {

@@ -495,6 +495,37 @@ fn a_batch_that_was_not_found_is_sent_again_unchanged() {
 }
 
 #[test]
+fn a_batch_that_is_too_large_is_divided() {
+    let mut sequencer = started(vec![(PodId::new(7), 1)]);
+    for number in 2..=3 {
+        sequencer.submit(numbered(7, number)).unwrap();
+    }
+    let (number, both) = append(&mut sequencer, 0);
+    assert_eq!(both.commands.len(), 2);
+    assert_eq!(sequencer.appended(Outcome::TooLarge), None);
+    let (at, first) = append(&mut sequencer, 0);
+    assert_eq!((at, &first.commands[..]), (number, &both.commands[..1]));
+    sequencer.appended(Outcome::Appended).unwrap();
+    let (_, second) = append(&mut sequencer, 0);
+    assert_eq!(second.commands, both.commands[1..]);
+}
+
+#[test]
+fn a_command_that_is_too_large_does_nothing() {
+    let mut sequencer = started(vec![(PodId::new(7), 1)]);
+    let large = Kind::SetConfig { data: vec![7; 900] };
+    let large = Command {
+        kind: large,
+        ..numbered(7, 2)
+    };
+    sequencer.submit(large).unwrap();
+    append(&mut sequencer, 0);
+    assert_eq!(sequencer.appended(Outcome::TooLarge), None);
+    let (_, batch) = append(&mut sequencer, 0);
+    assert_eq!(batch.commands, [numbered(7, 2)], "it keeps its number");
+}
+
+#[test]
 fn an_epoch_ends_before_its_counter_does() {
     let last = crate::Zxid::new((4 << 32) + i64::from(u32::MAX) - 1);
     assert!(last.has_room_for(2) && !last.has_room_for(3));
