@@ -27,6 +27,8 @@ const SHORT_TTL_S: i64 = 2;
 /// How long a client waits for a member without a leader. The member tries for longer.
 const GIVE_UP: Duration = Duration::from_secs(1);
 const LOAD: Duration = Duration::from_secs(30);
+/// How often the lock is held at least: kills go on until then.
+const HELD: usize = 15;
 
 #[test]
 fn a_call_that_arrives_late_raft() -> Result<()> {
@@ -78,7 +80,7 @@ fn one_holder_multi_paxos() -> Result<()> {
 }
 
 fn one_holder(server: Server) -> Result<()> {
-    run_within(Share::Whole, LOAD + Duration::from_secs(240), async |lab| {
+    run_within(Share::Whole, Duration::from_secs(420), async |lab| {
         let seed = seed()?;
         let mut cluster = Cluster::start(lab, server, Topology::of(3)).await?;
         let history = Arc::new(Events::new());
@@ -86,18 +88,13 @@ fn one_holder(server: Server) -> Result<()> {
         let report = Box::pin(tokio::task::LocalSet::new().run_until(load)).await?;
         cluster.ready().await?;
         let records = history.records();
-        let taken = records
-            .iter()
-            .filter(|record| matches!(record.seen, Seen::Swapped { .. }));
-        let taken = taken.count();
-        crate::support::note(&format!("{report}, the lock was held {taken} times"));
+        let held = history.held();
+        crate::support::note(&format!("{report}, the lock was held {held} times"));
         let verdict = check_within(&records, SOON);
         ensure!(
             matches!(verdict, Verdict::Linearizable(_)),
             "{verdict:?}: {records:?}"
         );
-        // On a busy machine there are few.
-        ensure!(taken > 10, "the lock was held only {taken} times");
         // Nobody has left anything in the queue, except leases that run out.
         let mut client = cluster.client(0).await?;
         until("the queue to be empty", SOON, async || {
@@ -128,7 +125,10 @@ async fn storm(
         clients.spawn_local(locker.run());
     }
     let mut random = ChaCha8Rng::seed_from_u64(seed);
-    let report = nemesis::kill(lab, cluster, &mut random, LOAD).await?;
+    let mut report = nemesis::kill(lab, cluster, &mut random, LOAD).await?;
+    while history.held() < HELD {
+        report += &nemesis::kill(lab, cluster, &mut random, LOAD / 3).await?;
+    }
     history.stop.store(true, Ordering::Relaxed);
     while let Some(ended) = clients.join_next().await {
         ended??;
@@ -167,6 +167,15 @@ impl Events {
         };
         let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
         records.push(record);
+    }
+
+    /// How often the lock was held so far.
+    fn held(&self) -> usize {
+        let records = self.records();
+        let taken = records
+            .iter()
+            .filter(|record| matches!(record.seen, Seen::Swapped { .. }));
+        taken.count()
     }
 
     fn records(&self) -> Vec<Record> {

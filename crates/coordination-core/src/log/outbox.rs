@@ -140,8 +140,9 @@ impl Outbox {
 
     /// The machine has executed all commands up to this number. Call it for each of the pod's
     /// commands in the log, except duplicates and commands after a gap, which were not executed;
-    /// and after a checkpoint was loaded, with the number that [`Machine::pods`](crate::Machine::pods)
-    /// has. If the log forgets the pod, the pod needs a new id, and so a new outbox.
+    /// and after a checkpoint was loaded, with the number that
+    /// [`Machine::pods`](crate::Machine::pods) has. If the log forgets the pod, the pod needs a new
+    /// id, and so a new outbox.
     pub fn executed(&mut self, number: u64) {
         while self.first <= number
             && let Some(done) = self.waiting.pop_front()
