@@ -35,7 +35,7 @@ const LAYERS: [&[&str]; 9] = [
     ],
     &["synod-auth"],
     // The services. They use each other only through their contracts.
-    &["synod-consensus"],
+    &["synod-consensus", "synod-coordination"],
     // `synod` may embed services.
     &["synod"],
     &["xtask", "synod-tests", "synod-models"],

@@ -1,0 +1,217 @@
+//! Applies batches to the hub, whoever they come from, and keeps what must change with them: the
+//! sessions' timers and the distance to the last checkpoint.
+//!
+//! A batch comes from the watch, from reading the log, and from the pod's own append. One lock
+//! makes each of them one step with its consequences. It is taken before the hub's own.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use synod_coordination_core::{LogNumber, Machine, SessionId, SessionTimers, Zxid};
+use synod_runtime::clock;
+use tokio::sync::watch;
+
+use crate::hub::{ApplyError, Hub, SessionChange};
+
+/// The longest time that passes for the sessions between two looks at the clock. A process that was
+/// stopped for longer has not listened to its clients meanwhile, so they are not to blame.
+const MAX_STEP: Duration = Duration::from_millis(500);
+
+/// Applies batches.
+#[derive(Debug)]
+pub(crate) struct Applier {
+    hub: Arc<Hub>,
+    state: Mutex<State>,
+    applied: watch::Sender<LogNumber>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// While this pod leads.
+    timers: Option<Timers>,
+    /// Bytes of batches that were applied since the pod started.
+    bytes: u64,
+}
+
+#[derive(Debug)]
+struct Timers {
+    sessions: SessionTimers,
+    now_ms: u64,
+    looked: Instant,
+}
+
+/// A place in the log, and how many bytes were applied before it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) number: LogNumber,
+    pub(crate) bytes: u64,
+}
+
+impl Applier {
+    pub(crate) fn new(hub: Arc<Hub>) -> Self {
+        Self {
+            applied: watch::Sender::new(hub.applied()),
+            hub,
+            state: Mutex::default(),
+        }
+    }
+
+    /// The pod's state.
+    pub(crate) fn hub(&self) -> &Arc<Hub> {
+        &self.hub
+    }
+
+    /// Applies a batch if it is the next one.
+    ///
+    /// # Errors
+    /// Batches before it are missing, or it was damaged.
+    pub(crate) fn apply(&self, number: LogNumber, batch: &[u8]) -> Result<(), ApplyError> {
+        let mut state = self.state.lock();
+        if number <= self.hub.applied() {
+            return Ok(());
+        }
+        let changes = self.hub.apply(number, batch)?;
+        state.bytes += batch.len() as u64;
+        if let Some(timers) = &mut state.timers {
+            timers.look();
+            for change in changes {
+                timers.change(change);
+            }
+        }
+        self.applied.send_replace(number);
+        Ok(())
+    }
+
+    /// Goes on from a checkpoint, unless the pod is there already. Returns whether it did.
+    pub(crate) fn replace(&self, machine: Machine, number: LogNumber) -> bool {
+        let mut state = self.state.lock();
+        if number <= self.hub.applied() {
+            return false;
+        }
+        self.hub.replace(machine, number);
+        if state.timers.is_some() {
+            state.timers = Some(Timers::start(&self.hub));
+        }
+        self.applied.send_replace(number);
+        true
+    }
+
+    /// The last batch that was applied, as it changes.
+    pub(crate) fn applied(&self) -> watch::Receiver<LogNumber> {
+        self.applied.subscribe()
+    }
+
+    /// How far the pod is.
+    pub(crate) fn place(&self) -> Place {
+        let state = self.state.lock();
+        Place {
+            number: self.hub.applied(),
+            bytes: state.bytes,
+        }
+    }
+
+    /// Starts a checkpoint of what has changed since the transaction `since`. Returns its place.
+    pub(crate) fn start_checkpoint(&self, since: Option<Zxid>) -> Place {
+        let state = self.state.lock();
+        // Under the lock, so that no batch comes between the number and the state.
+        self.hub
+            .with_machine(|machine| machine.start_checkpoint(since));
+        Place {
+            number: self.hub.applied(),
+            bytes: state.bytes,
+        }
+    }
+
+    /// Starts the sessions' timers: this pod leads. Each session gets its full timeout.
+    pub(crate) fn start_timers(&self) {
+        self.state.lock().timers = Some(Timers::start(&self.hub));
+    }
+
+    /// Stops the sessions' timers: this pod does not lead any more.
+    pub(crate) fn stop_timers(&self) {
+        self.state.lock().timers = None;
+    }
+
+    /// Sessions whose clients have shown that they live.
+    pub(crate) fn touch(&self, sessions: impl IntoIterator<Item = SessionId>) {
+        if let Some(timers) = &mut self.state.lock().timers {
+            timers.look();
+            for session in sessions {
+                timers.sessions.touch(session, timers.now_ms);
+            }
+        }
+    }
+
+    /// The sessions whose timeout has passed. Each is returned once: close it.
+    pub(crate) fn expired(&self) -> Vec<SessionId> {
+        let mut state = self.state.lock();
+        let Some(timers) = &mut state.timers else {
+            return Vec::new();
+        };
+        timers.look();
+        let now_ms = timers.now_ms;
+        std::iter::from_fn(|| timers.sessions.expired(now_ms)).collect()
+    }
+}
+
+impl Timers {
+    fn start(hub: &Hub) -> Self {
+        Self {
+            sessions: SessionTimers::start(hub.sessions(), 0),
+            now_ms: 0,
+            looked: clock::now(),
+        }
+    }
+
+    /// Lets the time pass since the last look.
+    fn look(&mut self) {
+        let now = clock::now();
+        let passed = now.saturating_duration_since(self.looked);
+        if passed > MAX_STEP {
+            self.now_ms += millis(MAX_STEP);
+            self.looked = now;
+        } else {
+            // What is less than a millisecond counts the next time.
+            let whole_ms = millis(passed);
+            self.now_ms += whole_ms;
+            self.looked += Duration::from_millis(whole_ms);
+        }
+    }
+
+    fn change(&mut self, change: SessionChange) {
+        match change {
+            SessionChange::Opened {
+                session,
+                timeout_ms,
+            } => self.sessions.set(session, timeout_ms, self.now_ms),
+            SessionChange::Closed { session } => self.sessions.remove(session),
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_that_the_process_did_not_run_does_not_count() {
+        let ago = |duration| clock::now().checked_sub(duration).unwrap();
+        let session = SessionId::new(7);
+        let mut timers = Timers {
+            sessions: SessionTimers::start([(session, 1_000)], 0),
+            now_ms: 0,
+            looked: ago(Duration::from_secs(60)),
+        };
+        timers.look();
+        assert_eq!(timers.now_ms, 500);
+        assert_eq!(timers.sessions.expired(timers.now_ms), None);
+        timers.looked = ago(Duration::from_millis(100));
+        timers.look();
+        assert!((600..=1_000).contains(&timers.now_ms), "{}", timers.now_ms);
+    }
+}
