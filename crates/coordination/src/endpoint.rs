@@ -6,7 +6,6 @@
 mod error;
 mod keys;
 mod log;
-mod log_end;
 mod pages;
 mod probe;
 
@@ -23,7 +22,6 @@ use synod_runtime::clock;
 pub(crate) use error::EndpointError;
 pub(crate) use keys::{KeyRange, Keys};
 pub(crate) use log::{BatchReader, LogLost};
-pub(crate) use log_end::LogEnd;
 pub(crate) use pages::Replaced;
 
 /// After how long without an answer a call's outcome counts as unknown.

@@ -1,76 +1,115 @@
-//! The pod's state: the machine, its place in the log, and the commands that are not in it yet.
+//! What a pod knows: the state machine, its clients' connections and their watches, behind one lock.
+//!
+//! Everything that a connection receives is written under the lock, in the order in which it
+//! happens: a command's events, then its reply. So a client learns of a change before it can read
+//! it, and the order of events and replies is ZooKeeper's.
+
+mod apply;
+mod connection;
+mod outgoing;
+mod reads;
+mod requests;
+mod syncs;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use synod_coordination_core::{
-    Batch, BatchOutOfOrder, Command, DecodeError, Kind, LogNumber, LogReader, Machine, Missing,
-    Outbox, OutboxLimits, PodId, Refused, SessionId, Start,
+    Command, ConnectionId, LogNumber, LogReader, Machine, Outbox, OutboxLimits, PodId, SessionId,
+    Start, Watches, Zxid,
 };
+use synod_runtime::random;
 use tokio::sync::Notify;
 
-/// The pod's state.
-#[derive(Debug)]
+pub(crate) use apply::{ApplyError, SessionChange};
+use connection::Connection;
+pub(crate) use outgoing::Outgoing;
+pub(crate) use requests::Closed;
+use syncs::Syncs;
+
+/// The watches of all clients of a pod.
+const MAX_WATCHES: usize = 10_000_000;
+
+/// What a pod knows, shared by its tasks.
 pub(crate) struct Hub {
     state: Mutex<State>,
-    waiting: Notify,
+    /// Commands wait to be sent to the sequencer.
+    commands: Arc<Notify>,
+    /// Clients wait for a read of the log's end.
+    syncs: Notify,
+    /// A batch was applied, or the log's end was read.
+    progress: Notify,
 }
 
-#[derive(Debug)]
 struct State {
     machine: Machine,
     reader: LogReader,
     outbox: Outbox,
-    /// The number of the last of this pod's commands that was executed.
-    executed: u64,
-    touched: Vec<SessionId>,
+    limits: OutboxLimits,
+    watches: Watches,
+    connections: HashMap<ConnectionId, Connection>,
+    last_connection: u32,
+    /// The connection of each session that is connected to this pod.
+    sessions: HashMap<SessionId, ConnectionId>,
+    /// Who waits for the pod's command of this number.
+    waiting: HashMap<u64, ConnectionId>,
+    /// Sessions whose clients have shown life.
+    touched: HashSet<SessionId>,
+    syncs: Syncs,
+    commands: Arc<Notify>,
+    /// Whether the pod is in contact with the log, so that it may answer clients.
+    is_serving: bool,
 }
 
-/// What a batch did to a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum SessionChange {
-    /// It was opened, or attached with another timeout.
-    Opened {
-        /// The session.
-        session: SessionId,
-        /// Its timeout.
-        timeout_ms: u32,
-    },
-    /// It was closed.
-    Closed {
-        /// The session.
-        session: SessionId,
-    },
+impl std::fmt::Debug for Hub {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hub").finish_non_exhaustive()
+    }
 }
 
-/// Why a batch was not applied.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum ApplyError {
-    /// Earlier batches are missing.
-    #[error(transparent)]
-    Missing(#[from] Missing),
-    /// It can't be decoded.
-    #[error(transparent)]
-    Decode(#[from] DecodeError),
-    /// Its transactions were applied already.
-    #[error(transparent)]
-    OutOfOrder(#[from] BatchOutOfOrder),
+/// Numbers of a pod for operators.
+pub(crate) struct Facts {
+    pub(crate) last: Zxid,
+    pub(crate) connections: usize,
+    pub(crate) nodes: usize,
+    pub(crate) sessions: usize,
+    pub(crate) watches: usize,
+    /// Commands that are not executed yet.
+    pub(crate) waiting: usize,
 }
 
 impl Hub {
-    /// The state before the log's first batch.
-    pub(crate) fn new(pod: PodId, seed: u64, limits: OutboxLimits) -> Self {
-        let state = State {
-            machine: Machine::new(seed),
-            reader: LogReader::new(LogNumber::default()),
-            outbox: Outbox::new(pod, limits),
-            executed: 0,
-            touched: Vec::new(),
-        };
-        let waiting = Notify::new();
-        waiting.notify_one();
+    /// A pod before the first batch, under an id that no other has. It serves nobody yet.
+    pub(crate) fn new(limits: OutboxLimits) -> Self {
+        let commands = Arc::new(Notify::new());
+        // The pod's registration.
+        commands.notify_one();
         Self {
-            state: Mutex::new(state),
-            waiting,
+            state: Mutex::new(State {
+                machine: Machine::new(random::seed()),
+                reader: LogReader::new(LogNumber::default()),
+                outbox: Outbox::new(new_pod(), limits),
+                limits,
+                watches: Watches::new(MAX_WATCHES, random::seed()),
+                connections: HashMap::new(),
+                last_connection: 0,
+                sessions: HashMap::new(),
+                waiting: HashMap::new(),
+                touched: HashSet::new(),
+                syncs: Syncs::default(),
+                commands: Arc::clone(&commands),
+                is_serving: false,
+            }),
+            commands,
+            syncs: Notify::new(),
+            progress: Notify::new(),
         }
+    }
+
+    /// The id under which the pod sends commands.
+    pub(crate) fn pod(&self) -> PodId {
+        self.state.lock().outbox.pod()
     }
 
     /// The last batch that was applied.
@@ -78,7 +117,7 @@ impl Hub {
         self.state.lock().reader.applied()
     }
 
-    /// Where a new sequencer begins.
+    /// Where a sequencer on this pod would begin.
     pub(crate) fn start(&self) -> Start {
         let state = self.state.lock();
         Start {
@@ -89,64 +128,11 @@ impl Hub {
         }
     }
 
-    /// The sessions and their timeouts in milliseconds.
+    /// All sessions with their timeouts in milliseconds.
     pub(crate) fn sessions(&self) -> Vec<(SessionId, u32)> {
         let state = self.state.lock();
         let sessions = state.machine.sessions();
         sessions.map(|info| (info.id, info.timeout_ms)).collect()
-    }
-
-    /// Applies a batch if it is the next one.
-    pub(crate) fn apply(
-        &self,
-        number: LogNumber,
-        batch: &[u8],
-    ) -> Result<Vec<SessionChange>, ApplyError> {
-        let mut state = self.state.lock();
-        if number <= state.reader.applied() {
-            return Ok(Vec::new());
-        }
-        let batch = Batch::decode(batch)?;
-        state.reader.take(number)?;
-        let applied = state.machine.apply_batch(&batch)?;
-        let mut changes = Vec::new();
-        for (command, applied) in batch.commands.iter().zip(applied) {
-            let unexecuted = matches!(
-                applied.reply,
-                Err(Refused::Duplicate | Refused::Gap { .. } | Refused::UnknownPod(_))
-            );
-            if let Some(origin) = command.origin
-                && origin.pod == state.outbox.pod()
-                && !unexecuted
-            {
-                state.execute_to(origin.number);
-            }
-            let session = command.session;
-            match command.kind {
-                Kind::CreateSession { timeout_ms, .. } | Kind::AttachSession { timeout_ms, .. }
-                    if applied.reply.is_ok() =>
-                {
-                    changes.push(SessionChange::Opened {
-                        session,
-                        timeout_ms,
-                    });
-                }
-                Kind::CloseSession if !unexecuted => {
-                    changes.push(SessionChange::Closed { session });
-                }
-                Kind::CreateSession { .. }
-                | Kind::AttachSession { .. }
-                | Kind::CloseSession
-                | Kind::Write(_)
-                | Kind::Multi(_)
-                | Kind::Reap { .. }
-                | Kind::SetConfig { .. }
-                | Kind::RegisterPod
-                | Kind::ForgetPod { .. }
-                | Kind::Nothing => {}
-            }
-        }
-        Ok(changes)
     }
 
     /// The next commands for the sequencer, at most so many.
@@ -154,66 +140,114 @@ impl Hub {
         self.state.lock().outbox.send(most).cloned().collect()
     }
 
-    /// Waits until there may be commands to take.
+    /// Resolves when there may be commands to take.
+    ///
+    /// # Cancel safety
+    /// Safe to drop.
     pub(crate) async fn commands_waiting(&self) {
-        self.waiting.notified().await;
+        self.commands.notified().await;
     }
 
-    /// All commands are to be taken again.
+    /// All commands are to be taken again: there is another sequencer.
     pub(crate) fn restart_outbox(&self) {
         self.state.lock().outbox.restart();
-        self.waiting.notify_one();
+        self.commands.notify_one();
     }
 
-    /// The commands from this number on are to be taken again.
+    /// Commands from this number on are to be taken again.
     pub(crate) fn resend_from(&self, number: u64) {
         self.state.lock().outbox.resend_from(number);
-        self.waiting.notify_one();
+        self.commands.notify_one();
     }
 
-    /// The sessions whose clients showed life since the last call.
+    /// The log does not know the pod any more: it goes on under a new id.
+    pub(crate) fn renew(&self) {
+        self.state.lock().renew();
+    }
+
+    /// The sessions whose clients have shown life since the last call.
     pub(crate) fn take_touched(&self) -> Vec<SessionId> {
-        std::mem::take(&mut self.state.lock().touched)
+        self.state.lock().touched.drain().collect()
     }
 
-    /// The nodes that are to be reaped.
+    /// The paths of nodes to reap.
     pub(crate) fn due(&self, time_ms: i64, most: usize) -> Vec<String> {
         self.state.lock().machine.due(time_ms, most)
     }
 
-    /// Calls a function with the machine, between two batches.
-    pub(crate) fn with_machine<T>(&self, f: impl FnOnce(&mut Machine) -> T) -> T {
-        f(&mut self.state.lock().machine)
+    /// Runs a function on the machine, for checkpoints. It must not apply commands.
+    pub(crate) fn with_machine<T>(&self, run: impl FnOnce(&mut Machine) -> T) -> T {
+        run(&mut self.state.lock().machine)
     }
 
-    /// Goes on from a checkpoint.
-    pub(crate) fn replace(&self, machine: Machine, applied: LogNumber) {
+    /// Whether the pod is in contact with the log. If not, it closes its connections and takes no
+    /// others: its clients go to another pod.
+    pub(crate) fn serve(&self, is_serving: bool) {
         let mut state = self.state.lock();
-        state.machine = machine;
-        state.reader = LogReader::new(applied);
-        // Commands of this pod that the checkpoint contains. Their replies are unknown.
-        let pod = state.outbox.pod();
-        let own = state.machine.pods().find(|&(other, _)| other == pod);
-        if let Some((_, number)) = own {
-            state.execute_to(number);
+        if state.is_serving != is_serving {
+            state.is_serving = is_serving;
+            tracing::info!(is_serving, "serving clients");
+            if !is_serving {
+                state.close_all();
+            }
+        }
+    }
+
+    /// Whether the pod answers clients.
+    pub(crate) fn is_serving(&self) -> bool {
+        self.state.lock().is_serving
+    }
+
+    /// Closes so many connections. Returns whether there were any.
+    pub(crate) fn close_some(&self, most: usize) -> bool {
+        let mut state = self.state.lock();
+        let some: Vec<ConnectionId> = state.connections.keys().copied().take(most).collect();
+        for id in &some {
+            state.close(*id);
+        }
+        !some.is_empty()
+    }
+
+    /// Numbers for operators.
+    pub(crate) fn facts(&self) -> Facts {
+        let state = self.state.lock();
+        Facts {
+            last: state.machine.last_zxid(),
+            connections: state.connections.len(),
+            nodes: state.machine.node_count(),
+            sessions: state.machine.session_count(),
+            watches: state.watches.count(),
+            waiting: state.outbox.len(),
         }
     }
 }
 
 impl State {
-    /// The pod's commands up to this number are executed.
-    fn execute_to(&mut self, number: u64) {
-        for number in self.executed + 1..=number {
-            self.outbox.executed(number);
-            self.executed = number;
+    /// Replies to the commands of the former id are unknown, so all connections end.
+    fn renew(&mut self) {
+        self.close_all();
+        self.waiting.clear();
+        self.outbox = Outbox::new(new_pod(), self.limits);
+        tracing::warn!(pod = %self.outbox.pod(), "the log has forgotten this pod, which goes on under a new id");
+        self.commands.notify_one();
+    }
+
+    fn close_all(&mut self) {
+        let all: Vec<ConnectionId> = self.connections.keys().copied().collect();
+        for id in all {
+            self.close(id);
         }
     }
+}
+
+fn new_pod() -> PodId {
+    PodId::new(random::u64().max(1))
 }
 
 #[cfg(test)]
 impl Hub {
     /// Adds a command.
-    pub(crate) fn push(&self, session: SessionId, kind: Kind) {
+    pub(crate) fn push(&self, session: SessionId, kind: synod_coordination_core::Kind) {
         let command = Command {
             origin: None,
             session,
@@ -221,7 +255,7 @@ impl Hub {
             kind,
         };
         self.state.lock().outbox.push(command).unwrap();
-        self.waiting.notify_one();
+        self.commands.notify_one();
     }
 
     /// How many commands are not executed.
@@ -231,6 +265,6 @@ impl Hub {
 
     /// A client shows life.
     pub(crate) fn touch(&self, session: SessionId) {
-        self.state.lock().touched.push(session);
+        self.state.lock().touched.insert(session);
     }
 }

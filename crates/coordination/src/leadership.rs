@@ -4,12 +4,11 @@
 //! every write of the leading pod, so the lease is about progress alone: a pod that believes for
 //! too long that it leads can't write.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use etcd_client::{
     Compare, CompareOp, Error, EventType, PutOptions, Txn, TxnOp, WatchFilterType, WatchOptions,
 };
-use synod_coordination_core::PodId;
 use synod_runtime::{clock, random};
 use tokio::sync::watch;
 
@@ -24,11 +23,14 @@ const RENEWALS_PER_TTL: u32 = 4;
 /// The pause after a failed call, at most; half of it at least.
 const RETRY_AFTER: Duration = Duration::from_millis(400);
 
+/// What other pods show to the leading one. Only who may read the leadership key knows it.
+pub(crate) type Secret = [u8; 16];
+
 /// The pod that holds the leadership key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Leader {
-    /// The pod.
-    pub(crate) pod: PodId,
+    /// Its secret, which no two pods share.
+    pub(crate) secret: Secret,
     /// Where other pods reach it.
     pub(crate) address: String,
 }
@@ -48,6 +50,8 @@ pub(crate) struct Leadership {
     lease: i64,
     ttl: Duration,
     epoch: Epoch,
+    /// The lease is not older than this.
+    began: Instant,
 }
 
 /// What came of an attempt.
@@ -102,12 +106,14 @@ impl Candidate {
             return Ok(Attempt::Held(revision));
         }
         let mut leases = self.endpoint.client().lease_client();
+        let began = clock::now();
         let granted = call("grant a lease", leases.grant(self.ttl_s, None)).await?;
         let mut leadership = Leadership {
             endpoint: self.endpoint.clone(),
             lease: granted.id(),
             ttl: Duration::from_secs(granted.ttl().unsigned_abs()),
             epoch: Epoch(0),
+            began,
         };
         match self.take_key(leadership.lease).await {
             Ok(Some(epoch)) => {
@@ -187,16 +193,26 @@ impl Leadership {
         self.epoch
     }
 
+    /// The lease was granted after this time.
+    pub(crate) fn began(&self) -> Instant {
+        self.began
+    }
+
     /// Keeps the lease alive. Returns when it is lost, or was not renewed for its whole time to
     /// live.
-    pub(crate) async fn keep(&self) {
+    ///
+    /// Calls `note` with times at which it was valid.
+    pub(crate) async fn keep(&self, note: impl Fn(Instant)) {
         let every = self.ttl / RENEWALS_PER_TTL;
-        let mut renewed = clock::now();
+        let mut renewed = self.began;
         loop {
             clock::sleep(every).await;
             let asked = clock::now();
             match clock::timeout_at(renewed + self.ttl, self.renew()).await {
-                Ok(Ok(())) => renewed = asked,
+                Ok(Ok(())) => {
+                    renewed = asked;
+                    note(asked);
+                }
                 Ok(Err(Error::LeaseKeepAliveError(reason))) => {
                     tracing::warn!(reason, "lost the leadership's lease");
                     return;
@@ -229,16 +245,32 @@ impl Leadership {
 }
 
 impl Leader {
+    /// A pod that other pods reach at this URL.
+    pub(crate) fn new(address: String) -> Self {
+        Self {
+            secret: random::secret(),
+            address,
+        }
+    }
+
     fn encode(&self) -> String {
-        format!("{:016x} {}", self.pod.get(), self.address)
+        let secret = u128::from_be_bytes(self.secret);
+        format!("{secret:032x} {}", self.address)
     }
 
     fn decode(value: &[u8]) -> Option<Self> {
-        let (pod, address) = std::str::from_utf8(value).ok()?.split_once(' ')?;
+        let (secret, address) = std::str::from_utf8(value).ok()?.split_once(' ')?;
         Some(Self {
-            pod: PodId::new(u64::from_str_radix(pod, 16).ok()?),
+            secret: u128::from_str_radix(secret, 16).ok()?.to_be_bytes(),
             address: address.to_owned(),
         })
+    }
+}
+
+/// Secrets are not printed.
+impl std::fmt::Debug for Leader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Leader").field(&self.address).finish()
     }
 }
 
@@ -248,12 +280,10 @@ mod tests {
 
     #[test]
     fn a_leader_is_read_as_it_was_written() {
-        let leader = Leader {
-            pod: PodId::new(0xab),
-            address: "http://pod-0:2190".to_owned(),
-        };
-        assert_eq!(leader.encode(), "00000000000000ab http://pod-0:2190");
-        assert_eq!(Leader::decode(leader.encode().as_bytes()), Some(leader));
+        let leader = Leader::new("http://pod-0:2190".to_owned());
+        let text = leader.encode();
+        assert!(text.ends_with(" http://pod-0:2190"), "{text}");
+        assert_eq!(Leader::decode(text.as_bytes()), Some(leader));
         for other in ["", "7", "x http://pod", "\u{fffd}"] {
             assert_eq!(Leader::decode(other.as_bytes()), None, "{other}");
         }

@@ -1,5 +1,5 @@
-//! The coordination service: ZooKeeper's tree and sessions as a state machine that every pod runs
-//! over a log in an etcd v3 endpoint.
+//! The coordination service: ZooKeeper's tree, sessions and watches as a state machine that every
+//! pod runs over a log in an etcd v3 endpoint.
 //!
 //! # What it owns
 //! - The keys below a root of the endpoint: the log, the leadership key and the checkpoints. Only
@@ -10,63 +10,39 @@
 //!   appends, and a pod that lost it can't.
 //! - **Nothing is lost.** A command is acknowledged after it is in the log. An append whose outcome
 //!   is unknown is read, not repeated.
+//! - **ZooKeeper's order** of replies and events, on each connection.
 //! - **No stale `sync`.** It reads the log's end linearizably.
 //!
 //! # What it never does
 //! It keeps no durable state of its own, and reaches the consensus service by the etcd API alone.
+//! It never answers a client from a state that is older than what the client has seen.
+//!
+//! ```text
+//! config -> server -+-> zookeeper (port) -> hub (state machine, connections, watches) <- applying
+//!                   +-> service/pods     -> sequencing (one pod leads) -> endpoint        ^
+//!                   +-> shared_log -> following, contact, forwarding, checkpoint ---------+
+//!                   +-> http (health, metrics)
+//! ```
+//! [`Pod`] is one pod, in a process of its own (`synod_service::main`) or embedded in another.
 
 mod applying;
 mod checkpoint;
+mod config;
+mod contact;
+mod convert;
 mod endpoint;
 mod following;
+mod forwarding;
+mod http;
 mod hub;
 mod leadership;
+mod metrics;
+mod run;
 mod sequencing;
+mod server;
+mod service;
 mod shared_log;
+mod zookeeper;
 
-use std::sync::Arc;
-
-use synod_coordination_core::PodId;
-use synod_runtime::random;
-use synod_runtime::shutdown::Shutdown;
-
-use endpoint::{Endpoint, EndpointError};
-use hub::Hub;
-use leadership::Leader;
-use shared_log::SharedLog;
-
-/// What a pod needs to know.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// The servers of the etcd endpoint, `http://host:port` each.
-    pub endpoints: Vec<String>,
-    /// The start of all keys. Pods with the same root are one service.
-    pub root: String,
-    /// Where other pods reach this one.
-    pub address: String,
-}
-
-/// Why a pod does not start.
-#[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-pub struct Error(EndpointError);
-
-/// Runs a pod until `stop` is triggered.
-///
-/// # Errors
-/// The endpoint can't be reached, or can't hold the log.
-pub async fn run(config: Config, stop: Shutdown) -> Result<(), Error> {
-    let pod = PodId::new(random::u64().max(1));
-    let endpoint = Endpoint::connect(&config.endpoints, &config.root).await;
-    let endpoint = endpoint.map_err(Error)?;
-    let limits = SharedLog::limits(&endpoint).await.map_err(Error)?;
-    let hub = Arc::new(Hub::new(pod, random::seed(), limits.outbox));
-    let own = Leader {
-        pod,
-        address: config.address,
-    };
-    let log = SharedLog::start(endpoint, hub, own, limits, &stop);
-    stop.triggered().await;
-    log.stopped().await;
-    Ok(())
-}
+pub use config::Config;
+pub use server::{Pod, StartError};

@@ -9,16 +9,18 @@
 mod leading;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use synod_coordination_core::{Command, PodId, SequencerLimits, SessionId, Stopped};
+use synod_coordination_core::{Command, SequencerLimits, SessionId, Stopped};
 use synod_runtime::shutdown::Shutdown;
 use synod_runtime::{clock, random};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::applying::Applier;
 use crate::checkpoint::{CheckpointLimits, Writer};
+use crate::contact::Contact;
 use crate::endpoint::{Endpoint, EndpointError};
 use crate::following::{FollowError, Follower};
 use crate::hub::ApplyError;
@@ -50,7 +52,7 @@ pub(crate) enum Taken {
     /// It took those before this number. Send the others again.
     Before(u64),
     /// It does not know the pod. The pod takes a new id and registers.
-    Unregistered(PodId),
+    Unregistered,
     /// This leadership is over. Send all commands to the next leading pod.
     NotLeading,
 }
@@ -63,13 +65,6 @@ pub(crate) struct Entrance(Arc<Mutex<Option<Passage>>>);
 #[derive(Clone, Debug)]
 pub(crate) struct Passage(mpsc::Sender<Forwarded>);
 
-#[cfg_attr(
-    not(test),
-    expect(
-        dead_code,
-        reason = "for the stream between pods, which is not there yet"
-    )
-)]
 impl Passage {
     /// Gives commands of another pod to the sequencer. After [`Taken::NotLeading`] the passage is
     /// useless: the other pod finds the next leading pod, and sends it all its commands again.
@@ -92,13 +87,6 @@ impl Passage {
 
 impl Entrance {
     /// The way to the sequencer, if this pod leads.
-    #[cfg_attr(
-        not(test),
-        expect(
-            dead_code,
-            reason = "for the stream between pods, which is not there yet"
-        )
-    )]
     pub(crate) fn enter(&self) -> Option<Passage> {
         self.0.lock().clone()
     }
@@ -146,9 +134,6 @@ pub(crate) enum Ended {
     /// A batch that was appended could not be applied.
     #[error("an appended batch can't be applied: {0}")]
     Apply(ApplyError),
-    /// This pod was forgotten, so its commands are refused.
-    #[error("pod {0} is not registered any more: restart it")]
-    Unregistered(PodId),
 }
 
 /// What the leading pod needs.
@@ -157,6 +142,7 @@ pub(crate) struct Sequencing {
     pub(crate) applier: Arc<Applier>,
     pub(crate) candidate: Candidate,
     pub(crate) entrance: Entrance,
+    pub(crate) contact: Contact,
     pub(crate) sequencer: SequencerLimits,
     pub(crate) checkpoints: CheckpointLimits,
 }
@@ -181,8 +167,7 @@ impl Sequencing {
                 // Another pod may succeed, so it gets the chance.
                 Ended::Refused(_)
                 | Ended::CatchUp(_)
-                | Ended::Apply(_)
-                | Ended::Unregistered(_) => {
+                | Ended::Apply(_) => {
                     tracing::error!(error = %ended, "this pod could not lead");
                     clock::sleep(random::jitter(RETRY_AFTER)).await;
                 }
@@ -191,7 +176,12 @@ impl Sequencing {
     }
 
     async fn lead(&self, leadership: &Leadership, stop: &Shutdown) -> Ended {
-        let keep = leadership.keep();
+        let is_complete = AtomicBool::new(false);
+        let keep = leadership.keep(|renewed| {
+            if is_complete.load(Ordering::Relaxed) {
+                self.renewed(renewed);
+            }
+        });
         tokio::pin!(keep);
         let follower = Follower::new(self.endpoint.clone(), Arc::clone(&self.applier));
         tokio::select! {
@@ -205,6 +195,8 @@ impl Sequencing {
                 }
             }
         }
+        is_complete.store(true, Ordering::Relaxed);
+        self.renewed(leadership.began());
         let mut open = self.entrance.open();
         let writer = Writer::new(
             self.endpoint.clone(),
@@ -212,12 +204,7 @@ impl Sequencing {
             self.checkpoints,
             leadership.epoch(),
         );
-        let mut leading = Leading::start(
-            self.endpoint.clone(),
-            &self.applier,
-            leadership.epoch(),
-            self.sequencer,
-        );
+        let mut leading = Leading::start(self, leadership.epoch());
         tokio::select! {
             // The reasons to end come first.
             biased;
@@ -225,5 +212,10 @@ impl Sequencing {
             () = writer.run() => Ended::Sequencer(Stopped::NotLeading),
             ended = leading.run(&mut open.forwarded, stop) => ended,
         }
+    }
+    /// The lease was valid at this time, so nobody else had extended the log. This pod has applied
+    /// all of it.
+    fn renewed(&self, at: Instant) {
+        self.contact.heard(self.applier.hub().applied(), at);
     }
 }

@@ -1,16 +1,21 @@
 //! The pod's side of the shared log: starts what follows it and what appends to it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use synod_coordination_core::{OutboxLimits, SequencerLimits};
+use synod_rpc::ChannelConfig;
 use synod_runtime::shutdown::Shutdown;
 use synod_runtime::task::{self, JoinHandle};
+use synod_runtime::{clock, random};
 use tokio::sync::watch;
 
 use crate::applying::Applier;
 use crate::checkpoint::CheckpointLimits;
-use crate::endpoint::{Endpoint, EndpointError, LogEnd, LogLost};
+use crate::contact::Contact;
+use crate::endpoint::{Endpoint, EndpointError};
 use crate::following::Follower;
+use crate::forwarding::Forwarder;
 use crate::hub::Hub;
 use crate::leadership::{Candidate, Leader};
 use crate::sequencing::{Entrance, Sequencing};
@@ -41,6 +46,9 @@ const CHECKPOINT_BYTES: u64 = 64 << 20;
 
 /// How many batches are kept behind a checkpoint.
 const TAIL_BATCHES: u64 = 1_000;
+
+/// The pause after a read of the log's end that failed, at most; half of it at least.
+const RETRY_AFTER: Duration = Duration::from_millis(400);
 
 /// The bounds of what is kept in memory and in the endpoint.
 #[derive(Clone, Copy, Debug)]
@@ -79,11 +87,20 @@ impl LogLimits {
 /// The pod's side of the shared log.
 #[derive(Debug)]
 pub(crate) struct SharedLog {
-    applier: Arc<Applier>,
-    end: LogEnd,
     entrance: Entrance,
     leader: watch::Receiver<Option<Leader>>,
-    tasks: [JoinHandle<()>; 2],
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// What [`SharedLog::start`] needs.
+pub(crate) struct Parts {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) hub: Arc<Hub>,
+    /// This pod, as a leading one.
+    pub(crate) own: Leader,
+    pub(crate) limits: LogLimits,
+    /// How other pods are reached.
+    pub(crate) channels: ChannelConfig,
 }
 
 impl SharedLog {
@@ -98,15 +115,17 @@ impl SharedLog {
     }
 
     /// Follows the log, and leads whenever no other pod does, until `stop` is triggered.
-    pub(crate) fn start(
-        endpoint: Endpoint,
-        hub: Arc<Hub>,
-        own: Leader,
-        limits: LogLimits,
-        stop: &Shutdown,
-    ) -> Self {
+    pub(crate) fn start(parts: Parts, stop: &Shutdown) -> Self {
+        let Parts {
+            endpoint,
+            hub,
+            own,
+            limits,
+            channels,
+        } = parts;
         let applier = Arc::new(Applier::new(Arc::clone(&hub)));
-        let candidate = Candidate::new(endpoint.clone(), own);
+        let contact = Contact::new(Arc::clone(&hub));
+        let candidate = Candidate::new(endpoint.clone(), own.clone());
         let leader = candidate.leader();
         let entrance = Entrance::default();
         let follower = Follower::new(endpoint.clone(), Arc::clone(&applier));
@@ -115,66 +134,38 @@ impl SharedLog {
             applier: Arc::clone(&applier),
             candidate,
             entrance: entrance.clone(),
+            contact: contact.clone(),
             sequencer: limits.sequencer,
             checkpoints: limits.checkpoints,
         };
-        let stop_following = stop.clone();
-        let stop_leading = stop.clone();
-        let tasks = [
-            task::spawn(
-                "follow-log",
-                async move { follower.run(stop_following).await },
-            ),
-            task::spawn("sequence", sequencing.run(stop_leading)),
+        let forwarder = Forwarder {
+            hub: Arc::clone(&hub),
+            contact: contact.clone(),
+            leader: leader.clone(),
+            own,
+            channels,
+        };
+        let following = stop.clone();
+        let tasks = vec![
+            task::spawn("follow-log", async move { follower.run(following).await }),
+            task::spawn("sequence", sequencing.run(stop.clone())),
+            task::spawn("forward", forwarder.run(stop.clone())),
+            task::spawn("contact", contact.watch(stop.clone())),
+            task::spawn("sync", answer_syncs(endpoint, hub, stop.clone())),
         ];
         Self {
-            applier,
-            end: LogEnd::start(endpoint, hub),
             entrance,
             leader,
             tasks,
         }
     }
 
-    /// Waits until this pod has applied every batch that was in the log when this was called.
-    ///
-    /// # Cancel safety
-    /// The future may be dropped.
-    #[cfg_attr(
-        not(test),
-        expect(
-            dead_code,
-            reason = "for the ZooKeeper connections, which are not there yet"
-        )
-    )]
-    pub(crate) async fn sync(&self) -> Result<(), LogLost> {
-        let end = self.end.read().await?;
-        let mut applied = self.applier.applied();
-        // The applier, which lives as long as `self`, holds the sender.
-        let _ = applied.wait_for(|applied| *applied >= end).await;
-        Ok(())
-    }
-
     /// Where other pods' commands enter while this pod leads.
-    #[cfg_attr(
-        not(test),
-        expect(
-            dead_code,
-            reason = "for the stream between pods, which is not there yet"
-        )
-    )]
     pub(crate) fn entrance(&self) -> &Entrance {
         &self.entrance
     }
 
     /// The leading pod, as far as this pod knows.
-    #[cfg_attr(
-        not(test),
-        expect(
-            dead_code,
-            reason = "for the stream between pods, which is not there yet"
-        )
-    )]
     pub(crate) fn leader(&self) -> watch::Receiver<Option<Leader>> {
         self.leader.clone()
     }
@@ -184,6 +175,27 @@ impl SharedLog {
         for task in self.tasks {
             // A panic was logged when it happened.
             drop(task.await);
+        }
+    }
+}
+
+/// Reads the log's end for all who wait for it, until the pod stops.
+async fn answer_syncs(endpoint: Endpoint, hub: Arc<Hub>, stop: Shutdown) {
+    loop {
+        tokio::select! {
+            biased; // nobody waits any longer
+            () = stop.triggered() => return,
+            () = hub.syncs_waiting() => {}
+        }
+        while let Some(read) = hub.begin_sync() {
+            match endpoint.log_end(hub.applied()).await {
+                Ok(end) => hub.end_sync(read, end),
+                Err(error) => {
+                    tracing::warn!(%error, "will read the log's end again, for clients that wait for it");
+                    hub.fail_sync();
+                    clock::sleep(random::jitter(RETRY_AFTER)).await;
+                }
+            }
         }
     }
 }

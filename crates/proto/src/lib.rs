@@ -31,7 +31,7 @@ pub mod etcd {
 }
 
 pub use codec::Codec;
-pub use generated::synod::{consensus, replica};
+pub use generated::synod::{consensus, coordination, replica};
 
 /// The encoded `google.protobuf.FileDescriptorSet` of everything in /proto, for reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/synod.fds"));

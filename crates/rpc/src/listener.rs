@@ -182,6 +182,15 @@ impl Listener {
         }
     }
 
+    /// The socket, for servers of other protocols; `None` for a Unix socket.
+    #[must_use]
+    pub fn into_tcp(self) -> Option<TcpListener> {
+        match self.socket {
+            BoundSocket::Tcp(listener) => Some(listener),
+            BoundSocket::Unix(..) => None,
+        }
+    }
+
     /// Serves TLS.
     #[must_use]
     pub fn with_tls(mut self, tls: ServerTls) -> Self {

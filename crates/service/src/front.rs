@@ -65,6 +65,12 @@ impl Front {
         drop(self.executor.spawn(name, task));
     }
 
+    /// The threads, for servers of protocols other than gRPC and HTTP.
+    #[must_use]
+    pub fn executor(&self) -> &Executor {
+        &self.executor
+    }
+
     /// Serves on a socket. Returns its URL.
     ///
     /// # Errors

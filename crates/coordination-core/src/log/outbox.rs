@@ -153,6 +153,13 @@ impl Outbox {
         }
     }
 
+    /// Whether half of the room is used. Who asks before adding a command leaves the other half to
+    /// those who have asked already.
+    #[must_use]
+    pub fn is_crowded(&self) -> bool {
+        self.waiting.len() >= self.limits.commands / 2 || self.bytes >= self.limits.bytes / 2
+    }
+
     /// How many commands are not executed yet.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -14,6 +14,14 @@ pub(crate) enum EndpointError {
         /// The endpoint's words.
         reason: String,
     },
+    /// Nothing was done: the request has more bytes than the endpoint takes.
+    #[error("the etcd endpoint takes no request as large as that to {what}: {reason}")]
+    TooLarge {
+        /// What was asked.
+        what: &'static str,
+        /// The endpoint's words.
+        reason: String,
+    },
     /// No answer, or an answer that does not say whether the call had an effect.
     #[error(
         "could not {what}, or does not know whether it did: {reason}; is the etcd endpoint up?"
@@ -37,7 +45,9 @@ pub(crate) enum EndpointError {
 impl EndpointError {
     pub(crate) fn of(what: &'static str, error: &Error) -> Self {
         let reason = error.to_string();
-        if is_refusal(error) {
+        if is_too_large(error) {
+            Self::TooLarge { what, reason }
+        } else if is_refusal(error) {
             Self::Refused { what, reason }
         } else {
             Self::Unknown { what, reason }
@@ -53,6 +63,20 @@ impl EndpointError {
         let reason = reason.into();
         Self::Corrupt { what, reason }
     }
+}
+
+/// etcd's own words, those of gRPC for Go, and those of tonic.
+fn is_too_large(error: &Error) -> bool {
+    let Error::GRpcStatus(status) = error else {
+        return false;
+    };
+    let words = match status.code() {
+        Code::InvalidArgument => "request is too large",
+        Code::ResourceExhausted => "message larger than max",
+        Code::OutOfRange => "message length too large",
+        _ => return false,
+    };
+    status.message().contains(words)
 }
 
 fn is_refusal(error: &Error) -> bool {
@@ -104,6 +128,24 @@ mod tests {
             assert!(error.to_string().contains("words"));
             assert_eq!(matches!(error, EndpointError::Refused { .. }), expected);
         }
+        for (code, words) in [
+            (Code::InvalidArgument, "etcdserver: request is too large"),
+            (
+                Code::ResourceExhausted,
+                "grpc: received message larger than max (5 vs. 4)",
+            ),
+            (
+                Code::OutOfRange,
+                "Error, decoded message length too large: found 5 bytes",
+            ),
+        ] {
+            let error = Error::GRpcStatus(Status::new(code, words));
+            let error = EndpointError::of("append", &error);
+            assert!(matches!(error, EndpointError::TooLarge { .. }), "{error}");
+        }
+        let full = Status::resource_exhausted("etcdserver: mvcc: database space exceeded");
+        let full = EndpointError::of("append", &Error::GRpcStatus(full));
+        assert!(matches!(full, EndpointError::Unknown { .. }), "{full}");
         let io = Error::IoError(std::io::Error::other("cut"));
         assert!(!is_refusal(&io));
     }

@@ -22,6 +22,7 @@ impl Endpoint {
         epoch: Epoch,
         action: Action,
     ) -> Result<Outcome, EndpointError> {
+        let is_append = matches!(action, Action::Append { .. });
         let (what, number, txn) = match action {
             Action::Append { number, batch } => {
                 let key = self.keys.batch(number);
@@ -41,6 +42,7 @@ impl Endpoint {
         };
         let response = match self.txn(what, txn).await {
             Ok(response) => response,
+            Err(EndpointError::TooLarge { .. }) if is_append => return Ok(Outcome::TooLarge),
             Err(error @ EndpointError::Refused { .. }) => return Err(error),
             Err(error) => {
                 tracing::warn!(%number, %error, "will read whether the batch is in the log");

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use synod_coordination_core::{Action, Found, LogNumber, Outcome, PodId};
+use synod_coordination_core::{Action, Found, LogNumber, Outcome};
 use synod_testkit::{Cluster, Server, Share, Topology, run};
 
 use super::probe::MIN_REQUEST_BYTES;
@@ -34,10 +34,7 @@ fn with_flags(flags: &[&str], test: impl AsyncFn(&Cluster, &Endpoint) -> Result<
 }
 
 fn candidate(endpoint: &Endpoint, pod: u64) -> Candidate {
-    let own = Leader {
-        pod: PodId::new(pod),
-        address: "http://pod".to_owned(),
-    };
+    let own = Leader::new(format!("http://pod-{pod}"));
     let mut candidate = Candidate::new(endpoint.clone(), own);
     // Nobody keeps the lease alive.
     candidate.ttl_s = 300;

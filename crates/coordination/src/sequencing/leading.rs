@@ -6,13 +6,13 @@ use std::pin::Pin;
 use std::time::{Duration, UNIX_EPOCH};
 
 use synod_coordination_core::{
-    Command, Kind, Outcome, Sequencer, SequencerLimits, SessionId, Unsequenced,
+    Command, Kind, Outcome, Sequencer, SessionId, Unsequenced,
 };
 use synod_runtime::shutdown::Shutdown;
 use synod_runtime::{clock, random};
 use tokio::sync::mpsc;
 
-use super::{Ended, Forwarded, Taken};
+use super::{Ended, Forwarded, Sequencing, Taken};
 use crate::applying::Applier;
 use crate::endpoint::{Endpoint, EndpointError, Epoch};
 
@@ -55,20 +55,16 @@ pub(super) struct Leading<'a> {
 
 impl<'a> Leading<'a> {
     /// Starts after the whole log was applied.
-    pub(super) fn start(
-        endpoint: Endpoint,
-        applier: &'a Applier,
-        epoch: Epoch,
-        limits: SequencerLimits,
-    ) -> Self {
+    pub(super) fn start(sequencing: &'a Sequencing, epoch: Epoch) -> Self {
+        let applier = &*sequencing.applier;
         applier.start_timers();
         // Nobody knows which commands the last sequencer has taken.
         applier.hub().restart_outbox();
         Self {
-            endpoint,
+            endpoint: sequencing.endpoint.clone(),
             applier,
             epoch,
-            sequencer: Sequencer::new(applier.hub().start(), limits),
+            sequencer: Sequencer::new(applier.hub().start(), sequencing.sequencer),
             in_flight: None,
             is_unknown: false,
             is_full: false,
@@ -85,9 +81,7 @@ impl<'a> Leading<'a> {
     ) -> Ended {
         let mut tick = clock::now() + EXPIRY_EVERY;
         loop {
-            if let Err(ended) = self.take_own() {
-                return ended;
-            }
+            self.take_own();
             self.start_action();
             if let Some(stopped) = self.sequencer.stopped() {
                 return Ended::Sequencer(stopped);
@@ -113,7 +107,7 @@ impl<'a> Leading<'a> {
     }
 
     /// Takes the commands of this pod.
-    fn take_own(&mut self) -> Result<(), Ended> {
+    fn take_own(&mut self) {
         let hub = self.applier.hub();
         while !self.is_full {
             let commands = hub.take_commands(OWN_COMMANDS);
@@ -127,12 +121,11 @@ impl<'a> Leading<'a> {
                     hub.resend_from(number);
                     break;
                 }
-                Taken::Unregistered(pod) => return Err(Ended::Unregistered(pod)),
+                Taken::Unregistered => hub.renew(),
                 // The caller looks why.
                 Taken::NotLeading => break,
             }
         }
-        Ok(())
     }
 
     /// Takes commands and touches of another pod.
@@ -153,7 +146,7 @@ impl<'a> Leading<'a> {
                     return Taken::Before(number);
                 }
                 Err(Unsequenced::Gap { expected }) => return Taken::Before(expected),
-                Err(Unsequenced::UnknownPod(pod)) => return Taken::Unregistered(pod),
+                Err(Unsequenced::UnknownPod(_)) => return Taken::Unregistered,
                 Err(Unsequenced::Stopped(_)) => return Taken::NotLeading,
             }
         }

@@ -1,15 +1,16 @@
 //! Pods in one process over a real endpoint: stock etcd and ours.
 
-use std::cell::RefCell;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use synod_coordination_core::{Acl, CreateMode, Kind, LogNumber, Op, Password, PodId, SessionId};
+use synod_coordination_core::{Acl, CreateMode, Kind, LogNumber, Op, Password, SessionId};
+use synod_proto::coordination::v1::pods_server::PodsServer;
+use synod_rpc::{self as rpc, Listener, ServerConfig};
+use synod_service::Front;
 use synod_testkit::{Cluster, Fault, Proxy, Server, Share, Topology, run_within, until};
 
 use super::*;
 use crate::endpoint::Keys;
-use crate::sequencing::{Passage, Taken};
+use crate::service::pods::PodsService;
 
 const SERVERS: [Server; 2] = [Server::Etcd, Server::SYNOD];
 
@@ -21,28 +22,38 @@ struct Pod {
     stop: Shutdown,
     session: SessionId,
     created: usize,
-    /// To the pod that leads, if it is another one.
-    passage: RefCell<Option<Passage>>,
+    front: Front,
+    address: String,
 }
 
 impl Pod {
+    /// `id` is that of its session.
     async fn start(servers: &[String], id: u64, limits: LogLimits) -> Result<Self> {
         let endpoint = Endpoint::connect(servers, "/zk").await?;
-        let pod = PodId::new(id);
-        let hub = Arc::new(Hub::new(pod, id, limits.outbox));
-        let own = Leader {
-            pod,
-            address: format!("http://pod-{id}"),
-        };
+        let hub = Arc::new(Hub::new(limits.outbox));
+        let listener = Listener::bind("127.0.0.1:0")?;
+        let own = Leader::new(listener.url());
         let stop = Shutdown::new();
-        let log = SharedLog::start(endpoint, Arc::clone(&hub), own, limits, &stop);
+        let parts = Parts {
+            endpoint,
+            hub: Arc::clone(&hub),
+            own: own.clone(),
+            limits,
+            channels: ChannelConfig::default(),
+        };
+        let log = SharedLog::start(parts, &stop);
+        let pods = PodsService::new(Arc::clone(&hub), log.entrance().clone(), own.secret);
+        let server = rpc::Server::new(ServerConfig::default()).add_service(PodsServer::new(pods));
+        let mut front = Front::start("test", 1)?;
+        front.serve(&server, listener)?;
         Ok(Self {
             hub,
             log,
             stop,
             session: SessionId::new(i64::try_from(id)?),
             created: 0,
-            passage: RefCell::default(),
+            front,
+            address: own.address,
         })
     }
 
@@ -79,10 +90,6 @@ impl Pod {
             .with_machine(|machine| machine.exists(path, &[]).is_ok())
     }
 
-    fn address(&self) -> String {
-        format!("http://pod-{}", self.session.get())
-    }
-
     fn leads(&self) -> bool {
         self.log.entrance().enter().is_some()
     }
@@ -94,41 +101,13 @@ impl Pod {
     async fn stop(self) {
         self.stop.trigger();
         self.log.stopped().await;
-    }
-}
-
-/// Carries the commands of all pods to the one that leads, as the stream between pods does.
-async fn carry(pods: &[Pod]) {
-    for pod in pods {
-        if pod.leads() {
-            if pod.passage.take().is_some() {
-                pod.hub.restart_outbox();
-            }
-            continue;
-        }
-        let open = pod.passage.take();
-        let passage = open.or_else(|| {
-            let mut entrances = pods.iter().map(|other| other.log.entrance().enter());
-            let passage = entrances.find_map(|passage| passage);
-            // Nobody knows what the former leader has taken.
-            pod.hub.restart_outbox();
-            passage
-        });
-        let Some(passage) = passage else { continue };
-        let (commands, touched) = (pod.hub.take_commands(100), pod.hub.take_touched());
-        match passage.forward(commands, touched).await {
-            Taken::NotLeading | Taken::Unregistered(_) => continue,
-            Taken::Before(number) => pod.hub.resend_from(number),
-            Taken::All => {}
-        }
-        pod.passage.replace(Some(passage));
+        self.front.stop().await;
     }
 }
 
 /// Waits until all commands are executed, and all pods agree.
 async fn settled(pods: &[Pod]) -> Result<()> {
     until("all commands to be executed everywhere", SOON, async || {
-        carry(pods).await;
         let open: Vec<usize> = pods.iter().map(|pod| pod.hub.unexecuted()).collect();
         let applied: Vec<LogNumber> = pods.iter().map(|pod| pod.hub.applied()).collect();
         let is_done =
@@ -213,11 +192,10 @@ fn a_sync_waits_for_what_was_appended_before() -> Result<()> {
             let path = format!("/round-{round}");
             pods[0].create_as(path.clone(), CreateMode::Persistent);
             until("the creation", SOON, async || {
-                carry(&pods).await;
                 Ok((pods[0].hub.unexecuted() == 0).then_some(()))
             })
             .await?;
-            pods[1].log.sync().await?;
+            pods[1].hub.sync().await;
             ensure!(pods[1].exists(&path), "{path} after sync");
         }
         Ok(())
@@ -234,26 +212,27 @@ fn a_sync_of_a_pod_that_is_behind_waits() -> Result<()> {
         let pods = [first];
         settled(&pods).await?;
         let endpoint = Endpoint::connect(&cluster.endpoints(), "/zk").await?;
-        let hub = Arc::new(Hub::new(PodId::new(2), 2, limits().outbox));
-        let behind = SharedLog {
-            applier: Arc::new(Applier::new(Arc::clone(&hub))),
-            end: LogEnd::start(endpoint.clone(), Arc::clone(&hub)),
-            entrance: Entrance::default(),
-            leader: watch::Sender::new(None).subscribe(),
-            tasks: [task::spawn("none", async {}), task::spawn("none", async {})],
-        };
-        let sync = behind.sync();
+        let hub = Arc::new(Hub::new(limits().outbox));
+        let sync = hub.sync();
         tokio::pin!(sync);
-        // Who asks first is answered first.
+        // Who asks is served by the next read.
         let end = tokio::select! {
             biased;
-            _ = &mut sync => anyhow::bail!("nothing was applied"),
-            end = behind.end.read() => end?,
+            () = &mut sync => anyhow::bail!("nothing was read"),
+            end = endpoint.log_end(hub.applied()) => end?,
         };
+        let read = hub.begin_sync().context("a read is wanted")?;
+        ensure!(hub.begin_sync().is_none(), "one read is enough");
+        hub.end_sync(read, end);
         ensure!(end == pods[0].hub.applied());
-        let follower = Follower::new(endpoint, Arc::clone(&behind.applier));
+        ensure!(
+            futures::poll!(&mut sync).is_pending(),
+            "nothing was applied"
+        );
+        let applier = Arc::new(Applier::new(Arc::clone(&hub)));
+        let follower = Follower::new(endpoint, applier);
         follower.catch_up().await?;
-        sync.await?;
+        sync.await;
         ensure!(hub.applied() == end);
         Ok(())
     })
@@ -287,7 +266,6 @@ fn a_pod_that_fell_behind_the_log_loads_a_checkpoint() -> Result<()> {
             let next = Keys::new("/zk").batch(behind.next());
             until("the next batch to be deleted", SOON, async || {
                 pods[0].create(1);
-                carry(&pods).await;
                 let is_later = pods[0].hub.applied() > behind.next();
                 let exists = client.get(next.clone(), None).await?.count() > 0;
                 Ok((is_later && !exists).then_some(()))
@@ -330,7 +308,6 @@ fn a_session_without_signs_of_life_is_closed_and_others_are_not() -> Result<()> 
         let alive = pods[1].session;
         until("the silent session to be closed", SOON, async || {
             pods[1].hub.touch(alive);
-            carry(&pods).await;
             Ok((!pods[1].exists("/e1") && !pods[1].exists("/c")).then_some(()))
         })
         .await?;
@@ -425,7 +402,7 @@ fn a_leader_that_is_cut_off_is_replaced_and_its_commands_survive() -> Result<()>
                 })
                 .await?;
                 let seen = pods[1].log.leader().borrow().clone();
-                ensure!(seen.is_some_and(|leader| leader.address == pods[1].address()));
+                ensure!(seen.is_some_and(|leader| leader.address == pods[1].address));
                 proxy.heal();
                 settled(&pods).await?;
                 let made = [

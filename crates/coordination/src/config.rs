@@ -1,0 +1,245 @@
+//! The configuration: the command line and `SYNOD_*` variables.
+
+use synod_rpc::Listener;
+use synod_service::config::{CommandLine, ConfigError, Flag, Launch, LogFormat, value};
+
+use crate::zookeeper::Limits;
+
+/// The configuration of a pod; immutable once it runs.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The pod's name in logs and traces.
+    pub name: String,
+    /// The servers of the consensus service, or of any etcd v3 endpoint: URLs.
+    pub endpoints: Vec<String>,
+    /// The start of all keys. Pods with the same root and endpoint are one service.
+    pub root: String,
+    /// Where ZooKeeper's clients connect: addresses.
+    pub listen_zookeeper: Vec<String>,
+    /// Where gRPC's clients and other pods connect: URLs.
+    pub listen_urls: Vec<String>,
+    /// Where other pods reach this one: a URL. By default the first of `listen_urls`.
+    pub advertise_url: Option<String>,
+    /// Where health and metrics are served, besides `listen_urls`: URLs.
+    pub listen_metrics_urls: Vec<String>,
+    /// ZooKeeper's unit of time, in milliseconds. A session's timeout is 2 to 20 of them.
+    pub tick_ms: u32,
+    /// The largest request of a ZooKeeper client, in bytes.
+    pub max_request_bytes: usize,
+    /// Connections of ZooKeeper clients at once.
+    pub max_connections: usize,
+    /// Threads that serve connections; zero: one for each processor, up to 8.
+    pub io_threads: usize,
+    /// Level and format of the log.
+    pub log: LogFormat,
+}
+
+const FLAGS: CommandLine = CommandLine {
+    flags: &[
+        Flag::value("name", "the pod's name in logs and traces"),
+        Flag::value(
+            "endpoints",
+            "URLs of the consensus service, or of any etcd v3 service",
+        ),
+        Flag::value(
+            "root",
+            "prefix of all keys; pods with the same one are one service",
+        ),
+        Flag::value(
+            "listen-zookeeper",
+            "addresses for ZooKeeper's clients: 0.0.0.0:2181",
+        ),
+        Flag::value("listen-urls", "URLs for gRPC's clients and other pods"),
+        Flag::value(
+            "advertise-url",
+            "URL at which other pods reach this one; by default the first listen URL",
+        ),
+        Flag::value("listen-metrics-urls", "further URLs for health and metrics"),
+        Flag::value(
+            "tick-time",
+            "milliseconds; a session's timeout is 2 to 20 of these",
+        ),
+        Flag::value(
+            "max-request-bytes",
+            "largest request of a ZooKeeper client (jute.maxbuffer)",
+        ),
+        Flag::value(
+            "max-connections",
+            "connections of ZooKeeper clients at once",
+        ),
+        Flag::value(
+            "io-threads",
+            "threads that serve connections; 0: one for each processor, up to 8",
+        ),
+        Flag::value("log-level", "debug, info, warn or error"),
+        Flag::value("log-format", "json or console"),
+        Flag::switch("help", "print this"),
+        Flag::switch("version", "print the release"),
+    ],
+    ignored: None,
+};
+
+impl Default for Config {
+    fn default() -> Self {
+        let limits = Limits::default();
+        Self {
+            name: "default".to_owned(),
+            endpoints: vec!["http://localhost:2379".to_owned()],
+            root: "/synod/coordination/".to_owned(),
+            listen_zookeeper: vec!["127.0.0.1:2181".to_owned()],
+            listen_urls: vec!["http://localhost:2190".to_owned()],
+            advertise_url: None,
+            listen_metrics_urls: vec!["http://localhost:2191".to_owned()],
+            tick_ms: 2_000,
+            max_request_bytes: limits.max_request_bytes,
+            max_connections: limits.max_connections,
+            io_threads: 0,
+            log: LogFormat::default(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads a command line (without the program's name) and the environment.
+    ///
+    /// # Errors
+    /// Says which flag or variable is wrong, and what would be right.
+    pub fn parse(
+        args: &[String],
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Launch<Self>, ConfigError> {
+        let given = FLAGS.read(args, env)?;
+        if given.has("help") {
+            return Ok(Launch::Print(FLAGS.list(|_| true)));
+        }
+        if given.has("version") {
+            let version = synod_service::VERSION;
+            return Ok(Launch::Print(format!("synod-coordination {version}\n")));
+        }
+        let mut config = Self::default();
+        given.apply(|flag, text| config.set(flag, text))?;
+        config.validate()?;
+        Ok(Launch::Run(Box::new(config)))
+    }
+
+    fn set(&mut self, flag: &str, text: &str) -> Result<(), ConfigError> {
+        let bad = |expected: String| ConfigError::invalid(flag, text, &expected);
+        match flag {
+            "name" => self.name = text.to_owned(),
+            "endpoints" => self.endpoints = value::urls(text).map_err(bad)?,
+            "root" => self.root = text.to_owned(),
+            "listen-zookeeper" => self.listen_zookeeper = value::list(text),
+            "listen-urls" => self.listen_urls = value::urls(text).map_err(bad)?,
+            "advertise-url" => {
+                self.advertise_url = Some(value::check_url(text).map_err(bad)?);
+            }
+            "listen-metrics-urls" => {
+                self.listen_metrics_urls = value::urls(text).map_err(bad)?;
+            }
+            "tick-time" => self.tick_ms = value::number(text, 10).map_err(bad)?,
+            "max-request-bytes" => {
+                self.max_request_bytes = value::number(text, 1_024).map_err(bad)?;
+            }
+            "max-connections" => self.max_connections = value::number(text, 1).map_err(bad)?,
+            "io-threads" => self.io_threads = value::number(text, 0).map_err(bad)?,
+            "log-level" => self.log.level = value::log_level(text).map_err(bad)?,
+            "log-format" => self.log.json = Some(value::log_format(text).map_err(bad)?),
+            _ => debug_assert!(false, "flag {flag} is not read"),
+        }
+        Ok(())
+    }
+
+    /// Checks what no single flag shows.
+    ///
+    /// # Errors
+    /// Says what is missing or contradicts what.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let missing = |flag: &str, what: &str| {
+            let text = format!("--{flag} is empty: name {what}");
+            Err(ConfigError::Contradiction(text))
+        };
+        if self.endpoints.is_empty() {
+            return missing("endpoints", "the URLs of the consensus service");
+        }
+        if self.listen_urls.is_empty() {
+            return missing("listen-urls", "a URL, at which other pods reach this one");
+        }
+        if self.root.trim_end_matches('/').is_empty() {
+            return missing("root", "a prefix of the keys, such as /synod/coordination");
+        }
+        if self.advertise_url.is_none() {
+            value::dialable("listen-urls", &self.listen_urls[..1]).map_err(|_| {
+                ConfigError::Contradiction(format!(
+                    "--listen-urls {} names no host that other pods can dial: name one with --advertise-url",
+                    self.listen_urls[0]
+                ))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Where other pods reach this one. A port that the system chose is that of the listener.
+    pub(crate) fn advertised(&self, listeners: &[Listener]) -> String {
+        let bound = listeners.first().map(Listener::url);
+        self.advertise_url.clone().or(bound).unwrap_or_default()
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            min_session_timeout_ms: self.tick_ms.saturating_mul(2),
+            max_session_timeout_ms: self.tick_ms.saturating_mul(20),
+            max_request_bytes: self.max_request_bytes,
+            max_connections: self.max_connections,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(args: &[&str]) -> Result<Config, String> {
+        let args: Vec<String> = args.iter().map(ToString::to_string).collect();
+        match Config::parse(&args, &|_| None) {
+            Ok(Launch::Run(config)) => Ok(*config),
+            Ok(Launch::Print(text)) => Err(text),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn flags_are_read() {
+        let config = parse(&[
+            "--endpoints=http://a:2379,http://b:2379",
+            "--tick-time=500",
+            "--listen-zookeeper=0.0.0.0:2181,[::1]:2181",
+            "--listen-urls=http://0.0.0.0:2190",
+            "--advertise-url=http://pod-0:2190",
+        ])
+        .unwrap();
+        assert_eq!(config.endpoints, ["http://a:2379", "http://b:2379"]);
+        assert_eq!(config.listen_zookeeper, ["0.0.0.0:2181", "[::1]:2181"]);
+        let limits = config.limits();
+        assert_eq!(limits.min_session_timeout_ms, 1_000);
+        assert_eq!(limits.max_session_timeout_ms, 10_000);
+        assert_eq!(config.advertised(&[]), "http://pod-0:2190");
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (args, expected) in [
+            (&["--endpoints="][..], "--endpoints is empty"),
+            (&["--root=/"], "--root is empty"),
+            (&["--listen-urls="], "--listen-urls is empty"),
+            (
+                &["--listen-urls=http://0.0.0.0:2190"],
+                "--advertise-url",
+            ),
+            (&["--tick-time=0"], "--tick-time"),
+            (&["--lisen-urls=x"], "did you mean --listen-urls?"),
+        ] {
+            let error = parse(args).unwrap_err();
+            assert!(error.contains(expected), "{args:?}: {error}");
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Sends the pod's commands to the leading pod, and tells it which sessions are alive.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use synod_coordination_core::{Command, LogNumber, SessionId};
+use synod_proto::coordination::v1 as pb;
+use synod_proto::coordination::v1::pods_client::PodsClient;
+use synod_rpc::ChannelConfig;
+use synod_runtime::shutdown::Shutdown;
+use synod_runtime::{clock, random};
+use tokio::sync::watch;
+use tonic::transport::Channel;
+
+use crate::contact::Contact;
+use crate::convert;
+use crate::hub::Hub;
+use crate::leadership::Leader;
+use crate::sequencing::Taken;
+
+/// How often a pod calls that has no commands.
+const CALL_EVERY: Duration = Duration::from_millis(250);
+
+/// How many commands one call has at most.
+const MAX_COMMANDS: usize = 4096;
+
+/// The bytes of one call's commands, about. A single command may have more.
+const MAX_BYTES: usize = 2 << 20;
+
+/// How long the leading pod may take to answer.
+const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The pause after a failure, at most; half of it at least.
+const RETRY_AFTER: Duration = Duration::from_millis(200);
+
+/// Sends commands to whichever pod leads.
+pub(crate) struct Forwarder {
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) contact: Contact,
+    pub(crate) leader: watch::Receiver<Option<Leader>>,
+    /// This pod, as a leading one.
+    pub(crate) own: Leader,
+    /// How other pods are reached.
+    pub(crate) channels: ChannelConfig,
+}
+
+impl Forwarder {
+    /// Sends commands until the pod stops. While this pod leads, its sequencer takes them itself.
+    pub(crate) async fn run(mut self, stop: Shutdown) {
+        loop {
+            let leader = self.leader.borrow_and_update().clone();
+            let mut next = self.leader.clone();
+            tokio::select! {
+                biased; // the stop, and then the next leading pod
+                () = stop.triggered() => return,
+                changed = next.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                }
+                () = self.follow(leader) => {}
+            }
+        }
+    }
+
+    /// Sends commands to this pod. Does not end while it leads.
+    async fn follow(&self, leader: Option<Leader>) {
+        let Some(leader) = leader.filter(|leader| *leader != self.own) else {
+            return std::future::pending().await;
+        };
+        let channel = match self.channels.lazy(&leader.address) {
+            Ok(channel) => channel,
+            Err(error) => {
+                tracing::error!(%error, "cannot reach the leading pod: check --advertise-url of all pods");
+                return std::future::pending().await;
+            }
+        };
+        let pods = PodsClient::new(channel).max_decoding_message_size(usize::MAX);
+        // Nobody knows what the former leading pod has taken.
+        self.hub.restart_outbox();
+        loop {
+            if let Err(status) = self.send(pods.clone(), &leader).await {
+                tracing::warn!(address = leader.address, %status, "cannot reach the leading pod; will try again");
+                self.hub.restart_outbox();
+                clock::sleep(random::jitter(RETRY_AFTER)).await;
+            }
+        }
+    }
+
+    /// Makes one call, as soon as there is something to say.
+    async fn send(
+        &self,
+        mut pods: PodsClient<Channel>,
+        leader: &Leader,
+    ) -> Result<(), tonic::Status> {
+        // Signs of life can wait for commands, or for the next call without any.
+        let _waited_or_commands = clock::timeout(CALL_EVERY, self.hub.commands_waiting()).await;
+        loop {
+            let commands = self.hub.take_commands(MAX_COMMANDS);
+            let (commands, resend) = within_bytes(commands);
+            if let Some(number) = resend {
+                self.hub.resend_from(number);
+            }
+            let is_last = commands.is_empty();
+            let asked = clock::now();
+            let mut request = tonic::Request::new(pb::ForwardRequest {
+                secret: leader.secret.to_vec().into(),
+                commands,
+                touched: self.take_touched(),
+            });
+            request.set_timeout(CALL_TIMEOUT);
+            let answer = clock::timeout(CALL_TIMEOUT, pods.forward(request)).await;
+            let answer = answer
+                .map_err(|_| tonic::Status::deadline_exceeded("no answer in time"))??
+                .into_inner();
+            match convert::taken(answer.taken) {
+                Some(Taken::All) => {}
+                Some(Taken::Before(number)) => {
+                    self.hub.resend_from(number);
+                    clock::sleep(random::jitter(RETRY_AFTER)).await;
+                }
+                Some(Taken::Unregistered) => self.hub.renew(),
+                Some(Taken::NotLeading) | None => {
+                    return Err(tonic::Status::unavailable("the pod does not lead"));
+                }
+            }
+            self.contact.heard(LogNumber::new(answer.applied), asked);
+            if is_last || resend.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn take_touched(&self) -> Vec<i64> {
+        let touched = self.hub.take_touched().into_iter();
+        touched.map(SessionId::get).collect()
+    }
+}
+
+/// The encoded commands that fit into a call, at least one, and the number of the first that does
+/// not.
+fn within_bytes(commands: Vec<Command>) -> (Vec<bytes::Bytes>, Option<u64>) {
+    let mut encoded = Vec::with_capacity(commands.len());
+    let mut bytes = 0;
+    for command in commands {
+        let next = command.encode();
+        bytes += next.len();
+        if bytes > MAX_BYTES && !encoded.is_empty() {
+            let number = command.origin.map(|origin| origin.number);
+            return (encoded, number);
+        }
+        encoded.push(next.into());
+    }
+    (encoded, None)
+}

@@ -1,0 +1,214 @@
+//! A client's connection, as the hub sees it: requests are answered in their order.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use synod_coordination_core::{
+    Applied, ConnectionId, Id, Kind, OpError, Refused, SessionId,
+};
+use synod_jute::{ConnectRequest, ConnectResponse, ErrorCode, PASSWORD_LEN, Request, Response};
+
+use super::{Outgoing, State};
+use crate::convert::{self, Shape};
+
+pub(super) struct Connection {
+    pub(super) out: Arc<Outgoing>,
+    /// The session, once it is open on this connection.
+    pub(super) session: Option<SessionId>,
+    pub(super) identities: Vec<Id>,
+    /// Requests that are not answered. The first one waits for its command or for a sync; those
+    /// behind it wait for the first.
+    pub(super) pending: VecDeque<Pending>,
+}
+
+pub(super) enum Pending {
+    /// The session is being opened, or moved to this connection.
+    Connect {
+        session: SessionId,
+        /// What the client will show when it connects again.
+        password: [u8; PASSWORD_LEN],
+        timeout_ms: u32,
+        request: ConnectRequest,
+    },
+    /// A command that is in the outbox.
+    Sent(Sent),
+    /// A command behind a sync. It goes to the outbox when the sync is done, so that what is
+    /// between them does not see its effect.
+    Held { kind: Kind, sent: Sent },
+    /// The log's end has to be read by this read, and applied.
+    Sync {
+        xid: i32,
+        path: bytestring::ByteString,
+        read: u64,
+    },
+    /// A request that this pod answers by itself.
+    Local { xid: i32, request: Request },
+    /// A request that is refused.
+    Refused { xid: i32, code: ErrorCode },
+}
+
+/// What the answer to a command looks like.
+pub(super) enum Sent {
+    Write { xid: i32, shape: Shape },
+    /// The command ends the session.
+    Close { xid: i32 },
+}
+
+impl Sent {
+    pub(super) fn xid(&self) -> i32 {
+        match self {
+            Self::Write { xid, .. } | Self::Close { xid } => *xid,
+        }
+    }
+}
+
+impl Connection {
+    /// Whether a sync is pending.
+    pub(super) fn is_syncing(&self) -> bool {
+        let mut pending = self.pending.iter();
+        pending.any(|pending| matches!(pending, Pending::Sync { .. }))
+    }
+}
+
+impl State {
+    /// Answers the first pending request of a connection, whose command was executed.
+    pub(super) fn answer(&mut self, id: ConnectionId, applied: Applied) {
+        let zxid = applied.zxid.get();
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        match connection.pending.pop_front() {
+            Some(Pending::Connect {
+                session,
+                password,
+                timeout_ms,
+                request,
+            }) => {
+                let response = ConnectResponse {
+                    protocol_version: 0,
+                    timeout_ms: i32::try_from(timeout_ms).unwrap_or(i32::MAX),
+                    session_id: session.get(),
+                    password: Some(password.to_vec().into()),
+                    read_only: request.read_only.map(|_| false),
+                };
+                if applied.reply.is_err() {
+                    return self.refuse(id, &request);
+                }
+                connection.session = Some(session);
+                connection.out.connected(&response);
+                self.sessions.insert(session, id);
+                self.touched.insert(session);
+            }
+            Some(Pending::Sent(Sent::Write { xid, shape })) => {
+                let is_moved = matches!(
+                    applied.reply,
+                    Err(Refused::Op(OpError::SessionMoved | OpError::SessionExpired))
+                );
+                let reply = convert::reply(applied.reply, &shape);
+                connection.out.reply(xid, zxid, reply.as_ref().map_err(|code| *code));
+                if is_moved {
+                    return self.close(id);
+                }
+            }
+            Some(Pending::Sent(Sent::Close { xid })) => {
+                connection.out.reply(xid, zxid, Ok(&Response::CloseSession));
+                return self.close(id);
+            }
+            // The command is not this request's.
+            Some(
+                other @ (Pending::Held { .. }
+                | Pending::Sync { .. }
+                | Pending::Local { .. }
+                | Pending::Refused { .. }),
+            ) => {
+                connection.pending.push_front(other);
+                debug_assert!(false, "a command was answered for another request");
+            }
+            None => debug_assert!(false, "a command was answered without a request"),
+        }
+        self.proceed(id);
+    }
+
+    /// The session is unknown or expired, or the password is wrong.
+    pub(super) fn refuse(&mut self, id: ConnectionId, request: &ConnectRequest) {
+        if let Some(connection) = self.connections.get(&id) {
+            connection.out.connected(&ConnectResponse {
+                password: Some(vec![0; PASSWORD_LEN].into()),
+                read_only: request.read_only.map(|_| false),
+                ..ConnectResponse::default()
+            });
+        }
+        self.close(id);
+    }
+
+    /// Answers pending requests up to one that has to wait.
+    pub(super) fn proceed(&mut self, id: ConnectionId) {
+        loop {
+            let applied = self.reader.applied();
+            let Some(connection) = self.connections.get_mut(&id) else {
+                return;
+            };
+            let is_due = match connection.pending.front() {
+                None | Some(Pending::Connect { .. } | Pending::Sent(_)) => return,
+                Some(Pending::Sync { read, .. }) => self.syncs.covers(*read, applied),
+                Some(Pending::Held { .. } | Pending::Local { .. } | Pending::Refused { .. }) => {
+                    true
+                }
+            };
+            if !is_due {
+                self.syncs.connections.insert(id);
+                return;
+            }
+            match connection.pending.pop_front() {
+                Some(Pending::Sync { xid, path, .. }) => {
+                    let zxid = self.machine.last_zxid().get();
+                    let response = Response::Sync(synod_jute::SyncResponse { path });
+                    connection.out.reply(xid, zxid, Ok(&response));
+                }
+                Some(Pending::Local { xid, request }) => self.execute(id, xid, request),
+                Some(Pending::Refused { xid, code }) => self.reject(id, xid, code),
+                Some(Pending::Held { kind, sent }) => {
+                    if self.send_first(id, kind, sent).is_err() {
+                        return;
+                    }
+                }
+                Some(Pending::Connect { .. } | Pending::Sent(_)) | None => return,
+            }
+        }
+    }
+
+    /// Answers with an error.
+    pub(super) fn reject(&mut self, id: ConnectionId, xid: i32, code: ErrorCode) {
+        let Some(connection) = self.connections.get(&id) else {
+            return;
+        };
+        let is_last = matches!(code, ErrorCode::Unimplemented | ErrorCode::AuthFailed);
+        let zxid = match code {
+            ErrorCode::Unimplemented => -1,
+            _ => self.machine.last_zxid().get(),
+        };
+        connection.out.reply(xid, zxid, Err(code));
+        if is_last {
+            self.close(id);
+        }
+    }
+
+    /// Ends a connection, and the session's place on it. The session goes on.
+    pub(super) fn close(&mut self, id: ConnectionId) {
+        let session = self.connections.get(&id).and_then(|connection| connection.session);
+        if let Some(session) = session
+            && self.sessions.get(&session) == Some(&id)
+        {
+            self.sessions.remove(&session);
+        }
+        self.close_connection(id);
+    }
+
+    fn close_connection(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.remove(&id) {
+            connection.out.close();
+            self.watches.remove_connection(id);
+            self.syncs.connections.remove(&id);
+        }
+    }
+}

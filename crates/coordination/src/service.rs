@@ -1,0 +1,3 @@
+//! Implements the generated service traits: decode, one domain call, encode.
+
+pub(crate) mod pods;
