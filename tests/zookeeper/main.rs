@@ -1,5 +1,5 @@
 //! ZooKeeper's protocol, as scenarios that are replayed against a server. The files in `scenarios`
-//! have the answers of the real ZooKeeper. To rewrite them, run the tests with `SYNOD_BLESS=1`.
+//! have the answers of the real ZooKeeper, and Synod's are to be the same. To rewrite them, run the tests with `SYNOD_BLESS=1`.
 
 mod parse;
 mod render;
@@ -9,8 +9,8 @@ mod server;
 use std::path::Path;
 
 use anyhow::{Result, ensure};
-use synod_testkit::Lab;
 use synod_testkit::zookeeper::{Options, ZooKeeper};
+use synod_testkit::{Cluster, Lab, PodOptions, Pods, Server as Endpoint, Topology};
 
 use crate::replay::replay;
 use crate::server::Server;
@@ -20,9 +20,24 @@ macro_rules! scenarios {
     ($($name:ident),+ $(,)?) => {$(
         mod $name {
             #[test]
+            #[ignore = "needs Java and Maven: cargo xtask interop"]
             fn zookeeper() -> anyhow::Result<()> {
                 synod_testkit::run(synod_testkit::Share::Small, async |lab| {
                     crate::on_zookeeper(lab, stringify!($name)).await
+                })
+            }
+
+            #[test]
+            fn synod() -> anyhow::Result<()> {
+                synod_testkit::run(synod_testkit::Share::Small, async |lab| {
+                    crate::on_synod(lab, synod_testkit::Server::SYNOD, stringify!($name)).await
+                })
+            }
+
+            #[test]
+            fn synod_on_etcd() -> anyhow::Result<()> {
+                synod_testkit::run(synod_testkit::Share::Small, async |lab| {
+                    crate::on_synod(lab, synod_testkit::Server::Etcd, stringify!($name)).await
                 })
             }
         }
@@ -57,6 +72,18 @@ async fn on_zookeeper(lab: &Lab, name: &str) -> Result<()> {
     check(&mut Server::zookeeper(running, lab), name).await
 }
 
+/// A pod over one server of the etcd endpoint.
+async fn on_synod(lab: &Lab, endpoint: Endpoint, name: &str) -> Result<()> {
+    let cluster = Cluster::start(lab, endpoint, Topology::of(1)).await?;
+    let options = PodOptions {
+        tick_ms: options().tick_ms,
+        flags: vec![format!("--super-digest={SUPER_DIGEST}")],
+        ..PodOptions::default()
+    };
+    let pods = Pods::start(lab, &cluster.endpoints(), options).await?;
+    check(&mut Server::synod(pods, cluster, lab), name).await
+}
+
 /// Replays a scenario and compares it with its file, or rewrites the file.
 async fn check(server: &mut Server<'_>, name: &str) -> Result<()> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -82,6 +109,7 @@ macro_rules! scenarios_of_three {
     ($($name:ident),+ $(,)?) => {$(
         mod $name {
             #[test]
+            #[ignore = "needs Java and Maven: cargo xtask interop"]
             fn zookeeper() -> anyhow::Result<()> {
                 synod_testkit::run(synod_testkit::Share::Whole, async |lab| {
                     crate::on_three_zookeepers(lab, stringify!($name)).await

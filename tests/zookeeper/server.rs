@@ -4,25 +4,44 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use synod_testkit::zookeeper::{ZooKeeper, four_letter_word};
-use synod_testkit::{Lab, until};
+use synod_testkit::{Cluster, Lab, Pods, until};
 
 /// How long a server may take to notice that it is alone, or no longer.
 const SOON: Duration = Duration::from_secs(60);
 
 /// A running server or ensemble, with all that a scenario may do to it.
 pub(crate) struct Server<'a> {
-    running: ZooKeeper,
+    running: Running,
     lab: &'a Lab,
+}
+
+enum Running {
+    ZooKeeper(ZooKeeper),
+    /// Pods, and the endpoint that holds their log.
+    Synod(Pods, Cluster),
 }
 
 impl<'a> Server<'a> {
     pub(crate) fn zookeeper(running: ZooKeeper, lab: &'a Lab) -> Self {
-        Self { running, lab }
+        Self {
+            running: Running::ZooKeeper(running),
+            lab,
+        }
+    }
+
+    pub(crate) fn synod(pods: Pods, cluster: Cluster, lab: &'a Lab) -> Self {
+        Self {
+            running: Running::Synod(pods, cluster),
+            lab,
+        }
     }
 
     /// The address of a server, counted from 1.
     pub(crate) fn address(&self, number: usize) -> Result<String> {
-        let addresses = self.running.addresses();
+        let addresses = match &self.running {
+            Running::ZooKeeper(running) => running.addresses(),
+            Running::Synod(pods, _) => pods.addresses(),
+        };
         let address = number.checked_sub(1).and_then(|index| addresses.get(index));
         address
             .cloned()
@@ -36,8 +55,17 @@ impl<'a> Server<'a> {
         let number: usize = words.next().context("a server's number")?.parse()?;
         let address = self.address(number)?;
         match name {
-            "kill" => self.running.kill(number - 1),
-            "restart" => self.running.restart(self.lab, number - 1).await,
+            "kill" => match &mut self.running {
+                Running::ZooKeeper(running) => running.kill(number - 1),
+                Running::Synod(pods, _) => pods.kill(number - 1),
+            },
+            "restart" => match &mut self.running {
+                Running::ZooKeeper(running) => running.restart(self.lab, number - 1).await,
+                Running::Synod(pods, _) => {
+                    pods.launch(self.lab, number - 1)?;
+                    pods.ready(number - 1).await
+                }
+            },
             "await-mode" => {
                 let mode = words.next().context("a mode")?;
                 until(&format!("the mode {mode}"), SOON, async || {

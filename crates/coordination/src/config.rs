@@ -1,5 +1,6 @@
 //! The configuration: the command line and `SYNOD_*` variables.
 
+use synod_coordination_core::Id;
 use synod_rpc::Listener;
 use synod_service::config::{CommandLine, ConfigError, Flag, Launch, LogFormat, value};
 
@@ -28,6 +29,8 @@ pub struct Config {
     pub max_request_bytes: usize,
     /// Connections of ZooKeeper clients at once.
     pub max_connections: usize,
+    /// The user and the digest of who may do everything, `super:DIGEST` as ZooKeeper has it.
+    pub super_digest: Option<String>,
     /// Threads that serve connections; zero: one for each processor, up to 8.
     pub io_threads: usize,
     /// Level and format of the log.
@@ -68,6 +71,10 @@ const FLAGS: CommandLine = CommandLine {
             "connections of ZooKeeper clients at once",
         ),
         Flag::value(
+            "super-digest",
+            "user and digest of who may do everything: super:BASE64 (superDigest)",
+        ),
+        Flag::value(
             "io-threads",
             "threads that serve connections; 0: one for each processor, up to 8",
         ),
@@ -93,6 +100,7 @@ impl Default for Config {
             tick_ms: 2_000,
             max_request_bytes: limits.max_request_bytes,
             max_connections: limits.max_connections,
+            super_digest: None,
             io_threads: 0,
             log: LogFormat::default(),
         }
@@ -141,6 +149,15 @@ impl Config {
                 self.max_request_bytes = value::number(text, 1_024).map_err(bad)?;
             }
             "max-connections" => self.max_connections = value::number(text, 1).map_err(bad)?,
+            "super-digest" => {
+                if text
+                    .split_once(':')
+                    .is_none_or(|(_, digest)| digest.is_empty())
+                {
+                    return Err(bad("a user and a digest: super:BASE64".to_owned()));
+                }
+                self.super_digest = Some(text.to_owned());
+            }
             "io-threads" => self.io_threads = value::number(text, 0).map_err(bad)?,
             "log-level" => self.log.level = value::log_level(text).map_err(bad)?,
             "log-format" => self.log.json = Some(value::log_format(text).map_err(bad)?),
@@ -182,6 +199,11 @@ impl Config {
     pub(crate) fn advertised(&self, listeners: &[Listener]) -> String {
         let bound = listeners.first().map(Listener::url);
         self.advertise_url.clone().or(bound).unwrap_or_default()
+    }
+
+    pub(crate) fn super_user(&self) -> Option<Id> {
+        let digest = self.super_digest.as_deref()?;
+        Some(Id::new("digest", digest))
     }
 
     pub(crate) fn limits(&self) -> Limits {
@@ -231,10 +253,7 @@ mod tests {
             (&["--endpoints="][..], "--endpoints is empty"),
             (&["--root=/"], "--root is empty"),
             (&["--listen-urls="], "--listen-urls is empty"),
-            (
-                &["--listen-urls=http://0.0.0.0:2190"],
-                "--advertise-url",
-            ),
+            (&["--listen-urls=http://0.0.0.0:2190"], "--advertise-url"),
             (&["--tick-time=0"], "--tick-time"),
             (&["--lisen-urls=x"], "did you mean --listen-urls?"),
         ] {

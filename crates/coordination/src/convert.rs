@@ -8,8 +8,8 @@ use synod_coordination_core::{
     WatchSelector,
 };
 use synod_jute as jute;
-use synod_proto::coordination::v1 as pb;
 use synod_jute::{ErrorCode, EventType, KeeperState, MultiOp, OpResult, Response, WatcherType};
+use synod_proto::coordination::v1 as pb;
 
 use crate::sequencing::Taken;
 
@@ -244,10 +244,7 @@ pub(crate) fn code(error: OpError) -> ErrorCode {
 ///
 /// # Errors
 /// The code to answer.
-pub(crate) fn reply(
-    reply: Result<Reply, Refused>,
-    shape: &Shape,
-) -> Result<Response, ErrorCode> {
+pub(crate) fn reply(reply: Result<Reply, Refused>, shape: &Shape) -> Result<Response, ErrorCode> {
     let reply = match (reply, shape) {
         (Ok(reply), _) => reply,
         (Err(Refused::Op(error)), _) => return Err(code(error)),
@@ -262,9 +259,7 @@ pub(crate) fn reply(
         (Reply::Created { path, .. }, Shape::Create) => {
             Response::Create(jute::CreateResponse { path: path.into() })
         }
-        (Reply::Created { path, stat }, Shape::Create2) => {
-            Response::Create2(created(path, &stat))
-        }
+        (Reply::Created { path, stat }, Shape::Create2) => Response::Create2(created(path, &stat)),
         (Reply::Created { path, stat }, Shape::CreateContainer) => {
             Response::CreateContainer(created(path, &stat))
         }
@@ -280,7 +275,9 @@ pub(crate) fn reply(
         (Reply::Deleted, _) => Response::Delete,
         (Reply::Multi(replies), Shape::Multi(shapes)) => {
             let results = replies.into_iter().zip(shapes);
-            let results = results.map(|(reply, shape)| result(reply, *shape)).collect();
+            let results = results
+                .map(|(reply, shape)| result(reply, *shape))
+                .collect();
             Response::Multi(jute::MultiResponse { results })
         }
         (Reply::Done, Shape::Refused(code)) => return Err(*code),

@@ -16,8 +16,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use synod_coordination_core::{
-    Command, ConnectionId, LogNumber, LogReader, Machine, Outbox, OutboxLimits, PodId, SessionId,
-    Start, Watches, Zxid,
+    Command, ConnectionId, Id, LogNumber, LogReader, Machine, Outbox, OutboxLimits, PodId,
+    SessionId, Start, Watches, Zxid,
 };
 use synod_runtime::random;
 use tokio::sync::Notify;
@@ -60,6 +60,8 @@ struct State {
     commands: Arc<Notify>,
     /// Whether the pod is in contact with the log, so that it may answer clients.
     is_serving: bool,
+    /// The identity of who may do everything.
+    super_user: Option<Id>,
 }
 
 impl std::fmt::Debug for Hub {
@@ -81,7 +83,7 @@ pub(crate) struct Facts {
 
 impl Hub {
     /// A pod before the first batch, under an id that no other has. It serves nobody yet.
-    pub(crate) fn new(limits: OutboxLimits) -> Self {
+    pub(crate) fn new(limits: OutboxLimits, super_user: Option<Id>) -> Self {
         let commands = Arc::new(Notify::new());
         // The pod's registration.
         commands.notify_one();
@@ -100,6 +102,7 @@ impl Hub {
                 syncs: Syncs::default(),
                 commands: Arc::clone(&commands),
                 is_serving: false,
+                super_user,
             }),
             commands,
             syncs: Notify::new(),

@@ -165,9 +165,7 @@ impl Sequencing {
                 Ended::Stop => return,
                 Ended::LeaseLost | Ended::Sequencer(_) => {}
                 // Another pod may succeed, so it gets the chance.
-                Ended::Refused(_)
-                | Ended::CatchUp(_)
-                | Ended::Apply(_) => {
+                Ended::Refused(_) | Ended::CatchUp(_) | Ended::Apply(_) => {
                     tracing::error!(error = %ended, "this pod could not lead");
                     clock::sleep(random::jitter(RETRY_AFTER)).await;
                 }

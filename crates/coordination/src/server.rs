@@ -98,7 +98,7 @@ impl Pod {
 
         let endpoint = Endpoint::connect(&config.endpoints, &config.root).await?;
         let limits = SharedLog::limits(&endpoint).await?;
-        let hub = Arc::new(Hub::new(limits.outbox));
+        let hub = Arc::new(Hub::new(limits.outbox, config.super_user()));
         let stop = Shutdown::new();
         let close = Shutdown::new();
 
@@ -167,9 +167,7 @@ impl Pod {
                 clock::sleep(LOOK_EVERY).await;
             }
         };
-        clock::timeout(timeout, serving)
-            .await
-            .map_err(|_| NotReady)
+        clock::timeout(timeout, serving).await.map_err(|_| NotReady)
     }
 
     /// Stops the pod: fails readiness checks, closes connections one after the other, hands over

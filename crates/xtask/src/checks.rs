@@ -29,13 +29,12 @@ pub(crate) fn peers() -> Result<()> {
 /// Runs all tests. The test runner's summary is the last output.
 pub(crate) fn test(args: &[String]) -> Result<ExitCode> {
     peers()?;
-    let server = build_binaries()?;
-    println!("server under test: {}", server.display());
+    let binaries = build_binaries()?;
     let zoo = bug_zoo()?;
     let status = cargo()
         .args(["test", "--workspace", "--no-fail-fast"])
         .args(args)
-        .env("SYNOD_CONSENSUS_BIN", server)
+        .envs(binaries)
         .status()
         .context("run cargo test")?;
     Ok(code(if status.success() { zoo } else { status }))
@@ -46,21 +45,14 @@ pub(crate) fn test(args: &[String]) -> Result<ExitCode> {
 pub(crate) fn interop(args: &[String]) -> Result<ExitCode> {
     peers()?;
     println!("peers: {}", zookeeper::install()?.describe());
-    let server = build_binaries()?;
-    println!("server under test: {}", server.display());
+    let binaries = build_binaries()?;
+    let targets = ["--test", "interop", "--test", "zookeeper"];
     let status = cargo()
-        .args([
-            "test",
-            "-p",
-            "synod-tests",
-            "--test",
-            "interop",
-            "--test",
-            "zookeeper",
-            "--",
-        ])
+        .args(["test", "-p", "synod-tests"])
+        .args(targets)
+        .args(["--", "--include-ignored"])
         .args(args)
-        .env("SYNOD_CONSENSUS_BIN", server)
+        .envs(binaries)
         .status()
         .context("run cargo test")?;
     Ok(code(status))
@@ -109,8 +101,15 @@ pub(crate) fn lint() -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Builds all binaries at once, so that whole-process tests find them. Returns the server's path.
-fn build_binaries() -> Result<PathBuf> {
+/// The servers under test, and the variables that name them to tests.
+const SERVERS: [(&str, &str); 2] = [
+    ("synod-consensus", "SYNOD_CONSENSUS_BIN"),
+    ("synod-coordination", "SYNOD_COORDINATION_BIN"),
+];
+
+/// Builds all binaries at once, so that whole-process tests find them. Returns the variables for
+/// the tests.
+fn build_binaries() -> Result<Vec<(&'static str, PathBuf)>> {
     let output = cargo()
         .args([
             "build",
@@ -126,12 +125,20 @@ fn build_binaries() -> Result<PathBuf> {
         "cargo build failed: {}",
         output.status
     );
-    String::from_utf8_lossy(&output.stdout)
+    let messages: Vec<Value> = String::from_utf8_lossy(&output.stdout)
         .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter(|message| message["target"]["name"] == "synod-consensus")
-        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
-        .context("cargo named no executable for synod-consensus")
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect();
+    let find = |(name, variable)| {
+        let path = messages
+            .iter()
+            .filter(|message| message["target"]["name"] == name)
+            .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+            .with_context(|| format!("cargo named no executable for {name}"))?;
+        println!("{name} under test: {}", path.display());
+        Ok((variable, path))
+    };
+    SERVERS.into_iter().map(find).collect()
 }
 
 /// Cargo's metadata of the workspace's own packages.

@@ -29,7 +29,9 @@ impl Endpoint {
                 Err(error) if bytes > MIN_REQUEST_BYTES => {
                     tracing::debug!(bytes, %error, "trying a smaller request");
                 }
-                Err(EndpointError::Refused { reason, .. } | EndpointError::TooLarge { reason, .. }) => {
+                Err(
+                    EndpointError::Refused { reason, .. } | EndpointError::TooLarge { reason, .. },
+                ) => {
                     let what = "write 512 KiB at once (if they are too many, raise its limit)";
                     return Err(EndpointError::Refused { what, reason });
                 }

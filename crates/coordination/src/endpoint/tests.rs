@@ -209,12 +209,8 @@ fn the_limit_of_requests_is_found_and_a_larger_batch_is_refused() -> Result<()> 
             ensure!(bytes == largest, "{flag}: {bytes}");
             let leadership = candidate(endpoint, 1).win().await;
             let execute = async |action| endpoint.execute(leadership.epoch(), action).await;
-            let too_large = execute(append(1, &vec![7; largest * 3])).await;
-            let may_be = matches!(
-                too_large,
-                Err(EndpointError::Refused { .. }) | Ok(Outcome::Unknown)
-            );
-            ensure!(may_be, "{too_large:?}");
+            let too_large = execute(append(1, &vec![7; largest * 3])).await?;
+            ensure!(too_large == Outcome::TooLarge, "{too_large:?}");
             ensure!(execute(read(1)).await? == found(None, true));
             let fits = execute(append(1, &vec![7; largest])).await?;
             ensure!(fits == Outcome::Appended, "{fits:?}");

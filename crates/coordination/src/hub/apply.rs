@@ -1,8 +1,8 @@
 //! Applies the log: executes its commands, and tells clients.
 
 use synod_coordination_core::{
-    AclList, Batch, BatchOutOfOrder, Command, ConnectionId, DecodeError, Kind, LogNumber, LogReader,
-    Machine, Missing, Notification, Perms, Refused, SessionId, check_acl,
+    AclList, Batch, BatchOutOfOrder, Command, ConnectionId, DecodeError, Kind, LogNumber,
+    LogReader, Machine, Missing, Notification, Perms, Refused, SessionId, check_acl,
 };
 
 use super::{Hub, State};

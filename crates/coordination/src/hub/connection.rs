@@ -3,9 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use synod_coordination_core::{
-    Applied, ConnectionId, Id, Kind, OpError, Refused, SessionId,
-};
+use synod_coordination_core::{Applied, ConnectionId, Id, Kind, OpError, Refused, SessionId};
 use synod_jute::{ConnectRequest, ConnectResponse, ErrorCode, PASSWORD_LEN, Request, Response};
 
 use super::{Outgoing, State};
@@ -49,9 +47,14 @@ pub(super) enum Pending {
 
 /// What the answer to a command looks like.
 pub(super) enum Sent {
-    Write { xid: i32, shape: Shape },
+    Write {
+        xid: i32,
+        shape: Shape,
+    },
     /// The command ends the session.
-    Close { xid: i32 },
+    Close {
+        xid: i32,
+    },
 }
 
 impl Sent {
@@ -105,7 +108,9 @@ impl State {
                     Err(Refused::Op(OpError::SessionMoved | OpError::SessionExpired))
                 );
                 let reply = convert::reply(applied.reply, &shape);
-                connection.out.reply(xid, zxid, reply.as_ref().map_err(|code| *code));
+                connection
+                    .out
+                    .reply(xid, zxid, reply.as_ref().map_err(|code| *code));
                 if is_moved {
                     return self.close(id);
                 }
@@ -195,7 +200,10 @@ impl State {
 
     /// Ends a connection, and the session's place on it. The session goes on.
     pub(super) fn close(&mut self, id: ConnectionId) {
-        let session = self.connections.get(&id).and_then(|connection| connection.session);
+        let session = self
+            .connections
+            .get(&id)
+            .and_then(|connection| connection.session);
         if let Some(session) = session
             && self.sessions.get(&session) == Some(&id)
         {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use bytestring::ByteString;
 use synod_coordination_core::{
-    ConnectionId, OpError, SetWatches, WatchKind, WatchSelector, Zxid, digest,
+    ConnectionId, Id, OpError, SetWatches, WatchKind, WatchSelector, Zxid, digest,
 };
 use synod_jute::{
     AddWatchMode, AuthPacket, ClientInfo, ErrorCode, ErrorResponse, ExistsResponse, GetAclResponse,
@@ -92,7 +92,9 @@ impl State {
                 let prefix = request.prefix_path.unwrap_or_default();
                 let paths = self.machine.ephemerals(session, &prefix);
                 let ephemerals = paths.into_iter().map(ByteString::from).collect();
-                Ok(Response::GetEphemerals(GetEphemeralsResponse { ephemerals }))
+                Ok(Response::GetEphemerals(GetEphemeralsResponse {
+                    ephemerals,
+                }))
             }
             Request::MultiRead(request) => {
                 let results = request.ops.iter().map(|op| self.read_op(id, op)).collect();
@@ -178,7 +180,7 @@ impl State {
         Ok((names.map(ByteString::from).collect(), wire_stat(&stat)))
     }
 
-    fn caller(&self, id: ConnectionId) -> &[synod_coordination_core::Id] {
+    fn caller(&self, id: ConnectionId) -> &[Id] {
         let connection = self.connections.get(&id);
         connection.map_or(&[], |connection| &connection.identities)
     }
@@ -188,9 +190,8 @@ impl State {
             ReadOp::GetData(request) => self.data(id, &request.path).map(OpResult::GetData),
             ReadOp::GetChildren(request) => {
                 let children = self.children(id, &request.path);
-                children.map(|(children, _)| {
-                    OpResult::GetChildren(GetChildrenResponse { children })
-                })
+                children
+                    .map(|(children, _)| OpResult::GetChildren(GetChildrenResponse { children }))
             }
         };
         result.unwrap_or_else(|code| OpResult::Error(code.code()))
@@ -222,7 +223,7 @@ impl State {
     }
 
     fn who_am_i(&self, id: ConnectionId) -> WhoAmIResponse {
-        let info = |id: &synod_coordination_core::Id| ClientInfo {
+        let info = |id: &Id| ClientInfo {
             auth_scheme: id.scheme.as_str().into(),
             user: match id.scheme.as_str() {
                 // Never the hash of a password.
@@ -235,16 +236,23 @@ impl State {
         }
     }
 
+    fn identify(&mut self, id: ConnectionId, identity: Id) {
+        if let Some(connection) = self.connections.get_mut(&id)
+            && !connection.identities.contains(&identity)
+        {
+            connection.identities.push(identity);
+        }
+    }
+
     fn authenticate(&mut self, id: ConnectionId, packet: &AuthPacket) -> Answer {
         let scheme = packet.scheme.as_deref().unwrap_or_default();
         match (scheme, &packet.auth) {
             ("digest", Some(shown)) => {
                 let identity = digest(&String::from_utf8_lossy(shown));
-                if let Some(connection) = self.connections.get_mut(&id)
-                    && !connection.identities.contains(&identity)
-                {
-                    connection.identities.push(identity);
+                if self.super_user.as_ref() == Some(&identity) {
+                    self.identify(id, Id::new("super", ""));
                 }
+                self.identify(id, identity);
                 Ok(Response::Auth)
             }
             // As in ZooKeeper: the address is known already.

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
-use synod_coordination_core::{
-    Command, ConnectionId, Id, Kind, NotSent, Password, SessionId,
-};
+use synod_coordination_core::{Command, ConnectionId, Id, Kind, NotSent, Password, SessionId};
 use synod_jute::{ConnectRequest, ErrorCode, OpCode, PASSWORD_LEN, Request, RequestHeader};
 use synod_runtime::random;
 

@@ -5,9 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::{Duration, UNIX_EPOCH};
 
-use synod_coordination_core::{
-    Command, Kind, Outcome, Sequencer, SessionId, Unsequenced,
-};
+use synod_coordination_core::{Command, Kind, Outcome, Sequencer, SessionId, Unsequenced};
 use synod_runtime::shutdown::Shutdown;
 use synod_runtime::{clock, random};
 use tokio::sync::mpsc;

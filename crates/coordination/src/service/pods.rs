@@ -45,7 +45,8 @@ impl Pods for PodsService {
         let commands = request.commands.iter();
         let commands = commands.map(|command| Command::decode(command));
         let commands: Vec<Command> = commands.collect::<Result<_, _>>().map_err(|error| {
-            let text = format!("a command can't be read ({error}): do all pods run the same release?");
+            let text =
+                format!("a command can't be read ({error}): do all pods run the same release?");
             Status::invalid_argument(text)
         })?;
         let touched = request.touched.into_iter().map(SessionId::new).collect();

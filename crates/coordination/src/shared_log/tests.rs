@@ -1,6 +1,5 @@
 //! Pods in one process over a real endpoint: stock etcd and ours.
 
-
 use anyhow::{Context, Result, ensure};
 use synod_coordination_core::{Acl, CreateMode, Kind, LogNumber, Op, Password, SessionId};
 use synod_proto::coordination::v1::pods_server::PodsServer;
@@ -30,7 +29,7 @@ impl Pod {
     /// `id` is that of its session.
     async fn start(servers: &[String], id: u64, limits: LogLimits) -> Result<Self> {
         let endpoint = Endpoint::connect(servers, "/zk").await?;
-        let hub = Arc::new(Hub::new(limits.outbox));
+        let hub = Arc::new(Hub::new(limits.outbox, None));
         let listener = Listener::bind("127.0.0.1:0")?;
         let own = Leader::new(listener.url());
         let stop = Shutdown::new();
@@ -212,7 +211,7 @@ fn a_sync_of_a_pod_that_is_behind_waits() -> Result<()> {
         let pods = [first];
         settled(&pods).await?;
         let endpoint = Endpoint::connect(&cluster.endpoints(), "/zk").await?;
-        let hub = Arc::new(Hub::new(limits().outbox));
+        let hub = Arc::new(Hub::new(limits().outbox, None));
         let sync = hub.sync();
         tokio::pin!(sync);
         // Who asks is served by the next read.

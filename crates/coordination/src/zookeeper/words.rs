@@ -6,14 +6,18 @@ use synod_jute::FourLetterWord;
 
 use crate::hub::Hub;
 
+/// What ZooKeeper says while it has no quorum.
+const NOT_SERVING: &str = "This ZooKeeper instance is not currently serving requests\n";
+
 /// The answer to a word.
 pub(super) fn answer(word: FourLetterWord, hub: &Hub) -> String {
-    match word.letters() {
-        "ruok" => "imok".to_owned(),
-        "isro" => "rw".to_owned(),
-        "srvr" | "stat" => summary(hub),
-        "mntr" => metrics(hub),
-        letters => format!("{letters} is not supported by Synod.\n"),
+    match word {
+        FourLetterWord::Ruok => "imok".to_owned(),
+        FourLetterWord::Isro => "rw".to_owned(),
+        _ if !hub.is_serving() => NOT_SERVING.to_owned(),
+        FourLetterWord::Srvr | FourLetterWord::Stat => summary(hub),
+        FourLetterWord::Mntr => metrics(hub),
+        other => format!("{} is not supported by Synod.\n", other.letters()),
     }
 }
 
