@@ -6,6 +6,8 @@ use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use synod_jute::{Acl, CreateRequest, GetDataRequest, Request};
+use synod_testkit::zookeeper::ZkClient;
 use synod_testkit::{Lab, Port, Share, consensus_binary, run};
 
 /// The command is in the same directory as the server's binary. It is built if it is missing.
@@ -30,8 +32,8 @@ struct Dev {
 }
 
 impl Dev {
-    fn start(program: &Path, folder: &Path, client: &Port, peer: &Port) -> Result<Self> {
-        Self::spawn(&mut command(program, folder, client, peer, "1"))
+    fn start(program: &Path, folder: &Path, ports: &Ports) -> Result<Self> {
+        Self::spawn(&mut command(program, folder, ports, "1"))
     }
 
     fn spawn(command: &mut Command) -> Result<Self> {
@@ -58,14 +60,39 @@ impl Drop for Dev {
     }
 }
 
-fn command(program: &Path, folder: &Path, client: &Port, peer: &Port, nodes: &str) -> Command {
+/// The ports of `synod dev`.
+struct Ports {
+    client: Port,
+    peer: Port,
+    zookeeper: Port,
+    coordination: Port,
+}
+
+impl Ports {
+    fn reserve() -> Result<Self> {
+        Ok(Self {
+            client: Port::reserve()?,
+            peer: Port::reserve()?,
+            zookeeper: Port::reserve()?,
+            coordination: Port::reserve()?,
+        })
+    }
+}
+
+fn command(program: &Path, folder: &Path, ports: &Ports, nodes: &str) -> Command {
     let mut command = Command::new(program);
     command
         .args(["dev", "--nodes", nodes, "--data-dir"])
-        .arg(folder)
-        .args(["--client-port", &client.number().to_string()])
-        .args(["--peer-port", &peer.number().to_string()])
-        .stdin(Stdio::null());
+        .arg(folder);
+    for (flag, port) in [
+        ("--client-port", &ports.client),
+        ("--peer-port", &ports.peer),
+        ("--zookeeper-port", &ports.zookeeper),
+        ("--coordination-port", &ports.coordination),
+    ] {
+        command.args([flag, &port.number().to_string()]);
+    }
+    command.stdin(Stdio::null());
     command
 }
 
@@ -93,20 +120,49 @@ fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+/// Creates a node as a client of ZooKeeper.
+async fn create_node(port: &Port) -> Result<()> {
+    let mut client = ZkClient::open(&port.address()).await?;
+    let create = Request::Create(CreateRequest {
+        path: "/greeting".into(),
+        data: Some("hello".into()),
+        acl: Some(vec![Acl::new(31, "world", "anyone")]),
+        flags: 0,
+    });
+    let (_, reply) = client.call(&create).await?;
+    ensure!(reply.outcome.is_ok(), "{reply:?}");
+    Ok(())
+}
+
+async fn read_node(port: &Port) -> Result<()> {
+    let mut client = ZkClient::open(&port.address()).await?;
+    let get = Request::GetData(GetDataRequest {
+        path: "/greeting".into(),
+        watch: false,
+    });
+    let (_, reply) = client.call(&get).await?;
+    let text = format!("{reply:?}");
+    ensure!(text.contains("hello"), "{text}");
+    Ok(())
+}
+
 #[test]
 fn the_first_five_minutes() -> Result<()> {
     run(Share::Small, async |lab: &Lab| {
         let program = program()?;
-        let (client, peer) = (Port::reserve()?, Port::reserve()?);
+        let ports = Ports::reserve()?;
+        let client = &ports.client;
         let folder = lab.folder().join("dev");
-        let dev = Dev::start(&program, &folder, &client, &peer)?;
-        for word in ["ready:", &client.address(), &peer.address(), "durable"] {
+        let dev = Dev::start(&program, &folder, &ports)?;
+        let peer = ports.peer.address();
+        for word in ["ready:", &client.address(), &peer, "durable"] {
             ensure!(dev.ready.contains(word), "{word} is missing: {}", dev.ready);
         }
+        create_node(&ports.zookeeper).await?;
 
-        let put = json(&program, &client, &["kv", "put", "greeting", "hello"])?;
+        let put = json(&program, client, &["kv", "put", "greeting", "hello"])?;
         ensure!(put[0]["revision"].as_i64() > Some(1), "{put:?}");
-        let got = json(&program, &client, &["kv", "get", "greeting"])?;
+        let got = json(&program, client, &["kv", "get", "greeting"])?;
         assert_eq!(got[0]["value"], "hello");
         let guarded = [
             "kv",
@@ -117,13 +173,13 @@ fn the_first_five_minutes() -> Result<()> {
             "put lock me",
         ];
         let guarded: Vec<&str> = guarded.into_iter().chain(["--else", "get lock"]).collect();
-        assert_eq!(json(&program, &client, &guarded)?[0]["succeeded"], true);
-        let again = json(&program, &client, &guarded)?;
+        assert_eq!(json(&program, client, &guarded)?[0]["succeeded"], true);
+        let again = json(&program, client, &guarded)?;
         assert_eq!(again[0]["succeeded"], false);
         assert_eq!(again[1]["value"], "me");
-        let status = json(&program, &client, &["status"])?;
+        let status = json(&program, client, &["status"])?;
         assert_eq!(status[0]["role"], "leader");
-        let members = json(&program, &client, &["member", "ls"])?;
+        let members = json(&program, client, &["member", "ls"])?;
         assert_eq!(members.len(), 1);
         let load = [
             "bench",
@@ -135,13 +191,13 @@ fn the_first_five_minutes() -> Result<()> {
             "--warmup",
             "0.1",
         ];
-        let bench = json(&program, &client, &load)?;
+        let bench = json(&program, client, &load)?;
         ensure!(bench[0]["operations"].as_u64() > Some(0), "{bench:?}");
         assert_eq!(bench[0]["failures"], 0);
 
-        let missing = synod(&program, &client, &["kv", "get", "nothing"])?;
+        let missing = synod(&program, client, &["kv", "get", "nothing"])?;
         assert_eq!(missing.status.code(), Some(4), "{}", stderr(&missing));
-        let busy = command(&program, &lab.folder().join("other"), &client, &peer, "1").output()?;
+        let busy = command(&program, &lab.folder().join("other"), &ports, "1").output()?;
         assert_eq!(busy.status.code(), Some(1));
         ensure!(
             stderr(&busy).contains("already in use"),
@@ -151,15 +207,15 @@ fn the_first_five_minutes() -> Result<()> {
 
         // SIGKILL: acknowledged data is still there.
         drop(dev);
-        let gone = synod(&program, &client, &["kv", "get", "greeting"])?;
+        let gone = synod(&program, client, &["kv", "get", "greeting"])?;
         assert_eq!(gone.status.code(), Some(1));
         ensure!(stderr(&gone).contains("hint:"), "{}", stderr(&gone));
-        let other = command(&program, &folder, &client, &peer, "3").output()?;
+        let other = command(&program, &folder, &ports, "3").output()?;
         ensure!(stderr(&other).contains("--nodes 1"), "{}", stderr(&other));
-        let _dev = Dev::start(&program, &folder, &client, &peer)?;
-        let got = json(&program, &client, &["kv", "get", "greeting"])?;
+        let _dev = Dev::start(&program, &folder, &ports)?;
+        let got = json(&program, client, &["kv", "get", "greeting"])?;
         assert_eq!(got[0]["value"], "hello");
-        Ok(())
+        read_node(&ports.zookeeper).await
     })
 }
 
@@ -167,17 +223,18 @@ fn the_first_five_minutes() -> Result<()> {
 fn the_data_keeps_its_engine() -> Result<()> {
     run(Share::Small, async |lab: &Lab| {
         let program = program()?;
-        let (client, peer) = (Port::reserve()?, Port::reserve()?);
+        let ports = Ports::reserve()?;
+        let client = &ports.client;
         let folder = lab.folder().join("dev");
         let dev = |engine: &[&str]| {
-            let mut command = command(&program, &folder, &client, &peer, "1");
+            let mut command = command(&program, &folder, &ports, "1");
             command.args(engine);
             command
         };
         let first = Dev::spawn(&mut dev(&["--engine", "multi-paxos"]))?;
-        json(&program, &client, &["kv", "put", "greeting", "hello"])?;
+        json(&program, client, &["kv", "put", "greeting", "hello"])?;
         assert_eq!(
-            json(&program, &client, &["status"])?[0]["engine"],
+            json(&program, client, &["status"])?[0]["engine"],
             "multi-paxos"
         );
         drop(first);
@@ -194,10 +251,10 @@ fn the_data_keeps_its_engine() -> Result<()> {
         // Without the flag, the data's engine is used.
         let _again = Dev::spawn(&mut dev(&[]))?;
         assert_eq!(
-            json(&program, &client, &["status"])?[0]["engine"],
+            json(&program, client, &["status"])?[0]["engine"],
             "multi-paxos"
         );
-        let got = json(&program, &client, &["kv", "get", "greeting"])?;
+        let got = json(&program, client, &["kv", "get", "greeting"])?;
         assert_eq!(got[0]["value"], "hello");
         Ok(())
     })

@@ -104,9 +104,22 @@ pub(crate) struct Parts {
 }
 
 impl SharedLog {
-    /// Asks the endpoint for its limits. A hub needs them before the log is started.
+    /// Asks the endpoint for its limits, until it answers. A hub needs them before the log is
+    /// started.
+    ///
+    /// # Errors
+    /// The endpoint refuses what the log needs.
     pub(crate) async fn limits(endpoint: &Endpoint) -> Result<LogLimits, EndpointError> {
-        let request_bytes = endpoint.request_bytes().await?;
+        let request_bytes = loop {
+            match endpoint.request_bytes().await {
+                Ok(bytes) => break bytes,
+                Err(error @ EndpointError::Unknown { .. }) => {
+                    tracing::warn!(%error, "will try again");
+                    clock::sleep(random::jitter(RETRY_AFTER)).await;
+                }
+                Err(error) => return Err(error),
+            }
+        };
         tracing::info!(
             request_bytes,
             "the etcd endpoint takes requests of this size"

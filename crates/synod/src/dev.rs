@@ -1,5 +1,5 @@
-//! `synod dev`: runs every service in this process, for a laptop. Currently that is the consensus
-//! service.
+//! `synod dev`: runs every service in this process, for a laptop. Currently those are consensus and
+//! coordination.
 
 use std::{
     fs,
@@ -12,6 +12,7 @@ use anyhow::{Context as _, ensure};
 use clap::Args;
 use futures::{FutureExt as _, future};
 use synod_consensus::{Algorithm, Config, Ended, InitialCluster, Node};
+use synod_coordination::{Config as PodConfig, Pod};
 use synod_runtime::{
     env, memory, shutdown,
     telemetry::{self, LogFormat, TelemetryConfig},
@@ -26,7 +27,7 @@ const READY_WITHIN: Duration = Duration::from_secs(60);
 
 #[derive(Args)]
 pub(crate) struct Options {
-    /// How many members: 1, or 3 to see elections and fail-over
+    /// How many members of consensus, and pods of coordination: 1, or 3 to see fail-over
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=5))]
     nodes: u16,
     /// The consensus algorithm: raft or multi-paxos; by default that of the data, raft for new data
@@ -44,6 +45,13 @@ pub(crate) struct Options {
     /// The first member's peer port; each further member's is 10000 higher
     #[arg(long, default_value_t = 2380)]
     peer_port: u16,
+    /// The port of the first pod of coordination for ZooKeeper's clients; each further pod's is 10000
+    /// higher
+    #[arg(long, default_value_t = 2181)]
+    zookeeper_port: u16,
+    /// The port of the first pod of coordination for gRPC; each further pod's is 10000 higher
+    #[arg(long, default_value_t = 2190)]
+    coordination_port: u16,
     /// What is logged: error, warn, info, debug, trace, or a filter by module
     #[arg(long, env = "SYNOD_LOG", default_value = "warn")]
     log: String,
@@ -81,21 +89,40 @@ async fn serve(options: Options) -> anyhow::Result<()> {
     };
     let starts = configs(&options, folder)?.into_iter().map(Node::start);
     let nodes = future::try_join_all(starts).await?;
-    let ready = future::try_join_all(nodes.iter().map(|node| node.ready(READY_WITHIN)));
+    let mut pods = Vec::new();
     let stopped = tokio::select! {
         biased; // a stop request must not wait for the start
         signal = shutdown::signal() => { signal?; None }
-        started = ready => {
-            started.context("the members did not become ready; see the log above")?;
-            announce(&nodes, folder, temporary.is_some())?;
+        started = coordinate(&options, &nodes, &mut pods) => {
+            started?;
+            announce(&nodes, &pods, folder, temporary.is_some())?;
             until_stopped(&nodes).await?
         }
     };
+    future::join_all(pods.into_iter().map(Pod::shutdown)).await;
     future::join_all(nodes.into_iter().map(Node::shutdown)).await;
     match stopped {
         None => Ok(()),
         Some(fault) => anyhow::bail!("a member stopped because of an error: {fault}"),
     }
+}
+
+/// Waits for the members, and starts the pods of coordination.
+async fn coordinate(
+    options: &Options,
+    nodes: &[Node],
+    pods: &mut Vec<Pod>,
+) -> anyhow::Result<()> {
+    let ready = nodes.iter().map(|node| node.ready(READY_WITHIN));
+    let ready = future::try_join_all(ready).await;
+    ready.context("the members did not become ready; see the log above")?;
+    for config in pod_configs(options, nodes)? {
+        pods.push(Pod::start(config).await?);
+    }
+    let ready = pods.iter().map(|pod| pod.ready(READY_WITHIN));
+    let ready = future::try_join_all(ready).await;
+    ready.context("coordination did not become ready; see the log above")?;
+    Ok(())
 }
 
 /// Waits for a signal (`None`) or for a member that fails, and returns the reason.
@@ -135,17 +162,41 @@ fn name(number: u16) -> String {
     format!("n{number}")
 }
 
+/// The port of a member or pod, counted from 1.
+fn port(first: u16, number: u16, options: &Options) -> anyhow::Result<u16> {
+    let port = (number - 1)
+        .checked_mul(PORT_STEP)
+        .and_then(|step| first.checked_add(step));
+    port.with_context(|| {
+        format!(
+            "port {first} leaves no room for {} members; choose a lower one",
+            options.nodes
+        )
+    })
+}
+
+fn pod_configs(options: &Options, nodes: &[Node]) -> anyhow::Result<Vec<PodConfig>> {
+    let urls = nodes.iter().flat_map(Node::client_urls);
+    let endpoints: Vec<String> = urls.cloned().collect();
+    (1..=options.nodes)
+        .map(|number| {
+            let zookeeper = port(options.zookeeper_port, number, options)?;
+            let grpc = port(options.coordination_port, number, options)?;
+            Ok(PodConfig {
+                name: format!("pod-{number}"),
+                endpoints: endpoints.clone(),
+                listen_zookeeper: vec![format!("127.0.0.1:{zookeeper}")],
+                listen_urls: vec![format!("http://127.0.0.1:{grpc}")],
+                listen_metrics_urls: Vec::new(),
+                ..PodConfig::default()
+            })
+        })
+        .collect()
+}
+
 fn configs(options: &Options, folder: &Path) -> anyhow::Result<Vec<Config>> {
     let url = |first: u16, number: u16| {
-        let port = (number - 1)
-            .checked_mul(PORT_STEP)
-            .and_then(|step| first.checked_add(step));
-        let port = port.with_context(|| {
-            format!(
-                "port {first} leaves no room for {} members; choose a lower one",
-                options.nodes
-            )
-        })?;
+        let port = port(first, number, options)?;
         anyhow::Ok(format!("http://127.0.0.1:{port}"))
     };
     let mut initial_cluster = InitialCluster::new();
@@ -173,7 +224,12 @@ fn configs(options: &Options, folder: &Path) -> anyhow::Result<Vec<Config>> {
 }
 
 /// Prints the ready line: every endpoint, and commands to try.
-fn announce(nodes: &[Node], folder: &Path, ephemeral: bool) -> anyhow::Result<()> {
+fn announce(
+    nodes: &[Node],
+    pods: &[Pod],
+    folder: &Path,
+    ephemeral: bool,
+) -> anyhow::Result<()> {
     let address = |url: &String| url.trim_start_matches("http://").to_owned();
     let clients: Vec<String> = nodes
         .iter()
@@ -183,6 +239,15 @@ fn announce(nodes: &[Node], folder: &Path, ephemeral: bool) -> anyhow::Result<()
         .iter()
         .flat_map(|node| node.peer_urls().iter().map(address).collect::<Vec<_>>())
         .collect();
+    let zookeeper: Vec<String> = pods
+        .iter()
+        .flat_map(|pod| pod.zookeeper_addresses().iter().cloned())
+        .collect();
+    let grpc: Vec<String> = pods
+        .iter()
+        .flat_map(|pod| pod.urls().iter().map(address))
+        .collect();
+    let coordination = grpc.first().map_or("", String::as_str);
     let kept = if ephemeral {
         "until this process ends"
     } else {
@@ -191,8 +256,10 @@ fn announce(nodes: &[Node], folder: &Path, ephemeral: bool) -> anyhow::Result<()
     let first = clients.first().map_or("", String::as_str);
     output::line(&format!(
         "ready: {} member{} of consensus ({}); etcd v3 API on {}; peers on {}; data in {} ({kept})\n\
-         health and metrics: http://{first}/readyz http://{first}/metrics\n\
+         ready: coordination; ZooKeeper's protocol on {}; gRPC on {}\n\
+         health and metrics: http://{first}/readyz http://{first}/metrics http://{coordination}/metrics\n\
          try: etcdctl --endpoints={} put greeting hello\n\
+         try: zkCli.sh -server {} create /greeting hello\n\
          stop: Ctrl-C",
         nodes.len(),
         if nodes.len() == 1 { "" } else { "s" },
@@ -200,7 +267,10 @@ fn announce(nodes: &[Node], folder: &Path, ephemeral: bool) -> anyhow::Result<()
         clients.join(" "),
         peers.join(" "),
         folder.display(),
+        zookeeper.join(" "),
+        grpc.join(" "),
         clients.join(","),
+        zookeeper.join(","),
     ))?;
     Ok(())
 }
