@@ -125,7 +125,7 @@ pub(crate) async fn same_hashes(cluster: &Cluster) -> Result<()> {
     .await
 }
 
-fn seconds() -> Option<u64> {
+pub(crate) fn seconds() -> Option<u64> {
     std::env::var_os("SYNOD_CHAOS_SECONDS")?
         .to_str()?
         .parse()

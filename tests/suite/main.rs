@@ -9,6 +9,7 @@ mod bad_input;
 mod chaos;
 mod cli;
 mod contract;
+mod coordination;
 mod differences;
 mod engines;
 mod json;

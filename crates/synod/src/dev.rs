@@ -108,11 +108,7 @@ async fn serve(options: Options) -> anyhow::Result<()> {
 }
 
 /// Waits for the members, and starts the pods of coordination.
-async fn coordinate(
-    options: &Options,
-    nodes: &[Node],
-    pods: &mut Vec<Pod>,
-) -> anyhow::Result<()> {
+async fn coordinate(options: &Options, nodes: &[Node], pods: &mut Vec<Pod>) -> anyhow::Result<()> {
     let ready = nodes.iter().map(|node| node.ready(READY_WITHIN));
     let ready = future::try_join_all(ready).await;
     ready.context("the members did not become ready; see the log above")?;
@@ -224,12 +220,7 @@ fn configs(options: &Options, folder: &Path) -> anyhow::Result<Vec<Config>> {
 }
 
 /// Prints the ready line: every endpoint, and commands to try.
-fn announce(
-    nodes: &[Node],
-    pods: &[Pod],
-    folder: &Path,
-    ephemeral: bool,
-) -> anyhow::Result<()> {
+fn announce(nodes: &[Node], pods: &[Pod], folder: &Path, ephemeral: bool) -> anyhow::Result<()> {
     let address = |url: &String| url.trim_start_matches("http://").to_owned();
     let clients: Vec<String> = nodes
         .iter()
