@@ -1,4 +1,4 @@
-//! `synod bench`: closed-loop load for any etcd v3 endpoint.
+//! `synod bench`: closed-loop load for any etcd v3 endpoint, and for ZooKeeper's protocol.
 //!
 //! Every client has one request in flight. Latency is measured from the call to its answer and
 //! recorded in a histogram; the warm-up is not counted. The load generator uses plain tonic,
@@ -12,6 +12,7 @@ mod lock;
 mod report;
 mod requests;
 mod watch;
+mod zookeeper;
 
 use std::time::Duration;
 
@@ -105,6 +106,9 @@ pub(crate) enum Workload {
         #[arg(long)]
         same: bool,
     },
+    /// Use ZooKeeper's protocol, on any server that has it
+    #[command(name = "zookeeper")]
+    ZooKeeper(zookeeper::Options),
 }
 
 /// Runs the workload and prints its report.
@@ -113,7 +117,10 @@ pub(crate) enum Workload {
 /// The endpoints can't be reached, or every request failed.
 pub(crate) async fn run(options: Options, target: &Target, format: Format) -> anyhow::Result<()> {
     let Options { workload, shape } = options;
-    let channels = load::connect(target, &shape).await?;
+    let channels = match workload {
+        Workload::ZooKeeper(_) => Vec::new(),
+        _ => load::connect(target, &shape).await?,
+    };
     let report = match workload {
         Workload::Fill => requests::fill(&shape, channels).await?,
         Workload::Put => requests::put(&shape, channels).await,
@@ -146,6 +153,7 @@ pub(crate) async fn run(options: Options, target: &Target, format: Format) -> an
             };
             lock::run(&shape, channels, names).await?
         }
+        Workload::ZooKeeper(options) => zookeeper::run(&shape, options, target).await?,
     };
     report.print(format)
 }

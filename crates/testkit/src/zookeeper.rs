@@ -37,6 +37,8 @@ pub struct Options {
     pub properties: Vec<(String, String)>,
     /// More flags for the Java virtual machine.
     pub jvm_flags: Vec<String>,
+    /// Optimizes all code and has a heap of 1 GiB, as for benchmarks. Otherwise it starts fast.
+    pub is_for_production: bool,
 }
 
 impl Default for Options {
@@ -46,6 +48,7 @@ impl Default for Options {
             tick_ms: 2000,
             properties: Vec::new(),
             jvm_flags: Vec::new(),
+            is_for_production: false,
         }
     }
 }
@@ -178,14 +181,12 @@ impl ZooKeeper {
         let member = &mut self.members[index];
         ensure!(member.process.is_none(), "{name} runs already");
         // Tests need little memory, and compiled code that is ready soon.
-        let mut args: Vec<OsString> = [
-            "-Xmx256m",
-            "-XX:+UseSerialGC",
-            "-XX:TieredStopAtLevel=1",
-            "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
-        ]
-        .map(OsString::from)
-        .into();
+        let machine: &[&str] = match self.options.is_for_production {
+            true => &["-Xmx1g"],
+            false => &["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"],
+        };
+        let mut args: Vec<OsString> = machine.iter().map(OsString::from).collect();
+        args.push("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn".into());
         args.extend(self.options.jvm_flags.iter().map(OsString::from));
         args.push("-cp".into());
         args.push(self.installed.class_path());

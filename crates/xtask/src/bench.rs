@@ -14,6 +14,7 @@ mod scene;
 mod servers;
 mod usage;
 mod workloads;
+mod zookeeper;
 
 use std::{
     path::{Path, PathBuf},
@@ -36,6 +37,10 @@ pub(crate) enum Bench {
     /// Stock etcd beside ours: how long writes pause when the leader is killed, asked to end, or
     /// stopped
     Failover(failover::Options),
+    /// Coordination beside a ZooKeeper ensemble: three pods and three members of consensus, and the
+    /// same pods over stock etcd
+    #[command(name = "zookeeper")]
+    ZooKeeper(zookeeper::Options),
     /// A large data directory with each engine: memory, restart time, pauses during compaction
     Large(large::Options),
     /// The consensus cores without I/O, next to the crates raft and omnipaxos: CPU per entry
@@ -62,6 +67,7 @@ pub(crate) fn run(bench: &Bench) -> Result<()> {
         Bench::Locks(options) => compare(workloads::LOCKS, options),
         Bench::Secured(options) => compare(workloads::SECURED, options),
         Bench::Large(options) => large::run(options, &generator, &document),
+        Bench::ZooKeeper(options) => zookeeper::run(options, &generator, &document),
         Bench::Failover(options) => failover::run(options, &document),
         Bench::Core => Ok(()),
     }
@@ -92,20 +98,16 @@ fn build_and_run_again(root: &Path) -> Result<()> {
     let build = Command::new(cargo)
         .args(["build", "--profile", "dist", "--message-format=json"])
         .args(["--package", "synod", "--package", "synod-consensus"])
+        .args(["--package", "synod-coordination"])
         .current_dir(root)
         .stderr(Stdio::inherit())
         .output()
         .context("run cargo build")?;
     ensure!(build.status.success(), "the build failed");
-    let server = String::from_utf8_lossy(&build.stdout)
-        .lines()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .filter(|message| message["target"]["name"] == "synod-consensus")
-        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
-        .context("cargo named no executable for synod-consensus")?;
+    let binaries = crate::checks::servers(&build.stdout)?;
     let status = Command::new(std::env::current_exe()?)
         .args(std::env::args_os().skip(1))
-        .env("SYNOD_CONSENSUS_BIN", server)
+        .envs(binaries)
         .status()?;
     ensure!(status.success(), "the measurement failed: {status}");
     Ok(())

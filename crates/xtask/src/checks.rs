@@ -125,7 +125,13 @@ fn build_binaries() -> Result<Vec<(&'static str, PathBuf)>> {
         "cargo build failed: {}",
         output.status
     );
-    let messages: Vec<Value> = String::from_utf8_lossy(&output.stdout)
+    servers(&output.stdout)
+}
+
+/// The variables that name the servers to tests and benchmarks, from cargo's messages about their
+/// build.
+pub(crate) fn servers(messages: &[u8]) -> Result<Vec<(&'static str, PathBuf)>> {
+    let messages: Vec<Value> = String::from_utf8_lossy(messages)
         .lines()
         .filter_map(|line| serde_json::from_str(line).ok())
         .collect();
@@ -135,7 +141,7 @@ fn build_binaries() -> Result<Vec<(&'static str, PathBuf)>> {
             .filter(|message| message["target"]["name"] == name)
             .find_map(|message| message["executable"].as_str().map(PathBuf::from))
             .with_context(|| format!("cargo named no executable for {name}"))?;
-        println!("{name} under test: {}", path.display());
+        println!("{name}: {}", path.display());
         Ok((variable, path))
     };
     SERVERS.into_iter().map(find).collect()

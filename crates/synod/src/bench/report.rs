@@ -18,6 +18,12 @@ pub(crate) struct Samples {
     first_failure: Option<String>,
 }
 
+impl Default for Samples {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Samples {
     pub(crate) fn new() -> Self {
         let latencies_us = Histogram::new_with_bounds(1, LONGEST_US, 3)

@@ -171,19 +171,16 @@ async fn measure(
         load::start(generator, &endpoints, &fill)?.figures().await?;
         words.push("--no-fill".to_owned());
     }
-    words.extend(["--warmup".to_owned(), "0.5".to_owned()]);
+    words.extend(["--warmup".to_owned(), usage::WARMUP_SECONDS.to_string()]);
     words.extend(access);
     let before = usage::cpu(&mut scene.cluster)?;
     let figures = load::start(generator, &endpoints, &words)?
         .figures()
         .await?;
     let used = usage::cpu(&mut scene.cluster)?.saturating_sub(before);
-    let seconds = f64::from(options.seconds);
-    // The warm-up's operations use processor time too but are not in the count.
-    let operations = figures.operations_per_second * (seconds + 0.5);
     Ok(Measured {
+        cpu_us: usage::per_operation(used, &figures, options.seconds),
         figures,
-        cpu_us: used.as_secs_f64() * 1e6 / operations.max(1.0),
     })
 }
 

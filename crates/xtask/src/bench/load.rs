@@ -12,6 +12,7 @@ pub(super) struct Figures {
     pub(super) operations_per_second: f64,
     pub(super) p50_us: u64,
     pub(super) p99_us: u64,
+    pub(super) p999_us: u64,
     pub(super) max_us: u64,
     pub(super) failures: u64,
     pub(super) first_failure: Option<String>,
