@@ -28,8 +28,13 @@ fn sources() -> PathBuf {
 
 /// The Go program.
 pub(crate) fn go() -> Result<Runnable> {
-    let source = sources().join("go");
-    let folder = install("go", &source, &["mod", "sum", "go"], |folder| {
+    Ok(runnable(go_program("go")?, &[]))
+}
+
+/// Builds the Go program in this folder.
+fn go_program(name: &str) -> Result<PathBuf> {
+    let source = sources().join(name);
+    let folder = install(name, &source, &["mod", "sum", "go"], |folder| {
         finish(
             Command::new("go")
                 .args(["build", "-trimpath", "-buildvcs=false", "-o"])
@@ -40,13 +45,23 @@ pub(crate) fn go() -> Result<Runnable> {
                 .env("GOFLAGS", "-mod=readonly"),
         )
     })?;
-    Ok(runnable(folder.join("interop"), &[]))
+    Ok(folder.join("interop"))
 }
 
 /// The Python program.
 pub(crate) fn python() -> Result<Runnable> {
     let source = sources().join("python");
-    let folder = install("python", &source, &["txt"], |folder| {
+    let folder = virtual_environment("python", &source)?;
+    let program = source.join("interop.py");
+    Ok(runnable(
+        folder.join("bin/python"),
+        &["-B", text(&program)?],
+    ))
+}
+
+/// Installs what `requirements.txt` names.
+fn virtual_environment(name: &str, source: &Path) -> Result<PathBuf> {
+    install(name, source, &["txt"], |folder| {
         finish(Command::new("python3").args(["-m", "venv"]).arg(folder))?;
         finish(
             Command::new(folder.join("bin/pip"))
@@ -54,12 +69,7 @@ pub(crate) fn python() -> Result<Runnable> {
                 .args(["--no-deps", "--only-binary=:all:", "--require-hashes", "-r"])
                 .arg(source.join("requirements.txt")),
         )
-    })?;
-    let program = source.join("interop.py");
-    Ok(runnable(
-        folder.join("bin/python"),
-        &["-B", text(&program)?],
-    ))
+    })
 }
 
 /// The Node program.
@@ -80,8 +90,13 @@ pub(crate) fn node() -> Result<Runnable> {
 
 /// The Java program.
 pub(crate) fn java() -> Result<Runnable> {
-    let source = sources().join("java");
-    let libraries = install("java", &source, &["xml"], |folder| {
+    let path = classes("java", &sources().join("java"))?;
+    Ok(runnable("java".into(), &java_args(&path, "Interop")))
+}
+
+/// Copies the libraries and compiles the sources in a folder. Returns the class path.
+fn classes(name: &str, source: &Path) -> Result<String> {
+    let libraries = install(name, source, &["xml"], |folder| {
         let output = format!("-DoutputDirectory={}", text(folder)?);
         let pom = source.join("pom.xml");
         finish(
@@ -92,10 +107,11 @@ pub(crate) fn java() -> Result<Runnable> {
         )
     })?;
     let path = format!("{}/*", text(&libraries)?);
-    let classes = install("java-classes", &source, &["xml", "java"], |folder| {
+    let compiled = format!("{name}-classes");
+    let classes = install(&compiled, source, &["xml", "java"], |folder| {
         let mut command = Command::new("javac");
         command.args(["-cp", &path, "-d"]).arg(folder);
-        for entry in fs::read_dir(&source)? {
+        for entry in fs::read_dir(source)? {
             let file = entry?.path();
             if file.extension() == Some(OsStr::new("java")) {
                 command.arg(file);
@@ -103,16 +119,40 @@ pub(crate) fn java() -> Result<Runnable> {
         }
         finish(&mut command)
     })?;
-    let path = format!("{path}:{}", text(&classes)?);
-    // One heap and one collector thread: a small program on a small machine.
-    let args = [
+    Ok(format!("{path}:{}", text(&classes)?))
+}
+
+/// One heap and one collector thread: a small program on a small machine.
+fn java_args<'a>(path: &'a str, class: &'a str) -> [&'a str; 5] {
+    [
         "-XX:+UseSerialGC",
         "-XX:TieredStopAtLevel=1",
         "-cp",
-        &path,
-        "Interop",
-    ];
-    Ok(runnable("java".into(), &args))
+        path,
+        class,
+    ]
+}
+
+/// ZooKeeper's Python client.
+pub(crate) fn kazoo() -> Result<Runnable> {
+    let source = sources().join("kazoo");
+    let folder = virtual_environment("kazoo", &source)?;
+    let program = source.join("recipes.py");
+    Ok(runnable(
+        folder.join("bin/python"),
+        &["-B", text(&program)?],
+    ))
+}
+
+/// Recipes of ZooKeeper's Java client.
+pub(crate) fn curator() -> Result<Runnable> {
+    let path = classes("curator", &sources().join("curator"))?;
+    Ok(runnable("java".into(), &java_args(&path, "Recipes")))
+}
+
+/// A client of ZooKeeper in Go.
+pub(crate) fn gozk() -> Result<Runnable> {
+    Ok(runnable(go_program("gozk")?, &[]))
 }
 
 fn runnable(program: PathBuf, args: &[&str]) -> Runnable {

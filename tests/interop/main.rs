@@ -1,5 +1,6 @@
-//! Real clients, unmodified, against stock etcd and both engines of our server: the same programs
-//! with the same checks, so that a wrong check fails on stock etcd too.
+//! Real clients, unmodified, against stock etcd and both engines of our server, and against ZooKeeper
+//! and our coordination service: the same programs with the same checks, so that a wrong check fails
+//! on the real ones too.
 //!
 //! `cargo xtask interop` runs them. They need Go, Python, Node, Java with Maven, and curl.
 
@@ -10,6 +11,7 @@ mod etcdctl;
 mod output;
 mod program;
 mod programs;
+mod zookeeper;
 
 /// Makes a test of each function for stock etcd and for each engine of our server.
 macro_rules! on_all {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use synod_coordination_core::{Command, LogNumber, SessionId};
 use synod_proto::coordination::v1 as pb;
 use synod_proto::coordination::v1::pods_client::PodsClient;
-use synod_rpc::ChannelConfig;
+use synod_rpc::{ChannelConfig, Look, look};
 use synod_runtime::shutdown::Shutdown;
 use synod_runtime::{clock, random};
 use tokio::sync::watch;
@@ -14,8 +14,9 @@ use tonic::transport::Channel;
 
 use crate::contact::Contact;
 use crate::convert;
+use crate::endpoint::Endpoint;
 use crate::hub::Hub;
-use crate::leadership::Leader;
+use crate::leadership::{self, Leader};
 use crate::sequencing::Taken;
 
 /// How often a pod calls that has no commands.
@@ -35,6 +36,7 @@ const RETRY_AFTER: Duration = Duration::from_millis(200);
 
 /// Sends commands to whichever pod leads.
 pub(crate) struct Forwarder {
+    pub(crate) endpoint: Endpoint,
     pub(crate) hub: Arc<Hub>,
     pub(crate) contact: Contact,
     pub(crate) leader: watch::Receiver<Option<Leader>>,
@@ -78,41 +80,61 @@ impl Forwarder {
         let pods = PodsClient::new(channel).max_decoding_message_size(usize::MAX);
         // Nobody knows what the former leading pod has taken.
         self.hub.restart_outbox();
+        let mut was_reached = false;
         loop {
-            if let Err(status) = self.send(pods.clone(), &leader).await {
-                tracing::warn!(address = leader.address, %status, "cannot reach the leading pod; will try again");
-                self.hub.restart_outbox();
-                clock::sleep(random::jitter(RETRY_AFTER)).await;
+            // Signs of life can wait for commands, or for the next call without any.
+            let _waited_or_commands = clock::timeout(CALL_EVERY, self.hub.commands_waiting()).await;
+            match self.send(pods.clone(), &leader).await {
+                Ok(()) => was_reached = true,
+                Err(status) => {
+                    tracing::warn!(address = leader.address, %status, "cannot reach the leading pod; will try again");
+                    self.hub.restart_outbox();
+                    if was_reached && look(&leader.address).await == Look::Refused {
+                        self.depose(&leader).await;
+                    }
+                    clock::sleep(random::jitter(RETRY_AFTER)).await;
+                }
             }
         }
     }
 
-    /// Makes one call, as soon as there is something to say.
+    /// The leading pod was there, and now nobody listens at its address: its process has ended, so
+    /// nobody needs to wait for the end of its lease. If it lives in spite of that, it loses the
+    /// leadership and nothing else.
+    async fn depose(&self, leader: &Leader) {
+        match leadership::depose(&self.endpoint, leader).await {
+            Ok(()) => tracing::info!(
+                address = leader.address,
+                "ended the lease of the leading pod, whose process is gone"
+            ),
+            Err(error) => tracing::warn!(%error, "the leading pod's lease ends by itself"),
+        }
+    }
+
+    /// Sends what is there, in one call or several.
     async fn send(
         &self,
         mut pods: PodsClient<Channel>,
         leader: &Leader,
     ) -> Result<(), tonic::Status> {
-        // Signs of life can wait for commands, or for the next call without any.
-        let _waited_or_commands = clock::timeout(CALL_EVERY, self.hub.commands_waiting()).await;
         loop {
             let commands = self.hub.take_commands(MAX_COMMANDS);
-            let (commands, resend) = within_bytes(commands);
-            if let Some(number) = resend {
+            let (commands, rest) = within_bytes(commands);
+            if let Some(number) = rest {
                 self.hub.resend_from(number);
             }
-            let is_last = commands.is_empty();
             let asked = clock::now();
+            let touched = self.hub.take_touched();
             let mut request = tonic::Request::new(pb::ForwardRequest {
                 secret: leader.secret.to_vec().into(),
                 commands,
-                touched: self.take_touched(),
+                touched: touched.iter().copied().map(SessionId::get).collect(),
             });
             request.set_timeout(CALL_TIMEOUT);
             let answer = clock::timeout(CALL_TIMEOUT, pods.forward(request)).await;
-            let answer = answer
-                .map_err(|_| tonic::Status::deadline_exceeded("no answer in time"))??
-                .into_inner();
+            let late = || tonic::Status::deadline_exceeded("no answer in time");
+            let answer = answer.unwrap_or_else(|_| Err(late()));
+            let answer = answer.inspect_err(|_| self.hub.touch(touched))?.into_inner();
             match convert::taken(answer.taken) {
                 Some(Taken::All) => {}
                 Some(Taken::Before(number)) => {
@@ -125,15 +147,10 @@ impl Forwarder {
                 }
             }
             self.contact.heard(LogNumber::new(answer.applied), asked);
-            if is_last || resend.is_none() {
+            if rest.is_none() {
                 return Ok(());
             }
         }
-    }
-
-    fn take_touched(&self) -> Vec<i64> {
-        let touched = self.hub.take_touched().into_iter();
-        touched.map(SessionId::get).collect()
     }
 }
 

@@ -173,6 +173,11 @@ impl Hub {
         self.state.lock().touched.drain().collect()
     }
 
+    /// Clients of these sessions have shown life.
+    pub(crate) fn touch(&self, sessions: impl IntoIterator<Item = SessionId>) {
+        self.state.lock().touched.extend(sessions);
+    }
+
     /// The paths of nodes to reap.
     pub(crate) fn due(&self, time_ms: i64, most: usize) -> Vec<String> {
         self.state.lock().machine.due(time_ms, most)
@@ -264,10 +269,5 @@ impl Hub {
     /// How many commands are not executed.
     pub(crate) fn unexecuted(&self) -> usize {
         self.state.lock().outbox.len()
-    }
-
-    /// A client shows life.
-    pub(crate) fn touch(&self, session: SessionId) {
-        self.state.lock().touched.insert(session);
     }
 }

@@ -187,6 +187,17 @@ impl Candidate {
     }
 }
 
+/// Ends the leadership of a pod whose process is gone, unless another pod leads already.
+pub(crate) async fn depose(endpoint: &Endpoint, leader: &Leader) -> Result<(), EndpointError> {
+    let key = endpoint.keys().leader();
+    let held = endpoint.get("read who leads", key).await?;
+    let held = held.filter(|kv| Leader::decode(kv.value()).as_ref() == Some(leader));
+    let Some(held) = held else { return Ok(()) };
+    let mut leases = endpoint.client().lease_client();
+    let revoked = call("end a lease", leases.revoke(held.lease())).await;
+    revoked.map(drop)
+}
+
 impl Leadership {
     /// What fences the writes of this leadership.
     pub(crate) fn epoch(&self) -> Epoch {

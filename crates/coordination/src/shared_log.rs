@@ -152,6 +152,7 @@ impl SharedLog {
             checkpoints: limits.checkpoints,
         };
         let forwarder = Forwarder {
+            endpoint: endpoint.clone(),
             hub: Arc::clone(&hub),
             contact: contact.clone(),
             leader: leader.clone(),

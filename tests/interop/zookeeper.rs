@@ -1,0 +1,142 @@
+//! ZooKeeper's clients, unmodified, on an ensemble of ZooKeeper and on pods of coordination over each
+//! endpoint: the same programs with the same checks.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use synod_testkit::zookeeper::{self, ZooKeeper};
+use synod_testkit::{Cluster, Lab, PodOptions, Pods, Server, Topology};
+use tokio::io::AsyncWriteExt as _;
+use tokio::process::Command;
+use tokio::time::timeout;
+
+use crate::clients::{self, Runnable};
+use crate::on_all;
+
+/// Timeout for a program.
+const RUN_TIMEOUT: Duration = Duration::from_secs(150);
+
+/// Servers of the ensemble, pods, members.
+const NODES: usize = 3;
+
+/// Commands for ZooKeeper's own command line, and what they print must be the same.
+const CLI: &str = include_str!("zookeeper/cli.txt");
+
+on_all!(Whole => kazoo, curator, gozk, cli);
+
+macro_rules! on_zookeeper {
+    ($($name:ident),+ $(,)?) => {
+        mod on_zookeeper {$(
+            #[test]
+            fn $name() -> anyhow::Result<()> {
+                synod_testkit::run(synod_testkit::Share::Whole, async |lab| {
+                    let running = super::ensemble(lab).await?;
+                    super::check(&super::clients::$name()?, &running.addresses()).await
+                })
+            }
+        )+}
+    };
+}
+
+on_zookeeper!(kazoo, curator, gozk);
+
+async fn kazoo(lab: &Lab, endpoint: Server) -> Result<()> {
+    on_synod(lab, endpoint, &clients::kazoo()?).await
+}
+
+async fn curator(lab: &Lab, endpoint: Server) -> Result<()> {
+    on_synod(lab, endpoint, &clients::curator()?).await
+}
+
+async fn gozk(lab: &Lab, endpoint: Server) -> Result<()> {
+    on_synod(lab, endpoint, &clients::gozk()?).await
+}
+
+async fn cli(lab: &Lab, endpoint: Server) -> Result<()> {
+    let running = ensemble(lab).await?;
+    let expected = session(&running.address(0)).await?;
+    let (_cluster, pods) = service(lab, endpoint).await?;
+    let actual = session(&pods.address(0)).await?;
+    ensure!(
+        expected == actual,
+        "the real one prints\n{expected}\nand Synod\n{actual}"
+    );
+    Ok(())
+}
+
+async fn on_synod(lab: &Lab, endpoint: Server, runnable: &Runnable) -> Result<()> {
+    let (_cluster, pods) = service(lab, endpoint).await?;
+    check(runnable, &pods.addresses()).await
+}
+
+async fn service(lab: &Lab, endpoint: Server) -> Result<(Cluster, Pods)> {
+    let cluster = Cluster::start(lab, endpoint, Topology::of(NODES)).await?;
+    let options = PodOptions {
+        pods: NODES,
+        ..PodOptions::default()
+    };
+    let pods = Pods::start(lab, &cluster.endpoints(), options).await?;
+    Ok((cluster, pods))
+}
+
+async fn ensemble(lab: &Lab) -> Result<ZooKeeper> {
+    let options = zookeeper::Options {
+        servers: NODES,
+        ..zookeeper::Options::default()
+    };
+    ZooKeeper::start(lab, options).await
+}
+
+/// Runs a program, which fails if one of its checks does.
+async fn check(runnable: &Runnable, addresses: &[String]) -> Result<()> {
+    let output = Command::new(&runnable.program)
+        .args(&runnable.args)
+        .arg(addresses.join(","))
+        .envs(runnable.envs.iter().cloned())
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let Ok(output) = timeout(RUN_TIMEOUT, output).await else {
+        bail!("{runnable:?} took over {RUN_TIMEOUT:?}");
+    };
+    let output = output.with_context(|| format!("start {runnable:?}"))?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    ensure!(
+        output.status.success() && said.contains("ok "),
+        "{}\n{said}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}
+
+/// What ZooKeeper's command line prints for the commands, without times and transactions.
+async fn session(address: &str) -> Result<String> {
+    let mut child = Command::new("java")
+        .args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
+        .arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=error")
+        .arg("-cp")
+        .arg(zookeeper::install()?.class_path())
+        .args(["org.apache.zookeeper.ZooKeeperMain", "-server", address])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .context("start java")?;
+    let mut input = child.stdin.take().context("stdin is piped")?;
+    input.write_all(CLI.as_bytes()).await?;
+    drop(input);
+    let output = timeout(RUN_TIMEOUT, child.wait_with_output()).await??;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    let differs = ["Zxid = ", "time = ", "Connecting to ", "ephemeralOwner = 0x1"];
+    let same = said
+        .lines()
+        .chain(errors.lines())
+        .filter(|line| !differs.iter().any(|word| line.contains(word)));
+    let text: String = same.map(|line| format!("{line}\n")).collect();
+    ensure!(text.contains("numChildren"), "{text}");
+    Ok(text)
+}
