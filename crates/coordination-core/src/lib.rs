@@ -78,10 +78,10 @@ pub use error::{BatchOutOfOrder, DecodeError, LoadError, OpError, Refused};
 pub use event::{Event, EventKind};
 pub use ids::{ConnectionId, PodId, SessionId, Zxid};
 pub use log::{
-    Action, Found, LogNumber, LogReader, Missing, NotSent, Outbox, OutboxLimits, Outcome,
-    Sequencer, SequencerLimits, SessionTimers, Start, Stopped, Unsequenced,
+    Action, Expired, Found, LogNumber, LogReader, Missing, NotSent, Now, Outbox, OutboxLimits,
+    Outcome, Sequencer, SequencerLimits, SessionTimers, Start, Stopped, Unsequenced,
 };
-pub use machine::{Applied, Directory, Loader, Machine, Reply, SessionInfo};
+pub use machine::{Applied, Directory, Loader, MAX_PODS, Machine, POD_IDLE_MS, Reply, SessionInfo};
 pub use page::{MAX_PART_BYTES, PageId, PageWrite};
 pub use path::{CONFIG_PATH, QUOTA_PATH, SYSTEM_PATH, validate as validate_path};
 pub use stat::{CreateMode, Owner, Stat};

@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 
 pub use checkpoint::{Directory, Loader};
 use pods::Pods;
+pub use pods::{MAX_PODS, POD_IDLE_MS};
 pub use read::SessionInfo;
 use undo::Undo;
 
@@ -167,7 +168,7 @@ impl Machine {
     }
 
     fn execute(&mut self, command: &Command) -> Result<Reply, Refused> {
-        self.pods.admit(command)?;
+        self.pods.admit(command, self.time_ms)?;
         let context = Context {
             session: command.session,
             pod: command.origin.map(|origin| origin.pod).unwrap_or_default(),
@@ -185,15 +186,26 @@ impl Machine {
                 password,
             } => self.attach_session(context, *timeout_ms, password)?,
             Kind::CloseSession => self.close_session(context.session),
+            Kind::ExpireSession { attached } => self.expire_session(context.session, *attached)?,
             Kind::Reap { path } => self.reap(path)?,
             Kind::SetConfig { data } => self.set_config(data)?,
-            Kind::ForgetPod { pod } => {
-                self.pods.forget(*pod);
-                Reply::Done
-            }
+            Kind::ForgetPod { pod, last } => self.forget_pod(*pod, *last)?,
             Kind::RegisterPod | Kind::Nothing => Reply::Done,
         };
         Ok(reply)
+    }
+
+    /// The pod may have sent commands after the sequencer had decided: it stays then.
+    fn forget_pod(&mut self, pod: PodId, last: u64) -> Result<Reply, Refused> {
+        if self.pods.last(pod).is_none() {
+            return Ok(Reply::Done);
+        }
+        let is_idle = self.idle_pods(self.time_ms).any(|idle| idle == (pod, last));
+        if !is_idle {
+            return Err(Refused::PodInUse(pod));
+        }
+        self.pods.forget(pod);
+        Ok(Reply::Done)
     }
 
     /// The last transaction that was applied.

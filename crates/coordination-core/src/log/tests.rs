@@ -179,6 +179,7 @@ impl World {
             applied: pod.reader.applied(),
             last: pod.machine.last_zxid(),
             time_ms: pod.machine.time_ms(),
+            applied_ms: None,
             pods: pod.machine.pods().collect(),
         };
         let limits = SequencerLimits {
@@ -203,7 +204,9 @@ impl World {
                     return self.pods[from].outbox.resend_from(expected);
                 }
                 Err(Unsequenced::Full) => return self.pods[from].outbox.resend_from(number),
-                Err(Unsequenced::Stopped(_) | Unsequenced::UnknownPod(_)) => {
+                Err(
+                    Unsequenced::Stopped(_) | Unsequenced::UnknownPod(_) | Unsequenced::TooManyPods,
+                ) => {
                     return self.pods[from].outbox.restart();
                 }
             }
@@ -216,7 +219,7 @@ impl World {
         let Some((leader, sequencer)) = &mut pod.sequencer else {
             return;
         };
-        let Some(action) = sequencer.next_action(now_ms) else {
+        let Some(action) = sequencer.next_action(at(now_ms)) else {
             return;
         };
         let leader = *leader;
@@ -362,6 +365,7 @@ fn started(pods: Vec<(PodId, u64)>) -> Sequencer {
         applied: LogNumber::new(9),
         last: crate::Zxid::new((3 << 32) + 77),
         time_ms: 1_000,
+        applied_ms: None,
         pods,
     };
     let limits = SequencerLimits {
@@ -387,8 +391,21 @@ fn numbered(pod: u64, number: u64) -> Command {
     }
 }
 
+/// Both clocks show this time.
+fn at(now_ms: i64) -> Now {
+    Now {
+        wall_ms: now_ms,
+        monotonic_ms: now_ms.unsigned_abs(),
+    }
+}
+
+fn forget(pod: u64, last: u64) -> Command {
+    let pod = PodId::new(pod);
+    command(SessionId::default(), Kind::ForgetPod { pod, last })
+}
+
 fn append(sequencer: &mut Sequencer, now_ms: i64) -> (LogNumber, Batch) {
-    let Some(Action::Append { number, batch }) = sequencer.next_action(now_ms) else {
+    let Some(Action::Append { number, batch }) = sequencer.next_action(at(now_ms)) else {
         panic!("nothing to append");
     };
     (number, Batch::decode(&batch).unwrap())
@@ -414,9 +431,7 @@ fn commands_of_a_pod_are_taken_in_order_and_once() {
     assert_eq!(sequencer.submit(numbered(8, 2)), Ok(()), "taken before");
     let (_, batch) = append(&mut sequencer, 0);
     assert_eq!(batch.commands, [numbered(7, 5), numbered(8, 1)]);
-    let forget = Kind::ForgetPod { pod: unknown };
-    let forget = command(SessionId::default(), forget);
-    assert_eq!(sequencer.submit(forget), Ok(()));
+    assert_eq!(sequencer.submit(forget(8, 2)), Ok(()));
     assert_eq!(
         sequencer.submit(numbered(8, 3)),
         Err(Unsequenced::UnknownPod(unknown))
@@ -433,13 +448,14 @@ fn batches_have_an_epoch_of_their_own_and_time_never_goes_back() {
     assert_eq!(number, LogNumber::new(10));
     assert_eq!(first.first.get(), (4 << 32) + 1);
     assert_eq!(first.time_ms, 1_000);
-    assert_eq!(sequencer.next_action(0), None, "one append is in flight");
+    let next = sequencer.next_action(at(0));
+    assert_eq!(next, None, "one append is in flight");
     let appended = sequencer.appended(Outcome::Appended).unwrap();
     assert_eq!(appended, (number, first.encode()));
     let (number, second) = append(&mut sequencer, 1_500);
     assert_eq!(number, LogNumber::new(11));
     assert_eq!(second.first, first.first.plus(2));
-    assert_eq!(second.time_ms, 1_500);
+    assert_eq!(second.time_ms, 1_525, "the clocks say 600 ms later");
 }
 
 #[test]
@@ -458,7 +474,7 @@ fn an_unknown_outcome_is_settled_by_a_read() {
         sequencer.submit(numbered(7, 2)).unwrap();
         let (number, batch) = append(&mut sequencer, 0);
         assert_eq!(sequencer.appended(Outcome::Unknown), None);
-        assert_eq!(sequencer.next_action(0), Some(Action::Read { number }));
+        assert_eq!(sequencer.next_action(at(0)), Some(Action::Read { number }));
         let batch = found.map(|mine| if mine { batch.encode() } else { vec![1] });
         let settled = sequencer.appended(Outcome::Found(Found { batch, leads }));
         assert_eq!(settled.is_some(), expected.is_none());
@@ -466,7 +482,7 @@ fn an_unknown_outcome_is_settled_by_a_read() {
         if let Some(stopped) = expected {
             let refused = Err(Unsequenced::Stopped(stopped));
             assert_eq!(sequencer.submit(numbered(7, 3)), refused);
-            assert_eq!(sequencer.next_action(0), None);
+            assert_eq!(sequencer.next_action(at(0)), None);
         }
     }
 }
@@ -475,23 +491,23 @@ fn an_unknown_outcome_is_settled_by_a_read() {
 fn a_batch_that_was_not_found_is_sent_again_unchanged() {
     let mut sequencer = started(vec![(PodId::new(7), 1)]);
     sequencer.submit(numbered(7, 2)).unwrap();
-    let sent = sequencer.next_action(0);
+    let sent = sequencer.next_action(at(0));
     sequencer.appended(Outcome::Unknown);
     sequencer.submit(numbered(7, 3)).unwrap();
     assert!(matches!(
-        sequencer.next_action(5),
+        sequencer.next_action(at(5)),
         Some(Action::Read { .. })
     ));
     sequencer.appended(Outcome::Unknown);
     assert!(matches!(
-        sequencer.next_action(5),
+        sequencer.next_action(at(5)),
         Some(Action::Read { .. })
     ));
     sequencer.appended(Outcome::Found(Found {
         batch: None,
         leads: true,
     }));
-    assert_eq!(sequencer.next_action(9), sent);
+    assert_eq!(sequencer.next_action(at(9)), sent);
 }
 
 #[test]
@@ -523,6 +539,60 @@ fn a_command_that_is_too_large_does_nothing() {
     assert_eq!(sequencer.appended(Outcome::TooLarge), None);
     let (_, batch) = append(&mut sequencer, 0);
     assert_eq!(batch.commands, [numbered(7, 2)], "it keeps its number");
+}
+
+#[test]
+fn a_pod_that_has_sent_more_is_not_forgotten() {
+    let mut sequencer = started(vec![(PodId::new(7), 4)]);
+    sequencer.submit(numbered(7, 5)).unwrap();
+    assert_eq!(sequencer.submit(forget(7, 4)), Ok(()), "it is dropped");
+    assert_eq!(sequencer.submit(numbered(7, 6)), Ok(()));
+    let (_, batch) = append(&mut sequencer, 0);
+    assert_eq!(batch.commands, [numbered(7, 5), numbered(7, 6)]);
+    assert_eq!(sequencer.submit(forget(7, 6)), Ok(()));
+    let unknown = Unsequenced::UnknownPod(PodId::new(7));
+    assert_eq!(sequencer.submit(numbered(7, 7)), Err(unknown));
+}
+
+#[test]
+fn no_more_pods_are_taken_than_the_machine_registers() {
+    let most = u64::try_from(crate::MAX_PODS).unwrap();
+    let mut sequencer = started((1..=most).map(|pod| (PodId::new(pod), 1)).collect());
+    let register = || numbered(most + 1, 1);
+    assert_eq!(sequencer.submit(register()), Err(Unsequenced::TooManyPods));
+    let unknown = Unsequenced::UnknownPod(PodId::new(most + 1));
+    assert_eq!(sequencer.submit(numbered(most + 1, 2)), Err(unknown));
+    assert_eq!(sequencer.submit(numbered(1, 2)), Ok(()), "others go on");
+    sequencer.submit(forget(2, 1)).unwrap();
+    assert_eq!(sequencer.submit(register()), Ok(()));
+}
+
+#[test]
+fn a_successor_continues_the_time_of_the_log() {
+    let start = Start {
+        applied: LogNumber::new(9),
+        last: crate::Zxid::new(77),
+        time_ms: 1_000,
+        applied_ms: Some(500),
+        pods: vec![(PodId::new(7), 1)],
+    };
+    let limits = SequencerLimits {
+        batch_commands: 2,
+        batch_bytes: 1_000,
+        waiting_commands: 3,
+        waiting_bytes: 1_000,
+    };
+    let mut sequencer = Sequencer::new(start, limits);
+    sequencer.submit(numbered(7, 2)).unwrap();
+    let now = Now {
+        wall_ms: i64::MAX,
+        monotonic_ms: 580,
+    };
+    assert_eq!(sequencer.time_ms(now), 1_090);
+    let Some(Action::Append { batch, .. }) = sequencer.next_action(now) else {
+        panic!("nothing to append");
+    };
+    assert_eq!(Batch::decode(&batch).unwrap().time_ms, 1_090);
 }
 
 #[test]

@@ -21,6 +21,8 @@ struct World {
     session: SessionId,
     caller: Vec<Id>,
     applied: Vec<Applied>,
+    /// How much later it is than the transactions say.
+    later_ms: i64,
 }
 
 const ALICE: SessionId = SessionId::new(0xa);
@@ -36,6 +38,7 @@ impl World {
             session: ALICE,
             caller: Vec::new(),
             applied: Vec::new(),
+            later_ms: 0,
         };
         for session in [BOB, ALICE] {
             world.session = session;
@@ -67,7 +70,8 @@ impl World {
             kind,
         };
         let zxid = self.next_zxid();
-        let applied = self.machine.apply(&command, zxid, zxid.get() * 1000);
+        let time_ms = zxid.get() * 1000 + self.later_ms;
+        let applied = self.machine.apply(&command, zxid, time_ms);
         self.applied.push(applied.clone());
         applied.reply
     }

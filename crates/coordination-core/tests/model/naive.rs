@@ -1,6 +1,6 @@
 //! The model: slow and simple.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use synod_coordination_core::{
     Acl, Command, CreateMode, EventKind, Id, Kind, Machine, Op, OpError, Owner, Perms, Refused,
@@ -22,7 +22,8 @@ struct Node {
 #[derive(Clone, Debug)]
 pub(crate) struct Naive {
     nodes: BTreeMap<String, Node>,
-    sessions: BTreeSet<SessionId>,
+    /// With the transaction of the last attach.
+    sessions: BTreeMap<SessionId, Zxid>,
     told: Told,
     zxid: Zxid,
     time_ms: i64,
@@ -48,7 +49,7 @@ impl Naive {
         ];
         Self {
             nodes: nodes.map(|(path, node)| (path.to_owned(), node)).into(),
-            sessions: BTreeSet::new(),
+            sessions: BTreeMap::new(),
             told: Told::new(),
             zxid: Zxid::default(),
             time_ms: 0,
@@ -66,22 +67,35 @@ impl Naive {
             Kind::Write(op) => self.write(command, op).map_err(Refused::Op),
             Kind::Multi(ops) => self.multi(command, ops),
             Kind::CreateSession { .. } => {
-                if self.sessions.insert(command.session) {
-                    Ok(Reply::Done)
-                } else {
+                if self.sessions.contains_key(&command.session) {
                     Err(Refused::Op(OpError::SessionMoved))
+                } else {
+                    self.sessions.insert(command.session, zxid);
+                    Ok(Reply::Done)
                 }
             }
+            Kind::AttachSession { .. } => match self.sessions.get_mut(&command.session) {
+                Some(attached) => {
+                    *attached = zxid;
+                    Ok(Reply::Done)
+                }
+                None => Err(Refused::Op(OpError::SessionExpired)),
+            },
+            Kind::ExpireSession { attached } => match self.sessions.get(&command.session) {
+                Some(last) if last != attached => Err(Refused::Op(OpError::SessionMoved)),
+                _ => {
+                    self.close(command.session);
+                    Ok(Reply::Done)
+                }
+            },
             Kind::CloseSession => {
                 self.close(command.session);
                 Ok(Reply::Done)
             }
             Kind::Reap { path } => self.reap(path).map_err(Refused::Op),
-            Kind::AttachSession { .. }
-            | Kind::SetConfig { .. }
-            | Kind::RegisterPod
-            | Kind::ForgetPod { .. }
-            | Kind::Nothing => panic!("not generated: {command:?}"),
+            Kind::SetConfig { .. } | Kind::RegisterPod | Kind::ForgetPod { .. } | Kind::Nothing => {
+                panic!("not generated: {command:?}")
+            }
         };
         (reply, std::mem::take(&mut self.told))
     }
@@ -120,7 +134,7 @@ impl Naive {
                 return Err(OpError::BadArguments);
             }
         }
-        if !self.sessions.contains(&command.session) {
+        if !self.sessions.contains_key(&command.session) {
             return Err(OpError::SessionExpired);
         }
         match op {
@@ -136,7 +150,7 @@ impl Naive {
                     CreateMode::Ephemeral | CreateMode::EphemeralSequential => {
                         Owner::Session(command.session)
                     }
-                    CreateMode::Container => Owner::Container,
+                    CreateMode::Container | CreateMode::ContainerSequential => Owner::Container,
                     CreateMode::Ttl | CreateMode::TtlSequential => Owner::Ttl { ttl_ms: *ttl_ms },
                 };
                 self.create(caller, path, data, acl, owner, mode.is_sequential())
@@ -361,7 +375,7 @@ impl Naive {
                 "{path}"
             );
         }
-        for &session in &self.sessions {
+        for &session in self.sessions.keys() {
             let owned = self
                 .nodes
                 .values()

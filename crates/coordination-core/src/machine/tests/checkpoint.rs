@@ -316,17 +316,18 @@ fn the_format_is_pinned() {
         .collect();
     let expected = [
         (53, 6_978_564_105_822_900_524),
-        (46, 11_331_780_514_577_182_205),
-        (46, 15_658_128_250_450_686_790),
+        (54, 336_513_201_602_675_749),
+        (54, 17_791_432_982_439_682_101),
         (397, 12_282_301_507_267_425_463),
     ];
     assert_eq!(sizes, expected);
-    // Version, page, transaction, one session: id, timeout, password, pod.
+    // Version, page, transaction, one session: id, timeout, password, pod, last attach.
     let mut session = vec![
         1, 1, 12, 1, 0, 0, 0, 0, 0, 0, 0, 1, 11, 0, 0, 0, 0, 0, 0, 0, 0xa0, 0x1f,
     ];
     session.extend([1; 16]);
     session.extend([0; 8]);
+    session.extend([1, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(contents[1], session);
 }
 
@@ -390,6 +391,40 @@ fn pages_of_different_checkpoints_do_not_mix() {
 }
 
 #[test]
+fn pods_and_sessions_are_loaded_as_they_were() {
+    let mut world = World::new();
+    let pods = [PodId::new(7), PodId::new(8)];
+    for pod in pods {
+        let origin = |number| Some(Origin { pod, number });
+        world.run_from(origin(1), Kind::RegisterPod).unwrap();
+    }
+    let attach = Kind::AttachSession {
+        timeout_ms: 9,
+        password: PASSWORD,
+    };
+    let origin = Origin {
+        pod: pods[0],
+        number: 2,
+    };
+    world.run_from(Some(origin), attach).unwrap();
+    let mut stored = Stored::new();
+    save(&mut world.machine, None, &mut stored);
+    let mut loaded = load(&stored).unwrap();
+    assert_eq!(loaded.session(ALICE), world.machine.session(ALICE));
+    assert!(loaded.pods().eq(world.machine.pods()));
+    for time_ms in [POD_IDLE_MS, POD_IDLE_MS + 4_000, i64::MAX] {
+        let idle = world.machine.idle_pods(time_ms);
+        assert!(loaded.idle_pods(time_ms).eq(idle), "at {time_ms}");
+    }
+    let idle: Vec<_> = loaded.idle_pods(i64::MAX).collect();
+    assert_eq!(idle, [(pods[1], 1)], "the other one has a session");
+    // The counts of sessions go on from there.
+    world.machine = std::mem::replace(&mut loaded, Machine::new(0));
+    world.run(Kind::CloseSession).unwrap();
+    assert_eq!(world.machine.idle_pods(i64::MAX).count(), 2);
+}
+
+#[test]
 fn an_ephemeral_node_has_a_session() {
     let mut world = rich();
     let zxid = world.machine.last_zxid();
@@ -406,6 +441,7 @@ fn the_hash_covers_the_whole_state() {
     let mut changed = |kind: Kind| {
         let mut world = rich();
         world.machine.state_hash();
+        world.later_ms += POD_IDLE_MS;
         world.run(kind).unwrap();
         hashes.push(world.machine.state_hash());
     };
@@ -413,7 +449,8 @@ fn the_hash_covers_the_whole_state() {
     changed(Kind::Write(set("/a/1", "y", -1)));
     changed(Kind::Write(create("/z")));
     changed(Kind::CloseSession);
-    changed(Kind::ForgetPod { pod: PodId::new(7) });
+    let pod = PodId::new(7);
+    changed(Kind::ForgetPod { pod, last: 1 });
     changed(Kind::AttachSession {
         timeout_ms: 1,
         password: PASSWORD,

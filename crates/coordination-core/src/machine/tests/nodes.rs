@@ -132,6 +132,12 @@ fn sequential_nodes_are_numbered_by_creations() {
         "/a/m-0000000004",
         "failures don't count"
     );
+    let container = CreateMode::ContainerSequential;
+    let path = world.create_as("/a/c-", "", container).unwrap();
+    assert_eq!(path, "/a/c-0000000005");
+    world.create("/a/c-0000000005/x", "").unwrap();
+    world.delete("/a/c-0000000005/x", -1).unwrap();
+    assert_eq!(world.machine.due(0, 9), [path], "a container");
 }
 
 #[test]

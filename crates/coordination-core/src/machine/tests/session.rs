@@ -184,7 +184,9 @@ fn a_command_that_is_sent_twice_is_applied_once() {
     );
     assert_eq!(world.machine.pods().collect::<Vec<_>>(), [(POD, 4)]);
 
-    world.run(Kind::ForgetPod { pod: POD }).unwrap();
+    world.run(Kind::CloseSession).unwrap();
+    world.later_ms += POD_IDLE_MS;
+    world.run(Kind::ForgetPod { pod: POD, last: 4 }).unwrap();
     assert_eq!(
         world.run_from(from(POD, 5), append()),
         Err(Refused::UnknownPod(POD))
@@ -214,8 +216,92 @@ fn the_table_of_pods_is_bounded() {
         }
     };
     assert_eq!((refusal, number), (Refused::TooManyPods, 4097));
-    world.run(Kind::ForgetPod { pod: PodId::new(1) }).unwrap();
+    world.later_ms += POD_IDLE_MS;
+    let pod = PodId::new(1);
+    world.run(Kind::ForgetPod { pod, last: 1 }).unwrap();
     world
         .run_from(from(PodId::new(number), 1), Kind::RegisterPod)
         .unwrap();
+}
+
+#[test]
+fn a_pod_in_use_is_not_forgotten() {
+    let mut world = World::new();
+    let forget = |last| Kind::ForgetPod { pod: POD, last };
+    let in_use = Err(Refused::PodInUse(POD));
+    world.run_from(from(POD, 1), Kind::RegisterPod).unwrap();
+    let registered_ms = world.machine.time_ms();
+    let idle = |world: &World, time_ms| {
+        world
+            .machine
+            .idle_pods(time_ms)
+            .collect::<Vec<(PodId, u64)>>()
+    };
+    assert_eq!(idle(&world, registered_ms + POD_IDLE_MS - 1), []);
+    assert_eq!(idle(&world, registered_ms + POD_IDLE_MS), [(POD, 1)]);
+    assert_eq!(world.run(forget(1)), in_use, "it has sent a command lately");
+
+    world.later_ms += POD_IDLE_MS;
+    world.run_from(from(POD, 2), Kind::Nothing).unwrap();
+    world.later_ms += POD_IDLE_MS;
+    assert_eq!(world.run(forget(1)), in_use, "it has sent another one");
+
+    let attach = Kind::AttachSession {
+        timeout_ms: 9,
+        password: PASSWORD,
+    };
+    world.run_from(from(POD, 3), attach.clone()).unwrap();
+    world.later_ms += POD_IDLE_MS;
+    assert_eq!(idle(&world, world.machine.time_ms() + POD_IDLE_MS), []);
+    assert_eq!(world.run(forget(3)), in_use, "it has a session");
+    // The session moves to another pod.
+    let other = PodId::new(8);
+    world.run_from(from(other, 1), Kind::RegisterPod).unwrap();
+    world.run_from(from(other, 2), attach.clone()).unwrap();
+    assert_eq!(world.run(forget(3)), Ok(Reply::Done));
+    assert_eq!(world.run(forget(3)), Ok(Reply::Done), "it is forgotten");
+    let forget = Kind::ForgetPod {
+        pod: other,
+        last: 2,
+    };
+    world.later_ms += POD_IDLE_MS;
+    assert_eq!(world.run(forget.clone()), Err(Refused::PodInUse(other)));
+    world.run(Kind::CloseSession).unwrap();
+    assert_eq!(world.run(forget), Ok(Reply::Done));
+}
+
+#[test]
+fn a_session_that_was_attached_again_does_not_expire() {
+    let mut world = World::new();
+    world.create_as("/e", "", CreateMode::Ephemeral).unwrap();
+    let attached = |world: &World| world.machine.session(ALICE).unwrap().attached;
+    let expire = |attached| Kind::ExpireSession { attached };
+    let opened = attached(&world);
+    assert_eq!(opened, Zxid::new(2));
+
+    let attach = |password| Kind::AttachSession {
+        timeout_ms: 9,
+        password,
+    };
+    assert!(world.run(attach(Password::new([2; 16]))).is_err());
+    assert_eq!(
+        attached(&world),
+        opened,
+        "a wrong password attaches nothing"
+    );
+    let zxid = world.next_zxid();
+    world.run(attach(PASSWORD)).unwrap();
+    assert_eq!(attached(&world), zxid);
+    assert_eq!(world.run(expire(opened)), refused(SessionMoved));
+    assert_eq!(world.events(), []);
+    assert_eq!(world.names("/"), ["e", "zookeeper"]);
+
+    assert_eq!(world.run(expire(zxid)), Ok(Reply::Done));
+    assert!(world.machine.session(ALICE).is_none());
+    assert_eq!(world.events()[0], (EventKind::Deleted, "/e"));
+    assert_eq!(world.names("/"), ["zookeeper"]);
+    assert_eq!(world.run(expire(zxid)), Ok(Reply::Done), "it is closed");
+    // An id may come again.
+    world.open_session().unwrap();
+    assert_eq!(world.run(expire(zxid)), refused(SessionMoved));
 }
