@@ -36,6 +36,8 @@ pub(crate) struct Session {
     pub(crate) attached: Zxid,
     /// Not encoded: the nodes name their session.
     pub(crate) ephemerals: BTreeSet<NodeId>,
+    /// The bytes of their paths.
+    pub(crate) ephemeral_bytes: u64,
 }
 
 const VERSION: u8 = 1;
@@ -126,10 +128,20 @@ impl Sessions {
         &mut bucket.sessions
     }
 
-    /// The ephemeral nodes of a session, to be changed. Its page doesn't contain them.
-    pub(crate) fn ephemerals(&mut self, id: SessionId) -> Option<&mut BTreeSet<NodeId>> {
-        let session = self.buckets[index(id)].sessions.get_mut(&id)?;
-        Some(&mut session.ephemerals)
+    /// Counts one more ephemeral node of a session. Its page doesn't contain them.
+    pub(crate) fn add_ephemeral(&mut self, id: SessionId, node: NodeId, path_bytes: u64) {
+        if let Some(session) = self.buckets[index(id)].sessions.get_mut(&id) {
+            session.ephemerals.insert(node);
+            session.ephemeral_bytes += path_bytes;
+        }
+    }
+
+    /// Counts one ephemeral node less.
+    pub(crate) fn remove_ephemeral(&mut self, id: SessionId, node: NodeId, path_bytes: u64) {
+        if let Some(session) = self.buckets[index(id)].sessions.get_mut(&id) {
+            session.ephemerals.remove(&node);
+            session.ephemeral_bytes -= path_bytes;
+        }
     }
 
     fn live(&self) -> impl Iterator<Item = (u8, &Bucket)> {
@@ -228,6 +240,7 @@ impl Bucket {
                 pod: PodId::new(input.u64()?),
                 attached: Zxid::new(input.i64()?),
                 ephemerals: BTreeSet::new(),
+                ephemeral_bytes: 0,
             };
             let is_in_order = sessions.last_key_value().is_none_or(|(&last, _)| last < id);
             if index(id) != usize::from(page) || !is_in_order {

@@ -122,11 +122,15 @@ impl Machine {
         unused.filter(|&(pod, _)| !self.sessions.has_any(pod))
     }
 
-    /// The paths of up to `limit` nodes that [`Reap`](crate::Kind::Reap) would delete at this time.
+    /// The paths of up to `limit` nodes that [`Reap`](crate::Kind::Reap) would delete at this time
+    /// of the log. It visits no others.
     #[must_use]
     pub fn due(&self, time_ms: i64, limit: usize) -> Vec<String> {
-        let due = self.reapable.iter().filter(|&&id| self.is_due(id, time_ms));
-        due.take(limit).map(|&id| self.tree.path(id)).collect()
+        let due = self
+            .ends
+            .iter()
+            .take_while(|(end_ms, _)| *end_ms <= time_ms);
+        due.take(limit).map(|&(_, id)| self.tree.path(id)).collect()
     }
 
     /// The number of nodes, with the root and ZooKeeper's own.

@@ -26,6 +26,7 @@ impl Machine {
             pod: context.pod,
             attached: self.last,
             ephemerals: BTreeSet::new(),
+            ephemeral_bytes: 0,
         };
         self.sessions.insert(context.session, session);
         Ok(Reply::Done)

@@ -1,6 +1,7 @@
 //! The model: slow and simple.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use synod_coordination_core::{
     Acl, Command, CreateMode, EventKind, Id, Kind, Machine, Op, OpError, Owner, Perms, Refused,
@@ -67,11 +68,11 @@ impl Naive {
             Kind::Write(op) => self.write(command, op).map_err(Refused::Op),
             Kind::Multi(ops) => self.multi(command, ops),
             Kind::CreateSession { .. } => {
-                if self.sessions.contains_key(&command.session) {
-                    Err(Refused::Op(OpError::SessionMoved))
-                } else {
-                    self.sessions.insert(command.session, zxid);
+                if let Entry::Vacant(new) = self.sessions.entry(command.session) {
+                    new.insert(zxid);
                     Ok(Reply::Done)
+                } else {
+                    Err(Refused::Op(OpError::SessionMoved))
                 }
             }
             Kind::AttachSession { .. } => match self.sessions.get_mut(&command.session) {
@@ -101,6 +102,9 @@ impl Naive {
     }
 
     fn multi(&mut self, command: &Command, ops: &[Op]) -> Result<Reply, Refused> {
+        if !self.sessions.contains_key(&command.session) && ops.is_empty() {
+            return Err(Refused::Op(OpError::SessionExpired));
+        }
         let before = self.clone();
         let mut replies = Vec::new();
         for (index, op) in ops.iter().enumerate() {
@@ -277,12 +281,7 @@ impl Naive {
         if self.children(path) > 0 {
             return Err(OpError::NotEmpty);
         }
-        let is_due = match node.owner {
-            Owner::None | Owner::Session(_) => false,
-            Owner::Container => node.created > 0,
-            Owner::Ttl { ttl_ms } => self.time_ms - node.stat.mtime_ms > ttl_ms,
-        };
-        if !is_due {
+        if !is_over(node, self.time_ms) {
             return Err(OpError::BadVersion);
         }
         self.remove(path);
@@ -375,6 +374,15 @@ impl Naive {
                 "{path}"
             );
         }
+        for time_ms in [0, self.time_ms, self.time_ms + 4, self.time_ms + 100] {
+            let due = self
+                .nodes
+                .iter()
+                .filter(|(path, node)| is_over(node, time_ms) && self.children(path) == 0);
+            let mut found = machine.due(time_ms, usize::MAX);
+            found.sort();
+            assert!(due.map(|(path, _)| path).eq(&found), "due at {time_ms}");
+        }
         for &session in self.sessions.keys() {
             let owned = self
                 .nodes
@@ -382,6 +390,15 @@ impl Naive {
                 .filter(|node| node.owner == Owner::Session(session));
             assert_eq!(machine.session(session).unwrap().ephemerals, owned.count());
         }
+    }
+}
+
+/// Whether a node without children has reached its end.
+fn is_over(node: &Node, time_ms: i64) -> bool {
+    match node.owner {
+        Owner::None | Owner::Session(_) => false,
+        Owner::Container => node.created > 0,
+        Owner::Ttl { ttl_ms } => time_ms - node.stat.mtime_ms > ttl_ms,
     }
 }
 

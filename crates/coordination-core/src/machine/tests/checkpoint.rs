@@ -264,8 +264,7 @@ fn damage_is_detected() {
         }
     }
     let mut parts = stored.clone();
-    let huge = parts.values_mut().find(|parts| parts.len() > 1).unwrap();
-    huge.swap(0, 1);
+    huge_mut(&mut parts).swap(0, 1);
     load(&parts).unwrap_err();
     huge_part_missing(&stored);
     let mut other = stored.clone();
@@ -293,9 +292,28 @@ fn damage_is_detected() {
 
 fn huge_part_missing(stored: &Stored) {
     let mut parts = stored.clone();
-    let huge = parts.values_mut().find(|parts| parts.len() > 1).unwrap();
-    huge.pop();
+    huge_mut(&mut parts).pop();
     load(&parts).unwrap_err();
+    huge_mut(&mut parts).clear();
+    load(&parts).unwrap_err();
+}
+
+fn huge_mut(stored: &mut Stored) -> &mut Vec<Vec<u8>> {
+    let mut pages = stored.values_mut();
+    pages.find(|parts| parts.len() > 1).unwrap()
+}
+
+#[test]
+fn parts_behind_the_last_one_are_left_from_another_encoding() {
+    let mut world = rich();
+    let mut stored = Stored::new();
+    save(&mut world.machine, None, &mut stored);
+    let huge = huge_mut(&mut stored);
+    huge.push(huge[1].clone());
+    huge.push(vec![9]);
+    load(&stored).unwrap();
+    huge_mut(&mut stored).swap(0, 1);
+    load(&stored).unwrap_err();
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Creating, deleting, reading and setting nodes.
 
 use super::*;
+use crate::MAX_PATH_BYTES;
 use crate::OpError::{BadArguments, BadVersion, NoChildrenForEphemerals, NoNode, NodeExists};
 
 #[test]
@@ -329,4 +330,30 @@ fn the_number_of_nodes_is_bounded() {
     assert_eq!(world.create("/c", ""), Err(OpError::QuotaExceeded));
     world.delete("/a", -1).unwrap();
     world.create("/c", "").unwrap();
+}
+
+#[test]
+fn paths_are_bounded() {
+    let mut world = World::new();
+    let path = |bytes: usize| format!("/{}", "x".repeat(bytes - 1));
+    assert_eq!(
+        world.create(&path(MAX_PATH_BYTES + 1), ""),
+        Err(BadArguments)
+    );
+    let mode = CreateMode::PersistentSequential;
+    assert_eq!(
+        world.create_as(&path(MAX_PATH_BYTES - 9), "", mode),
+        Err(BadArguments),
+        "with its number"
+    );
+    world
+        .create_as(&path(MAX_PATH_BYTES - 10), "", mode)
+        .unwrap();
+    let longest = path(MAX_PATH_BYTES);
+    world.create(&longest, "").unwrap();
+    assert_eq!(
+        world.create(&format!("{longest}/y"), ""),
+        Err(BadArguments),
+        "with its parent"
+    );
 }

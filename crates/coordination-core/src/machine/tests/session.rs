@@ -1,7 +1,8 @@
 //! Sessions, their ephemeral nodes, and pods.
 
 use super::*;
-use crate::OpError::{SessionExpired, SessionMoved};
+use crate::OpError::{BadArguments, SessionExpired, SessionMoved};
+use crate::{MAX_EPHEMERAL_BYTES, MAX_PATH_BYTES};
 
 const POD: PodId = PodId::new(7);
 
@@ -53,6 +54,35 @@ fn a_session_that_closes_takes_its_ephemerals_along() {
         Ok(Reply::Done),
         "nothing to close"
     );
+    let events = &world.applied[world.applied.len() - 3].events;
+    assert!(Arc::ptr_eq(&events[1].path, &events[3].path), "kept once");
+}
+
+#[test]
+fn the_paths_of_a_sessions_ephemerals_are_bounded() {
+    let mut world = World::new();
+    let name = |n: u64| format!("/{n:0>width$}", width = MAX_PATH_BYTES - 1);
+    let most = MAX_EPHEMERAL_BYTES / MAX_PATH_BYTES as u64;
+    for n in 0..most {
+        world
+            .create_as(&name(n), "", CreateMode::Ephemeral)
+            .unwrap();
+    }
+    let refused = world.create_as("/x", "", CreateMode::Ephemeral);
+    assert_eq!(refused, Err(OpError::QuotaExceeded));
+    world.create("/x", "").unwrap();
+    world.session = BOB;
+    world.create_as("/bob", "", CreateMode::Ephemeral).unwrap();
+    world.session = ALICE;
+    world.delete(&name(0), -1).unwrap();
+    let largest = name(most);
+    let refused = world.create_as(&format!("/x{largest}"), "", CreateMode::Ephemeral);
+    assert_eq!(refused, Err(BadArguments), "a longer path");
+    world
+        .create_as(&largest, "", CreateMode::Ephemeral)
+        .unwrap();
+    world.run(Kind::CloseSession).unwrap();
+    assert_eq!(world.names("/"), ["bob", "x", "zookeeper"]);
 }
 
 #[test]
@@ -98,6 +128,11 @@ fn only_the_pod_of_the_session_writes() {
         world.run_from(from(other, 2), write("/b")),
         refused(SessionMoved)
     );
+    assert_eq!(
+        world.run_from(from(other, 3), Kind::Multi(Vec::new())),
+        refused(SessionMoved),
+        "a multi without operations too"
+    );
     let session = world.machine.session(ALICE).unwrap();
     assert_eq!((session.pod, session.timeout_ms), (POD, 9));
     world.session = SessionId::new(99);
@@ -127,7 +162,7 @@ fn a_session_is_opened_once() {
     world.session = SessionId::default();
     assert_eq!(
         world.open_session(),
-        refused(OpError::BadArguments),
+        refused(BadArguments),
         "zero is no session"
     );
 }
@@ -243,6 +278,9 @@ fn a_pod_in_use_is_not_forgotten() {
 
     world.later_ms += POD_IDLE_MS;
     world.run_from(from(POD, 2), Kind::Nothing).unwrap();
+    let last_ms = world.machine.time_ms();
+    assert_eq!(idle(&world, last_ms + POD_IDLE_MS - 1), []);
+    assert_eq!(idle(&world, last_ms + POD_IDLE_MS), [(POD, 2)]);
     world.later_ms += POD_IDLE_MS;
     assert_eq!(world.run(forget(1)), in_use, "it has sent another one");
 
