@@ -83,8 +83,14 @@ pub enum Kind {
         /// The pods of the service, in ZooKeeper's format.
         data: Vec<u8>,
     },
-    /// Makes a pod known. Its commands are refused before.
-    RegisterPod,
+    /// Makes a pod known. Its commands are refused before. It is refused with
+    /// [`UnknownPod`](crate::Refused::UnknownPod) if the log has forgotten a pod since: this one may
+    /// be the forgotten one, and late copies of its commands would be executed again. A pod that
+    /// just starts takes a new id and tries again.
+    RegisterPod {
+        /// The last transaction that the pod had applied when it took its id.
+        seen: Zxid,
+    },
     /// Forgets a pod that is one of [`Machine::idle_pods`](crate::Machine::idle_pods). The
     /// sequencer sends it. It is refused if the pod is in use again. The pod's commands are refused
     /// from then on; a pod that still runs takes a new id.
@@ -96,6 +102,13 @@ pub enum Kind {
     },
     /// Does nothing. It takes the number of a command that its pod has given up.
     Nothing,
+}
+
+impl Kind {
+    /// Whether this registers a pod that has seen the transaction which last forgot one.
+    pub(crate) fn is_registration_after(&self, forgotten: Zxid) -> bool {
+        matches!(*self, Self::RegisterPod { seen } if seen >= forgotten)
+    }
 }
 
 /// A secret of a session, or a digest of it: it is only compared.

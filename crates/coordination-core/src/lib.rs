@@ -30,7 +30,8 @@
 //!    [`Loader::missing`] lists, and apply the log from [`Machine::last_zxid`] on.
 //! 2. **Register.** A pod's first command is [`Kind::RegisterPod`], with a [`PodId`] that was never
 //!    used before. It numbers its commands and sends those again that are not in the log after a
-//!    change of the sequencer, in order. If it is forgotten, it takes a new id and registers again.
+//!    change of the sequencer, in order. If it is forgotten, it takes a new id and registers again:
+//!    what was not executed under the old one never will be.
 //! 3. **Apply.** For each [`Applied`]: give its events to [`Watches::trigger`], in order, and queue
 //!    the notifications to their connections; only then the reply to the connection of its command.
 //!    So a client learns of a change before it can read it.

@@ -21,7 +21,9 @@
 //! - The sequencer forgets pods that are gone: for each of
 //!   [`Machine::idle_pods`](crate::Machine::idle_pods) that it has not heard of lately, it submits
 //!   a [`Kind::ForgetPod`](crate::Kind::ForgetPod). A pod that sends a command meanwhile stays
-//!   (`sequencer`, and the machine, which compares the number).
+//!   (`sequencer`, and the machine, which compares the number). A forgotten pod is never registered
+//!   again, although copies of its commands may still be on their way: a registration names the
+//!   last transaction that its pod has seen (`sequencer`, and the machine, which compares it).
 //! - A pod's commands enter the log in the order of their numbers, each at most once (`outbox`,
 //!   `sequencer`, and the machine, which refuses duplicates and gaps).
 

@@ -203,7 +203,7 @@ impl Machine {
             Kind::Reap { path } => self.reap(path)?,
             Kind::SetConfig { data } => self.set_config(data)?,
             Kind::ForgetPod { pod, last } => self.forget_pod(*pod, *last)?,
-            Kind::RegisterPod | Kind::Nothing => Reply::Done,
+            Kind::RegisterPod { .. } | Kind::Nothing => Reply::Done,
         };
         Ok(reply)
     }
@@ -217,7 +217,7 @@ impl Machine {
         if !is_idle {
             return Err(Refused::PodInUse(pod));
         }
-        self.pods.forget(pod);
+        self.pods.forget(pod, self.last);
         Ok(Reply::Done)
     }
 

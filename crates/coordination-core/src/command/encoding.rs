@@ -141,7 +141,10 @@ impl Kind {
                 out.u8(6);
                 out.bytes(data);
             }
-            Self::RegisterPod => out.u8(7),
+            Self::RegisterPod { seen } => {
+                out.u8(7);
+                out.i64(seen.get());
+            }
             Self::ForgetPod { pod, last } => {
                 out.u8(8);
                 out.u64(pod.get());
@@ -180,7 +183,9 @@ impl Kind {
             6 => Self::SetConfig {
                 data: input.bytes()?.to_vec(),
             },
-            7 => Self::RegisterPod,
+            7 => Self::RegisterPod {
+                seen: Zxid::new(input.i64()?),
+            },
             8 => Self::ForgetPod {
                 pod: PodId::new(input.u64()?),
                 last: input.varint()?,

@@ -63,7 +63,7 @@ fn batch() -> Batch {
         Kind::SetConfig {
             data: b"server.1=a".to_vec(),
         },
-        Kind::RegisterPod,
+        Kind::RegisterPod { seen: Zxid::new(9) },
         Kind::ForgetPod {
             pod: PodId::new(u64::MAX),
             last: 300,

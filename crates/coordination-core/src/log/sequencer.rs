@@ -35,6 +35,8 @@ pub struct Start {
     pub applied_ms: Option<u64>,
     /// The registered pods, each with the number of its last command in the log.
     pub pods: Vec<(PodId, u64)>,
+    /// The transaction that last forgot a pod.
+    pub forgotten: Zxid,
 }
 
 /// What the sequencer wants done. Tell it what came of it.
@@ -123,6 +125,8 @@ pub struct Sequencer {
     limits: SequencerLimits,
     /// The number of the last command of each pod that is in the log or waits here.
     pods: HashMap<PodId, u64>,
+    /// The transaction that last forgot a pod. While such a command waits, it is at the end of all.
+    forgotten: Zxid,
     waiting: VecDeque<(Command, usize)>,
     waiting_bytes: usize,
     /// Where the next batch is appended.
@@ -164,6 +168,7 @@ impl Sequencer {
         Self {
             limits,
             pods: start.pods.into_iter().collect(),
+            forgotten: start.forgotten,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             number: start.applied.next(),
@@ -189,12 +194,10 @@ impl Sequencer {
         if let Some(origin) = command.origin {
             let last = match self.pods.get(&origin.pod) {
                 Some(&last) => last,
-                None if command.kind != Kind::RegisterPod => {
-                    return Err(Unsequenced::UnknownPod(origin.pod));
+                None => {
+                    self.check_registration(origin.pod, &command.kind)?;
+                    0
                 }
-                // The machine would refuse it, and the commands behind it.
-                None if self.pods.len() >= MAX_PODS => return Err(Unsequenced::TooManyPods),
-                None => 0,
             };
             if origin.number <= last {
                 return Ok(());
@@ -214,9 +217,21 @@ impl Sequencer {
                 return Ok(());
             }
             self.pods.remove(&pod);
+            self.forgotten = Zxid::MAX;
         }
         self.waiting_bytes += bytes;
         self.waiting.push_back((command, bytes));
+        Ok(())
+    }
+
+    /// The machine would refuse such a registration, and the commands behind it.
+    fn check_registration(&self, pod: PodId, kind: &Kind) -> Result<(), Unsequenced> {
+        if !kind.is_registration_after(self.forgotten) {
+            return Err(Unsequenced::UnknownPod(pod));
+        }
+        if self.pods.len() >= MAX_PODS {
+            return Err(Unsequenced::TooManyPods);
+        }
         Ok(())
     }
 
@@ -276,6 +291,12 @@ impl Sequencer {
             self.next = self.next.next_epoch();
         }
         let next = self.next.plus(commands.len());
+        let is_forget = |command: &Command| matches!(command.kind, Kind::ForgetPod { .. });
+        if let Some(place) = commands.iter().rposition(is_forget)
+            && !self.waiting.iter().any(|(command, _)| is_forget(command))
+        {
+            self.forgotten = self.next.plus(place);
+        }
         let batch = Batch {
             first: self.next,
             time_ms: self.time.stamp(now),

@@ -1,13 +1,14 @@
 //! Several pods, a store that behaves as an etcd v3 endpoint, and an adversary that delays, loses
 //! and repeats: no command is lost or doubled, and all pods agree.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    Acl, Batch, Command, CreateMode, Kind, Machine, Op, Password, PodId, Refused, SessionId,
+    Acl, Batch, Command, CreateMode, Kind, Machine, Op, POD_IDLE_MS, Password, PodId, Refused,
+    SessionId, Zxid,
 };
 
 const PODS: usize = 3;
@@ -53,6 +54,9 @@ struct Pod {
     reader: LogReader,
     machine: Machine,
     created: u64,
+    session: Option<SessionId>,
+    /// Its commands that are not executed.
+    unexecuted: VecDeque<Command>,
     /// With the create revision of its leadership key.
     sequencer: Option<(u64, Sequencer)>,
 }
@@ -60,6 +64,10 @@ struct Pod {
 struct World {
     store: Store,
     pods: Vec<Pod>,
+    /// All commands that were sent.
+    sent: Vec<Command>,
+    /// The last id of a pod or a session.
+    last_id: u64,
     last_leader: u64,
     now_ms: i64,
 }
@@ -76,6 +84,14 @@ enum Fate {
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Write(usize),
+    /// The pod closes its session.
+    Close(usize),
+    /// So much time passes that unused pods are forgotten.
+    Wait,
+    /// The pod forgets unused pods if it is the sequencer.
+    Forget(usize),
+    /// Copies of all commands of a pod reach a pod that may be the sequencer.
+    Repeat(usize, usize),
     /// The pod reads a batch from its watch.
     Follow(usize),
     Elect(usize),
@@ -95,31 +111,30 @@ fn command(session: SessionId, kind: Kind) -> Command {
     }
 }
 
+fn limits() -> OutboxLimits {
+    OutboxLimits {
+        commands: 100,
+        bytes: 1 << 20,
+        command_bytes: 1 << 10,
+    }
+}
+
 impl World {
     fn new() -> Self {
-        let limits = OutboxLimits {
-            commands: 100,
-            bytes: 1 << 20,
-            command_bytes: 1 << 10,
-        };
-        let pod = |number: usize| {
-            let mut outbox = Outbox::new(PodId::new(number as u64 + 1), limits);
-            let open = Kind::CreateSession {
-                timeout_ms: 1_000,
-                password: Password::new([7; 16]),
-            };
-            outbox.push(command(session(number), open)).unwrap();
-            Pod {
-                outbox,
-                reader: LogReader::new(LogNumber::default()),
-                machine: Machine::new(number as u64),
-                created: 0,
-                sequencer: None,
-            }
+        let pod = |number: usize| Pod {
+            outbox: Outbox::new(PodId::new(number as u64 + 1), Zxid::default(), limits()),
+            reader: LogReader::new(LogNumber::default()),
+            machine: Machine::new(number as u64),
+            created: 0,
+            session: None,
+            unexecuted: VecDeque::new(),
+            sequencer: None,
         };
         Self {
             store: Store::default(),
             pods: (0..PODS).map(pod).collect(),
+            sent: Vec::new(),
+            last_id: PODS as u64,
             last_leader: 0,
             now_ms: 0,
         }
@@ -129,6 +144,10 @@ impl World {
         self.now_ms += 1;
         match step {
             Step::Write(pod) => self.write(pod),
+            Step::Close(pod) => self.pods[pod].close_session(),
+            Step::Wait => self.now_ms += POD_IDLE_MS,
+            Step::Forget(pod) => self.forget(pod),
+            Step::Repeat(pod, to) => self.repeat(pod, to),
             Step::Follow(pod) => self.follow(pod, 1),
             Step::Elect(pod) => self.elect(pod),
             Step::Send(from, to) => self.send(from, to),
@@ -146,7 +165,9 @@ impl World {
 
     /// Creates a node whose name is new.
     fn write(&mut self, number: usize) {
+        self.last_id += 1;
         let pod = &mut self.pods[number];
+        let session = pod.open_session(self.last_id);
         let create = Op::Create {
             path: format!("/{number}-{}", pod.created),
             data: None,
@@ -154,9 +175,35 @@ impl World {
             mode: CreateMode::Persistent,
             ttl_ms: -1,
         };
-        let command = command(session(number), Kind::Write(create));
-        if pod.outbox.push(command).is_ok() {
+        if pod.push(command(session, Kind::Write(create))) {
             pod.created += 1;
+        }
+    }
+
+    fn forget(&mut self, number: usize) {
+        let now = at(self.now_ms);
+        let pod = &mut self.pods[number];
+        let Some((_, sequencer)) = &mut pod.sequencer else {
+            return;
+        };
+        for (pod, last) in pod.machine.idle_pods(sequencer.time_ms(now)) {
+            let forget = command(SessionId::default(), Kind::ForgetPod { pod, last });
+            // Without room, it is tried again.
+            let _ = sequencer.submit(forget);
+        }
+    }
+
+    /// The copies were on their way for long: what the pod was told of them does not reach it.
+    fn repeat(&mut self, at: usize, to: usize) {
+        let Some(one) = self.sent.get(at % self.sent.len().max(1)) else {
+            return;
+        };
+        let pod = one.origin.unwrap().pod;
+        if let Some((_, sequencer)) = &mut self.pods[to].sequencer {
+            let copies = self.sent.iter();
+            for copy in copies.filter(|command| command.origin.unwrap().pod == pod) {
+                let _ = sequencer.submit(copy.clone());
+            }
         }
     }
 
@@ -165,7 +212,7 @@ impl World {
         let after = pod.reader.applied().next();
         let batches: Vec<_> = self.store.log.range(after..).take(most).collect();
         for (&number, batch) in batches {
-            pod.apply(number, batch);
+            pod.apply(number, batch, &mut self.last_id);
         }
     }
 
@@ -181,6 +228,7 @@ impl World {
             time_ms: pod.machine.time_ms(),
             applied_ms: None,
             pods: pod.machine.pods().collect(),
+            forgotten: pod.machine.last_forgotten(),
         };
         let limits = SequencerLimits {
             batch_commands: 3,
@@ -193,6 +241,7 @@ impl World {
 
     fn send(&mut self, from: usize, to: usize) {
         let commands: Vec<Command> = self.pods[from].outbox.send(2).cloned().collect();
+        self.sent.extend(commands.iter().cloned());
         let Some((_, sequencer)) = &mut self.pods[to].sequencer else {
             return self.pods[from].outbox.restart();
         };
@@ -204,6 +253,10 @@ impl World {
                     return self.pods[from].outbox.resend_from(expected);
                 }
                 Err(Unsequenced::Full) => return self.pods[from].outbox.resend_from(number),
+                // If the pod is forgotten, it learns that from the log.
+                Err(Unsequenced::UnknownPod(_)) if number == 1 => {
+                    return self.pods[from].renew(&mut self.last_id);
+                }
                 Err(
                     Unsequenced::Stopped(_) | Unsequenced::UnknownPod(_) | Unsequenced::TooManyPods,
                 ) => {
@@ -250,7 +303,7 @@ impl World {
         };
         if let Some((at, batch)) = sequencer.appended(outcome) {
             assert_eq!(self.store.log.get(&at), Some(&batch), "it is in the log");
-            pod.apply(at, &batch);
+            pod.apply(at, &batch, &mut self.last_id);
         }
         if pod
             .sequencer
@@ -284,7 +337,48 @@ impl World {
 }
 
 impl Pod {
-    fn apply(&mut self, number: LogNumber, batch: &[u8]) {
+    /// The session that the pod has, or a new one.
+    fn open_session(&mut self, new_id: u64) -> SessionId {
+        if let Some(session) = self.session {
+            return session;
+        }
+        let session = SessionId::new(new_id.cast_signed());
+        let open = Kind::CreateSession {
+            timeout_ms: 1_000,
+            password: Password::new([7; 16]),
+        };
+        if self.push(command(session, open)) {
+            self.session = Some(session);
+        }
+        session
+    }
+
+    fn close_session(&mut self) {
+        if let Some(session) = self.session
+            && self.push(command(session, Kind::CloseSession))
+        {
+            self.session = None;
+        }
+    }
+
+    fn push(&mut self, command: Command) -> bool {
+        let is_added = self.outbox.push(command.clone()).is_ok();
+        if is_added {
+            self.unexecuted.push_back(command);
+        }
+        is_added
+    }
+
+    /// The pod takes a new id. What was not executed never will be under the old one.
+    fn renew(&mut self, last_id: &mut u64) {
+        *last_id += 1;
+        self.outbox = Outbox::new(PodId::new(*last_id), self.machine.last_zxid(), limits());
+        for command in &self.unexecuted {
+            self.outbox.push(command.clone()).unwrap();
+        }
+    }
+
+    fn apply(&mut self, number: LogNumber, batch: &[u8], last_id: &mut u64) {
         if !self.reader.take(number).unwrap() {
             return;
         }
@@ -305,13 +399,16 @@ impl Pod {
                 && is_executed
             {
                 self.outbox.executed(origin.number);
+                if origin.number > 1 {
+                    self.unexecuted.pop_front().unwrap();
+                }
+            }
+            let own = self.outbox.pod();
+            if matches!(command.kind, Kind::ForgetPod { pod, .. } if pod == own) {
+                self.renew(last_id);
             }
         }
     }
-}
-
-fn session(pod: usize) -> SessionId {
-    SessionId::new(pod as i64 + 1)
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -324,6 +421,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     ];
     let step = prop_oneof![
         6 => pod().prop_map(Step::Write),
+        2 => pod().prop_map(Step::Close),
+        1 => Just(Step::Wait),
+        2 => pod().prop_map(Step::Forget),
+        1 => (0_usize..1_000, pod()).prop_map(|(pod, to)| Step::Repeat(pod, to)),
         6 => pod().prop_map(Step::Follow),
         1 => pod().prop_map(Step::Elect),
         10 => (pod(), pod()).prop_map(|(from, to)| Step::Send(from, to)),
@@ -363,10 +464,11 @@ proptest! {
 fn started(pods: Vec<(PodId, u64)>) -> Sequencer {
     let start = Start {
         applied: LogNumber::new(9),
-        last: crate::Zxid::new((3 << 32) + 77),
+        last: Zxid::new((3 << 32) + 77),
         time_ms: 1_000,
         applied_ms: None,
         pods,
+        forgotten: Zxid::default(),
     };
     let limits = SequencerLimits {
         batch_commands: 2,
@@ -379,7 +481,9 @@ fn started(pods: Vec<(PodId, u64)>) -> Sequencer {
 
 fn numbered(pod: u64, number: u64) -> Command {
     let kind = match number {
-        1 => Kind::RegisterPod,
+        1 => Kind::RegisterPod {
+            seen: Zxid::default(),
+        },
         _ => Kind::Nothing,
     };
     Command {
@@ -564,17 +668,49 @@ fn no_more_pods_are_taken_than_the_machine_registers() {
     assert_eq!(sequencer.submit(numbered(most + 1, 2)), Err(unknown));
     assert_eq!(sequencer.submit(numbered(1, 2)), Ok(()), "others go on");
     sequencer.submit(forget(2, 1)).unwrap();
-    assert_eq!(sequencer.submit(register()), Ok(()));
+    append(&mut sequencer, 0);
+    let (_, batch) = sequencer.appended(Outcome::Appended).unwrap();
+    let batch = Batch::decode(&batch).unwrap();
+    let seen = batch.first.plus(batch.commands.len() - 1);
+    let register = |seen| Command {
+        kind: Kind::RegisterPod { seen },
+        ..numbered(most + 1, 1)
+    };
+    assert_eq!(sequencer.submit(register(seen)), Ok(()));
+}
+
+#[test]
+fn who_registers_has_seen_the_last_forgotten_pod() {
+    let mut sequencer = started(vec![(PodId::new(7), 1)]);
+    let register = |pod, seen| Command {
+        kind: Kind::RegisterPod { seen },
+        ..numbered(pod, 1)
+    };
+    let last = Zxid::new((3 << 32) + 77);
+    sequencer.submit(register(8, last)).unwrap();
+    sequencer.submit(forget(7, 1)).unwrap();
+    let unknown = |pod| Err(Unsequenced::UnknownPod(PodId::new(pod)));
+    assert_eq!(sequencer.submit(register(7, last)), unknown(7));
+    let (_, batch) = append(&mut sequencer, 0);
+    // The transaction of the second command forgets the pod.
+    let before = batch.first;
+    assert_eq!(sequencer.submit(register(9, before)), unknown(9));
+    sequencer.appended(Outcome::Appended).unwrap();
+    assert_eq!(sequencer.submit(register(9, before)), unknown(9));
+    assert_eq!(sequencer.submit(register(9, before.plus(1))), Ok(()));
+    sequencer.submit(forget(8, 1)).unwrap();
+    assert_eq!(sequencer.submit(register(10, before.plus(1))), unknown(10));
 }
 
 #[test]
 fn a_successor_continues_the_time_of_the_log() {
     let start = Start {
         applied: LogNumber::new(9),
-        last: crate::Zxid::new(77),
+        last: Zxid::new(77),
         time_ms: 1_000,
         applied_ms: Some(500),
         pods: vec![(PodId::new(7), 1)],
+        forgotten: Zxid::default(),
     };
     let limits = SequencerLimits {
         batch_commands: 2,
@@ -597,7 +733,7 @@ fn a_successor_continues_the_time_of_the_log() {
 
 #[test]
 fn an_epoch_ends_before_its_counter_does() {
-    let last = crate::Zxid::new((4 << 32) + i64::from(u32::MAX) - 1);
+    let last = Zxid::new((4 << 32) + i64::from(u32::MAX) - 1);
     assert!(last.has_room_for(2) && !last.has_room_for(3));
     assert_eq!(last.next_epoch().get(), (5 << 32) + 1);
 }

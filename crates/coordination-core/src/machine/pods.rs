@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::codec::{Reader, Writer};
-use crate::command::{Command, Kind, Origin};
-use crate::{DecodeError, PodId, Refused};
+use crate::command::{Command, Origin};
+use crate::{DecodeError, PodId, Refused, Zxid};
 
 /// How many pods can be registered at the same time. A pod that restarts counts twice until its
 /// earlier run is forgotten.
@@ -16,7 +16,11 @@ pub const POD_IDLE_MS: i64 = 60 * 60 * 1000;
 
 /// The registered pods.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Pods(BTreeMap<PodId, Pod>);
+pub(super) struct Pods {
+    registered: BTreeMap<PodId, Pod>,
+    /// The transaction that last forgot a pod.
+    forgotten: Zxid,
+}
 
 /// A pod's last command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +38,7 @@ impl Pods {
         let Some(Origin { pod, number }) = command.origin else {
             return Ok(());
         };
-        let Some(last) = self.0.get_mut(&pod) else {
+        let Some(last) = self.registered.get_mut(&pod) else {
             return self.register(command, pod, Pod { number, time_ms });
         };
         let expected = last.number.saturating_add(1);
@@ -49,42 +53,52 @@ impl Pods {
     }
 
     fn register(&mut self, command: &Command, pod: PodId, first: Pod) -> Result<(), Refused> {
-        if command.kind != Kind::RegisterPod {
+        if !command.kind.is_registration_after(self.forgotten) {
             return Err(Refused::UnknownPod(pod));
         }
         if first.number != 1 {
             return Err(Refused::Gap { expected: 1 });
         }
-        if self.0.len() == MAX_PODS {
+        if self.registered.len() == MAX_PODS {
             return Err(Refused::TooManyPods);
         }
-        self.0.insert(pod, first);
+        self.registered.insert(pod, first);
         Ok(())
     }
 
-    pub(super) fn forget(&mut self, pod: PodId) {
-        self.0.remove(&pod);
+    /// No copy of the pod's registration can register it again: it was sent before `zxid`.
+    pub(super) fn forget(&mut self, pod: PodId, zxid: Zxid) {
+        self.registered.remove(&pod);
+        self.forgotten = zxid;
+    }
+
+    /// The transaction that last forgot a pod; zero if none did.
+    pub(super) fn forgotten(&self) -> Zxid {
+        self.forgotten
     }
 
     /// The number of a pod's last command.
     pub(super) fn last(&self, pod: PodId) -> Option<u64> {
-        self.0.get(&pod).map(|pod| pod.number)
+        self.registered.get(&pod).map(|pod| pod.number)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (PodId, u64)> {
-        self.0.iter().map(|(&pod, last)| (pod, last.number))
+        let pods = self.registered.iter();
+        pods.map(|(&pod, last)| (pod, last.number))
     }
 
     /// The pods that have sent nothing for [`POD_IDLE_MS`].
     pub(super) fn unused(&self, time_ms: i64) -> impl Iterator<Item = (PodId, u64)> {
         let is_unused = move |last: &Pod| time_ms.saturating_sub(last.time_ms) >= POD_IDLE_MS;
-        let unused = self.0.iter().filter(move |(_, last)| is_unused(last));
+        let unused = self.registered.iter();
+        let unused = unused.filter(move |(_, last)| is_unused(last));
         unused.map(|(&pod, last)| (pod, last.number))
     }
 
     pub(super) fn encode(&self, out: &mut Writer) {
-        out.len(self.0.len());
-        for (pod, last) in &self.0 {
+        out.i64(self.forgotten.get());
+        out.len(self.registered.len());
+        for (pod, last) in &self.registered {
             out.u64(pod.get());
             out.varint(last.number);
             out.i64(last.time_ms);
@@ -92,6 +106,7 @@ impl Pods {
     }
 
     pub(super) fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let forgotten = Zxid::new(input.i64()?);
         let mut pods = BTreeMap::new();
         for _ in 0..input.count(Self::MIN_BYTES)? {
             let pod = PodId::new(input.u64()?);
@@ -105,6 +120,9 @@ impl Pods {
             };
             pods.insert(pod, last);
         }
-        Ok(Self(pods))
+        Ok(Self {
+            registered: pods,
+            forgotten,
+        })
     }
 }

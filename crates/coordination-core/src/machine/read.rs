@@ -114,6 +114,12 @@ impl Machine {
         self.pods.iter()
     }
 
+    /// The transaction that last forgot a pod; zero if none did.
+    #[must_use]
+    pub fn last_forgotten(&self) -> Zxid {
+        self.pods.forgotten()
+    }
+
     /// The pods that [`ForgetPod`](crate::Kind::ForgetPod) would forget at this time of the log:
     /// they have no sessions, and have sent no command for [`POD_IDLE_MS`](crate::POD_IDLE_MS).
     /// With each comes the number of its last command.

@@ -29,6 +29,7 @@ const ALICE: SessionId = SessionId::new(0xa);
 const BOB: SessionId = SessionId::new(0xb);
 const PASSWORD: Password = Password::new([1; 16]);
 const TIMEOUT_MS: u32 = 4000;
+const REGISTER: Kind = Kind::RegisterPod { seen: Zxid::new(0) };
 
 impl World {
     /// With two sessions, of which Alice's is used.

@@ -94,7 +94,10 @@ impl Naive {
                 Ok(Reply::Done)
             }
             Kind::Reap { path } => self.reap(path).map_err(Refused::Op),
-            Kind::SetConfig { .. } | Kind::RegisterPod | Kind::ForgetPod { .. } | Kind::Nothing => {
+            Kind::SetConfig { .. }
+            | Kind::RegisterPod { .. }
+            | Kind::ForgetPod { .. }
+            | Kind::Nothing => {
                 panic!("not generated: {command:?}")
             }
         };

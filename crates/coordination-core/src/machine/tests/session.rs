@@ -99,9 +99,7 @@ fn an_ephemeral_that_was_deleted_is_not_deleted_again() {
 fn only_the_pod_of_the_session_writes() {
     let mut world = World::new();
     for pod in [7, 8] {
-        world
-            .run_from(from(PodId::new(pod), 1), Kind::RegisterPod)
-            .unwrap();
+        world.run_from(from(PodId::new(pod), 1), REGISTER).unwrap();
     }
     let attach = |password| Kind::AttachSession {
         timeout_ms: 9,
@@ -175,12 +173,12 @@ fn a_command_that_is_sent_twice_is_applied_once() {
         Err(Refused::UnknownPod(POD))
     );
     assert_eq!(
-        world.run_from(from(POD, 2), Kind::RegisterPod),
+        world.run_from(from(POD, 2), REGISTER),
         Err(Refused::Gap { expected: 1 })
     );
-    world.run_from(from(POD, 1), Kind::RegisterPod).unwrap();
+    world.run_from(from(POD, 1), REGISTER).unwrap();
     assert_eq!(
-        world.run_from(from(POD, 1), Kind::RegisterPod),
+        world.run_from(from(POD, 1), REGISTER),
         Err(Refused::Duplicate)
     );
     let password = PASSWORD;
@@ -231,7 +229,7 @@ fn a_command_that_is_sent_twice_is_applied_once() {
 #[test]
 fn a_refused_write_has_its_number_nevertheless() {
     let mut world = World::new();
-    world.run_from(from(POD, 1), Kind::RegisterPod).unwrap();
+    world.run_from(from(POD, 1), REGISTER).unwrap();
     let write = || Kind::Write(delete("/x", -1));
     assert_eq!(world.run_from(from(POD, 2), write()), refused(SessionMoved));
     assert_eq!(
@@ -246,7 +244,7 @@ fn the_table_of_pods_is_bounded() {
     let mut number = 0;
     let refusal = loop {
         number += 1;
-        if let Err(refusal) = world.run_from(from(PodId::new(number), 1), Kind::RegisterPod) {
+        if let Err(refusal) = world.run_from(from(PodId::new(number), 1), REGISTER) {
             break refusal;
         }
     };
@@ -254,9 +252,31 @@ fn the_table_of_pods_is_bounded() {
     world.later_ms += POD_IDLE_MS;
     let pod = PodId::new(1);
     world.run(Kind::ForgetPod { pod, last: 1 }).unwrap();
+    let seen = world.machine.last_zxid();
     world
-        .run_from(from(PodId::new(number), 1), Kind::RegisterPod)
+        .run_from(from(PodId::new(number), 1), Kind::RegisterPod { seen })
         .unwrap();
+}
+
+#[test]
+fn a_forgotten_pod_is_never_registered_again() {
+    let mut world = World::new();
+    let register = |seen| Kind::RegisterPod { seen };
+    let unknown = Err(Refused::UnknownPod(POD));
+    let seen = world.machine.last_zxid();
+    world.run_from(from(POD, 1), register(seen)).unwrap();
+    world.run_from(from(POD, 2), Kind::Nothing).unwrap();
+    let before = world.machine.last_zxid();
+    world.later_ms += POD_IDLE_MS;
+    world.run(Kind::ForgetPod { pod: POD, last: 2 }).unwrap();
+    let forgotten = world.machine.last_zxid();
+    assert_eq!(world.machine.last_forgotten(), forgotten);
+    assert_eq!(world.run_from(from(POD, 1), register(seen)), unknown);
+    assert_eq!(world.run_from(from(POD, 2), Kind::Nothing), unknown);
+    let other = PodId::new(8);
+    let unknown = Err(Refused::UnknownPod(other));
+    assert_eq!(world.run_from(from(other, 1), register(before)), unknown);
+    world.run_from(from(other, 1), register(forgotten)).unwrap();
 }
 
 #[test]
@@ -264,7 +284,7 @@ fn a_pod_in_use_is_not_forgotten() {
     let mut world = World::new();
     let forget = |last| Kind::ForgetPod { pod: POD, last };
     let in_use = Err(Refused::PodInUse(POD));
-    world.run_from(from(POD, 1), Kind::RegisterPod).unwrap();
+    world.run_from(from(POD, 1), REGISTER).unwrap();
     let registered_ms = world.machine.time_ms();
     let idle = |world: &World, time_ms| {
         world
@@ -294,7 +314,7 @@ fn a_pod_in_use_is_not_forgotten() {
     assert_eq!(world.run(forget(3)), in_use, "it has a session");
     // The session moves to another pod.
     let other = PodId::new(8);
-    world.run_from(from(other, 1), Kind::RegisterPod).unwrap();
+    world.run_from(from(other, 1), REGISTER).unwrap();
     world.run_from(from(other, 2), attach.clone()).unwrap();
     assert_eq!(world.run(forget(3)), Ok(Reply::Done));
     assert_eq!(world.run(forget(3)), Ok(Reply::Done), "it is forgotten");
