@@ -703,6 +703,36 @@ fn who_registers_has_seen_the_last_forgotten_pod() {
 }
 
 #[test]
+fn the_last_of_several_forgotten_pods_counts() {
+    let mut sequencer = started((7..=9).map(|pod| (PodId::new(pod), 1)).collect());
+    let register = |seen| Command {
+        kind: Kind::RegisterPod { seen },
+        ..numbered(10, 1)
+    };
+    let unknown = Err(Unsequenced::UnknownPod(PodId::new(10)));
+    for pod in 7..=9 {
+        sequencer.submit(forget(pod, 1)).unwrap();
+    }
+    // The third one does not fit the batch.
+    let (_, batch) = append(&mut sequencer, 0);
+    assert_eq!(batch.commands.len(), 2);
+    let second = batch.first.plus(1);
+    assert_eq!(sequencer.submit(register(second)), unknown);
+    sequencer.appended(Outcome::Appended).unwrap();
+    let (_, batch) = append(&mut sequencer, 0);
+    assert_eq!(sequencer.submit(register(second)), unknown);
+    assert_eq!(sequencer.submit(register(batch.first)), Ok(()));
+
+    let mut sequencer = started((7..=8).map(|pod| (PodId::new(pod), 1)).collect());
+    for pod in 7..=8 {
+        sequencer.submit(forget(pod, 1)).unwrap();
+    }
+    let (_, batch) = append(&mut sequencer, 0);
+    assert_eq!(sequencer.submit(register(batch.first)), unknown);
+    assert_eq!(sequencer.submit(register(batch.first.plus(1))), Ok(()));
+}
+
+#[test]
 fn a_successor_continues_the_time_of_the_log() {
     let start = Start {
         applied: LogNumber::new(9),

@@ -118,7 +118,10 @@ impl Machine {
 
     fn replace_body(&mut self, id: NodeId, body: Body) -> Body {
         let before = self.tree.replace_body(id, body);
-        self.note_limits(id);
+        // With the first limits, there is a quota already.
+        if !self.quotas.is_empty() {
+            self.note_limits(id);
+        }
         before
     }
 
