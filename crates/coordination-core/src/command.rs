@@ -84,9 +84,9 @@ pub enum Kind {
         data: Vec<u8>,
     },
     /// Makes a pod known. Its commands are refused before. It is refused with
-    /// [`UnknownPod`](crate::Refused::UnknownPod) if the log has forgotten a pod since: this one may
-    /// be the forgotten one, and late copies of its commands would be executed again. A pod that
-    /// just starts takes a new id and tries again.
+    /// [`UnknownPod`](crate::Refused::UnknownPod) if the log has forgotten a pod since: this may be
+    /// that one, and late copies of its commands would be executed again. A pod that just starts
+    /// takes a new id and tries again.
     RegisterPod {
         /// The last transaction that the pod had applied when it took its id.
         seen: Zxid,

@@ -22,8 +22,8 @@
 //!
 //! # What it never does
 //! It uses no clock, thread, socket, disk or random source. It never decides that a session has
-//! expired, a node is due or a pod is gone: a command says so, and is checked when it is applied. It
-//! does not order commands.
+//! expired, a node is due or a pod is gone: a command says so, and is checked when it is applied.
+//! It does not order commands.
 //!
 //! # What the service does, in order
 //! 1. **Restore.** Read [`PageId::Meta`] of the last complete checkpoint, add all pages that
@@ -47,9 +47,9 @@
 //!   up: ZooKeeper compares each with what was used before the multi.
 //! - The limits of [`MAX_PATH_BYTES`], [`MAX_ACL_ENTRIES`] and the other constants of this kind are
 //!   far above what clients use. ZooKeeper limits requests as a whole.
-//! - A quota's data over 1 KiB has no numbers in it, and only ZooKeeper's four names mean something.
-//!   To create several `zookeeper_stats` in one multi is refused once they have counted 10,000
-//!   nodes.
+//! - A quota's data over 1 KiB has no numbers in it, and only ZooKeeper's four names have a
+//!   meaning. A multi that creates several `zookeeper_stats` is refused if they count far more than
+//!   10,000 nodes.
 //! - A node's counter wraps after 2^31 - 1 children, as ZooKeeper's documentation says. Its server
 //!   stays at that number, and every further sequential node exists already.
 //! - TTL nodes, and the schemes `x509` and `sasl`, need not be enabled.

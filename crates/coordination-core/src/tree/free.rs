@@ -1,4 +1,4 @@
-//! FreeNumbers that are free, as ranges: their memory depends on how many gaps there are, not on how
+//! Numbers that are free, as ranges: their memory depends on how many gaps there are, not on how
 //! large the numbers are.
 
 use std::collections::BTreeMap;
