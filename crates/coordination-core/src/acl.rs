@@ -10,6 +10,7 @@ pub(crate) use cache::{AclCache, AclId};
 pub use scheme::digest;
 
 use crate::codec::{Reader, Writer};
+use crate::limits::{MAX_ACL_BYTES, MAX_ACL_ENTRIES};
 use crate::{DecodeError, OpError};
 
 /// An identity: of a client, or one that an [`Acl`] grants permissions to.
@@ -123,7 +124,7 @@ pub fn check(list: &[Acl], perms: Perms, caller: &[Id]) -> Result<(), OpError> {
         || list
             .iter()
             .filter(|acl| acl.perms.intersects(perms))
-            .any(|acl| caller.iter().any(|id| scheme::matches(id, &acl.id)));
+            .any(|acl| scheme::is_one_of(&acl.id, caller));
     if is_permitted {
         Ok(())
     } else {
@@ -135,33 +136,51 @@ pub fn check(list: &[Acl], perms: Perms, caller: &[Id]) -> Result<(), OpError> {
 /// replaced by the caller's authenticated identities.
 ///
 /// # Errors
-/// [`OpError::InvalidAcl`] if the list is empty, an identity is not valid, or `auth` stands for
-/// nobody.
+/// [`OpError::InvalidAcl`] if the list is empty or too long, an identity is not valid, or `auth`
+/// stands for nobody.
 pub(crate) fn expand(list: &[Acl], caller: &[Id]) -> Result<Vec<Acl>, OpError> {
     if list.is_empty() {
         return Err(OpError::InvalidAcl);
     }
-    let mut expanded = Vec::with_capacity(list.len());
+    let mut expanded = Expanded::default();
     // A set, since a request has room for tens of thousands of entries.
     let mut seen = BTreeSet::new();
     for acl in list.iter().filter(|acl| seen.insert(*acl)) {
         if acl.id.scheme == "auth" {
-            let before = expanded.len();
-            let ids = caller.iter().filter(|id| scheme::is_authenticated(id));
-            expanded.extend(ids.map(|id| Acl {
-                perms: acl.perms,
-                id: id.clone(),
-            }));
-            if expanded.len() == before {
+            let before = expanded.list.len();
+            for id in caller.iter().filter(|id| scheme::is_authenticated(id)) {
+                expanded.push(acl.perms, id)?;
+            }
+            if expanded.list.len() == before {
                 return Err(OpError::InvalidAcl);
             }
         } else if acl.id.is_anyone() || scheme::is_valid(&acl.id) {
-            expanded.push(acl.clone());
+            expanded.push(acl.perms, &acl.id)?;
         } else {
             return Err(OpError::InvalidAcl);
         }
     }
-    Ok(expanded)
+    Ok(expanded.list)
+}
+
+/// A list that is not too long.
+#[derive(Debug, Default)]
+struct Expanded {
+    list: Vec<Acl>,
+    bytes: usize,
+}
+
+impl Expanded {
+    fn push(&mut self, perms: Perms, id: &Id) -> Result<(), OpError> {
+        let id = id.clone();
+        let acl = Acl { perms, id };
+        self.bytes += acl.encoded_bytes();
+        if self.list.len() == MAX_ACL_ENTRIES || self.bytes > MAX_ACL_BYTES {
+            return Err(OpError::InvalidAcl);
+        }
+        self.list.push(acl);
+        Ok(())
+    }
 }
 
 /// The list as a caller sees it: who may not set it does not see the hashes of passwords.

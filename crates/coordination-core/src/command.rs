@@ -66,6 +66,13 @@ pub enum Kind {
     /// Closes the command's session, and deletes its ephemeral nodes in one transaction. Nothing
     /// happens to a session that does not exist.
     CloseSession,
+    /// Closes the command's session as [`CloseSession`](Self::CloseSession) does, since its timeout
+    /// has passed. The sequencer sends it. It is refused with [`OpError::SessionMoved`] if the
+    /// session was attached since the sequencer looked: the client is back.
+    ExpireSession {
+        /// The [`SessionInfo::attached`](crate::SessionInfo::attached) that the sequencer saw.
+        attached: Zxid,
+    },
     /// Deletes a container that has no children any more, or a node whose TTL has passed.
     Reap {
         /// The node.
@@ -76,15 +83,32 @@ pub enum Kind {
         /// The pods of the service, in ZooKeeper's format.
         data: Vec<u8>,
     },
-    /// Makes a pod known. Its commands are refused before.
-    RegisterPod,
-    /// Forgets a pod that is gone. Its commands that are still on their way are refused.
+    /// Makes a pod known. Its commands are refused before. It is refused with
+    /// [`UnknownPod`](crate::Refused::UnknownPod) if the log has forgotten a pod since: this may be
+    /// that one, and late copies of its commands would be executed again. A pod that just starts
+    /// takes a new id and tries again.
+    RegisterPod {
+        /// The last transaction that the pod had applied when it took its id.
+        seen: Zxid,
+    },
+    /// Forgets a pod that is one of [`Machine::idle_pods`](crate::Machine::idle_pods). The
+    /// sequencer sends it. It is refused if the pod is in use again. The pod's commands are refused
+    /// from then on; a pod that still runs takes a new id.
     ForgetPod {
         /// The pod.
         pod: PodId,
+        /// The number of its last command that the sequencer saw.
+        last: u64,
     },
     /// Does nothing. It takes the number of a command that its pod has given up.
     Nothing,
+}
+
+impl Kind {
+    /// Whether this registers a pod that has seen the transaction which last forgot one.
+    pub(crate) fn is_registration_after(&self, forgotten: Zxid) -> bool {
+        matches!(*self, Self::RegisterPod { seen } if seen >= forgotten)
+    }
 }
 
 /// A secret of a session, or a digest of it: it is only compared.

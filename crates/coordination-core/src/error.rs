@@ -90,6 +90,9 @@ pub enum Refused {
     /// As many pods are registered as the table has room for. Forget some that are gone.
     #[error("too many pods are registered")]
     TooManyPods,
+    /// The pod is not forgotten: it has sessions, or has sent commands lately.
+    #[error("pod {0} is in use")]
+    PodInUse(PodId),
 }
 
 /// Why bytes are not what they should be.

@@ -38,6 +38,9 @@ impl Zxid {
     /// to no transaction.
     pub const NONE: Self = Self(-1);
 
+    /// After all transactions.
+    pub(crate) const MAX: Self = Self(i64::MAX);
+
     /// Wraps a zxid from the wire.
     #[must_use]
     pub const fn new(zxid: i64) -> Self {

@@ -17,18 +17,21 @@
 //!   sent again has no second effect, and none is applied before those that precede it.
 //! - **All or nothing.** A multi that fails leaves nothing behind.
 //! - **No surprise from bytes.** Decoding never panics, and allocates in proportion to its input.
+//!   What a command does is in proportion to its bytes and to what earlier commands created: paths,
+//!   access control lists, identities and multis are bounded (`MAX_...`).
 //!
 //! # What it never does
 //! It uses no clock, thread, socket, disk or random source. It never decides that a session has
-//! expired or a node is due: a command says so, and is checked when it is applied. It does not
-//! order commands.
+//! expired, a node is due or a pod is gone: a command says so, and is checked when it is applied.
+//! It does not order commands.
 //!
 //! # What the service does, in order
 //! 1. **Restore.** Read [`PageId::Meta`] of the last complete checkpoint, add all pages that
 //!    [`Loader::missing`] lists, and apply the log from [`Machine::last_zxid`] on.
 //! 2. **Register.** A pod's first command is [`Kind::RegisterPod`], with a [`PodId`] that was never
 //!    used before. It numbers its commands and sends those again that are not in the log after a
-//!    change of the sequencer, in order.
+//!    change of the sequencer, in order. If it is forgotten, it takes a new id and registers again:
+//!    what was not executed under the old one never will be.
 //! 3. **Apply.** For each [`Applied`]: give its events to [`Watches::trigger`], in order, and queue
 //!    the notifications to their connections; only then the reply to the connection of its command.
 //!    So a client learns of a change before it can read it.
@@ -36,11 +39,17 @@
 //!    anything in between.
 //! 5. **Checkpoint.** Store each page of [`Machine::next_page`] under its id and the transaction
 //!    that last changed it, the meta page last. Then delete the pages that
-//!    [`Directory::is_obsolete`] names, and the log up to [`Directory::last_zxid`].
+//!    [`Directory::is_obsolete`] names, and the log up to [`Directory::last_zxid`]: the range from
+//!    its very start, so that what an interrupted deletion has left goes, too.
 //!
 //! # Where it differs from ZooKeeper
 //! - Hard limits of quotas are always enforced (`enforceQuota`), and the operations of a multi add
 //!   up: ZooKeeper compares each with what was used before the multi.
+//! - The limits of [`MAX_PATH_BYTES`], [`MAX_ACL_ENTRIES`] and the other constants of this kind are
+//!   far above what clients use. ZooKeeper limits requests as a whole.
+//! - A quota's data over 1 KiB has no numbers in it, and only ZooKeeper's four names have a
+//!   meaning. A multi that creates several `zookeeper_stats` is refused if they count far more than
+//!   10,000 nodes.
 //! - A node's counter wraps after 2^31 - 1 children, as ZooKeeper's documentation says. Its server
 //!   stays at that number, and every further sequential node exists already.
 //! - TTL nodes, and the schemes `x509` and `sasl`, need not be enabled.
@@ -61,6 +70,7 @@ mod command;
 mod error;
 mod event;
 mod ids;
+mod limits;
 mod log;
 mod machine;
 mod page;
@@ -77,11 +87,15 @@ pub use command::{Batch, Command, Kind, Op, Origin, Password};
 pub use error::{BatchOutOfOrder, DecodeError, LoadError, OpError, Refused};
 pub use event::{Event, EventKind};
 pub use ids::{ConnectionId, PodId, SessionId, Zxid};
-pub use log::{
-    Action, Found, LogNumber, LogReader, Missing, NotSent, Outbox, OutboxLimits, Outcome,
-    Sequencer, SequencerLimits, SessionTimers, Start, Stopped, Unsequenced,
+pub use limits::{
+    MAX_ACL_BYTES, MAX_ACL_ENTRIES, MAX_EPHEMERAL_BYTES, MAX_IDENTITIES, MAX_IDENTITY_BYTES,
+    MAX_MULTI_OPS, MAX_PATH_BYTES, check_identities,
 };
-pub use machine::{Applied, Directory, Loader, Machine, Reply, SessionInfo};
+pub use log::{
+    Action, Expired, Found, LogNumber, LogReader, Missing, NotSent, Now, Outbox, OutboxLimits,
+    Outcome, Sequencer, SequencerLimits, SessionTimers, Start, Stopped, Unsequenced,
+};
+pub use machine::{Applied, Directory, Loader, MAX_PODS, Machine, POD_IDLE_MS, Reply, SessionInfo};
 pub use page::{MAX_PART_BYTES, PageId, PageWrite};
 pub use path::{CONFIG_PATH, QUOTA_PATH, SYSTEM_PATH, validate as validate_path};
 pub use stat::{CreateMode, Owner, Stat};

@@ -15,12 +15,22 @@
 //! - One append is in flight. If its outcome is unknown, the key is read. If the batch is not
 //!   there, the same bytes are sent again, never other ones: the first attempt may still arrive
 //!   (`sequencer`).
+//! - A session that a client has attached again does not expire: the command that closes it names
+//!   the attach that the sequencer saw (`timers`, and the machine, which compares).
+//! - The log's time passes steadily, whatever the wall clocks of the pods show (`time`).
+//! - The sequencer forgets pods that are gone: for each of
+//!   [`Machine::idle_pods`](crate::Machine::idle_pods) that it has not heard of lately, it submits
+//!   a [`Kind::ForgetPod`](crate::Kind::ForgetPod). A pod that sends a command meanwhile stays
+//!   (`sequencer`, and the machine, which compares the number). A forgotten pod is never registered
+//!   again, although copies of its commands may still be on their way: a registration names the
+//!   last transaction that its pod has seen (`sequencer`, and the machine, which compares it).
 //! - A pod's commands enter the log in the order of their numbers, each at most once (`outbox`,
 //!   `sequencer`, and the machine, which refuses duplicates and gaps).
 
 mod outbox;
 mod reader;
 mod sequencer;
+mod time;
 mod timers;
 
 pub use outbox::{NotSent, Outbox, OutboxLimits};
@@ -28,7 +38,8 @@ pub use reader::{LogNumber, LogReader, Missing};
 pub use sequencer::{
     Action, Found, Outcome, Sequencer, SequencerLimits, Start, Stopped, Unsequenced,
 };
-pub use timers::SessionTimers;
+pub use time::Now;
+pub use timers::{Expired, SessionTimers};
 
 #[cfg(test)]
 mod tests;

@@ -2,21 +2,26 @@
 
 mod checkpoint;
 mod pods;
+mod quota;
 mod read;
+mod reap;
 mod session;
 mod undo;
 mod write;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 pub use checkpoint::{Directory, Loader};
 use pods::Pods;
+pub use pods::{MAX_PODS, POD_IDLE_MS};
 pub use read::SessionInfo;
 use undo::Undo;
 
 use crate::acl::{Acl, Perms};
 use crate::command::{Batch, Command, Kind};
 use crate::event::Event;
+use crate::limits::check_identities;
 use crate::page::PageWrite;
 use crate::path::{CONFIG_PATH, QUOTA_PATH, SYSTEM_PATH};
 use crate::quota::Quotas;
@@ -35,13 +40,17 @@ pub struct Machine {
     time_ms: i64,
     /// Derived from the tree.
     quotas: Quotas,
-    /// Containers and nodes with a TTL. Derived from the tree.
-    reapable: BTreeSet<NodeId>,
+    /// The nodes that may be reaped, with the time from which on. Derived from the tree.
+    ends: BTreeSet<(i64, NodeId)>,
     /// What the current multi has changed.
     undo: Option<Vec<Undo>>,
     /// What the current command has caused.
     events: Vec<Event>,
     over_quota: BTreeSet<String>,
+    /// How many nodes the current command has counted for quotas.
+    recounted: usize,
+    /// The path of the last event of the current command about children.
+    parent_path: Option<Arc<str>>,
     /// Pages of the current checkpoint that don't come from the tree.
     writes: Vec<PageWrite>,
 }
@@ -125,10 +134,12 @@ impl Machine {
             last: Zxid::default(),
             time_ms: 0,
             quotas: Quotas::default(),
-            reapable: BTreeSet::new(),
+            ends: BTreeSet::new(),
             undo: None,
             events: Vec::new(),
             over_quota: BTreeSet::new(),
+            recounted: 0,
+            parent_path: None,
             writes: Vec::new(),
         }
     }
@@ -158,6 +169,8 @@ impl Machine {
         self.time_ms = self.time_ms.max(time_ms);
         self.tree.begin(zxid);
         let reply = self.execute(command);
+        self.recounted = 0;
+        self.parent_path = None;
         Applied {
             zxid,
             reply,
@@ -167,12 +180,13 @@ impl Machine {
     }
 
     fn execute(&mut self, command: &Command) -> Result<Reply, Refused> {
-        self.pods.admit(command)?;
+        self.pods.admit(command, self.time_ms)?;
         let context = Context {
             session: command.session,
             pod: command.origin.map(|origin| origin.pod).unwrap_or_default(),
             caller: &command.caller,
         };
+        check_identities(&command.caller)?;
         let reply = match &command.kind {
             Kind::Write(op) => self.write(context, op)?,
             Kind::Multi(ops) => return self.multi(context, ops),
@@ -185,15 +199,26 @@ impl Machine {
                 password,
             } => self.attach_session(context, *timeout_ms, password)?,
             Kind::CloseSession => self.close_session(context.session),
+            Kind::ExpireSession { attached } => self.expire_session(context.session, *attached)?,
             Kind::Reap { path } => self.reap(path)?,
             Kind::SetConfig { data } => self.set_config(data)?,
-            Kind::ForgetPod { pod } => {
-                self.pods.forget(*pod);
-                Reply::Done
-            }
-            Kind::RegisterPod | Kind::Nothing => Reply::Done,
+            Kind::ForgetPod { pod, last } => self.forget_pod(*pod, *last)?,
+            Kind::RegisterPod { .. } | Kind::Nothing => Reply::Done,
         };
         Ok(reply)
+    }
+
+    /// The pod may have sent commands after the sequencer had decided: it stays then.
+    fn forget_pod(&mut self, pod: PodId, last: u64) -> Result<Reply, Refused> {
+        if self.pods.last(pod).is_none() {
+            return Ok(Reply::Done);
+        }
+        let is_idle = self.idle_pods(self.time_ms).any(|idle| idle == (pod, last));
+        if !is_idle {
+            return Err(Refused::PodInUse(pod));
+        }
+        self.pods.forget(pod, self.last);
+        Ok(Reply::Done)
     }
 
     /// The last transaction that was applied.

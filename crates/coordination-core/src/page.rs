@@ -101,8 +101,13 @@ impl Part {
         parts.collect()
     }
 
-    /// Puts a page's content together again, and checks it.
+    /// Puts a page's content together again, and checks it. Parts behind its last one are ignored:
+    /// they are left from when the same page had a longer encoding.
     pub(crate) fn join<P: AsRef<[u8]>>(parts: &[P]) -> Result<Vec<u8>, DecodeError> {
+        let first = parts.first().ok_or(DecodeError::Truncated)?;
+        let count = Self::decode(&mut Reader::new(first.as_ref()))?.count;
+        let parts = parts.get(..usize::from(count));
+        let parts = parts.ok_or(DecodeError::Truncated)?;
         let bytes = parts.iter().map(|part| part.as_ref().len()).sum();
         let mut content = Vec::with_capacity(bytes);
         let mut hash = None;

@@ -52,21 +52,6 @@ pub(crate) fn is_permanent(path: &str) -> bool {
     matches!(path, "/" | SYSTEM_PATH | QUOTA_PATH | CONFIG_PATH)
 }
 
-/// A path and its ancestors, the deepest first. `/` is the last.
-pub(crate) fn ancestors(path: &str) -> impl Iterator<Item = &str> {
-    let mut next = Some(path);
-    std::iter::from_fn(move || {
-        let current = next?;
-        next = match current.rfind('/') {
-            Some(0) if current.len() == 1 => None,
-            Some(0) => Some("/"),
-            Some(slash) => Some(&current[..slash]),
-            None => None,
-        };
-        Some(current)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -114,15 +99,6 @@ mod tests {
         ] {
             assert_eq!(validate(path), Err(OpError::BadArguments), "{path:?}");
         }
-    }
-
-    #[test]
-    fn ancestors_end_at_the_root() {
-        let of = |path| ancestors(path).collect::<Vec<_>>();
-        assert_eq!(of("/a/b"), ["/a/b", "/a", "/"]);
-        assert_eq!(of("/"), ["/"]);
-        assert_eq!(of(""), [""]);
-        assert_eq!(of("a"), ["a"]);
     }
 
     #[test]

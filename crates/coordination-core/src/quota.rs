@@ -3,80 +3,57 @@
 //! The data of `/zookeeper/quota<path>/zookeeper_limits` has the limits, that of `zookeeper_stats`
 //! beside it what is used. As in ZooKeeper, only the deepest path with a quota counts for a node.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use crate::path::{self, QUOTA_PATH};
+use crate::limits::MAX_QUOTA_BYTES;
+use crate::path::QUOTA_PATH;
+use crate::tree::NodeId;
 
 /// The name of the node with the limits.
 pub(crate) const LIMITS: &str = "zookeeper_limits";
 /// The name of the node with what is used.
-const STATS: &str = "zookeeper_stats";
+pub(crate) const STATS: &str = "zookeeper_stats";
 
-/// The paths that have a node with limits.
+/// The limits that there are, by the parents of the nodes that have them. They are parsed when they
+/// are set, not for every operation that they limit.
 #[derive(Debug, Default)]
-pub(crate) struct Quotas(BTreeSet<Box<str>>);
-
-/// A node under `/zookeeper/quota` that means something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum QuotaNode<'a> {
-    /// The limits of this path.
-    Limits(&'a str),
-    /// What is used below this path.
-    Stats(&'a str),
-}
+pub(crate) struct Quotas(BTreeMap<NodeId, Numbers>);
 
 impl Quotas {
-    pub(crate) fn insert(&mut self, path: &str) {
-        self.0.insert(path.into());
+    pub(crate) fn set(&mut self, parent: NodeId, limits: Numbers) {
+        self.0.insert(parent, limits);
     }
 
-    pub(crate) fn remove(&mut self, path: &str) {
-        self.0.remove(path);
+    pub(crate) fn remove(&mut self, parent: NodeId) {
+        self.0.remove(&parent);
     }
 
-    /// The deepest path with limits that contains this one.
-    pub(crate) fn of<'a>(&self, path: &'a str) -> Option<&'a str> {
-        if self.0.is_empty() {
-            return None;
-        }
-        path::ancestors(path).find(|ancestor| self.0.contains(*ancestor))
+    pub(crate) fn get(&self, parent: NodeId) -> Option<&Numbers> {
+        self.0.get(&parent)
     }
-}
 
-impl<'a> QuotaNode<'a> {
-    pub(crate) fn of(path: &'a str) -> Option<Self> {
-        let (parent, name) = path.rsplit_once('/')?;
-        if name != LIMITS && name != STATS {
-            return None;
-        }
-        let target = parent.strip_prefix(QUOTA_PATH)?;
-        if !target.starts_with('/') {
-            return None;
-        }
-        Some(if name == LIMITS {
-            Self::Limits(target)
-        } else {
-            Self::Stats(target)
-        })
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 
-pub(crate) fn limits_path(path: &str) -> String {
-    format!("{QUOTA_PATH}{path}/{LIMITS}")
-}
-
-pub(crate) fn stats_path(path: &str) -> String {
-    format!("{QUOTA_PATH}{path}/{STATS}")
+/// The path whose use a node with this path says, if it is such a node.
+pub(crate) fn stats_target(path: &str) -> Option<&str> {
+    let (parent, name) = path.rsplit_once('/')?;
+    let target = parent.strip_prefix(QUOTA_PATH)?;
+    (name == STATS && target.starts_with('/')).then_some(target)
 }
 
 /// The numbers of a node with limits or with what is used. -1 is none.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Numbers {
     pub(crate) count: i64,
     pub(crate) bytes: i64,
-    /// `countHardLimit`, `byteHardLimit`, and whatever else is there.
-    others: BTreeMap<String, i64>,
+    /// `byteHardLimit`, if the text has it.
+    hard_bytes: Option<i64>,
+    /// `countHardLimit`, if the text has it.
+    hard_count: Option<i64>,
 }
 
 impl Numbers {
@@ -84,13 +61,16 @@ impl Numbers {
         Self {
             count,
             bytes,
-            others: BTreeMap::new(),
+            hard_bytes: None,
+            hard_count: None,
         }
     }
 
-    /// Reads `name=number` pairs, separated by commas or semicolons. What is no number is no limit.
+    /// Reads `name=number` pairs, separated by commas or semicolons. What is no number is no limit,
+    /// and other names mean nothing.
     pub(crate) fn parse(data: Option<&[u8]>) -> Self {
         let mut numbers = Self::used(-1, -1);
+        let data = data.filter(|data| data.len() <= MAX_QUOTA_BYTES);
         let text = String::from_utf8_lossy(data.unwrap_or_default());
         for pair in text.split([',', ';']) {
             let mut parts = pair.split('=');
@@ -101,9 +81,9 @@ impl Numbers {
             match name {
                 "count" => numbers.count = value,
                 "bytes" => numbers.bytes = value,
-                name => {
-                    numbers.others.insert(name.to_owned(), value);
-                }
+                "byteHardLimit" => numbers.hard_bytes = Some(value),
+                "countHardLimit" => numbers.hard_count = Some(value),
+                _ => {}
             }
         }
         numbers
@@ -112,24 +92,27 @@ impl Numbers {
     /// The text in ZooKeeper's format. The second `=` makes old versions ignore what follows.
     pub(crate) fn render(&self) -> String {
         let mut text = format!("count={},bytes={}", self.count, self.bytes);
-        for (index, (name, value)) in self.others.iter().enumerate() {
-            let separator = if index == 0 { "=;" } else { ";" };
-            write!(text, "{separator}{name}={value}").expect("text grows");
+        let hard = [
+            ("byteHardLimit", self.hard_bytes),
+            ("countHardLimit", self.hard_count),
+        ];
+        let mut separator = "=;";
+        for (name, value) in hard {
+            if let Some(value) = value {
+                write!(text, "{separator}{name}={value}").expect("text grows");
+                separator = ";";
+            }
         }
         text
     }
 
-    fn hard(&self, name: &str) -> i64 {
-        self.others.get(name).copied().unwrap_or(-1)
-    }
-
     /// Whether adding this to what is used exceeds a hard limit. Soft limits never refuse anything.
     pub(crate) fn refuses(&self, used: &Self, count: i64, bytes: i64) -> bool {
-        let exceeds = |limit: i64, used: i64, more: i64| {
+        let exceeds = |limit: Option<i64>, used: i64, more: i64| {
+            let limit = limit.unwrap_or(-1);
             limit > -1 && more != 0 && used.saturating_add(more) > limit
         };
-        exceeds(self.hard("countHardLimit"), used.count, count)
-            || exceeds(self.hard("byteHardLimit"), used.bytes, bytes)
+        exceeds(self.hard_count, used.count, count) || exceeds(self.hard_bytes, used.bytes, bytes)
     }
 
     /// Whether what is used is more than a soft limit.
@@ -147,10 +130,12 @@ mod tests {
         let text = "count=5,bytes=-1=;byteHardLimit=7;countHardLimit=9";
         let numbers = Numbers::parse(Some(text.as_bytes()));
         assert_eq!((numbers.count, numbers.bytes), (5, -1));
-        assert_eq!(numbers.hard("byteHardLimit"), 7);
-        assert_eq!(numbers.hard("countHardLimit"), 9);
+        assert_eq!(numbers.hard_bytes, Some(7));
+        assert_eq!(numbers.hard_count, Some(9));
         assert_eq!(numbers.render(), text);
         assert_eq!(Numbers::used(1, 2).render(), "count=1,bytes=2");
+        let one = Numbers::parse(Some(b"countHardLimit=x;other=7"));
+        assert_eq!(one.render(), "count=-1,bytes=-1=;countHardLimit=-1");
         for text in ["", "count", "count=x,bytes=", "=,;="] {
             let numbers = Numbers::parse(Some(text.as_bytes()));
             assert_eq!((numbers.count, numbers.bytes), (-1, -1), "{text}");
@@ -158,34 +143,23 @@ mod tests {
     }
 
     #[test]
-    fn the_deepest_quota_counts() {
-        let mut quotas = Quotas::default();
-        assert_eq!(quotas.of("/a/b"), None);
-        quotas.insert("/a");
-        quotas.insert("/a/b/c");
-        assert_eq!(quotas.of("/a/b"), Some("/a"));
-        assert_eq!(quotas.of("/a/b/c"), Some("/a/b/c"));
-        assert_eq!(quotas.of("/a/b/c/d"), Some("/a/b/c"));
-        assert_eq!(quotas.of("/ab"), None);
-        quotas.remove("/a");
-        assert_eq!(quotas.of("/a/b"), None);
+    fn long_data_has_no_numbers() {
+        let padded = |bytes| {
+            let text = format!("{:bytes$}", "count=5,");
+            Numbers::parse(Some(text.as_bytes())).count
+        };
+        assert_eq!(padded(MAX_QUOTA_BYTES), 5);
+        assert_eq!(padded(MAX_QUOTA_BYTES + 1), -1);
     }
 
     #[test]
-    fn quota_nodes_are_recognized() {
-        let of = QuotaNode::of;
-        assert_eq!(
-            of("/zookeeper/quota/a/b/zookeeper_limits"),
-            Some(QuotaNode::Limits("/a/b"))
-        );
-        assert_eq!(
-            of("/zookeeper/quota/a/zookeeper_stats"),
-            Some(QuotaNode::Stats("/a"))
-        );
-        assert_eq!(of("/zookeeper/quota/zookeeper_limits"), None);
-        assert_eq!(of("/zookeeper/quotas/a/zookeeper_limits"), None);
-        assert_eq!(of("/zookeeper/quota/a/other"), None);
-        assert_eq!(of("/a/zookeeper_limits"), None);
+    fn nodes_with_what_is_used_are_recognized() {
+        let target = stats_target;
+        assert_eq!(target("/zookeeper/quota/a/b/zookeeper_stats"), Some("/a/b"));
+        assert_eq!(target("/zookeeper/quota/zookeeper_stats"), None);
+        assert_eq!(target("/zookeeper/quotas/a/zookeeper_stats"), None);
+        assert_eq!(target("/zookeeper/quota/a/zookeeper_limits"), None);
+        assert_eq!(target("/a/zookeeper_stats"), None);
     }
 
     #[test]

@@ -14,6 +14,8 @@ use crate::{DecodeError, OpError, PodId, SessionId, Zxid};
 #[derive(Debug)]
 pub(crate) struct Sessions {
     buckets: Vec<Bucket>,
+    /// How many sessions each pod has. Derived from the sessions.
+    by_pod: BTreeMap<PodId, u32>,
 }
 
 #[derive(Debug, Default)]
@@ -30,17 +32,24 @@ pub(crate) struct Session {
     pub(crate) password: Password,
     /// The pod that the client is connected to.
     pub(crate) pod: PodId,
+    /// The transaction that opened or last attached it.
+    pub(crate) attached: Zxid,
     /// Not encoded: the nodes name their session.
     pub(crate) ephemerals: BTreeSet<NodeId>,
+    /// The bytes of their paths.
+    pub(crate) ephemeral_bytes: u64,
 }
 
 const VERSION: u8 = 1;
-const MIN_BYTES: usize = 8 + 1 + 16 + 8;
+const MIN_BYTES: usize = 8 + 1 + 16 + 8 + 8;
 
 impl Default for Sessions {
     fn default() -> Self {
         let buckets = (0..=u8::MAX).map(|_| Bucket::default()).collect();
-        Self { buckets }
+        Self {
+            buckets,
+            by_pod: BTreeMap::new(),
+        }
     }
 }
 
@@ -70,19 +79,46 @@ impl Sessions {
         }
     }
 
-    pub(crate) fn insert(&mut self, id: SessionId, session: Session, zxid: Zxid) {
-        self.change(id, zxid).insert(id, session);
+    /// Whether a pod has sessions.
+    pub(crate) fn has_any(&self, pod: PodId) -> bool {
+        self.by_pod.contains_key(&pod)
     }
 
-    pub(crate) fn remove(&mut self, id: SessionId, zxid: Zxid) -> Option<Session> {
-        self.get(id)?;
-        self.change(id, zxid).remove(&id)
+    /// Adds a session. There is none with this id.
+    pub(crate) fn insert(&mut self, id: SessionId, session: Session) {
+        self.count(session.pod);
+        self.change(id, session.attached).insert(id, session);
     }
 
-    /// A session, to be changed.
-    pub(crate) fn get_mut(&mut self, id: SessionId, zxid: Zxid) -> Option<&mut Session> {
-        self.get(id)?;
-        self.change(id, zxid).get_mut(&id)
+    /// Removes a session. Nothing happens to one that does not exist.
+    pub(crate) fn remove(&mut self, id: SessionId, zxid: Zxid) {
+        if self.get(id).is_some()
+            && let Some(session) = self.change(id, zxid).remove(&id)
+        {
+            self.uncount(session.pod);
+        }
+    }
+
+    /// Moves a session that exists to a pod.
+    pub(crate) fn attach(&mut self, id: SessionId, pod: PodId, timeout_ms: u32, zxid: Zxid) {
+        let session = self.change(id, zxid).get_mut(&id).expect("it exists");
+        session.timeout_ms = timeout_ms;
+        session.attached = zxid;
+        let before = std::mem::replace(&mut session.pod, pod);
+        self.uncount(before);
+        self.count(pod);
+    }
+
+    fn count(&mut self, pod: PodId) {
+        *self.by_pod.entry(pod).or_default() += 1;
+    }
+
+    fn uncount(&mut self, pod: PodId) {
+        let sessions = self.by_pod.get_mut(&pod).expect("it was counted");
+        *sessions -= 1;
+        if *sessions == 0 {
+            self.by_pod.remove(&pod);
+        }
     }
 
     fn change(&mut self, id: SessionId, zxid: Zxid) -> &mut BTreeMap<SessionId, Session> {
@@ -92,10 +128,20 @@ impl Sessions {
         &mut bucket.sessions
     }
 
-    /// The ephemeral nodes of a session, to be changed. Its page doesn't contain them.
-    pub(crate) fn ephemerals(&mut self, id: SessionId) -> Option<&mut BTreeSet<NodeId>> {
-        let session = self.buckets[index(id)].sessions.get_mut(&id)?;
-        Some(&mut session.ephemerals)
+    /// Counts one more ephemeral node of a session. Its page doesn't contain them.
+    pub(crate) fn add_ephemeral(&mut self, id: SessionId, node: NodeId, path_bytes: u64) {
+        if let Some(session) = self.buckets[index(id)].sessions.get_mut(&id) {
+            session.ephemerals.insert(node);
+            session.ephemeral_bytes += path_bytes;
+        }
+    }
+
+    /// Counts one ephemeral node less.
+    pub(crate) fn remove_ephemeral(&mut self, id: SessionId, node: NodeId, path_bytes: u64) {
+        if let Some(session) = self.buckets[index(id)].sessions.get_mut(&id) {
+            session.ephemerals.remove(&node);
+            session.ephemeral_bytes -= path_bytes;
+        }
     }
 
     fn live(&self) -> impl Iterator<Item = (u8, &Bucket)> {
@@ -150,6 +196,9 @@ impl Sessions {
     pub(crate) fn load(&mut self, page: u8, content: &[u8]) -> Result<Zxid, DecodeError> {
         let bucket = Bucket::decode(page, content)?;
         let modified = bucket.modified;
+        for session in bucket.sessions.values() {
+            self.count(session.pod);
+        }
         self.buckets[usize::from(page)] = bucket;
         Ok(modified)
     }
@@ -167,6 +216,7 @@ impl Bucket {
             out.varint(session.timeout_ms.into());
             out.raw(session.password.get());
             out.u64(session.pod.get());
+            out.i64(session.attached.get());
         }
         out.into_bytes()
     }
@@ -188,7 +238,9 @@ impl Bucket {
                 timeout_ms: input.varint_u32()?,
                 password: Password::new(input.array()?),
                 pod: PodId::new(input.u64()?),
+                attached: Zxid::new(input.i64()?),
                 ephemerals: BTreeSet::new(),
+                ephemeral_bytes: 0,
             };
             let is_in_order = sessions.last_key_value().is_none_or(|(&last, _)| last < id);
             if index(id) != usize::from(page) || !is_in_order {

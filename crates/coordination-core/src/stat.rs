@@ -84,6 +84,8 @@ pub enum CreateMode {
     EphemeralSequential,
     /// Until its last child is gone.
     Container,
+    /// Until its last child is gone, with a sequence number.
+    ContainerSequential,
     /// Until it has no children and its TTL has passed.
     Ttl,
     /// Until it has no children and its TTL has passed, with a sequence number.
@@ -91,7 +93,8 @@ pub enum CreateMode {
 }
 
 impl CreateMode {
-    /// The mode of ZooKeeper's create flag.
+    /// The mode of ZooKeeper's create flag. No flag means a sequential container, but see
+    /// [`container`](Self::container).
     ///
     /// # Errors
     /// [`OpError::BadArguments`] for an unknown flag.
@@ -108,13 +111,28 @@ impl CreateMode {
         })
     }
 
-    /// ZooKeeper's create flag.
+    /// The mode of the request `createContainer`. As in ZooKeeper, the flag only says whether the
+    /// container is sequential.
+    ///
+    /// # Errors
+    /// [`OpError::BadArguments`] for an unknown flag, or one that needs a TTL.
+    pub const fn container(flag: i32) -> Result<Self, OpError> {
+        Ok(match Self::from_flag(flag) {
+            Ok(Self::Persistent | Self::Ephemeral | Self::Container) => Self::Container,
+            Ok(Self::PersistentSequential | Self::EphemeralSequential) => Self::ContainerSequential,
+            Ok(Self::ContainerSequential | Self::Ttl | Self::TtlSequential) | Err(_) => {
+                return Err(OpError::BadArguments);
+            }
+        })
+    }
+
+    /// ZooKeeper's create flag; of a sequential container, the one that `createContainer` takes.
     #[must_use]
     pub const fn flag(self) -> i32 {
         match self {
             Self::Persistent => 0,
             Self::Ephemeral => 1,
-            Self::PersistentSequential => 2,
+            Self::PersistentSequential | Self::ContainerSequential => 2,
             Self::EphemeralSequential => 3,
             Self::Container => 4,
             Self::Ttl => 5,
@@ -127,7 +145,10 @@ impl CreateMode {
     pub const fn is_sequential(self) -> bool {
         matches!(
             self,
-            Self::PersistentSequential | Self::EphemeralSequential | Self::TtlSequential
+            Self::PersistentSequential
+                | Self::EphemeralSequential
+                | Self::ContainerSequential
+                | Self::TtlSequential
         )
     }
 
@@ -140,7 +161,8 @@ impl CreateMode {
             | Self::PersistentSequential
             | Self::Ephemeral
             | Self::EphemeralSequential
-            | Self::Container => ttl_ms < 0,
+            | Self::Container
+            | Self::ContainerSequential => ttl_ms < 0,
         };
         if !is_valid {
             return Err(OpError::BadArguments);
@@ -148,8 +170,28 @@ impl CreateMode {
         Ok(match self {
             Self::Persistent | Self::PersistentSequential => Owner::None,
             Self::Ephemeral | Self::EphemeralSequential => Owner::Session(session),
-            Self::Container => Owner::Container,
+            Self::Container | Self::ContainerSequential => Owner::Container,
             Self::Ttl | Self::TtlSequential => Owner::Ttl { ttl_ms },
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::CreateMode::{Container, ContainerSequential};
+    use super::*;
+
+    #[test]
+    fn a_flag_says_only_whether_a_container_is_sequential() {
+        let modes = (-1..9).map(|flag| CreateMode::container(flag).ok());
+        let (plain, sequential) = (Some(Container), Some(ContainerSequential));
+        let expected = [
+            None, plain, plain, sequential, sequential, plain, None, None, None, None,
+        ];
+        assert!(modes.eq(expected));
+        for mode in [Container, ContainerSequential] {
+            assert_eq!(CreateMode::container(mode.flag()), Ok(mode));
+        }
+        assert_eq!(CreateMode::from_flag(7), Err(OpError::BadArguments));
     }
 }

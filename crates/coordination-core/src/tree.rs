@@ -2,6 +2,7 @@
 //! quotas.
 
 mod encoding;
+mod free;
 mod index;
 mod load;
 mod node;
@@ -121,6 +122,14 @@ impl Tree {
             path.push_str(name);
         }
         path
+    }
+
+    /// The length of a node's path.
+    pub(crate) fn path_bytes(&self, id: NodeId) -> u64 {
+        let above = |id: &NodeId| self.node(*id).parent();
+        let nodes = std::iter::successors(Some(id), above).filter(|id| *id != NodeId::ROOT);
+        let bytes = nodes.map(|id| 1 + self.node(id).body.name().len() as u64);
+        bytes.sum::<u64>().max(1)
     }
 
     /// A node's children, the latest first, in no order that clients can rely on.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use paths::{PathId, Paths, Watcher};
 
 use crate::event::{Event, EventKind};
-use crate::{AclList, ConnectionId, Machine, Zxid, path};
+use crate::{AclList, ConnectionId, Machine, Zxid};
 
 /// What a watch waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -109,13 +109,20 @@ pub struct SetWatches {
     pub recursive: Vec<String>,
 }
 
-/// The pod has as many watches as it has room for.
+/// The pod has as many watches as it has room for, or their paths take as many bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the pod has {limit} watches, the most it keeps; close connections or remove watches")]
+#[error(
+    "the pod keeps {limit} watches, and {WATCH_PATH_BYTES} bytes of paths for each; \
+     close connections or remove watches"
+)]
 pub struct TooManyWatches {
     /// The limit.
     pub limit: usize,
 }
+
+/// How many bytes the paths of all watches may have, for each watch that the pod has room for. A
+/// path counts once, however many connections watch it.
+const WATCH_PATH_BYTES: usize = 256;
 
 /// ZooKeeper's summary of its data watches, persistent and recursive ones among them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -146,8 +153,9 @@ struct Counts {
 }
 
 impl Watches {
-    /// No watches yet, and room for `limit` pairs of connection and path. The seed is a number that
-    /// clients can't guess, so that they can't choose paths that collide.
+    /// No watches yet, and room for `limit` pairs of connection and path. The paths may have 256
+    /// bytes on average. The seed is a number that clients can't guess, so that they can't choose
+    /// paths that collide.
     #[must_use]
     pub fn new(limit: usize, seed: u64) -> Self {
         Self {
@@ -169,12 +177,16 @@ impl Watches {
         path: &str,
         kind: WatchKind,
     ) -> Result<(), TooManyWatches> {
-        let modes = match self.paths.find(path) {
-            Some(id) => self.paths.modes(id, connection),
-            None => Modes::NONE,
+        let limit = self.limit;
+        let (modes, new_bytes) = match self.paths.find(path) {
+            Some(id) => (self.paths.modes(id, connection), 0),
+            None => (Modes::NONE, path.len()),
         };
-        if modes == Modes::NONE && self.paths.pairs() >= self.limit {
-            return Err(TooManyWatches { limit: self.limit });
+        let max_bytes = limit.saturating_mul(WATCH_PATH_BYTES);
+        if modes == Modes::NONE
+            && (self.paths.pairs() >= limit || self.paths.bytes() + new_bytes > max_bytes)
+        {
+            return Err(TooManyWatches { limit });
         }
         let id = self.paths.intern(path);
         self.change(id, connection, modes, modes.with(Modes::of(kind)));
@@ -258,10 +270,7 @@ impl Watches {
     }
 
     fn recursive_watchers(&self, path: &str, connections: &mut BTreeSet<ConnectionId>) {
-        for ancestor in path::ancestors(path).skip(1) {
-            let Some(id) = self.paths.find(ancestor) else {
-                continue;
-            };
+        for id in self.paths.recursive_above(path) {
             let watchers = self.paths.watchers(id).iter();
             let recursive = watchers.filter(|watcher| watcher.modes.intersects(Modes::RECURSIVE));
             connections.extend(recursive.map(|watcher| watcher.connection));

@@ -31,15 +31,16 @@ pub(super) fn is_valid(id: &Id) -> bool {
     }
 }
 
-/// Whether a client is the one that `granted` means.
-pub(super) fn matches(client: &Id, granted: &Id) -> bool {
-    if client.scheme != granted.scheme {
-        return false;
-    }
-    match client.scheme.as_str() {
-        "digest" | "x509" => client.id == granted.id,
-        "sasl" => client.id == "super" || client.id == granted.id,
-        "ip" => Network::parse(&granted.id).is_some_and(|network| network.contains(&client.id)),
+/// Whether the identity that is in a list means one of the caller's.
+pub(super) fn is_one_of(granted: &Id, caller: &[Id]) -> bool {
+    let mut ids = caller
+        .iter()
+        .filter(|id| id.scheme == granted.scheme)
+        .map(|id| id.id.as_str());
+    match granted.scheme.as_str() {
+        "digest" | "x509" => ids.any(|id| id == granted.id),
+        "sasl" => ids.any(|id| id == "super" || id == granted.id),
+        "ip" => Network::parse(&granted.id).is_some_and(|net| ids.any(|id| net.contains(id))),
         _ => false,
     }
 }
@@ -89,40 +90,56 @@ fn is_distinguished_name(name: &str) -> bool {
 
 /// An address with the number of its leading bits that count.
 struct Network {
-    address: Vec<u8>,
+    address: Address,
     bits: usize,
 }
 
 impl Network {
     fn parse(text: &str) -> Option<Self> {
         let (address, bits) = match text.split_once('/') {
-            None => (address(text)?, None),
-            Some((text, bits)) => (address(text)?, Some(bits.parse().ok()?)),
+            None => (Address::parse(text)?, None),
+            Some((text, bits)) => (Address::parse(text)?, Some(bits.parse().ok()?)),
         };
-        let all = address.len() * 8;
+        let all = address.bytes().len() * 8;
         let bits = bits.unwrap_or(all);
         (bits <= all).then_some(Self { address, bits })
     }
 
     fn contains(&self, client: &str) -> bool {
-        let Some(client) = address(client) else {
+        let Some(client) = Address::parse(client) else {
             return false;
         };
+        let (client, own) = (client.bytes(), self.address.bytes());
         let (whole, rest) = (self.bits / 8, self.bits % 8);
-        client.len() == self.address.len()
-            && client[..whole] == self.address[..whole]
-            && (rest == 0 || (client[whole] ^ self.address[whole]) >> (8 - rest) == 0)
+        client.len() == own.len()
+            && client[..whole] == own[..whole]
+            && (rest == 0 || (client[whole] ^ own[whole]) >> (8 - rest) == 0)
     }
 }
 
-/// The bytes of an IPv4 or IPv6 address. Addresses of one kind never match the other.
-fn address(text: &str) -> Option<Vec<u8>> {
-    if text.contains(':') {
-        let address = text.parse::<std::net::Ipv6Addr>().ok()?;
-        // ZooKeeper knows no dotted form within an IPv6 address.
-        (!text.contains('.')).then(|| address.octets().to_vec())
-    } else {
-        let parts: Option<Vec<u8>> = text.split('.').map(|part| part.parse().ok()).collect();
-        parts.filter(|parts| parts.len() == 4)
+/// An address. Those of one kind never match the other.
+enum Address {
+    V4([u8; 4]),
+    V6([u8; 16]),
+}
+
+impl Address {
+    fn parse(text: &str) -> Option<Self> {
+        if text.contains(':') {
+            // ZooKeeper knows no dotted form within an IPv6 address.
+            let address = text.parse::<std::net::Ipv6Addr>().ok()?;
+            return (!text.contains('.')).then(|| Self::V6(address.octets()));
+        }
+        let mut parts = text.split('.').map(str::parse);
+        let mut next = || parts.next()?.ok();
+        let address = [next()?, next()?, next()?, next()?];
+        parts.next().is_none().then_some(Self::V4(address))
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::V4(bytes) => bytes,
+            Self::V6(bytes) => bytes,
+        }
     }
 }

@@ -169,3 +169,33 @@ fn a_list_is_stored_once_and_forgotten_with_its_last_node() {
     assert_eq!(**cache.get(other), [Acl::world(Perms::READ)]);
     assert_eq!(cache.acquire(&Acl::open()), open, "the place is used again");
 }
+
+#[test]
+fn a_list_is_bounded_after_its_expansion() {
+    let user = |n: usize| Id::new("digest", &format!("u{n}:h"));
+    let users = |count| -> Vec<Id> { (0..count).map(user).collect() };
+    let list = |count| -> Vec<Acl> {
+        let perms = Perms::READ;
+        users(count)
+            .into_iter()
+            .map(|id| Acl { perms, id })
+            .collect()
+    };
+    let most = MAX_ACL_ENTRIES;
+    assert_eq!(expand(&list(most), &[]), Ok(list(most)));
+    assert_eq!(expand(&list(most + 1), &[]), Err(OpError::InvalidAcl));
+    let twice = [list(most), list(most)].concat();
+    assert_eq!(expand(&twice, &[]), Ok(list(most)), "without duplicates");
+
+    let auth = |count: i32| -> Vec<Acl> {
+        let perms = (0..count).map(Perms::new);
+        perms.map(|perms| grant(perms, "auth", "")).collect()
+    };
+    assert_eq!(expand(&auth(16), &users(16)).unwrap().len(), 256);
+    assert_eq!(expand(&auth(17), &users(16)), Err(OpError::InvalidAcl));
+
+    let long = |bytes| [grant(Perms::READ, "sasl", &"x".repeat(bytes))];
+    let room = MAX_ACL_BYTES - long(0)[0].encoded_bytes();
+    expand(&long(room), &[]).unwrap();
+    assert_eq!(expand(&long(room + 1), &[]), Err(OpError::InvalidAcl));
+}

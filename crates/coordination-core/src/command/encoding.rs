@@ -141,12 +141,20 @@ impl Kind {
                 out.u8(6);
                 out.bytes(data);
             }
-            Self::RegisterPod => out.u8(7),
-            Self::ForgetPod { pod } => {
+            Self::RegisterPod { seen } => {
+                out.u8(7);
+                out.i64(seen.get());
+            }
+            Self::ForgetPod { pod, last } => {
                 out.u8(8);
                 out.u64(pod.get());
+                out.varint(*last);
             }
             Self::Nothing => out.u8(9),
+            Self::ExpireSession { attached } => {
+                out.u8(10);
+                out.i64(attached.get());
+            }
         }
     }
 
@@ -175,11 +183,17 @@ impl Kind {
             6 => Self::SetConfig {
                 data: input.bytes()?.to_vec(),
             },
-            7 => Self::RegisterPod,
+            7 => Self::RegisterPod {
+                seen: Zxid::new(input.i64()?),
+            },
             8 => Self::ForgetPod {
                 pod: PodId::new(input.u64()?),
+                last: input.varint()?,
             },
             9 => Self::Nothing,
+            10 => Self::ExpireSession {
+                attached: Zxid::new(input.i64()?),
+            },
             _ => return Err(DecodeError::Invalid("kind of command")),
         })
     }
@@ -206,8 +220,7 @@ impl Op {
                 mode,
                 ttl_ms,
             } => {
-                let [flag, ..] = mode.flag().to_le_bytes();
-                out.u8(flag);
+                out.u8(mode_tag(*mode));
                 out.text(path);
                 out.optional(data.as_deref());
                 acl::encode(acl, out);
@@ -240,7 +253,7 @@ impl Op {
 
     fn read(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let tag = input.u8()?;
-        if let Ok(mode) = CreateMode::from_flag(tag.into()) {
+        if let Some(mode) = mode_of(tag) {
             return Ok(Self::Create {
                 path: input.text()?.to_owned(),
                 data: input.optional()?.map(<[u8]>::to_vec),
@@ -266,6 +279,29 @@ impl Op {
             _ => return Err(DecodeError::Invalid("operation")),
         })
     }
+}
+
+const CONTAINER_SEQUENTIAL: u8 = 7;
+
+/// ZooKeeper's flag, but for the mode that has none.
+fn mode_tag(mode: CreateMode) -> u8 {
+    match mode {
+        CreateMode::Persistent => 0,
+        CreateMode::Ephemeral => 1,
+        CreateMode::PersistentSequential => 2,
+        CreateMode::EphemeralSequential => 3,
+        CreateMode::Container => 4,
+        CreateMode::Ttl => 5,
+        CreateMode::TtlSequential => 6,
+        CreateMode::ContainerSequential => CONTAINER_SEQUENTIAL,
+    }
+}
+
+fn mode_of(tag: u8) -> Option<CreateMode> {
+    if tag == CONTAINER_SEQUENTIAL {
+        return Some(CreateMode::ContainerSequential);
+    }
+    CreateMode::from_flag(tag.into()).ok()
 }
 
 fn write_target(path: &str, version: i32, out: &mut Writer) {

@@ -25,6 +25,7 @@ fn batch() -> Batch {
         create(CreateMode::Container, None, -1),
         create(CreateMode::Ttl, None, 1000),
         create(CreateMode::TtlSequential, None, 1),
+        create(CreateMode::ContainerSequential, None, -1),
         Op::Delete {
             path: path(),
             version: i32::MIN,
@@ -62,9 +63,13 @@ fn batch() -> Batch {
         Kind::SetConfig {
             data: b"server.1=a".to_vec(),
         },
-        Kind::RegisterPod,
+        Kind::RegisterPod { seen: Zxid::new(9) },
         Kind::ForgetPod {
             pod: PodId::new(u64::MAX),
+            last: 300,
+        },
+        Kind::ExpireSession {
+            attached: Zxid::new(-2),
         },
         Kind::Nothing,
     ]);

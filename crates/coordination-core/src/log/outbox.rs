@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::{Command, Kind, Origin, PodId, SessionId};
+use crate::{Command, Kind, Origin, PodId, SessionId, Zxid};
 
 /// How much an outbox holds.
 #[derive(Clone, Copy, Debug)]
@@ -51,9 +51,11 @@ struct Waiting {
 }
 
 impl Outbox {
-    /// The outbox of a new pod. Its first command registers the pod.
+    /// The outbox of a new pod. Its first command registers the pod. `seen` is the last transaction
+    /// that the pod has applied. A pod that starts follows the log to its end first: otherwise its
+    /// registration may be refused, and it needs another id.
     #[must_use]
-    pub fn new(pod: PodId, limits: OutboxLimits) -> Self {
+    pub fn new(pod: PodId, seen: Zxid, limits: OutboxLimits) -> Self {
         let mut outbox = Self {
             pod,
             limits,
@@ -66,7 +68,7 @@ impl Outbox {
             origin: None,
             session: SessionId::default(),
             caller: Vec::new(),
-            kind: Kind::RegisterPod,
+            kind: Kind::RegisterPod { seen },
         };
         let bytes = register.encode().len();
         outbox.add(register, bytes);
@@ -113,8 +115,7 @@ impl Outbox {
 
     /// The next commands for the sequencer, at most so many. They count as sent.
     ///
-    /// Until the registration is executed, nothing else is sent. If the pod is forgotten and sends
-    /// its registration again, it is registered anew; commands behind it would be executed twice.
+    /// Until the registration is executed, nothing else is sent: it may be refused.
     pub fn send(&mut self, most: usize) -> impl Iterator<Item = &Command> {
         let from = self.sent;
         let sendable = match self.first {
@@ -177,6 +178,8 @@ impl Outbox {
 mod tests {
     use super::*;
 
+    const SEEN: Zxid = Zxid::new(9);
+
     const LIMITS: OutboxLimits = OutboxLimits {
         commands: 4,
         bytes: 1 << 20,
@@ -201,9 +204,9 @@ mod tests {
 
     #[test]
     fn a_pod_registers_first() {
-        let mut outbox = Outbox::new(PodId::new(7), LIMITS);
+        let mut outbox = Outbox::new(PodId::new(7), SEEN, LIMITS);
         let first = outbox.send(9).next().cloned().unwrap();
-        assert_eq!(first.kind, Kind::RegisterPod);
+        assert_eq!(first.kind, Kind::RegisterPod { seen: SEEN });
         let origin = Origin {
             pod: PodId::new(7),
             number: 1,
@@ -213,7 +216,7 @@ mod tests {
 
     #[test]
     fn commands_are_sent_in_order_and_again_after_a_change() {
-        let mut outbox = Outbox::new(PodId::new(7), LIMITS);
+        let mut outbox = Outbox::new(PodId::new(7), SEEN, LIMITS);
         for number in 2..=4 {
             assert_eq!(outbox.push(nothing()), Ok(number));
         }
@@ -236,7 +239,7 @@ mod tests {
 
     #[test]
     fn nothing_is_sent_before_the_registration_is_executed() {
-        let mut outbox = Outbox::new(PodId::new(7), LIMITS);
+        let mut outbox = Outbox::new(PodId::new(7), SEEN, LIMITS);
         outbox.push(nothing()).unwrap();
         assert_eq!(sent(&mut outbox, 9), [1]);
         outbox.restart();
@@ -247,7 +250,7 @@ mod tests {
 
     #[test]
     fn a_loaded_checkpoint_executes_all_commands_that_it_contains() {
-        let mut outbox = Outbox::new(PodId::new(7), LIMITS);
+        let mut outbox = Outbox::new(PodId::new(7), SEEN, LIMITS);
         for _ in 0..3 {
             outbox.push(nothing()).unwrap();
         }
@@ -261,7 +264,7 @@ mod tests {
 
     #[test]
     fn commands_of_an_earlier_sequencer_may_be_executed_before_they_are_sent_again() {
-        let mut outbox = Outbox::new(PodId::new(7), LIMITS);
+        let mut outbox = Outbox::new(PodId::new(7), SEEN, LIMITS);
         for _ in 0..2 {
             outbox.push(nothing()).unwrap();
         }
@@ -275,7 +278,7 @@ mod tests {
 
     #[test]
     fn a_command_too_large_for_the_log_takes_no_number() {
-        let mut outbox = Outbox::new(PodId::new(7), LIMITS);
+        let mut outbox = Outbox::new(PodId::new(7), SEEN, LIMITS);
         let large = Command {
             kind: Kind::SetConfig { data: vec![0; 100] },
             ..nothing()
@@ -289,7 +292,7 @@ mod tests {
 
     #[test]
     fn room_is_bounded_by_commands_and_bytes() {
-        let mut outbox = Outbox::new(PodId::new(7), LIMITS);
+        let mut outbox = Outbox::new(PodId::new(7), SEEN, LIMITS);
         for _ in 0..3 {
             outbox.push(nothing()).unwrap();
         }
@@ -297,7 +300,7 @@ mod tests {
         outbox.executed(1);
         assert_eq!(outbox.push(nothing()), Ok(5));
         let small = OutboxLimits { bytes: 1, ..LIMITS };
-        let mut outbox = Outbox::new(PodId::new(7), small);
+        let mut outbox = Outbox::new(PodId::new(7), SEEN, small);
         assert_eq!(outbox.push(nothing()), Err(NotSent::Full));
         outbox.executed(1);
         assert_eq!(outbox.push(nothing()), Ok(2));

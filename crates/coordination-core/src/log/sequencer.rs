@@ -3,6 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 
 use super::LogNumber;
+use super::time::{LogTime, Now};
+use crate::machine::MAX_PODS;
 use crate::{Batch, Command, Kind, PodId, Zxid};
 
 /// How much a sequencer gathers.
@@ -28,8 +30,13 @@ pub struct Start {
     pub last: Zxid,
     /// The time of the last batch, in milliseconds since 1970.
     pub time_ms: i64,
+    /// When this pod applied that batch, by the clock of [`Now::monotonic_ms`]. `None` if the pod
+    /// followed the log only later, so that the batch may be much older: after a start.
+    pub applied_ms: Option<u64>,
     /// The registered pods, each with the number of its last command in the log.
     pub pods: Vec<(PodId, u64)>,
+    /// The transaction that last forgot a pod.
+    pub forgotten: Zxid,
 }
 
 /// What the sequencer wants done. Tell it what came of it.
@@ -104,6 +111,9 @@ pub enum Unsequenced {
     /// The pod is not registered, or was forgotten. It takes a new id and registers.
     #[error("pod {0} is not registered")]
     UnknownPod(PodId),
+    /// As many pods are registered as the machine has room for. Wait until one is forgotten.
+    #[error("{MAX_PODS} pods are registered, the most that the log knows")]
+    TooManyPods,
     /// The sequencer has stopped.
     #[error(transparent)]
     Stopped(Stopped),
@@ -115,13 +125,15 @@ pub struct Sequencer {
     limits: SequencerLimits,
     /// The number of the last command of each pod that is in the log or waits here.
     pods: HashMap<PodId, u64>,
+    /// The transaction that last forgot a pod. While such a command waits, it is at the end of all.
+    forgotten: Zxid,
     waiting: VecDeque<(Command, usize)>,
     waiting_bytes: usize,
     /// Where the next batch is appended.
     number: LogNumber,
     /// The next batch's first transaction.
     next: Zxid,
-    time_ms: i64,
+    time: LogTime,
     append: Append,
 }
 
@@ -156,17 +168,19 @@ impl Sequencer {
         Self {
             limits,
             pods: start.pods.into_iter().collect(),
+            forgotten: start.forgotten,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             number: start.applied.next(),
             next: start.last.next_epoch(),
-            time_ms: start.time_ms,
+            time: LogTime::new(start.time_ms, start.applied_ms),
             append: Append::Idle,
         }
     }
 
     /// Takes a command, of a pod or of the sequencer's own. A command that was taken before, or is
-    /// in the log already, is not taken again.
+    /// in the log already, is not taken again. Nor is one that forgets a pod which has sent
+    /// commands since.
     ///
     /// # Errors
     /// [`Unsequenced`]: the command was not taken.
@@ -180,8 +194,10 @@ impl Sequencer {
         if let Some(origin) = command.origin {
             let last = match self.pods.get(&origin.pod) {
                 Some(&last) => last,
-                None if command.kind == Kind::RegisterPod => 0,
-                None => return Err(Unsequenced::UnknownPod(origin.pod)),
+                None => {
+                    self.check_registration(origin.pod, &command.kind)?;
+                    0
+                }
             };
             if origin.number <= last {
                 return Ok(());
@@ -196,20 +212,38 @@ impl Sequencer {
         } else if full {
             return Err(Unsequenced::Full);
         }
-        if let Kind::ForgetPod { pod } = &command.kind {
-            self.pods.remove(pod);
+        if let Kind::ForgetPod { pod, last } = command.kind {
+            if self.pods.get(&pod) != Some(&last) {
+                return Ok(());
+            }
+            self.pods.remove(&pod);
+            self.forgotten = Zxid::MAX;
         }
         self.waiting_bytes += bytes;
         self.waiting.push_back((command, bytes));
         Ok(())
     }
 
-    /// What to do next; `None` while an action is being executed, and without commands. `now_ms` is
-    /// the wall clock, in milliseconds since 1970.
-    pub fn next_action(&mut self, now_ms: i64) -> Option<Action> {
+    /// The machine would refuse such a registration, and the commands behind it.
+    fn check_registration(&self, pod: PodId, kind: &Kind) -> Result<(), Unsequenced> {
+        if !kind.is_registration_after(self.forgotten) {
+            return Err(Unsequenced::UnknownPod(pod));
+        }
+        if self.pods.len() >= MAX_PODS {
+            return Err(Unsequenced::TooManyPods);
+        }
+        Ok(())
+    }
+
+    /// What to do next; `None` while an action is being executed, and without commands.
+    ///
+    /// Batches are stamped with a time that follows the wall clock. It never goes back, and passes
+    /// by the monotonic clock while the wall clock jumps; it gains or loses an eighth until both
+    /// agree. The first batch takes the wall clock as it is if [`Start::applied_ms`] is `None`.
+    pub fn next_action(&mut self, now: Now) -> Option<Action> {
         let (written, step) = match std::mem::replace(&mut self.append, Append::Idle) {
             Append::Due(written, step) => (written, step),
-            Append::Idle => (self.gather(now_ms)?, Step::Append),
+            Append::Idle => (self.gather(now)?, Step::Append),
             other @ (Append::Running(_) | Append::Stopped(_)) => {
                 self.append = other;
                 return None;
@@ -228,8 +262,15 @@ impl Sequencer {
         Some(action)
     }
 
+    /// The time that a batch would have now. Pass it to [`Machine::due`](crate::Machine::due) and
+    /// [`Machine::idle_pods`](crate::Machine::idle_pods): their commands are checked by it.
+    #[must_use]
+    pub fn time_ms(&self, now: Now) -> i64 {
+        self.time.at(now)
+    }
+
     /// The next batch, of the commands that wait.
-    fn gather(&mut self, now_ms: i64) -> Option<Written> {
+    fn gather(&mut self, now: Now) -> Option<Written> {
         let mut commands = Vec::new();
         let mut bytes = 0;
         while let Some(&(_, size)) = self.waiting.front() {
@@ -249,11 +290,16 @@ impl Sequencer {
         if !self.next.has_room_for(commands.len()) {
             self.next = self.next.next_epoch();
         }
-        self.time_ms = self.time_ms.max(now_ms);
         let next = self.next.plus(commands.len());
+        let is_forget = |command: &Command| matches!(command.kind, Kind::ForgetPod { .. });
+        if let Some(place) = commands.iter().rposition(is_forget)
+            && !self.waiting.iter().any(|(command, _)| is_forget(command))
+        {
+            self.forgotten = self.next.plus(place);
+        }
         let batch = Batch {
             first: self.next,
-            time_ms: self.time_ms,
+            time_ms: self.time.stamp(now),
             commands,
         };
         Some(Written {

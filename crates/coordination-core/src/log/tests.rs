@@ -1,13 +1,14 @@
 //! Several pods, a store that behaves as an etcd v3 endpoint, and an adversary that delays, loses
 //! and repeats: no command is lost or doubled, and all pods agree.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    Acl, Batch, Command, CreateMode, Kind, Machine, Op, Password, PodId, Refused, SessionId,
+    Acl, Batch, Command, CreateMode, Kind, Machine, Op, POD_IDLE_MS, Password, PodId, Refused,
+    SessionId, Zxid,
 };
 
 const PODS: usize = 3;
@@ -53,6 +54,9 @@ struct Pod {
     reader: LogReader,
     machine: Machine,
     created: u64,
+    session: Option<SessionId>,
+    /// Its commands that are not executed.
+    unexecuted: VecDeque<Command>,
     /// With the create revision of its leadership key.
     sequencer: Option<(u64, Sequencer)>,
 }
@@ -60,6 +64,10 @@ struct Pod {
 struct World {
     store: Store,
     pods: Vec<Pod>,
+    /// All commands that were sent.
+    sent: Vec<Command>,
+    /// The last id of a pod or a session.
+    last_id: u64,
     last_leader: u64,
     now_ms: i64,
 }
@@ -76,6 +84,14 @@ enum Fate {
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Write(usize),
+    /// The pod closes its session.
+    Close(usize),
+    /// So much time passes that unused pods are forgotten.
+    Wait,
+    /// The pod forgets unused pods if it is the sequencer.
+    Forget(usize),
+    /// Copies of all commands of a pod reach a pod that may be the sequencer.
+    Repeat(usize, usize),
     /// The pod reads a batch from its watch.
     Follow(usize),
     Elect(usize),
@@ -95,31 +111,30 @@ fn command(session: SessionId, kind: Kind) -> Command {
     }
 }
 
+fn limits() -> OutboxLimits {
+    OutboxLimits {
+        commands: 100,
+        bytes: 1 << 20,
+        command_bytes: 1 << 10,
+    }
+}
+
 impl World {
     fn new() -> Self {
-        let limits = OutboxLimits {
-            commands: 100,
-            bytes: 1 << 20,
-            command_bytes: 1 << 10,
-        };
-        let pod = |number: usize| {
-            let mut outbox = Outbox::new(PodId::new(number as u64 + 1), limits);
-            let open = Kind::CreateSession {
-                timeout_ms: 1_000,
-                password: Password::new([7; 16]),
-            };
-            outbox.push(command(session(number), open)).unwrap();
-            Pod {
-                outbox,
-                reader: LogReader::new(LogNumber::default()),
-                machine: Machine::new(number as u64),
-                created: 0,
-                sequencer: None,
-            }
+        let pod = |number: usize| Pod {
+            outbox: Outbox::new(PodId::new(number as u64 + 1), Zxid::default(), limits()),
+            reader: LogReader::new(LogNumber::default()),
+            machine: Machine::new(number as u64),
+            created: 0,
+            session: None,
+            unexecuted: VecDeque::new(),
+            sequencer: None,
         };
         Self {
             store: Store::default(),
             pods: (0..PODS).map(pod).collect(),
+            sent: Vec::new(),
+            last_id: PODS as u64,
             last_leader: 0,
             now_ms: 0,
         }
@@ -129,6 +144,10 @@ impl World {
         self.now_ms += 1;
         match step {
             Step::Write(pod) => self.write(pod),
+            Step::Close(pod) => self.pods[pod].close_session(),
+            Step::Wait => self.now_ms += POD_IDLE_MS,
+            Step::Forget(pod) => self.forget(pod),
+            Step::Repeat(pod, to) => self.repeat(pod, to),
             Step::Follow(pod) => self.follow(pod, 1),
             Step::Elect(pod) => self.elect(pod),
             Step::Send(from, to) => self.send(from, to),
@@ -146,7 +165,9 @@ impl World {
 
     /// Creates a node whose name is new.
     fn write(&mut self, number: usize) {
+        self.last_id += 1;
         let pod = &mut self.pods[number];
+        let session = pod.open_session(self.last_id);
         let create = Op::Create {
             path: format!("/{number}-{}", pod.created),
             data: None,
@@ -154,9 +175,35 @@ impl World {
             mode: CreateMode::Persistent,
             ttl_ms: -1,
         };
-        let command = command(session(number), Kind::Write(create));
-        if pod.outbox.push(command).is_ok() {
+        if pod.push(command(session, Kind::Write(create))) {
             pod.created += 1;
+        }
+    }
+
+    fn forget(&mut self, number: usize) {
+        let now = at(self.now_ms);
+        let pod = &mut self.pods[number];
+        let Some((_, sequencer)) = &mut pod.sequencer else {
+            return;
+        };
+        for (pod, last) in pod.machine.idle_pods(sequencer.time_ms(now)) {
+            let forget = command(SessionId::default(), Kind::ForgetPod { pod, last });
+            // Without room, it is tried again.
+            let _ = sequencer.submit(forget);
+        }
+    }
+
+    /// The copies were on their way for long: what the pod was told of them does not reach it.
+    fn repeat(&mut self, at: usize, to: usize) {
+        let Some(one) = self.sent.get(at % self.sent.len().max(1)) else {
+            return;
+        };
+        let pod = one.origin.unwrap().pod;
+        if let Some((_, sequencer)) = &mut self.pods[to].sequencer {
+            let copies = self.sent.iter();
+            for copy in copies.filter(|command| command.origin.unwrap().pod == pod) {
+                let _ = sequencer.submit(copy.clone());
+            }
         }
     }
 
@@ -165,7 +212,7 @@ impl World {
         let after = pod.reader.applied().next();
         let batches: Vec<_> = self.store.log.range(after..).take(most).collect();
         for (&number, batch) in batches {
-            pod.apply(number, batch);
+            pod.apply(number, batch, &mut self.last_id);
         }
     }
 
@@ -179,7 +226,9 @@ impl World {
             applied: pod.reader.applied(),
             last: pod.machine.last_zxid(),
             time_ms: pod.machine.time_ms(),
+            applied_ms: None,
             pods: pod.machine.pods().collect(),
+            forgotten: pod.machine.last_forgotten(),
         };
         let limits = SequencerLimits {
             batch_commands: 3,
@@ -192,6 +241,7 @@ impl World {
 
     fn send(&mut self, from: usize, to: usize) {
         let commands: Vec<Command> = self.pods[from].outbox.send(2).cloned().collect();
+        self.sent.extend(commands.iter().cloned());
         let Some((_, sequencer)) = &mut self.pods[to].sequencer else {
             return self.pods[from].outbox.restart();
         };
@@ -203,7 +253,13 @@ impl World {
                     return self.pods[from].outbox.resend_from(expected);
                 }
                 Err(Unsequenced::Full) => return self.pods[from].outbox.resend_from(number),
-                Err(Unsequenced::Stopped(_) | Unsequenced::UnknownPod(_)) => {
+                // If the pod is forgotten, it learns that from the log.
+                Err(Unsequenced::UnknownPod(_)) if number == 1 => {
+                    return self.pods[from].renew(&mut self.last_id);
+                }
+                Err(
+                    Unsequenced::Stopped(_) | Unsequenced::UnknownPod(_) | Unsequenced::TooManyPods,
+                ) => {
                     return self.pods[from].outbox.restart();
                 }
             }
@@ -216,7 +272,7 @@ impl World {
         let Some((leader, sequencer)) = &mut pod.sequencer else {
             return;
         };
-        let Some(action) = sequencer.next_action(now_ms) else {
+        let Some(action) = sequencer.next_action(at(now_ms)) else {
             return;
         };
         let leader = *leader;
@@ -247,7 +303,7 @@ impl World {
         };
         if let Some((at, batch)) = sequencer.appended(outcome) {
             assert_eq!(self.store.log.get(&at), Some(&batch), "it is in the log");
-            pod.apply(at, &batch);
+            pod.apply(at, &batch, &mut self.last_id);
         }
         if pod
             .sequencer
@@ -281,7 +337,48 @@ impl World {
 }
 
 impl Pod {
-    fn apply(&mut self, number: LogNumber, batch: &[u8]) {
+    /// The session that the pod has, or a new one.
+    fn open_session(&mut self, new_id: u64) -> SessionId {
+        if let Some(session) = self.session {
+            return session;
+        }
+        let session = SessionId::new(new_id.cast_signed());
+        let open = Kind::CreateSession {
+            timeout_ms: 1_000,
+            password: Password::new([7; 16]),
+        };
+        if self.push(command(session, open)) {
+            self.session = Some(session);
+        }
+        session
+    }
+
+    fn close_session(&mut self) {
+        if let Some(session) = self.session
+            && self.push(command(session, Kind::CloseSession))
+        {
+            self.session = None;
+        }
+    }
+
+    fn push(&mut self, command: Command) -> bool {
+        let is_added = self.outbox.push(command.clone()).is_ok();
+        if is_added {
+            self.unexecuted.push_back(command);
+        }
+        is_added
+    }
+
+    /// The pod takes a new id. What was not executed never will be under the old one.
+    fn renew(&mut self, last_id: &mut u64) {
+        *last_id += 1;
+        self.outbox = Outbox::new(PodId::new(*last_id), self.machine.last_zxid(), limits());
+        for command in &self.unexecuted {
+            self.outbox.push(command.clone()).unwrap();
+        }
+    }
+
+    fn apply(&mut self, number: LogNumber, batch: &[u8], last_id: &mut u64) {
         if !self.reader.take(number).unwrap() {
             return;
         }
@@ -302,13 +399,16 @@ impl Pod {
                 && is_executed
             {
                 self.outbox.executed(origin.number);
+                if origin.number > 1 {
+                    self.unexecuted.pop_front().unwrap();
+                }
+            }
+            let own = self.outbox.pod();
+            if matches!(command.kind, Kind::ForgetPod { pod, .. } if pod == own) {
+                self.renew(last_id);
             }
         }
     }
-}
-
-fn session(pod: usize) -> SessionId {
-    SessionId::new(pod as i64 + 1)
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -321,6 +421,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     ];
     let step = prop_oneof![
         6 => pod().prop_map(Step::Write),
+        2 => pod().prop_map(Step::Close),
+        1 => Just(Step::Wait),
+        2 => pod().prop_map(Step::Forget),
+        1 => (0_usize..1_000, pod()).prop_map(|(pod, to)| Step::Repeat(pod, to)),
         6 => pod().prop_map(Step::Follow),
         1 => pod().prop_map(Step::Elect),
         10 => (pod(), pod()).prop_map(|(from, to)| Step::Send(from, to)),
@@ -360,9 +464,11 @@ proptest! {
 fn started(pods: Vec<(PodId, u64)>) -> Sequencer {
     let start = Start {
         applied: LogNumber::new(9),
-        last: crate::Zxid::new((3 << 32) + 77),
+        last: Zxid::new((3 << 32) + 77),
         time_ms: 1_000,
+        applied_ms: None,
         pods,
+        forgotten: Zxid::default(),
     };
     let limits = SequencerLimits {
         batch_commands: 2,
@@ -375,7 +481,9 @@ fn started(pods: Vec<(PodId, u64)>) -> Sequencer {
 
 fn numbered(pod: u64, number: u64) -> Command {
     let kind = match number {
-        1 => Kind::RegisterPod,
+        1 => Kind::RegisterPod {
+            seen: Zxid::default(),
+        },
         _ => Kind::Nothing,
     };
     Command {
@@ -387,8 +495,21 @@ fn numbered(pod: u64, number: u64) -> Command {
     }
 }
 
+/// Both clocks show this time.
+fn at(now_ms: i64) -> Now {
+    Now {
+        wall_ms: now_ms,
+        monotonic_ms: now_ms.unsigned_abs(),
+    }
+}
+
+fn forget(pod: u64, last: u64) -> Command {
+    let pod = PodId::new(pod);
+    command(SessionId::default(), Kind::ForgetPod { pod, last })
+}
+
 fn append(sequencer: &mut Sequencer, now_ms: i64) -> (LogNumber, Batch) {
-    let Some(Action::Append { number, batch }) = sequencer.next_action(now_ms) else {
+    let Some(Action::Append { number, batch }) = sequencer.next_action(at(now_ms)) else {
         panic!("nothing to append");
     };
     (number, Batch::decode(&batch).unwrap())
@@ -414,9 +535,7 @@ fn commands_of_a_pod_are_taken_in_order_and_once() {
     assert_eq!(sequencer.submit(numbered(8, 2)), Ok(()), "taken before");
     let (_, batch) = append(&mut sequencer, 0);
     assert_eq!(batch.commands, [numbered(7, 5), numbered(8, 1)]);
-    let forget = Kind::ForgetPod { pod: unknown };
-    let forget = command(SessionId::default(), forget);
-    assert_eq!(sequencer.submit(forget), Ok(()));
+    assert_eq!(sequencer.submit(forget(8, 2)), Ok(()));
     assert_eq!(
         sequencer.submit(numbered(8, 3)),
         Err(Unsequenced::UnknownPod(unknown))
@@ -433,13 +552,14 @@ fn batches_have_an_epoch_of_their_own_and_time_never_goes_back() {
     assert_eq!(number, LogNumber::new(10));
     assert_eq!(first.first.get(), (4 << 32) + 1);
     assert_eq!(first.time_ms, 1_000);
-    assert_eq!(sequencer.next_action(0), None, "one append is in flight");
+    let next = sequencer.next_action(at(0));
+    assert_eq!(next, None, "one append is in flight");
     let appended = sequencer.appended(Outcome::Appended).unwrap();
     assert_eq!(appended, (number, first.encode()));
     let (number, second) = append(&mut sequencer, 1_500);
     assert_eq!(number, LogNumber::new(11));
     assert_eq!(second.first, first.first.plus(2));
-    assert_eq!(second.time_ms, 1_500);
+    assert_eq!(second.time_ms, 1_525, "the clocks say 600 ms later");
 }
 
 #[test]
@@ -458,7 +578,7 @@ fn an_unknown_outcome_is_settled_by_a_read() {
         sequencer.submit(numbered(7, 2)).unwrap();
         let (number, batch) = append(&mut sequencer, 0);
         assert_eq!(sequencer.appended(Outcome::Unknown), None);
-        assert_eq!(sequencer.next_action(0), Some(Action::Read { number }));
+        assert_eq!(sequencer.next_action(at(0)), Some(Action::Read { number }));
         let batch = found.map(|mine| if mine { batch.encode() } else { vec![1] });
         let settled = sequencer.appended(Outcome::Found(Found { batch, leads }));
         assert_eq!(settled.is_some(), expected.is_none());
@@ -466,7 +586,7 @@ fn an_unknown_outcome_is_settled_by_a_read() {
         if let Some(stopped) = expected {
             let refused = Err(Unsequenced::Stopped(stopped));
             assert_eq!(sequencer.submit(numbered(7, 3)), refused);
-            assert_eq!(sequencer.next_action(0), None);
+            assert_eq!(sequencer.next_action(at(0)), None);
         }
     }
 }
@@ -475,23 +595,23 @@ fn an_unknown_outcome_is_settled_by_a_read() {
 fn a_batch_that_was_not_found_is_sent_again_unchanged() {
     let mut sequencer = started(vec![(PodId::new(7), 1)]);
     sequencer.submit(numbered(7, 2)).unwrap();
-    let sent = sequencer.next_action(0);
+    let sent = sequencer.next_action(at(0));
     sequencer.appended(Outcome::Unknown);
     sequencer.submit(numbered(7, 3)).unwrap();
     assert!(matches!(
-        sequencer.next_action(5),
+        sequencer.next_action(at(5)),
         Some(Action::Read { .. })
     ));
     sequencer.appended(Outcome::Unknown);
     assert!(matches!(
-        sequencer.next_action(5),
+        sequencer.next_action(at(5)),
         Some(Action::Read { .. })
     ));
     sequencer.appended(Outcome::Found(Found {
         batch: None,
         leads: true,
     }));
-    assert_eq!(sequencer.next_action(9), sent);
+    assert_eq!(sequencer.next_action(at(9)), sent);
 }
 
 #[test]
@@ -526,8 +646,124 @@ fn a_command_that_is_too_large_does_nothing() {
 }
 
 #[test]
+fn a_pod_that_has_sent_more_is_not_forgotten() {
+    let mut sequencer = started(vec![(PodId::new(7), 4)]);
+    sequencer.submit(numbered(7, 5)).unwrap();
+    assert_eq!(sequencer.submit(forget(7, 4)), Ok(()), "it is dropped");
+    assert_eq!(sequencer.submit(numbered(7, 6)), Ok(()));
+    let (_, batch) = append(&mut sequencer, 0);
+    assert_eq!(batch.commands, [numbered(7, 5), numbered(7, 6)]);
+    assert_eq!(sequencer.submit(forget(7, 6)), Ok(()));
+    let unknown = Unsequenced::UnknownPod(PodId::new(7));
+    assert_eq!(sequencer.submit(numbered(7, 7)), Err(unknown));
+}
+
+#[test]
+fn no_more_pods_are_taken_than_the_machine_registers() {
+    let most = u64::try_from(crate::MAX_PODS).unwrap();
+    let mut sequencer = started((1..=most).map(|pod| (PodId::new(pod), 1)).collect());
+    let register = || numbered(most + 1, 1);
+    assert_eq!(sequencer.submit(register()), Err(Unsequenced::TooManyPods));
+    let unknown = Unsequenced::UnknownPod(PodId::new(most + 1));
+    assert_eq!(sequencer.submit(numbered(most + 1, 2)), Err(unknown));
+    assert_eq!(sequencer.submit(numbered(1, 2)), Ok(()), "others go on");
+    sequencer.submit(forget(2, 1)).unwrap();
+    append(&mut sequencer, 0);
+    let (_, batch) = sequencer.appended(Outcome::Appended).unwrap();
+    let batch = Batch::decode(&batch).unwrap();
+    let seen = batch.first.plus(batch.commands.len() - 1);
+    let register = |seen| Command {
+        kind: Kind::RegisterPod { seen },
+        ..numbered(most + 1, 1)
+    };
+    assert_eq!(sequencer.submit(register(seen)), Ok(()));
+}
+
+#[test]
+fn who_registers_has_seen_the_last_forgotten_pod() {
+    let mut sequencer = started(vec![(PodId::new(7), 1)]);
+    let register = |pod, seen| Command {
+        kind: Kind::RegisterPod { seen },
+        ..numbered(pod, 1)
+    };
+    let last = Zxid::new((3 << 32) + 77);
+    sequencer.submit(register(8, last)).unwrap();
+    sequencer.submit(forget(7, 1)).unwrap();
+    let unknown = |pod| Err(Unsequenced::UnknownPod(PodId::new(pod)));
+    assert_eq!(sequencer.submit(register(7, last)), unknown(7));
+    let (_, batch) = append(&mut sequencer, 0);
+    // The transaction of the second command forgets the pod.
+    let before = batch.first;
+    assert_eq!(sequencer.submit(register(9, before)), unknown(9));
+    sequencer.appended(Outcome::Appended).unwrap();
+    assert_eq!(sequencer.submit(register(9, before)), unknown(9));
+    assert_eq!(sequencer.submit(register(9, before.plus(1))), Ok(()));
+    sequencer.submit(forget(8, 1)).unwrap();
+    assert_eq!(sequencer.submit(register(10, before.plus(1))), unknown(10));
+}
+
+#[test]
+fn the_last_of_several_forgotten_pods_counts() {
+    let mut sequencer = started((7..=9).map(|pod| (PodId::new(pod), 1)).collect());
+    let register = |seen| Command {
+        kind: Kind::RegisterPod { seen },
+        ..numbered(10, 1)
+    };
+    let unknown = Err(Unsequenced::UnknownPod(PodId::new(10)));
+    for pod in 7..=9 {
+        sequencer.submit(forget(pod, 1)).unwrap();
+    }
+    // The third one does not fit the batch.
+    let (_, batch) = append(&mut sequencer, 0);
+    assert_eq!(batch.commands.len(), 2);
+    let second = batch.first.plus(1);
+    assert_eq!(sequencer.submit(register(second)), unknown);
+    sequencer.appended(Outcome::Appended).unwrap();
+    let (_, batch) = append(&mut sequencer, 0);
+    assert_eq!(sequencer.submit(register(second)), unknown);
+    assert_eq!(sequencer.submit(register(batch.first)), Ok(()));
+
+    let mut sequencer = started((7..=8).map(|pod| (PodId::new(pod), 1)).collect());
+    for pod in 7..=8 {
+        sequencer.submit(forget(pod, 1)).unwrap();
+    }
+    let (_, batch) = append(&mut sequencer, 0);
+    assert_eq!(sequencer.submit(register(batch.first)), unknown);
+    assert_eq!(sequencer.submit(register(batch.first.plus(1))), Ok(()));
+}
+
+#[test]
+fn a_successor_continues_the_time_of_the_log() {
+    let start = Start {
+        applied: LogNumber::new(9),
+        last: Zxid::new(77),
+        time_ms: 1_000,
+        applied_ms: Some(500),
+        pods: vec![(PodId::new(7), 1)],
+        forgotten: Zxid::default(),
+    };
+    let limits = SequencerLimits {
+        batch_commands: 2,
+        batch_bytes: 1_000,
+        waiting_commands: 3,
+        waiting_bytes: 1_000,
+    };
+    let mut sequencer = Sequencer::new(start, limits);
+    sequencer.submit(numbered(7, 2)).unwrap();
+    let now = Now {
+        wall_ms: i64::MAX,
+        monotonic_ms: 580,
+    };
+    assert_eq!(sequencer.time_ms(now), 1_090);
+    let Some(Action::Append { batch, .. }) = sequencer.next_action(now) else {
+        panic!("nothing to append");
+    };
+    assert_eq!(Batch::decode(&batch).unwrap().time_ms, 1_090);
+}
+
+#[test]
 fn an_epoch_ends_before_its_counter_does() {
-    let last = crate::Zxid::new((4 << 32) + i64::from(u32::MAX) - 1);
+    let last = Zxid::new((4 << 32) + i64::from(u32::MAX) - 1);
     assert!(last.has_room_for(2) && !last.has_room_for(3));
     assert_eq!(last.next_epoch().get(), (5 << 32) + 1);
 }

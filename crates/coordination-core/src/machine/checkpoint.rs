@@ -10,7 +10,7 @@ use crate::page::{PageId, PageWrite, Part};
 use crate::sessions::Sessions;
 use crate::stat::Owner;
 use crate::tree::{NodeId, TreeLoader};
-use crate::{DecodeError, LoadError, PodId, Zxid};
+use crate::{DecodeError, LoadError, Zxid};
 
 const VERSION: u8 = 1;
 
@@ -248,28 +248,5 @@ impl Directory {
             pods,
             pages,
         })
-    }
-}
-
-impl Pods {
-    fn encode(&self, out: &mut Writer) {
-        out.len(self.iter().len());
-        for (pod, number) in self.iter() {
-            out.u64(pod.get());
-            out.varint(number);
-        }
-    }
-
-    fn decode(input: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let mut pods = BTreeMap::new();
-        for _ in 0..input.count(9)? {
-            let pod = PodId::new(input.u64()?);
-            let is_in_order = pods.last_key_value().is_none_or(|(&last, _)| last < pod);
-            if !is_in_order {
-                return Err(DecodeError::Invalid("list of pods"));
-            }
-            pods.insert(pod, input.varint()?);
-        }
-        Ok(Self::load(pods))
     }
 }

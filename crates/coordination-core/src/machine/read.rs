@@ -5,7 +5,7 @@ use crate::acl::{self, Acl, Perms};
 use crate::sessions::Session;
 use crate::stat::Stat;
 use crate::tree::NodeId;
-use crate::{Id, OpError, PodId, SessionId};
+use crate::{Id, OpError, PodId, SessionId, Zxid};
 
 /// A session, as others see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub struct SessionInfo {
     pub timeout_ms: u32,
     /// The pod that its client is connected to.
     pub pod: PodId,
+    /// The transaction that opened or last attached it.
+    pub attached: Zxid,
     /// The number of its ephemeral nodes.
     pub ephemerals: usize,
 }
@@ -112,11 +114,29 @@ impl Machine {
         self.pods.iter()
     }
 
-    /// The paths of up to `limit` nodes that [`Reap`](crate::Kind::Reap) would delete at this time.
+    /// The transaction that last forgot a pod; zero if none did.
+    #[must_use]
+    pub fn last_forgotten(&self) -> Zxid {
+        self.pods.forgotten()
+    }
+
+    /// The pods that [`ForgetPod`](crate::Kind::ForgetPod) would forget at this time of the log:
+    /// they have no sessions, and have sent no command for [`POD_IDLE_MS`](crate::POD_IDLE_MS).
+    /// With each comes the number of its last command.
+    pub fn idle_pods(&self, time_ms: i64) -> impl Iterator<Item = (PodId, u64)> {
+        let unused = self.pods.unused(time_ms);
+        unused.filter(|&(pod, _)| !self.sessions.has_any(pod))
+    }
+
+    /// The paths of up to `limit` nodes that [`Reap`](crate::Kind::Reap) would delete at this time
+    /// of the log. It visits no others.
     #[must_use]
     pub fn due(&self, time_ms: i64, limit: usize) -> Vec<String> {
-        let due = self.reapable.iter().filter(|&&id| self.is_due(id, time_ms));
-        due.take(limit).map(|&id| self.tree.path(id)).collect()
+        let due = self
+            .ends
+            .iter()
+            .take_while(|(end_ms, _)| *end_ms <= time_ms);
+        due.take(limit).map(|&(_, id)| self.tree.path(id)).collect()
     }
 
     /// The number of nodes, with the root and ZooKeeper's own.
@@ -155,6 +175,7 @@ fn info(id: SessionId, session: &Session) -> SessionInfo {
         id,
         timeout_ms: session.timeout_ms,
         pod: session.pod,
+        attached: session.attached,
         ephemerals: session.ephemerals.len(),
     }
 }

@@ -3,10 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::{Context, Machine, Reply};
-use crate::OpError;
-use crate::SessionId;
 use crate::command::Password;
 use crate::sessions::Session;
+use crate::{OpError, SessionId, Zxid};
 
 impl Machine {
     pub(super) fn create_session(
@@ -25,9 +24,11 @@ impl Machine {
             timeout_ms,
             password,
             pod: context.pod,
+            attached: self.last,
             ephemerals: BTreeSet::new(),
+            ephemeral_bytes: 0,
         };
-        self.sessions.insert(context.session, session, self.last);
+        self.sessions.insert(context.session, session);
         Ok(Reply::Done)
     }
 
@@ -42,11 +43,22 @@ impl Machine {
         if session.is_none_or(|session| session.password != *password) {
             return Err(OpError::SessionExpired);
         }
-        if let Some(session) = self.sessions.get_mut(context.session, self.last) {
-            session.timeout_ms = timeout_ms;
-            session.pod = context.pod;
-        }
+        self.sessions
+            .attach(context.session, context.pod, timeout_ms, self.last);
         Ok(Reply::Done)
+    }
+
+    /// The client may have come back after the sequencer had decided: the session stays then.
+    pub(super) fn expire_session(
+        &mut self,
+        id: SessionId,
+        attached: Zxid,
+    ) -> Result<Reply, OpError> {
+        let session = self.sessions.get(id);
+        if session.is_some_and(|session| session.attached != attached) {
+            return Err(OpError::SessionMoved);
+        }
+        Ok(self.close_session(id))
     }
 
     pub(super) fn close_session(&mut self, id: SessionId) -> Reply {

@@ -21,12 +21,15 @@ struct World {
     session: SessionId,
     caller: Vec<Id>,
     applied: Vec<Applied>,
+    /// How much later it is than the transactions say.
+    later_ms: i64,
 }
 
 const ALICE: SessionId = SessionId::new(0xa);
 const BOB: SessionId = SessionId::new(0xb);
 const PASSWORD: Password = Password::new([1; 16]);
 const TIMEOUT_MS: u32 = 4000;
+const REGISTER: Kind = Kind::RegisterPod { seen: Zxid::new(0) };
 
 impl World {
     /// With two sessions, of which Alice's is used.
@@ -36,6 +39,7 @@ impl World {
             session: ALICE,
             caller: Vec::new(),
             applied: Vec::new(),
+            later_ms: 0,
         };
         for session in [BOB, ALICE] {
             world.session = session;
@@ -67,7 +71,8 @@ impl World {
             kind,
         };
         let zxid = self.next_zxid();
-        let applied = self.machine.apply(&command, zxid, zxid.get() * 1000);
+        let time_ms = zxid.get() * 1000 + self.later_ms;
+        let applied = self.machine.apply(&command, zxid, time_ms);
         self.applied.push(applied.clone());
         applied.reply
     }

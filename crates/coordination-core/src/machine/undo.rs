@@ -3,7 +3,6 @@
 
 use super::Machine;
 use crate::acl::AclId;
-use crate::quota::QuotaNode;
 use crate::stat::Owner;
 use crate::tree::{Body, Fields, Node, NodeId};
 
@@ -25,6 +24,7 @@ impl Machine {
         acl: AclId,
         fields: Fields,
     ) -> NodeId {
+        self.unlist_end(parent);
         let id = self.tree.insert(parent, body, acl, fields);
         self.note_added(id);
         self.record(Undo::Added(id));
@@ -32,21 +32,22 @@ impl Machine {
     }
 
     pub(super) fn remove_node(&mut self, id: NodeId) {
-        self.note_removed(id);
-        let node = self.tree.detach(id);
+        let node = self.detach(id);
         self.record(Undo::Removed(id, node));
     }
 
     pub(super) fn edit_node(&mut self, id: NodeId, change: impl FnOnce(&mut Fields)) {
-        let fields = self.tree.edit(id);
-        let before = *fields;
-        change(fields);
+        let mut before = Fields::default();
+        self.replace_fields(id, |fields| {
+            before = *fields;
+            change(fields);
+        });
         self.record(Undo::Fields(id, before));
     }
 
     pub(super) fn set_body(&mut self, id: NodeId, data: Option<&[u8]>) {
         let body = Body::new(self.tree.node(id).body.name(), data);
-        let before = self.tree.replace_body(id, body);
+        let before = self.replace_body(id, body);
         self.record(Undo::Body(id, before));
     }
 
@@ -85,17 +86,19 @@ impl Machine {
         for undo in self.undo.take().unwrap_or_default().into_iter().rev() {
             match undo {
                 Undo::Added(id) => {
-                    self.note_removed(id);
-                    let node = self.tree.detach(id);
+                    let node = self.detach(id);
                     self.tree.release_acl(node.acl);
                 }
                 Undo::Removed(id, node) => {
+                    if let Some(parent) = node.parent() {
+                        self.unlist_end(parent);
+                    }
                     self.tree.attach(id, node);
                     self.note_added(id);
                 }
-                Undo::Fields(id, fields) => *self.tree.edit(id) = fields,
+                Undo::Fields(id, before) => self.replace_fields(id, |fields| *fields = before),
                 Undo::Body(id, body) => {
-                    self.tree.replace_body(id, body);
+                    self.replace_body(id, body);
                 }
                 Undo::Acl(id, acl) => {
                     let acl = self.tree.replace_acl(id, acl);
@@ -107,49 +110,48 @@ impl Machine {
         self.over_quota.clear();
     }
 
+    fn replace_fields(&mut self, id: NodeId, change: impl FnOnce(&mut Fields)) {
+        self.unlist_end(id);
+        change(self.tree.edit(id));
+        self.list_end(id);
+    }
+
+    fn replace_body(&mut self, id: NodeId, body: Body) -> Body {
+        let before = self.tree.replace_body(id, body);
+        // With the first limits, there is a quota already.
+        if !self.quotas.is_empty() {
+            self.note_limits(id);
+        }
+        before
+    }
+
+    /// Takes a node out of the tree.
+    fn detach(&mut self, id: NodeId) -> Node {
+        self.note_removed(id);
+        let node = self.tree.detach(id);
+        if let Some(parent) = node.parent() {
+            self.list_end(parent);
+        }
+        node
+    }
+
     /// Updates what is derived from a node that is in the tree now.
     pub(super) fn note_added(&mut self, id: NodeId) {
-        match self.tree.node(id).fields.owner {
-            Owner::None => {}
-            Owner::Session(session) => {
-                if let Some(ephemerals) = self.sessions.ephemerals(session) {
-                    ephemerals.insert(id);
-                }
-            }
-            Owner::Container | Owner::Ttl { .. } => {
-                self.reapable.insert(id);
-            }
+        if let Owner::Session(session) = self.tree.node(id).fields.owner {
+            let bytes = self.tree.path_bytes(id);
+            self.sessions.add_ephemeral(session, id, bytes);
         }
-        if let Some(path) = self.quota_node(id)
-            && let Some(QuotaNode::Limits(target)) = QuotaNode::of(&path)
-        {
-            self.quotas.insert(target);
-        }
+        self.list_end(id);
+        self.note_limits(id);
     }
 
     /// Updates what is derived from a node that is still in the tree.
     fn note_removed(&mut self, id: NodeId) {
-        match self.tree.node(id).fields.owner {
-            Owner::None => {}
-            Owner::Session(session) => {
-                if let Some(ephemerals) = self.sessions.ephemerals(session) {
-                    ephemerals.remove(&id);
-                }
-            }
-            Owner::Container | Owner::Ttl { .. } => {
-                self.reapable.remove(&id);
-            }
+        if let Owner::Session(session) = self.tree.node(id).fields.owner {
+            let bytes = self.tree.path_bytes(id);
+            self.sessions.remove_ephemeral(session, id, bytes);
         }
-        if let Some(path) = self.quota_node(id)
-            && let Some(QuotaNode::Limits(target)) = QuotaNode::of(&path)
-        {
-            self.quotas.remove(target);
-        }
-    }
-
-    /// The path of a node that may be one with limits, by its name.
-    fn quota_node(&self, id: NodeId) -> Option<String> {
-        let is_named_so = self.tree.node(id).body.name() == crate::quota::LIMITS;
-        is_named_so.then(|| self.tree.path(id))
+        self.unlist_end(id);
+        self.forget_limits(id);
     }
 }

@@ -7,11 +7,11 @@ use super::{Context, Machine, Reply};
 use crate::acl::{self, Acl, AclList, Perms};
 use crate::command::{Op, next_version};
 use crate::event::{Event, EventKind};
+use crate::limits::{MAX_EPHEMERAL_BYTES, MAX_MULTI_OPS, MAX_PATH_BYTES};
 use crate::path::{self, CONFIG_PATH};
-use crate::quota::{self, Numbers, QuotaNode};
-use crate::stat::{CreateMode, Owner};
+use crate::stat::CreateMode;
 use crate::tree::{Body, Fields, NodeId};
-use crate::{OpError, Refused};
+use crate::{OpError, Refused, SessionId};
 
 impl Machine {
     pub(super) fn write(&mut self, context: Context<'_>, op: &Op) -> Result<Reply, OpError> {
@@ -45,6 +45,15 @@ impl Machine {
 
     /// Applies all operations, or none. Each sees the effects of those before it.
     pub(super) fn multi(&mut self, context: Context<'_>, ops: &[Op]) -> Result<Reply, Refused> {
+        if ops.is_empty() {
+            self.sessions.check(context.session, context.pod)?;
+        }
+        if ops.len() > MAX_MULTI_OPS {
+            return Err(Refused::Multi {
+                index: MAX_MULTI_OPS,
+                error: OpError::BadArguments,
+            });
+        }
         self.start_undoable();
         let mut replies = Vec::with_capacity(ops.len());
         for (index, op) in ops.iter().enumerate() {
@@ -74,6 +83,9 @@ impl Machine {
             new.path.to_owned()
         };
         path::validate(&path)?;
+        if path.len() > MAX_PATH_BYTES {
+            return Err(OpError::BadArguments);
+        }
         let name = &path[parent_path.len() + 1..];
         // Without a name, the path is that of the root.
         if name.is_empty() || self.tree.child(parent, name).is_some() {
@@ -84,7 +96,9 @@ impl Machine {
         }
         let bytes = length(new.data);
         self.check_quota(&path, 1, bytes)?;
-        if self.tree.is_full() {
+        self.check_recount(&path)?;
+        let has_room = owner.session().is_none_or(|id| self.has_room(id, &path));
+        if !has_room || self.tree.is_full() {
             return Err(OpError::QuotaExceeded);
         }
 
@@ -106,13 +120,19 @@ impl Machine {
         });
         // As in ZooKeeper, the reply has the data's length before a quota's use is counted.
         let stat = self.tree.node(id).stat();
-        if let Some(QuotaNode::Stats(target)) = QuotaNode::of(&path) {
-            self.recount(id, target);
-        }
+        self.recount(id, &path);
         self.use_quota(&path, 1, bytes);
         self.tell(EventKind::Created, path.as_str().into(), id);
-        self.tell(EventKind::ChildrenChanged, root_or(parent_path), parent);
+        self.tell_parent(parent_path, parent);
         Ok(Reply::Created { path, stat })
+    }
+
+    /// Whether a session may have another ephemeral node.
+    fn has_room(&self, session: SessionId, path: &str) -> bool {
+        let session = self.sessions.get(session);
+        session.is_none_or(|session| {
+            session.ephemeral_bytes + path.len() as u64 <= MAX_EPHEMERAL_BYTES
+        })
     }
 
     fn delete(&mut self, context: Context<'_>, path: &str, version: i32) -> Result<Reply, OpError> {
@@ -132,7 +152,12 @@ impl Machine {
 
     /// The child that is to be deleted. The root's path as a parent is empty. In `//a` it is not:
     /// ZooKeeper finds the parent then, but no node of this path.
-    fn child(&self, parent_path: &str, parent: NodeId, name: &str) -> Result<NodeId, OpError> {
+    pub(super) fn child(
+        &self,
+        parent_path: &str,
+        parent: NodeId,
+        name: &str,
+    ) -> Result<NodeId, OpError> {
         let child = self.tree.child(parent, name);
         child.filter(|_| parent_path != "/").ok_or(OpError::NoNode)
     }
@@ -154,7 +179,7 @@ impl Machine {
             path: path.into(),
             acl,
         });
-        self.tell(EventKind::ChildrenChanged, root_or(parent_path), parent);
+        self.tell_parent(parent_path, parent);
     }
 
     fn set_data(
@@ -224,31 +249,16 @@ impl Machine {
         Ok(Reply::Checked)
     }
 
-    /// Deletes a node whose end has come. That is checked again here: a child may have been created
-    /// since the command was sent.
-    pub(super) fn reap(&mut self, path: &str) -> Result<Reply, OpError> {
-        let (parent_path, name) = split_deletable(path)?;
-        let parent = self.tree.find(parent_path)?;
-        let id = self.child(parent_path, parent, name)?;
-        if self.tree.node(id).children() > 0 {
-            return Err(OpError::NotEmpty);
-        }
-        if !self.is_due(id, self.time_ms) {
-            return Err(OpError::BadVersion);
-        }
-        self.remove(id, path);
-        Ok(Reply::Deleted)
-    }
-
-    /// Whether a node has reached its end. A container that never had children has not.
-    pub(super) fn is_due(&self, id: NodeId, time_ms: i64) -> bool {
-        let node = self.tree.node(id);
-        let is_over = match node.fields.owner {
-            Owner::None | Owner::Session(_) => false,
-            Owner::Container => node.fields.counter != 0,
-            Owner::Ttl { ttl_ms } => time_ms.saturating_sub(node.fields.mtime_ms) > ttl_ms,
+    /// Tells that a node's children have changed. Many changes in a row have one parent, whose path
+    /// is kept once.
+    fn tell_parent(&mut self, path: &str, id: NodeId) {
+        let path = if path.is_empty() { "/" } else { path };
+        let path = match &self.parent_path {
+            Some(last) if **last == *path => Arc::clone(last),
+            _ => path.into(),
         };
-        is_over && node.children() == 0
+        self.parent_path = Some(Arc::clone(&path));
+        self.tell(EventKind::ChildrenChanged, path, id);
     }
 
     fn tell(&mut self, kind: EventKind, path: Arc<str>, id: NodeId) {
@@ -258,65 +268,6 @@ impl Machine {
             path,
             acl: AclList::clone(self.tree.acl(id)),
         });
-    }
-
-    fn check_quota(&self, path: &str, count: i64, bytes: i64) -> Result<(), OpError> {
-        let Some((limits, used)) = self.quota(path) else {
-            return Ok(());
-        };
-        if limits.refuses(&used, count, bytes) {
-            return Err(OpError::QuotaExceeded);
-        }
-        Ok(())
-    }
-
-    /// The limits for a path and what is used, if both nodes exist.
-    fn quota(&self, path: &str) -> Option<(Numbers, Numbers)> {
-        let target = self.quotas.of(path)?;
-        let numbers = |path: String| {
-            let id = self.tree.find(&path).ok()?;
-            Some(Numbers::parse(self.tree.node(id).body.data()))
-        };
-        Some((
-            numbers(quota::limits_path(target))?,
-            numbers(quota::stats_path(target))?,
-        ))
-    }
-
-    /// Adds to what is used. This changes no version and causes no event.
-    fn use_quota(&mut self, path: &str, count: i64, bytes: i64) {
-        let Some(target) = self.quotas.of(path) else {
-            return;
-        };
-        let Ok(id) = self.tree.find(&quota::stats_path(target)) else {
-            return;
-        };
-        let mut used = Numbers::parse(self.tree.node(id).body.data());
-        used.count = used.count.saturating_add(count);
-        used.bytes = used.bytes.saturating_add(bytes);
-        self.set_body(id, Some(used.render().as_bytes()));
-        let is_more = count > 0 || bytes > 0;
-        if is_more
-            && self
-                .quota(path)
-                .is_some_and(|(limits, used)| limits.is_exceeded_by(&used))
-        {
-            self.over_quota.insert(target.to_owned());
-        }
-    }
-
-    /// Counts what is below a path, for a new node that says what is used.
-    fn recount(&mut self, stats: NodeId, target: &str) {
-        let (mut count, mut bytes) = (0, 0);
-        if let Ok(id) = self.tree.find(target) {
-            let nodes = std::iter::once(id).chain(self.tree.descendants(id));
-            for node in nodes {
-                count += 1;
-                bytes += length(self.tree.node(node).body.data());
-            }
-        }
-        let used = Numbers::used(count, bytes);
-        self.set_body(stats, Some(used.render().as_bytes()));
     }
 }
 
@@ -329,21 +280,13 @@ struct NewNode<'a> {
     ttl_ms: i64,
 }
 
-fn split_deletable(path: &str) -> Result<(&str, &str), OpError> {
+pub(super) fn split_deletable(path: &str) -> Result<(&str, &str), OpError> {
     if path::is_permanent(path) {
         return Err(OpError::BadArguments);
     }
     path::split(path)
 }
 
-fn root_or(path: &str) -> Arc<str> {
-    if path.is_empty() {
-        "/".into()
-    } else {
-        path.into()
-    }
-}
-
-fn length(data: Option<&[u8]>) -> i64 {
+pub(super) fn length(data: Option<&[u8]>) -> i64 {
     i64::try_from(data.map_or(0, <[u8]>::len)).expect("data fits memory")
 }

@@ -11,7 +11,7 @@ use crate::{DecodeError, LoadError, Zxid};
 pub(crate) struct TreeLoader(Tree);
 
 /// No page has a larger number: that many pages have 256 GiB.
-const MAX_PAGES: u32 = 1 << 22;
+pub(super) const MAX_PAGES: u32 = 1 << 22;
 
 impl TreeLoader {
     pub(crate) fn new(seed: u64) -> Self {

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use super::free::FreeNumbers;
 use super::node::NodeId;
 use crate::Zxid;
 use crate::page::PageWrite;
@@ -12,14 +13,18 @@ const ROOMY_BYTES: u64 = 64 * 1024;
 /// A node that makes its page larger than this by growing moves to another page.
 const OVERFULL_BYTES: u64 = 2 * ROOMY_BYTES;
 
+/// Pages with nearby numbers are allocated together.
+const GROUP: usize = 64;
+
 /// The pages, and the checkpoint that is being written.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Pages {
-    list: Vec<Page>,
+    /// `None` for groups without a page that ever had nodes.
+    groups: Vec<Option<Box<[Page]>>>,
     /// Pages with nodes and with room for more.
     roomy: BTreeSet<u32>,
     /// Pages without nodes.
-    unused: BTreeSet<u32>,
+    unused: FreeNumbers,
     /// Pages that the checkpoint has to write.
     awaited: VecDeque<u32>,
     /// Pages that changed before the checkpoint came to them, as they were.
@@ -37,6 +42,18 @@ struct Page {
     is_awaited: bool,
 }
 
+impl Default for Pages {
+    fn default() -> Self {
+        Self {
+            groups: Vec::new(),
+            roomy: BTreeSet::new(),
+            unused: FreeNumbers::all(),
+            awaited: VecDeque::new(),
+            aside: VecDeque::new(),
+        }
+    }
+}
+
 impl Pages {
     /// The page for a new record: the first with room, else the first unused one.
     pub(super) fn place(&mut self, bytes: u64) -> u32 {
@@ -45,17 +62,18 @@ impl Pages {
         {
             return page;
         }
-        if let Some(&page) = self.unused.first() {
-            return page;
-        }
-        self.grow()
+        let page = self.unused.first().expect("fewer pages than nodes");
+        self.allocate(page);
+        page
     }
 
-    fn grow(&mut self) -> u32 {
-        let page = u32::try_from(self.list.len()).expect("fewer pages than nodes");
-        self.list.push(Page::default());
-        self.unused.insert(page);
-        page
+    fn allocate(&mut self, page: u32) {
+        let (group, _) = place(page);
+        if self.groups.len() <= group {
+            self.groups.resize_with(group + 1, || None);
+        }
+        let new = || (0..GROUP).map(|_| Page::default()).collect();
+        self.groups[group].get_or_insert_with(new);
     }
 
     pub(super) fn add(&mut self, page: u32, id: NodeId, bytes: u64) {
@@ -90,8 +108,16 @@ impl Pages {
     fn sort_in(&mut self, page: u32) {
         let entry = self.get(page);
         let (is_unused, is_roomy) = (entry.members.is_empty(), entry.bytes < ROOMY_BYTES);
-        set(&mut self.unused, page, is_unused);
-        set(&mut self.roomy, page, is_roomy && !is_unused);
+        if is_unused {
+            self.unused.insert(page);
+        } else {
+            self.unused.remove(page);
+        }
+        if is_roomy && !is_unused {
+            self.roomy.insert(page);
+        } else {
+            self.roomy.remove(&page);
+        }
     }
 
     pub(super) fn touch(&mut self, page: u32, zxid: Zxid) {
@@ -118,22 +144,24 @@ impl Pages {
 
     /// The pages with nodes, and when each was modified.
     pub(super) fn live(&self) -> impl Iterator<Item = (u32, Zxid)> {
-        (0..)
-            .zip(&self.list)
+        let groups = self.groups.iter().enumerate();
+        let groups = groups.filter_map(|(group, pages)| Some((group, pages.as_deref()?)));
+        let pages = groups.flat_map(|(group, pages)| numbers(group).zip(pages));
+        pages
             .filter(|(_, page)| !page.members.is_empty())
             .map(|(number, page)| (number, page.modified))
     }
 
     /// Adds an empty page of a checkpoint. Pages may come in any order.
     pub(super) fn load(&mut self, page: u32, modified: Zxid) {
-        while self.list.len() <= page as usize {
-            self.grow();
-        }
+        self.allocate(page);
         self.touch(page, modified);
     }
 
     pub(super) fn start(&mut self, since: Option<Zxid>) {
-        for (number, page) in (0..).zip(&mut self.list) {
+        let groups = self.groups.iter_mut().enumerate();
+        let groups = groups.filter_map(|(group, pages)| Some((group, pages.as_deref_mut()?)));
+        for (number, page) in groups.flat_map(|(group, pages)| numbers(group).zip(pages)) {
             let is_needed = match since {
                 Some(since) => page.modified > since,
                 None => !page.members.is_empty(),
@@ -146,9 +174,9 @@ impl Pages {
     }
 
     pub(super) fn is_awaited(&self, page: u32) -> bool {
-        self.list
-            .get(page as usize)
-            .is_some_and(|page| page.is_awaited)
+        let (group, place) = place(page);
+        let group = self.groups.get(group).and_then(Option::as_deref);
+        group.is_some_and(|pages| pages[place].is_awaited)
     }
 
     pub(super) fn set_aside(&mut self, page: u32, write: PageWrite) {
@@ -176,18 +204,28 @@ impl Pages {
     }
 
     fn get(&self, page: u32) -> &Page {
-        &self.list[page as usize]
+        let (group, place) = place(page);
+        &self.groups[group].as_ref().expect("the page exists")[place]
     }
 
     fn get_mut(&mut self, page: u32) -> &mut Page {
-        &mut self.list[page as usize]
+        let (group, place) = place(page);
+        &mut self.groups[group].as_mut().expect("the page exists")[place]
+    }
+
+    /// How many pages take memory.
+    #[cfg(test)]
+    pub(super) fn allocated(&self) -> usize {
+        self.groups.iter().flatten().count() * GROUP
     }
 }
 
-fn set(pages: &mut BTreeSet<u32>, page: u32, is_member: bool) {
-    if is_member {
-        pages.insert(page);
-    } else {
-        pages.remove(&page);
-    }
+fn place(page: u32) -> (usize, usize) {
+    (page as usize / GROUP, page as usize % GROUP)
+}
+
+/// The numbers of a group's pages.
+fn numbers(group: usize) -> impl Iterator<Item = u32> {
+    let first = u32::try_from(group * GROUP).expect("pages are numbered by 32 bits");
+    first..
 }

@@ -2,26 +2,25 @@
 //! id: which one depends on the live nodes alone, so it is the same on a pod that loaded a
 //! checkpoint.
 
-use std::collections::BTreeSet;
-
+use super::free::FreeNumbers;
 use super::node::{Node, NodeId};
 
 const CHUNK: u32 = 128;
 
 #[derive(Debug)]
 pub(super) struct Slots {
-    chunks: Vec<Chunk>,
+    /// `None` for chunks without nodes.
+    chunks: Vec<Option<Box<Chunk>>>,
     /// Chunks with a free slot.
-    roomy: BTreeSet<u32>,
+    roomy: FreeNumbers,
     len: u32,
     /// One more than the largest id that can be used.
     limit: u32,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Chunk {
-    /// Empty if no slot is used.
-    nodes: Box<[Option<Node>]>,
+    nodes: [Option<Node>; CHUNK as usize],
     used: u128,
 }
 
@@ -32,7 +31,7 @@ impl Slots {
     pub(super) fn new() -> Self {
         Self {
             chunks: Vec::new(),
-            roomy: BTreeSet::new(),
+            roomy: FreeNumbers::all(),
             len: 0,
             limit: Self::LIMIT,
         }
@@ -54,41 +53,39 @@ impl Slots {
 
     pub(super) fn get(&self, id: NodeId) -> Option<&Node> {
         let (chunk, slot) = place(id);
-        self.chunks.get(chunk)?.nodes.get(slot)?.as_ref()
+        self.chunks.get(chunk)?.as_ref()?.nodes[slot].as_ref()
     }
 
     pub(super) fn get_mut(&mut self, id: NodeId) -> Option<&mut Node> {
         let (chunk, slot) = place(id);
-        self.chunks.get_mut(chunk)?.nodes.get_mut(slot)?.as_mut()
+        self.chunks.get_mut(chunk)?.as_mut()?.nodes[slot].as_mut()
     }
 
     /// The id that a new node takes.
     pub(super) fn lowest_free(&self) -> NodeId {
-        let Some(&chunk) = self.roomy.first() else {
-            let chunks = u32::try_from(self.chunks.len()).expect("ids fit 32 bits");
-            return NodeId::new(chunks * CHUNK);
-        };
-        let slot = self.chunks[chunk as usize].used.trailing_ones();
-        NodeId::new(chunk * CHUNK + slot)
+        let number = self.roomy.first().expect("the limit is lower");
+        let chunk = self.chunks.get(number as usize).and_then(Option::as_ref);
+        let slot = chunk.map_or(0, |chunk| chunk.used.trailing_ones());
+        NodeId::new(number * CHUNK + slot)
     }
 
     /// Puts a node in a free slot.
     pub(super) fn put(&mut self, id: NodeId, node: Node) {
         assert!(self.is_free(id), "the slot is free");
         let (index, slot) = place(id);
-        while self.chunks.len() <= index {
-            let next = u32::try_from(self.chunks.len()).expect("ids fit 32 bits");
-            self.roomy.insert(next);
-            self.chunks.push(Chunk::default());
+        if self.chunks.len() <= index {
+            self.chunks.resize_with(index + 1, || None);
         }
-        let chunk = &mut self.chunks[index];
-        if chunk.used == 0 {
-            chunk.nodes = (0..CHUNK).map(|_| None).collect();
-        }
+        let chunk = self.chunks[index].get_or_insert_with(|| {
+            Box::new(Chunk {
+                nodes: [const { None }; CHUNK as usize],
+                used: 0,
+            })
+        });
         chunk.nodes[slot] = Some(node);
         chunk.used |= 1 << slot;
         if chunk.used == u128::MAX {
-            self.roomy.remove(&(id.get() / CHUNK));
+            self.roomy.remove(id.get() / CHUNK);
         }
         self.len += 1;
     }
@@ -96,11 +93,12 @@ impl Slots {
     /// Takes a node out. The memory of a chunk is freed with its last node.
     pub(super) fn take(&mut self, id: NodeId) -> Option<Node> {
         let (index, slot) = place(id);
-        let chunk = self.chunks.get_mut(index)?;
-        let node = chunk.nodes.get_mut(slot)?.take()?;
+        let place = self.chunks.get_mut(index)?;
+        let chunk = place.as_mut()?;
+        let node = chunk.nodes[slot].take()?;
         chunk.used &= !(1 << slot);
         if chunk.used == 0 {
-            chunk.nodes = Box::default();
+            *place = None;
         }
         self.roomy.insert(id.get() / CHUNK);
         self.len -= 1;
@@ -109,7 +107,9 @@ impl Slots {
 
     /// The ids of all nodes, in ascending order.
     pub(super) fn ids(&self) -> impl Iterator<Item = NodeId> {
-        (0..).zip(&self.chunks).flat_map(|(index, chunk)| {
+        let chunks = (0..).zip(&self.chunks);
+        let chunks = chunks.filter_map(|(index, chunk)| Some((index, chunk.as_ref()?)));
+        chunks.flat_map(|(index, chunk)| {
             (0..CHUNK)
                 .filter(|slot| chunk.used >> slot & 1 == 1)
                 .map(move |slot| NodeId::new(index * CHUNK + slot))

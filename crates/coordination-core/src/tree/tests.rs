@@ -1,4 +1,5 @@
 use super::encoding::{Content, Record};
+use super::load::MAX_PAGES;
 use super::*;
 use crate::acl::Perms;
 use crate::stat::Owner;
@@ -306,4 +307,22 @@ fn impossible_records_are_refused() {
         // The checksum is the part's. Without it, damage must not panic.
         let _ = TreeLoader::new(0).add(0, &damaged);
     }
+}
+
+#[test]
+fn large_numbers_take_no_memory() {
+    let mut loader = TreeLoader::new(0);
+    let mut far = content(vec![record(0, NodeId::NONE, "")]);
+    let last = MAX_PAGES - 1;
+    // Behind the version and the kind of page.
+    far[2..6].copy_from_slice(&last.to_le_bytes());
+    loader.add(last, &far).unwrap();
+    let mut tree = loader.finish().unwrap();
+    assert_eq!(tree.pages.allocated(), 64);
+    // New nodes go where they go on a pod that had all the pages.
+    let a = add(&mut tree, NodeId::ROOT, "a", 100_000);
+    assert_eq!(page_of(&tree, a), 0);
+    assert_eq!(tree.pages.live().collect::<Vec<_>>().len(), 2);
+    let b = add(&mut tree, a, "b", 10);
+    assert_eq!(page_of(&tree, b), last, "the first with room");
 }

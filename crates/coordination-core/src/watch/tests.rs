@@ -334,6 +334,57 @@ fn watches_are_bounded() {
 }
 
 #[test]
+fn the_paths_of_watches_are_bounded() {
+    let mut watches = Watches::new(4, 0);
+    let full = Err(TooManyWatches { limit: 4 });
+    let path = |bytes: usize| format!("/{}", "x".repeat(bytes - 1));
+    let long = path(4 * WATCH_PATH_BYTES - 2);
+    assert_eq!(
+        watches.add(A, &path(4 * WATCH_PATH_BYTES + 1), WatchKind::Data),
+        full
+    );
+    watches.add(A, &long, WatchKind::Data).unwrap();
+    watches.add(B, &long, WatchKind::Data).unwrap();
+    watches.add(A, "/a", WatchKind::Data).unwrap();
+    assert_eq!(watches.add(A, "/", WatchKind::Data), full);
+    watches.add(A, "/a", WatchKind::Child).unwrap();
+    watches.add(B, "/a", WatchKind::Data).unwrap();
+    watches.remove(A, "/a", WatchSelector::Any);
+    watches.remove(B, "/a", WatchSelector::Any);
+    watches.add(A, "/b", WatchKind::Data).unwrap();
+    watches.remove_connection(A);
+    watches.remove_connection(B);
+    assert_eq!(watches.paths.bytes(), 0);
+}
+
+#[test]
+fn recursive_watches_are_found_above_a_node() {
+    let mut watches = Watches::new(100, 7);
+    for path in ["/", "/a", "/a/b", "/a/b/c", "/ab", "/a/", "//a", "a", ""] {
+        watches
+            .add(A, path, WatchKind::PersistentRecursive)
+            .unwrap();
+        watches
+            .add(B, path, WatchKind::PersistentRecursive)
+            .unwrap();
+    }
+    let above = |watches: &Watches, path| -> Vec<String> {
+        let ids = watches.paths.recursive_above(path);
+        ids.map(|id| watches.paths.path(id).to_owned()).collect()
+    };
+    assert_eq!(above(&watches, "/a/b/c"), ["/", "/a", "/a/b"]);
+    assert_eq!(above(&watches, "/a/b/x/y"), ["/", "/a", "/a/b"]);
+    assert_eq!(above(&watches, "/a"), ["/"]);
+    assert_eq!(above(&watches, "/"), [""; 0]);
+    watches.remove_connection(A);
+    assert_eq!(above(&watches, "/a/b"), ["/", "/a"], "B's are there");
+    watches.add(B, "/a", WatchKind::Data).unwrap();
+    let recursive = WatchSelector::Kind(WatchKind::PersistentRecursive);
+    assert!(watches.remove(B, "/a", recursive));
+    assert_eq!(above(&watches, "/a/b"), ["/"]);
+}
+
+#[test]
 fn watches_are_counted_and_listed_as_zookeeper_does() {
     let mut watches = Watches::new(100, 0);
     watches.add(A, "/a", WatchKind::Data).unwrap();

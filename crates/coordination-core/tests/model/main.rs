@@ -74,6 +74,7 @@ fn op() -> impl Strategy<Value = Op> {
         (CreateMode::Ephemeral, -1),
         (CreateMode::EphemeralSequential, -1),
         (CreateMode::Container, -1),
+        (CreateMode::ContainerSequential, -1),
         (CreateMode::Ttl, 3),
         (CreateMode::Ttl, 0),
         (CreateMode::TtlSequential, 9),
@@ -97,7 +98,9 @@ fn command() -> impl Strategy<Value = Command> {
         12 => op().prop_map(Kind::Write),
         4 => prop::collection::vec(op(), 0..5).prop_map(Kind::Multi),
         2 => Just(Kind::CreateSession { timeout_ms: 1, password }),
+        1 => Just(Kind::AttachSession { timeout_ms: 2, password }),
         1 => Just(Kind::CloseSession),
+        1 => (1..9_i64).prop_map(|zxid| Kind::ExpireSession { attached: Zxid::new(zxid) }),
         2 => path().prop_map(|path| Kind::Reap { path }),
     ];
     let caller = prop::sample::select(vec![
@@ -178,7 +181,10 @@ fn told(applied: &Applied, command: &Command) -> Told {
 
 /// In what order a closed session's nodes are deleted depends on their ids, which the model hasn't.
 fn sorted(mut told: Told, command: &Command) -> Told {
-    if command.kind == Kind::CloseSession {
+    if matches!(
+        command.kind,
+        Kind::CloseSession | Kind::ExpireSession { .. }
+    ) {
         told.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
     }
     told

@@ -1,6 +1,7 @@
 //! The model: slow and simple.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use synod_coordination_core::{
     Acl, Command, CreateMode, EventKind, Id, Kind, Machine, Op, OpError, Owner, Perms, Refused,
@@ -22,7 +23,8 @@ struct Node {
 #[derive(Clone, Debug)]
 pub(crate) struct Naive {
     nodes: BTreeMap<String, Node>,
-    sessions: BTreeSet<SessionId>,
+    /// With the transaction of the last attach.
+    sessions: BTreeMap<SessionId, Zxid>,
     told: Told,
     zxid: Zxid,
     time_ms: i64,
@@ -48,7 +50,7 @@ impl Naive {
         ];
         Self {
             nodes: nodes.map(|(path, node)| (path.to_owned(), node)).into(),
-            sessions: BTreeSet::new(),
+            sessions: BTreeMap::new(),
             told: Told::new(),
             zxid: Zxid::default(),
             time_ms: 0,
@@ -66,27 +68,46 @@ impl Naive {
             Kind::Write(op) => self.write(command, op).map_err(Refused::Op),
             Kind::Multi(ops) => self.multi(command, ops),
             Kind::CreateSession { .. } => {
-                if self.sessions.insert(command.session) {
+                if let Entry::Vacant(new) = self.sessions.entry(command.session) {
+                    new.insert(zxid);
                     Ok(Reply::Done)
                 } else {
                     Err(Refused::Op(OpError::SessionMoved))
                 }
             }
+            Kind::AttachSession { .. } => match self.sessions.get_mut(&command.session) {
+                Some(attached) => {
+                    *attached = zxid;
+                    Ok(Reply::Done)
+                }
+                None => Err(Refused::Op(OpError::SessionExpired)),
+            },
+            Kind::ExpireSession { attached } => match self.sessions.get(&command.session) {
+                Some(last) if last != attached => Err(Refused::Op(OpError::SessionMoved)),
+                _ => {
+                    self.close(command.session);
+                    Ok(Reply::Done)
+                }
+            },
             Kind::CloseSession => {
                 self.close(command.session);
                 Ok(Reply::Done)
             }
             Kind::Reap { path } => self.reap(path).map_err(Refused::Op),
-            Kind::AttachSession { .. }
-            | Kind::SetConfig { .. }
-            | Kind::RegisterPod
+            Kind::SetConfig { .. }
+            | Kind::RegisterPod { .. }
             | Kind::ForgetPod { .. }
-            | Kind::Nothing => panic!("not generated: {command:?}"),
+            | Kind::Nothing => {
+                panic!("not generated: {command:?}")
+            }
         };
         (reply, std::mem::take(&mut self.told))
     }
 
     fn multi(&mut self, command: &Command, ops: &[Op]) -> Result<Reply, Refused> {
+        if !self.sessions.contains_key(&command.session) && ops.is_empty() {
+            return Err(Refused::Op(OpError::SessionExpired));
+        }
         let before = self.clone();
         let mut replies = Vec::new();
         for (index, op) in ops.iter().enumerate() {
@@ -120,7 +141,7 @@ impl Naive {
                 return Err(OpError::BadArguments);
             }
         }
-        if !self.sessions.contains(&command.session) {
+        if !self.sessions.contains_key(&command.session) {
             return Err(OpError::SessionExpired);
         }
         match op {
@@ -136,7 +157,7 @@ impl Naive {
                     CreateMode::Ephemeral | CreateMode::EphemeralSequential => {
                         Owner::Session(command.session)
                     }
-                    CreateMode::Container => Owner::Container,
+                    CreateMode::Container | CreateMode::ContainerSequential => Owner::Container,
                     CreateMode::Ttl | CreateMode::TtlSequential => Owner::Ttl { ttl_ms: *ttl_ms },
                 };
                 self.create(caller, path, data, acl, owner, mode.is_sequential())
@@ -263,12 +284,7 @@ impl Naive {
         if self.children(path) > 0 {
             return Err(OpError::NotEmpty);
         }
-        let is_due = match node.owner {
-            Owner::None | Owner::Session(_) => false,
-            Owner::Container => node.created > 0,
-            Owner::Ttl { ttl_ms } => self.time_ms - node.stat.mtime_ms > ttl_ms,
-        };
-        if !is_due {
+        if !is_over(node, self.time_ms) {
             return Err(OpError::BadVersion);
         }
         self.remove(path);
@@ -361,13 +377,31 @@ impl Naive {
                 "{path}"
             );
         }
-        for &session in &self.sessions {
+        for time_ms in [0, self.time_ms, self.time_ms + 4, self.time_ms + 100] {
+            let due = self
+                .nodes
+                .iter()
+                .filter(|(path, node)| is_over(node, time_ms) && self.children(path) == 0);
+            let mut found = machine.due(time_ms, usize::MAX);
+            found.sort();
+            assert!(due.map(|(path, _)| path).eq(&found), "due at {time_ms}");
+        }
+        for &session in self.sessions.keys() {
             let owned = self
                 .nodes
                 .values()
                 .filter(|node| node.owner == Owner::Session(session));
             assert_eq!(machine.session(session).unwrap().ephemerals, owned.count());
         }
+    }
+}
+
+/// Whether a node without children has reached its end.
+fn is_over(node: &Node, time_ms: i64) -> bool {
+    match node.owner {
+        Owner::None | Owner::Session(_) => false,
+        Owner::Container => node.created > 0,
+        Owner::Ttl { ttl_ms } => time_ms - node.stat.mtime_ms > ttl_ms,
     }
 }
 

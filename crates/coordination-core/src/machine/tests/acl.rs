@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::OpError::{BadVersion, InvalidAcl, NoAuth, NoNode};
+use crate::{MAX_IDENTITIES, MAX_IDENTITY_BYTES};
 
 fn alice() -> Id {
     crate::digest("alice:secret")
@@ -176,4 +177,21 @@ fn lists_are_forgotten_with_their_nodes() {
     assert_eq!(world.machine.acl_count(), before + 1);
     world.run(Kind::CloseSession).unwrap();
     assert_eq!(world.machine.acl_count(), before);
+}
+
+#[test]
+fn identities_are_bounded() {
+    let mut world = World::new();
+    let users = |count: usize| vec![Id::new("digest", "u:h"); count];
+    let refused = Err(Refused::Op(OpError::BadArguments));
+    world.caller = users(MAX_IDENTITIES + 1);
+    assert_eq!(world.create("/a", ""), Err(OpError::BadArguments));
+    assert_eq!(world.run(Kind::Multi(vec![create("/a")])), refused);
+    world.caller = users(MAX_IDENTITIES);
+    world.create("/a", "").unwrap();
+    let long = |bytes: usize| vec![Id::new("digest", &"x".repeat(bytes - "digest".len()))];
+    world.caller = long(MAX_IDENTITY_BYTES + 1);
+    assert_eq!(world.create("/b", ""), Err(OpError::BadArguments));
+    world.caller = long(MAX_IDENTITY_BYTES);
+    world.create("/b", "").unwrap();
 }

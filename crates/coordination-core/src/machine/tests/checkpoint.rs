@@ -46,7 +46,7 @@ fn rich() -> World {
         pod: PodId::new(7),
         number: 1,
     };
-    world.run_from(Some(owner), Kind::RegisterPod).unwrap();
+    world.run_from(Some(owner), REGISTER).unwrap();
     world.create("/a", "").unwrap();
     for n in 0..1000 {
         world
@@ -264,8 +264,7 @@ fn damage_is_detected() {
         }
     }
     let mut parts = stored.clone();
-    let huge = parts.values_mut().find(|parts| parts.len() > 1).unwrap();
-    huge.swap(0, 1);
+    huge_mut(&mut parts).swap(0, 1);
     load(&parts).unwrap_err();
     huge_part_missing(&stored);
     let mut other = stored.clone();
@@ -293,9 +292,28 @@ fn damage_is_detected() {
 
 fn huge_part_missing(stored: &Stored) {
     let mut parts = stored.clone();
-    let huge = parts.values_mut().find(|parts| parts.len() > 1).unwrap();
-    huge.pop();
+    huge_mut(&mut parts).pop();
     load(&parts).unwrap_err();
+    huge_mut(&mut parts).clear();
+    load(&parts).unwrap_err();
+}
+
+fn huge_mut(stored: &mut Stored) -> &mut Vec<Vec<u8>> {
+    let mut pages = stored.values_mut();
+    pages.find(|parts| parts.len() > 1).unwrap()
+}
+
+#[test]
+fn parts_behind_the_last_one_are_left_from_another_encoding() {
+    let mut world = rich();
+    let mut stored = Stored::new();
+    save(&mut world.machine, None, &mut stored);
+    let huge = huge_mut(&mut stored);
+    huge.push(huge[1].clone());
+    huge.push(vec![9]);
+    load(&stored).unwrap();
+    huge_mut(&mut stored).swap(0, 1);
+    load(&stored).unwrap_err();
 }
 
 #[test]
@@ -315,18 +333,19 @@ fn the_format_is_pinned() {
         .map(|content| (content.len(), Part::hash(content)))
         .collect();
     let expected = [
-        (53, 6_978_564_105_822_900_524),
-        (46, 11_331_780_514_577_182_205),
-        (46, 15_658_128_250_450_686_790),
+        (61, 5_699_373_192_129_078_820),
+        (54, 336_513_201_602_675_749),
+        (54, 17_791_432_982_439_682_101),
         (397, 12_282_301_507_267_425_463),
     ];
     assert_eq!(sizes, expected);
-    // Version, page, transaction, one session: id, timeout, password, pod.
+    // Version, page, transaction, one session: id, timeout, password, pod, last attach.
     let mut session = vec![
         1, 1, 12, 1, 0, 0, 0, 0, 0, 0, 0, 1, 11, 0, 0, 0, 0, 0, 0, 0, 0xa0, 0x1f,
     ];
     session.extend([1; 16]);
     session.extend([0; 8]);
+    session.extend([1, 0, 0, 0, 0, 0, 0, 0]);
     assert_eq!(contents[1], session);
 }
 
@@ -337,7 +356,7 @@ fn damage_behind_the_checksum_never_panics() {
         pod: PodId::new(7),
         number: 1,
     };
-    world.run_from(Some(owner), Kind::RegisterPod).unwrap();
+    world.run_from(Some(owner), REGISTER).unwrap();
     world.create_as("/e", "x", CreateMode::Ephemeral).unwrap();
     let mut stored = Stored::new();
     save(&mut world.machine, None, &mut stored);
@@ -390,6 +409,49 @@ fn pages_of_different_checkpoints_do_not_mix() {
 }
 
 #[test]
+fn pods_and_sessions_are_loaded_as_they_were() {
+    let mut world = World::new();
+    let pods = [PodId::new(7), PodId::new(8)];
+    for pod in pods {
+        let origin = |number| Some(Origin { pod, number });
+        world.run_from(origin(1), REGISTER).unwrap();
+    }
+    let attach = Kind::AttachSession {
+        timeout_ms: 9,
+        password: PASSWORD,
+    };
+    let origin = Origin {
+        pod: pods[0],
+        number: 2,
+    };
+    world.run_from(Some(origin), attach).unwrap();
+    let mut stored = Stored::new();
+    save(&mut world.machine, None, &mut stored);
+    let mut loaded = load(&stored).unwrap();
+    assert_eq!(loaded.session(ALICE), world.machine.session(ALICE));
+    assert!(loaded.pods().eq(world.machine.pods()));
+    for time_ms in [POD_IDLE_MS, POD_IDLE_MS + 4_000, i64::MAX] {
+        let idle = world.machine.idle_pods(time_ms);
+        assert!(loaded.idle_pods(time_ms).eq(idle), "at {time_ms}");
+    }
+    let idle: Vec<_> = loaded.idle_pods(i64::MAX).collect();
+    assert_eq!(idle, [(pods[1], 1)], "the other one has a session");
+    // The counts of sessions go on from there.
+    world.machine = std::mem::replace(&mut loaded, Machine::new(0));
+    world.run(Kind::CloseSession).unwrap();
+    assert_eq!(world.machine.idle_pods(i64::MAX).count(), 2);
+
+    world.later_ms += 2 * POD_IDLE_MS;
+    let (pod, last) = (pods[1], 1);
+    world.run(Kind::ForgetPod { pod, last }).unwrap();
+    let mut stored = Stored::new();
+    save(&mut world.machine, None, &mut stored);
+    let loaded = load(&stored).unwrap();
+    assert_eq!(loaded.last_forgotten(), world.machine.last_zxid());
+    assert_eq!(loaded.pods().count(), 1);
+}
+
+#[test]
 fn an_ephemeral_node_has_a_session() {
     let mut world = rich();
     let zxid = world.machine.last_zxid();
@@ -406,6 +468,7 @@ fn the_hash_covers_the_whole_state() {
     let mut changed = |kind: Kind| {
         let mut world = rich();
         world.machine.state_hash();
+        world.later_ms += POD_IDLE_MS;
         world.run(kind).unwrap();
         hashes.push(world.machine.state_hash());
     };
@@ -413,7 +476,8 @@ fn the_hash_covers_the_whole_state() {
     changed(Kind::Write(set("/a/1", "y", -1)));
     changed(Kind::Write(create("/z")));
     changed(Kind::CloseSession);
-    changed(Kind::ForgetPod { pod: PodId::new(7) });
+    let pod = PodId::new(7);
+    changed(Kind::ForgetPod { pod, last: 1 });
     changed(Kind::AttachSession {
         timeout_ms: 1,
         password: PASSWORD,

@@ -3,6 +3,23 @@
 use super::*;
 
 #[test]
+fn each_event_names_its_own_parent() {
+    let mut world = World::new();
+    let paths = ["/a", "/b", "/a/x", "/b/y", "/a/z"];
+    let ops = paths.into_iter().map(create).collect();
+    world.run(Kind::Multi(ops)).unwrap();
+    let events = world.events();
+    let changed = events
+        .iter()
+        .filter(|(kind, _)| *kind == EventKind::ChildrenChanged);
+    assert!(
+        changed
+            .map(|(_, path)| *path)
+            .eq(["/", "/", "/a", "/b", "/a"])
+    );
+}
+
+#[test]
 fn operations_cause_events_in_order() {
     let mut world = World::new();
     world.create("/a", "").unwrap();

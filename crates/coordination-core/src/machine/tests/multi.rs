@@ -1,6 +1,7 @@
 //! Several operations: all or none.
 
 use super::*;
+use crate::MAX_MULTI_OPS;
 
 impl World {
     fn multi(&mut self, ops: Vec<Op>) -> Result<Vec<Reply>, (usize, OpError)> {
@@ -131,6 +132,50 @@ fn the_first_refusal_is_reported() {
     world.session = SessionId::new(99);
     let refused = world.multi(vec![create("a")]);
     assert_eq!(refused, Err((0, OpError::SessionExpired)));
+}
+
+#[test]
+fn operations_are_bounded() {
+    let mut world = World::new();
+    let mut ops = vec![create("/a")];
+    ops.resize(MAX_MULTI_OPS, check("/", -1));
+    assert_eq!(world.multi(ops.clone()).unwrap().len(), MAX_MULTI_OPS);
+    ops[0] = create("/b");
+    ops.push(check("/", -1));
+    let refused = world.multi(ops);
+    assert_eq!(refused, Err((MAX_MULTI_OPS, OpError::BadArguments)));
+    assert_eq!(world.names("/"), ["a", "zookeeper"]);
+}
+
+#[test]
+fn what_may_be_reaped_is_undone_too() {
+    let mut world = World::new();
+    let container = CreateMode::Container;
+    for path in ["/used", "/full", "/new"] {
+        world.create_as(path, "", container).unwrap();
+    }
+    for path in ["/used/x", "/full/x"] {
+        world.create(path, "").unwrap();
+    }
+    world.delete("/used/x", -1).unwrap();
+    world
+        .create_with("/ttl", "", CreateMode::Ttl, &Acl::open(), 5)
+        .unwrap();
+    let ends = world.machine.ends.clone();
+    assert_eq!(world.machine.due(i64::MAX, 9), ["/used", "/ttl"]);
+    let refused = world.multi(vec![
+        create("/used/y"),
+        delete("/full/x", -1),
+        create("/new/x"),
+        delete("/new/x", -1),
+        set("/ttl", "", -1),
+        create("/ttl/x"),
+        delete("/ttl/x", -1),
+        delete("/ttl", -1),
+        check("/none", -1),
+    ]);
+    assert_eq!(refused, Err((8, OpError::NoNode)));
+    assert_eq!(world.machine.ends, ends);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Creating, deleting, reading and setting nodes.
 
 use super::*;
+use crate::MAX_PATH_BYTES;
 use crate::OpError::{BadArguments, BadVersion, NoChildrenForEphemerals, NoNode, NodeExists};
 
 #[test]
@@ -132,6 +133,12 @@ fn sequential_nodes_are_numbered_by_creations() {
         "/a/m-0000000004",
         "failures don't count"
     );
+    let container = CreateMode::ContainerSequential;
+    let path = world.create_as("/a/c-", "", container).unwrap();
+    assert_eq!(path, "/a/c-0000000005");
+    world.create("/a/c-0000000005/x", "").unwrap();
+    world.delete("/a/c-0000000005/x", -1).unwrap();
+    assert_eq!(world.machine.due(0, 9), [path], "a container");
 }
 
 #[test]
@@ -323,4 +330,30 @@ fn the_number_of_nodes_is_bounded() {
     assert_eq!(world.create("/c", ""), Err(OpError::QuotaExceeded));
     world.delete("/a", -1).unwrap();
     world.create("/c", "").unwrap();
+}
+
+#[test]
+fn paths_are_bounded() {
+    let mut world = World::new();
+    let path = |bytes: usize| format!("/{}", "x".repeat(bytes - 1));
+    assert_eq!(
+        world.create(&path(MAX_PATH_BYTES + 1), ""),
+        Err(BadArguments)
+    );
+    let mode = CreateMode::PersistentSequential;
+    assert_eq!(
+        world.create_as(&path(MAX_PATH_BYTES - 9), "", mode),
+        Err(BadArguments),
+        "with its number"
+    );
+    world
+        .create_as(&path(MAX_PATH_BYTES - 10), "", mode)
+        .unwrap();
+    let longest = path(MAX_PATH_BYTES);
+    world.create(&longest, "").unwrap();
+    assert_eq!(
+        world.create(&format!("{longest}/y"), ""),
+        Err(BadArguments),
+        "with its parent"
+    );
 }

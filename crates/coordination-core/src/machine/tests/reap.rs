@@ -35,6 +35,10 @@ fn an_abandoned_container_is_reaped() {
     world.delete("/c/x", -1).unwrap();
     assert_eq!(world.machine.due(0, 9), ["/c"]);
     assert_eq!(world.machine.due(0, 0), Vec::<String>::new());
+    world.create("/c/y", "").unwrap();
+    assert_eq!(world.machine.due(i64::MAX, 9), Vec::<String>::new());
+    world.delete("/c/y", -1).unwrap();
+    assert_eq!(world.machine.due(0, 9), ["/c"]);
     assert_eq!(world.reap("//c"), refused(NoNode));
     assert_eq!(world.reap("/c"), Ok(Reply::Deleted));
     assert_eq!(
