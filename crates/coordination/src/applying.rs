@@ -5,10 +5,12 @@
 //! makes each of them one step with its consequences. It is taken before the hub's own.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use parking_lot::Mutex;
-use synod_coordination_core::{LogNumber, Machine, SessionId, SessionTimers, Zxid};
+use synod_coordination_core::{
+    Expired, LogNumber, Machine, Now, SessionId, SessionTimers, Start, Zxid,
+};
 use synod_runtime::clock;
 use tokio::sync::watch;
 
@@ -24,6 +26,7 @@ pub(crate) struct Applier {
     hub: Arc<Hub>,
     state: Mutex<State>,
     applied: watch::Sender<LogNumber>,
+    began: Instant,
 }
 
 #[derive(Debug, Default)]
@@ -32,6 +35,10 @@ struct State {
     timers: Option<Timers>,
     /// Bytes of batches that were applied since the pod started.
     bytes: u64,
+    /// Whether the pod has followed the log to its end once.
+    has_caught_up: bool,
+    /// When the last batch was applied, if that was soon after it was appended.
+    applied_ms: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -52,6 +59,7 @@ impl Applier {
     pub(crate) fn new(hub: Arc<Hub>) -> Self {
         Self {
             applied: watch::Sender::new(hub.applied()),
+            began: clock::now(),
             hub,
             state: Mutex::default(),
         }
@@ -73,6 +81,7 @@ impl Applier {
         }
         let changes = self.hub.apply(number, batch)?;
         state.bytes += batch.len() as u64;
+        state.applied_ms = state.has_caught_up.then(|| self.now().monotonic_ms);
         if let Some(timers) = &mut state.timers {
             timers.look();
             for change in changes {
@@ -90,11 +99,33 @@ impl Applier {
             return false;
         }
         self.hub.replace(machine, number);
+        state.applied_ms = None;
         if state.timers.is_some() {
             state.timers = Some(Timers::start(&self.hub));
         }
         self.applied.send_replace(number);
         true
+    }
+
+    /// The pod has followed the log to its end.
+    pub(crate) fn caught_up(&self) {
+        self.state.lock().has_caught_up = true;
+        self.hub.caught_up();
+    }
+
+    /// The time, for the log's.
+    pub(crate) fn now(&self) -> Now {
+        let since = clock::wall().duration_since(UNIX_EPOCH);
+        Now {
+            wall_ms: i64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(i64::MAX),
+            monotonic_ms: millis(self.began.elapsed()),
+        }
+    }
+
+    /// Where a sequencer on this pod would begin.
+    pub(crate) fn start(&self) -> Start {
+        let state = self.state.lock();
+        self.hub.start(state.applied_ms)
     }
 
     /// The last batch that was applied, as it changes.
@@ -144,7 +175,7 @@ impl Applier {
     }
 
     /// The sessions whose timeout has passed. Each is returned once: close it.
-    pub(crate) fn expired(&self) -> Vec<SessionId> {
+    pub(crate) fn expired(&self) -> Vec<Expired> {
         let mut state = self.state.lock();
         let Some(timers) = &mut state.timers else {
             return Vec::new();
@@ -181,10 +212,7 @@ impl Timers {
 
     fn change(&mut self, change: SessionChange) {
         match change {
-            SessionChange::Opened {
-                session,
-                timeout_ms,
-            } => self.sessions.set(session, timeout_ms, self.now_ms),
+            SessionChange::Opened(session) => self.sessions.set(session, self.now_ms),
             SessionChange::Closed { session } => self.sessions.remove(session),
         }
     }
@@ -196,14 +224,22 @@ fn millis(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use synod_coordination_core::{PodId, SessionInfo};
+
     use super::*;
 
     #[test]
     fn time_that_the_process_did_not_run_does_not_count() {
         let ago = |duration| clock::now().checked_sub(duration).unwrap();
-        let session = SessionId::new(7);
+        let info = SessionInfo {
+            id: SessionId::new(7),
+            timeout_ms: 1_000,
+            attached: Zxid::default(),
+            pod: PodId::default(),
+            ephemerals: 0,
+        };
         let mut timers = Timers {
-            sessions: SessionTimers::start([(session, 1_000)], 0),
+            sessions: SessionTimers::start([info], 0),
             now_ms: 0,
             looked: ago(Duration::from_secs(60)),
         };

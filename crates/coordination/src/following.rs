@@ -84,7 +84,10 @@ impl Follower {
             let read = reader.after(self.applied()).await?;
             match self.apply_all(read.batches) {
                 Ok(()) if read.more => {}
-                Ok(()) => return Ok(read.revision + 1),
+                Ok(()) => {
+                    self.applier.caught_up();
+                    return Ok(read.revision + 1);
+                }
                 Err(FollowError::Apply {
                     error: ApplyError::Missing(_),
                     ..

@@ -127,6 +127,7 @@ impl Forwarder {
             let touched = self.hub.take_touched();
             let mut request = tonic::Request::new(pb::ForwardRequest {
                 secret: leader.secret.to_vec().into(),
+                pod: self.hub.pod().get(),
                 commands,
                 touched: touched.iter().copied().map(SessionId::get).collect(),
             });

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use synod_coordination_core::{
     Command, ConnectionId, Id, LogNumber, LogReader, Machine, Outbox, OutboxLimits, PodId,
-    SessionId, Start, Watches, Zxid,
+    SessionId, SessionInfo, Start, Watches, Zxid,
 };
 use synod_runtime::random;
 use tokio::sync::Notify;
@@ -58,6 +58,7 @@ struct State {
     touched: HashSet<SessionId>,
     syncs: Syncs,
     commands: Arc<Notify>,
+    has_caught_up: bool,
     /// Whether the pod is in contact with the log, so that it may answer clients.
     is_serving: bool,
     /// The identity of who may do everything.
@@ -91,7 +92,7 @@ impl Hub {
             state: Mutex::new(State {
                 machine: Machine::new(random::seed()),
                 reader: LogReader::new(LogNumber::default()),
-                outbox: Outbox::new(new_pod(), limits),
+                outbox: Outbox::new(new_pod(), Zxid::default(), limits),
                 limits,
                 watches: Watches::new(MAX_WATCHES, random::seed()),
                 connections: HashMap::new(),
@@ -101,6 +102,7 @@ impl Hub {
                 touched: HashSet::new(),
                 syncs: Syncs::default(),
                 commands: Arc::clone(&commands),
+                has_caught_up: false,
                 is_serving: false,
                 super_user,
             }),
@@ -120,27 +122,42 @@ impl Hub {
         self.state.lock().reader.applied()
     }
 
-    /// Where a sequencer on this pod would begin.
-    pub(crate) fn start(&self) -> Start {
+    /// Where a sequencer on this pod would begin. `applied_ms` is [`Start::applied_ms`].
+    pub(crate) fn start(&self, applied_ms: Option<u64>) -> Start {
         let state = self.state.lock();
         Start {
             applied: state.reader.applied(),
             last: state.machine.last_zxid(),
             time_ms: state.machine.time_ms(),
+            applied_ms,
             pods: state.machine.pods().collect(),
+            forgotten: state.machine.last_forgotten(),
         }
     }
 
-    /// All sessions with their timeouts in milliseconds.
-    pub(crate) fn sessions(&self) -> Vec<(SessionId, u32)> {
-        let state = self.state.lock();
-        let sessions = state.machine.sessions();
-        sessions.map(|info| (info.id, info.timeout_ms)).collect()
+    /// All sessions.
+    pub(crate) fn sessions(&self) -> Vec<SessionInfo> {
+        self.state.lock().machine.sessions().collect()
+    }
+
+    /// The pod has followed the log to its end for the first time: it may register.
+    pub(crate) fn caught_up(&self) {
+        let mut state = self.state.lock();
+        if !state.has_caught_up {
+            state.has_caught_up = true;
+            let seen = state.machine.last_zxid();
+            state.outbox.set_seen(seen);
+            state.commands.notify_one();
+        }
     }
 
     /// The next commands for the sequencer, at most so many.
     pub(crate) fn take_commands(&self, most: usize) -> Vec<Command> {
-        self.state.lock().outbox.send(most).cloned().collect()
+        let mut state = self.state.lock();
+        match state.has_caught_up {
+            true => state.outbox.send(most).cloned().collect(),
+            false => Vec::new(),
+        }
     }
 
     /// Resolves when there may be commands to take.
@@ -176,6 +193,11 @@ impl Hub {
     /// Clients of these sessions have shown life.
     pub(crate) fn touch(&self, sessions: impl IntoIterator<Item = SessionId>) {
         self.state.lock().touched.extend(sessions);
+    }
+
+    /// Registered pods that have done nothing for long, each with the number of its last command.
+    pub(crate) fn idle_pods(&self, time_ms: i64) -> Vec<(PodId, u64)> {
+        self.state.lock().machine.idle_pods(time_ms).collect()
     }
 
     /// The paths of nodes to reap.
@@ -235,7 +257,7 @@ impl State {
     fn renew(&mut self) {
         self.close_all();
         self.waiting.clear();
-        self.outbox = Outbox::new(new_pod(), self.limits);
+        self.outbox = Outbox::new(new_pod(), self.machine.last_zxid(), self.limits);
         tracing::warn!(pod = %self.outbox.pod(), "the log has forgotten this pod, which goes on under a new id");
         self.commands.notify_one();
     }

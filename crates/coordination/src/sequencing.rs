@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use synod_coordination_core::{Command, SequencerLimits, SessionId, Stopped};
+use synod_coordination_core::{Command, PodId, SequencerLimits, SessionId, Stopped};
 use synod_runtime::shutdown::Shutdown;
 use synod_runtime::{clock, random};
 use tokio::sync::{mpsc, oneshot};
@@ -36,6 +36,8 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Commands of another pod, and which of its sessions are alive.
 #[derive(Debug)]
 pub(crate) struct Forwarded {
+    /// The other pod.
+    pub(crate) pod: PodId,
     /// The commands, in the order of their numbers.
     pub(crate) commands: Vec<Command>,
     /// Sessions whose clients showed life.
@@ -71,9 +73,15 @@ impl Passage {
     ///
     /// # Cancel safety
     /// If the future is dropped, the commands may have been taken.
-    pub(crate) async fn forward(&self, commands: Vec<Command>, touched: Vec<SessionId>) -> Taken {
+    pub(crate) async fn forward(
+        &self,
+        pod: PodId,
+        commands: Vec<Command>,
+        touched: Vec<SessionId>,
+    ) -> Taken {
         let (answer, answered) = oneshot::channel();
         let forwarded = Forwarded {
+            pod,
             commands,
             touched,
             answer,

@@ -75,6 +75,19 @@ impl Outbox {
         outbox
     }
 
+    /// The pod has followed the log up to this transaction. Call it before the first
+    /// [`send`](Self::send).
+    pub fn set_seen(&mut self, last: Zxid) {
+        if let Some(first) = self.waiting.front_mut()
+            && let Kind::RegisterPod { seen } = &mut first.command.kind
+        {
+            *seen = last;
+            let bytes = first.command.encode().len();
+            self.bytes = self.bytes - first.bytes + bytes;
+            first.bytes = bytes;
+        }
+    }
+
     /// The pod.
     #[must_use]
     pub const fn pod(&self) -> PodId {

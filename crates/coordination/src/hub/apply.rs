@@ -2,7 +2,7 @@
 
 use synod_coordination_core::{
     AclList, Batch, BatchOutOfOrder, Command, ConnectionId, DecodeError, Kind, LogNumber,
-    LogReader, Machine, Missing, Notification, Perms, Refused, SessionId, check_acl,
+    LogReader, Machine, Missing, Notification, Perms, Refused, SessionId, SessionInfo, check_acl,
 };
 
 use super::{Hub, State};
@@ -11,13 +11,8 @@ use crate::convert;
 /// A session was opened, changed or closed by a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SessionChange {
-    /// It has this timeout from now on.
-    Opened {
-        /// The session.
-        session: SessionId,
-        /// Its timeout.
-        timeout_ms: u32,
-    },
+    /// It was opened, or attached to a connection.
+    Opened(SessionInfo),
     /// It is gone.
     Closed {
         /// The session.
@@ -114,7 +109,7 @@ impl State {
                 .filter(|origin| origin.pod == self.outbox.pod());
             match &applied.reply {
                 Ok(_) | Err(Refused::Op(_) | Refused::Multi { .. }) => {}
-                Err(Refused::Duplicate | Refused::Gap { .. }) => continue,
+                Err(Refused::Duplicate | Refused::Gap { .. } | Refused::PodInUse(_)) => continue,
                 Err(Refused::UnknownPod(_) | Refused::TooManyPods) => {
                     is_forgotten |= own.is_some();
                     continue;
@@ -148,17 +143,14 @@ impl State {
     ) {
         let session = command.session;
         match &command.kind {
-            Kind::CreateSession { timeout_ms, .. } | Kind::AttachSession { timeout_ms, .. } => {
-                changes.push(SessionChange::Opened {
-                    session,
-                    timeout_ms: *timeout_ms,
-                });
+            Kind::CreateSession { .. } | Kind::AttachSession { .. } => {
+                changes.extend(self.machine.session(session).map(SessionChange::Opened));
                 // It was moved to another connection, of this pod or of another.
                 if let Some(before) = self.sessions.remove(&session) {
                     self.close(before);
                 }
             }
-            Kind::CloseSession => {
+            Kind::CloseSession | Kind::ExpireSession { .. } => {
                 changes.push(SessionChange::Closed { session });
                 // The connection that asked for it gets its answer first.
                 if let Some(id) = self.sessions.remove(&session)
@@ -171,7 +163,7 @@ impl State {
             | Kind::Multi(_)
             | Kind::Reap { .. }
             | Kind::SetConfig { .. }
-            | Kind::RegisterPod
+            | Kind::RegisterPod { .. }
             | Kind::ForgetPod { .. }
             | Kind::Nothing => {}
         }

@@ -1,11 +1,13 @@
 //! One leadership: the sequencer, and what it appends.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use synod_coordination_core::{Command, Kind, Outcome, Sequencer, SessionId, Unsequenced};
+use synod_coordination_core::{
+    Command, Expired, Kind, Outcome, PodId, Sequencer, SessionId, Unsequenced,
+};
 use synod_runtime::shutdown::Shutdown;
 use synod_runtime::{clock, random};
 use tokio::sync::mpsc;
@@ -22,6 +24,12 @@ const EXPIRY_EVERY: Duration = Duration::from_millis(100);
 
 /// How often nodes are looked for that are due, in units of [`EXPIRY_EVERY`].
 const REAP_EVERY_TICKS: u32 = 10;
+
+/// How often pods are looked for that are gone, in units of [`EXPIRY_EVERY`].
+const FORGET_EVERY_TICKS: u32 = 600;
+
+/// A pod that has not called for this long is gone.
+const CALLS_WITHIN: Duration = Duration::from_secs(60);
 
 /// How many nodes are reaped at a time.
 const REAPED_NODES: usize = 1024;
@@ -44,10 +52,12 @@ pub(super) struct Leading<'a> {
     in_flight: Option<InFlight>,
     /// Whether the last outcome was unknown.
     is_unknown: bool,
-    /// Whether the sequencer has refused a command for lack of room.
+    /// Whether the sequencer has refused a command for lack of room since the last tick or batch.
     is_full: bool,
-    /// Sessions that expired and whose close the sequencer has not taken yet.
-    expired: VecDeque<SessionId>,
+    /// Sessions that expired and whose end the sequencer has not taken yet.
+    expired: VecDeque<Expired>,
+    /// When other pods called last.
+    callers: HashMap<PodId, Instant>,
     ticks: u32,
 }
 
@@ -62,11 +72,12 @@ impl<'a> Leading<'a> {
             endpoint: sequencing.endpoint.clone(),
             applier,
             epoch,
-            sequencer: Sequencer::new(applier.hub().start(), sequencing.sequencer),
+            sequencer: Sequencer::new(applier.start(), sequencing.sequencer),
             in_flight: None,
             is_unknown: false,
             is_full: false,
             expired: VecDeque::new(),
+            callers: HashMap::new(),
             ticks: 0,
         }
     }
@@ -129,6 +140,7 @@ impl<'a> Leading<'a> {
     /// Takes commands and touches of another pod.
     fn take(&mut self, forwarded: Forwarded) {
         self.applier.touch(forwarded.touched);
+        self.callers.insert(forwarded.pod, clock::now());
         let taken = self.submit_all(forwarded.commands);
         // A pod that is gone needs no answer.
         let _ = forwarded.answer.send(taken);
@@ -139,7 +151,8 @@ impl<'a> Leading<'a> {
             let number = command.origin.map_or(0, |origin| origin.number);
             match self.sequencer.submit(command) {
                 Ok(()) => {}
-                Err(Unsequenced::Full) => {
+                // There is room after the next batch, or when a pod was forgotten.
+                Err(Unsequenced::Full | Unsequenced::TooManyPods) => {
                     self.is_full = true;
                     return Taken::Before(number);
                 }
@@ -156,7 +169,7 @@ impl<'a> Leading<'a> {
         if self.in_flight.is_some() {
             return;
         }
-        let Some(action) = self.sequencer.next_action(wall_ms()) else {
+        let Some(action) = self.sequencer.next_action(self.applier.now()) else {
             return;
         };
         let (endpoint, epoch) = (self.endpoint.clone(), self.epoch);
@@ -195,25 +208,44 @@ impl<'a> Leading<'a> {
     }
 
     fn tick(&mut self, forwarded: &mut mpsc::Receiver<Forwarded>) {
+        self.is_full = false;
         // All signs of life count before anything expires.
         self.applier.touch(self.applier.hub().take_touched());
         while let Ok(commands) = forwarded.try_recv() {
             self.take(commands);
         }
         self.expired.extend(self.applier.expired());
-        while let Some(&session) = self.expired.front() {
-            if !self.submit_own(session, Kind::CloseSession) {
+        while let Some(&expired) = self.expired.front() {
+            if !self.submit_own(expired.session, expired.kind()) {
                 break;
             }
             self.expired.pop_front();
         }
         self.ticks = self.ticks.wrapping_add(1);
+        let time_ms = self.sequencer.time_ms(self.applier.now());
+        if self.ticks.is_multiple_of(FORGET_EVERY_TICKS) {
+            self.forget_pods(time_ms);
+        }
         if self.ticks.is_multiple_of(REAP_EVERY_TICKS) {
-            for path in self.applier.hub().due(wall_ms(), REAPED_NODES) {
+            for path in self.applier.hub().due(time_ms, REAPED_NODES) {
                 // One that finds no room is due the next time, too.
                 if !self.submit_own(SessionId::default(), Kind::Reap { path }) {
                     break;
                 }
+            }
+        }
+    }
+
+    /// Forgets pods that have done nothing for long and do not call either.
+    fn forget_pods(&mut self, time_ms: i64) {
+        self.callers.retain(|_, at| at.elapsed() < CALLS_WITHIN);
+        let hub = self.applier.hub();
+        let own = hub.pod();
+        for (pod, last) in hub.idle_pods(time_ms) {
+            if pod != own && !self.callers.contains_key(&pod) {
+                tracing::info!(%pod, "forgets a pod that is gone");
+                // One that finds no room is idle the next time, too.
+                self.submit_own(SessionId::default(), Kind::ForgetPod { pod, last });
             }
         }
     }
@@ -242,10 +274,4 @@ async fn outcome(in_flight: &mut Option<InFlight>) -> Result<Outcome, EndpointEr
         Some(in_flight) => in_flight.await,
         None => std::future::pending().await,
     }
-}
-
-/// The wall clock in milliseconds since 1970. The sequencer never lets the log's time go back.
-fn wall_ms() -> i64 {
-    let since = clock::wall().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use subtle::ConstantTimeEq as _;
-use synod_coordination_core::{Command, SessionId};
+use synod_coordination_core::{Command, PodId, SessionId};
 use synod_proto::coordination::v1 as pb;
 use synod_proto::coordination::v1::pods_server::Pods;
 use tonic::{Request, Response, Status};
@@ -51,7 +51,7 @@ impl Pods for PodsService {
         })?;
         let touched = request.touched.into_iter().map(SessionId::new).collect();
         let taken = match self.entrance.enter() {
-            Some(passage) => passage.forward(commands, touched).await,
+            Some(passage) => passage.forward(PodId::new(request.pod), commands, touched).await,
             None => Taken::NotLeading,
         };
         Ok(Response::new(pb::ForwardResponse {
