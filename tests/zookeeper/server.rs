@@ -36,6 +36,14 @@ impl<'a> Server<'a> {
         }
     }
 
+    /// What scenarios call it.
+    pub(crate) fn name(&self) -> &'static str {
+        match self.running {
+            Running::ZooKeeper(_) => "zookeeper",
+            Running::Synod(..) => "synod",
+        }
+    }
+
     /// The address of a server, counted from 1.
     pub(crate) fn address(&self, number: usize) -> Result<String> {
         let addresses = match &self.running {

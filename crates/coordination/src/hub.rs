@@ -5,6 +5,7 @@
 //! it, and the order of events and replies is ZooKeeper's.
 
 mod apply;
+mod attaching;
 mod connection;
 mod outgoing;
 mod reads;

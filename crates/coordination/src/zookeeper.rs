@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use synod_coordination_core::ConnectionId;
-use synod_jute::{ConnectRequest, Decode as _, ErrorCode, FrameDecoder, FrameError, RequestHeader};
+use synod_jute::{ConnectRequest, Decode as _, ErrorCode, FrameDecoder, FrameError};
 use synod_rpc::{BindError, Listener};
 use synod_runtime::clock;
 use synod_runtime::executor::Executor;
@@ -19,6 +19,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
+use crate::convert::{Refusal, unreadable};
 use crate::hub::{Closed, Hub, Outgoing};
 
 /// A client must send its connect request within this time.
@@ -225,9 +226,9 @@ impl Reading {
             return Ok(());
         };
         self.connect(first)?;
-        while let Some((header, request)) = self.next().await? {
+        while let Some((xid, request)) = self.next().await? {
             self.hub.room_for(self.id).await;
-            self.hub.request(self.id, header, request)?;
+            self.hub.request(self.id, xid, request)?;
         }
         Ok(())
     }
@@ -270,13 +271,14 @@ impl Reading {
     /// The next request; `None` at the end of the connection.
     async fn next(
         &mut self,
-    ) -> Result<Option<(RequestHeader, Result<synod_jute::Request, ErrorCode>)>, Closed> {
+    ) -> Result<Option<(i32, Result<synod_jute::Request, Refusal>)>, Closed> {
         loop {
             match self.frames.next_frame() {
                 Ok(Some(frame)) => {
                     let decoded = synod_jute::decode_request(frame);
                     let (header, request) = decoded.map_err(|_headless| Closed)?;
-                    return Ok(Some((header, request.map_err(|error| error.code()))));
+                    let request = request.map_err(|error| unreadable(header.op, error));
+                    return Ok(Some((header.xid, request)));
                 }
                 Ok(None) => {}
                 Err(FrameError::TooLarge {
@@ -285,7 +287,8 @@ impl Reading {
                     header,
                 }) => {
                     tracing::warn!(address = %self.address, length, limit, "refused a request that is too large");
-                    return Ok(Some((header, Err(ErrorCode::BadArguments))));
+                    let refusal = Refusal::Local(ErrorCode::BadArguments);
+                    return Ok(Some((header.xid, Err(refusal))));
                 }
                 Err(error) => {
                     tracing::debug!(address = %self.address, %error, "closed a connection");

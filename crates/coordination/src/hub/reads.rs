@@ -8,7 +8,8 @@ use synod_coordination_core::{
 use synod_jute::{
     AddWatchMode, AuthPacket, ClientInfo, ErrorCode, ErrorResponse, ExistsResponse, GetAclResponse,
     GetAllChildrenNumberResponse, GetChildren2Response, GetChildrenResponse, GetDataResponse,
-    GetEphemeralsResponse, MultiResponse, OpResult, ReadOp, Request, Response, WhoAmIResponse, xid,
+    GetEphemeralsResponse, MultiResponse, OpResult, ReadOp, Request, Response, SetSaslResponse,
+    WhoAmIResponse, xid,
 };
 
 use super::State;
@@ -145,7 +146,8 @@ impl State {
                 Ok(Response::SetWatches2)
             }
             Request::Reconfig(_) => Err(ErrorCode::ReconfigDisabled),
-            Request::Sasl(_) => Err(ErrorCode::AuthFailed),
+            // As a ZooKeeper without SASL: the client gets no identity, and may go on.
+            Request::Sasl(_) => Ok(Response::Sasl(SetSaslResponse { token: None })),
             Request::Create(_)
             | Request::Create2(_)
             | Request::CreateContainer(_)

@@ -2,14 +2,12 @@
 
 use std::sync::Arc;
 
-use sha2::{Digest as _, Sha256};
-use synod_coordination_core::{Command, ConnectionId, Id, Kind, NotSent, Password, SessionId};
-use synod_jute::{ConnectRequest, ErrorCode, OpCode, PASSWORD_LEN, Request, RequestHeader};
-use synod_runtime::random;
+use synod_coordination_core::{Command, ConnectionId, Id, Kind, NotSent, SessionId};
+use synod_jute::{ErrorCode, Request};
 
 use super::connection::{Connection, Pending, Sent};
 use super::{Hub, Outgoing, State};
-use crate::convert::{self, Shape};
+use crate::convert::{self, Refusal, Shape};
 
 /// How many requests of a connection may wait for answers.
 const MAX_PENDING: usize = 1_000;
@@ -60,62 +58,6 @@ impl Hub {
         }
     }
 
-    /// Takes the first request of a connection. `timeout_ms` is the session's timeout, within the
-    /// service's bounds.
-    ///
-    /// # Errors
-    /// [`Closed`].
-    pub(crate) fn connect(
-        &self,
-        id: ConnectionId,
-        request: &ConnectRequest,
-        timeout_ms: u32,
-    ) -> Result<(), Closed> {
-        let mut state = self.state.lock();
-        if !state.is_serving {
-            state.close(id);
-            return Err(Closed);
-        }
-        if request.last_zxid_seen > state.machine.last_zxid().get() {
-            // The client has seen what this pod has not applied. It tries another pod, or again.
-            state.close(id);
-            return Err(Closed);
-        }
-        let shown = request.password.as_deref().unwrap_or_default();
-        let (session, password, is_new) = match request.session_id {
-            0 => (new_session(), random::secret::<PASSWORD_LEN>(), true),
-            session => {
-                let Ok(password) = <[u8; PASSWORD_LEN]>::try_from(shown) else {
-                    state.refuse(id, request);
-                    return Err(Closed);
-                };
-                (SessionId::new(session), password, false)
-            }
-        };
-        let kept = digest(&password);
-        let kind = match is_new {
-            true => Kind::CreateSession {
-                timeout_ms,
-                password: kept,
-            },
-            false => Kind::AttachSession {
-                timeout_ms,
-                password: kept,
-            },
-        };
-        let pending = Pending::Connect {
-            session,
-            password,
-            timeout_ms,
-            request: request.clone(),
-        };
-        if state.command(id, session, kind).is_err() {
-            state.close(id);
-            return Err(Closed);
-        }
-        state.append(id, pending)
-    }
-
     /// Takes a request of an open session.
     ///
     /// # Errors
@@ -123,11 +65,11 @@ impl Hub {
     pub(crate) fn request(
         &self,
         id: ConnectionId,
-        header: RequestHeader,
-        request: Result<Request, ErrorCode>,
+        xid: i32,
+        request: Result<Request, Refusal>,
     ) -> Result<(), Closed> {
         let mut state = self.state.lock();
-        state.request(id, header, request)?;
+        state.request(id, xid, request)?;
         drop(state);
         self.ask_for_syncs();
         Ok(())
@@ -146,21 +88,17 @@ impl State {
     fn request(
         &mut self,
         id: ConnectionId,
-        header: RequestHeader,
-        request: Result<Request, ErrorCode>,
+        xid: i32,
+        request: Result<Request, Refusal>,
     ) -> Result<(), Closed> {
-        let xid = header.xid;
         let connection = self.connections.get(&id).ok_or(Closed)?;
         let session = connection.session.ok_or(Closed)?;
         self.touched.insert(session);
         let pending = match request {
-            // Of the requests that can't be read, only a multi takes a transaction.
-            Err(code) if header.op == OpCode::Multi.code() => {
-                return self.send_refusal(id, xid, code);
-            }
-            Err(code) => Pending::Refused { xid, code },
+            Err(refusal) => return self.refuse_request(id, xid, refusal),
             Ok(Request::Reconfig(_)) => {
-                return self.send_refusal(id, xid, ErrorCode::ReconfigDisabled);
+                let code = ErrorCode::ReconfigDisabled;
+                return self.refuse_request(id, xid, Refusal::Transaction(code));
             }
             Ok(Request::Sync(request)) => Pending::Sync {
                 xid,
@@ -177,16 +115,25 @@ impl State {
                     xid,
                     code: ErrorCode::Unimplemented,
                 },
-                Err(code) => return self.send_refusal(id, xid, code),
+                Err(refusal) => return self.refuse_request(id, xid, refusal),
             },
         };
         self.append(id, pending)
     }
 
-    /// Refuses a write. That takes a transaction.
-    fn send_refusal(&mut self, id: ConnectionId, xid: i32, code: ErrorCode) -> Result<(), Closed> {
-        let shape = Shape::Refused(code);
-        self.send(id, Kind::Nothing, Sent::Write { xid, shape })
+    fn refuse_request(
+        &mut self,
+        id: ConnectionId,
+        xid: i32,
+        refusal: Refusal,
+    ) -> Result<(), Closed> {
+        match refusal {
+            Refusal::Local(code) => self.append(id, Pending::Refused { xid, code }),
+            Refusal::Transaction(code) => {
+                let shape = Shape::Refused(code);
+                self.send(id, Kind::Nothing, Sent::Write { xid, shape })
+            }
+        }
     }
 
     /// Sends a command of a session, or holds it back behind a sync.
@@ -223,7 +170,7 @@ impl State {
     }
 
     /// Adds a pending request, and answers it if nothing precedes it.
-    fn append(&mut self, id: ConnectionId, pending: Pending) -> Result<(), Closed> {
+    pub(super) fn append(&mut self, id: ConnectionId, pending: Pending) -> Result<(), Closed> {
         let connection = self.connections.get_mut(&id).ok_or(Closed)?;
         connection.pending.push_back(pending);
         if connection.pending.len() == 1 {
@@ -233,7 +180,12 @@ impl State {
     }
 
     /// Hands a command to the outbox.
-    fn command(&mut self, id: ConnectionId, session: SessionId, kind: Kind) -> Result<(), NotSent> {
+    pub(super) fn command(
+        &mut self,
+        id: ConnectionId,
+        session: SessionId,
+        kind: Kind,
+    ) -> Result<(), NotSent> {
         let connection = self.connections.get(&id);
         let caller = connection.map(|connection| connection.identities.clone());
         let number = self.outbox.push(Command {
@@ -271,22 +223,4 @@ fn is_write(request: &Request) -> bool {
             | Request::SetAcl(_)
             | Request::Multi(_)
     )
-}
-
-/// An id that no other pod chooses at the same time. Clients can't guess it.
-fn new_session() -> SessionId {
-    loop {
-        let id = i64::from_be_bytes((random::u64() >> 1).to_be_bytes());
-        if id != 0 {
-            return SessionId::new(id);
-        }
-    }
-}
-
-/// What the log keeps of a password: who reads the log can't take over a session.
-fn digest(password: &[u8; PASSWORD_LEN]) -> Password {
-    let digest: [u8; 32] = Sha256::digest(password).into();
-    let mut kept = [0; PASSWORD_LEN];
-    kept.copy_from_slice(&digest[..PASSWORD_LEN]);
-    Password::new(kept)
 }
