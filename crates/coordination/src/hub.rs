@@ -10,7 +10,9 @@ mod connection;
 mod outgoing;
 mod reads;
 mod requests;
+mod statistics;
 mod syncs;
+mod views;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -25,9 +27,12 @@ use tokio::sync::Notify;
 
 pub(crate) use apply::{ApplyError, SessionChange};
 use connection::Connection;
-pub(crate) use outgoing::Outgoing;
+pub(crate) use connection::Peer;
+pub(crate) use outgoing::{Outgoing, Unsent};
 pub(crate) use requests::Closed;
+use statistics::Totals;
 use syncs::Syncs;
+pub(crate) use views::{ConnectionView, Listed};
 
 /// The watches of all clients of a pod.
 const MAX_WATCHES: usize = 10_000_000;
@@ -63,6 +68,9 @@ struct State {
     is_serving: bool,
     /// The identity of who may do everything.
     super_user: Option<Id>,
+    /// Whether clients can show certificates, so that these can stand in access control lists.
+    has_x509: bool,
+    totals: Totals,
 }
 
 impl std::fmt::Debug for Hub {
@@ -104,11 +112,18 @@ impl Hub {
                 commands: Arc::clone(&commands),
                 is_serving: false,
                 super_user,
+                has_x509: false,
+                totals: Totals::default(),
             }),
             commands,
             syncs: Notify::new(),
             progress: Notify::new(),
         }
+    }
+
+    /// Clients can show certificates from now on.
+    pub(crate) fn offer_x509(&self) {
+        self.state.lock().has_x509 = true;
     }
 
     /// The id under which the pod sends commands.

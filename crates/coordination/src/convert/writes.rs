@@ -89,11 +89,52 @@ fn is_read(op: OpCode) -> bool {
     )
 }
 
-/// A request that changes something, as a command; `None` if it is no such request.
+/// A request that changes something, as a command; `None` if it is no such request. `has_x509` says
+/// whether clients can show certificates.
 ///
 /// # Errors
 /// The answer.
-pub(crate) fn write(request: jute::Request) -> Result<Option<(Kind, Shape)>, Refusal> {
+pub(crate) fn write(
+    request: jute::Request,
+    has_x509: bool,
+) -> Result<Option<(Kind, Shape)>, Refusal> {
+    let Some((mut kind, shape)) = command(request)? else {
+        return Ok(None);
+    };
+    match &mut kind {
+        Kind::Write(op) => refuse_unavailable(op, has_x509),
+        Kind::Multi(ops) => ops
+            .iter_mut()
+            .for_each(|op| refuse_unavailable(op, has_x509)),
+        // What sessions and pods do has no lists.
+        Kind::CreateSession { .. }
+        | Kind::AttachSession { .. }
+        | Kind::CloseSession
+        | Kind::Reap { .. }
+        | Kind::SetConfig { .. }
+        | Kind::RegisterPod
+        | Kind::ForgetPod { .. }
+        | Kind::Nothing => {}
+    }
+    Ok(Some((kind, shape)))
+}
+
+/// Makes entries of access control lists invalid whose scheme is none by which clients can show who
+/// they are: they would permit nothing. ZooKeeper refuses schemes that it is not configured for.
+fn refuse_unavailable(op: &mut Op, has_x509: bool) {
+    if let Op::Create { acl, .. } | Op::SetAcl { acl, .. } = op {
+        let schemes = acl.iter_mut().map(|entry| &mut entry.id.scheme);
+        for scheme in schemes.filter(|scheme| match scheme.as_str() {
+            "sasl" => true,
+            "x509" => !has_x509,
+            _ => false,
+        }) {
+            scheme.clear();
+        }
+    }
+}
+
+fn command(request: jute::Request) -> Result<Option<(Kind, Shape)>, Refusal> {
     use jute::Request;
     let (op, shape) = match request {
         Request::Create(request) => (create(request)?, Shape::Create),
@@ -238,11 +279,7 @@ fn set_data(request: jute::SetDataRequest) -> Op {
     }
 }
 
-/// The schemes by which no client can show who it is. An entry that names one would permit nothing.
-/// ZooKeeper, too, refuses schemes that it is not configured for.
-const UNAVAILABLE_SCHEMES: [&str; 2] = ["sasl", "x509"];
-
-/// A list, to be checked by the state machine: what has no scheme is not valid there.
+/// A list, to be checked by the state machine: without a scheme, an entry is not valid.
 ///
 /// # Errors
 /// An id is null. ZooKeeper finds that after it has looked for a slash in the path.
@@ -256,10 +293,7 @@ fn acl(path: &ByteString, list: Option<Vec<jute::Acl>>) -> Result<Vec<core::Acl>
             }
             None => String::new(),
         };
-        let scheme = match UNAVAILABLE_SCHEMES.contains(&&*scheme) {
-            true => String::new(),
-            false => scheme.to_string(),
-        };
+        let scheme = scheme.to_string();
         let id = Id { scheme, id };
         let perms = Perms::new(acl.perms);
         Ok(core::Acl { perms, id })

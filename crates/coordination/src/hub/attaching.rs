@@ -11,6 +11,7 @@ use synod_jute::{ConnectRequest, ConnectResponse, PASSWORD_LEN};
 use synod_runtime::random;
 
 use super::connection::Pending;
+use super::statistics::CONNECT;
 use super::{Closed, Hub, State};
 
 /// What a client wants that connects.
@@ -38,6 +39,9 @@ impl Hub {
         timeout_ms: u32,
     ) -> Result<(), Closed> {
         let mut state = self.state.lock();
+        let connection = state.connections.get_mut(&id).ok_or(Closed)?;
+        connection.account.received(CONNECT);
+        state.totals.received();
         let seen = request.last_zxid_seen;
         // A client that has seen what this pod has not applied tries another pod, or again.
         if !state.is_serving || seen > state.machine.last_zxid().get() {
@@ -148,6 +152,7 @@ impl State {
 
     /// The session is open on this connection.
     pub(super) fn attached(&mut self, id: ConnectionId, attach: &Attach) {
+        let zxid = self.machine.last_zxid().get();
         let Some(connection) = self.connections.get_mut(&id) else {
             return;
         };
@@ -159,6 +164,9 @@ impl State {
             password: Some(attach.password.to_vec().into()),
             read_only: attach.has_read_only.then_some(false),
         });
+        if let Some((op, latency)) = connection.account.replied(0, zxid) {
+            self.totals.replied(op, latency);
+        }
         self.sessions.insert(attach.session, id);
         self.touched.insert(attach.session);
     }

@@ -1,16 +1,31 @@
 //! A client's connection, as the hub sees it: requests are answered in their order.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use synod_coordination_core::{Applied, ConnectionId, Id, Kind, OpError, Refused, SessionId};
 use synod_jute::{ErrorCode, Request, Response};
 
 use super::attaching::Attach;
+use super::statistics::Account;
 use super::{Outgoing, State};
 use crate::convert::{self, Shape};
 
+/// Who is at the other end of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Peer {
+    /// Its address.
+    pub(crate) address: SocketAddr,
+    /// The subject of the certificate that it has shown.
+    pub(crate) subject: Option<String>,
+}
+
 pub(super) struct Connection {
+    pub(super) peer: Peer,
+    pub(super) since: SystemTime,
+    pub(super) account: Account,
     pub(super) out: Arc<Outgoing>,
     /// The session, once it is open on this connection.
     pub(super) session: Option<SessionId>,
@@ -89,15 +104,13 @@ impl State {
                     Err(Refused::Op(OpError::SessionMoved | OpError::SessionExpired))
                 );
                 let reply = convert::reply(applied.reply, &shape);
-                connection
-                    .out
-                    .reply(xid, zxid, reply.as_ref().map_err(|code| *code));
+                self.reply(id, xid, zxid, reply.as_ref().map_err(|code| *code));
                 if is_moved {
                     return self.close(id);
                 }
             }
             Some(Pending::Sent(Sent::Close { xid })) => {
-                connection.out.reply(xid, zxid, Ok(&Response::CloseSession));
+                self.reply(id, xid, zxid, Ok(&Response::CloseSession));
                 return self.close(id);
             }
             // The command is not this request's.
@@ -140,7 +153,7 @@ impl State {
                 Some(Pending::Sync { xid, path, .. }) => {
                     let zxid = self.machine.last_zxid().get();
                     let response = Response::Sync(synod_jute::SyncResponse { path });
-                    connection.out.reply(xid, zxid, Ok(&response));
+                    self.reply(id, xid, zxid, Ok(&response));
                 }
                 Some(Pending::Local { xid, request }) => self.execute(id, xid, request),
                 Some(Pending::Refused { xid, code }) => self.reject(id, xid, code),
@@ -155,18 +168,32 @@ impl State {
         }
     }
 
-    /// Answers with an error.
-    pub(super) fn reject(&mut self, id: ConnectionId, xid: i32, code: ErrorCode) {
-        let Some(connection) = self.connections.get(&id) else {
+    /// Sends a reply to the oldest request without one.
+    pub(super) fn reply(
+        &mut self,
+        id: ConnectionId,
+        xid: i32,
+        zxid: i64,
+        outcome: Result<&Response, ErrorCode>,
+    ) {
+        let Some(connection) = self.connections.get_mut(&id) else {
             return;
         };
+        connection.out.reply(xid, zxid, outcome);
+        if let Some((op, latency)) = connection.account.replied(xid, zxid) {
+            self.totals.replied(op, latency);
+        }
+    }
+
+    /// Answers with an error.
+    pub(super) fn reject(&mut self, id: ConnectionId, xid: i32, code: ErrorCode) {
         let is_last = matches!(code, ErrorCode::Unimplemented | ErrorCode::AuthFailed);
         let zxid = match code {
             ErrorCode::Unimplemented => -1,
             ErrorCode::AuthFailed => 0,
             _ => self.machine.last_zxid().get(),
         };
-        connection.out.reply(xid, zxid, Err(code));
+        self.reply(id, xid, zxid, Err(code));
         if is_last {
             self.close(id);
         }

@@ -26,11 +26,7 @@ impl State {
             _ => (request_xid, self.machine.last_zxid().get()),
         };
         match self.read(id, request) {
-            Ok(response) => {
-                if let Some(connection) = self.connections.get(&id) {
-                    connection.out.reply(request_xid, zxid, Ok(&response));
-                }
-            }
+            Ok(response) => self.reply(id, request_xid, zxid, Ok(&response)),
             Err(code) => self.reject(id, request_xid, code),
         }
     }

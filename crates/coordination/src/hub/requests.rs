@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use synod_coordination_core::{Command, ConnectionId, Id, Kind, NotSent, SessionId};
-use synod_jute::{ErrorCode, Request};
+use synod_jute::{ErrorCode, Request, RequestHeader};
+use synod_runtime::clock;
 
-use super::connection::{Connection, Pending, Sent};
+use super::connection::{Connection, Peer, Pending, Sent};
+use super::statistics::Account;
 use super::{Hub, Outgoing, State};
 use crate::convert::{self, Refusal, Shape};
 
@@ -17,19 +19,25 @@ const MAX_PENDING: usize = 1_000;
 pub(crate) struct Closed;
 
 impl Hub {
-    /// A new connection from this address.
-    pub(crate) fn open(&self, out: Arc<Outgoing>, address: std::net::IpAddr) -> ConnectionId {
+    /// A new connection.
+    pub(crate) fn open(&self, out: Arc<Outgoing>, peer: Peer) -> ConnectionId {
+        let address = peer.address.ip().to_canonical().to_string();
+        let mut identities = vec![Id::new("ip", &address)];
+        identities.extend(peer.subject.iter().map(|name| Id::new("x509", name)));
+        let connection = Connection {
+            peer,
+            since: clock::wall(),
+            account: Account::default(),
+            out,
+            session: None,
+            identities,
+            pending: std::collections::VecDeque::new(),
+        };
         let mut state = self.state.lock();
         loop {
             state.last_connection = state.last_connection.wrapping_add(1);
             let id = ConnectionId::new(state.last_connection);
             if !state.connections.contains_key(&id) {
-                let connection = Connection {
-                    out,
-                    session: None,
-                    identities: vec![Id::new("ip", &address.to_canonical().to_string())],
-                    pending: std::collections::VecDeque::new(),
-                };
                 state.connections.insert(id, connection);
                 return id;
             }
@@ -41,19 +49,22 @@ impl Hub {
         self.state.lock().close(id);
     }
 
-    /// Resolves when there is room for a request of this connection.
+    /// Resolves when there is room for a request of this connection. Returns whether it had to wait
+    /// for that.
     ///
     /// # Cancel safety
     /// Safe to drop.
-    pub(crate) async fn room_for(&self, id: ConnectionId) {
+    pub(crate) async fn room_for(&self, id: ConnectionId) -> bool {
+        let mut has_waited = false;
         loop {
             let progress = self.progress.notified();
             tokio::pin!(progress);
             // Before the check, so that no progress is missed.
             progress.as_mut().enable();
             if self.state.lock().has_room(id) {
-                return;
+                return has_waited;
             }
+            has_waited = true;
             progress.await;
         }
     }
@@ -65,11 +76,14 @@ impl Hub {
     pub(crate) fn request(
         &self,
         id: ConnectionId,
-        xid: i32,
+        header: RequestHeader,
         request: Result<Request, Refusal>,
     ) -> Result<(), Closed> {
         let mut state = self.state.lock();
-        state.request(id, xid, request)?;
+        let connection = state.connections.get_mut(&id).ok_or(Closed)?;
+        connection.account.received(header.op);
+        state.totals.received();
+        state.request(id, header.xid, request)?;
         drop(state);
         self.ask_for_syncs();
         Ok(())
@@ -109,7 +123,7 @@ impl State {
                 return self.send(id, Kind::CloseSession, Sent::Close { xid });
             }
             Ok(request) if !is_write(&request) => Pending::Local { xid, request },
-            Ok(request) => match convert::write(request) {
+            Ok(request) => match convert::write(request, self.has_x509) {
                 Ok(Some((kind, shape))) => return self.send(id, kind, Sent::Write { xid, shape }),
                 Ok(None) => Pending::Refused {
                     xid,
