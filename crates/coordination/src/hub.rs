@@ -85,6 +85,8 @@ pub(crate) struct Facts {
     pub(crate) connections: usize,
     pub(crate) nodes: usize,
     pub(crate) sessions: usize,
+    /// Nodes that end with their sessions.
+    pub(crate) ephemerals: usize,
     pub(crate) watches: usize,
     /// Commands that are not executed yet.
     pub(crate) waiting: usize,
@@ -230,11 +232,13 @@ impl Hub {
     /// Numbers for operators.
     pub(crate) fn facts(&self) -> Facts {
         let state = self.state.lock();
+        let sessions = state.machine.sessions();
         Facts {
             last: state.machine.last_zxid(),
             connections: state.connections.len(),
             nodes: state.machine.node_count(),
             sessions: state.machine.session_count(),
+            ephemerals: sessions.map(|info| info.ephemerals).sum(),
             watches: state.watches.count(),
             waiting: state.outbox.len(),
         }

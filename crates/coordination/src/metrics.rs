@@ -98,6 +98,7 @@ pub(crate) struct Metrics {
     nodes: IntGauge,
     sessions: IntGauge,
     watches: IntGauge,
+    ephemerals: IntGauge,
     waiting: IntGauge,
     pub(crate) traffic: Traffic,
     process: ProcessMetrics,
@@ -122,6 +123,10 @@ impl Metrics {
             )?,
             nodes: registry.gauge("znode_count", "Nodes of the tree.")?,
             sessions: registry.gauge("global_sessions", "Sessions of all pods.")?,
+            ephemerals: registry.gauge(
+                "ephemerals_count",
+                "Nodes of the tree that end with their sessions.",
+            )?,
             watches: registry.gauge("watch_count", "Watches of this pod's clients.")?,
             waiting: registry.gauge(
                 "outstanding_requests",
@@ -140,6 +145,7 @@ impl Metrics {
         self.connections.set(clamp(facts.connections as u64));
         self.nodes.set(clamp(facts.nodes as u64));
         self.sessions.set(clamp(facts.sessions as u64));
+        self.ephemerals.set(clamp(facts.ephemerals as u64));
         self.watches.set(clamp(facts.watches as u64));
         self.waiting.set(clamp(facts.waiting as u64));
         self.process.refresh();

@@ -85,12 +85,6 @@ impl Hub {
         listed
     }
 
-    /// The ephemeral nodes of all sessions.
-    pub(crate) fn ephemerals_count(&self) -> usize {
-        let state = self.state.lock();
-        state.machine.sessions().map(|info| info.ephemerals).sum()
-    }
-
     /// The watches of this pod in numbers.
     pub(crate) fn watch_summary(&self) -> WatchSummary {
         self.state.lock().watches.summary()

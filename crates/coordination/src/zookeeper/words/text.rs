@@ -266,7 +266,7 @@ pub(super) fn metrics(operators: &Operators) -> String {
         ("outstanding_requests", facts.waiting),
         ("znode_count", facts.nodes),
         ("watch_count", facts.watches),
-        ("ephemerals_count", hub.ephemerals_count()),
+        ("ephemerals_count", facts.ephemerals),
         ("global_sessions", facts.sessions),
     ];
     for (name, value) in counts {
