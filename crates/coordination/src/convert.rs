@@ -4,7 +4,9 @@ mod writes;
 
 use bytestring::ByteString;
 use synod_coordination_core as core;
-use synod_coordination_core::{EventKind, Notification, OpError, Refused, Reply, WatchSelector};
+use synod_coordination_core::{
+    EventKind, Notification, OpError, Refused, Reply, SetWatches, WatchSelector, Zxid,
+};
 use synod_jute as jute;
 use synod_jute::{ErrorCode, EventType, KeeperState, OpResult, Response, WatcherType};
 use synod_proto::coordination::v1 as pb;
@@ -56,6 +58,33 @@ pub(crate) fn selector(kind: WatcherType) -> WatchSelector {
         WatcherType::Persistent => WatchSelector::Kind(Persistent),
         WatcherType::PersistentRecursive => WatchSelector::Kind(PersistentRecursive),
     }
+}
+
+/// The watches that a client had on another connection.
+pub(crate) fn set_watches(request: &jute::SetWatches) -> SetWatches {
+    SetWatches {
+        relative: Zxid::new(request.relative_zxid),
+        data: owned(&request.data_watches),
+        exist: owned(&request.exist_watches),
+        child: owned(&request.child_watches),
+        ..SetWatches::default()
+    }
+}
+
+/// The same of all kinds.
+pub(crate) fn set_watches2(request: &jute::SetWatches2) -> SetWatches {
+    SetWatches {
+        relative: Zxid::new(request.relative_zxid),
+        data: owned(&request.data_watches),
+        exist: owned(&request.exist_watches),
+        child: owned(&request.child_watches),
+        persistent: owned(&request.persistent_watches),
+        recursive: owned(&request.persistent_recursive_watches),
+    }
+}
+
+fn owned(paths: &[ByteString]) -> Vec<String> {
+    paths.iter().map(ToString::to_string).collect()
 }
 
 /// ZooKeeper's code of an error.

@@ -53,26 +53,27 @@ pub(crate) fn unreadable(op: i32, error: DecodeError) -> Refusal {
     let Ok(op) = OpCode::try_from(op) else {
         return Refusal::Local(ErrorCode::Unimplemented);
     };
-    let is_write = matches!(
+    let sets = matches!(op, OpCode::SetData | OpCode::SetAcl);
+    let creates_or_deletes = matches!(
         op,
         OpCode::Create
             | OpCode::Create2
             | OpCode::CreateContainer
             | OpCode::CreateTtl
             | OpCode::Delete
-            | OpCode::SetData
-            | OpCode::SetAcl
     );
-    match error {
-        _ if op == OpCode::Multi => Refusal::Transaction(error.code()),
-        // Only their paths must not be null. These two operations check it.
-        DecodeError::Null if matches!(op, OpCode::SetData | OpCode::SetAcl) => {
-            Refusal::Transaction(ErrorCode::BadArguments)
-        }
-        DecodeError::Null | DecodeError::NotUtf8 if is_write => Refusal::Transaction(error.code()),
+    let is_null = error == DecodeError::Null;
+    let is_damaged = error == DecodeError::NotUtf8;
+    if sets && is_null {
+        // Only their paths must not be null, and these two operations check it.
+        Refusal::Transaction(ErrorCode::BadArguments)
+    } else if op == OpCode::Multi || ((sets || creates_or_deletes) && (is_null || is_damaged)) {
+        Refusal::Transaction(error.code())
+    } else if is_read(op) && is_damaged {
         // ZooKeeper replaces the damaged characters, and finds no such node.
-        DecodeError::NotUtf8 if is_read(op) => Refusal::Local(ErrorCode::NoNode),
-        _ => Refusal::Local(error.code()),
+        Refusal::Local(ErrorCode::NoNode)
+    } else {
+        Refusal::Local(error.code())
     }
 }
 
@@ -152,7 +153,29 @@ fn command(request: jute::Request) -> Result<Option<(Kind, Shape)>, Refusal> {
             (op, Shape::SetAcl)
         }
         Request::Multi(request) => return multi(request).map(Some),
-        _ => return Ok(None),
+        Request::DeleteContainer(_)
+        | Request::Exists(_)
+        | Request::GetData(_)
+        | Request::GetAcl(_)
+        | Request::GetChildren(_)
+        | Request::GetChildren2(_)
+        | Request::GetAllChildrenNumber(_)
+        | Request::GetEphemerals(_)
+        | Request::Sync(_)
+        | Request::Check(_)
+        | Request::MultiRead(_)
+        | Request::Reconfig(_)
+        | Request::CheckWatches(_)
+        | Request::RemoveWatches(_)
+        | Request::AddWatch(_)
+        | Request::SetWatches(_)
+        | Request::SetWatches2(_)
+        | Request::Auth(_)
+        | Request::Sasl(_)
+        | Request::CreateSession(_)
+        | Request::Ping
+        | Request::WhoAmI
+        | Request::CloseSession => return Ok(None),
     };
     Ok(Some((Kind::Write(op), shape)))
 }

@@ -188,10 +188,12 @@ impl State {
     /// Answers with an error.
     pub(super) fn reject(&mut self, id: ConnectionId, xid: i32, code: ErrorCode) {
         let is_last = matches!(code, ErrorCode::Unimplemented | ErrorCode::AuthFailed);
-        let zxid = match code {
-            ErrorCode::Unimplemented => -1,
-            ErrorCode::AuthFailed => 0,
-            _ => self.machine.last_zxid().get(),
+        let zxid = if code == ErrorCode::Unimplemented {
+            -1
+        } else if code == ErrorCode::AuthFailed {
+            0
+        } else {
+            self.machine.last_zxid().get()
         };
         self.reply(id, xid, zxid, Err(code));
         if is_last {

@@ -1,5 +1,6 @@
 //! Takes the requests of clients.
 
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use synod_coordination_core::{Command, ConnectionId, Id, Kind, NotSent, SessionId};
@@ -37,8 +38,8 @@ impl Hub {
         loop {
             state.last_connection = state.last_connection.wrapping_add(1);
             let id = ConnectionId::new(state.last_connection);
-            if !state.connections.contains_key(&id) {
-                state.connections.insert(id, connection);
+            if let Entry::Vacant(free) = state.connections.entry(id) {
+                free.insert(connection);
                 return id;
             }
         }

@@ -86,7 +86,7 @@ impl<R: AsyncRead + Unpin> Reading<'_, R> {
             Ok(()) => {}
             Err(Closed) => {
                 out.close();
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
         }
     }
