@@ -1,10 +1,17 @@
 //! ZooKeeper's protocol, as scenarios that are replayed against a server. The files in `scenarios`
-//! have the answers of the real ZooKeeper, and Synod's are to be the same. To rewrite them, run the tests with `SYNOD_BLESS=1`.
+//! have the answers of the real ZooKeeper, and Synod's are to be the same. To rewrite them, run the
+//! tests with `SYNOD_BLESS=1`.
+//!
+//! What scenarios can't show has tests of its own: limits, four-letter words and TLS.
 
+mod attach;
+mod limits;
 mod parse;
 mod render;
 mod replay;
 mod server;
+mod tls;
+mod words;
 
 use std::path::Path;
 
@@ -72,16 +79,22 @@ async fn on_zookeeper(lab: &Lab, name: &str) -> Result<()> {
     check(&mut Server::zookeeper(running, lab), name).await
 }
 
-/// A pod over one server of the etcd endpoint.
 async fn on_synod(lab: &Lab, endpoint: Endpoint, name: &str) -> Result<()> {
+    let flags = vec![format!("--super-digest={SUPER_DIGEST}")];
+    let (pods, cluster) = pod(lab, endpoint, flags).await?;
+    check(&mut Server::synod(pods, cluster, lab), name).await
+}
+
+/// A pod with these flags over one server of the etcd endpoint.
+async fn pod(lab: &Lab, endpoint: Endpoint, flags: Vec<String>) -> Result<(Pods, Cluster)> {
     let cluster = Cluster::start(lab, endpoint, Topology::of(1)).await?;
     let options = PodOptions {
         tick_ms: options().tick_ms,
-        flags: vec![format!("--super-digest={SUPER_DIGEST}")],
+        flags,
         ..PodOptions::default()
     };
     let pods = Pods::start(lab, &cluster.endpoints(), options).await?;
-    check(&mut Server::synod(pods, cluster, lab), name).await
+    Ok((pods, cluster))
 }
 
 /// Replays a scenario and compares it with its file, or rewrites the file.

@@ -7,6 +7,9 @@
 //! and a body in hexadecimal digits), and `bytes` (sends what isn't even a frame). `$ ruok word`
 //! sends a four-letter word over a connection of its own. `! kill 2` does something to a server:
 //! see [`Server::command`]. `#` starts a comment.
+//!
+//! Where Synod differs on purpose, `@ zookeeper` or `@ synod` says which of the two replays the
+//! lines up to the next `@`; the other one keeps them as they are. `@ both` ends that.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -26,7 +29,19 @@ const RAW_XID: i32 = 77;
 /// Replays a scenario, and returns it with the server's answers.
 pub(crate) async fn replay(server: &mut Server<'_>, scenario: &str) -> Result<String> {
     let mut run = Run::start(server).await?;
+    let own = run.server.name();
+    let mut is_skipped = false;
     for line in scenario.lines() {
+        if let Some(who) = line.strip_prefix("@ ") {
+            ensure!(["zookeeper", "synod", "both"].contains(&who), "{line}");
+            is_skipped = who != "both" && who != own;
+            run.print(line);
+            continue;
+        }
+        if is_skipped {
+            run.print(line);
+            continue;
+        }
         let kind = line.get(..2).unwrap_or_default();
         if ["$ ", "& ", "! "].contains(&kind) || line.starts_with('#') || line.is_empty() {
             run.print(line);

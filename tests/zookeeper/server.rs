@@ -18,7 +18,11 @@ pub(crate) struct Server<'a> {
 enum Running {
     ZooKeeper(ZooKeeper),
     /// Pods, and the endpoint that holds their log.
-    Synod(Pods, Cluster),
+    Synod {
+        pods: Pods,
+        /// Ends with the pods.
+        _endpoint: Cluster,
+    },
 }
 
 impl<'a> Server<'a> {
@@ -31,8 +35,19 @@ impl<'a> Server<'a> {
 
     pub(crate) fn synod(pods: Pods, cluster: Cluster, lab: &'a Lab) -> Self {
         Self {
-            running: Running::Synod(pods, cluster),
+            running: Running::Synod {
+                pods,
+                _endpoint: cluster,
+            },
             lab,
+        }
+    }
+
+    /// What scenarios call it.
+    pub(crate) fn name(&self) -> &'static str {
+        match self.running {
+            Running::ZooKeeper(_) => "zookeeper",
+            Running::Synod { .. } => "synod",
         }
     }
 
@@ -40,7 +55,7 @@ impl<'a> Server<'a> {
     pub(crate) fn address(&self, number: usize) -> Result<String> {
         let addresses = match &self.running {
             Running::ZooKeeper(running) => running.addresses(),
-            Running::Synod(pods, _) => pods.addresses(),
+            Running::Synod { pods, .. } => pods.addresses(),
         };
         let address = number.checked_sub(1).and_then(|index| addresses.get(index));
         address
@@ -57,11 +72,11 @@ impl<'a> Server<'a> {
         match name {
             "kill" => match &mut self.running {
                 Running::ZooKeeper(running) => running.kill(number - 1),
-                Running::Synod(pods, _) => pods.kill(number - 1),
+                Running::Synod { pods, .. } => pods.kill(number - 1),
             },
             "restart" => match &mut self.running {
                 Running::ZooKeeper(running) => running.restart(self.lab, number - 1).await,
-                Running::Synod(pods, _) => {
+                Running::Synod { pods, .. } => {
                     pods.launch(self.lab, number - 1)?;
                     pods.ready(number - 1).await
                 }

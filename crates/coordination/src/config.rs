@@ -1,10 +1,12 @@
 //! The configuration: the command line and `SYNOD_*` variables.
 
 use synod_coordination_core::Id;
-use synod_rpc::Listener;
-use synod_service::config::{CommandLine, ConfigError, Flag, Launch, LogFormat, value};
+use synod_rpc::{Listener, ServerTls, TlsError};
+use synod_service::config::{
+    CommandLine, ConfigError, Flag, Launch, LogFormat, Side, TlsCommon, TlsFlags, value,
+};
 
-use crate::zookeeper::Limits;
+use crate::zookeeper::{Limits, Whitelist};
 
 /// The configuration of a pod; immutable once it runs.
 #[derive(Clone, Debug)]
@@ -17,6 +19,12 @@ pub struct Config {
     pub root: String,
     /// Where ZooKeeper's clients connect: addresses.
     pub listen_zookeeper: Vec<String>,
+    /// Where ZooKeeper's clients connect with TLS: addresses.
+    pub listen_zookeeper_tls: Vec<String>,
+    /// The certificate that those clients see, and those that they must show.
+    pub tls: TlsFlags,
+    /// Versions and cipher suites of TLS.
+    pub tls_common: TlsCommon,
     /// Where gRPC's clients and other pods connect: URLs.
     pub listen_urls: Vec<String>,
     /// Where other pods reach this one: a URL. By default the first of `listen_urls`.
@@ -29,6 +37,10 @@ pub struct Config {
     pub max_request_bytes: usize,
     /// Connections of ZooKeeper clients at once.
     pub max_connections: usize,
+    /// Connections of ZooKeeper clients from one address at once; zero: no limit.
+    pub max_connections_per_address: usize,
+    /// The four-letter words that are answered.
+    pub(crate) words: Whitelist,
     /// The user and the digest of who may do everything, `super:DIGEST` as ZooKeeper has it.
     pub super_digest: Option<String>,
     /// Threads that serve connections; zero: one for each processor, up to 8.
@@ -52,6 +64,30 @@ const FLAGS: CommandLine = CommandLine {
             "listen-zookeeper",
             "addresses for ZooKeeper's clients: 0.0.0.0:2181",
         ),
+        Flag::value(
+            "listen-zookeeper-tls",
+            "addresses for ZooKeeper's clients with TLS (secureClientPort)",
+        ),
+        Flag::value("cert-file", "certificate of the addresses with TLS"),
+        Flag::value("key-file", "key of that certificate"),
+        Flag::value(
+            "trusted-ca-file",
+            "authority whose certificates clients must show",
+        ),
+        Flag::switch("client-cert-auth", "clients must show a certificate"),
+        Flag::value("client-crl-file", "certificates that are revoked"),
+        Flag::value(
+            "client-cert-allowed-hostname",
+            "names of which clients' certificates must have one",
+        ),
+        Flag::switch("auto-tls", "make a certificate at each start"),
+        Flag::value("tls-min-version", "TLS1.2 or TLS1.3"),
+        Flag::value("tls-max-version", "TLS1.2 or TLS1.3"),
+        Flag::value("cipher-suites", "cipher suites of TLS 1.2"),
+        Flag::value(
+            "self-signed-cert-validity",
+            "years for which the certificate of --auto-tls is valid",
+        ),
         Flag::value("listen-urls", "URLs for gRPC's clients and other pods"),
         Flag::value(
             "advertise-url",
@@ -69,6 +105,14 @@ const FLAGS: CommandLine = CommandLine {
         Flag::value(
             "max-connections",
             "connections of ZooKeeper clients at once",
+        ),
+        Flag::value(
+            "max-connections-per-address",
+            "those from one address; 0: no limit (maxClientCnxns)",
+        ),
+        Flag::value(
+            "4lw-whitelist",
+            "four-letter words that are answered, or * (4lw.commands.whitelist)",
         ),
         Flag::value(
             "super-digest",
@@ -94,12 +138,17 @@ impl Default for Config {
             endpoints: vec!["http://localhost:2379".to_owned()],
             root: "/synod/coordination/".to_owned(),
             listen_zookeeper: vec!["127.0.0.1:2181".to_owned()],
+            listen_zookeeper_tls: Vec::new(),
+            tls: TlsFlags::new(Side::Clients),
+            tls_common: TlsCommon::default(),
             listen_urls: vec!["http://localhost:2190".to_owned()],
             advertise_url: None,
             listen_metrics_urls: vec!["http://localhost:2191".to_owned()],
             tick_ms: 2_000,
             max_request_bytes: limits.max_request_bytes,
             max_connections: limits.max_connections,
+            max_connections_per_address: limits.max_connections_per_address,
+            words: Whitelist::default(),
             super_digest: None,
             io_threads: 0,
             log: LogFormat::default(),
@@ -137,6 +186,7 @@ impl Config {
             "endpoints" => self.endpoints = value::urls(text).map_err(bad)?,
             "root" => self.root = text.to_owned(),
             "listen-zookeeper" => self.listen_zookeeper = value::list(text),
+            "listen-zookeeper-tls" => self.listen_zookeeper_tls = value::list(text),
             "listen-urls" => self.listen_urls = value::urls(text).map_err(bad)?,
             "advertise-url" => {
                 self.advertise_url = Some(value::check_url(text).map_err(bad)?);
@@ -149,6 +199,10 @@ impl Config {
                 self.max_request_bytes = value::number(text, 1_024).map_err(bad)?;
             }
             "max-connections" => self.max_connections = value::number(text, 1).map_err(bad)?,
+            "max-connections-per-address" => {
+                self.max_connections_per_address = value::number(text, 0).map_err(bad)?;
+            }
+            "4lw-whitelist" => self.words = Whitelist::parse(text).map_err(bad)?,
             "super-digest" => {
                 if text
                     .split_once(':')
@@ -161,7 +215,10 @@ impl Config {
             "io-threads" => self.io_threads = value::number(text, 0).map_err(bad)?,
             "log-level" => self.log.level = value::log_level(text).map_err(bad)?,
             "log-format" => self.log.json = Some(value::log_format(text).map_err(bad)?),
-            _ => debug_assert!(false, "flag {flag} is not read"),
+            _ => {
+                let is_read = self.tls.set(flag, text)? || self.tls_common.set(flag, text)?;
+                debug_assert!(is_read, "flag {flag} is not read");
+            }
         }
         Ok(())
     }
@@ -184,6 +241,7 @@ impl Config {
         if self.root.trim_end_matches('/').is_empty() {
             return missing("root", "a prefix of the keys, such as /synod/coordination");
         }
+        self.tls.check(&self.tls_urls())?;
         if self.advertise_url.is_none() {
             value::dialable("listen-urls", &self.listen_urls[..1]).map_err(|_| {
                 ConfigError::Contradiction(format!(
@@ -201,6 +259,22 @@ impl Config {
         self.advertise_url.clone().or(bound).unwrap_or_default()
     }
 
+    /// What the addresses with TLS show and ask for.
+    ///
+    /// # Errors
+    /// Names the file that can't be used.
+    pub(crate) fn zookeeper_tls(&self) -> Result<Option<ServerTls>, TlsError> {
+        self.tls.server(&self.tls_common, &self.tls_urls())
+    }
+
+    /// The flags of TLS are about URLs.
+    fn tls_urls(&self) -> Vec<String> {
+        let addresses = self.listen_zookeeper_tls.iter();
+        addresses
+            .map(|address| format!("https://{address}"))
+            .collect()
+    }
+
     pub(crate) fn super_user(&self) -> Option<Id> {
         let digest = self.super_digest.as_deref()?;
         Some(Id::new("digest", digest))
@@ -212,6 +286,7 @@ impl Config {
             max_session_timeout_ms: self.tick_ms.saturating_mul(20),
             max_request_bytes: self.max_request_bytes,
             max_connections: self.max_connections,
+            max_connections_per_address: self.max_connections_per_address,
         }
     }
 }
@@ -255,6 +330,8 @@ mod tests {
             (&["--listen-urls="], "--listen-urls is empty"),
             (&["--listen-urls=http://0.0.0.0:2190"], "--advertise-url"),
             (&["--tick-time=0"], "--tick-time"),
+            (&["--4lw-whitelist=ruok,nope"], "nope is none"),
+            (&["--listen-zookeeper-tls=127.0.0.1:2182"], "--cert-file"),
             (&["--lisen-urls=x"], "did you mean --listen-urls?"),
         ] {
             let error = parse(args).unwrap_err();

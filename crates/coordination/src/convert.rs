@@ -1,181 +1,18 @@
 //! ZooKeeper's wire types to those of the state machine, and back. Wire types stop here.
 
-use bytes::Bytes;
+mod writes;
+
 use bytestring::ByteString;
 use synod_coordination_core as core;
 use synod_coordination_core::{
-    CreateMode, EventKind, Id, Kind, Notification, Op, OpError, Perms, Refused, Reply,
-    WatchSelector,
+    EventKind, Notification, OpError, Refused, Reply, SetWatches, WatchSelector, Zxid,
 };
 use synod_jute as jute;
-use synod_jute::{ErrorCode, EventType, KeeperState, MultiOp, OpResult, Response, WatcherType};
+use synod_jute::{ErrorCode, EventType, KeeperState, OpResult, Response, WatcherType};
 use synod_proto::coordination::v1 as pb;
 
+pub(crate) use self::writes::{OpShape, Refusal, Shape, unreadable, write};
 use crate::sequencing::Taken;
-
-/// How the reply to a write looks.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Shape {
-    Create,
-    Create2,
-    CreateContainer,
-    CreateTtl,
-    Delete,
-    SetData,
-    SetAcl,
-    Multi(Vec<OpShape>),
-    /// The request is refused. As in ZooKeeper that takes a transaction, so it has a place among
-    /// the session's writes.
-    Refused(ErrorCode),
-}
-
-/// How the result of an operation in a multi looks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum OpShape {
-    Create,
-    Create2,
-    Other,
-}
-
-/// TTLs that have no meaning are negative.
-const NO_TTL: i64 = -1;
-
-/// A request that changes something, as a command; `None` if it is no such request.
-///
-/// # Errors
-/// The code to answer.
-pub(crate) fn write(request: jute::Request) -> Result<Option<(Kind, Shape)>, ErrorCode> {
-    use jute::Request;
-    let (op, shape) = match request {
-        Request::Create(request) => (create(request)?, Shape::Create),
-        Request::Create2(request) => (create(request)?, Shape::Create2),
-        Request::CreateContainer(request) => (container(request), Shape::CreateContainer),
-        Request::CreateTtl(request) => (create_ttl(request)?, Shape::CreateTtl),
-        Request::Delete(request) => (delete(&request), Shape::Delete),
-        Request::SetData(request) => (set_data(request), Shape::SetData),
-        Request::SetAcl(request) => {
-            let op = Op::SetAcl {
-                path: request.path.to_string(),
-                acl: acl(request.acl),
-                version: request.version,
-            };
-            (op, Shape::SetAcl)
-        }
-        Request::Multi(request) => return multi(request).map(Some),
-        _ => return Ok(None),
-    };
-    Ok(Some((Kind::Write(op), shape)))
-}
-
-fn multi(request: jute::MultiRequest) -> Result<(Kind, Shape), ErrorCode> {
-    let mut ops = Vec::with_capacity(request.ops.len());
-    let mut shapes = Vec::with_capacity(request.ops.len());
-    for op in request.ops {
-        let (op, shape) = match op {
-            // In a multi, this flag makes a container of any create.
-            MultiOp::Create(request) | MultiOp::Create2(request)
-                if request.flags == jute::CreateMode::Container.code() =>
-            {
-                (container(request), OpShape::Create2)
-            }
-            MultiOp::Create(request) => (create(request)?, OpShape::Create),
-            MultiOp::Create2(request) => (create(request)?, OpShape::Create2),
-            MultiOp::CreateContainer(request) => (container(request), OpShape::Create2),
-            MultiOp::CreateTtl(request) => (create_ttl(request)?, OpShape::Create2),
-            MultiOp::Delete(request) => (delete(&request), OpShape::Other),
-            MultiOp::SetData(request) => (set_data(request), OpShape::Other),
-            MultiOp::Check(request) => {
-                let op = Op::Check {
-                    path: request.path.to_string(),
-                    version: request.version,
-                };
-                (op, OpShape::Other)
-            }
-        };
-        ops.push(op);
-        shapes.push(shape);
-    }
-    Ok((Kind::Multi(ops), Shape::Multi(shapes)))
-}
-
-/// Outside a multi, the flag of a container makes a persistent node, as in ZooKeeper.
-fn create(request: jute::CreateRequest) -> Result<Op, ErrorCode> {
-    let mode = match CreateMode::from_flag(request.flags).map_err(code)? {
-        CreateMode::Container => CreateMode::Persistent,
-        CreateMode::Ttl | CreateMode::TtlSequential => return Err(ErrorCode::BadArguments),
-        mode => mode,
-    };
-    Ok(node(request.path, request.data, request.acl, mode, NO_TTL))
-}
-
-/// A sequential one if the flags say so; they say nothing else.
-fn container(request: jute::CreateRequest) -> Op {
-    node(
-        request.path,
-        request.data,
-        request.acl,
-        CreateMode::Container,
-        NO_TTL,
-    )
-}
-
-fn create_ttl(request: jute::CreateTtlRequest) -> Result<Op, ErrorCode> {
-    let mode = CreateMode::from_flag(request.flags).map_err(code)?;
-    if !matches!(mode, CreateMode::Ttl | CreateMode::TtlSequential) {
-        // The real one ends with such a request.
-        return Err(ErrorCode::BadArguments);
-    }
-    Ok(node(
-        request.path,
-        request.data,
-        request.acl,
-        mode,
-        request.ttl_ms,
-    ))
-}
-
-fn node(
-    path: ByteString,
-    data: Option<Bytes>,
-    list: Option<Vec<jute::Acl>>,
-    mode: CreateMode,
-    ttl_ms: i64,
-) -> Op {
-    Op::Create {
-        path: path.to_string(),
-        data: data.map(|data| data.to_vec()),
-        acl: acl(list),
-        mode,
-        ttl_ms,
-    }
-}
-
-fn delete(request: &jute::DeleteRequest) -> Op {
-    Op::Delete {
-        path: request.path.to_string(),
-        version: request.version,
-    }
-}
-
-fn set_data(request: jute::SetDataRequest) -> Op {
-    Op::SetData {
-        path: request.path.to_string(),
-        data: request.data.map(|data| data.to_vec()),
-        version: request.version,
-    }
-}
-
-/// No scheme or id is an empty one, which is not valid.
-fn acl(list: Option<Vec<jute::Acl>>) -> Vec<core::Acl> {
-    let entry = |acl: jute::Acl| core::Acl {
-        perms: Perms::new(acl.perms),
-        id: Id {
-            scheme: acl.id.scheme.unwrap_or_default().to_string(),
-            id: acl.id.id.unwrap_or_default().to_string(),
-        },
-    };
-    list.into_iter().flatten().map(entry).collect()
-}
 
 pub(crate) fn wire_acl(list: Vec<core::Acl>) -> Vec<jute::Acl> {
     let entry = |acl: core::Acl| jute::Acl::new(acl.perms.bits(), acl.id.scheme, acl.id.id);
@@ -221,6 +58,33 @@ pub(crate) fn selector(kind: WatcherType) -> WatchSelector {
         WatcherType::Persistent => WatchSelector::Kind(Persistent),
         WatcherType::PersistentRecursive => WatchSelector::Kind(PersistentRecursive),
     }
+}
+
+/// The watches that a client had on another connection.
+pub(crate) fn set_watches(request: &jute::SetWatches) -> SetWatches {
+    SetWatches {
+        relative: Zxid::new(request.relative_zxid),
+        data: owned(&request.data_watches),
+        exist: owned(&request.exist_watches),
+        child: owned(&request.child_watches),
+        ..SetWatches::default()
+    }
+}
+
+/// The same of all kinds.
+pub(crate) fn set_watches2(request: &jute::SetWatches2) -> SetWatches {
+    SetWatches {
+        relative: Zxid::new(request.relative_zxid),
+        data: owned(&request.data_watches),
+        exist: owned(&request.exist_watches),
+        child: owned(&request.child_watches),
+        persistent: owned(&request.persistent_watches),
+        recursive: owned(&request.persistent_recursive_watches),
+    }
+}
+
+fn owned(paths: &[ByteString]) -> Vec<String> {
+    paths.iter().map(ToString::to_string).collect()
 }
 
 /// ZooKeeper's code of an error.

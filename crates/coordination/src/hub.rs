@@ -5,11 +5,14 @@
 //! it, and the order of events and replies is ZooKeeper's.
 
 mod apply;
+mod attaching;
 mod connection;
 mod outgoing;
 mod reads;
 mod requests;
+mod statistics;
 mod syncs;
+mod views;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -24,9 +27,12 @@ use tokio::sync::Notify;
 
 pub(crate) use apply::{ApplyError, SessionChange};
 use connection::Connection;
-pub(crate) use outgoing::Outgoing;
+pub(crate) use connection::Peer;
+pub(crate) use outgoing::{Outgoing, Unsent};
 pub(crate) use requests::Closed;
+use statistics::Totals;
 use syncs::Syncs;
+pub(crate) use views::{ConnectionView, Listed};
 
 /// The watches of all clients of a pod.
 const MAX_WATCHES: usize = 10_000_000;
@@ -63,6 +69,9 @@ struct State {
     is_serving: bool,
     /// The identity of who may do everything.
     super_user: Option<Id>,
+    /// Whether clients can show certificates, so that these can stand in access control lists.
+    has_x509: bool,
+    totals: Totals,
 }
 
 impl std::fmt::Debug for Hub {
@@ -77,6 +86,8 @@ pub(crate) struct Facts {
     pub(crate) connections: usize,
     pub(crate) nodes: usize,
     pub(crate) sessions: usize,
+    /// Nodes that end with their sessions.
+    pub(crate) ephemerals: usize,
     pub(crate) watches: usize,
     /// Commands that are not executed yet.
     pub(crate) waiting: usize,
@@ -105,11 +116,18 @@ impl Hub {
                 has_caught_up: false,
                 is_serving: false,
                 super_user,
+                has_x509: false,
+                totals: Totals::default(),
             }),
             commands,
             syncs: Notify::new(),
             progress: Notify::new(),
         }
+    }
+
+    /// Clients can show certificates from now on.
+    pub(crate) fn offer_x509(&self) {
+        self.state.lock().has_x509 = true;
     }
 
     /// The id under which the pod sends commands.
@@ -241,11 +259,13 @@ impl Hub {
     /// Numbers for operators.
     pub(crate) fn facts(&self) -> Facts {
         let state = self.state.lock();
+        let sessions = state.machine.sessions();
         Facts {
             last: state.machine.last_zxid(),
             connections: state.connections.len(),
             nodes: state.machine.node_count(),
             sessions: state.machine.session_count(),
+            ephemerals: sessions.map(|info| info.ephemerals).sum(),
             watches: state.watches.count(),
             waiting: state.outbox.len(),
         }

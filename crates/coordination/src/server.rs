@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use synod_proto::coordination::v1::pods_server::PodsServer;
-use synod_rpc::{BindError, ChannelConfig, RpcMetrics, Server, ServerConfig, UrlError};
+use synod_rpc::{BindError, ChannelConfig, RpcMetrics, Server, ServerConfig, TlsError, UrlError};
 use synod_runtime::clock;
 use synod_runtime::executor::ExecutorError;
 use synod_runtime::metrics::{MetricsError, Registry};
@@ -20,7 +20,7 @@ use crate::leadership::Leader;
 use crate::metrics::Metrics;
 use crate::service::pods::PodsService;
 use crate::shared_log::{Parts, SharedLog};
-use crate::zookeeper::{self, Port};
+use crate::zookeeper::{self, Operators, Port};
 
 /// Messages between pods have 2 MiB of commands, or one large command.
 const MAX_MESSAGE_BYTES: usize = 64 << 20;
@@ -47,6 +47,9 @@ pub enum StartError {
     /// A port can't be used.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// A certificate can't be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A URL that is none.
     #[error(transparent)]
     Url(#[from] UrlError),
@@ -89,7 +92,9 @@ impl Pod {
     /// [`StartError`] says what to do.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         config.validate()?;
-        let port = Port::bind(&config.listen_zookeeper)?;
+        let tls = config.zookeeper_tls()?;
+        let secure = &config.listen_zookeeper_tls;
+        let port = Port::bind(&config.listen_zookeeper, secure, tls)?;
         let urls = listen::bind(&config.listen_urls, None)?;
         let metrics_urls = listen::bind(&config.listen_metrics_urls, None)?;
         let registry = Registry::new();
@@ -114,6 +119,7 @@ impl Pod {
             },
             &stop,
         );
+        let traffic = metrics.traffic.clone();
         let checks = Arc::new(Checks::new(Arc::clone(&hub), metrics));
         let limits = ServerConfig::default();
         let pods = PodsService::new(Arc::clone(&hub), log.entrance().clone(), own.secret);
@@ -130,9 +136,19 @@ impl Pod {
         for listener in metrics_urls {
             front.serve(&server, listener)?;
         }
-        let zookeeper = port.addresses();
-        zookeeper::serve(port, &front, &hub, config.limits(), &close);
-        tracing::info!(zookeeper = ?zookeeper, grpc = ?served, "listening");
+        let (zookeeper, zookeeper_tls) = (port.addresses(), port.tls_addresses());
+        let operators = Operators {
+            hub: Arc::clone(&hub),
+            limits: config.limits(),
+            words: config.words.clone(),
+            entrance: log.entrance().clone(),
+            traffic,
+            started: clock::now(),
+            addresses: zookeeper.clone(),
+            tls_addresses: zookeeper_tls.clone(),
+        };
+        zookeeper::serve(port, &front, operators, &close);
+        tracing::info!(?zookeeper, ?zookeeper_tls, grpc = ?served, "listening");
         Ok(Self {
             hub,
             log,

@@ -1,37 +1,24 @@
 //! The port of ZooKeeper's protocol.
 
+mod accept;
+mod connection;
 mod words;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use synod_coordination_core::ConnectionId;
-use synod_jute::{ConnectRequest, Decode as _, ErrorCode, FrameDecoder, FrameError, RequestHeader};
-use synod_rpc::{BindError, Listener};
-use synod_runtime::clock;
-use synod_runtime::executor::Executor;
+use synod_rpc::{BindError, Listener, ServerTls};
 use synod_runtime::shutdown::Shutdown;
 use synod_service::Front;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 
-use crate::hub::{Closed, Hub, Outgoing};
+use self::accept::{Accepting, Places};
+pub(crate) use self::words::Whitelist;
+use crate::hub::{Hub, Unsent};
+use crate::metrics::Traffic;
+use crate::sequencing::Entrance;
 
-/// A client must send its connect request within this time.
+/// A client must shake hands over TLS, and then send its connect request, within this time each.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// A client that takes nothing for this long is disconnected.
-const SEND_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// The pause after the system refused a connection.
-const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
-
-/// How much is read at once.
-const READ_BYTES: usize = 16 << 10;
 
 /// The bounds of a session's timeout, and of its requests.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +31,9 @@ pub(crate) struct Limits {
     pub(crate) max_request_bytes: usize,
     /// Connections at once. Further ones are closed.
     pub(crate) max_connections: usize,
+    /// Connections from one address at once (ZooKeeper: `maxClientCnxns`). Further ones are closed;
+    /// zero: no limit.
+    pub(crate) max_connections_per_address: usize,
 }
 
 impl Default for Limits {
@@ -53,6 +43,7 @@ impl Default for Limits {
             max_session_timeout_ms: 40_000,
             max_request_bytes: synod_jute::DEFAULT_MAX_FRAME,
             max_connections: 20_000,
+            max_connections_per_address: 60,
         }
     }
 }
@@ -60,37 +51,98 @@ impl Default for Limits {
 /// The sockets of the port.
 pub(crate) struct Port {
     listeners: Vec<Listener>,
+    with_tls: Vec<Listener>,
+    tls: Option<ServerTls>,
 }
 
 impl Port {
-    /// Binds the addresses, `HOST:PORT` each.
+    /// Binds the addresses, `HOST:PORT` each. Those in `with_tls` are served with `tls`.
     ///
     /// # Errors
     /// The first address that can't be bound.
-    pub(crate) fn bind(addresses: &[String]) -> Result<Self, BindError> {
-        let listeners = addresses.iter().map(|address| Listener::bind(address));
+    pub(crate) fn bind(
+        addresses: &[String],
+        with_tls: &[String],
+        tls: Option<ServerTls>,
+    ) -> Result<Self, BindError> {
+        let bind = |addresses: &[String]| -> Result<Vec<Listener>, BindError> {
+            let listeners = addresses.iter().map(|address| Listener::bind(address));
+            listeners.collect()
+        };
         Ok(Self {
-            listeners: listeners.collect::<Result<_, _>>()?,
+            listeners: bind(addresses)?,
+            with_tls: bind(with_tls)?,
+            tls,
         })
     }
 
-    /// The addresses, with the ports that were bound.
+    /// The addresses without TLS, with the ports that were bound.
     pub(crate) fn addresses(&self) -> Vec<String> {
-        let addresses = self.listeners.iter();
-        let addresses = addresses.filter_map(|listener| listener.bound_to().tcp());
-        addresses.map(|address| address.to_string()).collect()
+        bound(&self.listeners)
+    }
+
+    /// The addresses with TLS, with the ports that were bound.
+    pub(crate) fn tls_addresses(&self) -> Vec<String> {
+        bound(&self.with_tls)
+    }
+}
+
+fn bound(listeners: &[Listener]) -> Vec<String> {
+    let addresses = listeners.iter();
+    let addresses = addresses.filter_map(|listener| listener.bound_to().tcp());
+    addresses.map(|address| address.to_string()).collect()
+}
+
+/// What serves ZooKeeper's clients and operators.
+pub(crate) struct Operators {
+    pub(crate) hub: Arc<Hub>,
+    pub(crate) limits: Limits,
+    pub(crate) words: Whitelist,
+    /// Open while this pod leads.
+    pub(crate) entrance: Entrance,
+    pub(crate) traffic: Traffic,
+    pub(crate) started: Instant,
+    /// The addresses without TLS.
+    pub(crate) addresses: Vec<String>,
+    pub(crate) tls_addresses: Vec<String>,
+}
+
+impl Operators {
+    /// What ZooKeeper calls the part that this server has. A single pod leads, too.
+    fn mode(&self) -> &'static str {
+        match self.entrance.enter() {
+            Some(_) => "leader",
+            None => "follower",
+        }
     }
 }
 
 /// Accepts connections until `stop` is triggered, on the threads of `front`.
-pub(crate) fn serve(port: Port, front: &Front, hub: &Arc<Hub>, limits: Limits, stop: &Shutdown) {
-    let places = Arc::new(Semaphore::new(limits.max_connections));
-    for listener in port.listeners.into_iter().filter_map(Listener::into_tcp) {
+pub(crate) fn serve(port: Port, front: &Front, operators: Operators, stop: &Shutdown) {
+    if !port.with_tls.is_empty() {
+        operators.hub.offer_x509();
+    }
+    operators.hub.count_in(operators.traffic.clone());
+    let limits = operators.limits;
+    let operators = Arc::new(operators);
+    let unsent = Unsent::default();
+    let places = Arc::new(Places::new(
+        limits.max_connections,
+        limits.max_connections_per_address,
+    ));
+    let plain = port.listeners.into_iter().map(|listener| (listener, None));
+    let secure = port.with_tls.into_iter();
+    let secure = secure.map(|listener| (listener, port.tls.clone()));
+    for (listener, tls) in plain.chain(secure) {
+        let Some(listener) = Listener::into_tcp(listener) else {
+            continue;
+        };
         let accepting = Accepting {
             places: Arc::clone(&places),
             executor: front.executor().clone(),
-            hub: Arc::clone(hub),
-            limits,
+            operators: Arc::clone(&operators),
+            unsent: unsent.clone(),
+            tls,
         };
         let (stop, end) = (stop.clone(), front.ending().clone());
         front.spawn("zookeeper", async move {
@@ -100,208 +152,5 @@ pub(crate) fn serve(port: Port, front: &Front, hub: &Arc<Hub>, limits: Limits, s
                 () = accepting.run(listener, end) => {}
             }
         });
-    }
-}
-
-struct Accepting {
-    places: Arc<Semaphore>,
-    executor: Executor,
-    hub: Arc<Hub>,
-    limits: Limits,
-}
-
-impl Accepting {
-    async fn run(self, listener: std::net::TcpListener, end: Shutdown) {
-        let listener = match TcpListener::from_std(listener) {
-            Ok(listener) => listener,
-            Err(error) => {
-                tracing::error!(%error, "cannot accept ZooKeeper's clients");
-                return;
-            }
-        };
-        loop {
-            match listener.accept().await.and_then(|(stream, address)| {
-                // Another thread's reactor is to watch it.
-                Ok((stream.into_std()?, address))
-            }) {
-                Ok((stream, address)) => self.hand_over(stream, address, end.clone()),
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept connections: check the limit on open files");
-                    clock::sleep(ACCEPT_BACKOFF).await;
-                }
-            }
-        }
-    }
-
-    fn hand_over(&self, stream: std::net::TcpStream, address: SocketAddr, end: Shutdown) {
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-            let limit = self.limits.max_connections;
-            tracing::warn!(%address, limit, "refused a connection: there are too many");
-            return;
-        };
-        let (hub, limits) = (Arc::clone(&self.hub), self.limits);
-        drop(self.executor.spawn("zookeeper-connection", async move {
-            tokio::select! {
-                biased; // the stop ends all connections
-                () = end.triggered() => {}
-                () = connection(stream, address, hub, limits) => {}
-            }
-            drop(place);
-        }));
-    }
-}
-
-async fn connection(
-    stream: std::net::TcpStream,
-    address: SocketAddr,
-    hub: Arc<Hub>,
-    limits: Limits,
-) {
-    let stream = match TcpStream::from_std(stream).and_then(|stream| {
-        stream.set_nodelay(true)?;
-        Ok(stream)
-    }) {
-        Ok(stream) => stream,
-        Err(error) => {
-            tracing::debug!(%address, %error, "the connection ended at once");
-            return;
-        }
-    };
-    let (read, write) = stream.into_split();
-    let out = Arc::new(Outgoing::default());
-    let id = hub.open(Arc::clone(&out), address.ip());
-    let reading = Reading {
-        id,
-        hub: Arc::clone(&hub),
-        stream: read,
-        frames: FrameDecoder::new(limits.max_request_bytes),
-        limits,
-        address,
-    };
-    tokio::select! {
-        biased; // what was answered is sent before the end is noticed
-        () = send(write, &out) => {}
-        () = reading.run(&out) => {}
-    }
-    hub.lost(id);
-}
-
-/// Sends what waits, until the connection is closed or lost.
-async fn send(mut stream: OwnedWriteHalf, out: &Outgoing) {
-    while let Some(mut bytes) = out.next().await {
-        let sent = clock::timeout(SEND_TIMEOUT, stream.write_all_buf(&mut bytes)).await;
-        if !matches!(sent, Ok(Ok(()))) {
-            return;
-        }
-    }
-    // The connection ends in any case.
-    let _lost = stream.shutdown().await;
-}
-
-struct Reading {
-    id: ConnectionId,
-    hub: Arc<Hub>,
-    stream: OwnedReadHalf,
-    frames: FrameDecoder,
-    limits: Limits,
-    address: SocketAddr,
-}
-
-impl Reading {
-    /// Reads requests until the client is gone. If the hub ends the connection, it waits until the
-    /// last answer is sent.
-    async fn run(mut self, out: &Outgoing) {
-        match self.requests(out).await {
-            Ok(()) => {}
-            Err(Closed) => {
-                out.close();
-                std::future::pending().await
-            }
-        }
-    }
-
-    async fn requests(&mut self, out: &Outgoing) -> Result<(), Closed> {
-        let Ok(Some(first)) = clock::timeout(HANDSHAKE_TIMEOUT, self.first(out)).await else {
-            return Ok(());
-        };
-        self.connect(first)?;
-        while let Some((header, request)) = self.next().await? {
-            self.hub.room_for(self.id).await;
-            self.hub.request(self.id, header, request)?;
-        }
-        Ok(())
-    }
-
-    fn connect(&self, mut frame: Bytes) -> Result<(), Closed> {
-        let Ok(request) = ConnectRequest::decode(&mut frame) else {
-            tracing::debug!(address = %self.address, "closed a connection: no connect request came first");
-            return Err(Closed);
-        };
-        let asked = u32::try_from(request.timeout_ms).unwrap_or(0);
-        let timeout_ms = asked.clamp(
-            self.limits.min_session_timeout_ms,
-            self.limits.max_session_timeout_ms,
-        );
-        self.hub.connect(self.id, &request, timeout_ms)
-    }
-
-    /// The first frame. A four-letter word is answered instead.
-    async fn first(&mut self, out: &Outgoing) -> Option<Bytes> {
-        loop {
-            if let Some(word) = self.frames.leading_word() {
-                out.text(&words::answer(word, &self.hub));
-                out.close();
-                return std::future::pending().await;
-            }
-            match self.frames.next_frame() {
-                Ok(Some(frame)) => return Some(frame),
-                Ok(None) => {}
-                Err(error) => {
-                    tracing::debug!(address = %self.address, %error, "closed a connection: no connect request came first");
-                    return None;
-                }
-            }
-            if !self.fill().await {
-                return None;
-            }
-        }
-    }
-
-    /// The next request; `None` at the end of the connection.
-    async fn next(
-        &mut self,
-    ) -> Result<Option<(RequestHeader, Result<synod_jute::Request, ErrorCode>)>, Closed> {
-        loop {
-            match self.frames.next_frame() {
-                Ok(Some(frame)) => {
-                    let decoded = synod_jute::decode_request(frame);
-                    let (header, request) = decoded.map_err(|_headless| Closed)?;
-                    return Ok(Some((header, request.map_err(|error| error.code()))));
-                }
-                Ok(None) => {}
-                Err(FrameError::TooLarge {
-                    length,
-                    limit,
-                    header,
-                }) => {
-                    tracing::warn!(address = %self.address, length, limit, "refused a request that is too large");
-                    return Ok(Some((header, Err(ErrorCode::BadArguments))));
-                }
-                Err(error) => {
-                    tracing::debug!(address = %self.address, %error, "closed a connection");
-                    return Err(Closed);
-                }
-            }
-            if !self.fill().await {
-                return Ok(None);
-            }
-        }
-    }
-
-    /// Reads more bytes. Returns whether there were any.
-    async fn fill(&mut self) -> bool {
-        let buffer = self.frames.buffer();
-        buffer.reserve(READ_BYTES);
-        matches!(self.stream.read_buf(buffer).await, Ok(read) if read > 0)
     }
 }

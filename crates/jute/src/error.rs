@@ -82,6 +82,15 @@ pub enum FrameError {
         /// The frame's first eight bytes: the header if this is a request.
         header: RequestHeader,
     },
+    /// The frame is so much longer than the limit that it is hardly a frame. What follows can't be
+    /// read: close the connection.
+    #[error("a frame of {length} bytes is far over the limit of {limit} bytes (jute.maxbuffer)")]
+    FarTooLarge {
+        /// The length that the frame claims.
+        length: usize,
+        /// The limit.
+        limit: usize,
+    },
     /// A negative length. What follows can't be read: close the connection.
     #[error("the frame length {0} is negative")]
     NegativeLength(i32),

@@ -15,6 +15,9 @@ const LENGTH_LEN: usize = 4;
 /// The length of the header that is shown of a frame that is too large.
 const HEADER_LEN: usize = 8;
 
+/// A frame of at most so many times the limit is skipped.
+const SKIPPED_LIMITS: usize = 64;
+
 /// Finds frames in the bytes of a connection as they arrive.
 ///
 /// It keeps the bytes of the current frame, and reserves nothing for those that have not arrived.
@@ -55,7 +58,8 @@ impl FrameDecoder {
     ///
     /// # Errors
     /// [`FrameError::TooLarge`] once the first bytes of such a frame have arrived; the next call
-    /// goes on behind that frame. [`FrameError::NegativeLength`], after which nothing can be read.
+    /// goes on behind that frame. [`FrameError::FarTooLarge`] and [`FrameError::NegativeLength`],
+    /// after which nothing can be read.
     pub fn next_frame(&mut self) -> Result<Option<Bytes>, FrameError> {
         let dropped = self.skip.min(self.buffer.len());
         self.buffer.advance(dropped);
@@ -77,6 +81,10 @@ impl FrameDecoder {
 
     /// Refuses a frame that is too large as soon as its header can be shown.
     fn refuse(&mut self, length: usize) -> Result<Option<Bytes>, FrameError> {
+        let limit = self.limit;
+        if length / SKIPPED_LIMITS > limit {
+            return Err(FrameError::FarTooLarge { length, limit });
+        }
         let shown = HEADER_LEN.min(length);
         if self.buffer.len() < LENGTH_LEN + shown {
             return Ok(None);
@@ -87,7 +95,7 @@ impl FrameDecoder {
         self.skip = length;
         Err(FrameError::TooLarge {
             length,
-            limit: self.limit,
+            limit,
             header: RequestHeader::from_bytes(start),
         })
     }

@@ -11,6 +11,7 @@ mod protocol;
 mod reload;
 mod self_signed;
 mod server;
+mod subject;
 mod unverified;
 
 use std::path::PathBuf;

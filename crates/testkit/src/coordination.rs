@@ -139,6 +139,7 @@ impl Pods {
             format!("--listen-urls={}", pod.grpc.url()),
             format!("--listen-metrics-urls={}", pod.metrics.url()),
             format!("--tick-time={}", self.options.tick_ms),
+            "--4lw-whitelist=*".to_owned(),
             "--log-format=json".to_owned(),
         ];
         flags.extend(self.options.flags.iter().cloned());

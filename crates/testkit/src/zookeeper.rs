@@ -17,7 +17,7 @@ use crate::peers::find_program;
 use crate::process::Launch;
 use crate::{Port, Process, until};
 
-pub use client::{Received, Reply, ZkClient};
+pub use client::{Received, Reply, Transport, ZkClient};
 pub use install::{Installed, VERSION, install};
 
 /// Timeout for a server to answer clients.

@@ -2,6 +2,7 @@
 
 use super::Machine;
 use crate::acl::{self, Acl, Perms};
+use crate::command::Password;
 use crate::sessions::Session;
 use crate::stat::Stat;
 use crate::tree::NodeId;
@@ -102,6 +103,13 @@ impl Machine {
     #[must_use]
     pub fn session(&self, id: SessionId) -> Option<SessionInfo> {
         self.sessions.get(id).map(|session| info(id, session))
+    }
+
+    /// Whether this is the session's password; `None` if there is no such session.
+    #[must_use]
+    pub fn is_password(&self, id: SessionId, shown: &Password) -> Option<bool> {
+        let session = self.sessions.get(id)?;
+        Some(session.password == *shown)
     }
 
     /// All sessions, in no particular order.

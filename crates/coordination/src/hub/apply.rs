@@ -170,9 +170,11 @@ impl State {
     }
 
     pub(super) fn notify(&mut self, notification: &Notification) {
-        if let Some(connection) = self.connections.get(&notification.connection) {
+        if let Some(connection) = self.connections.get_mut(&notification.connection) {
             let event = convert::event(notification);
             connection.out.event(notification.zxid.get(), &event);
+            connection.account.statistics.sent += 1;
+            self.totals.notified();
         }
     }
 }

@@ -1,15 +1,31 @@
 //! A client's connection, as the hub sees it: requests are answered in their order.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use synod_coordination_core::{Applied, ConnectionId, Id, Kind, OpError, Refused, SessionId};
-use synod_jute::{ConnectRequest, ConnectResponse, ErrorCode, PASSWORD_LEN, Request, Response};
+use synod_jute::{ErrorCode, Request, Response};
 
+use super::attaching::Attach;
+use super::statistics::Account;
 use super::{Outgoing, State};
 use crate::convert::{self, Shape};
 
+/// Who is at the other end of a connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Peer {
+    /// Its address.
+    pub(crate) address: SocketAddr,
+    /// The subject of the certificate that it has shown.
+    pub(crate) subject: Option<String>,
+}
+
 pub(super) struct Connection {
+    pub(super) peer: Peer,
+    pub(super) since: SystemTime,
+    pub(super) account: Account,
     pub(super) out: Arc<Outgoing>,
     /// The session, once it is open on this connection.
     pub(super) session: Option<SessionId>,
@@ -20,14 +36,11 @@ pub(super) struct Connection {
 }
 
 pub(super) enum Pending {
-    /// The session is being opened, or moved to this connection.
-    Connect {
-        session: SessionId,
-        /// What the client will show when it connects again.
-        password: [u8; PASSWORD_LEN],
-        timeout_ms: u32,
-        request: ConnectRequest,
-    },
+    /// A command opens the session, or moves it to this connection.
+    Connect(Attach),
+    /// A session that this pod did not know. The log's end has to be read by this read, and
+    /// applied.
+    Unknown { attach: Attach, read: u64 },
     /// A command that is in the outbox.
     Sent(Sent),
     /// A command behind a sync. It goes to the outbox when the sync is done, so that what is
@@ -81,47 +94,29 @@ impl State {
             return;
         };
         match connection.pending.pop_front() {
-            Some(Pending::Connect {
-                session,
-                password,
-                timeout_ms,
-                request,
-            }) => {
-                let response = ConnectResponse {
-                    protocol_version: 0,
-                    timeout_ms: i32::try_from(timeout_ms).unwrap_or(i32::MAX),
-                    session_id: session.get(),
-                    password: Some(password.to_vec().into()),
-                    read_only: request.read_only.map(|_| false),
-                };
-                if applied.reply.is_err() {
-                    return self.refuse(id, &request);
-                }
-                connection.session = Some(session);
-                connection.out.connected(&response);
-                self.sessions.insert(session, id);
-                self.touched.insert(session);
-            }
+            Some(Pending::Connect(attach)) => match applied.reply {
+                Ok(_) => self.attached(id, &attach),
+                Err(_) => return self.refuse(id, attach.has_read_only),
+            },
             Some(Pending::Sent(Sent::Write { xid, shape })) => {
                 let is_moved = matches!(
                     applied.reply,
                     Err(Refused::Op(OpError::SessionMoved | OpError::SessionExpired))
                 );
                 let reply = convert::reply(applied.reply, &shape);
-                connection
-                    .out
-                    .reply(xid, zxid, reply.as_ref().map_err(|code| *code));
+                self.reply(id, xid, zxid, reply.as_ref().map_err(|code| *code));
                 if is_moved {
                     return self.close(id);
                 }
             }
             Some(Pending::Sent(Sent::Close { xid })) => {
-                connection.out.reply(xid, zxid, Ok(&Response::CloseSession));
+                self.reply(id, xid, zxid, Ok(&Response::CloseSession));
                 return self.close(id);
             }
             // The command is not this request's.
             Some(
                 other @ (Pending::Held { .. }
+                | Pending::Unknown { .. }
                 | Pending::Sync { .. }
                 | Pending::Local { .. }
                 | Pending::Refused { .. }),
@@ -134,18 +129,6 @@ impl State {
         self.proceed(id);
     }
 
-    /// The session is unknown or expired, or the password is wrong.
-    pub(super) fn refuse(&mut self, id: ConnectionId, request: &ConnectRequest) {
-        if let Some(connection) = self.connections.get(&id) {
-            connection.out.connected(&ConnectResponse {
-                password: Some(vec![0; PASSWORD_LEN].into()),
-                read_only: request.read_only.map(|_| false),
-                ..ConnectResponse::default()
-            });
-        }
-        self.close(id);
-    }
-
     /// Answers pending requests up to one that has to wait.
     pub(super) fn proceed(&mut self, id: ConnectionId) {
         loop {
@@ -154,8 +137,10 @@ impl State {
                 return;
             };
             let is_due = match connection.pending.front() {
-                None | Some(Pending::Connect { .. } | Pending::Sent(_)) => return,
-                Some(Pending::Sync { read, .. }) => self.syncs.covers(*read, applied),
+                None | Some(Pending::Connect(_) | Pending::Sent(_)) => return,
+                Some(Pending::Sync { read, .. } | Pending::Unknown { read, .. }) => {
+                    self.syncs.covers(*read, applied)
+                }
                 Some(Pending::Held { .. } | Pending::Local { .. } | Pending::Refused { .. }) => {
                     true
                 }
@@ -168,7 +153,7 @@ impl State {
                 Some(Pending::Sync { xid, path, .. }) => {
                     let zxid = self.machine.last_zxid().get();
                     let response = Response::Sync(synod_jute::SyncResponse { path });
-                    connection.out.reply(xid, zxid, Ok(&response));
+                    self.reply(id, xid, zxid, Ok(&response));
                 }
                 Some(Pending::Local { xid, request }) => self.execute(id, xid, request),
                 Some(Pending::Refused { xid, code }) => self.reject(id, xid, code),
@@ -177,22 +162,40 @@ impl State {
                         return;
                     }
                 }
-                Some(Pending::Connect { .. } | Pending::Sent(_)) | None => return,
+                Some(Pending::Unknown { attach, .. }) => self.attach_after_sync(id, attach),
+                Some(Pending::Connect(_) | Pending::Sent(_)) | None => return,
             }
+        }
+    }
+
+    /// Sends a reply to the oldest request without one.
+    pub(super) fn reply(
+        &mut self,
+        id: ConnectionId,
+        xid: i32,
+        zxid: i64,
+        outcome: Result<&Response, ErrorCode>,
+    ) {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
+        };
+        connection.out.reply(xid, zxid, outcome);
+        if let Some((op, latency)) = connection.account.replied(xid, zxid) {
+            self.totals.replied(op, latency);
         }
     }
 
     /// Answers with an error.
     pub(super) fn reject(&mut self, id: ConnectionId, xid: i32, code: ErrorCode) {
-        let Some(connection) = self.connections.get(&id) else {
-            return;
-        };
         let is_last = matches!(code, ErrorCode::Unimplemented | ErrorCode::AuthFailed);
-        let zxid = match code {
-            ErrorCode::Unimplemented => -1,
-            _ => self.machine.last_zxid().get(),
+        let zxid = if code == ErrorCode::Unimplemented {
+            -1
+        } else if code == ErrorCode::AuthFailed {
+            0
+        } else {
+            self.machine.last_zxid().get()
         };
-        connection.out.reply(xid, zxid, Err(code));
+        self.reply(id, xid, zxid, Err(code));
         if is_last {
             self.close(id);
         }

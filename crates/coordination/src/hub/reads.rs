@@ -3,12 +3,13 @@
 use bytes::Bytes;
 use bytestring::ByteString;
 use synod_coordination_core::{
-    ConnectionId, Id, OpError, SetWatches, WatchKind, WatchSelector, Zxid, digest,
+    ConnectionId, Id, OpError, SetWatches, WatchKind, WatchSelector, digest,
 };
 use synod_jute::{
-    AddWatchMode, AuthPacket, ClientInfo, ErrorCode, ErrorResponse, ExistsResponse, GetAclResponse,
-    GetAllChildrenNumberResponse, GetChildren2Response, GetChildrenResponse, GetDataResponse,
-    GetEphemeralsResponse, MultiResponse, OpResult, ReadOp, Request, Response, WhoAmIResponse, xid,
+    AddWatchMode, AuthPacket, ClientInfo, ErrorCode, ErrorResponse, ExistsRequest, ExistsResponse,
+    GetAclResponse, GetAllChildrenNumberResponse, GetChildren2Response, GetChildrenResponse,
+    GetDataResponse, GetEphemeralsResponse, MultiResponse, OpResult, ReadOp, Request, Response,
+    SetSaslResponse, WhoAmIResponse, xid,
 };
 
 use super::State;
@@ -19,17 +20,16 @@ type Answer = Result<Response, ErrorCode>;
 impl State {
     /// Answers a request.
     pub(super) fn execute(&mut self, id: ConnectionId, request_xid: i32, request: Request) {
-        let (request_xid, zxid) = match &request {
-            Request::Ping => (xid::PING, self.machine.last_zxid().get()),
-            Request::Auth(_) | Request::Sasl(_) => (request_xid, 0),
-            _ => (request_xid, self.machine.last_zxid().get()),
+        let request_xid = match matches!(request, Request::Ping) {
+            true => xid::PING,
+            false => request_xid,
+        };
+        let zxid = match matches!(request, Request::Auth(_) | Request::Sasl(_)) {
+            true => 0,
+            false => self.machine.last_zxid().get(),
         };
         match self.read(id, request) {
-            Ok(response) => {
-                if let Some(connection) = self.connections.get(&id) {
-                    connection.out.reply(request_xid, zxid, Ok(&response));
-                }
-            }
+            Ok(response) => self.reply(id, request_xid, zxid, Ok(&response)),
             Err(code) => self.reject(id, request_xid, code),
         }
     }
@@ -42,14 +42,7 @@ impl State {
         let session = connection.session.unwrap_or_default();
         match request {
             Request::Ping => Ok(Response::Ping),
-            Request::Exists(request) => {
-                let found = self.machine.exists(&request.path, caller);
-                if request.watch && matches!(found, Ok(_) | Err(OpError::NoNode)) {
-                    self.watch(id, &request.path, WatchKind::Data)?;
-                }
-                let stat = wire_stat(&found.map_err(code)?);
-                Ok(Response::Exists(ExistsResponse { stat }))
-            }
+            Request::Exists(request) => self.exists(id, &request),
             Request::GetData(request) => {
                 let response = self.data(id, &request.path)?;
                 if request.watch {
@@ -69,32 +62,26 @@ impl State {
                 if request.watch {
                     self.watch(id, &request.path, WatchKind::Child)?;
                 }
-                Ok(Response::GetChildren2(GetChildren2Response {
-                    children,
-                    stat,
-                }))
+                let response = GetChildren2Response { children, stat };
+                Ok(Response::GetChildren2(response))
             }
             Request::GetAcl(request) => {
                 let (list, stat) = self.machine.acl(&request.path, caller).map_err(code)?;
-                Ok(Response::GetAcl(GetAclResponse {
-                    acl: wire_acl(list),
-                    stat: wire_stat(&stat),
-                }))
+                let (acl, stat) = (wire_acl(list), wire_stat(&stat));
+                Ok(Response::GetAcl(GetAclResponse { acl, stat }))
             }
             Request::GetAllChildrenNumber(request) => {
                 let count = self.machine.all_children_number(&request.path, caller);
                 let total_number = i32::try_from(count.map_err(code)?).unwrap_or(i32::MAX);
-                Ok(Response::GetAllChildrenNumber(
-                    GetAllChildrenNumberResponse { total_number },
-                ))
+                let response = GetAllChildrenNumberResponse { total_number };
+                Ok(Response::GetAllChildrenNumber(response))
             }
             Request::GetEphemerals(request) => {
                 let prefix = request.prefix_path.unwrap_or_default();
                 let paths = self.machine.ephemerals(session, &prefix);
                 let ephemerals = paths.into_iter().map(ByteString::from).collect();
-                Ok(Response::GetEphemerals(GetEphemeralsResponse {
-                    ephemerals,
-                }))
+                let response = GetEphemeralsResponse { ephemerals };
+                Ok(Response::GetEphemerals(response))
             }
             Request::MultiRead(request) => {
                 let results = request.ops.iter().map(|op| self.read_op(id, op)).collect();
@@ -122,30 +109,16 @@ impl State {
                 Ok(Response::AddWatch(ErrorResponse { err: 0 }))
             }
             Request::SetWatches(request) => {
-                let watches = SetWatches {
-                    relative: Zxid::new(request.relative_zxid),
-                    data: owned(&request.data_watches),
-                    exist: owned(&request.exist_watches),
-                    child: owned(&request.child_watches),
-                    ..SetWatches::default()
-                };
-                self.set_watches(id, &watches)?;
+                self.set_watches(id, &convert::set_watches(&request))?;
                 Ok(Response::SetWatches)
             }
             Request::SetWatches2(request) => {
-                let watches = SetWatches {
-                    relative: Zxid::new(request.relative_zxid),
-                    data: owned(&request.data_watches),
-                    exist: owned(&request.exist_watches),
-                    child: owned(&request.child_watches),
-                    persistent: owned(&request.persistent_watches),
-                    recursive: owned(&request.persistent_recursive_watches),
-                };
-                self.set_watches(id, &watches)?;
+                self.set_watches(id, &convert::set_watches2(&request))?;
                 Ok(Response::SetWatches2)
             }
             Request::Reconfig(_) => Err(ErrorCode::ReconfigDisabled),
-            Request::Sasl(_) => Err(ErrorCode::AuthFailed),
+            // As a ZooKeeper without SASL: the client gets no identity, and may go on.
+            Request::Sasl(_) => Ok(Response::Sasl(SetSaslResponse { token: None })),
             Request::Create(_)
             | Request::Create2(_)
             | Request::CreateContainer(_)
@@ -160,6 +133,16 @@ impl State {
             | Request::CreateSession(_)
             | Request::CloseSession => Err(ErrorCode::Unimplemented),
         }
+    }
+
+    /// A node that does not exist can be watched, too.
+    fn exists(&mut self, id: ConnectionId, request: &ExistsRequest) -> Answer {
+        let found = self.machine.exists(&request.path, self.caller(id));
+        if request.watch && matches!(found, Ok(_) | Err(OpError::NoNode)) {
+            self.watch(id, &request.path, WatchKind::Data)?;
+        }
+        let stat = wire_stat(&found.map_err(code)?);
+        Ok(Response::Exists(ExistsResponse { stat }))
     }
 
     fn data(&self, id: ConnectionId, path: &str) -> Result<GetDataResponse, ErrorCode> {
@@ -260,8 +243,4 @@ impl State {
             _ => Err(ErrorCode::AuthFailed),
         }
     }
-}
-
-fn owned(paths: &[ByteString]) -> Vec<String> {
-    paths.iter().map(ToString::to_string).collect()
 }

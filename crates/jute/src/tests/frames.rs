@@ -72,8 +72,8 @@ fn the_limit_itself_is_allowed() {
 
 #[test]
 fn nothing_is_kept_of_a_large_frame() {
-    let mut decoder = FrameDecoder::new(100);
-    decoder.buffer().put_i32(i32::MAX);
+    let mut decoder = FrameDecoder::new(100_000);
+    decoder.buffer().put_i32(6_400_000);
     decoder.buffer().put_bytes(0, 8);
     assert!(decoder.next_frame().is_err());
     for _ in 0..1000 {
@@ -82,6 +82,25 @@ fn nothing_is_kept_of_a_large_frame() {
         assert!(decoder.buffer().is_empty());
     }
     assert!(decoder.buffer().capacity() < 100_000);
+}
+
+#[test]
+fn what_is_hardly_a_frame_is_not_skipped() {
+    let limit = 100;
+    for (length, expected) in [
+        (6_463, Ok(None)),
+        (
+            6_464,
+            Err(FrameError::FarTooLarge {
+                length: 6_464,
+                limit,
+            }),
+        ),
+    ] {
+        let mut decoder = FrameDecoder::new(limit);
+        decoder.buffer().put_i32(length);
+        assert_eq!(decoder.next_frame(), expected);
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use rustls::{
 };
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::{TlsError, Trust};
+use super::{TlsError, Trust, subject};
 
 /// The certificate that a client has shown and proved to own. It is an extension of each of the
 /// client's requests.
@@ -17,14 +17,22 @@ use super::{TlsError, Trust};
 pub struct ClientCertificate {
     /// The subject's common name; `None` without one, and with several.
     pub common_name: Option<Arc<str>>,
+    /// The subject's distinguished name as RFC 2253 writes it, for example `CN=alice,O=Example`.
+    pub subject: Arc<str>,
 }
 
 impl ClientCertificate {
     pub(super) fn read(certificate: &CertificateDer<'_>) -> Self {
-        let common_name = X509Certificate::from_der(certificate)
-            .ok()
-            .and_then(|(_, parsed)| common_name(&parsed).map(Arc::from));
-        Self { common_name }
+        let parsed = X509Certificate::from_der(certificate).ok();
+        let parsed = parsed.map(|(_, parsed)| parsed);
+        let name = parsed.as_ref().and_then(common_name);
+        let subject = parsed
+            .as_ref()
+            .map(|parsed| subject::text(parsed.subject()));
+        Self {
+            common_name: name.map(Arc::from),
+            subject: subject.unwrap_or_default().into(),
+        }
     }
 }
 

@@ -7,6 +7,10 @@ use rustls::{
     server::{NoServerSessionStorage, WebPkiClientVerifier},
     sign::SingleCertAndKey,
 };
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
 use tokio_rustls::TlsAcceptor;
 
 use super::{
@@ -80,6 +84,20 @@ impl ServerTls {
     #[must_use]
     pub fn status(&self) -> Option<CertificateStatus> {
         self.0.status()
+    }
+
+    /// Shakes hands with a client of a protocol that is not HTTP. The caller sets a timeout.
+    ///
+    /// # Errors
+    /// The client is gone, or its certificate is not accepted.
+    pub async fn accept_tcp(
+        &self,
+        socket: TcpStream,
+    ) -> io::Result<(
+        impl AsyncRead + AsyncWrite + Send + Unpin + use<>,
+        Option<ClientCertificate>,
+    )> {
+        self.accept(Socket::Left(socket)).await
     }
 
     /// Shakes hands with a client.

@@ -10,7 +10,7 @@ use synod_jute::{
     ConnectRequest, ConnectResponse, Decode, Encode, ErrorCode, FrameDecoder, OpCode, PASSWORD_LEN,
     Request, Response, ServerMessage, WatcherEvent, encode_event, encode_request, frame, xid,
 };
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -51,10 +51,15 @@ pub enum Received {
     Closed,
 }
 
+/// What a client's bytes go over: TCP, or TLS on it.
+pub trait Transport: AsyncRead + AsyncWrite + std::fmt::Debug + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + std::fmt::Debug + Send + Unpin> Transport for T {}
+
 /// A connection to a ZooKeeper server.
 #[derive(Debug)]
 pub struct ZkClient {
-    stream: TcpStream,
+    stream: Box<dyn Transport>,
     decoder: FrameDecoder,
     session: ConnectResponse,
     /// The requests without a reply, oldest first.
@@ -71,6 +76,17 @@ impl ZkClient {
     pub async fn connect(address: &str, request: &ConnectRequest) -> Result<Option<Self>> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
+        Self::connect_over(Box::new(stream), request).await
+    }
+
+    /// The same over a connection that is there.
+    ///
+    /// # Errors
+    /// The server's answer can't be read.
+    pub async fn connect_over(
+        stream: Box<dyn Transport>,
+        request: &ConnectRequest,
+    ) -> Result<Option<Self>> {
         let mut client = Self {
             stream,
             decoder: FrameDecoder::new(MAX_FRAME),
@@ -80,7 +96,7 @@ impl ZkClient {
         };
         let mut out = BytesMut::new();
         frame(&mut out, |out| request.encode(out))?;
-        client.stream.write_all(&out).await?;
+        client.send_bytes(&out).await?;
         let Some(mut answer) = client.receive_frame().await? else {
             return Ok(None);
         };
@@ -98,16 +114,21 @@ impl ZkClient {
     /// # Errors
     /// The server can't be reached or refused the session.
     pub async fn open(address: &str) -> Result<Self> {
-        let request = ConnectRequest {
+        let client = Self::connect(address, &Self::new_session()).await?;
+        let client = client.context("the server closed the connection")?;
+        ensure!(client.session.session_id != 0, "the session was refused");
+        Ok(client)
+    }
+
+    /// The request for a new session with default settings.
+    #[must_use]
+    pub fn new_session() -> ConnectRequest {
+        ConnectRequest {
             timeout_ms: 30_000,
             password: Some(Bytes::from_static(&[0; PASSWORD_LEN])),
             read_only: Some(false),
             ..ConnectRequest::default()
-        };
-        let client = Self::connect(address, &request).await?;
-        let client = client.context("the server closed the connection")?;
-        ensure!(client.session.session_id != 0, "the session was refused");
-        Ok(client)
+        }
     }
 
     /// The server's answer to the connect request.
@@ -157,7 +178,9 @@ impl ZkClient {
     /// # Errors
     /// The connection is broken.
     pub async fn send_bytes(&mut self, bytes: &[u8]) -> Result<()> {
-        Ok(self.stream.write_all(bytes).await?)
+        self.stream.write_all(bytes).await?;
+        // TLS keeps what it has encrypted.
+        Ok(self.stream.flush().await?)
     }
 
     /// Whether replies are missing.
@@ -223,6 +246,16 @@ impl ZkClient {
                 Received::Closed => bail!("the connection was closed"),
             }
         }
+    }
+
+    /// Sends a request that has to succeed, and waits for its reply.
+    ///
+    /// # Errors
+    /// It did not succeed.
+    pub async fn ok(&mut self, request: &Request) -> Result<Response> {
+        let (_, reply) = self.call(request).await?;
+        let answer = reply.outcome;
+        answer.map_err(|code| anyhow!("{request:?} was answered with {code:?}"))
     }
 
     /// The next frame; `None` at the connection's end.
