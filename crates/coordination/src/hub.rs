@@ -5,7 +5,9 @@
 //! it, and the order of events and replies is ZooKeeper's.
 
 mod apply;
+mod client;
 mod connection;
+mod inbox;
 mod outgoing;
 mod reads;
 mod requests;
@@ -23,6 +25,7 @@ use synod_runtime::random;
 use tokio::sync::Notify;
 
 pub(crate) use apply::{ApplyError, SessionChange};
+pub(crate) use client::{CallError, Client, ConnectError, Opened, Reader, Standing, View};
 use connection::Connection;
 pub(crate) use outgoing::Outgoing;
 pub(crate) use requests::Closed;
@@ -38,7 +41,7 @@ pub(crate) struct Hub {
     commands: Arc<Notify>,
     /// Clients wait for a read of the log's end.
     syncs: Notify,
-    /// A batch was applied, or the log's end was read.
+    /// A batch was applied, the log's end was read, or the pod began or ceased to serve.
     progress: Notify,
 }
 
@@ -193,6 +196,8 @@ impl Hub {
             if !is_serving {
                 state.close_all();
             }
+            drop(state);
+            self.progress.notify_waiters();
         }
     }
 

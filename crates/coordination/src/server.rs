@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use synod_proto::coordination::v1::locks_server::LocksServer;
 use synod_proto::coordination::v1::pods_server::PodsServer;
+use synod_proto::coordination::v1::sessions_server::SessionsServer;
 use synod_rpc::{BindError, ChannelConfig, RpcMetrics, Server, ServerConfig, UrlError};
 use synod_runtime::clock;
 use synod_runtime::executor::ExecutorError;
@@ -18,7 +20,10 @@ use crate::http::{self, Checks};
 use crate::hub::Hub;
 use crate::leadership::Leader;
 use crate::metrics::Metrics;
+use crate::service::Shared;
+use crate::service::locks::LocksService;
 use crate::service::pods::PodsService;
+use crate::service::sessions::SessionsService;
 use crate::shared_log::{Parts, SharedLog};
 use crate::zookeeper::{self, Port};
 
@@ -75,7 +80,7 @@ pub struct Pod {
     checks: Arc<Checks>,
     /// Ends the log's tasks.
     stop: Shutdown,
-    /// Ends the port of ZooKeeper's clients.
+    /// Ends the port of ZooKeeper's clients, and the streams of gRPC's.
     close: Shutdown,
     zookeeper: Vec<String>,
     urls: Vec<String>,
@@ -117,9 +122,12 @@ impl Pod {
         let checks = Arc::new(Checks::new(Arc::clone(&hub), metrics));
         let limits = ServerConfig::default();
         let pods = PodsService::new(Arc::clone(&hub), log.entrance().clone(), own.secret);
+        let shared = Shared::new(Arc::clone(&hub), config.limits(), close.clone());
         let server = Server::new(limits.clone())
             .metrics(RpcMetrics::new(&registry)?)
             .add_service(PodsServer::new(pods).max_decoding_message_size(MAX_MESSAGE_BYTES))
+            .add_service(SessionsServer::new(SessionsService::new(Arc::clone(&shared))))
+            .add_service(LocksServer::new(LocksService::new(shared)))
             .health(front.health())
             .http(http::router(Arc::clone(&checks)));
         let mut served = Vec::new();

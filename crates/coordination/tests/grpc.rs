@@ -1,0 +1,9 @@
+//! The gRPC API: whole pods in this process over a real consensus service.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests may panic")]
+
+#[path = "grpc/locks.rs"]
+mod locks;
+#[path = "grpc/service.rs"]
+mod service;
+#[path = "grpc/sessions.rs"]
+mod sessions;
