@@ -36,8 +36,10 @@ pub(crate) enum Error {
     Expired,
     #[error("the session was resumed with another stream")]
     Moved,
-    #[error("the place in the lock's queue was removed: the lock was broken or released meanwhile")]
+    #[error("the place in the queue was removed: it was broken or released meanwhile")]
     Removed,
+    #[error("the session does not lead: campaign first")]
+    NotLeader,
 
     // The tree does not allow it.
     #[error("no such node")]
@@ -68,7 +70,7 @@ pub(crate) enum Error {
     TooManySessions { limit: usize },
     #[error("too many requests or watches wait: try again later")]
     Throttled,
-    #[error("the deadline passed before the lock was free, and the caller has left the queue")]
+    #[error("the deadline passed before it was the caller's turn, and the caller has left the queue")]
     DeadlineExceeded,
     #[error("the connection to the log ended before the outcome was known: ask again")]
     Lost,
@@ -91,6 +93,7 @@ impl Error {
             | Self::Expired
             | Self::Moved
             | Self::Removed
+            | Self::NotLeader
             | Self::NoNode
             | Self::NoAuth
             | Self::BadVersion
@@ -119,6 +122,7 @@ impl Error {
             Self::WrongSecret | Self::NoAuth => Code::PermissionDenied,
             Self::NotHere
             | Self::Expired
+            | Self::NotLeader
             | Self::BadVersion
             | Self::NotEmpty
             | Self::NoChildrenForEphemerals => Code::FailedPrecondition,
@@ -236,6 +240,7 @@ mod tests {
             (Error::NoAuth, Code::PermissionDenied, None),
             (Error::NotHere, Code::FailedPrecondition, None),
             (Error::Expired, Code::FailedPrecondition, None),
+            (Error::NotLeader, Code::FailedPrecondition, None),
             (Error::BadVersion, Code::FailedPrecondition, None),
             (Error::NotEmpty, Code::FailedPrecondition, None),
             (

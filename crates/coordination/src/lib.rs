@@ -19,7 +19,7 @@
 //!
 //! ```text
 //! config -> server -+-> zookeeper (port) -> hub (state machine, connections, watches) <- applying
-//!                   +-> service/sessions, locks (gRPC) -> queue -> hub/client
+//!                   +-> service/sessions, locks, elections (gRPC) -> queue -> hub/client
 //!                   +-> service/pods     -> sequencing (one pod leads) -> endpoint        ^
 //!                   +-> shared_log -> following, contact, forwarding, checkpoint ---------+
 //!                   +-> http (health, metrics)

@@ -2,7 +2,8 @@
 //!
 //! # Nodes
 //! - A contender is ephemeral: `_c_SESSION.REQUEST-__WRIT__0000000000`, or `__READ__` if it shares.
-//!   The form is that of Curator's `InterProcessReadWriteLock`. Other sequential nodes contend, too.
+//!   The form is that of Curator's `InterProcessReadWriteLock`. In an election the suffix is
+//!   `-latch-`, as in its `LeaderLatch`. Other sequential nodes contend, too.
 //! - A guard is persistent: `delay-SESSION.REQUEST`. A holder with a lock delay has one, from before
 //!   it is told that it holds until it releases. While a guard's contender is gone, nobody gets the
 //!   lock.
@@ -25,7 +26,7 @@ use synod_coordination_core::{OpError, SessionId, WatchKind};
 pub(crate) use acquire::{Acquisition, Place, Wait, remove_token};
 pub(crate) use attempts::Attempts;
 pub(crate) use delays::{Delays, MAX_DELAY_MS};
-pub(crate) use names::{Attempt, LOCKS, Mode, lock_path};
+pub(crate) use names::{Attempt, Kind, LOCKS, Mode, election_path, lock_path};
 use names::{GUARD, SERVICE_ROOT, parse};
 
 use crate::hub::View;

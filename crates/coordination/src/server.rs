@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use synod_proto::coordination::v1::elections_server::ElectionsServer;
+use synod_proto::coordination::v1::files_server::FilesServer;
 use synod_proto::coordination::v1::locks_server::LocksServer;
 use synod_proto::coordination::v1::pods_server::PodsServer;
 use synod_proto::coordination::v1::sessions_server::SessionsServer;
@@ -21,6 +23,8 @@ use crate::hub::Hub;
 use crate::leadership::Leader;
 use crate::metrics::Metrics;
 use crate::service::Shared;
+use crate::service::elections::ElectionsService;
+use crate::service::files::FilesService;
 use crate::service::locks::LocksService;
 use crate::service::pods::PodsService;
 use crate::service::sessions::SessionsService;
@@ -127,7 +131,9 @@ impl Pod {
             .metrics(RpcMetrics::new(&registry)?)
             .add_service(PodsServer::new(pods).max_decoding_message_size(MAX_MESSAGE_BYTES))
             .add_service(SessionsServer::new(SessionsService::new(Arc::clone(&shared))))
-            .add_service(LocksServer::new(LocksService::new(shared)))
+            .add_service(LocksServer::new(LocksService::new(Arc::clone(&shared))))
+            .add_service(ElectionsServer::new(ElectionsService::new(Arc::clone(&shared))))
+            .add_service(FilesServer::new(FilesService::new(shared)))
             .health(front.health())
             .http(http::router(Arc::clone(&checks)));
         let mut served = Vec::new();

@@ -1,5 +1,7 @@
 //! Implements the generated service traits: decode, one domain call, encode.
 
+pub(crate) mod elections;
+pub(crate) mod files;
 pub(crate) mod locks;
 pub(crate) mod pods;
 mod registry;
@@ -53,4 +55,9 @@ impl Shared {
         let address = std::net::Ipv4Addr::UNSPECIFIED.into();
         Ok(Arc::new(Client::open(&self.hub, address, &[])))
     }
+}
+
+/// Zxids are never negative.
+fn wire_token(token: i64) -> u64 {
+    u64::try_from(token).unwrap_or_default()
 }

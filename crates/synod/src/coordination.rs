@@ -18,6 +18,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
 
 use crate::connect::Target;
+use crate::failure;
 
 /// The pause before another pod is tried, at most; half of it at least.
 const RETRY_AFTER: Duration = Duration::from_millis(400);
@@ -46,7 +47,7 @@ pub(crate) struct Pods {
 }
 
 impl Pods {
-    fn channels(&self, target: &Target) -> anyhow::Result<Vec<Channel>> {
+    fn channels(&self, target: &Target) -> anyhow::Result<Vec<(&str, Channel)>> {
         let config = ChannelConfig {
             tls: target.tls.channel()?,
             connect_timeout: target.timeout,
@@ -54,7 +55,8 @@ impl Pods {
         };
         let channels = self.coordination.iter().map(|url| {
             let channel = config.lazy(&target.url(url));
-            channel.with_context(|| format!("--coordination {url}"))
+            let channel = channel.with_context(|| format!("--coordination {url}"))?;
+            Ok((url.as_str(), channel))
         });
         channels.collect()
     }
@@ -69,19 +71,39 @@ impl Pods {
         call: impl AsyncFn(LocksClient<Channel>) -> Result<T, Status>,
     ) -> anyhow::Result<T> {
         let mut last = None;
-        for channel in self.channels(target)? {
-            match clock::timeout(target.timeout, call(LocksClient::new(channel))).await {
-                Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(status)) => last = Some(failed(status)),
-                Err(_) => last = Some(anyhow::anyhow!("no answer within {:?}", target.timeout)),
+        for (url, channel) in self.channels(target)? {
+            match answer(target, url, call(LocksClient::new(channel))).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => last = Some(error),
             }
         }
-        Err(last.unwrap_or_else(|| anyhow::anyhow!("--coordination names no pod")))
+        Err(last.unwrap_or_else(no_pod))
+    }
+}
+
+fn no_pod() -> anyhow::Error {
+    anyhow::anyhow!("--coordination names no pod")
+}
+
+/// A pod's answer, within the request timeout.
+async fn answer<T>(
+    target: &Target,
+    url: &str,
+    call: impl Future<Output = Result<T, Status>>,
+) -> anyhow::Result<T> {
+    match clock::timeout(target.timeout, call).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(status)) if !is_transient(&status) => Err(failed(status)),
+        Ok(Err(status)) => {
+            let text = failure::describe(&etcd_client::Error::GRpcStatus(status));
+            bail!("coordination service at {url}: {text}")
+        }
+        Err(_) => bail!("coordination service at {url}: no answer within {:?}", target.timeout),
     }
 }
 
 /// A status as an error that `failure::report` explains.
-pub(crate) fn failed(status: Status) -> anyhow::Error {
+fn failed(status: Status) -> anyhow::Error {
     etcd_client::Error::GRpcStatus(status).into()
 }
 
@@ -118,17 +140,13 @@ impl Session {
             digests: Vec::new(),
         };
         let mut last = None;
-        for (index, channel) in channels.iter().enumerate() {
+        for (index, (url, channel)) in channels.iter().enumerate() {
             let began = clock::now();
             let opening = Stream::start(channel.clone(), Asked::Open(open.clone()));
-            let (stream, opened) = match clock::timeout(target.timeout, opening).await {
-                Ok(Ok(opened)) => opened,
-                Ok(Err(status)) => {
-                    last = Some(failed(status));
-                    continue;
-                }
-                Err(_) => {
-                    last = Some(anyhow::anyhow!("no answer within {:?}", target.timeout));
+            let (stream, opened) = match answer(target, url, opening).await {
+                Ok(opened) => opened,
+                Err(error) => {
+                    last = Some(error);
                     continue;
                 }
             };
@@ -136,7 +154,7 @@ impl Session {
             let (told, standing) = watch::channel(Standing::On(channel.clone()));
             let (close, closing) = oneshot::channel();
             let keeper = Keeper {
-                channels,
+                channels: channels.into_iter().map(|(_, channel)| channel).collect(),
                 index,
                 reference: reference.clone(),
                 timeout: Duration::from_millis(opened.timeout_ms.into()),
@@ -150,7 +168,7 @@ impl Session {
                 keeper: task::spawn("session", keeper.run(stream, closing)),
             });
         }
-        Err(last.unwrap_or_else(|| anyhow::anyhow!("--coordination names no pod")))
+        Err(last.unwrap_or_else(no_pod))
     }
 
     /// For calls that name the session.
@@ -210,7 +228,7 @@ impl Session {
         // If the task has ended, its result says why.
         drop(self.close.send(()));
         self.keeper.await?.context(
-            "the coordination service did not confirm the end of the session, which ends by its timeout",
+            "no pod confirmed the end of the session, which ends by its timeout",
         )
     }
 }
@@ -259,7 +277,12 @@ impl Keeper {
             let reason = match ended {
                 Ended::Closed => return Ok(()),
                 Ended::Gone(reason) => reason,
-                Ended::Broken(reason) if clock::now() >= self.deadline() => reason,
+                // A close that is not confirmed is not repeated.
+                Ended::Broken(reason)
+                    if closing.is_terminated() || clock::now() >= self.deadline() =>
+                {
+                    reason
+                }
                 Ended::Broken(_) => {
                     stream = self.resume().await;
                     continue;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use synod_coordination_core::{
-    ConnectionId, Id, Machine, OpError, PodId, SessionId, Stat, WatchKind, WatchSelector,
+    Acl, ConnectionId, Id, Machine, OpError, PodId, SessionId, Stat, WatchKind, WatchSelector,
     Watches,
 };
 use synod_jute::{
@@ -109,10 +109,12 @@ impl Client {
             ..ConnectRequest::default()
         };
         let connected = self.inbox.expect_connected();
-        if self.hub.connect(self.id, &request, timeout_ms).is_err() {
-            return Err(ConnectError::NotServing);
-        }
-        let response = connected.await.map_err(|_| ConnectError::Lost)?;
+        let unanswered = match self.hub.connect(self.id, &request, timeout_ms) {
+            Ok(()) => ConnectError::Lost,
+            // Unless it was answered that the session has expired.
+            Err(Closed) => ConnectError::NotServing,
+        };
+        let response = connected.await.map_err(|_| unanswered)?;
         let secret = response.password.as_deref().unwrap_or_default();
         match (response.session_id, secret.try_into()) {
             (0, _) | (_, Err(_)) => Err(ConnectError::Expired),
@@ -296,6 +298,13 @@ impl View<'_> {
         Ok((names, stat))
     }
 
+    /// A node's access control list and stat.
+    ///
+    /// # Errors
+    /// As [`Machine::acl`].
+    pub(crate) fn acl(&self, path: &str) -> Result<(Vec<Acl>, Stat), OpError> {
+        self.machine.acl(path, self.caller)
+    }
 
     /// Wakes the reader when the node changes, is created or is deleted (`Data`), or when its
     /// children change (`Child`). Returns whether there was room for the watch.

@@ -12,7 +12,7 @@ use synod_runtime::{clock, task};
 use tokio::sync::oneshot;
 
 use super::attempts::Call;
-use super::{Attempt, Attempts, Blocker, Delays, Mode, Queue, SERVICE_ROOT, names, watch_blocker};
+use super::{Attempt, Attempts, Blocker, Delays, Kind, Queue, SERVICE_ROOT, names, watch_blocker};
 use crate::error::Error;
 use crate::hub::{CallError, Client, Reader};
 
@@ -42,7 +42,7 @@ pub(crate) enum Wait {
 /// What a caller wants.
 pub(crate) struct Acquisition {
     pub(crate) place: Place,
-    pub(crate) mode: Mode,
+    pub(crate) kind: Kind,
     pub(crate) wait: Wait,
     /// Zero: none.
     pub(crate) lock_delay_ms: u32,
@@ -156,7 +156,7 @@ impl Acquisition {
             Ok::<_, Error>(mode.map(|contender| contender.mode))
         })??;
         match found {
-            Some(mode) if mode != self.mode => Err(Error::OtherMode),
+            Some(mode) if mode != self.kind.mode() => Err(Error::OtherMode),
             Some(_) => Ok(()),
             None => self.create().await,
         }
@@ -164,7 +164,7 @@ impl Acquisition {
 
     async fn create(&self) -> Result<(), Error> {
         let client = &self.place.client;
-        let path = self.place.attempt.contender(&self.place.queue, self.mode);
+        let path = self.place.attempt.contender(&self.place.queue, self.kind);
         for _ in 0..TRIES {
             let mode = CreateMode::EphemeralSequential;
             let request = create(path.clone(), self.data.clone(), mode);
@@ -237,7 +237,7 @@ impl Acquisition {
         let Some(contender) = own.contenders.first() else {
             return Err(Error::Removed);
         };
-        let data = names::guard_data(self.mode, self.lock_delay_ms);
+        let data = names::guard_data(self.kind.mode(), self.lock_delay_ms);
         let guard = self.place.attempt.guard(path);
         let ops = vec![
             MultiOp::Check(CheckVersionRequest {
@@ -264,6 +264,19 @@ impl Acquisition {
 }
 
 impl Place {
+    /// The path of the attempt's node, if it holds.
+    ///
+    /// # Errors
+    /// The queue can't be read.
+    pub(crate) fn held(&self) -> Result<Option<String>, Error> {
+        self.client.reader().look(|view| {
+            let queue = Queue::read(view, &self.queue)?;
+            let own = queue.places(&self.attempt).next();
+            let held = own.filter(|own| queue.blocker(own).is_none());
+            Ok(held.map(|own| format!("{}/{}", self.queue, own.name)))
+        })?
+    }
+
     /// Deletes the attempt's nodes. Returns whether there were any.
     ///
     /// # Errors

@@ -12,6 +12,9 @@ pub(crate) const SERVICE_ROOT: &str = "/synod";
 /// Below it each lock has a node.
 pub(crate) const LOCKS: &str = "/synod/locks";
 
+/// Below it each election has a node.
+pub(crate) const ELECTIONS: &str = "/synod/elections";
+
 /// The start of a guard's name.
 pub(super) const GUARD: &str = "delay-";
 
@@ -19,6 +22,7 @@ pub(super) const GUARD: &str = "delay-";
 const CONTENDER: &str = "_c_";
 const EXCLUSIVE: &str = "-__WRIT__";
 const SHARED: &str = "-__READ__";
+const LATCH: &str = "-latch-";
 
 /// The digits of a sequential node's number.
 const SEQUENCE_DIGITS: usize = 10;
@@ -42,6 +46,30 @@ impl Mode {
     /// Whether two contenders can't hold at the same time.
     pub(super) fn excludes(self, other: Self) -> bool {
         self == Self::Exclusive || other == Self::Exclusive
+    }
+}
+
+/// What a contender of ours is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Lock(Mode),
+    Election,
+}
+
+impl Kind {
+    pub(super) fn mode(self) -> Mode {
+        match self {
+            Self::Lock(mode) => mode,
+            Self::Election => Mode::Exclusive,
+        }
+    }
+
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Lock(Mode::Exclusive) => EXCLUSIVE,
+            Self::Lock(Mode::Shared) => SHARED,
+            Self::Election => LATCH,
+        }
     }
 }
 
@@ -74,9 +102,8 @@ impl Attempt {
     pub(super) fn of_contender(name: &str) -> Option<Self> {
         let name = name.strip_prefix(CONTENDER)?;
         let (name, _) = name.split_at_checked(name.len().checked_sub(SEQUENCE_DIGITS)?)?;
-        let attempt = name
-            .strip_suffix(EXCLUSIVE)
-            .or_else(|| name.strip_suffix(SHARED))?;
+        let mut suffixes = [EXCLUSIVE, SHARED, LATCH].iter();
+        let attempt = suffixes.find_map(|suffix| name.strip_suffix(suffix))?;
         Some(Self::from_text(attempt))
     }
 
@@ -87,12 +114,8 @@ impl Attempt {
     }
 
     /// The path of its contender, without the number.
-    pub(super) fn contender(&self, queue: &str, mode: Mode) -> String {
-        let suffix = match mode {
-            Mode::Exclusive => EXCLUSIVE,
-            Mode::Shared => SHARED,
-        };
-        format!("{queue}/{CONTENDER}{}{suffix}", self.0)
+    pub(super) fn contender(&self, queue: &str, kind: Kind) -> String {
+        format!("{queue}/{CONTENDER}{}{}", self.0, kind.suffix())
     }
 
     /// The path of its guard.
@@ -149,7 +172,19 @@ pub(super) fn read_guard(data: &[u8]) -> (Mode, u32) {
 /// # Errors
 /// The name is not valid.
 pub(crate) fn lock_path(name: &str) -> Result<String, Error> {
-    let path = format!("{LOCKS}/{name}");
+    path(LOCKS, name)
+}
+
+/// The path of an election.
+///
+/// # Errors
+/// The name is not valid.
+pub(crate) fn election_path(name: &str) -> Result<String, Error> {
+    path(ELECTIONS, name)
+}
+
+fn path(parent: &str, name: &str) -> Result<String, Error> {
+    let path = format!("{parent}/{name}");
     let is_valid = (1..=MAX_NAME_BYTES).contains(&name.len())
         && !name.contains('/')
         && synod_coordination_core::validate_path(&path).is_ok();
@@ -170,11 +205,12 @@ mod tests {
     fn a_name_tells_the_attempt_again() {
         let session = SessionId::new(0x1234);
         let attempt = Attempt::new(session, "a-1_b").unwrap();
-        for mode in [Mode::Exclusive, Mode::Shared] {
-            let path = format!("{}{:010}", attempt.contender("/l", mode), 7);
+        let modes = [Mode::Exclusive, Mode::Shared];
+        for kind in modes.map(Kind::Lock).into_iter().chain([Kind::Election]) {
+            let path = format!("{}{:010}", attempt.contender("/l", kind), 7);
             let name = path.strip_prefix("/l/").unwrap();
             assert_eq!(Attempt::of_contender(name), Some(attempt.clone()));
-            assert_eq!(parse(name), Some((mode, 7)));
+            assert_eq!(parse(name), Some((kind.mode(), 7)));
         }
         assert_eq!(attempt.session(), session);
         assert_eq!(attempt.guard("/l"), "/l/delay-0000000000001234.a-1_b");

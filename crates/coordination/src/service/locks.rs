@@ -11,11 +11,11 @@ use synod_runtime::clock;
 use synod_service::asked_timeout;
 use tonic::{Request, Response, Status};
 
-use super::Shared;
+use super::{Shared, wire_token};
 use crate::error::Error;
 use crate::hub::Reader;
 use crate::queue::{
-    Acquisition, Attempt, Contender, LOCKS, MAX_DELAY_MS, Mode, Place, Queue, Wait, lock_path,
+    Acquisition, Attempt, Contender, Kind, LOCKS, MAX_DELAY_MS, Mode, Place, Queue, Wait, lock_path,
     remove_token,
 };
 
@@ -76,7 +76,7 @@ impl LocksService {
         };
         let acquisition = Acquisition {
             place: self.place(request.session.as_ref(), &request.name, &request.request_id)?,
-            mode,
+            kind: Kind::Lock(mode),
             wait,
             lock_delay_ms: request.lock_delay_ms,
             data: request.owner.into(),
@@ -233,7 +233,3 @@ fn wire_mode(mode: Mode) -> pb::LockMode {
     }
 }
 
-/// Zxids are never negative.
-fn wire_token(token: i64) -> u64 {
-    u64::try_from(token).unwrap_or_default()
-}

@@ -17,19 +17,19 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status, Streaming};
 
-pub const SOON: Duration = Duration::from_secs(60);
+pub(crate) const SOON: Duration = Duration::from_secs(60);
 
 /// Session timeouts are between 2 and 20 of them.
-pub const TICK_MS: u32 = 1_000;
+pub(crate) const TICK_MS: u32 = 1_000;
 
 /// The longest session timeout.
-pub const LONG_MS: u32 = 20 * TICK_MS;
+pub(crate) const LONG_MS: u32 = 20 * TICK_MS;
 
 /// The shortest session timeout.
-pub const SHORT_MS: u32 = 2 * TICK_MS;
+pub(crate) const SHORT_MS: u32 = 2 * TICK_MS;
 
 /// Runs a test with this many pods.
-pub fn with_pods(count: usize, test: impl AsyncFnOnce(&[Pod]) -> Result<()>) -> Result<()> {
+pub(crate) fn with_pods(count: usize, test: impl AsyncFnOnce(&[Pod]) -> Result<()>) -> Result<()> {
     run_within(Share::Small, 3 * SOON, async |lab| {
         let cluster = Cluster::start(lab, Server::SYNOD, Topology::of(1)).await?;
         let mut pods = Vec::new();
@@ -45,7 +45,7 @@ pub fn with_pods(count: usize, test: impl AsyncFnOnce(&[Pod]) -> Result<()>) -> 
 }
 
 /// A pod that serves.
-pub async fn start(endpoints: &[String]) -> Result<Pod> {
+pub(crate) async fn start(endpoints: &[String]) -> Result<Pod> {
     let config = Config {
         endpoints: endpoints.to_vec(),
         listen_zookeeper: vec!["127.0.0.1:0".to_owned()],
@@ -65,15 +65,15 @@ fn channel(pod: &Pod) -> Result<Channel> {
 }
 
 /// A session and its stream.
-pub struct Session {
-    pub reference: pb::SessionRef,
+pub(crate) struct Session {
+    pub(crate) reference: pb::SessionRef,
     requests: mpsc::Sender<pb::KeepRequest>,
     responses: Streaming<pb::KeepResponse>,
     locks: LocksClient<Channel>,
 }
 
 impl Session {
-    pub async fn open(pod: &Pod, timeout_ms: u32) -> Result<Self> {
+    pub(crate) async fn open(pod: &Pod, timeout_ms: u32) -> Result<Self> {
         let open = pb::OpenSession {
             timeout_ms,
             digests: Vec::new(),
@@ -81,7 +81,7 @@ impl Session {
         Ok(Self::start(pod, Asked::Open(open)).await?)
     }
 
-    pub async fn resume(pod: &Pod, session: &pb::SessionRef) -> Result<Self, Status> {
+    pub(crate) async fn resume(pod: &Pod, session: &pb::SessionRef) -> Result<Self, Status> {
         let resume = pb::ResumeSession {
             session: Some(session.clone()),
             timeout_ms: LONG_MS,
@@ -90,7 +90,7 @@ impl Session {
         Self::start(pod, Asked::Resume(resume)).await
     }
 
-    pub async fn start(pod: &Pod, first: Asked) -> Result<Self, Status> {
+    pub(crate) async fn start(pod: &Pod, first: Asked) -> Result<Self, Status> {
         let channel = channel(pod).unwrap();
         let (requests, stream) = mpsc::channel(16);
         requests.send(request(first)).await.unwrap();
@@ -112,14 +112,14 @@ impl Session {
     }
 
     /// The next response; `None` at the end.
-    pub async fn next(&mut self) -> Result<Option<(pb::SessionState, Option<Told>)>, Status> {
+    pub(crate) async fn next(&mut self) -> Result<Option<(pb::SessionState, Option<Told>)>, Status> {
         let response = timeout(SOON, self.responses.message()).await;
         let response = response.map_err(|_| Status::internal("no response came"))??;
         Ok(response.map(|response| (response.state(), response.response)))
     }
 
     /// Sends a sign of life. Returns the state in its answer.
-    pub async fn alive(&mut self) -> Result<pb::SessionState> {
+    pub(crate) async fn alive(&mut self) -> Result<pb::SessionState> {
         let number = 7;
         self.ask(Asked::KeepAlive(pb::KeepAlive { number })).await?;
         match self.next().await? {
@@ -128,19 +128,19 @@ impl Session {
         }
     }
 
-    pub async fn ask(&self, asked: Asked) -> Result<()> {
+    pub(crate) async fn ask(&self, asked: Asked) -> Result<()> {
         Ok(self.requests.send(request(asked)).await?)
     }
 
     /// Ends the stream, and waits until the server has ended it. The session stays open.
-    pub async fn leave(mut self) -> Result<pb::SessionRef> {
+    pub(crate) async fn leave(mut self) -> Result<pb::SessionRef> {
         drop(self.requests);
         let end = timeout(SOON, self.responses.message()).await??;
         ensure!(end.is_none(), "{end:?} came after the end");
         Ok(self.reference)
     }
 
-    pub fn request(&self, name: &str, request_id: &str) -> pb::AcquireRequest {
+    pub(crate) fn request(&self, name: &str, request_id: &str) -> pb::AcquireRequest {
         pb::AcquireRequest {
             session: Some(self.reference.clone()),
             name: name.to_owned(),
@@ -152,20 +152,20 @@ impl Session {
     }
 
     /// The token; zero if it was not acquired.
-    pub async fn acquire(&self, request: pb::AcquireRequest) -> Result<u64, Status> {
+    pub(crate) async fn acquire(&self, request: pb::AcquireRequest) -> Result<u64, Status> {
         let response = self.locks.clone().acquire(request).await?.into_inner();
         assert_eq!(response.acquired, response.token != 0);
         Ok(response.token)
     }
 
     /// The token of a request with metadata of its own.
-    pub async fn acquire_with(&self, request: Request<pb::AcquireRequest>) -> Result<u64, Status> {
+    pub(crate) async fn acquire_with(&self, request: Request<pb::AcquireRequest>) -> Result<u64, Status> {
         let response = self.locks.clone().acquire(request).await?;
         Ok(response.into_inner().token)
     }
 
     /// Acquires in the background.
-    pub fn acquiring(&self, request: pb::AcquireRequest) -> Acquiring {
+    pub(crate) fn acquiring(&self, request: pb::AcquireRequest) -> Acquiring {
         let mut locks = self.locks.clone();
         Acquiring(tokio::spawn(async move {
             let response = locks.acquire(request).await?;
@@ -173,7 +173,7 @@ impl Session {
         }))
     }
 
-    pub async fn release(&self, name: &str, request_id: &str) -> Result<bool> {
+    pub(crate) async fn release(&self, name: &str, request_id: &str) -> Result<bool> {
         let request = pb::ReleaseRequest {
             session: Some(self.reference.clone()),
             name: name.to_owned(),
@@ -183,7 +183,7 @@ impl Session {
         Ok(response.into_inner().released)
     }
 
-    pub async fn break_lock(&self, name: &str, token: u64) -> Result<bool> {
+    pub(crate) async fn break_lock(&self, name: &str, token: u64) -> Result<bool> {
         let request = pb::BreakRequest {
             session: Some(self.reference.clone()),
             name: name.to_owned(),
@@ -201,15 +201,15 @@ fn request(asked: Asked) -> pb::KeepRequest {
 }
 
 /// A call that waits for a lock. Dropping it cancels the call.
-pub struct Acquiring(tokio::task::JoinHandle<Result<u64, Status>>);
+pub(crate) struct Acquiring(tokio::task::JoinHandle<Result<u64, Status>>);
 
 impl Acquiring {
-    pub async fn token(mut self) -> Result<u64, Status> {
+    pub(crate) async fn token(mut self) -> Result<u64, Status> {
         let answer = timeout(SOON, &mut self.0).await;
         answer.map_err(|_| Status::internal("no answer came"))?.unwrap()
     }
 
-    pub fn is_waiting(&self) -> bool {
+    pub(crate) fn is_waiting(&self) -> bool {
         !self.0.is_finished()
     }
 }
@@ -220,20 +220,20 @@ impl Drop for Acquiring {
     }
 }
 
-pub async fn holds(pod: &Pod, name: &str, token: u64) -> Result<bool> {
+pub(crate) async fn holds(pod: &Pod, name: &str, token: u64) -> Result<bool> {
     let name = name.to_owned();
     let request = pb::CheckRequest { name, token };
     let response = LocksClient::new(channel(pod)?).check(request).await?;
     Ok(response.into_inner().holds)
 }
 
-pub async fn list(pod: &Pod, request: pb::ListLocksRequest) -> Result<pb::ListLocksResponse> {
+pub(crate) async fn list(pod: &Pod, request: pb::ListLocksRequest) -> Result<pb::ListLocksResponse> {
     let response = LocksClient::new(channel(pod)?).list(request).await?;
     Ok(response.into_inner())
 }
 
 /// The contenders of a lock: token and whether it holds.
-pub async fn contenders(pod: &Pod, name: &str) -> Result<Vec<(u64, bool)>> {
+pub(crate) async fn contenders(pod: &Pod, name: &str) -> Result<Vec<(u64, bool)>> {
     let request = pb::ListLocksRequest {
         name: name.to_owned(),
         ..pb::ListLocksRequest::default()
@@ -244,7 +244,7 @@ pub async fn contenders(pod: &Pod, name: &str) -> Result<Vec<(u64, bool)>> {
 }
 
 /// Waits until a lock has so many contenders.
-pub async fn until_contenders(pod: &Pod, name: &str, count: usize) -> Result<()> {
+pub(crate) async fn until_contenders(pod: &Pod, name: &str, count: usize) -> Result<()> {
     synod_testkit::until(&format!("{count} contenders"), SOON, async || {
         let found = contenders(pod, name).await?;
         ensure!(found.len() == count, "{found:?}");
@@ -254,7 +254,7 @@ pub async fn until_contenders(pod: &Pod, name: &str, count: usize) -> Result<()>
 }
 
 /// The code of a call that must fail, and the reason in its details.
-pub fn failure<T: std::fmt::Debug>(result: Result<T, Status>) -> Result<(Code, Option<String>)> {
+pub(crate) fn failure<T: std::fmt::Debug>(result: Result<T, Status>) -> Result<(Code, Option<String>)> {
     use tonic_types::StatusExt as _;
     let status = result.err().context("the call did not fail")?;
     let reason = status.get_details_error_info().map(|info| info.reason);

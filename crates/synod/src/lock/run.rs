@@ -73,16 +73,13 @@ pub(super) async fn run(arguments: Arguments, target: &Target) -> anyhow::Result
     let session = Session::open(target, &arguments.pods, arguments.session_timeout).await?;
     let acquired = tokio::select! {
         biased; // a lock that was acquired is used or released
-        acquired = acquire(&session, &arguments) => Some(acquired),
-        signal = signals.next() => {
-            tracing_free_exit(&signal);
-            None
-        }
+        acquired = acquire(&session, &arguments) => Ok(acquired),
+        signal = signals.next() => Err(signal),
     };
     let outcome = match acquired {
-        Some(Ok(token)) => supervise(&session, &arguments, token, &mut signals).await,
-        Some(Err(error)) => Err(error),
-        None => Err(anyhow::anyhow!("interrupted while waiting for the lock")),
+        Ok(Ok(token)) => supervise(&session, &arguments, token, &mut signals).await,
+        Ok(Err(error)) => Err(error),
+        Err(signal) => Ok(ended_by(signal.as_raw())),
     };
     let closed = session.close().await;
     let code = outcome?;
@@ -163,7 +160,12 @@ async fn supervise(
     }
 }
 
+/// A terminal sends some signals to all its programs, and so to the command, too.
 fn pass_on(child: &Child, signal: Signal) {
+    let is_terminals = matches!(signal, Signal::INT | Signal::QUIT);
+    if is_terminals && std::io::stdin().is_terminal() {
+        return;
+    }
     if let Some(pid) = pid(child) {
         // The command may have ended at this moment.
         let _gone = kill_process(pid, signal);
@@ -183,10 +185,15 @@ async fn end(child: &mut Child) -> anyhow::Result<()> {
 }
 
 fn exit_code(status: ExitStatus) -> ExitCode {
-    let code = status.code();
-    let by_signal = || status.signal().map(|signal| SIGNAL_EXIT + signal);
-    let code = code.or_else(by_signal).unwrap_or(1);
-    ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX))
+    match (status.code(), status.signal()) {
+        (Some(code), _) => ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)),
+        (None, Some(signal)) => ended_by(signal),
+        (None, None) => ExitCode::FAILURE,
+    }
+}
+
+fn ended_by(signal: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(SIGNAL_EXIT + signal).unwrap_or(u8::MAX))
 }
 
 /// The signals that are passed on.
@@ -194,14 +201,14 @@ struct Signals(Vec<(Signal, unix::Signal)>);
 
 impl Signals {
     fn new() -> anyhow::Result<Self> {
-        let mut kinds = vec![
+        let kinds = [
             (Signal::TERM, SignalKind::terminate()),
+            (Signal::INT, SignalKind::interrupt()),
+            (Signal::QUIT, SignalKind::quit()),
             (Signal::HUP, SignalKind::hangup()),
             (Signal::USR1, SignalKind::user_defined1()),
             (Signal::USR2, SignalKind::user_defined2()),
         ];
-        kinds.push((Signal::INT, SignalKind::interrupt()));
-        kinds.push((Signal::QUIT, SignalKind::quit()));
         let signals = kinds.into_iter();
         let signals = signals.map(|(signal, kind)| Ok((signal, unix::signal(kind)?)));
         Ok(Self(signals.collect::<anyhow::Result<_>>()?))
@@ -214,11 +221,7 @@ impl Signals {
     async fn next(&mut self) -> Signal {
         let received = std::future::poll_fn(|context| {
             for (signal, stream) in &mut self.0 {
-                // A terminal sends these two to the command, too.
-                let is_terminals = matches!(*signal, Signal::INT | Signal::QUIT);
-                if stream.poll_recv(context).is_ready()
-                    && !(is_terminals && std::io::stdin().is_terminal())
-                {
+                if stream.poll_recv(context).is_ready() {
                     return std::task::Poll::Ready(*signal);
                 }
             }
