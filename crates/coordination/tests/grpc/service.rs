@@ -60,7 +60,7 @@ pub(crate) async fn start(endpoints: &[String]) -> Result<Pod> {
     Ok(pod)
 }
 
-fn channel(pod: &Pod) -> Result<Channel> {
+pub(crate) fn channel(pod: &Pod) -> Result<Channel> {
     Ok(ChannelConfig::default().lazy(&pod.urls()[0])?)
 }
 
