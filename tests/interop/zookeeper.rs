@@ -131,7 +131,12 @@ async fn session(address: &str) -> Result<String> {
     let output = timeout(RUN_TIMEOUT, child.wait_with_output()).await??;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    let differs = ["Zxid = ", "time = ", "Connecting to ", "ephemeralOwner = 0x1"];
+    let differs = [
+        "Zxid = ",
+        "time = ",
+        "Connecting to ",
+        "ephemeralOwner = 0x1",
+    ];
     let same = said
         .lines()
         .chain(errors.lines())

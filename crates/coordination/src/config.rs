@@ -40,7 +40,7 @@ pub struct Config {
     /// Connections of ZooKeeper clients from one address at once; zero: no limit.
     pub max_connections_per_address: usize,
     /// The four-letter words that are answered.
-    pub(crate) words: Whitelist,
+    pub words: Whitelist,
     /// The user and the digest of who may do everything, `super:DIGEST` as ZooKeeper has it.
     pub super_digest: Option<String>,
     /// Threads that serve connections; zero: one for each processor, up to 8.

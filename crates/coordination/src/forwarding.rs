@@ -135,7 +135,9 @@ impl Forwarder {
             let answer = clock::timeout(CALL_TIMEOUT, pods.forward(request)).await;
             let late = || tonic::Status::deadline_exceeded("no answer in time");
             let answer = answer.unwrap_or_else(|_| Err(late()));
-            let answer = answer.inspect_err(|_| self.hub.touch(touched))?.into_inner();
+            let answer = answer
+                .inspect_err(|_| self.hub.touch(touched))?
+                .into_inner();
             match convert::taken(answer.taken) {
                 Some(Taken::All) => {}
                 Some(Taken::Before(number)) => {

@@ -6,7 +6,9 @@
 
 mod apply;
 mod attaching;
+mod client;
 mod connection;
+mod inbox;
 mod outgoing;
 mod reads;
 mod requests;
@@ -26,6 +28,7 @@ use synod_runtime::random;
 use tokio::sync::Notify;
 
 pub(crate) use apply::{ApplyError, SessionChange};
+pub(crate) use client::{CallError, Client, ConnectError, Opened, Reader, Standing, View};
 use connection::Connection;
 pub(crate) use connection::Peer;
 pub(crate) use outgoing::{Outgoing, Unsent};
@@ -44,7 +47,7 @@ pub(crate) struct Hub {
     commands: Arc<Notify>,
     /// Clients wait for a read of the log's end.
     syncs: Notify,
-    /// A batch was applied, or the log's end was read.
+    /// A batch was applied, the log's end was read, or the pod began or ceased to serve.
     progress: Notify,
 }
 
@@ -238,6 +241,8 @@ impl Hub {
             if !is_serving {
                 state.close_all();
             }
+            drop(state);
+            self.progress.notify_waiters();
         }
     }
 

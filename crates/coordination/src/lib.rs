@@ -19,6 +19,7 @@
 //!
 //! ```text
 //! config -> server -+-> zookeeper (port) -> hub (state machine, connections, watches) <- applying
+//!                   +-> service/sessions, locks, elections (gRPC) -> queue -> hub/client
 //!                   +-> service/pods     -> sequencing (one pod leads) -> endpoint        ^
 //!                   +-> shared_log -> following, contact, forwarding, checkpoint ---------+
 //!                   +-> http (health, metrics)
@@ -31,12 +32,14 @@ mod config;
 mod contact;
 mod convert;
 mod endpoint;
+mod error;
 mod following;
 mod forwarding;
 mod http;
 mod hub;
 mod leadership;
 mod metrics;
+mod queue;
 mod run;
 mod sequencing;
 mod server;
@@ -46,3 +49,4 @@ mod zookeeper;
 
 pub use config::Config;
 pub use server::{Pod, StartError};
+pub use zookeeper::Whitelist;

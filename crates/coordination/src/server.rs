@@ -3,7 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use synod_proto::coordination::v1::elections_server::ElectionsServer;
+use synod_proto::coordination::v1::files_server::FilesServer;
+use synod_proto::coordination::v1::locks_server::LocksServer;
 use synod_proto::coordination::v1::pods_server::PodsServer;
+use synod_proto::coordination::v1::sessions_server::SessionsServer;
 use synod_rpc::{BindError, ChannelConfig, RpcMetrics, Server, ServerConfig, TlsError, UrlError};
 use synod_runtime::clock;
 use synod_runtime::executor::ExecutorError;
@@ -18,7 +22,12 @@ use crate::http::{self, Checks};
 use crate::hub::Hub;
 use crate::leadership::Leader;
 use crate::metrics::Metrics;
+use crate::service::Shared;
+use crate::service::elections::ElectionsService;
+use crate::service::files::FilesService;
+use crate::service::locks::LocksService;
 use crate::service::pods::PodsService;
+use crate::service::sessions::SessionsService;
 use crate::shared_log::{Parts, SharedLog};
 use crate::zookeeper::{self, Operators, Port};
 
@@ -78,7 +87,7 @@ pub struct Pod {
     checks: Arc<Checks>,
     /// Ends the log's tasks.
     stop: Shutdown,
-    /// Ends the port of ZooKeeper's clients.
+    /// Ends the port of ZooKeeper's clients, and the streams of gRPC's.
     close: Shutdown,
     zookeeper: Vec<String>,
     urls: Vec<String>,
@@ -123,9 +132,18 @@ impl Pod {
         let checks = Arc::new(Checks::new(Arc::clone(&hub), metrics));
         let limits = ServerConfig::default();
         let pods = PodsService::new(Arc::clone(&hub), log.entrance().clone(), own.secret);
+        let shared = Shared::new(Arc::clone(&hub), config.limits(), close.clone());
         let server = Server::new(limits.clone())
             .metrics(RpcMetrics::new(&registry)?)
             .add_service(PodsServer::new(pods).max_decoding_message_size(MAX_MESSAGE_BYTES))
+            .add_service(SessionsServer::new(SessionsService::new(Arc::clone(
+                &shared,
+            ))))
+            .add_service(LocksServer::new(LocksService::new(Arc::clone(&shared))))
+            .add_service(ElectionsServer::new(ElectionsService::new(Arc::clone(
+                &shared,
+            ))))
+            .add_service(FilesServer::new(FilesService::new(shared)))
             .health(front.health())
             .http(http::router(Arc::clone(&checks)));
         let mut served = Vec::new();

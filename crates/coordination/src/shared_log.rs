@@ -8,6 +8,7 @@ use synod_rpc::ChannelConfig;
 use synod_runtime::shutdown::Shutdown;
 use synod_runtime::task::{self, JoinHandle};
 use synod_runtime::{clock, random};
+#[cfg(test)]
 use tokio::sync::watch;
 
 use crate::applying::Applier;
@@ -88,6 +89,7 @@ impl LogLimits {
 #[derive(Debug)]
 pub(crate) struct SharedLog {
     entrance: Entrance,
+    #[cfg(test)]
     leader: watch::Receiver<Option<Leader>>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -169,6 +171,7 @@ impl SharedLog {
         ];
         Self {
             entrance,
+            #[cfg(test)]
             leader,
             tasks,
         }
@@ -180,6 +183,7 @@ impl SharedLog {
     }
 
     /// The leading pod, as far as this pod knows.
+    #[cfg(test)]
     pub(crate) fn leader(&self) -> watch::Receiver<Option<Leader>> {
         self.leader.clone()
     }

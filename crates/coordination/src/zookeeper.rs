@@ -12,7 +12,7 @@ use synod_runtime::shutdown::Shutdown;
 use synod_service::Front;
 
 use self::accept::{Accepting, Places};
-pub(crate) use self::words::Whitelist;
+pub use self::words::Whitelist;
 use crate::hub::{Hub, Unsent};
 use crate::metrics::Traffic;
 use crate::sequencing::Entrance;

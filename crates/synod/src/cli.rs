@@ -1,5 +1,6 @@
 //! The command line, and the dispatch to the modules that run the commands.
 
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
@@ -7,7 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::{
     bench,
     connect::{Target, TlsFiles},
-    dev, kv,
+    dev, kv, lock,
     login::LoginFlags,
     member,
     output::Format,
@@ -65,17 +66,31 @@ enum Command {
     /// List and change the cluster's members
     #[command(subcommand)]
     Member(member::Command),
+    /// Hold, list and break locks of the coordination service
+    #[command(subcommand)]
+    Lock(lock::Command),
     /// Show the status of each endpoint
     Status,
     /// Measure throughput and latency of any etcd v3 endpoint
     Bench(bench::Options),
 }
 
+#[cfg(test)]
+impl Arguments {
+    /// The command of `synod lock`.
+    pub(crate) fn lock_command(self) -> lock::Command {
+        match self.command {
+            Command::Lock(command) => command,
+            _ => panic!("not a lock command"),
+        }
+    }
+}
+
 /// Runs the command.
 ///
 /// # Errors
 /// Any error of the command. `failure::report` turns it into a message and an exit code.
-pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
+pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let Global {
         endpoints,
         timeout,
@@ -93,12 +108,14 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
         .enable_all()
         .build()?;
     match arguments.command {
-        Command::Dev(options) => dev::run(options),
-        Command::Kv(command) => runtime.block_on(kv::run(command, &target, output)),
-        Command::Member(command) => runtime.block_on(member::run(command, &target, output)),
-        Command::Status => runtime.block_on(status::run(&target, output)),
-        Command::Bench(options) => runtime.block_on(bench::run(options, &target, output)),
+        Command::Dev(options) => dev::run(options)?,
+        Command::Kv(command) => runtime.block_on(kv::run(command, &target, output))?,
+        Command::Member(command) => runtime.block_on(member::run(command, &target, output))?,
+        Command::Lock(command) => return runtime.block_on(lock::run(command, &target, output)),
+        Command::Status => runtime.block_on(status::run(&target, output))?,
+        Command::Bench(options) => runtime.block_on(bench::run(options, &target, output))?,
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Parses a positive number of seconds, which may have a fraction.

@@ -97,7 +97,8 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(code)
 }
 
-fn describe(error: &etcd_client::Error) -> String {
+/// A status with its causes, or another error's text.
+pub(crate) fn describe(error: &etcd_client::Error) -> String {
     let etcd_client::Error::GRpcStatus(status) = error else {
         return error.to_string();
     };
@@ -122,6 +123,10 @@ fn hint(text: &str, code: u8) -> Option<&'static str> {
         return Some("read the key to see whether the write took effect before repeating it");
     }
     let hints = [
+        (
+            "coordination service at",
+            "start synod-coordination, or name its pods with --coordination",
+        ),
         (
             "Connection refused",
             "start a cluster with `synod dev`, or name one with --endpoints",

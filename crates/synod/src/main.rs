@@ -1,12 +1,14 @@
-//! `synod`: the command-line tool. It runs a development cluster, uses any etcd v3 endpoint, and
-//! measures it.
+//! `synod`: the command-line tool. It runs a development cluster, uses any etcd v3 endpoint and
+//! measures it, and uses the coordination service.
 
 mod bench;
 mod cli;
 mod connect;
+mod coordination;
 mod dev;
 mod failure;
 mod kv;
+mod lock;
 mod login;
 mod member;
 mod output;
@@ -25,7 +27,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let arguments = cli::Arguments::parse();
     match cli::run(arguments) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => failure::report(&error),
     }
 }

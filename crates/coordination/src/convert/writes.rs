@@ -113,7 +113,8 @@ pub(crate) fn write(
         | Kind::CloseSession
         | Kind::Reap { .. }
         | Kind::SetConfig { .. }
-        | Kind::RegisterPod
+        | Kind::ExpireSession { .. }
+        | Kind::RegisterPod { .. }
         | Kind::ForgetPod { .. }
         | Kind::Nothing => {}
     }
@@ -258,7 +259,8 @@ fn create(request: jute::CreateRequest) -> Result<Op, Refusal> {
 
 /// A sequential one if the flags say so; they say nothing else.
 fn container(request: jute::CreateRequest) -> Result<Op, Refusal> {
-    node(request, CreateMode::Container, NO_TTL)
+    let mode = CreateMode::container(request.flags).map_err(|_| bad_arguments())?;
+    node(request, mode, NO_TTL)
 }
 
 fn create_ttl(request: jute::CreateTtlRequest) -> Result<Op, Refusal> {

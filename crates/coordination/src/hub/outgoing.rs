@@ -8,6 +8,8 @@ use parking_lot::Mutex;
 use synod_jute::{ConnectResponse, Encode as _, ErrorCode, Response, WatcherEvent, frame};
 use tokio::sync::Notify;
 
+use super::inbox::Inbox;
+
 /// A client that does not read is disconnected when so many bytes wait for it.
 const MAX_WAITING_BYTES: usize = 64 << 20;
 
@@ -25,13 +27,14 @@ const KEPT_BYTES: usize = 64 << 10;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Unsent(Arc<AtomicUsize>);
 
-/// The bytes that wait to be sent on a connection.
+/// The bytes that wait to be sent on a connection. A client in this process gets messages instead.
 #[derive(Default)]
 pub(crate) struct Outgoing {
     state: Mutex<Waiting>,
     ready: Notify,
     /// Bytes were sent.
     sent: Notify,
+    inbox: Option<Arc<Inbox>>,
 }
 
 #[derive(Default)]
@@ -79,18 +82,35 @@ impl Outgoing {
         out
     }
 
+    /// Of a client in this process.
+    pub(crate) fn to(inbox: Arc<Inbox>) -> Self {
+        Self {
+            inbox: Some(inbox),
+            ..Self::default()
+        }
+    }
+
     /// Adds a reply.
     pub(crate) fn reply(&self, xid: i32, zxid: i64, outcome: Result<&Response, ErrorCode>) {
+        if let Some(inbox) = &self.inbox {
+            return inbox.reply(xid, outcome);
+        }
         self.add(|out| synod_jute::encode_reply(out, xid, zxid, outcome).is_ok());
     }
 
     /// Adds an event.
     pub(crate) fn event(&self, zxid: i64, event: &WatcherEvent) {
+        if let Some(inbox) = &self.inbox {
+            return inbox.event(event);
+        }
         self.add(|out| synod_jute::encode_event(out, zxid, event).is_ok());
     }
 
     /// Adds the answer to the connect request.
     pub(crate) fn connected(&self, response: &ConnectResponse) {
+        if let Some(inbox) = &self.inbox {
+            return inbox.connected(response);
+        }
         self.add(|out| frame(out, |out| response.encode(out)).is_ok());
     }
 
@@ -126,6 +146,9 @@ impl Outgoing {
 
     /// Ends the connection after what waits.
     pub(crate) fn close(&self) {
+        if let Some(inbox) = &self.inbox {
+            inbox.close();
+        }
         self.state.lock().is_closed = true;
         self.ready.notify_one();
     }

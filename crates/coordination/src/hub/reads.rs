@@ -227,7 +227,7 @@ impl State {
         }
     }
 
-    fn authenticate(&mut self, id: ConnectionId, packet: &AuthPacket) -> Answer {
+    pub(super) fn authenticate(&mut self, id: ConnectionId, packet: &AuthPacket) -> Answer {
         let scheme = packet.scheme.as_deref().unwrap_or_default();
         match (scheme, &packet.auth) {
             ("digest", Some(shown)) => {

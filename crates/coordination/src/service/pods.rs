@@ -51,7 +51,11 @@ impl Pods for PodsService {
         })?;
         let touched = request.touched.into_iter().map(SessionId::new).collect();
         let taken = match self.entrance.enter() {
-            Some(passage) => passage.forward(PodId::new(request.pod), commands, touched).await,
+            Some(passage) => {
+                passage
+                    .forward(PodId::new(request.pod), commands, touched)
+                    .await
+            }
             None => Taken::NotLeading,
         };
         Ok(Response::new(pb::ForwardResponse {

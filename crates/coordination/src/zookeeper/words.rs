@@ -13,7 +13,7 @@ const NOT_SERVING: &str = "This ZooKeeper instance is not currently serving requ
 
 /// The words that are answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Whitelist(BTreeSet<&'static str>);
+pub struct Whitelist(BTreeSet<&'static str>);
 
 /// ZooKeeper's default.
 impl Default for Whitelist {

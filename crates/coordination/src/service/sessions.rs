@@ -1,0 +1,298 @@
+//! Sessions: a stream each.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use synod_coordination_core::SessionId;
+use synod_jute::PASSWORD_LEN;
+use synod_proto::coordination::v1 as pb;
+use synod_proto::coordination::v1::keep_request::Request as Asked;
+use synod_proto::coordination::v1::keep_response::Response as Told;
+use synod_proto::coordination::v1::sessions_server::Sessions;
+use synod_runtime::{clock, task};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::Shared;
+use crate::error::Error;
+use crate::hub::{CallError, Client, Opened, Standing};
+
+/// The first request must come within this time.
+const FIRST_WITHIN: Duration = Duration::from_secs(10);
+
+/// Responses that wait for a client to read them. Then its requests are not read.
+const WAITING_RESPONSES: usize = 16;
+
+/// Serves sessions.
+#[derive(Clone)]
+pub(crate) struct SessionsService {
+    shared: Arc<Shared>,
+}
+
+type Responses = mpsc::Sender<Result<pb::KeepResponse, Status>>;
+
+impl SessionsService {
+    pub(crate) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+}
+
+#[tonic::async_trait]
+impl Sessions for SessionsService {
+    type KeepStream = ReceiverStream<Result<pb::KeepResponse, Status>>;
+
+    async fn keep(
+        &self,
+        request: Request<Streaming<pb::KeepRequest>>,
+    ) -> Result<Response<Self::KeepStream>, Status> {
+        let (responses, stream) = mpsc::channel(WAITING_RESPONSES);
+        let shared = Arc::clone(&self.shared);
+        let requests = request.into_inner();
+        drop(task::spawn("session", async move {
+            if let Err(error) = keep(&shared, requests, &responses).await {
+                // The client may be gone.
+                drop(responses.send(Err(error.into())).await);
+            }
+        }));
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+}
+
+/// Serves a stream until its end.
+async fn keep(
+    shared: &Arc<Shared>,
+    mut requests: Streaming<pb::KeepRequest>,
+    responses: &Responses,
+) -> Result<(), Error> {
+    let first = clock::timeout(FIRST_WITHIN, requests.message()).await;
+    let first = first.ok().and_then(Result::ok).flatten();
+    let first = first.and_then(|first| first.request);
+    let asked = Start::of(first, shared)?;
+    let client = Arc::new(asked.client(shared));
+    let opened = client.connect(asked.session, asked.timeout_ms).await?;
+    let mut stream = Stream {
+        shared,
+        asked,
+        opened,
+        client,
+        responses,
+    };
+    stream.register()?;
+    let told = stream.opened();
+    let ended = match stream.tell(pb::SessionState::Safe, Some(told)).await {
+        true => stream.run(&mut requests).await,
+        false => Ok(()),
+    };
+    shared
+        .sessions
+        .remove(stream.opened.session, &stream.client);
+    ended
+}
+
+/// What the first request asks for.
+struct Start {
+    session: Option<(SessionId, [u8; PASSWORD_LEN])>,
+    timeout_ms: u32,
+    digests: Vec<String>,
+}
+
+impl Start {
+    fn of(first: Option<Asked>, shared: &Shared) -> Result<Self, Error> {
+        let (session, timeout_ms, digests) = match first {
+            Some(Asked::Open(open)) => (None, open.timeout_ms, open.digests),
+            Some(Asked::Resume(resume)) => {
+                let named = resume.session.unwrap_or_default();
+                let secret = named.secret.as_ref().try_into();
+                let secret = secret.map_err(|_| Error::Expired)?;
+                // Zero would open a new session.
+                if named.id == 0 {
+                    return Err(Error::Expired);
+                }
+                let session = (SessionId::new(named.id), secret);
+                (Some(session), resume.timeout_ms, resume.digests)
+            }
+            Some(Asked::KeepAlive(_) | Asked::Close(_)) | None => return Err(Error::OutOfOrder),
+        };
+        let limits = &shared.limits;
+        Ok(Self {
+            session,
+            timeout_ms: timeout_ms
+                .clamp(limits.min_session_timeout_ms, limits.max_session_timeout_ms),
+            digests,
+        })
+    }
+
+    /// A connection for the session.
+    fn client(&self, shared: &Shared) -> Client {
+        let address = std::net::Ipv4Addr::UNSPECIFIED.into();
+        Client::open(&shared.hub, address, &self.digests)
+    }
+}
+
+/// The stream of an open session.
+struct Stream<'a> {
+    shared: &'a Arc<Shared>,
+    asked: Start,
+    opened: Opened,
+    client: Arc<Client>,
+    responses: &'a Responses,
+}
+
+/// What ends the wait for the next request.
+enum Next {
+    Request(Option<Asked>),
+    /// The client has ended its side, or is gone.
+    End,
+    /// The session's connection has ended.
+    Closed,
+    /// The pod answers clients again.
+    Serving,
+    /// The pod stops.
+    Stopping,
+}
+
+impl Stream<'_> {
+    /// Serves until the stream or the session ends.
+    async fn run(&mut self, requests: &mut Streaming<pb::KeepRequest>) -> Result<(), Error> {
+        loop {
+            let next = tokio::select! {
+                biased; // the end of the session comes before its requests
+                () = self.shared.stop.triggered() => Next::Stopping,
+                () = self.client.closed() => Next::Closed,
+                message = requests.message() => request(message),
+            };
+            match next {
+                Next::Stopping => return Err(Error::Stopping),
+                Next::End => return Ok(()),
+                Next::Closed | Next::Serving => {
+                    if !self.recover(requests).await? {
+                        return Ok(());
+                    }
+                }
+                Next::Request(Some(Asked::KeepAlive(alive))) => {
+                    // If the connection has just ended, the next round says so.
+                    if self.client.touch().is_ok()
+                        && !self
+                            .tell(pb::SessionState::Safe, Some(Told::Alive(alive.number)))
+                            .await
+                    {
+                        return Ok(());
+                    }
+                }
+                Next::Request(Some(Asked::Close(_))) => return self.close().await,
+                Next::Request(Some(Asked::Open(_) | Asked::Resume(_)) | None) => {
+                    return Err(Error::OutOfOrder);
+                }
+            }
+        }
+    }
+
+    /// The session's connection has ended. Tries to give it another one. Returns whether the stream
+    /// goes on.
+    async fn recover(&mut self, requests: &mut Streaming<pb::KeepRequest>) -> Result<bool, Error> {
+        loop {
+            if !self.shared.hub.is_serving() && !self.jeopardy(requests).await? {
+                return Ok(false);
+            }
+            match self
+                .shared
+                .hub
+                .standing(self.opened.session, self.opened.pod)
+            {
+                Standing::Gone => {
+                    self.tell(pb::SessionState::Expired, None).await;
+                    return Ok(false);
+                }
+                Standing::Elsewhere => return Err(Error::Moved),
+                Standing::Here => {}
+            }
+            let client = Arc::new(self.asked.client(self.shared));
+            let session = Some((self.opened.session, self.opened.secret));
+            match client.connect(session, self.opened.timeout_ms).await {
+                Ok(opened) => {
+                    (self.client, self.opened) = (client, opened);
+                    self.register()?;
+                    return Ok(self.tell(pb::SessionState::Safe, None).await);
+                }
+                // The pod lost its contact again, or the session has gone meanwhile.
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Tells the client that the session is in jeopardy, and waits until the pod serves again.
+    /// Returns whether the stream goes on.
+    async fn jeopardy(&self, requests: &mut Streaming<pb::KeepRequest>) -> Result<bool, Error> {
+        let state = pb::SessionState::Jeopardy;
+        if !self.tell(state, None).await {
+            return Ok(false);
+        }
+        loop {
+            let next = tokio::select! {
+                biased; // the end of the jeopardy comes before requests
+                () = self.shared.stop.triggered() => Next::Stopping,
+                () = self.shared.hub.serving() => Next::Serving,
+                message = requests.message() => request(message),
+            };
+            match next {
+                Next::Serving | Next::Closed => return Ok(true),
+                Next::Stopping => return Err(Error::Stopping),
+                Next::End => return Ok(false),
+                Next::Request(Some(Asked::KeepAlive(alive))) => {
+                    if !self.tell(state, Some(Told::Alive(alive.number))).await {
+                        return Ok(false);
+                    }
+                }
+                Next::Request(Some(Asked::Close(_))) => return Err(Error::NotServing),
+                Next::Request(Some(Asked::Open(_) | Asked::Resume(_)) | None) => {
+                    return Err(Error::OutOfOrder);
+                }
+            }
+        }
+    }
+
+    async fn close(&self) -> Result<(), Error> {
+        match self.client.call(synod_jute::Request::CloseSession).await {
+            Ok(_) => {
+                self.tell(pb::SessionState::Closed, None).await;
+                Ok(())
+            }
+            Err(error @ (CallError::NotSent | CallError::Lost | CallError::Refused(_))) => {
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Makes the connection known to calls.
+    fn register(&self) -> Result<(), Error> {
+        self.shared.sessions.add(&self.opened, &self.client)
+    }
+
+    fn opened(&self) -> Told {
+        Told::Opened(pb::SessionOpened {
+            session: Some(pb::SessionRef {
+                id: self.opened.session.get(),
+                secret: self.opened.secret.to_vec().into(),
+            }),
+            timeout_ms: self.opened.timeout_ms,
+        })
+    }
+
+    /// Returns whether the client is still there.
+    async fn tell(&self, state: pb::SessionState, response: Option<Told>) -> bool {
+        let response = pb::KeepResponse {
+            state: state.into(),
+            response,
+        };
+        self.responses.send(Ok(response)).await.is_ok()
+    }
+}
+
+fn request(message: Result<Option<pb::KeepRequest>, Status>) -> Next {
+    match message {
+        Ok(Some(request)) => Next::Request(request.request),
+        // A client that is gone looks like one that ended its side.
+        Ok(None) | Err(_) => Next::End,
+    }
+}
