@@ -16,6 +16,7 @@ mod history;
 mod http;
 mod lab;
 mod linearizability;
+mod on_all;
 mod outage;
 pub mod peers;
 mod ports;
