@@ -10,3 +10,32 @@ mod etcdctl;
 mod output;
 mod program;
 mod programs;
+
+/// Makes a test of each function for stock etcd and for each engine of our server.
+macro_rules! on_all {
+    ($share:ident => $($name:ident),+ $(,)?) => {$(
+        mod $name {
+            #[test]
+            fn etcd() -> anyhow::Result<()> {
+                synod_testkit::run(synod_testkit::Share::$share, async |lab| {
+                    super::$name(lab, synod_testkit::Server::Etcd).await
+                })
+            }
+
+            #[test]
+            fn raft() -> anyhow::Result<()> {
+                synod_testkit::run(synod_testkit::Share::$share, async |lab| {
+                    super::$name(lab, synod_testkit::Server::SYNOD).await
+                })
+            }
+
+            #[test]
+            fn multi_paxos() -> anyhow::Result<()> {
+                synod_testkit::run(synod_testkit::Share::$share, async |lab| {
+                    super::$name(lab, synod_testkit::Server::PAXOS).await
+                })
+            }
+        }
+    )+};
+}
+pub(crate) use on_all;

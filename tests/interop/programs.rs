@@ -1,10 +1,11 @@
 //! The clients' scenarios on each kind of cluster.
 
 use anyhow::Result;
-use synod_testkit::{Lab, Server, Topology, on_all};
+use synod_testkit::{Lab, Server, Topology};
 
 use crate::clients::{self, Runnable};
 use crate::clusters::Deployment;
+use crate::on_all;
 use crate::program::check;
 
 on_all!(Whole => go_on_three, node_on_three, java_on_three);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use etcd_client::{GetOptions, PutOptions};
-use synod_testkit::{Cluster, Etcdctl, Lab, Refused, Server, Topology, on_all, refused, until};
+use synod_testkit::{Cluster, Etcdctl, Lab, Refused, Server, Topology, refused, until};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 

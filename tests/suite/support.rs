@@ -52,7 +52,7 @@ pub(crate) fn compare_recorded(
 }
 
 /// Makes a test of each function for stock etcd and for our server: `share => name, name;`. For
-/// tests of flags, clients and the API only; tests that involve consensus use [`synod_testkit::on_all`].
+/// tests of flags, clients and the API only; tests that involve consensus use [`on_all`].
 macro_rules! on_both {
     ($share:ident => $($name:ident),+ $(,)?) => {$(
         mod $name {
@@ -67,6 +67,35 @@ macro_rules! on_both {
             fn synod() -> anyhow::Result<()> {
                 synod_testkit::run(synod_testkit::Share::$share, async |lab| {
                     super::$name(lab, synod_testkit::Server::SYNOD).await
+                })
+            }
+        }
+    )+};
+}
+
+/// Makes a test of each function for stock etcd and for each engine of our server: `share => name,
+/// name;`.
+macro_rules! on_all {
+    ($share:ident => $($name:ident),+ $(,)?) => {$(
+        mod $name {
+            #[test]
+            fn etcd() -> anyhow::Result<()> {
+                synod_testkit::run(synod_testkit::Share::$share, async |lab| {
+                    super::$name(lab, synod_testkit::Server::Etcd).await
+                })
+            }
+
+            #[test]
+            fn raft() -> anyhow::Result<()> {
+                synod_testkit::run(synod_testkit::Share::$share, async |lab| {
+                    super::$name(lab, synod_testkit::Server::SYNOD).await
+                })
+            }
+
+            #[test]
+            fn multi_paxos() -> anyhow::Result<()> {
+                synod_testkit::run(synod_testkit::Share::$share, async |lab| {
+                    super::$name(lab, synod_testkit::Server::PAXOS).await
                 })
             }
         }

@@ -16,7 +16,6 @@ mod history;
 mod http;
 mod lab;
 mod linearizability;
-mod on_all;
 mod outage;
 pub mod peers;
 mod ports;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use etcd_client::{ConnectOptions, GetOptions};
-use synod_testkit::{Cluster, Fault, Lab, Refused, Server, Topology, connect_with, on_all, until};
+use synod_testkit::{Cluster, Fault, Lab, Refused, Server, Topology, connect_with, until};
 use tokio::time::timeout;
 
 const SOON: Duration = Duration::from_secs(60);

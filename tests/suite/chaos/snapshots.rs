@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use etcd_client::{CompactionOptions, GetOptions, PutOptions};
-use synod_testkit::{Cluster, Fault, Lab, Server, Topology, on_all, until};
+use synod_testkit::{Cluster, Fault, Lab, Server, Topology, until};
 
 use super::same_hashes;
 

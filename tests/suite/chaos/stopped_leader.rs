@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use synod_testkit::{Cluster, Lab, Server, Topology, on_all, until};
+use synod_testkit::{Cluster, Lab, Server, Topology, until};
 use tokio::time::{sleep, timeout};
 
 const ROUNDS: usize = 3;

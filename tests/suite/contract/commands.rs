@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use synod_testkit::{Cluster, Etcdctl, Lab, Server, Topology, on_all, until};
+use synod_testkit::{Cluster, Etcdctl, Lab, Server, Topology, until};
 
 use super::transcript::replay;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use etcd_client::LockOptions;
 use synod_runtime::task;
-use synod_testkit::{Cluster, Lab, Server, Topology, on_all, until};
+use synod_testkit::{Cluster, Lab, Server, Topology, until};
 
 const SOON: Duration = Duration::from_secs(60);
 

@@ -6,9 +6,9 @@ use synod_testkit::Refused;
 use tonic::client::Grpc;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::http::uri::PathAndQuery;
-use tonic::codegen::tokio_stream::{self, Stream, StreamExt as _};
+use tonic::codegen::tokio_stream;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Status};
 
 /// Sends one message, and returns the answer's bytes or the refusal.
 pub(crate) async fn call(
@@ -30,7 +30,7 @@ pub(crate) async fn call_as(
     let path = PathAndQuery::from_static(method);
     let answer = grpc.unary(with(token, message)?, path, BytesCodec).await;
     Ok(answer
-        .map(Response::into_inner)
+        .map(tonic::Response::into_inner)
         .map_err(|status| refusal(&status)))
 }
 
@@ -42,10 +42,17 @@ pub(crate) async fn first_as(
     message: Vec<u8>,
 ) -> Result<Result<Vec<u8>, Refused>> {
     let mut grpc = connect(endpoint).await?;
+    // The stream stays open: closing it would race with the answer.
+    let (sender, receiver) = tokio::sync::mpsc::channel(1);
+    sender.send(message).await?;
     let path = PathAndQuery::from_static(method);
-    let request = with(token, kept_open(vec![message]))?;
-    let answers = grpc.streaming(request, path, BytesCodec).await;
-    Ok(first_of(answers).await)
+    let request = with(token, ReceiverStream(receiver))?;
+    let first = async {
+        let mut answers = grpc.streaming(request, path, BytesCodec).await?;
+        let first = answers.get_mut().message().await?;
+        first.ok_or_else(|| Status::unknown("the stream ended without an answer"))
+    };
+    Ok(first.await.map_err(|status| refusal(&status)))
 }
 
 /// Sends one message, and returns the first of the answers or the refusal.
@@ -58,23 +65,12 @@ pub(crate) async fn download_as(
     let mut grpc = connect(endpoint).await?;
     let path = PathAndQuery::from_static(method);
     let request = with(token, message)?;
-    let answers = grpc.server_streaming(request, path, BytesCodec).await;
-    Ok(first_of(answers).await)
-}
-
-async fn first_of(
-    answers: Result<Response<Streaming<Vec<u8>>>, Status>,
-) -> Result<Vec<u8>, Refused> {
     let first = async {
-        let first = answers?.get_mut().message().await?;
+        let mut answers = grpc.server_streaming(request, path, BytesCodec).await?;
+        let first = answers.get_mut().message().await?;
         first.ok_or_else(|| Status::unknown("the stream ended without an answer"))
     };
-    first.await.map_err(|status| refusal(&status))
-}
-
-/// A stream that stays open after its messages: to close it would race with the answers.
-fn kept_open(messages: Vec<Vec<u8>>) -> impl Stream<Item = Vec<u8>> + Send + 'static {
-    tokio_stream::iter(messages).chain(tokio_stream::pending())
+    Ok(first.await.map_err(|status| refusal(&status)))
 }
 
 fn with<T>(token: Option<&str>, message: T) -> Result<Request<T>> {
@@ -93,10 +89,20 @@ pub(crate) async fn exchange(
 ) -> Result<Vec<Vec<u8>>> {
     let mut grpc = connect(endpoint).await?;
     let wanted = messages.len();
-    let path = PathAndQuery::from_static(method);
-    let requests = Request::new(kept_open(messages));
-    let answers = grpc.streaming(requests, path, BytesCodec).await?;
-    let mut answers = answers.into_inner();
+    // The stream stays open: closing it would race with the answers.
+    let (sender, receiver) = tokio::sync::mpsc::channel(wanted.max(1));
+    for message in messages {
+        sender.send(message).await?;
+    }
+    let requests = tokio_stream::StreamExt::take(ReceiverStream(receiver), usize::MAX);
+    let mut answers = grpc
+        .streaming(
+            Request::new(requests),
+            PathAndQuery::from_static(method),
+            BytesCodec,
+        )
+        .await?
+        .into_inner();
     let mut received = Vec::new();
     while received.len() < wanted {
         received.push(answers.message().await?.context("the stream ended")?);
@@ -115,6 +121,19 @@ async fn connect(endpoint: &str) -> Result<Grpc<Channel>> {
 
 fn refusal(status: &Status) -> Refused {
     Refused::with(&format!("{:?}", status.code()), status.message())
+}
+
+struct ReceiverStream(tokio::sync::mpsc::Receiver<Vec<u8>>);
+
+impl tokio_stream::Stream for ReceiverStream {
+    type Item = Vec<u8>;
+
+    fn poll_next(
+        mut self: std::pin::Pin<&mut Self>,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Self::Item>> {
+        self.0.poll_recv(context)
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use etcd_client::{LeaseGrantOptions, PutOptions};
-use synod_testkit::{Cluster, Lab, Server, Topology, on_all};
+use synod_testkit::{Cluster, Lab, Server, Topology};
 
 use super::{client_of, enforce_users, log_in};
 use crate::differences::LOCK_CODES;
