@@ -190,7 +190,8 @@ async fn a_waiter_is_first_only_if_the_leader_confirms_it() {
 #[tokio::test]
 async fn a_caller_without_others_is_first_at_once() {
     let dir = tempfile::tempdir().unwrap();
-    let node = start(dir.path()).await;
+    // A follower would wait for the leader.
+    let (node, others) = start_three(dir.path(), |_| {}).await;
     let queues = node.queues();
     let entry = entry("n", queues.lease().await);
     let call = queues.call();
@@ -204,5 +205,7 @@ async fn a_caller_without_others_is_first_at_once() {
         (&first.key, first.created),
         (&place.key, place.header.revision)
     );
-    node.shutdown().await;
+    for node in others.into_iter().chain([node]) {
+        node.shutdown().await;
+    }
 }
