@@ -9,7 +9,9 @@ use etcd_client::{
     Client, ConnectOptions, LeaseGrantOptions, LeaseTimeToLiveOptions, Permission, PermissionType,
     PutOptions, WatchOptions,
 };
-use synod_testkit::{Cluster, Lab, Refused, Server, Topology, connect_with, refused, until};
+use synod_testkit::{
+    Cluster, Lab, Refused, Server, Share, Topology, connect_with, refused, run, until,
+};
 
 use crate::differences::TOKEN_AFTER_RESTART;
 use crate::support::proto::{bytes, bytes_of};
@@ -136,6 +138,26 @@ async fn leases_are_renewed_through_any_member(lab: &Lab, server: Server) -> Res
         assert_eq!(refused(alice.lease_revoke(8).await)?, denied);
     }
     Ok(())
+}
+
+/// With the address of the client, so that operators can find it.
+#[test]
+fn failed_logins_are_logged() -> Result<()> {
+    run(Share::Small, async |lab| {
+        let mut cluster = Cluster::start(lab, Server::SYNOD, Topology::of(1)).await?;
+        enforce_users(&mut cluster.client(0).await?).await?;
+        let refused = log_in(&cluster.endpoint(0), "alice", "wrong").await?;
+        ensure!(refused.is_err(), "a token for a wrong password");
+        until("the log to tell", SOON, async || {
+            let log = cluster.node(0).process()?.log_text();
+            let is_told = log.lines().any(|line| {
+                let words = ["a login failed", "alice", "127.0.0.1:"];
+                words.iter().all(|word| line.contains(word))
+            });
+            Ok(is_told.then_some(()))
+        })
+        .await
+    })
 }
 
 /// Logins race with the change. A token that was issued for the old password is refused afterwards.

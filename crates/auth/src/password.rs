@@ -60,7 +60,7 @@ pub fn bcrypt_cost(given: u32) -> u32 {
         least,
         most,
         used = DEFAULT_BCRYPT_COST,
-        "--bcrypt-cost is out of range"
+        "--bcrypt-cost is out of range, and the default is used: give a cost in the range"
     );
     DEFAULT_BCRYPT_COST
 }

@@ -194,7 +194,7 @@ async fn drop_unknown_members(shared: &ServiceContext) -> Result<(), Error> {
         match change(shared, Change::Remove(id), context).await {
             // The roster never had the member.
             Ok(_) | Err(Error::MemberNotFound) => {
-                tracing::info!(member = %id, "removed a member again, because its addition was refused");
+                tracing::info!(member = %id, "removed a member again, because its addition was refused; add it with peer URLs that no other member has");
             }
             Err(error) => return Err(error),
         }

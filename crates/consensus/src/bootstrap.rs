@@ -323,7 +323,7 @@ async fn ask_anyone(config: &Config, dial: &ChannelConfig) -> Result<Answer, Boo
             match ask(url, ASK_TIMEOUT, true, dial).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => {
-                    tracing::info!(%url, %error, "a peer did not say which cluster it belongs to; asking again");
+                    tracing::info!(%url, %error, "a peer did not say which cluster it belongs to; asking again: check that it runs and that --initial-cluster has its peer URL");
                     last = error;
                 }
             }
@@ -356,13 +356,13 @@ async fn ask(
     };
     let response = clock::timeout(timeout, asking)
         .await
-        .map_err(|_| "no answer in time".to_owned())??;
+        .map_err(|_| "no answer in time: check the address and the network".to_owned())??;
     let algorithm = response.metadata().get(ALGORITHM_METADATA);
     let algorithm = algorithm.and_then(|name| name.to_str().ok()?.parse().ok());
     let response = response.into_inner();
     let cluster = response.header.map_or(0, |header| header.cluster_id);
     if cluster == 0 {
-        return Err("it does not know its cluster yet".to_owned());
+        return Err("it does not know its cluster yet: wait until it has started".to_owned());
     }
     Ok(Answer {
         cluster: ClusterId::new(cluster),

@@ -281,7 +281,7 @@ impl Node {
         self.front.stop().await;
         drop(self.sweeper);
         if let Err(error) = self.log.close() {
-            tracing::error!(%error, "closing the log failed");
+            tracing::error!(%error, "closing the log failed; the next start checks it, and what was acknowledged is safe");
         }
         tracing::info!("stopped");
     }
@@ -365,6 +365,20 @@ impl Node {
         )
     }
 
+    fn kv_service(&self) -> KvService {
+        KvService::new(Arc::clone(&self.shared), self.sweeper.swept())
+    }
+
+    pub(crate) fn queues(&self) -> Queues {
+        Queues::new(QueueParts {
+            shared: Arc::clone(&self.shared),
+            kv: self.kv_service(),
+            leases: self.lease_service(),
+            deletions: self.deletions.clone(),
+            stop: self.front.ending().clone(),
+        })
+    }
+
     /// The services of the client port. Messages may be larger than requests, so that a large
     /// request is refused with etcd's error and not by the decoder.
     fn client_server(
@@ -375,14 +389,8 @@ impl Node {
     ) -> Result<Server, StartError> {
         let shared = || Arc::clone(&self.shared);
         let limit = config.max_request_bytes * 2 + MESSAGE_OVERHEAD_BYTES;
-        let kv = KvService::new(shared(), self.sweeper.swept());
-        let queues = Queues::new(QueueParts {
-            shared: shared(),
-            kv: kv.clone(),
-            leases: self.lease_service(),
-            deletions: self.deletions.clone(),
-            stop: self.front.ending().clone(),
-        });
+        let kv = self.kv_service();
+        let queues = self.queues();
         let elections = ElectionService::new(queues.clone(), self.hub.handle());
         let watch = WatchService::new(shared(), self.hub.handle(), config.watch_progress_interval);
         let server = Server::new(limits)
@@ -403,7 +411,9 @@ impl Node {
             .add_service(pb::maintenance_server::MaintenanceServer::new(
                 MaintenanceService::new(shared(), Arc::clone(&self.leases)),
             ))
-            .add_service(pb::auth_server::AuthServer::new(AuthService::new(shared())))
+            .add_service_that_sees_remotes(pb::auth_server::AuthServer::new(AuthService::new(
+                shared(),
+            )))
             .add_service(v3lockpb::lock_server::LockServer::new(LockService::new(
                 queues,
             )))
@@ -456,4 +466,4 @@ fn start_hub(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

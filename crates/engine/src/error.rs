@@ -8,7 +8,7 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// The disk or the file system failed.
-    #[error("engine i/o error in {}: {source}", dir.display())]
+    #[error("engine i/o error in {}: {source}; check the disk", dir.display())]
     Io {
         /// The engine's directory.
         dir: PathBuf,
@@ -17,7 +17,11 @@ pub enum EngineError {
     },
     /// Stored data differs from what was written. Remove this replica and add it again as a new
     /// one.
-    #[error("engine data in {} is corrupt: {detail}", dir.display())]
+    #[error(
+        "engine data in {} is corrupt: {detail}; remove this member from its cluster and add it again with an empty \
+         data directory",
+        dir.display()
+    )]
     Corrupt {
         /// The engine's directory.
         dir: PathBuf,
@@ -25,13 +29,17 @@ pub enum EngineError {
         detail: String,
     },
     /// Another process (or this one) has the directory open.
-    #[error("engine directory {} is in use by another process", dir.display())]
+    #[error("engine directory {} is in use by another process: stop that one first", dir.display())]
     Locked {
         /// The engine's directory.
         dir: PathBuf,
     },
     /// The directory holds something else, or data in a newer format.
-    #[error("{} is not an engine directory of this version: {detail}", dir.display())]
+    #[error(
+        "{} is not an engine directory of this version: {detail}; start the release that wrote it, or name another \
+         data directory",
+        dir.display()
+    )]
     Foreign {
         /// The directory.
         dir: PathBuf,
@@ -48,7 +56,7 @@ pub enum EngineError {
         length: usize,
     },
     /// An earlier write failed; restart to recover.
-    #[error("engine stopped after an earlier failure: {reason}")]
+    #[error("engine stopped after an earlier failure: {reason}; restart the process")]
     Failed {
         /// The earlier failure.
         reason: String,

@@ -190,7 +190,7 @@ impl<'de> Visitor<'de> for FieldSeed<'_> {
             *oneofs |= oneof;
         }
         let value = ValueSeed { schema, field, out };
-        match (field.is_repeated, field.kind.is_packable()) {
+        match (field.is_repeated, field.kind.is_varint()) {
             (false, _) => value.deserialize(deserializer),
             (true, false) => deserializer.deserialize_seq(ListVisitor(value)),
             (true, true) => {
@@ -306,12 +306,6 @@ impl Schema {
             put_varint(varint, out);
         }
         Some(())
-    }
-}
-
-impl Kind {
-    fn is_packable(self) -> bool {
-        !matches!(self, Self::Bytes | Self::String | Self::Message(_))
     }
 }
 

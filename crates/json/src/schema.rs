@@ -92,6 +92,21 @@ pub(crate) enum Kind {
     Message(MessageId),
 }
 
+impl Kind {
+    /// Whether a value is a varint. Lists of such values are packed.
+    pub(crate) fn is_varint(self) -> bool {
+        match self {
+            Self::Bool
+            | Self::Int32
+            | Self::Int64
+            | Self::Uint32
+            | Self::Uint64
+            | Self::Enum(_) => true,
+            Self::String | Self::Bytes | Self::Message(_) => false,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Enum {
     values: Vec<(String, i32)>,

@@ -168,24 +168,14 @@ impl Value<'_> {
     }
 
     fn is_packed(&self) -> bool {
-        let is_varint = !matches!(
-            self.field.kind,
-            Kind::Bytes | Kind::String | Kind::Message(_)
-        );
-        self.field.is_repeated && is_varint && self.found.shape == Shape::Length
+        self.field.is_repeated && self.field.kind.is_varint() && self.found.shape == Shape::Length
     }
 
     fn write(&self, out: &mut Vec<u8>) -> Result<(), WireError> {
         let number = self.field.number;
-        let expected = match self.field.kind {
-            Kind::Bytes | Kind::String | Kind::Message(_) => Shape::Length,
-            _ if self.is_packed() => Shape::Length,
-            Kind::Bool
-            | Kind::Int32
-            | Kind::Int64
-            | Kind::Uint32
-            | Kind::Uint64
-            | Kind::Enum(_) => Shape::Varint,
+        let expected = match self.field.kind.is_varint() && !self.is_packed() {
+            true => Shape::Varint,
+            false => Shape::Length,
         };
         if self.found.shape != expected {
             return Err(WireError::WireType(number));

@@ -12,7 +12,7 @@ use synod_runtime::clock;
 use synod_types::NodeId;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::transport::Channel;
-use tonic::{Code, Extensions, Request, Status};
+use tonic::{Extensions, Request, Status};
 
 /// Metadata key that marks forwarded requests.
 const FORWARDED: &str = "synod-forwarded";
@@ -125,7 +125,7 @@ impl LeaderLink {
             }
             Ok::<_, Status>(())
         };
-        self.within(deadline, answered).await?;
+        within(deadline, answered).await?;
         match ttls.len() {
             answered if answered < ids.len() => Err(ForwardError::Cut {
                 answered,
@@ -144,27 +144,14 @@ impl LeaderLink {
         let mut client = self.client(to.leader, &to.urls)?;
         let deadline = to.deadline;
         let call = client.lease_time_to_live(marked(request, to));
-        let response = self.within(deadline, call).await?;
+        let response = within(deadline, call).await?;
         Ok(response.into_inner())
     }
 
-    async fn within<T>(
-        &self,
-        deadline: Instant,
-        call: impl Future<Output = Result<T, Status>>,
-    ) -> Result<T, ForwardError> {
-        let result = match clock::timeout_at(deadline, call).await {
-            Ok(result) => result,
-            Err(_) => Err(Status::deadline_exceeded(
-                "the leader did not answer before the deadline",
-            )),
-        };
-        if result.as_ref().is_err_and(|status| !is_verdict(status)) {
-            // The next attempt uses another connection, and the next URL if there are several.
-            self.choice.fetch_add(1, Ordering::Relaxed);
-            *self.link.lock() = None;
-        }
-        Ok(result?)
+    /// Lets the next attempt use another connection, and the next URL if there are several.
+    pub(crate) fn reconnect(&self) {
+        self.choice.fetch_add(1, Ordering::Relaxed);
+        *self.link.lock() = None;
     }
 
     fn client(
@@ -194,12 +181,15 @@ impl LeaderLink {
     }
 }
 
-/// Whether the leader has examined the request, so that the connection to it works.
-fn is_verdict(status: &Status) -> bool {
-    matches!(
-        status.code(),
-        Code::PermissionDenied | Code::Unauthenticated | Code::InvalidArgument
-    )
+async fn within<T>(
+    deadline: Instant,
+    call: impl Future<Output = Result<T, Status>>,
+) -> Result<T, Status> {
+    let in_time = clock::timeout_at(deadline, call).await;
+    in_time.unwrap_or_else(|_| {
+        let late = "the leader did not answer before the deadline";
+        Err(Status::deadline_exceeded(late))
+    })
 }
 
 fn marked<T>(message: T, to: Forward) -> Request<T> {

@@ -9,7 +9,7 @@ use synod_runtime::{clock, random};
 use synod_types::NodeId;
 
 use crate::error::LeaseError;
-use crate::forward::{Forward, LeaderLink};
+use crate::forward::{Forward, ForwardError, LeaderLink};
 use crate::host::Host;
 use crate::keeper::record;
 use crate::leases::{Leases, NotLeading};
@@ -92,18 +92,12 @@ impl<H: Host> LeaderClock<'_, H> {
             if let Some(leader) = self.other_leader()? {
                 let link = self.forward(leader).await?;
                 let (ttls, failed) = self.link.renew(link, ids).await;
-                let refused = match failed {
-                    None => None,
-                    Some(error) => match error.status().and_then(H::refusal) {
-                        Some(refused) => Some(refused),
-                        None => {
-                            tracing::debug!(%error, %leader, "cannot renew leases at the leader");
-                            self.pause().await?;
-                            continue;
-                        }
-                    },
-                };
-                return Ok(Renewed { ttls, refused });
+                let refused = failed.map(|error| self.refusal(&error, leader));
+                // Another attempt, unless the leader answered everything or refused.
+                if !matches!(refused, Some(None)) {
+                    let refused = refused.flatten();
+                    return Ok(Renewed { ttls, refused });
+                }
             }
             self.pause().await?;
         }
@@ -118,6 +112,17 @@ impl<H: Host> LeaderClock<'_, H> {
             caller: introduced.map_err(LeaseError::Host)?,
             deadline: self.deadline,
         })
+    }
+
+    /// The leader's refusal, if the error is one. Otherwise the next attempt uses another
+    /// connection.
+    fn refusal(&self, error: &ForwardError, leader: NodeId) -> Option<H::Error> {
+        let refused = error.status().and_then(H::refusal);
+        if refused.is_none() {
+            tracing::debug!(%error, %leader, "the leader did not answer a request for leases");
+            self.link.reconnect();
+        }
+        refused
     }
 
     /// The remaining time of a lease, and its keys if requested. The caller fills in the header.
@@ -139,10 +144,9 @@ impl<H: Host> LeaderClock<'_, H> {
                 match self.link.time_to_live(link, request).await {
                     Ok(response) => return Ok(response),
                     Err(error) => {
-                        if let Some(refused) = error.status().and_then(H::refusal) {
+                        if let Some(refused) = self.refusal(&error, leader) {
                             return Err(LeaseError::Host(refused));
                         }
-                        tracing::debug!(%error, %leader, "cannot query the lease at the leader");
                     }
                 }
             }

@@ -35,7 +35,9 @@ pub enum OpenError {
         bytes: u64,
     },
     /// Another disk or file system error.
-    #[error("cannot {operation} {path}: {source}")]
+    #[error(
+        "cannot {operation} {path}: {source}; check the disk and the permissions of the directory, then start again"
+    )]
     Io {
         /// The failed operation.
         operation: &'static str,

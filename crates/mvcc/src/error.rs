@@ -54,7 +54,9 @@ pub enum MvccError {
         id: LeaseId,
     },
     /// Stored rows contradict each other or can't be decoded. Final for the running process.
-    #[error("keyspace is corrupt: {detail}")]
+    #[error(
+        "keyspace is corrupt: {detail}; remove this member from its cluster and add it again with an empty data directory"
+    )]
     Corrupt {
         /// Which row is corrupt, and how.
         detail: String,
@@ -66,7 +68,7 @@ pub enum MvccError {
         detail: &'static str,
     },
     /// An earlier commit failed. Restart to recover.
-    #[error("keyspace stopped after a failed commit")]
+    #[error("keyspace stopped after a failed commit: restart the member")]
     Failed,
     /// The engine failed. Final for the running process.
     #[error(transparent)]

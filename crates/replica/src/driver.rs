@@ -298,7 +298,7 @@ impl<S: StateMachine> Driver<S> {
         self.stall.leaves(self.now);
         tracing::error!(
             group = %self.group, %to, stalled_for_s = self.log_stall_timeout.as_secs_f64(),
-            "the log's disk makes no progress; handing the leadership over"
+            "the log's disk makes no progress; handing the leadership over: check the disk"
         );
         self.step(Input::Transfer { to });
     }

@@ -28,6 +28,7 @@ mod look;
 mod metrics;
 mod server;
 mod stream;
+mod timeout;
 mod tls;
 mod trace;
 mod url;
@@ -43,6 +44,8 @@ pub use server::{
     AccessControl, Allowed, Drained, GrpcFuture, GrpcService, JsonMapping, RequestBody, Running,
     Server, StartError,
 };
+pub use stream::Remote;
+pub use timeout::split_timeout;
 pub use tls::{
     CertificateFiles, CertificateStatus, CipherName, ClientCertificate, ClientTls, ClientTlsConfig,
     Protocol, ServerTls, ServerTlsConfig, ServerTrust, TlsError, TlsVersion, Trust,

@@ -14,23 +14,25 @@ use std::{fmt, io, sync::Arc};
 use synod_runtime::executor::Executor;
 use thiserror::Error;
 
+use self::{
+    access::Access,
+    connection::Connections,
+    json::Json,
+    router::{Handler, Route, Router, handler},
+    running::{Accepting, Acceptor},
+};
 pub use self::{
     access::{AccessControl, Allowed},
     json::JsonMapping,
     router::{GrpcFuture, GrpcService, RequestBody},
     running::{Drained, Running},
 };
-use self::{
-    connection::Connections,
-    json::Json,
-    router::{Handler, Route, Router, handler},
-    running::{Accepting, Acceptor},
-};
 use crate::{
     config::ServerConfig,
     health::Health,
     listener::{BoundTo, Listener},
     metrics::{Methods, RpcMetrics},
+    stream::Remote,
 };
 
 /// Why a server did not start.
@@ -58,7 +60,7 @@ pub enum StartError {
 /// What is served, and how. Build it once, then start it on each listener.
 pub struct Server {
     config: ServerConfig,
-    services: Vec<(&'static str, Handler)>,
+    services: Vec<Service>,
     http: axum::Router,
     metrics: Option<RpcMetrics>,
     descriptors: Vec<&'static [u8]>,
@@ -67,9 +69,25 @@ pub struct Server {
     speaks_grpc: bool,
 }
 
+struct Service {
+    name: &'static str,
+    handler: Handler,
+    sees_remote: bool,
+}
+
+impl Service {
+    fn new<S: GrpcService>(service: S) -> Self {
+        Self {
+            name: S::NAME,
+            handler: handler(service),
+            sees_remote: false,
+        }
+    }
+}
+
 impl fmt::Debug for Server {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let services: Vec<_> = self.services.iter().map(|(name, _)| name).collect();
+        let services: Vec<_> = self.services.iter().map(|service| service.name).collect();
         formatter
             .debug_struct("Server")
             .field("config", &self.config)
@@ -101,7 +119,18 @@ impl Server {
     /// name wins.
     #[must_use]
     pub fn add_service<S: GrpcService>(mut self, service: S) -> Self {
-        self.services.push((S::NAME, handler(service)));
+        self.services.push(Service::new(service));
+        self
+    }
+
+    /// Adds a service whose requests have the client's address, a [`Remote`](crate::Remote), in
+    /// their extensions. That costs some allocations a call.
+    #[must_use]
+    pub fn add_service_that_sees_remotes<S: GrpcService>(mut self, service: S) -> Self {
+        self.services.push(Service {
+            sees_remote: true,
+            ..Service::new(service)
+        });
         self
     }
 
@@ -158,7 +187,7 @@ impl Server {
         };
         let builder = || {
             let builder = tonic_reflection::server::Builder::configure();
-            let names = self.services.iter().map(|(name, _)| *name);
+            let names = self.services.iter().map(|service| service.name);
             let builder = names.fold(
                 builder,
                 tonic_reflection::server::Builder::with_service_name,
@@ -220,13 +249,14 @@ impl Server {
                 reason: error.to_string(),
             })?;
         }
-        let routes = self.services.iter().map(|(name, handler)| Route {
-            name,
-            handler: Arc::clone(handler),
+        let routes = self.services.iter().map(|service| Route {
+            name: service.name,
+            handler: Arc::clone(&service.handler),
             metrics: self
                 .metrics
                 .as_ref()
-                .map(|metrics| metrics.service(name, &methods)),
+                .map(|metrics| metrics.service(service.name, &methods)),
+            sees_remote: service.sees_remote,
         });
         let routes: Arc<[Route]> = routes.collect();
         let json = self.json.as_ref().map(|mapping| {
@@ -237,10 +267,14 @@ impl Server {
             routes,
             speaks_grpc: self.speaks_grpc,
             json: json.transpose()?,
-            access: self.access.clone().map(Arc::new),
+            access: self
+                .access
+                .clone()
+                .map(|access| Arc::new(Access::new(access))),
             // axum prepares a router once its state is known.
             http: self.http.clone().with_state(()),
             is_secure,
+            remote: Remote::Unix,
             client: None,
         })
     }

@@ -53,7 +53,8 @@ impl Moved {
 
 /// Who connected, for log lines.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Remote {
+pub enum Remote {
+    /// A socket with this address.
     Tcp(SocketAddr),
     /// A process of this machine; such sockets have no names on the client's side.
     Unix,

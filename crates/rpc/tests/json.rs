@@ -19,10 +19,11 @@ use hyper::body::{Frame, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use synod_proto::etcd::etcdserverpb as pb;
 use synod_proto::etcd::etcdserverpb::lease_server::{Lease, LeaseServer};
+use synod_proto::etcd::v3lockpb::lock_client::LockClient;
 use synod_proto::etcd::v3lockpb::lock_server::{Lock, LockServer};
 use synod_proto::etcd::v3lockpb::{LockRequest, LockResponse, UnlockRequest, UnlockResponse};
 use synod_rpc::{
-    AccessControl, Allowed, Hold, JsonMapping, Keep, Listener, RpcMetrics, Running, Server,
+    AccessControl, Allowed, Hold, JsonMapping, Keep, Listener, Remote, RpcMetrics, Running, Server,
     ServerConfig,
 };
 use synod_runtime::{clock, executor::Executor, metrics::Registry, task};
@@ -97,6 +98,8 @@ impl Lock for Echo {
         request: tonic::Request<LockRequest>,
     ) -> Result<tonic::Response<LockResponse>, Status> {
         let metadata = request.metadata().clone();
+        let remote = request.extensions().get::<Remote>();
+        let remote = remote.map(Remote::to_string).unwrap_or_default().into();
         let LockRequest { name, lease } = request.into_inner();
         let key = match name.as_ref() {
             b"fail" => return Err(Status::unauthenticated("etcdserver: invalid auth token")),
@@ -104,6 +107,7 @@ impl Lock for Echo {
                 Arc::clone(&self.0).wait().await;
                 name
             }
+            b"remote" => remote,
             b"metadata" => {
                 let mut lines: Vec<String> = metadata
                     .into_headers()
@@ -138,7 +142,8 @@ impl Lock for Echo {
 impl Lease for Echo {
     type LeaseKeepAliveStream = BoxStream<'static, Result<pb::LeaseKeepAliveResponse, Status>>;
 
-    /// Echoes the ids. The id -1 is an error; after -2 it waits for ever.
+    /// Echoes the ids. The id -1 is an error; after -2 it waits for ever; -3 is echoed for ever,
+    /// without a pause.
     async fn lease_keep_alive(
         &self,
         request: tonic::Request<Streaming<pb::LeaseKeepAliveRequest>>,
@@ -160,6 +165,10 @@ impl Lease for Echo {
                     }),
                 }
             }
+        });
+        let answers = answers.flat_map(|answer| match answer {
+            Ok(answer) if answer.id == -3 => stream::repeat(answer).map(Ok).boxed(),
+            answer => stream::iter([answer]).boxed(),
         });
         Ok(tonic::Response::new(answers.boxed()))
     }
@@ -213,7 +222,7 @@ impl Fixture {
         let pages = axum::Router::new().route("/health", axum::routing::get(async || "healthy"));
         let server = Server::new(config)
             .metrics(RpcMetrics::new(&registry).unwrap())
-            .add_service(LockServer::new(echo.clone()))
+            .add_service_that_sees_remotes(LockServer::new(echo.clone()))
             .add_service(LeaseServer::new(echo))
             .http(pages)
             .json(JsonMapping {
@@ -559,6 +568,27 @@ async fn a_call_has_the_time_that_its_client_gives_it() {
 }
 
 #[tokio::test]
+async fn a_stream_that_never_pauses_ends_at_its_deadline() {
+    let fixture = Fixture::start();
+    let mut request = post("/v3/lease/keepalive", r#"{"ID":-3}"#);
+    let headers = request.headers_mut();
+    headers.insert("grpc-timeout", "100m".parse().unwrap());
+    // Over HTTP/2 the client's library may take so many small frames for an attack.
+    let mut body = fixture.send(false, request).await.into_body();
+    let mut end = String::new();
+    let ended = async {
+        while let Some(piece) = piece(&mut body).await {
+            end.push_str(&piece);
+            // The last line is enough.
+            end.drain(..end.len().saturating_sub(100));
+        }
+    };
+    clock::timeout(LONG, ended).await.unwrap();
+    let exceeded = r#"{"error":{"code":4,"message":"context deadline exceeded"}}"#;
+    assert_eq!(end.lines().last(), Some(exceeded));
+}
+
+#[tokio::test]
 async fn headers_become_metadata() {
     let fixture = Fixture::start();
     let mut request = post("/v3/lock/lock", r#"{"name":"bWV0YWRhdGE="}"#);
@@ -582,6 +612,34 @@ async fn headers_become_metadata() {
         String::from_utf8(lines).unwrap(),
         "authorization: Bearer abc\ngrpcgateway-accept: application/json\nhasleader: true"
     );
+}
+
+#[tokio::test]
+async fn a_service_can_see_where_its_clients_are() {
+    let fixture = Fixture::start();
+    let (_, answer) = fixture
+        .post("/v3/lock/lock", r#"{"name":"cmVtb3Rl"}"#)
+        .await;
+    let key = answer
+        .strip_prefix(r#"{"key":""#)
+        .and_then(|rest| rest.strip_suffix(r#""}"#));
+    use base64::Engine as _;
+    let remote = base64::engine::general_purpose::STANDARD
+        .decode(key.unwrap())
+        .unwrap();
+    let is_client = |remote: &[u8]| {
+        let address: std::net::SocketAddr = str::from_utf8(remote).unwrap().parse().unwrap();
+        let server = fixture.running.bound_to().tcp().unwrap();
+        address.ip() == server.ip() && address != server
+    };
+    assert!(is_client(&remote));
+    let mut client = LockClient::connect(fixture.running.url()).await.unwrap();
+    let request = LockRequest {
+        name: "remote".into(),
+        lease: 0,
+    };
+    let answer = client.lock(request).await.unwrap().into_inner();
+    assert!(is_client(&answer.key));
 }
 
 #[tokio::test]

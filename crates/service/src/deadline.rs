@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use synod_rpc::split_timeout;
 use tonic::metadata::MetadataMap;
 
 /// A `grpc-timeout` header that is none. As in gRPC for Go the call fails.
@@ -27,21 +28,12 @@ pub fn asked_timeout(metadata: &MetadataMap) -> Result<Option<Duration>, Malform
 
 /// At most eight digits and a unit.
 fn parse(text: &str) -> Option<Duration> {
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let (digits, unit) = split_timeout(text)?;
     // `parse` would accept a sign.
     if digits.len() > 8 || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
         return None;
     }
-    let amount: u64 = digits.parse().ok()?;
-    match unit {
-        "H" => Some(Duration::from_secs(amount * 3600)),
-        "M" => Some(Duration::from_secs(amount * 60)),
-        "S" => Some(Duration::from_secs(amount)),
-        "m" => Some(Duration::from_millis(amount)),
-        "u" => Some(Duration::from_micros(amount)),
-        "n" => Some(Duration::from_nanos(amount)),
-        _ => None,
-    }
+    unit.checked_mul(digits.parse().ok()?)
 }
 
 #[cfg(test)]

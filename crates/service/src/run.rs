@@ -69,7 +69,7 @@ pub enum RunError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// An argument is not UTF-8.
-    #[error("the argument {0} is not UTF-8")]
+    #[error("the argument {0} is not UTF-8: write it in UTF-8")]
     NotText(String),
     /// A variable of ours is not UTF-8.
     #[error(transparent)]
@@ -81,7 +81,9 @@ pub enum RunError {
     #[error("{0}")]
     Start(Box<dyn Error + Send + Sync>),
     /// The runtime or a signal handler can't be set up.
-    #[error("cannot use the operating system's event queue: {0}")]
+    #[error(
+        "cannot use the operating system's event queue: {0}; raise the limit on open files (ulimit -n)"
+    )]
     System(#[from] std::io::Error),
     /// The service ran and failed.
     #[error("the node stopped because of an error: {0}")]

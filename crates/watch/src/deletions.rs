@@ -74,18 +74,6 @@ impl Deletions {
             notify.notify_one();
         }
     }
-
-    /// How many pairs of a task and a key wait.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.waiting.lock().len()
-    }
-
-    /// Whether no task waits.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
 }
 
 impl Interested {
@@ -181,10 +169,11 @@ mod tests {
         let deletions = Deletions::default();
         let waiter = deletions.of(vec![key("a"), key("b")]);
         let other = deletions.of(vec![key("a")]);
-        assert_eq!(deletions.len(), 3);
+        let waiting = || deletions.waiting.lock().len();
+        assert_eq!(waiting(), 3);
         drop(waiter);
-        assert_eq!(deletions.len(), 1);
+        assert_eq!(waiting(), 1);
         drop(other);
-        assert!(deletions.is_empty());
+        assert_eq!(waiting(), 0);
     }
 }

@@ -47,6 +47,11 @@ pub(crate) async fn hashes(case: Case) -> Result<()> {
     assert_eq!(new.hash_revision(), case.base + 2);
     assert_eq!(old.hash_revision(), case.base + 1);
     ensure!(old.hash() != new.hash(), "different data, the same hash");
+    // A store that other cases have used may have been compacted.
+    if case.base == 1 {
+        assert_eq!(new.compact_version(), -1);
+        assert_eq!(old.compact_version(), -1);
+    }
     case.fill(&["c"]).await?;
     // The hash of a past revision doesn't change.
     assert_eq!(client.hash_kv(case.base + 1).await?.hash(), old.hash());

@@ -276,7 +276,7 @@ fn flags_that_cannot_be_used_are_refused() {
     let error = Auth::new(&config, AuthState::default()).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "auth: invalid auth options: sign-method is missing"
+        "auth: invalid auth options: sign-method is missing: add one, such as sign-method=RS256"
     );
 }
 

@@ -82,7 +82,7 @@ impl KeyFile {
             })),
             Err(error) => Err(TokenConfigError::Key {
                 path: path.to_owned(),
-                reason: error.to_string(),
+                reason: format!("{error}; check the path and that this process may read it"),
             }),
         }
     }
@@ -106,7 +106,8 @@ impl KeyFile {
         let usable = parsed.filter(|key| is_usable(key, algorithm));
         usable.ok_or_else(|| {
             self.refused(&format!(
-                "it is no public key for {algorithm:?} in PEM form (PUBLIC KEY, RSA PUBLIC KEY or CERTIFICATE)"
+                "it is no public key for {algorithm:?} in PEM form (PUBLIC KEY, RSA PUBLIC KEY or CERTIFICATE); \
+                 name another file, or the sign-method of this key"
             ))
         })
     }
@@ -129,7 +130,8 @@ impl KeyFile {
         });
         pair.ok_or_else(|| {
             self.refused(&format!(
-                "it is no private key for {algorithm:?} in PEM form (PRIVATE KEY, RSA PRIVATE KEY or EC PRIVATE KEY)"
+                "it is no private key for {algorithm:?} in PEM form (PRIVATE KEY, RSA PRIVATE KEY or EC PRIVATE KEY); \
+                 name another file, or the sign-method of this key"
             ))
         })
     }

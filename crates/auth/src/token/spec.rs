@@ -64,7 +64,7 @@ impl Spec {
                 return Err(invalid(format!("{part:?} is not of the form name=value")));
             };
             if options.iter().any(|(given, _)| *given == name) {
-                return Err(invalid(format!("{name} is given twice")));
+                return Err(invalid(format!("{name} is given twice: give it once")));
             }
             options.push((name, value));
         }
@@ -93,7 +93,9 @@ impl JwtOptions {
                 _ => tracing::warn!(option = name, "unknown option of --auth-token is ignored"),
             }
         }
-        let method = method.ok_or_else(|| invalid("sign-method is missing".to_owned()))?;
+        let method = method.ok_or_else(|| {
+            invalid("sign-method is missing: add one, such as sign-method=RS256".to_owned())
+        })?;
         Ok(Self {
             algorithm: algorithm(method)?,
             public_key,
@@ -167,8 +169,11 @@ mod tests {
                 "jwt,ttl=1m=2m",
                 r#""ttl=1m=2m" is not of the form name=value"#,
             ),
-            ("jwt,ttl=1m,ttl=1m", "ttl is given twice"),
-            ("jwt", "sign-method is missing"),
+            ("jwt,ttl=1m,ttl=1m", "ttl is given twice: give it once"),
+            (
+                "jwt",
+                "sign-method is missing: add one, such as sign-method=RS256",
+            ),
             (
                 "jwt,sign-method=none",
                 "sign-method \"none\" is not supported: use HS256, HS384, HS512, RS256, RS384, RS512, \

@@ -89,15 +89,19 @@ fn every_method_signs_and_verifies() {
 fn keys_that_cannot_be_used() {
     let no_public = |method: &str| {
         format!(
-            "it is no public key for {method} in PEM form (PUBLIC KEY, RSA PUBLIC KEY or CERTIFICATE)"
+            "it is no public key for {method} in PEM form (PUBLIC KEY, RSA PUBLIC KEY or CERTIFICATE); \
+             name another file, or the sign-method of this key"
         )
     };
     let no_private = |method: &str| {
         format!(
-            "it is no private key for {method} in PEM form (PRIVATE KEY, RSA PRIVATE KEY or EC PRIVATE KEY)"
+            "it is no private key for {method} in PEM form (PRIVATE KEY, RSA PRIVATE KEY or EC PRIVATE KEY); \
+             name another file, or the sign-method of this key"
         )
     };
-    let missing = "No such file or directory (os error 2)".to_owned();
+    let missing =
+        "No such file or directory (os error 2); check the path and that this process may read it"
+            .to_owned();
     for (method, option, file, reason) in [
         ("RS256", "pub-key", "rsa.key", no_public("RS256")),
         ("RS256", "pub-key", "rsa-pkcs1.key", no_public("RS256")),

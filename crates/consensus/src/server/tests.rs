@@ -1,3 +1,6 @@
+mod permissions;
+
+use std::path::Path;
 use std::pin::pin;
 
 use synod_proto::etcd::etcdserverpb::lease_server::Lease as _;
@@ -6,16 +9,44 @@ use synod_runtime::shutdown::Shutdown;
 use tonic::Request;
 
 use super::*;
+use crate::config::InitialCluster;
 
-async fn start(dir: &std::path::Path) -> Node {
+pub(crate) async fn start(dir: &Path) -> Node {
+    let node = Node::start(config("n", dir)).await.unwrap();
+    node.ready(Duration::from_secs(60)).await.unwrap();
+    node
+}
+
+/// Three members of one cluster: a follower, and the others.
+pub(crate) async fn start_three(dir: &Path, change: impl Fn(&mut Config)) -> (Node, Vec<Node>) {
+    let mut configs = ["a", "b", "c"].map(|name| config(name, &dir.join(name)));
+    let mut cluster = InitialCluster::new();
+    for config in &mut configs {
+        let urls = vec![config.listeners.peer[0].url()];
+        config.initial_advertise_peer_urls.clone_from(&urls);
+        config.listen_peer_urls.clone_from(&urls);
+        cluster.insert(config.name.clone(), urls);
+        change(config);
+    }
+    for config in &mut configs {
+        config.initial_cluster.clone_from(&cluster);
+    }
+    let starting = configs.map(Node::start);
+    let mut nodes = futures::future::try_join_all(starting).await.unwrap();
+    for node in &nodes {
+        node.ready(Duration::from_secs(60)).await.unwrap();
+    }
+    let follower = nodes.iter().position(|node| !node.is_leader()).unwrap();
+    (nodes.remove(follower), nodes)
+}
+
+fn config(name: &str, dir: &Path) -> Config {
     let listener = || Listener::bind("127.0.0.1:0").unwrap();
-    let mut config = Config::new("n");
+    let mut config = Config::new(name);
     config.data_dir = dir.to_owned();
     config.listeners.client = vec![listener()];
     config.listeners.peer = vec![listener()];
-    let node = Node::start(config).await.unwrap();
-    node.ready(Duration::from_secs(60)).await.unwrap();
-    node
+    config
 }
 
 #[tokio::test]

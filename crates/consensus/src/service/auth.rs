@@ -8,6 +8,7 @@ use synod_auth::{AuthError, AuthState, Identity, Issued, LoginError, may_log_in}
 use synod_proto::consensus::v1::auth_command::Command as Change;
 use synod_proto::consensus::v1::{AuthCommand, command::Command as Kind};
 use synod_proto::etcd::etcdserverpb as pb;
+use synod_rpc::Remote;
 use synod_runtime::clock;
 use tonic::{Request, Response, Status};
 
@@ -15,11 +16,10 @@ use crate::call::{Call, Caller};
 use crate::error::Error;
 use crate::shared::{Applied, ServiceContext};
 use crate::state::Reply;
+use crate::version::USERS;
 
 /// The members of a new cluster agree on its feature level within about a second.
 const AGREEMENT: Duration = Duration::from_secs(3);
-/// The pause before the feature level is looked at again.
-const RETRY: Duration = Duration::from_millis(20);
 
 /// The Auth service of the client port.
 #[derive(Clone)]
@@ -45,13 +45,11 @@ impl AuthService {
     /// # Errors
     /// The cluster's feature level stays too low.
     async fn await_users(&self, call: &Call) -> Result<(), Error> {
+        let view = &self.shared.view;
         let until = call.deadline.min(clock::now() + AGREEMENT);
-        loop {
-            match self.shared.view.roster().check_users() {
-                Err(_) if clock::now() + RETRY < until => clock::sleep(RETRY).await,
-                checked => return checked,
-            }
-        }
+        // Whether it was in time, the roster tells.
+        let _in_time = clock::timeout_at(until, view.await_feature_level(USERS)).await;
+        view.roster().check_users()
     }
 
     /// Admits a change and makes it.
@@ -163,6 +161,7 @@ impl pb::auth_server::Auth for AuthService {
     ) -> Result<Response<pb::AuthenticateResponse>, Status> {
         let rpc = "/etcdserverpb.Auth/Authenticate";
         let call = self.shared.admit(&request, rpc, Caller::NeedsVoter).await?;
+        let remote = request.extensions().get::<Remote>().copied();
         let pb::AuthenticateRequest { name, password } = request.into_inner();
         // A client that sends an expired token must be able to log in again.
         let call = call.of_nobody();
@@ -176,7 +175,8 @@ impl pb::auth_server::Auth for AuthService {
                     true => &*name,
                     false => "(too long)",
                 };
-                tracing::warn!(user, %error, "a login failed");
+                let client = remote.map(tracing::field::display);
+                tracing::warn!(user, client, %error, "a login failed");
             }
         })?;
         Ok(Response::new(pb::AuthenticateResponse {

@@ -6,6 +6,7 @@
 //! waits for the deletion of the next older key, and so each release wakes one caller. No new key
 //! can get in between, since create revisions only grow.
 
+mod claim;
 mod place;
 mod standing;
 
@@ -19,7 +20,7 @@ use synod_runtime::shutdown::Shutdown;
 use synod_runtime::{clock, task};
 use synod_service::Advice;
 use synod_watch::Deletions;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Request;
 
 use super::kv::KvService;
@@ -28,6 +29,7 @@ use crate::call::{Call, Caller};
 use crate::error::Error;
 use crate::metrics::WaiterGauge;
 use crate::shared::ServiceContext;
+use claim::Answer;
 use place::{Place, Untaken};
 use standing::{Before, Standing};
 
@@ -72,10 +74,6 @@ pub(super) struct First {
     /// The header of the read that found it first.
     pub(super) found: pb::ResponseHeader,
 }
-
-/// The answer of a call's task. The request confirms with the sender that it received the answer,
-/// since both may be dropped before.
-type Answer = Result<(First, oneshot::Sender<()>), Error>;
 
 /// Enters queues, waits in them and leaves them.
 #[derive(Clone)]
@@ -159,23 +157,21 @@ impl Queues {
             .map_err(|_full| Error::TooManyRequests)?;
         // Copied: a slice would keep the whole request in memory during the wait.
         entry.name = Bytes::copy_from_slice(&entry.name);
-        let (answer, answered) = oneshot::channel();
+        let (answer, answered) = claim::answer();
         // A task of its own, which outlives the request: to leave the queue, it must know the
         // outcome of its transaction.
         task::spawn(
             "queue-wait",
             self.clone().serve(entry, call, permit, answer),
         );
-        let answered = async { answered.await.unwrap_or(Err(Error::Stopped)) };
-        let (first, claim) = match patience {
-            None => answered.await?,
-            Some(patience) => clock::timeout(patience, answered)
+        let received = answered.receive();
+        let received = match patience {
+            None => received.await,
+            Some(patience) => clock::timeout(patience, received)
                 .await
-                .unwrap_or(Err(Error::DeadlineExceeded))?,
+                .unwrap_or(Some(Err(Error::DeadlineExceeded))),
         };
-        // The task waits for this. The send fails only if the runtime ends.
-        let _stopped = claim.send(());
-        Ok(first)
+        received.unwrap_or(Err(Error::Stopped))
     }
 
     async fn serve(
@@ -183,14 +179,13 @@ impl Queues {
         mut entry: Entry,
         call: Call,
         _permit: OwnedSemaphorePermit,
-        mut answer: oneshot::Sender<Answer>,
+        mut answer: Answer<Result<First, Error>>,
     ) {
         let taken = self.take_place(&entry, &call, || answer.is_closed()).await;
         let place = match taken {
             Ok(place) => place,
             Err(Untaken { error, leave }) => {
-                // The caller may be gone.
-                let _gone = answer.send(Err(error));
+                let _has_it = answer.give(Err(error)).await;
                 if let Some(place) = leave {
                     self.leave_for_certain(&entry.name, &place).await;
                 }
@@ -208,9 +203,7 @@ impl Queues {
         };
         match turn {
             Some(Ok(first)) => {
-                let (claim, claimed) = oneshot::channel();
-                let sent = answer.send(Ok((first, claim)));
-                if sent.is_err() || claimed.await.is_err() {
+                if !answer.give(Ok(first)).await {
                     self.leave_for_certain(&entry.name, &place).await;
                 }
             }
@@ -219,7 +212,8 @@ impl Queues {
                 let is_left = left.is_ok();
                 // If the key could not be removed, it may still become the first: the outcome is
                 // unknown.
-                let _gone = answer.send(Err(left.err().map_or(error, |_| Error::Timeout)));
+                let error = left.err().map_or(error, |_| Error::Timeout);
+                let _has_it = answer.give(Err(error)).await;
                 if !is_left {
                     self.leave_for_certain(&entry.name, &place).await;
                 }
@@ -334,3 +328,6 @@ async fn wait_for(
         _ => *interested = Some(deletions.of(vec![before.key.clone(), place.key.clone()])),
     }
 }
+
+#[cfg(test)]
+mod tests;

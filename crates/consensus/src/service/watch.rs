@@ -225,7 +225,10 @@ pub(super) fn ended(end: End) -> Error {
     match end {
         End::NoLeader => Error::NoLeader,
         End::Stopped | End::Finished => Error::NotRunning,
-        End::Broken => Error::Internal("the watch history cannot be read".to_owned()),
+        End::Broken => Error::Internal(
+            "the watch history cannot be read: watch through another member; this one's log names the cause"
+                .to_owned(),
+        ),
     }
 }
 

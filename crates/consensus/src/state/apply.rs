@@ -380,7 +380,8 @@ impl Applier<'_> {
         self.membership = Some(command.membership);
         let Ok(change) = MemberChange::decode(command.context) else {
             // The core has made the change on all members; none of them applies it to its roster.
-            tracing::error!(%index, "the names and URLs in a membership change can't be decoded and are ignored");
+            tracing::error!(%index, "the names and URLs in a membership change can't be decoded and are ignored; if the list of members is \
+                 wrong now, remove that member and add it again");
             return Ok(Err(Error::Undecodable));
         };
         let Some(change) = change.change else {

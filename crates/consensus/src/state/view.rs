@@ -8,6 +8,7 @@ use bytes::Bytes;
 use synod_mvcc::{LeaseId, MvccError, MvccReader, Revision};
 use synod_proto::etcd::etcdserverpb::AlarmType;
 use synod_types::NodeId;
+use tokio::sync::watch;
 
 use super::roster::Roster;
 use super::txn::MAX_REPLY_BYTES;
@@ -23,6 +24,7 @@ pub(crate) struct View {
     // Copied from the roster, for requests that need nothing else of it.
     learner: AtomicBool,
     alarms: AtomicBool,
+    feature_level: watch::Sender<u32>,
 }
 
 /// The size of the data.
@@ -48,6 +50,7 @@ impl Sizes {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Hashed {
     pub(crate) hash: u32,
+    /// -1 before the first compaction, as in etcd.
     pub(crate) compacted: i64,
     pub(crate) revision: i64,
     /// The store's revision.
@@ -62,6 +65,7 @@ impl View {
             roster: ArcSwap::from_pointee(Roster::default()),
             learner: AtomicBool::new(false),
             alarms: AtomicBool::new(false),
+            feature_level: watch::Sender::new(0),
         };
         view.publish(roster);
         view
@@ -74,7 +78,11 @@ impl View {
         self.learner.store(learner, Ordering::Relaxed);
         self.alarms
             .store(roster.alarmed(AlarmType::None), Ordering::Relaxed);
+        let level = roster.feature_level();
         self.roster.store(Arc::new(roster));
+        // After the roster, so that whoever is woken finds the level there.
+        self.feature_level
+            .send_if_modified(|published| std::mem::replace(published, level) != level);
     }
 
     /// A reader of the keys.
@@ -85,6 +93,13 @@ impl View {
     /// The members, alarms and version.
     pub(crate) fn roster(&self) -> Arc<Roster> {
         self.roster.load_full()
+    }
+
+    /// Waits until the roster has this feature level or a higher one.
+    pub(crate) async fn await_feature_level(&self, wanted: u32) {
+        let mut level = self.feature_level.subscribe();
+        // The sender lives as long as this view.
+        let _level = level.wait_for(|level| *level >= wanted).await;
     }
 
     /// Whether this member is a learner.
@@ -134,7 +149,10 @@ impl View {
         let hash = view.hash_kv(revision)?;
         Ok(Hashed {
             hash: hash.hash,
-            compacted: hash.compact_revision.get(),
+            compacted: match hash.compact_revision {
+                Revision::ZERO => -1,
+                compacted => compacted.get(),
+            },
             revision: hash.hash_revision.get(),
             current: view.revision().get(),
         })

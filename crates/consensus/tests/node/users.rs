@@ -7,6 +7,8 @@ use synod_proto::etcd::authpb::{Permission, UserAddOptions, permission};
 use synod_proto::etcd::etcdserverpb as pb;
 use synod_proto::etcd::etcdserverpb::auth_client::AuthClient;
 use synod_proto::etcd::etcdserverpb::kv_client::KvClient;
+use synod_proto::etcd::v3lockpb::LockRequest;
+use synod_proto::etcd::v3lockpb::lock_client::LockClient;
 use synod_testkit::certificates::{Authority, Subject};
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
@@ -206,7 +208,17 @@ async fn what_is_refused_leaves_nothing_behind() {
         range_end: Bytes::from("b"),
         prev_kv: true,
     };
+    let mut put_and_read = put_op(&put("a").into_inner());
+    let read = pb::RangeRequest {
+        key: Bytes::from("a"),
+        range_end: Bytes::from("b"),
+        ..Default::default()
+    };
+    put_and_read.success.push(pb::RequestOp {
+        request: Some(pb::request_op::Request::RequestRange(read)),
+    });
     let mut kv = KvClient::new(channel.clone());
+    let mut lock = LockClient::new(channel.clone());
     let mut lease = pb::lease_client::LeaseClient::new(channel.clone());
     let grant = pb::LeaseGrantRequest { ttl: 100, id: 0 };
     for refused in [
@@ -227,7 +239,18 @@ async fn what_is_refused_leaves_nothing_behind() {
     for refused in [
         kv.put(by(&bob, too_much.clone())).await.map(drop),
         kv.txn(by(&bob, put_op(&too_much))).await.map(drop),
+        kv.txn(by(&bob, put_and_read)).await.map(drop),
         kv.delete_range(by(&bob, delete)).await.map(drop),
+        // The lock would be entered with a new lease.
+        lock.lock(by(
+            &bob,
+            LockRequest {
+                name: "a".into(),
+                lease: 0,
+            },
+        ))
+        .await
+        .map(drop),
     ] {
         assert_eq!(refused.unwrap_err().code(), Code::PermissionDenied);
     }

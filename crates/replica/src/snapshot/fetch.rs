@@ -82,7 +82,7 @@ impl<S: StateMachine> Fetch<S> {
                 Event::Installed(meta)
             }
             Err(error) => {
-                tracing::warn!(peer = %from, %error, "could not install a snapshot");
+                tracing::warn!(peer = %from, %error, "could not install a snapshot; the leader offers one again");
                 Event::InstallFailed
             }
         };

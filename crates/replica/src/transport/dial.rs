@@ -173,7 +173,9 @@ impl Transport {
             Ok(Err(status)) => return Attempt::Failed(status.to_string()),
             Err(_) => {
                 return Attempt::Failed(
-                    "the peer did not answer the introduction before the timeout".to_owned(),
+                    "the peer did not answer the introduction before the timeout: check that this is the peer \
+                     address of a member, and that the member is not stopped"
+                        .to_owned(),
                 );
             }
         };
@@ -190,7 +192,9 @@ impl Transport {
             Err(refused) => return Attempt::Refused(refused.to_string()),
         };
         if !peer.open(&link) {
-            return Attempt::Failed("a newer stream to the same node exists".to_owned());
+            return Attempt::Failed(
+                "a newer stream to the same node exists and is used instead".to_owned(),
+            );
         }
         tracing::info!(peer = %node, url, "peer connected");
         let level = introduced.feature_level;

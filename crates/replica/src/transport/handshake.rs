@@ -32,7 +32,9 @@ pub(crate) struct Introduced {
 /// The reason why a peer is refused. A retry helps only after the configuration was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refused {
-    #[error("the stream did not begin with an introduction")]
+    #[error(
+        "the stream did not begin with an introduction: only members may connect to the peer address"
+    )]
     NoHello,
     #[error(
         "node {from} belongs to cluster {theirs}, this one to cluster {ours}: check the peer addresses \
@@ -54,11 +56,14 @@ pub(crate) enum Refused {
     #[error("node {node} answers where node {expected} was expected: check the peer addresses")]
     Unexpected { node: NodeId, expected: NodeId },
     #[error(
-        "node {from} has the id of this node: two members must not have the same id, \
-         or copies of the same data directory"
+        "node {from} has the id of this node: stop the one that runs on a copy of the other's data directory, and \
+         add it to the cluster with an empty one"
     )]
     SameId { from: NodeId },
-    #[error("node {from} must not connect to this one: the node with the lower id connects")]
+    #[error(
+        "node {from} must not connect to this one, since the node with the lower id connects: start the same release \
+         on both"
+    )]
     Direction { from: NodeId },
     #[error(
         "node {from} was removed from the cluster: stop it, or add it again with an empty data directory"

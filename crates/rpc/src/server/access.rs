@@ -1,10 +1,17 @@
 //! Which web pages may read responses, and which names of the server requests may use. Both protect
 //! users of browsers, and do not apply to gRPC.
 
+use std::time::{Duration, Instant};
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
+use parking_lot::Mutex;
+use synod_runtime::clock;
 use tonic::body::Body;
+
+/// A refused name is logged at most once in this time, since anybody can send one.
+const LOG_PAUSE: Duration = Duration::from_secs(60);
 
 /// The allowed names or origins.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -36,7 +43,22 @@ impl Allowed {
     }
 }
 
-impl AccessControl {
+/// Applies an [`AccessControl`] to requests.
+#[derive(Debug)]
+pub(super) struct Access {
+    control: AccessControl,
+    /// When a refused name was logged last.
+    logged: Mutex<Option<Instant>>,
+}
+
+impl Access {
+    pub(super) fn new(control: AccessControl) -> Self {
+        Self {
+            control,
+            logged: Mutex::default(),
+        }
+    }
+
     /// The answer to a request that is not passed on: one with a name that is not allowed, or a
     /// browser's preflight request (OPTIONS).
     pub(super) fn answer<B>(
@@ -46,11 +68,14 @@ impl AccessControl {
     ) -> Option<Response<Body>> {
         if !is_secure {
             let host = host(request);
-            if !self.hosts.has(host) {
-                tracing::warn!(
-                    host,
-                    "refused an HTTP request whose Host is not in --host-whitelist, to prevent DNS rebinding"
-                );
+            if !self.control.hosts.has(host) {
+                if self.may_log(clock::now()) {
+                    tracing::warn!(
+                        host,
+                        "refused an HTTP request whose Host is not in --host-whitelist, to prevent DNS rebinding; \
+                         add the name if it is this member's; further refusals of this minute are not logged"
+                    );
+                }
                 return Some(misdirected(host));
             }
         }
@@ -84,12 +109,22 @@ impl AccessControl {
     }
 
     fn allowed(&self, origin: Option<&HeaderValue>) -> Option<HeaderValue> {
-        if self.origins == Allowed::All {
+        let origins = &self.control.origins;
+        if *origins == Allowed::All {
             return Some(HeaderValue::from_static("*"));
         }
         let origin = origin?;
-        let is_allowed = origin.to_str().is_ok_and(|text| self.origins.has(text));
+        let is_allowed = origin.to_str().is_ok_and(|text| origins.has(text));
         is_allowed.then(|| origin.clone())
+    }
+
+    fn may_log(&self, now: Instant) -> bool {
+        let mut logged = self.logged.lock();
+        let is_too_soon = logged.is_some_and(|last| now.duration_since(last) < LOG_PAUSE);
+        if !is_too_soon {
+            *logged = Some(now);
+        }
+        !is_too_soon
     }
 }
 
@@ -174,10 +209,10 @@ mod tests {
 
     #[test]
     fn other_names_are_refused_without_tls_only() {
-        let control = AccessControl {
+        let access = Access::new(AccessControl {
             hosts: these(&["localhost", "::1"]),
             ..AccessControl::default()
-        };
+        });
         for (host, is_secure, refused) in [
             ("localhost:2379", false, false),
             ("[::1]:2379", false, false),
@@ -187,7 +222,7 @@ mod tests {
             ("evil.example:2379", true, false),
         ] {
             let request = request(Method::POST, host, None);
-            let answer = control.answer(&request, is_secure);
+            let answer = access.answer(&request, is_secure);
             assert_eq!(answer.is_some(), refused, "{host}");
             if let Some(answer) = answer {
                 assert_eq!(answer.status(), 421);
@@ -201,10 +236,22 @@ mod tests {
         }
         let mut over_http2 = Request::new(());
         *over_http2.uri_mut() = "http://evil.example:2379/health".parse().unwrap();
-        assert!(control.answer(&over_http2, false).is_some());
-        let anything = AccessControl::default();
+        assert!(access.answer(&over_http2, false).is_some());
+        let anything = Access::new(AccessControl::default());
         let request = request(Method::GET, "evil.example", None);
         assert!(anything.answer(&request, false).is_none());
+    }
+
+    #[test]
+    fn refused_names_do_not_flood_the_log() {
+        let access = Access::new(AccessControl::default());
+        let start = clock::now();
+        let logged = [0, 1, 59, 60, 61, 119, 120].map(|s| {
+            let now = start + Duration::from_secs(s);
+            (s, access.may_log(now))
+        });
+        let logged = logged.into_iter().filter(|(_, may)| *may);
+        assert_eq!(logged.map(|(s, _)| s).collect::<Vec<_>>(), [0, 60, 120]);
     }
 
     #[test]
@@ -217,12 +264,12 @@ mod tests {
             (&some, Some("https://b.example"), None),
             (&some, None, None),
         ] {
-            let control = AccessControl {
+            let access = Access::new(AccessControl {
                 origins: origins.clone(),
                 ..AccessControl::default()
-            };
+            });
             let asked = request(Method::OPTIONS, "h", origin);
-            let answer = control.answer(&asked, false).unwrap();
+            let answer = access.answer(&asked, false).unwrap();
             assert_eq!(answer.status(), 200);
             let headers = answer.headers();
             let found = headers.get(header::ACCESS_CONTROL_ALLOW_ORIGIN);

@@ -125,7 +125,7 @@ impl Connections {
                 return;
             }
         };
-        let router = self.router.for_client(client);
+        let router = self.router.for_connection(peer, client);
         // HTTP/2 runs calls as tasks of their own, HTTP/1 within this one.
         let speaking = self.speak(stream, router, peer, drain, cut);
         let _ended_by_us = self.watch.clone().run(speaking).await;

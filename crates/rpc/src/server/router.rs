@@ -19,13 +19,14 @@ use tower::Service as _;
 use tracing::Instrument as _;
 
 use super::{
-    access::AccessControl,
+    access::Access,
     body::ResponseBody,
     json::{Json, Source},
 };
 use crate::{
     hold::Hold,
     metrics::{Call, ServiceMetrics},
+    stream::Remote,
     tls::ClientCertificate,
     trace,
 };
@@ -105,6 +106,8 @@ pub(super) struct Route {
     pub(super) name: &'static str,
     pub(super) handler: Handler,
     pub(super) metrics: Option<ServiceMetrics>,
+    /// Whether its requests carry the client's address.
+    pub(super) sees_remote: bool,
 }
 
 impl fmt::Debug for Route {
@@ -136,17 +139,19 @@ pub(super) struct Router {
     /// Whether clients may call the services with gRPC.
     pub(super) speaks_grpc: bool,
     pub(super) json: Option<Arc<Json>>,
-    pub(super) access: Option<Arc<AccessControl>>,
+    pub(super) access: Option<Arc<Access>>,
     pub(super) http: axum::Router,
     pub(super) is_secure: bool,
+    pub(super) remote: Remote,
     /// Who is on the other side, by TLS.
     pub(super) client: Option<Arc<ClientCertificate>>,
 }
 
 impl Router {
     /// The router of a connection.
-    pub(super) fn for_client(&self, client: Option<ClientCertificate>) -> Self {
+    pub(super) fn for_connection(&self, remote: Remote, client: Option<ClientCertificate>) -> Self {
         Self {
+            remote,
             client: client.map(Arc::new),
             ..self.clone()
         }
@@ -166,6 +171,9 @@ impl Router {
         });
         match found {
             Some(route) if self.speaks_grpc && is_grpc(&request) => {
+                if route.sees_remote {
+                    request.extensions_mut().insert(self.remote);
+                }
                 let (future, call) = route.start(request.map(|body| Source::Grpc(body).into()));
                 Answer { future, call }
             }
@@ -201,10 +209,11 @@ impl Router {
         json.is_some_and(|json| json.strip(path).is_some())
     }
 
-    fn page(&self, request: Request<Incoming>, is_grpc: bool) -> GrpcFuture {
+    fn page(&self, mut request: Request<Incoming>, is_grpc: bool) -> GrpcFuture {
         if let Some(json) = &self.json
             && json.strip(request.uri().path()).is_some()
         {
+            request.extensions_mut().insert(self.remote);
             let answer = Arc::clone(json).answer(Arc::clone(&self.routes), request);
             return Box::pin(async move { Ok(answer.await) });
         }

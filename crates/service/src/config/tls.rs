@@ -249,7 +249,8 @@ impl TlsFlags {
             for url in urls.iter().filter(|url| !is_tls(url)) {
                 tracing::warn!(
                     url,
-                    "this URL is served without TLS although TLS flags are given"
+                    "this URL is served without TLS, and the TLS flags do not apply to it: give an https:// or unixs:// URL if it \
+                     should be encrypted"
                 );
             }
         }

@@ -167,7 +167,7 @@ impl Hub {
     /// Handles a failure to read revisions that all synced watchers need next.
     pub(super) fn cannot_read(&mut self, error: &HistoryError) {
         if let HistoryError::Failed(message) = error {
-            tracing::error!(%message, "cannot read the watch history");
+            tracing::error!(%message, "cannot read the watch history; each watch tries to: check the disk");
         }
         self.marking = None;
         self.demote_all();
@@ -225,7 +225,7 @@ impl Hub {
                     });
                 }
                 HistoryError::Failed(message) => {
-                    tracing::error!(%message, "cannot read the watch history");
+                    tracing::error!(%message, "cannot read the watch history, so watches ended: check the disk");
                     watcher.queue.close(End::Broken);
                 }
             }

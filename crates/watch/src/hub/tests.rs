@@ -713,6 +713,24 @@ fn progress_waits_for_the_feed_and_comes_after_the_events() {
 }
 
 #[test]
+fn so_many_progress_requests_wait_for_the_feed_and_no_more() {
+    let mut single = Single::with(WatchLimits {
+        questions: 2,
+        ..WatchLimits::default()
+    });
+    single.create(request("a", 0));
+    // Each is for another revision.
+    let batches = [(); 3].map(|()| {
+        let batch = single.store.write(&put("b")).unwrap();
+        single.hub.handle(Command::Progress(STREAM));
+        Feed::Batch(batch)
+    });
+    single.hub.feed(batches);
+    let responses = single.responses();
+    assert_eq!(responses, [created(0, 1), progress(-1, 4), progress(-1, 4)]);
+}
+
+#[test]
 fn periodic_progress_is_skipped_after_events() {
     let mut single = Single::new();
     single.create(Create {

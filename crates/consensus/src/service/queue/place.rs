@@ -284,27 +284,4 @@ fn key(name: &[u8], lease: i64) -> Bytes {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_are_those_of_etcds_clients() {
-        for (name, lease, expected) in [
-            ("n", 0x0694_3bc4, "n/6943bc4"),
-            ("", 1, "/1"),
-            ("a/b", i64::MAX, "a/b/7fffffffffffffff"),
-            ("n", -1, "n/-1"),
-            ("n", i64::MIN, "n/-8000000000000000"),
-        ] {
-            assert_eq!(key(name.as_bytes(), lease), expected, "{name} {lease}");
-        }
-    }
-
-    #[test]
-    fn a_queues_range_holds_its_keys_and_no_others() {
-        let (start, end) = (prefix_of(b"n"), prefix_end(b"n"));
-        let holds = |key: &[u8]| start[..] <= *key && *key < end[..];
-        assert!(holds(&key(b"n", 1)) && holds(&key(b"n", -1)) && holds(b"n/\xff\xff"));
-        assert!(!holds(b"n") && !holds(&key(b"n0", 1)) && !holds(&key(b"m", 1)));
-    }
-}
+mod tests;

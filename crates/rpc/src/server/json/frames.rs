@@ -39,6 +39,12 @@ impl Frames {
         }
     }
 
+    /// # Errors
+    /// The call's deadline has passed.
+    pub(super) fn check_deadline(&self) -> Result<(), Status> {
+        self.deadline.check()
+    }
+
     pub(super) async fn next(&mut self) -> Next {
         poll_fn(|context| self.poll_next(context)).await
     }
@@ -69,7 +75,11 @@ impl Frames {
                 Some(Err(status)) => Some(status),
                 None => None,
             };
-            let without = || Status::unknown("the service sent no status");
+            let without = || {
+                Status::unknown(
+                    "the call ended without a status: the request may have taken effect, so read before you repeat it",
+                )
+            };
             return Poll::Ready(Next::End(success(end.unwrap_or_else(without))));
         }
     }

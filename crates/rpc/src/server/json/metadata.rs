@@ -7,6 +7,8 @@ use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use tonic::Status;
 
+use crate::timeout::split_timeout;
+
 /// Headers with this prefix are metadata.
 const PREFIX: &str = "grpc-metadata-";
 const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
@@ -72,18 +74,8 @@ fn check_binary(name: &HeaderName, value: &HeaderValue) -> Result<(), Status> {
 fn timeout_of(value: &HeaderValue) -> Result<Option<Duration>, Status> {
     let text = value.to_str().unwrap_or_default();
     let parsed = (|| {
-        let (amount, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-        let amount: i64 = amount.parse().ok()?;
-        let unit = match unit {
-            "H" => Duration::from_secs(3600),
-            "M" => Duration::from_secs(60),
-            "S" => Duration::from_secs(1),
-            "m" => Duration::from_millis(1),
-            "u" => Duration::from_micros(1),
-            "n" => Duration::from_nanos(1),
-            _ => return None,
-        };
-        Some((amount, unit))
+        let (amount, unit) = split_timeout(text)?;
+        Some((amount.parse::<i64>().ok()?, unit))
     })();
     let Some((amount, unit)) = parsed else {
         let shown = String::from_utf8_lossy(value.as_bytes());

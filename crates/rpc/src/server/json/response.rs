@@ -39,14 +39,12 @@ impl Translate {
         let message = match frames.next().await {
             Next::Message(message) => message,
             Next::End(Err(status)) => return Err(status.into()),
-            Next::End(Ok(())) => return Err(Status::internal("the service sent nothing").into()),
+            Next::End(Ok(())) => return Err(defect("reported success without a response")),
         };
         match frames.next().await {
             Next::End(Ok(())) => {}
             Next::End(Err(status)) => return Err(status.into()),
-            Next::Message(_) => {
-                return Err(Status::internal("the service sent two responses").into());
-            }
+            Next::Message(_) => return Err(defect("sent two responses to one request")),
         }
         let mut writer = Writer::new(self.output, message);
         let mut text = Vec::new();
@@ -117,6 +115,14 @@ fn show_metadata(metadata: &HeaderMap, headers: &mut HeaderMap) {
             headers.append(name, value.clone());
         }
     }
+}
+
+/// A response that no service of this process makes, as far as we know.
+fn defect(what: &str) -> Refusal {
+    let text = format!(
+        "the server {what}, which is a defect of it: the request may have taken effect, so read before you repeat it"
+    );
+    Status::internal(text).into()
 }
 
 /// The services of this process encode their responses, so this does not happen.
@@ -192,7 +198,11 @@ impl http_body::Body for Lines {
         }
         let next = match this.first.take() {
             Some(first) => first,
-            None => ready!(this.frames.poll_next(context)),
+            // A stream that always has a message never waits for its deadline.
+            None => match this.frames.check_deadline() {
+                Ok(()) => ready!(this.frames.poll_next(context)),
+                Err(passed) => Next::End(Err(passed)),
+            },
         };
         let line = match next {
             Next::Message(message) => this.translate.line(message),
