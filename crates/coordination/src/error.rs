@@ -70,7 +70,9 @@ pub(crate) enum Error {
     TooManySessions { limit: usize },
     #[error("too many requests or watches wait: try again later")]
     Throttled,
-    #[error("the deadline passed before it was the caller's turn, and the caller has left the queue")]
+    #[error(
+        "the deadline passed before it was the caller's turn, and the caller has left the queue"
+    )]
     DeadlineExceeded,
     #[error("the connection to the log ended before the outcome was known: ask again")]
     Lost,

@@ -147,7 +147,9 @@ impl Queue {
         if let Some(earlier) = earlier {
             return Some(Blocker::Contender(earlier));
         }
-        let delay = self.delays().find(|guard| guard.mode.excludes(contender.mode));
+        let delay = self
+            .delays()
+            .find(|guard| guard.mode.excludes(contender.mode));
         delay.map(Blocker::Delay)
     }
 

@@ -130,9 +130,13 @@ impl Pod {
         let server = Server::new(limits.clone())
             .metrics(RpcMetrics::new(&registry)?)
             .add_service(PodsServer::new(pods).max_decoding_message_size(MAX_MESSAGE_BYTES))
-            .add_service(SessionsServer::new(SessionsService::new(Arc::clone(&shared))))
+            .add_service(SessionsServer::new(SessionsService::new(Arc::clone(
+                &shared,
+            ))))
             .add_service(LocksServer::new(LocksService::new(Arc::clone(&shared))))
-            .add_service(ElectionsServer::new(ElectionsService::new(Arc::clone(&shared))))
+            .add_service(ElectionsServer::new(ElectionsService::new(Arc::clone(
+                &shared,
+            ))))
             .add_service(FilesServer::new(FilesService::new(shared)))
             .health(front.health())
             .http(http::router(Arc::clone(&checks)));

@@ -98,7 +98,10 @@ async fn answer<T>(
             let text = failure::describe(&etcd_client::Error::GRpcStatus(status));
             bail!("coordination service at {url}: {text}")
         }
-        Err(_) => bail!("coordination service at {url}: no answer within {:?}", target.timeout),
+        Err(_) => bail!(
+            "coordination service at {url}: no answer within {:?}",
+            target.timeout
+        ),
     }
 }
 
@@ -150,7 +153,9 @@ impl Session {
                     continue;
                 }
             };
-            let reference = opened.session.context("the pod's answer names no session")?;
+            let reference = opened
+                .session
+                .context("the pod's answer names no session")?;
             let (told, standing) = watch::channel(Standing::On(channel.clone()));
             let (close, closing) = oneshot::channel();
             let keeper = Keeper {
@@ -226,18 +231,20 @@ impl Session {
     /// The pod did not confirm it: the session ends by its timeout.
     pub(crate) async fn close(self) -> anyhow::Result<()> {
         // If the task has ended, its result says why.
-        drop(self.close.send(()));
-        self.keeper.await?.context(
-            "no pod confirmed the end of the session, which ends by its timeout",
-        )
+        let _ended = self.close.send(());
+        self.keeper
+            .await?
+            .context("no pod confirmed the end of the session, which ends by its timeout")
     }
 }
 
 /// The pod is not the session's any more, has no contact, or the connection to it broke.
 fn is_transient(status: &Status) -> bool {
-    matches!(status.code(), Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal)
-        || status.code() == Code::FailedPrecondition
-            && status.message().contains("does not serve the session")
+    matches!(
+        status.code(),
+        Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal
+    ) || status.code() == Code::FailedPrecondition
+        && status.message().contains("does not serve the session")
 }
 
 /// Keeps a session alive.
@@ -350,7 +357,9 @@ impl Keeper {
     async fn resume(&mut self) -> Option<Stream> {
         let deadline = self.deadline();
         loop {
-            clock::timeout_at(deadline, clock::sleep(random::jitter(RETRY_AFTER))).await.ok()?;
+            clock::timeout_at(deadline, clock::sleep(random::jitter(RETRY_AFTER)))
+                .await
+                .ok()?;
             self.index = (self.index + 1) % self.channels.len();
             let channel = self.channels[self.index].clone();
             let resume = pb::ResumeSession {
@@ -381,24 +390,31 @@ impl Stream {
         let mut stream = Self {
             requests,
             responses: {
-                let first = pb::KeepRequest { request: Some(first) };
+                let first = pb::KeepRequest {
+                    request: Some(first),
+                };
                 let rest = ReceiverStream::new(receiver);
                 let requests = tokio_stream::StreamExt::chain(tokio_stream::once(first), rest);
-                SessionsClient::new(channel).keep(requests).await?.into_inner()
+                SessionsClient::new(channel)
+                    .keep(requests)
+                    .await?
+                    .into_inner()
             },
         };
         let response = stream.responses.message().await?;
         match response.and_then(|response| response.response) {
             Some(Told::Opened(opened)) => Ok((stream, opened)),
-            Some(Told::Alive(_)) | None => {
-                Err(Status::internal("the pod did not say that the session is open"))
-            }
+            Some(Told::Alive(_)) | None => Err(Status::internal(
+                "the pod did not say that the session is open",
+            )),
         }
     }
 
     /// Returns whether the pod is still there.
     async fn ask(&self, asked: Asked) -> bool {
-        let request = pb::KeepRequest { request: Some(asked) };
+        let request = pb::KeepRequest {
+            request: Some(asked),
+        };
         self.requests.send(request).await.is_ok()
     }
 }

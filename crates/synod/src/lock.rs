@@ -81,13 +81,19 @@ async fn list(
             Ok(locks.list(asked.clone()).await?.into_inner())
         });
         let page = page.await?;
-        request.after = page.locks.last().map(|lock| lock.name.clone()).unwrap_or_default();
+        request.after = page
+            .locks
+            .last()
+            .map(|lock| lock.name.clone())
+            .unwrap_or_default();
         rows.extend(page.locks.iter().flat_map(row));
         if !page.more {
             break;
         }
     }
-    let headings = ["lock", "token", "mode", "state", "session", "owner", "since_ms"];
+    let headings = [
+        "lock", "token", "mode", "state", "session", "owner", "since_ms",
+    ];
     output::rows(format, &headings, rows)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -133,9 +139,8 @@ async fn break_lock(arguments: BreakArguments, target: &Target) -> anyhow::Resul
         token: arguments.token,
     };
     // Safe to repeat: a token is never given twice.
-    let broken = session.call(async |mut locks| {
-        Ok(locks.r#break(request.clone()).await?.into_inner().broken)
-    });
+    let broken = session
+        .call(async |mut locks| Ok(locks.r#break(request.clone()).await?.into_inner().broken));
     let broken = broken.await?;
     session.close().await?;
     anyhow::ensure!(

@@ -56,10 +56,16 @@ type Answer = Result<Option<i64>, Error>;
 
 /// Where an attempt stands.
 enum Turn {
-    Holds { token: i64, is_guarded: bool },
+    Holds {
+        token: i64,
+        is_guarded: bool,
+    },
     Waits,
     /// A holder has failed. Its guard goes at this time, or later.
-    Delayed { guard: super::Guard, over: Instant },
+    Delayed {
+        guard: super::Guard,
+        over: Instant,
+    },
     /// It has no place any more.
     Removed,
 }

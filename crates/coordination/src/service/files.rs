@@ -178,7 +178,10 @@ impl FilesService {
 impl Files for FilesService {
     type WatchStream = ReceiverStream<Result<pb::WatchFileResponse, Status>>;
 
-    async fn get(&self, request: Request<pb::GetFileRequest>) -> Result<Response<pb::File>, Status> {
+    async fn get(
+        &self,
+        request: Request<pb::GetFileRequest>,
+    ) -> Result<Response<pb::File>, Status> {
         Ok(Response::new(self.get(request.get_ref()).await?))
     }
 
@@ -189,7 +192,10 @@ impl Files for FilesService {
         Ok(Response::new(self.create(request.into_inner()).await?))
     }
 
-    async fn set(&self, request: Request<pb::SetFileRequest>) -> Result<Response<pb::File>, Status> {
+    async fn set(
+        &self,
+        request: Request<pb::SetFileRequest>,
+    ) -> Result<Response<pb::File>, Status> {
         Ok(Response::new(self.set(request.into_inner()).await?))
     }
 
@@ -256,8 +262,14 @@ async fn watch(mut reader: Reader, path: &str, changes: &Changes) -> Result<(), 
 }
 
 fn file(view: &View<'_>, path: &str) -> Result<pb::File, Error> {
-    let (data, stat): (&[u8], Stat) = view.get(path).map_err(|error: OpError| Error::from(error))?;
-    Ok(wire_file(path.to_owned(), data.to_vec().into(), &wire_stat(&stat)))
+    let (data, stat): (&[u8], Stat) = view
+        .get(path)
+        .map_err(|error: OpError| Error::from(error))?;
+    Ok(wire_file(
+        path.to_owned(),
+        data.to_vec().into(),
+        &wire_stat(&stat),
+    ))
 }
 
 fn wire_file(path: String, data: bytes::Bytes, stat: &jute::Stat) -> pb::File {

@@ -9,17 +9,20 @@ use synod_proto::coordination::v1 as pb;
 use synod_proto::coordination::v1::keep_request::Request as Asked;
 use synod_proto::coordination::v1::keep_response::Response as Told;
 use synod_proto::coordination::v1::sessions_server::Sessions;
-use synod_runtime::{clock, task};
+use synod_runtime::{clock, random, task};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Shared;
 use crate::error::Error;
-use crate::hub::{CallError, Client, Opened, Standing};
+use crate::hub::{Client, Opened, Standing};
 
 /// The first request must come within this time.
 const FIRST_WITHIN: Duration = Duration::from_secs(10);
+
+/// The pause before a session is given another connection again, at most; half of it at least.
+const RETRY_AFTER: Duration = Duration::from_millis(200);
 
 /// Responses that wait for a client to read them. Then its requests are not read.
 const WAITING_RESPONSES: usize = 16;
@@ -84,7 +87,11 @@ async fn keep(
         true => stream.run(&mut requests).await,
         false => Ok(()),
     };
-    shared.sessions.remove(stream.opened.session, &stream.client);
+    shared
+        .sessions
+        .remove(stream.opened.session, &stream.client);
+    // Calls that use the connection end: their client is to ask again once it has resumed.
+    stream.client.close();
     ended
 }
 
@@ -115,10 +122,8 @@ impl Start {
         let limits = &shared.limits;
         Ok(Self {
             session,
-            timeout_ms: timeout_ms.clamp(
-                limits.min_session_timeout_ms,
-                limits.max_session_timeout_ms,
-            ),
+            timeout_ms: timeout_ms
+                .clamp(limits.min_session_timeout_ms, limits.max_session_timeout_ms),
             digests,
         })
     }
@@ -173,7 +178,9 @@ impl Stream<'_> {
                 Next::Request(Some(Asked::KeepAlive(alive))) => {
                     // If the connection has just ended, the next round says so.
                     if self.client.touch().is_ok()
-                        && !self.tell(pb::SessionState::Safe, Some(Told::Alive(alive.number))).await
+                        && !self
+                            .tell(pb::SessionState::Safe, Some(Told::Alive(alive.number)))
+                            .await
                     {
                         return Ok(());
                     }
@@ -193,7 +200,11 @@ impl Stream<'_> {
             if !self.shared.hub.is_serving() && !self.jeopardy(requests).await? {
                 return Ok(false);
             }
-            match self.shared.hub.standing(self.opened.session, self.opened.pod) {
+            match self
+                .shared
+                .hub
+                .standing(self.opened.session, self.opened.pod)
+            {
                 Standing::Gone => {
                     self.tell(pb::SessionState::Expired, None).await;
                     return Ok(false);
@@ -209,8 +220,8 @@ impl Stream<'_> {
                     self.register()?;
                     return Ok(self.tell(pb::SessionState::Safe, None).await);
                 }
-                // The pod lost its contact again, or the session has gone meanwhile.
-                Err(_) => {}
+                // The pod lost its contact again, or is overloaded, or the session has gone.
+                Err(_) => clock::sleep(random::jitter(RETRY_AFTER)).await,
             }
         }
     }
@@ -252,9 +263,7 @@ impl Stream<'_> {
                 self.tell(pb::SessionState::Closed, None).await;
                 Ok(())
             }
-            Err(error @ (CallError::NotSent | CallError::Lost | CallError::Refused(_))) => {
-                Err(error.into())
-            }
+            Err(error) => Err(error.into()),
         }
     }
 

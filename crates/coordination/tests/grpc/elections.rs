@@ -52,7 +52,11 @@ fn candidates_lead_one_after_the_other() -> Result<()> {
         let mut observed = here.observe(named()).await?.into_inner();
         ensure!(next(&mut observed).await?.is_none());
         ensure!(value(&mut there).await?.is_none());
-        let token = here.campaign(campaign(&first, "1")).await?.into_inner().token;
+        let token = here
+            .campaign(campaign(&first, "1"))
+            .await?
+            .into_inner()
+            .token;
         let leader = next(&mut observed).await?.context("a leader")?;
         ensure!(leader.token == token && leader.value == "value of 1");
         ensure!(leader.session_id == first.reference.id);

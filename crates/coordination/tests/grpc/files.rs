@@ -60,7 +60,10 @@ fn files_are_set_by_generation_and_seen_everywhere() -> Result<()> {
         ensure!(failure(here.create(create(&session, "f")).await)?.0 == Code::InvalidArgument);
         // A read through another pod sees what was acknowledged.
         for generation in 0..20 {
-            let file = here.set(set(&session, "/f", Some(generation))).await?.into_inner();
+            let file = here
+                .set(set(&session, "/f", Some(generation)))
+                .await?
+                .into_inner();
             ensure!(there.get(get("/f")).await?.into_inner() == file);
             ensure!(file.generation == generation + 1 && file.data == "second");
             ensure!(file.instance == created.instance && file.changed > created.changed);
@@ -100,7 +103,10 @@ fn a_watch_tells_of_the_file_now_and_of_each_change() -> Result<()> {
         ensure!(created.session_id == session.reference.id);
         ensure!(next(&mut watched).await?.as_ref() == Some(&created));
         for generation in 0..20 {
-            let file = here.set(set(&session, "/f", Some(generation))).await?.into_inner();
+            let file = here
+                .set(set(&session, "/f", Some(generation)))
+                .await?
+                .into_inner();
             ensure!(next(&mut watched).await? == Some(file));
         }
         // It goes with its session.
@@ -119,7 +125,9 @@ fn children_are_listed_in_pages() -> Result<()> {
         let mut files = FilesClient::new(channel(&pods[0])?);
         files.create(create(&session, "/d")).await?;
         for name in ["c", "a", "b"] {
-            files.create(create(&session, &format!("/d/{name}"))).await?;
+            files
+                .create(create(&session, &format!("/d/{name}")))
+                .await?;
         }
         let mut request = pb::ListFilesRequest {
             path: "/d".to_owned(),
@@ -185,7 +193,10 @@ fn access_control_lists_are_zookeepers() -> Result<()> {
         };
         files.set_acl(request.clone()).await?;
         let refused = files.set_acl(request).await;
-        ensure!(failure(refused)?.0 == Code::PermissionDenied, "nobody may set it now");
+        ensure!(
+            failure(refused)?.0 == Code::PermissionDenied,
+            "nobody may set it now"
+        );
         ensure!(files.get(of(&bob)).await?.into_inner().data == "first");
         // ZooKeeper's clients see the same file.
         let mut client = ZkClient::open(&pods[0].zookeeper_addresses()[0]).await?;

@@ -32,7 +32,10 @@ fn a_lock_has_one_holder_and_serves_who_asks_first() -> Result<()> {
             ensure!(!session.release("a", "r").await?, "it is released already");
             let token = next.token().await?;
             ensure!(token > last, "tokens rise");
-            ensure!(!holds(&pods[0], "a", last).await?, "the old token is not valid");
+            ensure!(
+                !holds(&pods[0], "a", last).await?,
+                "the old token is not valid"
+            );
             last = token;
         }
         Ok(())
@@ -87,10 +90,15 @@ fn who_gives_up_leaves_the_queue() -> Result<()> {
         ensure!(contenders(&pods[0], "a").await?.len() == 1);
         // The deadline of the call. The client looks at its clock, too.
         let mut request = Request::new(session.request("a", "deadline"));
-        request.metadata_mut().insert("grpc-timeout", "300m".parse()?);
+        request
+            .metadata_mut()
+            .insert("grpc-timeout", "300m".parse()?);
         let failed = session.acquire_with(request).await;
         let code = failure(failed)?.0;
-        ensure!(matches!(code, Code::DeadlineExceeded | Code::Cancelled), "{code}");
+        ensure!(
+            matches!(code, Code::DeadlineExceeded | Code::Cancelled),
+            "{code}"
+        );
         until_contenders(&pods[0], "a", 1).await?;
         // The client cancels the call.
         let cancelled = session.acquiring(session.request("a", "cancel"));
@@ -168,7 +176,11 @@ fn the_lock_of_a_dead_holder_is_free_after_its_delay() -> Result<()> {
         plain.token().await?;
         let free = Instant::now();
         let all = list(&pods[0], pb::ListLocksRequest::default()).await?;
-        let found: Vec<_> = all.locks.iter().map(|lock| (&*lock.name, lock.delayed)).collect();
+        let found: Vec<_> = all
+            .locks
+            .iter()
+            .map(|lock| (&*lock.name, lock.delayed))
+            .collect();
         ensure!(found == [("delayed", true), ("plain", false), ("released", false)]);
         let tried = pb::AcquireRequest {
             wait_ms: Some(0),
@@ -265,7 +277,12 @@ fn locks_are_listed_in_pages() -> Result<()> {
             name: "b".to_owned(),
             ..pb::ListLocksRequest::default()
         };
-        let found = list(&pods[0], one).await?.locks.remove(0).contenders.remove(0);
+        let found = list(&pods[0], one)
+            .await?
+            .locks
+            .remove(0)
+            .contenders
+            .remove(0);
         ensure!(found.session_id == session.reference.id && found.owner == "owner of r");
         ensure!(found.holds && found.mode() == pb::LockMode::Exclusive && found.since_ms > 0);
         Ok(())
@@ -279,15 +296,54 @@ fn wrong_requests_are_refused() -> Result<()> {
         let good = session.request("a", "r");
         let long = "x".repeat(1025);
         for (what, wrong) in [
-            ("no session", pb::AcquireRequest { session: None, ..good.clone() }),
-            ("name", pb::AcquireRequest { name: "a/b".to_owned(), ..good.clone() }),
-            ("id", pb::AcquireRequest { request_id: String::new(), ..good.clone() }),
-            ("mode", pb::AcquireRequest { mode: 0, ..good.clone() }),
-            ("delay", pb::AcquireRequest { lock_delay_ms: 60_001, ..good.clone() }),
-            ("owner", pb::AcquireRequest { owner: long, ..good.clone() }),
+            (
+                "no session",
+                pb::AcquireRequest {
+                    session: None,
+                    ..good.clone()
+                },
+            ),
+            (
+                "name",
+                pb::AcquireRequest {
+                    name: "a/b".to_owned(),
+                    ..good.clone()
+                },
+            ),
+            (
+                "id",
+                pb::AcquireRequest {
+                    request_id: String::new(),
+                    ..good.clone()
+                },
+            ),
+            (
+                "mode",
+                pb::AcquireRequest {
+                    mode: 0,
+                    ..good.clone()
+                },
+            ),
+            (
+                "delay",
+                pb::AcquireRequest {
+                    lock_delay_ms: 60_001,
+                    ..good.clone()
+                },
+            ),
+            (
+                "owner",
+                pb::AcquireRequest {
+                    owner: long,
+                    ..good.clone()
+                },
+            ),
         ] {
             let failed = failure(session.acquire(wrong).await)?;
-            ensure!(failed == (Code::InvalidArgument, None), "{what}: {failed:?}");
+            ensure!(
+                failed == (Code::InvalidArgument, None),
+                "{what}: {failed:?}"
+            );
         }
         ensure!(contenders(&pods[0], "a").await?.is_empty());
         Ok(())
@@ -332,7 +388,10 @@ fn zookeepers_clients_see_the_queue_and_take_part() -> Result<()> {
         until_contenders(&pods[0], "a", 3).await?;
         ensure!(session.release("a", "r").await?);
         let held = contenders(&pods[0], "a").await?;
-        ensure!(held[0] == (u64::try_from(created.stat.czxid)?, true), "{held:?}");
+        ensure!(
+            held[0] == (u64::try_from(created.stat.czxid)?, true),
+            "{held:?}"
+        );
         ensure!(next.is_waiting());
         let delete = jute::Request::Delete(jute::DeleteRequest {
             path: created.path,

@@ -112,7 +112,9 @@ impl Session {
     }
 
     /// The next response; `None` at the end.
-    pub(crate) async fn next(&mut self) -> Result<Option<(pb::SessionState, Option<Told>)>, Status> {
+    pub(crate) async fn next(
+        &mut self,
+    ) -> Result<Option<(pb::SessionState, Option<Told>)>, Status> {
         let response = timeout(SOON, self.responses.message()).await;
         let response = response.map_err(|_| Status::internal("no response came"))??;
         Ok(response.map(|response| (response.state(), response.response)))
@@ -159,7 +161,10 @@ impl Session {
     }
 
     /// The token of a request with metadata of its own.
-    pub(crate) async fn acquire_with(&self, request: Request<pb::AcquireRequest>) -> Result<u64, Status> {
+    pub(crate) async fn acquire_with(
+        &self,
+        request: Request<pb::AcquireRequest>,
+    ) -> Result<u64, Status> {
         let response = self.locks.clone().acquire(request).await?;
         Ok(response.into_inner().token)
     }
@@ -206,7 +211,9 @@ pub(crate) struct Acquiring(tokio::task::JoinHandle<Result<u64, Status>>);
 impl Acquiring {
     pub(crate) async fn token(mut self) -> Result<u64, Status> {
         let answer = timeout(SOON, &mut self.0).await;
-        answer.map_err(|_| Status::internal("no answer came"))?.unwrap()
+        answer
+            .map_err(|_| Status::internal("no answer came"))?
+            .unwrap()
     }
 
     pub(crate) fn is_waiting(&self) -> bool {
@@ -227,7 +234,10 @@ pub(crate) async fn holds(pod: &Pod, name: &str, token: u64) -> Result<bool> {
     Ok(response.into_inner().holds)
 }
 
-pub(crate) async fn list(pod: &Pod, request: pb::ListLocksRequest) -> Result<pb::ListLocksResponse> {
+pub(crate) async fn list(
+    pod: &Pod,
+    request: pb::ListLocksRequest,
+) -> Result<pb::ListLocksResponse> {
     let response = LocksClient::new(channel(pod)?).list(request).await?;
     Ok(response.into_inner())
 }
@@ -254,7 +264,9 @@ pub(crate) async fn until_contenders(pod: &Pod, name: &str, count: usize) -> Res
 }
 
 /// The code of a call that must fail, and the reason in its details.
-pub(crate) fn failure<T: std::fmt::Debug>(result: Result<T, Status>) -> Result<(Code, Option<String>)> {
+pub(crate) fn failure<T: std::fmt::Debug>(
+    result: Result<T, Status>,
+) -> Result<(Code, Option<String>)> {
     use tonic_types::StatusExt as _;
     let status = result.err().context("the call did not fail")?;
     let reason = status.get_details_error_info().map(|info| info.reason);

@@ -96,7 +96,10 @@ async fn acquire(session: &Session, arguments: &Arguments) -> anyhow::Result<u64
         false => pb::LockMode::Exclusive,
     };
     let delay = arguments.lock_delay.unwrap_or_default();
-    let program = arguments.command.first().map(|program| program.to_string_lossy());
+    let program = arguments
+        .command
+        .first()
+        .map(|program| program.to_string_lossy());
     let began = clock::now();
     let request = pb::AcquireRequest {
         session: Some(session.reference()),
@@ -104,16 +107,22 @@ async fn acquire(session: &Session, arguments: &Arguments) -> anyhow::Result<u64
         mode: mode.into(),
         request_id: format!("{:016x}", random::u64()),
         lock_delay_ms: millis(delay),
-        owner: format!("process {}: {}", std::process::id(), program.unwrap_or_default())
-            .chars()
-            .take(256)
-            .collect(),
+        owner: format!(
+            "process {}: {}",
+            std::process::id(),
+            program.unwrap_or_default()
+        )
+        .chars()
+        .take(256)
+        .collect(),
         wait_ms: None,
     };
     let response = session.call(async |mut locks| {
         let mut request = request.clone();
         // What is left, if the call is repeated.
-        let left = arguments.wait.map(|wait| wait.saturating_sub(began.elapsed()));
+        let left = arguments
+            .wait
+            .map(|wait| wait.saturating_sub(began.elapsed()));
         request.wait_ms = left.map(millis);
         Ok(locks.acquire(request).await?.into_inner())
     });
@@ -139,7 +148,10 @@ async fn supervise(
     token: u64,
     signals: &mut Signals,
 ) -> anyhow::Result<ExitCode> {
-    let (program, rest) = arguments.command.split_first().context("a command is needed")?;
+    let (program, rest) = arguments
+        .command
+        .split_first()
+        .context("a command is needed")?;
     let mut child = Command::new(program)
         .args(rest)
         .env("SYNOD_LOCK_NAME", &arguments.name)
@@ -228,5 +240,45 @@ impl Signals {
             std::task::Poll::Pending
         });
         received.await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_signal_reaches_the_command() {
+        let script = "trap 'exit 9' USR1; echo ready; while true; do sleep 0.05; done";
+        let mut child = Command::new("sh")
+            .args(["-c", script])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut ready = [0; 6];
+        let mut out = child.stdout.take().unwrap();
+        tokio::io::AsyncReadExt::read_exact(&mut out, &mut ready)
+            .await
+            .unwrap();
+        pass_on(&child, Signal::USR1);
+        assert_eq!(child.wait().await.unwrap().code(), Some(9));
+    }
+
+    #[tokio::test]
+    async fn a_command_that_ignores_the_end_is_killed() {
+        let script = "trap '' TERM; echo ready; while true; do sleep 0.05; done";
+        let mut child = Command::new("sh")
+            .args(["-c", script])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut ready = [0; 6];
+        let mut out = child.stdout.take().unwrap();
+        tokio::io::AsyncReadExt::read_exact(&mut out, &mut ready)
+            .await
+            .unwrap();
+        end(&mut child).await.unwrap();
+        let signal = child.wait().await.unwrap().signal();
+        assert_eq!(signal, Some(Signal::KILL.as_raw()));
     }
 }

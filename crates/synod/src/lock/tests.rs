@@ -87,8 +87,12 @@ impl World {
     }
 
     async fn locks(&self) -> Vec<pb::LockInfo> {
-        let listed = self.pods().ask(&Self::target(), async |mut locks| {
-            Ok(locks.list(pb::ListLocksRequest::default()).await?.into_inner())
+        let (pods, target) = (self.pods(), Self::target());
+        let listed = pods.ask(&target, async |mut locks| {
+            Ok(locks
+                .list(pb::ListLocksRequest::default())
+                .await?
+                .into_inner())
         });
         listed.await.unwrap().locks
     }
@@ -150,7 +154,9 @@ async fn a_command_runs_with_the_lock_and_gives_its_exit_code() {
     assert!(token.parse::<u64>().unwrap() > 0);
     assert!(world.locks().await.is_empty(), "it is released");
     // By a signal.
-    let ended = world.lock(&["run", "a", "--", "sh", "-c", "kill -9 $$"]).await;
+    let ended = world
+        .lock(&["run", "a", "--", "sh", "-c", "kill -9 $$"])
+        .await;
     assert_eq!(format!("{:?}", ended.unwrap()), code(137));
     let missing = world.lock(&["run", "a", "--", "/does/not/exist"]).await;
     assert!(format!("{:#}", missing.unwrap_err()).contains("/does/not/exist"));
@@ -164,13 +170,15 @@ async fn a_command_waits_for_the_lock() {
     let (first, second) = (world.file("first"), world.file("second"));
     let go = world.file("go");
     let script = format!("echo > {first}; while ! test -e {go}; do sleep 0.05; done");
-    let holding = world.lock(&["run", "a", "--", "sh", "-c", &script]);
+    let words = ["run", "a", "--", "sh", "-c", &script];
+    let holding = world.lock(&words);
     let others = async {
         until_file(&first).await;
         let refused = world.lock(&["run", "--wait=0", "a", "--", "true"]).await;
         assert!(format!("{:#}", refused.unwrap_err()).contains("was not free in time"));
         let script = format!("echo > {second}");
-        let waiting = world.lock(&["run", "a", "--", "sh", "-c", &script]);
+        let words = ["run", "a", "--", "sh", "-c", &script];
+        let waiting = world.lock(&words);
         let release = async {
             world.tokens(2).await;
             assert!(!Path::new(&second).exists());
@@ -194,7 +202,8 @@ async fn a_lost_lock_ends_the_command() {
     let script = format!(
         "trap 'echo > {ended}; exit 0' TERM; echo > {began}; while true; do sleep 0.05; done"
     );
-    let holding = world.lock(&["run", "--session-timeout=2", "a", "--", "sh", "-c", &script]);
+    let words = ["run", "--session-timeout=2", "a", "--", "sh", "-c", &script];
+    let holding = world.lock(&words);
     let stop = async {
         until_file(&began).await;
         // Nobody serves the session any more.
@@ -203,14 +212,19 @@ async fn a_lost_lock_ends_the_command() {
     };
     let (held, ()) = tokio::join!(holding, stop);
     let error = format!("{:#}", held.unwrap_err());
-    assert!(error.contains("was lost, and the command was ended"), "{error}");
+    assert!(
+        error.contains("was lost, and the command was ended"),
+        "{error}"
+    );
     world.stop().await;
 }
 
 #[tokio::test]
 async fn a_broken_lock_goes_to_the_next() {
     let world = World::start().await;
-    let session = Session::open(&World::target(), &world.pods(), SOON).await.unwrap();
+    let session = Session::open(&World::target(), &world.pods(), SOON)
+        .await
+        .unwrap();
     let request = pb::AcquireRequest {
         session: Some(session.reference()),
         name: "a".to_owned(),
@@ -218,14 +232,16 @@ async fn a_broken_lock_goes_to_the_next() {
         request_id: "r".to_owned(),
         ..pb::AcquireRequest::default()
     };
-    let acquired = session.call(async |mut locks| {
-        Ok(locks.acquire(request.clone()).await?.into_inner().token)
-    });
+    let acquired = session
+        .call(async |mut locks| Ok(locks.acquire(request.clone()).await?.into_inner().token));
     let token = acquired.await.unwrap();
     let waiting = world.lock(&["run", "a", "--", "true"]);
     let breaking = async {
         assert_eq!(world.tokens(2).await[0], token);
-        world.lock(&["break", "a", &token.to_string()]).await.unwrap();
+        world
+            .lock(&["break", "a", &token.to_string()])
+            .await
+            .unwrap();
         let again = world.lock(&["break", "a", &token.to_string()]).await;
         assert!(format!("{:#}", again.unwrap_err()).contains("nobody has the token"));
     };
