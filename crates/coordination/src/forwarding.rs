@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use synod_coordination_core::{Command, LogNumber, SessionId};
+use synod_coordination_core::{Command, LogNumber};
 use synod_proto::coordination::v1 as pb;
 use synod_proto::coordination::v1::pods_client::PodsClient;
 use synod_rpc::ChannelConfig;
@@ -103,16 +103,29 @@ impl Forwarder {
             }
             let is_last = commands.is_empty();
             let asked = clock::now();
+            let touched = self.hub.take_touched();
             let mut request = tonic::Request::new(pb::ForwardRequest {
                 secret: leader.secret.to_vec().into(),
                 commands,
-                touched: self.take_touched(),
+                touched: touched
+                    .sessions
+                    .iter()
+                    .map(|session| session.get())
+                    .collect(),
             });
             request.set_timeout(CALL_TIMEOUT);
             let answer = clock::timeout(CALL_TIMEOUT, pods.forward(request)).await;
-            let answer = answer
-                .map_err(|_| tonic::Status::deadline_exceeded("no answer in time"))??
-                .into_inner();
+            let answer = match answer {
+                Ok(Ok(answer)) => answer.into_inner(),
+                Ok(Err(status)) => {
+                    self.hub.touches_lost(touched);
+                    return Err(status);
+                }
+                Err(_) => {
+                    self.hub.touches_lost(touched);
+                    return Err(tonic::Status::deadline_exceeded("no answer in time"));
+                }
+            };
             match convert::taken(answer.taken) {
                 Some(Taken::All) => {}
                 Some(Taken::Before(number)) => {
@@ -121,19 +134,16 @@ impl Forwarder {
                 }
                 Some(Taken::Unregistered) => self.hub.renew(),
                 Some(Taken::NotLeading) | None => {
+                    self.hub.touches_lost(touched);
                     return Err(tonic::Status::unavailable("the pod does not lead"));
                 }
             }
+            self.hub.touches_arrived(&touched);
             self.contact.heard(LogNumber::new(answer.applied), asked);
             if is_last || resend.is_none() {
                 return Ok(());
             }
         }
-    }
-
-    fn take_touched(&self) -> Vec<i64> {
-        let touched = self.hub.take_touched().into_iter();
-        touched.map(SessionId::get).collect()
     }
 }
 

@@ -12,6 +12,7 @@ mod outgoing;
 mod reads;
 mod requests;
 mod syncs;
+mod touches;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -25,11 +26,12 @@ use synod_runtime::random;
 use tokio::sync::Notify;
 
 pub(crate) use apply::{ApplyError, SessionChange};
-pub(crate) use client::{CallError, Client, ConnectError, Opened, Reader, Standing, View};
+pub(crate) use client::{CallError, Client, ConnectError, Opened, Reader, Sign, Standing, View};
 use connection::Connection;
 pub(crate) use outgoing::Outgoing;
 pub(crate) use requests::Closed;
 use syncs::Syncs;
+use touches::Rounds;
 
 /// The watches of all clients of a pod.
 const MAX_WATCHES: usize = 10_000_000;
@@ -59,6 +61,7 @@ struct State {
     waiting: HashMap<u64, ConnectionId>,
     /// Sessions whose clients have shown life.
     touched: HashSet<SessionId>,
+    rounds: Rounds,
     syncs: Syncs,
     commands: Arc<Notify>,
     /// Whether the pod is in contact with the log, so that it may answer clients.
@@ -102,6 +105,7 @@ impl Hub {
                 sessions: HashMap::new(),
                 waiting: HashMap::new(),
                 touched: HashSet::new(),
+                rounds: Rounds::default(),
                 syncs: Syncs::default(),
                 commands: Arc::clone(&commands),
                 is_serving: false,
@@ -169,11 +173,6 @@ impl Hub {
     /// The log does not know the pod any more: it goes on under a new id.
     pub(crate) fn renew(&self) {
         self.state.lock().renew();
-    }
-
-    /// The sessions whose clients have shown life since the last call.
-    pub(crate) fn take_touched(&self) -> Vec<SessionId> {
-        self.state.lock().touched.drain().collect()
     }
 
     /// The paths of nodes to reap.
