@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use synod_coordination_core::{Command, LogNumber, SessionId};
+use synod_coordination_core::{Command, LogNumber};
 use synod_proto::coordination::v1 as pb;
 use synod_proto::coordination::v1::pods_client::PodsClient;
 use synod_rpc::{ChannelConfig, Look, look};
@@ -129,15 +129,25 @@ impl Forwarder {
                 secret: leader.secret.to_vec().into(),
                 pod: self.hub.pod().get(),
                 commands,
-                touched: touched.iter().copied().map(SessionId::get).collect(),
+                touched: touched
+                    .sessions
+                    .iter()
+                    .map(|session| session.get())
+                    .collect(),
             });
             request.set_timeout(CALL_TIMEOUT);
             let answer = clock::timeout(CALL_TIMEOUT, pods.forward(request)).await;
-            let late = || tonic::Status::deadline_exceeded("no answer in time");
-            let answer = answer.unwrap_or_else(|_| Err(late()));
-            let answer = answer
-                .inspect_err(|_| self.hub.touch(touched))?
-                .into_inner();
+            let answer = match answer {
+                Ok(Ok(answer)) => answer.into_inner(),
+                Ok(Err(status)) => {
+                    self.hub.touches_lost(touched);
+                    return Err(status);
+                }
+                Err(_) => {
+                    self.hub.touches_lost(touched);
+                    return Err(tonic::Status::deadline_exceeded("no answer in time"));
+                }
+            };
             match convert::taken(answer.taken) {
                 Some(Taken::All) => {}
                 Some(Taken::Before(number)) => {
@@ -146,9 +156,11 @@ impl Forwarder {
                 }
                 Some(Taken::Unregistered) => self.hub.renew(),
                 Some(Taken::NotLeading) | None => {
+                    self.hub.touches_lost(touched);
                     return Err(tonic::Status::unavailable("the pod does not lead"));
                 }
             }
+            self.hub.touches_arrived(&touched);
             self.contact.heard(LogNumber::new(answer.applied), asked);
             if rest.is_none() {
                 return Ok(());

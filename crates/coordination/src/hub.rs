@@ -14,6 +14,7 @@ mod reads;
 mod requests;
 mod statistics;
 mod syncs;
+mod touches;
 mod views;
 
 use std::collections::{HashMap, HashSet};
@@ -28,13 +29,14 @@ use synod_runtime::random;
 use tokio::sync::Notify;
 
 pub(crate) use apply::{ApplyError, SessionChange};
-pub(crate) use client::{CallError, Client, ConnectError, Opened, Reader, Standing, View};
+pub(crate) use client::{CallError, Client, ConnectError, Opened, Reader, Sign, Standing, View};
 use connection::Connection;
 pub(crate) use connection::Peer;
 pub(crate) use outgoing::{Outgoing, Unsent};
 pub(crate) use requests::Closed;
 use statistics::Totals;
 use syncs::Syncs;
+use touches::Rounds;
 pub(crate) use views::{ConnectionView, Listed};
 
 /// The watches of all clients of a pod.
@@ -65,6 +67,7 @@ struct State {
     waiting: HashMap<u64, ConnectionId>,
     /// Sessions whose clients have shown life.
     touched: HashSet<SessionId>,
+    rounds: Rounds,
     syncs: Syncs,
     commands: Arc<Notify>,
     has_caught_up: bool,
@@ -114,6 +117,7 @@ impl Hub {
                 sessions: HashMap::new(),
                 waiting: HashMap::new(),
                 touched: HashSet::new(),
+                rounds: Rounds::default(),
                 syncs: Syncs::default(),
                 commands: Arc::clone(&commands),
                 has_caught_up: false,
@@ -204,16 +208,6 @@ impl Hub {
     /// The log does not know the pod any more: it goes on under a new id.
     pub(crate) fn renew(&self) {
         self.state.lock().renew();
-    }
-
-    /// The sessions whose clients have shown life since the last call.
-    pub(crate) fn take_touched(&self) -> Vec<SessionId> {
-        self.state.lock().touched.drain().collect()
-    }
-
-    /// Clients of these sessions have shown life.
-    pub(crate) fn touch(&self, sessions: impl IntoIterator<Item = SessionId>) {
-        self.state.lock().touched.extend(sessions);
     }
 
     /// Registered pods that have done nothing for long, each with the number of its last command.
@@ -311,6 +305,11 @@ impl Hub {
         };
         self.state.lock().outbox.push(command).unwrap();
         self.commands.notify_one();
+    }
+
+    /// A client shows life.
+    pub(crate) fn touch(&self, session: SessionId) {
+        self.state.lock().touched.insert(session);
     }
 
     /// How many commands are not executed.

@@ -84,7 +84,10 @@ impl TlsFiles {
     }
 
     /// For our own channels; `None` without an authority.
-    fn channel(&self) -> anyhow::Result<Option<ClientTls>> {
+    ///
+    /// # Errors
+    /// A file can't be read.
+    pub(crate) fn channel(&self) -> anyhow::Result<Option<ClientTls>> {
         let Some(authority) = &self.cacert else {
             return Ok(None);
         };

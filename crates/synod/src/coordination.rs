@@ -231,7 +231,7 @@ impl Session {
     /// The pod did not confirm it: the session ends by its timeout.
     pub(crate) async fn close(self) -> anyhow::Result<()> {
         // If the task has ended, its result says why.
-        drop(self.close.send(()));
+        let _ended = self.close.send(());
         self.keeper
             .await?
             .context("no pod confirmed the end of the session, which ends by its timeout")

@@ -58,6 +58,10 @@ pub(crate) enum CallError {
     Refused(ErrorCode),
 }
 
+/// A sign of life that was noted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sign(u64);
+
 /// Where a session is whose connection has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
@@ -163,16 +167,25 @@ impl Client {
         }
     }
 
-    /// The session's client has shown life.
+    /// The session's client has shown life. Returns what [`Client::confirmed`] waits for.
     ///
     /// # Errors
     /// [`Closed`].
-    pub(crate) fn touch(&self) -> Result<(), Closed> {
+    pub(crate) fn touch(&self) -> Result<Sign, Closed> {
         let mut state = self.hub.state.lock();
         let connection = state.connections.get(&self.id).ok_or(Closed)?;
         let session = connection.session.ok_or(Closed)?;
         state.touched.insert(session);
-        Ok(())
+        Ok(Sign(state.rounds.next()))
+    }
+
+    /// Resolves when the leading pod knows of a sign of life, so that the session lives for its
+    /// timeout from then on.
+    ///
+    /// # Cancel safety
+    /// Safe to drop.
+    pub(crate) async fn confirmed(&self, sign: Sign) {
+        self.hub.round_arrived(sign.0).await;
     }
 
     /// Who reads, and is woken when what it has read changes.

@@ -73,3 +73,29 @@ impl Drop for Call {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use synod_coordination_core::SessionId;
+
+    use super::*;
+
+    #[test]
+    fn the_last_call_may_leave_unless_another_was_told_that_it_holds() {
+        let attempts = Arc::new(Attempts::default());
+        let attempt = Attempt::new(SessionId::new(1), "r").unwrap();
+        let first = attempts.enter("/q", &attempt);
+        assert!(first.may_leave());
+        let second = attempts.enter("/q", &attempt);
+        assert!(!first.may_leave() && !second.may_leave());
+        assert!(Arc::ptr_eq(&first.change, &second.change));
+        // Another queue.
+        assert!(attempts.enter("/p", &attempt).may_leave());
+        second.is_held();
+        drop(second);
+        assert!(!first.may_leave(), "the client knows that it holds");
+        drop(first);
+        assert!(attempts.entries.lock().is_empty());
+        assert!(attempts.enter("/q", &attempt).may_leave(), "a later call");
+    }
+}

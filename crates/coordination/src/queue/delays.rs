@@ -39,3 +39,52 @@ impl Delays {
         self.over.lock().remove(&key);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use synod_coordination_core::SessionId;
+    use synod_runtime::clock;
+
+    use super::*;
+    use crate::queue::{Attempt, Mode};
+
+    #[test]
+    fn a_delay_counts_from_when_the_guard_was_seen_first() {
+        let delays = Delays::default();
+        let began = clock::now();
+        let second = Duration::from_secs(1);
+        let guard = |czxid| Guard {
+            name: "delay-1.r".to_owned(),
+            attempt: Attempt::new(SessionId::new(1), "r").unwrap(),
+            mode: Mode::Exclusive,
+            delay_ms: 5_000,
+            czxid,
+        };
+        let over = began + 5 * second;
+        assert_eq!(delays.over("/q", &guard(1), began), over);
+        assert_eq!(delays.over("/q", &guard(1), began + second), over);
+        // Another guard of the same name, and one of another queue.
+        let later = delays.over("/q", &guard(2), began + second);
+        assert_eq!(later, over + second);
+        assert_eq!(delays.over("/p", &guard(1), began + second), over + second);
+        delays.forget("/q", &guard(1));
+        assert_eq!(delays.over("/q", &guard(1), began + second), over + second);
+    }
+
+    #[test]
+    fn too_many_guards_are_forgotten_and_their_delays_start_again() {
+        let delays = Delays::default();
+        let began = clock::now();
+        let guard = |czxid| Guard {
+            name: "delay-1.r".to_owned(),
+            attempt: Attempt::new(SessionId::new(1), "r").unwrap(),
+            mode: Mode::Shared,
+            delay_ms: 5_000,
+            czxid,
+        };
+        let count = i64::try_from(MAX_GUARDS).unwrap();
+        let last = (0..=count).map(|czxid| delays.over("/q", &guard(czxid), began));
+        assert_eq!(last.last(), Some(began + Duration::from_secs(5)));
+        assert_eq!(delays.over.lock().len(), 1);
+    }
+}

@@ -210,7 +210,9 @@ impl<'a> Leading<'a> {
     fn tick(&mut self, forwarded: &mut mpsc::Receiver<Forwarded>) {
         self.is_full = false;
         // All signs of life count before anything expires.
-        self.applier.touch(self.applier.hub().take_touched());
+        let touched = self.applier.hub().take_touched();
+        self.applier.touch(touched.sessions.iter().copied());
+        self.applier.hub().touches_arrived(&touched);
         while let Ok(commands) = forwarded.try_recv() {
             self.take(commands);
         }

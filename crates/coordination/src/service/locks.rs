@@ -1,6 +1,5 @@
 //! Locks.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -114,26 +113,29 @@ impl LocksService {
             limit => limit.min(MAX_PAGE),
         };
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let names = match request.name.is_empty() {
-            true => names_after(&mut reader, &request.after)?,
-            false => vec![request.name],
+        let is_named = !request.name.is_empty();
+        let names = match is_named {
+            true => vec![request.name],
+            false => names_after(&mut reader, &request.after)?,
         };
-        let mut locks = BTreeMap::new();
+        let mut locks = Vec::new();
         let mut names = names.into_iter();
         for name in names.by_ref() {
             // One look for each, so that the state is free between them.
-            let path = lock_path(&name)?;
-            let queue = reader.look(|view| Queue::read(view, &path))??;
-            let info = info(name, &queue);
-            if info.delayed || !info.contenders.is_empty() {
-                locks.insert(info.name.clone(), info);
+            let read = lock_path(&name)
+                .and_then(|path| Ok(reader.look(|view| Queue::read(view, &path))??));
+            match read {
+                Ok(queue) => locks.extend(info(name, &queue)),
+                // Other programs may create nodes that are no locks, or that not all may read.
+                Err(Error::Invalid { .. } | Error::NoAuth) if !is_named => {}
+                Err(error) => return Err(error),
             }
             if locks.len() == limit {
                 break;
             }
         }
         Ok(pb::ListLocksResponse {
-            locks: locks.into_values().collect(),
+            locks,
             more: names.next().is_some(),
         })
     }
@@ -199,7 +201,12 @@ fn names_after(reader: &mut Reader, after: &str) -> Result<Vec<String>, Error> {
     Ok(names.into_iter().filter(|name| &**name > after).collect())
 }
 
-fn info(name: String, queue: &Queue) -> pb::LockInfo {
+/// `None` if nobody holds the lock or waits for it.
+fn info(name: String, queue: &Queue) -> Option<pb::LockInfo> {
+    let delayed = queue.delays().next().is_some();
+    if !delayed && queue.contenders.is_empty() {
+        return None;
+    }
     let contender = |contender: &Contender| pb::Contender {
         token: wire_token(contender.token),
         mode: wire_mode(contender.mode).into(),
@@ -208,11 +215,11 @@ fn info(name: String, queue: &Queue) -> pb::LockInfo {
         owner: String::from_utf8_lossy(&contender.data).into_owned(),
         since_ms: contender.since_ms,
     };
-    pb::LockInfo {
+    Some(pb::LockInfo {
         name,
         contenders: queue.contenders.iter().map(contender).collect(),
-        delayed: queue.delays().next().is_some(),
-    }
+        delayed,
+    })
 }
 
 fn mode(mode: pb::LockMode) -> Result<Mode, Error> {

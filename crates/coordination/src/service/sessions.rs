@@ -1,5 +1,6 @@
 //! Sessions: a stream each.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,20 +10,26 @@ use synod_proto::coordination::v1 as pb;
 use synod_proto::coordination::v1::keep_request::Request as Asked;
 use synod_proto::coordination::v1::keep_response::Response as Told;
 use synod_proto::coordination::v1::sessions_server::Sessions;
-use synod_runtime::{clock, task};
+use synod_runtime::{clock, random, task};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::Shared;
 use crate::error::Error;
-use crate::hub::{CallError, Client, Opened, Standing};
+use crate::hub::{Client, Opened, Sign, Standing};
 
 /// The first request must come within this time.
 const FIRST_WITHIN: Duration = Duration::from_secs(10);
 
+/// The pause before a session is given another connection again, at most; half of it at least.
+const RETRY_AFTER: Duration = Duration::from_millis(200);
+
 /// Responses that wait for a client to read them. Then its requests are not read.
 const WAITING_RESPONSES: usize = 16;
+
+/// Keep-alives of a session that wait for an answer. Then its requests are not read.
+const WAITING_ALIVE: usize = 16;
 
 /// Serves sessions.
 #[derive(Clone)]
@@ -77,6 +84,7 @@ async fn keep(
         opened,
         client,
         responses,
+        alive: VecDeque::new(),
     };
     stream.register()?;
     let told = stream.opened();
@@ -87,6 +95,8 @@ async fn keep(
     shared
         .sessions
         .remove(stream.opened.session, &stream.client);
+    // Calls that use the connection end: their client is to ask again once it has resumed.
+    stream.client.close();
     ended
 }
 
@@ -137,6 +147,8 @@ struct Stream<'a> {
     opened: Opened,
     client: Arc<Client>,
     responses: &'a Responses,
+    /// Keep-alives that are not answered: their signs of life, and their numbers.
+    alive: VecDeque<(Sign, u64)>,
 }
 
 /// What ends the wait for the next request.
@@ -148,6 +160,8 @@ enum Next {
     Closed,
     /// The pod answers clients again.
     Serving,
+    /// The leading pod knows of the first sign of life.
+    Confirmed,
     /// The pod stops.
     Stopping,
 }
@@ -160,7 +174,10 @@ impl Stream<'_> {
                 biased; // the end of the session comes before its requests
                 () = self.shared.stop.triggered() => Next::Stopping,
                 () = self.client.closed() => Next::Closed,
-                message = requests.message() => request(message),
+                () = confirmed(&self.client, self.alive.front()) => Next::Confirmed,
+                message = requests.message(), if self.alive.len() < WAITING_ALIVE => {
+                    request(message)
+                }
             };
             match next {
                 Next::Stopping => return Err(Error::Stopping),
@@ -170,14 +187,17 @@ impl Stream<'_> {
                         return Ok(());
                     }
                 }
+                Next::Confirmed => {
+                    let first = self.alive.pop_front();
+                    let told = first.map(|(_, number)| Told::Alive(number));
+                    if !self.tell(pb::SessionState::Safe, told).await {
+                        return Ok(());
+                    }
+                }
                 Next::Request(Some(Asked::KeepAlive(alive))) => {
                     // If the connection has just ended, the next round says so.
-                    if self.client.touch().is_ok()
-                        && !self
-                            .tell(pb::SessionState::Safe, Some(Told::Alive(alive.number)))
-                            .await
-                    {
-                        return Ok(());
+                    if let Ok(sign) = self.client.touch() {
+                        self.alive.push_back((sign, alive.number));
                     }
                 }
                 Next::Request(Some(Asked::Close(_))) => return self.close().await,
@@ -212,11 +232,13 @@ impl Stream<'_> {
             match client.connect(session, self.opened.timeout_ms).await {
                 Ok(opened) => {
                     (self.client, self.opened) = (client, opened);
+                    // Their client knows of the jeopardy.
+                    self.alive.clear();
                     self.register()?;
                     return Ok(self.tell(pb::SessionState::Safe, None).await);
                 }
-                // The pod lost its contact again, or the session has gone meanwhile.
-                Err(_) => {}
+                // The pod lost its contact again, or is overloaded, or the session has gone.
+                Err(_) => clock::sleep(random::jitter(RETRY_AFTER)).await,
             }
         }
     }
@@ -236,7 +258,7 @@ impl Stream<'_> {
                 message = requests.message() => request(message),
             };
             match next {
-                Next::Serving | Next::Closed => return Ok(true),
+                Next::Serving | Next::Closed | Next::Confirmed => return Ok(true),
                 Next::Stopping => return Err(Error::Stopping),
                 Next::End => return Ok(false),
                 Next::Request(Some(Asked::KeepAlive(alive))) => {
@@ -258,9 +280,7 @@ impl Stream<'_> {
                 self.tell(pb::SessionState::Closed, None).await;
                 Ok(())
             }
-            Err(error @ (CallError::NotSent | CallError::Lost | CallError::Refused(_))) => {
-                Err(error.into())
-            }
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -286,6 +306,14 @@ impl Stream<'_> {
             response,
         };
         self.responses.send(Ok(response)).await.is_ok()
+    }
+}
+
+/// Resolves when the leading pod knows of a sign of life; never without one.
+async fn confirmed(client: &Client, alive: Option<&(Sign, u64)>) {
+    match alive {
+        Some((sign, _)) => client.confirmed(*sign).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -306,7 +306,7 @@ fn a_session_without_signs_of_life_is_closed_and_others_are_not() -> Result<()> 
         ensure!(pods[0].exists("/e1") && pods[0].exists("/e2"));
         let alive = pods[1].session;
         until("the silent session to be closed", SOON, async || {
-            pods[1].hub.touch([alive]);
+            pods[1].hub.touch(alive);
             Ok((!pods[1].exists("/e1") && !pods[1].exists("/c")).then_some(()))
         })
         .await?;

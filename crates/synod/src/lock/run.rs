@@ -242,3 +242,43 @@ impl Signals {
         received.await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_signal_reaches_the_command() {
+        let script = "trap 'exit 9' USR1; echo ready; while true; do sleep 0.05; done";
+        let mut child = Command::new("sh")
+            .args(["-c", script])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut ready = [0; 6];
+        let mut out = child.stdout.take().unwrap();
+        tokio::io::AsyncReadExt::read_exact(&mut out, &mut ready)
+            .await
+            .unwrap();
+        pass_on(&child, Signal::USR1);
+        assert_eq!(child.wait().await.unwrap().code(), Some(9));
+    }
+
+    #[tokio::test]
+    async fn a_command_that_ignores_the_end_is_killed() {
+        let script = "trap '' TERM; echo ready; while true; do sleep 0.05; done";
+        let mut child = Command::new("sh")
+            .args(["-c", script])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut ready = [0; 6];
+        let mut out = child.stdout.take().unwrap();
+        tokio::io::AsyncReadExt::read_exact(&mut out, &mut ready)
+            .await
+            .unwrap();
+        end(&mut child).await.unwrap();
+        let signal = child.wait().await.unwrap().signal();
+        assert_eq!(signal, Some(Signal::KILL.as_raw()));
+    }
+}

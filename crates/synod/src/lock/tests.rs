@@ -87,7 +87,8 @@ impl World {
     }
 
     async fn locks(&self) -> Vec<pb::LockInfo> {
-        let listed = self.pods().ask(&Self::target(), async |mut locks| {
+        let (pods, target) = (self.pods(), Self::target());
+        let listed = pods.ask(&target, async |mut locks| {
             Ok(locks
                 .list(pb::ListLocksRequest::default())
                 .await?
@@ -169,13 +170,15 @@ async fn a_command_waits_for_the_lock() {
     let (first, second) = (world.file("first"), world.file("second"));
     let go = world.file("go");
     let script = format!("echo > {first}; while ! test -e {go}; do sleep 0.05; done");
-    let holding = world.lock(&["run", "a", "--", "sh", "-c", &script]);
+    let words = ["run", "a", "--", "sh", "-c", &script];
+    let holding = world.lock(&words);
     let others = async {
         until_file(&first).await;
         let refused = world.lock(&["run", "--wait=0", "a", "--", "true"]).await;
         assert!(format!("{:#}", refused.unwrap_err()).contains("was not free in time"));
         let script = format!("echo > {second}");
-        let waiting = world.lock(&["run", "a", "--", "sh", "-c", &script]);
+        let words = ["run", "a", "--", "sh", "-c", &script];
+        let waiting = world.lock(&words);
         let release = async {
             world.tokens(2).await;
             assert!(!Path::new(&second).exists());
@@ -199,7 +202,8 @@ async fn a_lost_lock_ends_the_command() {
     let script = format!(
         "trap 'echo > {ended}; exit 0' TERM; echo > {began}; while true; do sleep 0.05; done"
     );
-    let holding = world.lock(&["run", "--session-timeout=2", "a", "--", "sh", "-c", &script]);
+    let words = ["run", "--session-timeout=2", "a", "--", "sh", "-c", &script];
+    let holding = world.lock(&words);
     let stop = async {
         until_file(&began).await;
         // Nobody serves the session any more.
