@@ -230,6 +230,8 @@ async fn start(lab: &Lab, service: Service) -> Result<(Vec<String>, Vec<u32>, Ru
     let mut cluster = Cluster::start(lab, endpoint, Topology::of(NODES)).await?;
     let options = PodOptions {
         pods: NODES,
+        // All clients have one address.
+        flags: vec!["--max-connections-per-address=0".to_owned()],
         ..PodOptions::default()
     };
     let mut pods = Pods::start(lab, &cluster.endpoints(), options).await?;
