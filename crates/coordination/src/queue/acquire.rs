@@ -228,7 +228,7 @@ impl Acquisition {
             Wait::Deadline(at) => at,
         };
         tokio::select! {
-            biased; // a caller that is gone gets nothing; a lock that is free goes before the deadline
+            biased; // nothing for a caller that is gone; a free lock before the deadline
             () = answer.closed() => Some(Ended::Cancelled),
             () = reader.changed() => None,
             () = sleep_until(over) => None,
