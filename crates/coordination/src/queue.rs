@@ -4,9 +4,9 @@
 //! - A contender is ephemeral: `_c_SESSION.REQUEST-__WRIT__0000000000`, or `__READ__` if it shares.
 //!   The form is that of Curator's `InterProcessReadWriteLock`. In an election the suffix is
 //!   `-latch-`, as in its `LeaderLatch`. Other sequential nodes contend, too.
-//! - A guard is persistent: `delay-SESSION.REQUEST`. A holder with a lock delay has one, from before
-//!   it is told that it holds until it releases. While a guard's contender is gone, nobody gets the
-//!   lock.
+//! - A guard is persistent: `delay-SESSION.REQUEST`. A holder with a lock delay has one, from
+//!   before it is told that it holds until it releases. While a guard's contender is gone,
+//!   nobody gets the lock.
 //!
 //! # Who holds
 //! A contender holds if no earlier contender excludes it, and no other guard. Once true this stays

@@ -79,10 +79,10 @@ enum Command {
 impl Arguments {
     /// The command of `synod lock`.
     pub(crate) fn lock_command(self) -> lock::Command {
-        match self.command {
-            Command::Lock(command) => command,
-            _ => panic!("not a lock command"),
-        }
+        let Command::Lock(command) = self.command else {
+            panic!("not a lock command");
+        };
+        command
     }
 }
 

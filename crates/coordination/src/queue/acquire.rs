@@ -228,7 +228,7 @@ impl Acquisition {
             Wait::Deadline(at) => at,
         };
         tokio::select! {
-            biased; // a caller that is gone gets nothing; a lock that is free goes before the deadline
+            biased; // nothing for a caller that is gone; a free lock before the deadline
             () = answer.closed() => Some(Ended::Cancelled),
             () = reader.changed() => None,
             () = sleep_until(over) => None,
@@ -369,9 +369,10 @@ pub(crate) async fn remove_token(
 
 /// Of an attempt that may have a place: what was not sent is no certain failure of the whole.
 fn placed(error: Error) -> Error {
-    match error {
-        Error::NotServing => Error::Lost,
-        error => error,
+    if error == Error::NotServing {
+        Error::Lost
+    } else {
+        error
     }
 }
 
@@ -431,10 +432,12 @@ async fn multi(client: &Client, ops: Vec<MultiOp>) -> Result<(), Error> {
     let Response::Multi(response) = response else {
         return Err(Error::Internal(ErrorCode::SystemError));
     };
-    let culprit = response.results.iter().find_map(|result| match result {
-        OpResult::Error(0) => None,
-        OpResult::Error(code) => Some(*code),
-        _ => None,
+    let culprit = response.results.iter().find_map(|result| {
+        if let OpResult::Error(code) = result {
+            Some(*code).filter(|code| *code != 0)
+        } else {
+            None
+        }
     });
     match culprit.map(ErrorCode::try_from) {
         None => Ok(()),

@@ -75,12 +75,10 @@ impl FilesService {
             acl: Some(acl),
             flags: mode.code(),
         });
-        match client.call(create).await? {
-            jute::Response::Create2(created) => {
-                Ok(wire_file(request.path, request.data, &created.stat))
-            }
-            _ => Err(Error::Internal(ErrorCode::SystemError)),
-        }
+        let jute::Response::Create2(created) = client.call(create).await? else {
+            return Err(Error::Internal(ErrorCode::SystemError));
+        };
+        Ok(wire_file(request.path, request.data, &created.stat))
     }
 
     async fn set(&self, request: pb::SetFileRequest) -> Result<pb::File, Error> {
@@ -90,10 +88,10 @@ impl FilesService {
             data: Some(request.data.clone()),
             version: version(request.generation)?,
         });
-        match client.call(set).await? {
-            jute::Response::SetData(set) => Ok(wire_file(request.path, request.data, &set.stat)),
-            _ => Err(Error::Internal(ErrorCode::SystemError)),
-        }
+        let jute::Response::SetData(set) = client.call(set).await? else {
+            return Err(Error::Internal(ErrorCode::SystemError));
+        };
+        Ok(wire_file(request.path, request.data, &set.stat))
     }
 
     async fn delete(&self, request: pb::DeleteFileRequest) -> Result<(), Error> {
@@ -164,13 +162,13 @@ impl FilesService {
             acl: Some(request.acl.iter().cloned().map(wire_acl).collect()),
             version: version(request.generation)?,
         });
-        match client.call(set).await? {
-            jute::Response::SetAcl(set) => Ok(pb::FileAcl {
-                acl: request.acl,
-                generation: set.stat.aversion,
-            }),
-            _ => Err(Error::Internal(ErrorCode::SystemError)),
-        }
+        let jute::Response::SetAcl(set) = client.call(set).await? else {
+            return Err(Error::Internal(ErrorCode::SystemError));
+        };
+        Ok(pb::FileAcl {
+            acl: request.acl,
+            generation: set.stat.aversion,
+        })
     }
 }
 

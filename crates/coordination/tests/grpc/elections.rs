@@ -64,7 +64,8 @@ fn candidates_lead_one_after_the_other() -> Result<()> {
         ensure!(next(&mut observed).await?.context("a leader")?.value == "other");
         let mut waiting = there.clone();
         let waits = campaign(&second, "2");
-        let campaigning = tokio::spawn(async move { waiting.campaign(waits).await });
+        let campaigning =
+            synod_runtime::task::spawn("call", async move { waiting.campaign(waits).await });
         // Who does not lead can't proclaim.
         let refused = there.proclaim(proclaim(&second, "2", "no")).await;
         ensure!(failure(refused)? == (Code::FailedPrecondition, None));

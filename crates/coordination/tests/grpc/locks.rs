@@ -1,8 +1,9 @@
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use synod_jute as jute;
 use synod_proto::coordination::v1 as pb;
+use synod_runtime::clock;
 use synod_testkit::zookeeper::ZkClient;
 use tonic::{Code, Request};
 
@@ -84,7 +85,7 @@ fn who_gives_up_leaves_the_queue() -> Result<()> {
         };
         ensure!(session.acquire(waits("try", 0)).await? == 0);
         ensure!(contenders(&pods[0], "a").await?.len() == 1);
-        let began = Instant::now();
+        let began = clock::now();
         ensure!(session.acquire(waits("short", 300)).await? == 0);
         ensure!(began.elapsed() >= Duration::from_millis(300));
         ensure!(contenders(&pods[0], "a").await?.len() == 1);
@@ -169,12 +170,12 @@ fn the_lock_of_a_dead_holder_is_free_after_its_delay() -> Result<()> {
         }
         // Not after a release.
         ensure!(dying.release("released", "r").await?);
-        let began = Instant::now();
+        let began = clock::now();
         released.token().await?;
         ensure!(began.elapsed() < Duration::from_millis((delay_ms / 2).into()));
         drop(dying);
         plain.token().await?;
-        let free = Instant::now();
+        let free = clock::now();
         let all = list(&pods[0], pb::ListLocksRequest::default()).await?;
         let found: Vec<_> = all
             .locks
@@ -208,7 +209,7 @@ fn a_delay_ends_for_who_only_tries() -> Result<()> {
         dying.acquire(request).await?;
         drop(dying);
         until_contenders(&pods[0], "a", 0).await?;
-        let began = Instant::now();
+        let began = clock::now();
         let tried = pb::AcquireRequest {
             wait_ms: Some(0),
             ..living.request("a", "r")

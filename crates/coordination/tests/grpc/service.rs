@@ -172,7 +172,7 @@ impl Session {
     /// Acquires in the background.
     pub(crate) fn acquiring(&self, request: pb::AcquireRequest) -> Acquiring {
         let mut locks = self.locks.clone();
-        Acquiring(tokio::spawn(async move {
+        Acquiring(synod_runtime::task::spawn("call", async move {
             let response = locks.acquire(request).await?;
             Ok(response.into_inner().token)
         }))

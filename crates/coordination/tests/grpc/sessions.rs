@@ -1,9 +1,10 @@
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use synod_proto::coordination::v1 as pb;
 use synod_proto::coordination::v1::keep_request::Request as Asked;
 use synod_proto::status::OUTCOME_UNKNOWN;
+use synod_runtime::clock;
 use synod_testkit::{Cluster, Fault, Proxy, Server, Share, Topology, run_within};
 use tonic::Code;
 
@@ -16,13 +17,13 @@ fn a_session_lives_by_its_keep_alives() -> Result<()> {
     with_pods(1, async |pods| {
         let mut session = Session::open(&pods[0], SHORT_MS).await?;
         let token = session.acquire(session.request("a", "1")).await?;
-        let began = Instant::now();
+        let began = clock::now();
         while began.elapsed() < Duration::from_millis((2 * SHORT_MS).into()) {
             ensure!(session.alive().await? == pb::SessionState::Safe);
             tokio::time::sleep(Duration::from_millis((SHORT_MS / 8).into())).await;
         }
         ensure!(holds(&pods[0], "a", token).await?);
-        let silent = Instant::now();
+        let silent = clock::now();
         ensure!(session.next().await? == Some((pb::SessionState::Expired, None)));
         ensure!(silent.elapsed() >= Duration::from_millis((SHORT_MS / 2).into()));
         ensure!(session.next().await?.is_none(), "the stream ends");

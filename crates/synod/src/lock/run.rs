@@ -18,8 +18,8 @@ use super::seconds;
 use crate::connect::Target;
 use crate::coordination::{Pods, Session};
 
-/// A command that lost its lock is killed if it does not end within this time. Less than the part of
-/// the session's timeout that is left then.
+/// A command that lost its lock is killed if it does not end within this time. Less than the part
+/// of the session's timeout that is left then.
 const KILL_AFTER: Duration = Duration::from_secs(1);
 
 /// Added to a signal's number, as shells do.
