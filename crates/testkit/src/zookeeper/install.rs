@@ -15,12 +15,14 @@ use crate::peers::{cache_folder, find_program, output_of};
 pub const VERSION: &str = "3.9.5";
 
 /// What the server needs at run time: its metrics and snapshots don't work without the libraries
-/// that its own POM leaves to its distribution, and its log is shown by the last one.
-const ARTIFACTS: [(&str, &str, &str); 4] = [
+/// that its own POM leaves to its distribution, slf4j-simple shows its log, and the command line
+/// needs commons-cli.
+const ARTIFACTS: [(&str, &str, &str); 5] = [
     ("org.apache.zookeeper", "zookeeper", VERSION),
     ("io.dropwizard.metrics", "metrics-core", "4.2.30"),
     ("org.xerial.snappy", "snappy-java", "1.1.10.7"),
     ("org.slf4j", "slf4j-simple", "2.0.13"),
+    ("commons-cli", "commons-cli", "1.5.0"),
 ];
 
 /// An installed ZooKeeper.
