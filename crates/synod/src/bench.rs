@@ -117,9 +117,10 @@ pub(crate) enum Workload {
 /// The endpoints can't be reached, or every request failed.
 pub(crate) async fn run(options: Options, target: &Target, format: Format) -> anyhow::Result<()> {
     let Options { workload, shape } = options;
-    let channels = match workload {
-        Workload::ZooKeeper(_) => Vec::new(),
-        _ => load::connect(target, &shape).await?,
+    let channels = if matches!(workload, Workload::ZooKeeper(_)) {
+        Vec::new()
+    } else {
+        load::connect(target, &shape).await?
     };
     let report = match workload {
         Workload::Fill => requests::fill(&shape, channels).await?,

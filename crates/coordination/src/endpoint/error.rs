@@ -70,13 +70,13 @@ fn is_too_large(error: &Error) -> bool {
     let Error::GRpcStatus(status) = error else {
         return false;
     };
-    let words = match status.code() {
-        Code::InvalidArgument => "request is too large",
-        Code::ResourceExhausted => "message larger than max",
-        Code::OutOfRange => "message length too large",
-        _ => return false,
-    };
-    status.message().contains(words)
+    let words = [
+        (Code::InvalidArgument, "request is too large"),
+        (Code::ResourceExhausted, "message larger than max"),
+        (Code::OutOfRange, "message length too large"),
+    ];
+    let mut words = words.into_iter();
+    words.any(|(code, words)| status.code() == code && status.message().contains(words))
 }
 
 fn is_refusal(error: &Error) -> bool {

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use bytes::{Bytes, BytesMut};
 use clap::{Args, ValueEnum};
 use futures::future;
@@ -125,9 +125,10 @@ pub(crate) async fn run(
         future::try_join_all(idle).await?;
     } else {
         // Events are what counts, if there are watchers.
-        let of_requests = match options.what {
-            What::Watch => Rc::default(),
-            _ => Rc::clone(&samples),
+        let of_requests = if options.what == What::Watch {
+            Rc::default()
+        } else {
+            Rc::clone(&samples)
         };
         let in_flight = usize::from(options.in_flight);
         let work = sessions
@@ -192,10 +193,18 @@ impl Load {
     fn request(&self, client: u32, number: u64) -> Request {
         let random = self.path(rand::rng().random_range(0..self.shape.keys));
         let data = self.value.clone();
-        let is_read = match self.what {
-            What::Get | What::Idle | What::Fill => true,
-            What::Mixed => rand::rng().random_range(0..10) > 0,
-            What::Create | What::Set | What::Sequential | What::Watch => false,
+        let set = || {
+            Request::SetData(SetDataRequest {
+                path: random.as_str().into(),
+                data: Some(data.clone()),
+                version: -1,
+            })
+        };
+        let get = || {
+            Request::GetData(GetDataRequest {
+                path: random.as_str().into(),
+                watch: false,
+            })
         };
         match self.what {
             What::Create => {
@@ -206,15 +215,9 @@ impl Load {
                 let path = format!("{}/n-", self.root);
                 create(path, data, CreateMode::EphemeralSequential)
             }
-            _ if is_read => Request::GetData(GetDataRequest {
-                path: random.into(),
-                watch: false,
-            }),
-            _ => Request::SetData(SetDataRequest {
-                path: random.into(),
-                data: Some(data),
-                version: -1,
-            }),
+            What::Mixed if rand::rng().random_range(0..10) == 0 => set(),
+            What::Set | What::Watch => set(),
+            What::Mixed | What::Get | What::Fill | What::Idle => get(),
         }
     }
 }
@@ -267,10 +270,10 @@ impl Session {
         });
         self.push(1, &request)?;
         self.flush().await?;
-        match self.receive().await? {
-            ServerMessage::Reply { header, .. } if header.err == 0 => Ok(()),
-            other => bail!("cannot watch {path}: {other:?}"),
-        }
+        let answer = self.receive().await?;
+        let is_done = matches!(&answer, ServerMessage::Reply { header, .. } if header.err == 0);
+        ensure!(is_done, "cannot watch {path}: {answer:?}");
+        Ok(())
     }
 
     fn push(&mut self, xid: i32, request: &Request) -> anyhow::Result<()> {

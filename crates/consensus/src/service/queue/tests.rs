@@ -124,7 +124,7 @@ async fn fill(scans: &ScanPool) -> impl Sized + use<> {
     let mut reads = Vec::new();
     loop {
         let scans = scans.clone();
-        let (open, opened) = std::sync::mpsc::channel::<()>();
+        let (open, opened) = std::sync::mpsc::sync_channel::<()>(1);
         let mut read = Box::pin(async move {
             let wait = move || {
                 let _dropped = opened.recv();

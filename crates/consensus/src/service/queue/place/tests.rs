@@ -37,7 +37,8 @@ async fn a_call_that_leaves_takes_nothing_from_others() {
     let node = start(dir.path()).await;
     let queues = node.queues();
     // How it was taken, whether an older key exists, what came later, and whether the key remains.
-    let cases: [(fn(i64) -> Taken, bool, Later, bool); 10] = [
+    type Case = (fn(i64) -> Taken, bool, Later, bool);
+    let cases: [Case; 10] = [
         (|_| Taken::Created, false, Later::Nothing, false),
         (|_| Taken::Created, true, Later::Nothing, false),
         (|_| Taken::Created, false, Later::Call, true),
