@@ -1,6 +1,6 @@
-//! Real clients, unmodified, against stock etcd and both engines of our server, and against ZooKeeper
-//! and our coordination service: the same programs with the same checks, so that a wrong check fails
-//! on the real ones too.
+//! Real clients, unmodified, against stock etcd and both engines of our server, and against
+//! ZooKeeper and our coordination service: the same programs with the same checks, so that a wrong
+//! check fails on the real ones too.
 //!
 //! `cargo xtask interop` runs them. They need Go, Python, Node, Java with Maven, and curl.
 

@@ -1,5 +1,5 @@
-//! ZooKeeper's clients, unmodified, on an ensemble of ZooKeeper and on pods of coordination over each
-//! endpoint: the same programs with the same checks.
+//! ZooKeeper's clients, unmodified, on an ensemble of ZooKeeper and on pods of coordination over
+//! each endpoint: the same programs with the same checks.
 
 use std::process::Stdio;
 use std::time::Duration;

@@ -1,5 +1,6 @@
 //! Coordination under faults: pods and members of consensus are killed and stopped while clients
-//! with ZooKeeper's protocol work. `SYNOD_CHAOS_SECONDS` sets the duration, `SYNOD_SEED` the faults.
+//! with ZooKeeper's protocol work. `SYNOD_CHAOS_SECONDS` sets the duration, `SYNOD_SEED` the
+//! faults.
 
 mod locker;
 mod nemesis;

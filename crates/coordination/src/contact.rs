@@ -32,6 +32,8 @@ struct Heard {
     complete: Option<Instant>,
     /// The log was this long at this time, and the pod has not applied all of it yet.
     ahead: Option<(LogNumber, Instant)>,
+    /// The pod stops: it does not serve again.
+    has_stopped: bool,
 }
 
 impl Contact {
@@ -42,11 +44,12 @@ impl Contact {
         }
     }
 
-    /// The log ended with this batch, or a later one, at `asked`.
+    /// The log ended with this batch, or an earlier one, at `asked`.
     pub(crate) fn heard(&self, end: LogNumber, asked: Instant) {
         let applied = self.hub.applied();
-        self.heard.lock().note(applied, end, asked);
-        self.check();
+        let mut heard = self.heard.lock();
+        heard.note(applied, end, asked);
+        self.check(&mut heard);
     }
 
     /// Lets the hub serve while there is contact, until the pod stops.
@@ -55,18 +58,21 @@ impl Contact {
             tokio::select! {
                 biased; // a pod that stops serves no longer
                 () = stop.triggered() => {
-                    self.hub.serve(false);
+                    let mut heard = self.heard.lock();
+                    heard.has_stopped = true;
+                    self.check(&mut heard);
                     return;
                 }
-                () = clock::sleep(CHECK_EVERY) => self.check(),
+                () = clock::sleep(CHECK_EVERY) => self.check(&mut self.heard.lock()),
             }
         }
     }
 
-    fn check(&self) {
+    /// Under the lock, so that a later check is not undone by an earlier one.
+    fn check(&self, heard: &mut Heard) {
         let applied = self.hub.applied();
-        let is_fresh = self.heard.lock().is_fresh(applied, clock::now());
-        self.hub.serve(is_fresh);
+        let is_fresh = heard.is_fresh(applied, clock::now());
+        self.hub.serve(is_fresh && !heard.has_stopped);
     }
 }
 

@@ -118,6 +118,7 @@ impl Forwarder {
         leader: &Leader,
     ) -> Result<(), tonic::Status> {
         loop {
+            let pod = self.hub.pod();
             let commands = self.hub.take_commands(MAX_COMMANDS);
             let (commands, rest) = within_bytes(commands);
             if let Some(number) = rest {
@@ -127,7 +128,7 @@ impl Forwarder {
             let touched = self.hub.take_touched();
             let mut request = tonic::Request::new(pb::ForwardRequest {
                 secret: leader.secret.to_vec().into(),
-                pod: self.hub.pod().get(),
+                pod: pod.get(),
                 commands,
                 touched: touched
                     .sessions
@@ -154,7 +155,7 @@ impl Forwarder {
                     self.hub.resend_from(number);
                     clock::sleep(random::jitter(RETRY_AFTER)).await;
                 }
-                Some(Taken::Unregistered) => self.hub.renew(),
+                Some(Taken::Unregistered) => self.hub.renew(pod),
                 Some(Taken::NotLeading) | None => {
                     self.hub.touches_lost(touched);
                     return Err(tonic::Status::unavailable("the pod does not lead"));

@@ -1,4 +1,5 @@
-//! What a pod knows: the state machine, its clients' connections and their watches, behind one lock.
+//! What a pod knows: the state machine, its clients' connections and their watches, behind one
+//! lock.
 //!
 //! Everything that a connection receives is written under the lock, in the order in which it
 //! happens: a command's events, then its reply. So a client learns of a change before it can read
@@ -205,9 +206,14 @@ impl Hub {
         self.commands.notify_one();
     }
 
-    /// The log does not know the pod any more: it goes on under a new id.
-    pub(crate) fn renew(&self) {
-        self.state.lock().renew();
+    /// The log does not know the pod by this id any more: it goes on under a new one.
+    pub(crate) fn renew(&self, pod: PodId) {
+        let mut state = self.state.lock();
+        if state.outbox.pod() == pod {
+            state.renew();
+        }
+        drop(state);
+        self.progress.notify_waiters();
     }
 
     /// Registered pods that have done nothing for long, each with the number of its last command.
@@ -252,6 +258,8 @@ impl Hub {
         for id in &some {
             state.close(*id);
         }
+        drop(state);
+        self.progress.notify_waiters();
         !some.is_empty()
     }
 
@@ -317,3 +325,6 @@ impl Hub {
         self.state.lock().outbox.len()
     }
 }
+
+#[cfg(test)]
+mod tests;

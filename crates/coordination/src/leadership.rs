@@ -230,7 +230,10 @@ impl Leadership {
                 }
                 Ok(Err(error)) => tracing::warn!(%error, "could not renew the leadership's lease"),
                 Err(_) => {
-                    tracing::warn!(ttl = ?self.ttl, "the lease was not renewed in time");
+                    tracing::warn!(
+                        ttl_ms = millis(self.ttl),
+                        "the lease was not renewed in time"
+                    );
                     return;
                 }
             }
@@ -249,10 +252,14 @@ impl Leadership {
         let mut leases = self.endpoint.client().lease_client();
         let revoked = call("end a lease", leases.revoke(self.lease)).await;
         if let Err(error) = revoked {
-            let ttl = self.ttl;
-            tracing::info!(%error, ?ttl, "the leadership's lease ends by itself");
+            let ttl_ms = millis(self.ttl);
+            tracing::info!(%error, ttl_ms, "the leadership's lease ends by itself");
         }
     }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Leader {

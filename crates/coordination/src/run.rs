@@ -33,7 +33,8 @@ impl Service for Pod {
     }
 
     async fn ended(&self) -> Ending {
-        std::future::pending().await
+        self.ended().await;
+        Ending::Failed("a task of the log has ended: see the log above".to_owned())
     }
 
     async fn shutdown(self) {

@@ -165,7 +165,7 @@ impl Sequencing {
                 () = stop.triggered() => return,
                 leadership = self.candidate.win() => leadership,
             };
-            tracing::info!(epoch = ?leadership.epoch(), "this pod leads");
+            tracing::info!(epoch = leadership.epoch().0, "this pod leads");
             let ended = self.lead(&leadership, &stop).await;
             leadership.resign().await;
             tracing::info!(reason = %ended, "this pod does not lead any more");

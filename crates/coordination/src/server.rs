@@ -166,7 +166,12 @@ impl Pod {
             tls_addresses: zookeeper_tls.clone(),
         };
         zookeeper::serve(port, &front, operators, &close);
-        tracing::info!(?zookeeper, ?zookeeper_tls, grpc = ?served, "listening");
+        tracing::info!(
+            zookeeper = zookeeper.join(","),
+            zookeeper_tls = zookeeper_tls.join(","),
+            grpc = served.join(","),
+            "listening"
+        );
         Ok(Self {
             hub,
             log,
@@ -223,9 +228,20 @@ impl Pod {
     async fn close_clients(&self) {
         let step = self.hub.facts().connections.div_ceil(CLOSE_STEPS);
         let steps = u32::try_from(CLOSE_STEPS).unwrap_or(u32::MAX);
-        while self.hub.close_some(step) {
+        for _ in 0..CLOSE_STEPS {
+            if !self.hub.close_some(step) {
+                break;
+            }
             clock::sleep(CLOSE_WITHIN / steps).await;
         }
+    }
+
+    /// Resolves when the pod can't go on, and has to be ended.
+    ///
+    /// # Cancel safety
+    /// Safe to drop.
+    pub async fn ended(&self) {
+        self.log.ended().await;
     }
 }
 

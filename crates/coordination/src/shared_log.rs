@@ -8,7 +8,6 @@ use synod_rpc::ChannelConfig;
 use synod_runtime::shutdown::Shutdown;
 use synod_runtime::task::{self, JoinHandle};
 use synod_runtime::{clock, random};
-#[cfg(test)]
 use tokio::sync::watch;
 
 use crate::applying::Applier;
@@ -91,6 +90,8 @@ pub(crate) struct SharedLog {
     entrance: Entrance,
     #[cfg(test)]
     leader: watch::Receiver<Option<Leader>>,
+    /// Whether a task has ended: before the stop, it has panicked.
+    has_ended: watch::Receiver<bool>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -161,18 +162,22 @@ impl SharedLog {
             own,
             channels,
         };
+        let (ended, has_ended) = watch::channel(false);
         let following = stop.clone();
         let tasks = vec![
-            task::spawn("follow-log", async move { follower.run(following).await }),
-            task::spawn("sequence", sequencing.run(stop.clone())),
-            task::spawn("forward", forwarder.run(stop.clone())),
-            task::spawn("contact", contact.watch(stop.clone())),
-            task::spawn("sync", answer_syncs(endpoint, hub, stop.clone())),
+            spawn("follow-log", &ended, async move {
+                follower.run(following).await;
+            }),
+            spawn("sequence", &ended, sequencing.run(stop.clone())),
+            spawn("forward", &ended, forwarder.run(stop.clone())),
+            spawn("contact", &ended, contact.watch(stop.clone())),
+            spawn("sync", &ended, answer_syncs(endpoint, hub, stop.clone())),
         ];
         Self {
             entrance,
             #[cfg(test)]
             leader,
+            has_ended,
             tasks,
         }
     }
@@ -188,6 +193,16 @@ impl SharedLog {
         self.leader.clone()
     }
 
+    /// Resolves when one of the tasks has ended. Before the stop, that is because it panicked.
+    ///
+    /// # Cancel safety
+    /// Safe to drop.
+    pub(crate) async fn ended(&self) {
+        // The sender goes with the last task.
+        let mut has_ended = self.has_ended.clone();
+        let _gone = has_ended.wait_for(|ended| *ended).await;
+    }
+
     /// Waits until the tasks have ended, after `stop` was triggered.
     pub(crate) async fn stopped(self) {
         for task in self.tasks {
@@ -195,6 +210,18 @@ impl SharedLog {
             drop(task.await);
         }
     }
+}
+
+fn spawn(
+    name: &'static str,
+    ended: &watch::Sender<bool>,
+    work: impl Future<Output = ()> + Send + 'static,
+) -> JoinHandle<()> {
+    let ended = Ended(ended.clone());
+    task::spawn(name, async move {
+        let _ended = ended;
+        work.await;
+    })
 }
 
 /// Reads the log's end for all who wait for it, until the pod stops.
@@ -205,16 +232,34 @@ async fn answer_syncs(endpoint: Endpoint, hub: Arc<Hub>, stop: Shutdown) {
             () = stop.triggered() => return,
             () = hub.syncs_waiting() => {}
         }
-        while let Some(read) = hub.begin_sync() {
-            match endpoint.log_end(hub.applied()).await {
-                Ok(end) => hub.end_sync(read, end),
-                Err(error) => {
-                    tracing::warn!(%error, "will read the log's end again, for clients that wait for it");
-                    hub.fail_sync();
-                    clock::sleep(random::jitter(RETRY_AFTER)).await;
-                }
+        tokio::select! {
+            biased; // a pod that stops does not wait for the endpoint
+            () = stop.triggered() => return,
+            () = read_log_ends(&endpoint, &hub) => {}
+        }
+    }
+}
+
+/// Reads the log's end until nobody waits for it.
+async fn read_log_ends(endpoint: &Endpoint, hub: &Hub) {
+    while let Some(read) = hub.begin_sync() {
+        match endpoint.log_end(hub.applied()).await {
+            Ok(end) => hub.end_sync(read, end),
+            Err(error) => {
+                tracing::warn!(%error, "will read the log's end again, for clients that wait for it");
+                hub.fail_sync();
+                clock::sleep(random::jitter(RETRY_AFTER)).await;
             }
         }
+    }
+}
+
+/// Says that a task has ended, when it is dropped.
+struct Ended(watch::Sender<bool>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.send_replace(true);
     }
 }
 

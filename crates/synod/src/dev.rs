@@ -45,8 +45,8 @@ pub(crate) struct Options {
     /// The first member's peer port; each further member's is 10000 higher
     #[arg(long, default_value_t = 2380)]
     peer_port: u16,
-    /// The port of the first pod of coordination for ZooKeeper's clients; each further pod's is 10000
-    /// higher
+    /// The port of the first pod of coordination for ZooKeeper's clients; each further pod's is
+    /// 10000 higher
     #[arg(long, default_value_t = 2181)]
     zookeeper_port: u16,
     /// The port of the first pod of coordination for gRPC; each further pod's is 10000 higher

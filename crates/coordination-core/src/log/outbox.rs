@@ -174,6 +174,18 @@ impl Outbox {
         self.waiting.len() >= self.limits.commands / 2 || self.bytes >= self.limits.bytes / 2
     }
 
+    /// The number of the last command that was added.
+    #[must_use]
+    pub fn last(&self) -> u64 {
+        self.first + self.waiting.len() as u64 - 1
+    }
+
+    /// Whether the commands up to this number are executed.
+    #[must_use]
+    pub const fn has_executed(&self, number: u64) -> bool {
+        self.first > number
+    }
+
     /// How many commands are not executed yet.
     #[must_use]
     pub fn len(&self) -> usize {

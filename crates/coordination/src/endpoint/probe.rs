@@ -22,9 +22,22 @@ const TRIED_BYTES: [usize; 4] = [
 impl Endpoint {
     /// The bytes of values that one transaction may write, as far as they are of use.
     pub(crate) async fn request_bytes(&self) -> Result<usize, EndpointError> {
+        // The largest size of which it is not known whether it was too large.
+        let mut unclear = None;
         for bytes in TRIED_BYTES {
             match self.takes(bytes).await {
-                Ok(()) => return Ok(bytes),
+                Ok(()) => {
+                    let Some(larger) = unclear else {
+                        return Ok(bytes);
+                    };
+                    let takes_larger = self.takes(larger).await.is_ok();
+                    return Ok(if takes_larger { larger } else { bytes });
+                }
+                Err(EndpointError::Unknown { .. })
+                    if unclear.is_none() && bytes > MIN_REQUEST_BYTES =>
+                {
+                    unclear = Some(bytes);
+                }
                 // Servers say in different ways that a request is too large.
                 Err(error) if bytes > MIN_REQUEST_BYTES => {
                     tracing::debug!(bytes, %error, "trying a smaller request");

@@ -115,6 +115,7 @@ impl State {
                     continue;
                 }
             }
+            let number = own.map_or(0, |origin| origin.number);
             let answered = own.and_then(|origin| {
                 self.outbox.executed(origin.number);
                 self.waiting.remove(&origin.number)
@@ -123,7 +124,7 @@ impl State {
                 self.follow_session(command, answered, &mut changes);
             }
             if let Some(id) = answered {
-                self.answer(id, applied);
+                self.answer(id, number, applied);
             }
         }
         if is_forgotten {

@@ -1,9 +1,9 @@
 //! Opens sessions on connections.
 //!
 //! A new session is a command in the log, and so is one that comes from another pod or with another
-//! timeout. A client that comes back to the pod of its session needs none: connections that break
-//! and come back cost nothing but this pod's time. Nor does a session that nobody has, or a wrong
-//! password: what strangers send is not written to the log.
+//! timeout. A client that comes back to the pod of its session needs none: the pod reads the log's
+//! end, as for a `sync`, and executes what the former connection had sent. Nor does a session that
+//! nobody has, or a wrong password: what strangers send is not written to the log.
 
 use sha2::{Digest as _, Sha256};
 use synod_coordination_core::{ConnectionId, Kind, Password, SessionId};
@@ -82,33 +82,43 @@ impl State {
     /// Opens an existing session on a connection.
     fn attach(&mut self, id: ConnectionId, attach: Attach) -> Result<(), Closed> {
         match self.may_attach(&attach) {
+            Some(true) if !self.is_here(&attach) => self.open_by_command(id, attach, false),
+            Some(false) => {
+                self.refuse(id, attach.has_read_only);
+                Err(Closed)
+            }
+            // It may have been opened, moved or closed by another pod a moment ago, and commands of
+            // its former connection may be on their way.
+            Some(true) | None => {
+                let read = self.syncs.want();
+                let after = self.outbox.last();
+                self.append(
+                    id,
+                    Pending::Existing {
+                        attach,
+                        read,
+                        after,
+                    },
+                )
+            }
+        }
+    }
+
+    /// Goes on with an existing session after this pod has applied the log, and its own commands.
+    pub(super) fn attach_after_sync(&mut self, id: ConnectionId, attach: Attach) {
+        match self.may_attach(&attach) {
             Some(true) if self.is_here(&attach) => {
                 if let Some(before) = self.sessions.remove(&attach.session) {
                     self.close(before);
                 }
                 self.attached(id, &attach);
-                Ok(())
             }
-            Some(true) => self.open_by_command(id, attach, false),
-            Some(false) => {
-                self.refuse(id, attach.has_read_only);
-                Err(Closed)
+            Some(true) => {
+                // If that closed the connection, its task sees it at the next request.
+                let _closed = self.open_by_command(id, attach, false);
             }
-            // The session may have been opened by another pod a moment ago.
-            None => {
-                let read = self.syncs.want();
-                self.append(id, Pending::Unknown { attach, read })
-            }
+            Some(false) | None => self.refuse(id, attach.has_read_only),
         }
-    }
-
-    /// Goes on with a session that was unknown before this pod had applied the log.
-    pub(super) fn attach_after_sync(&mut self, id: ConnectionId, attach: Attach) {
-        if self.may_attach(&attach).is_none() {
-            return self.refuse(id, attach.has_read_only);
-        }
-        // If that closed the connection, its task sees it at the next request.
-        let _closed = self.attach(id, attach);
     }
 
     /// Whether the password is that of the session; `None` if this pod does not know the session.

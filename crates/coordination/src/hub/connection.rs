@@ -38,11 +38,15 @@ pub(super) struct Connection {
 pub(super) enum Pending {
     /// A command opens the session, or moves it to this connection.
     Connect(Attach),
-    /// A session that this pod did not know. The log's end has to be read by this read, and
-    /// applied.
-    Unknown { attach: Attach, read: u64 },
-    /// A command that is in the outbox.
-    Sent(Sent),
+    /// A session that this pod has, or does not know. The log's end has to be read by this read, and
+    /// applied; and the pod's commands up to this number have to be executed.
+    Existing {
+        attach: Attach,
+        read: u64,
+        after: u64,
+    },
+    /// A command that is in the outbox under this number.
+    Sent { number: u64, sent: Sent },
     /// A command behind a sync. It goes to the outbox when the sync is done, so that what is
     /// between them does not see its effect.
     Held { kind: Kind, sent: Sent },
@@ -79,26 +83,41 @@ impl Sent {
 }
 
 impl Connection {
-    /// Whether a sync is pending.
-    pub(super) fn is_syncing(&self) -> bool {
+    /// Whether commands are held back: behind a sync, or behind others that are.
+    pub(super) fn holds_back(&self) -> bool {
         let mut pending = self.pending.iter();
-        pending.any(|pending| matches!(pending, Pending::Sync { .. }))
+        pending.any(|pending| matches!(pending, Pending::Sync { .. } | Pending::Held { .. }))
     }
 }
 
 impl State {
     /// Answers the first pending request of a connection, whose command was executed.
-    pub(super) fn answer(&mut self, id: ConnectionId, applied: Applied) {
+    pub(super) fn answer(&mut self, id: ConnectionId, number: u64, applied: Applied) {
         let zxid = applied.zxid.get();
         let Some(connection) = self.connections.get_mut(&id) else {
             return;
         };
+        if let Some(&Pending::Sent { number: first, .. }) = connection.pending.front()
+            && first != number
+        {
+            // A wrong answer would be worse than none.
+            tracing::error!(
+                number,
+                first,
+                "commands of a connection were executed out of order"
+            );
+            debug_assert!(false, "commands were executed out of order");
+            return self.close(id);
+        }
         match connection.pending.pop_front() {
             Some(Pending::Connect(attach)) => match applied.reply {
                 Ok(_) => self.attached(id, &attach),
                 Err(_) => return self.refuse(id, attach.has_read_only),
             },
-            Some(Pending::Sent(Sent::Write { xid, shape })) => {
+            Some(Pending::Sent {
+                sent: Sent::Write { xid, shape },
+                ..
+            }) => {
                 let is_moved = matches!(
                     applied.reply,
                     Err(Refused::Op(OpError::SessionMoved | OpError::SessionExpired))
@@ -109,14 +128,17 @@ impl State {
                     return self.close(id);
                 }
             }
-            Some(Pending::Sent(Sent::Close { xid })) => {
+            Some(Pending::Sent {
+                sent: Sent::Close { xid },
+                ..
+            }) => {
                 self.reply(id, xid, zxid, Ok(&Response::CloseSession));
                 return self.close(id);
             }
             // The command is not this request's.
             Some(
                 other @ (Pending::Held { .. }
-                | Pending::Unknown { .. }
+                | Pending::Existing { .. }
                 | Pending::Sync { .. }
                 | Pending::Local { .. }
                 | Pending::Refused { .. }),
@@ -137,9 +159,10 @@ impl State {
                 return;
             };
             let is_due = match connection.pending.front() {
-                None | Some(Pending::Connect(_) | Pending::Sent(_)) => return,
-                Some(Pending::Sync { read, .. } | Pending::Unknown { read, .. }) => {
-                    self.syncs.covers(*read, applied)
+                None | Some(Pending::Connect(_) | Pending::Sent { .. }) => return,
+                Some(Pending::Sync { read, .. }) => self.syncs.covers(*read, applied),
+                Some(Pending::Existing { read, after, .. }) => {
+                    self.syncs.covers(*read, applied) && self.outbox.has_executed(*after)
                 }
                 Some(Pending::Held { .. } | Pending::Local { .. } | Pending::Refused { .. }) => {
                     true
@@ -149,6 +172,10 @@ impl State {
                 self.syncs.connections.insert(id);
                 return;
             }
+            if let Some(Pending::Held { .. }) = connection.pending.front() {
+                self.send_held(id);
+                continue;
+            }
             match connection.pending.pop_front() {
                 Some(Pending::Sync { xid, path, .. }) => {
                     let zxid = self.machine.last_zxid().get();
@@ -157,13 +184,10 @@ impl State {
                 }
                 Some(Pending::Local { xid, request }) => self.execute(id, xid, request),
                 Some(Pending::Refused { xid, code }) => self.reject(id, xid, code),
-                Some(Pending::Held { kind, sent }) => {
-                    if self.send_first(id, kind, sent).is_err() {
-                        return;
-                    }
+                Some(Pending::Existing { attach, .. }) => self.attach_after_sync(id, attach),
+                Some(Pending::Connect(_) | Pending::Sent { .. } | Pending::Held { .. }) | None => {
+                    return;
                 }
-                Some(Pending::Unknown { attach, .. }) => self.attach_after_sync(id, attach),
-                Some(Pending::Connect(_) | Pending::Sent(_)) | None => return,
             }
         }
     }

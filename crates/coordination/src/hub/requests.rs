@@ -1,5 +1,6 @@
 //! Takes the requests of clients.
 
+use std::collections::VecDeque;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
@@ -32,7 +33,7 @@ impl Hub {
             out,
             session: None,
             identities,
-            pending: std::collections::VecDeque::new(),
+            pending: VecDeque::new(),
         };
         let mut state = self.state.lock();
         loop {
@@ -154,34 +155,52 @@ impl State {
     /// Sends a command of a session, or holds it back behind a sync.
     fn send(&mut self, id: ConnectionId, kind: Kind, sent: Sent) -> Result<(), Closed> {
         let connection = self.connections.get_mut(&id).ok_or(Closed)?;
-        if connection.is_syncing() {
+        if connection.holds_back() {
             connection.pending.push_back(Pending::Held { kind, sent });
             return Ok(());
         }
         let session = connection.session.ok_or(Closed)?;
-        let pending = match self.command(id, session, kind) {
-            Ok(()) => Pending::Sent(sent),
-            Err(error) => refused(&sent, error),
-        };
+        let pending = self.sent(id, session, kind, sent);
         self.append(id, pending)
     }
 
-    /// Sends a command that was held back; it is the first pending one.
-    pub(super) fn send_first(
-        &mut self,
-        id: ConnectionId,
-        kind: Kind,
-        sent: Sent,
-    ) -> Result<(), Closed> {
-        let connection = self.connections.get(&id).ok_or(Closed)?;
-        let session = connection.session.ok_or(Closed)?;
-        let pending = match self.command(id, session, kind) {
-            Ok(()) => Pending::Sent(sent),
-            Err(error) => refused(&sent, error),
+    /// Sends the commands that were held back, up to the next sync. The first pending request is one
+    /// of them.
+    pub(super) fn send_held(&mut self, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return;
         };
-        let connection = self.connections.get_mut(&id).ok_or(Closed)?;
-        connection.pending.push_front(pending);
-        Ok(())
+        let session = connection.session.unwrap_or_default();
+        let mut after = std::mem::take(&mut connection.pending);
+        let mut before = VecDeque::with_capacity(after.len());
+        while let Some(pending) = after.pop_front() {
+            match pending {
+                Pending::Held { kind, sent } => {
+                    before.push_back(self.sent(id, session, kind, sent));
+                }
+                Pending::Sync { .. } => {
+                    after.push_front(pending);
+                    break;
+                }
+                Pending::Connect(_)
+                | Pending::Existing { .. }
+                | Pending::Sent { .. }
+                | Pending::Local { .. }
+                | Pending::Refused { .. } => before.push_back(pending),
+            }
+        }
+        before.append(&mut after);
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.pending = before;
+        }
+    }
+
+    /// Hands a command to the outbox.
+    fn sent(&mut self, id: ConnectionId, session: SessionId, kind: Kind, sent: Sent) -> Pending {
+        match self.command(id, session, kind) {
+            Ok(number) => Pending::Sent { number, sent },
+            Err(error) => refused(&sent, error),
+        }
     }
 
     /// Adds a pending request, and answers it if nothing precedes it.
@@ -194,13 +213,13 @@ impl State {
         Ok(())
     }
 
-    /// Hands a command to the outbox.
+    /// Adds a command to the outbox, and returns its number.
     pub(super) fn command(
         &mut self,
         id: ConnectionId,
         session: SessionId,
         kind: Kind,
-    ) -> Result<(), NotSent> {
+    ) -> Result<u64, NotSent> {
         let connection = self.connections.get(&id);
         let caller = connection.map(|connection| connection.identities.clone());
         let number = self.outbox.push(Command {
@@ -211,7 +230,7 @@ impl State {
         })?;
         self.waiting.insert(number, id);
         self.commands.notify_one();
-        Ok(())
+        Ok(number)
     }
 }
 

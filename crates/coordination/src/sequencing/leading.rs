@@ -119,6 +119,7 @@ impl<'a> Leading<'a> {
     fn take_own(&mut self) {
         let hub = self.applier.hub();
         while !self.is_full {
+            let pod = hub.pod();
             let commands = hub.take_commands(OWN_COMMANDS);
             if commands.is_empty() {
                 break;
@@ -130,7 +131,11 @@ impl<'a> Leading<'a> {
                     hub.resend_from(number);
                     break;
                 }
-                Taken::Unregistered => hub.renew(),
+                Taken::Unregistered => {
+                    hub.renew(pod);
+                    // Not at once: the command that forgot the pod may not be appended yet.
+                    self.is_full = true;
+                }
                 // The caller looks why.
                 Taken::NotLeading => break,
             }
