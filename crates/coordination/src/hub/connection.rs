@@ -83,10 +83,10 @@ impl Sent {
 }
 
 impl Connection {
-    /// Whether commands are held back: behind a sync, or behind others that are.
-    pub(super) fn holds_back(&self) -> bool {
+    /// Whether a sync is pending. All that is held back is behind one.
+    pub(super) fn is_syncing(&self) -> bool {
         let mut pending = self.pending.iter();
-        pending.any(|pending| matches!(pending, Pending::Sync { .. } | Pending::Held { .. }))
+        pending.any(|pending| matches!(pending, Pending::Sync { .. }))
     }
 }
 

@@ -155,7 +155,7 @@ impl State {
     /// Sends a command of a session, or holds it back behind a sync.
     fn send(&mut self, id: ConnectionId, kind: Kind, sent: Sent) -> Result<(), Closed> {
         let connection = self.connections.get_mut(&id).ok_or(Closed)?;
-        if connection.holds_back() {
+        if connection.is_syncing() {
             connection.pending.push_back(Pending::Held { kind, sent });
             return Ok(());
         }
