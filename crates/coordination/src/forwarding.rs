@@ -103,10 +103,11 @@ impl Forwarder {
     /// leadership and nothing else.
     async fn depose(&self, leader: &Leader) {
         match leadership::depose(&self.endpoint, leader).await {
-            Ok(()) => tracing::info!(
+            Ok(true) => tracing::info!(
                 address = leader.address,
                 "ended the lease of the leading pod, whose process is gone"
             ),
+            Ok(false) => {}
             Err(error) => tracing::warn!(%error, "the leading pod's lease ends by itself"),
         }
     }

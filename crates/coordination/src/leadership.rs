@@ -187,15 +187,18 @@ impl Candidate {
     }
 }
 
-/// Ends the leadership of a pod whose process is gone, unless another pod leads already.
-pub(crate) async fn depose(endpoint: &Endpoint, leader: &Leader) -> Result<(), EndpointError> {
+/// Ends the leadership of a pod whose process is gone. Returns false if another pod leads already,
+/// or none.
+pub(crate) async fn depose(endpoint: &Endpoint, leader: &Leader) -> Result<bool, EndpointError> {
     let key = endpoint.keys().leader();
     let held = endpoint.get("read who leads", key).await?;
     let held = held.filter(|kv| Leader::decode(kv.value()).as_ref() == Some(leader));
-    let Some(held) = held else { return Ok(()) };
+    let Some(held) = held else {
+        return Ok(false);
+    };
     let mut leases = endpoint.client().lease_client();
     let revoked = call("end a lease", leases.revoke(held.lease())).await;
-    revoked.map(drop)
+    revoked.map(|_| true)
 }
 
 impl Leadership {
