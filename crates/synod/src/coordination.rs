@@ -251,13 +251,12 @@ impl Session {
 
 /// The pod is not the session's any more, has no contact, or the connection to it broke.
 fn is_transient(status: &Status) -> bool {
-    let is_moved = match status.code() {
-        Code::FailedPrecondition => status.message().contains("does not serve the session"),
-        // Not that of a place that was removed.
-        Code::Aborted => status.message().contains("resumed with another stream"),
-        _ => false,
-    };
-    is_moved
+    let says = |text| status.message().contains(text);
+    let is_elsewhere = status.code() == Code::FailedPrecondition
+        && says("does not serve the session")
+        // A place that was removed is aborted, too.
+        || status.code() == Code::Aborted && says("resumed with another stream");
+    is_elsewhere
         || matches!(
             status.code(),
             Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal

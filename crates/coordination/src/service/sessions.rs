@@ -249,7 +249,11 @@ impl Stream<'_> {
                 match self.sign(requests).await? {
                     Next::Request(Some(Asked::KeepAlive(sign))) => alive = Some(sign.number),
                     Next::End => return Ok(false),
-                    _ => {}
+                    Next::Request(_)
+                    | Next::Closed
+                    | Next::Serving
+                    | Next::Confirmed
+                    | Next::Stopping => {}
                 }
                 continue;
             }
