@@ -274,8 +274,9 @@ impl Stream<'_> {
         }
     }
 
-    /// The pod serves, and the session may have a connection again. Asks the client for a keep-alive
-    /// and waits for it. Returns another [`Next`] if the session may be elsewhere meanwhile.
+    /// The pod serves, and the session may have a connection again. Asks the client for a
+    /// keep-alive and waits for it. Returns another [`Next`] if the session may be elsewhere
+    /// meanwhile.
     async fn sign(&self, requests: &mut Streaming<pb::KeepRequest>) -> Result<Next, Error> {
         if !self.tell(pb::SessionState::Jeopardy, None).await {
             return Ok(Next::End);
