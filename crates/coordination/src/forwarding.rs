@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use synod_coordination_core::{Command, LogNumber};
+use synod_coordination_core::{Command, LogNumber, SessionId};
 use synod_proto::coordination::v1 as pb;
 use synod_proto::coordination::v1::pods_client::PodsClient;
 use synod_rpc::{ChannelConfig, Look, look};
@@ -126,29 +126,20 @@ impl Forwarder {
                 self.hub.resend_from(number);
             }
             let asked = clock::now();
-            let touched = self.hub.take_touched();
+            // Taken again after a failure, and if another pod leads before the answer.
+            let touched = self.hub.send_touched();
             let mut request = tonic::Request::new(pb::ForwardRequest {
                 secret: leader.secret.to_vec().into(),
                 pod: pod.get(),
                 commands,
-                touched: touched
-                    .sessions
-                    .iter()
-                    .map(|session| session.get())
-                    .collect(),
+                touched: touched.sessions().map(SessionId::get).collect(),
             });
             request.set_timeout(CALL_TIMEOUT);
             let answer = clock::timeout(CALL_TIMEOUT, pods.forward(request)).await;
             let answer = match answer {
                 Ok(Ok(answer)) => answer.into_inner(),
-                Ok(Err(status)) => {
-                    self.hub.touches_lost(touched);
-                    return Err(status);
-                }
-                Err(_) => {
-                    self.hub.touches_lost(touched);
-                    return Err(tonic::Status::deadline_exceeded("no answer in time"));
-                }
+                Ok(Err(status)) => return Err(status),
+                Err(_) => return Err(tonic::Status::deadline_exceeded("no answer in time")),
             };
             match convert::taken(answer.taken) {
                 Some(Taken::All) => {}
@@ -158,11 +149,10 @@ impl Forwarder {
                 }
                 Some(Taken::Unregistered) => self.hub.renew(pod),
                 Some(Taken::NotLeading) | None => {
-                    self.hub.touches_lost(touched);
                     return Err(tonic::Status::unavailable("the pod does not lead"));
                 }
             }
-            self.hub.touches_arrived(&touched);
+            touched.arrived();
             self.contact.heard(LogNumber::new(answer.applied), asked);
             if rest.is_none() {
                 return Ok(());

@@ -30,7 +30,10 @@ use synod_runtime::random;
 use tokio::sync::Notify;
 
 pub(crate) use apply::{ApplyError, SessionChange};
-pub(crate) use client::{CallError, Client, ConnectError, Opened, Reader, Sign, Standing, View};
+pub(crate) use client::{
+    CallError, Client, ConnectError, MAX_DIGEST_BYTES, MAX_DIGESTS, Opened, Reader, Sign, Standing,
+    View,
+};
 use connection::Connection;
 pub(crate) use connection::Peer;
 pub(crate) use outgoing::{Outgoing, Unsent};

@@ -23,7 +23,7 @@ mod names;
 
 use synod_coordination_core::{OpError, SessionId, WatchKind};
 
-pub(crate) use acquire::{Acquisition, Place, Wait, remove_token};
+pub(crate) use acquire::{Acquisition, Place, Wait, release_guarded, remove_token};
 pub(crate) use attempts::Attempts;
 pub(crate) use delays::{Delays, MAX_DELAY_MS};
 pub(crate) use names::{Attempt, Kind, LOCKS, Mode, election_path, lock_path};
@@ -41,14 +41,21 @@ pub(crate) struct Contender {
     sequence: u32,
     /// Zero if the node is not ephemeral.
     pub(crate) session: SessionId,
-    pub(crate) data: Vec<u8>,
     pub(crate) since_ms: i64,
 }
 
 impl Contender {
-    /// Its session and request, if it is one of ours.
-    pub(crate) fn attempt(&self) -> Option<Attempt> {
-        Attempt::of_contender(&self.name)
+    /// Its session and request, if it is one of ours. Others may create nodes with such names, so
+    /// the node has to be the session's.
+    fn own_attempt(&self) -> Option<Attempt> {
+        let attempt = Attempt::of_contender(&self.name)?;
+        (attempt.session() == self.session).then_some(attempt)
+    }
+
+    /// Its node's data; empty if the client may not read it.
+    pub(crate) fn data<'a>(&self, view: &'a View<'_>, queue: &str) -> &'a [u8] {
+        let read = view.get(&format!("{queue}/{}", self.name));
+        read.map(|(data, _)| data).unwrap_or_default()
     }
 }
 
@@ -81,10 +88,11 @@ pub(crate) struct Queue {
 }
 
 impl Queue {
-    /// Reads the queue below `path`. It is empty if the node does not exist.
+    /// Reads the queue below `path`. It is empty if the node does not exist. Nodes whose data the
+    /// client may not read count as well: other clients choose their access control lists.
     ///
     /// # Errors
-    /// The client may not read the nodes.
+    /// The client may not read the names of the nodes.
     pub(crate) fn read(view: &View<'_>, path: &str) -> Result<Self, OpError> {
         let names = match view.children(path) {
             Ok((names, _)) => names,
@@ -93,9 +101,11 @@ impl Queue {
         };
         let mut queue = Self::default();
         for name in names {
-            let (data, stat) = view.get(&format!("{path}/{name}"))?;
+            let path = format!("{path}/{name}");
             if let Some(attempt) = name.strip_prefix(GUARD) {
-                let (mode, delay_ms) = names::read_guard(data);
+                let data = view.get(&path).map(|(data, _)| data);
+                let (mode, delay_ms) = names::read_guard(data.unwrap_or_default());
+                let stat = view.stat(&path).ok_or(OpError::NoNode)?;
                 queue.guards.push(Guard {
                     attempt: Attempt::from_text(attempt),
                     mode,
@@ -104,12 +114,12 @@ impl Queue {
                     name,
                 });
             } else if let Some((mode, sequence)) = parse(&name) {
+                let stat = view.stat(&path).ok_or(OpError::NoNode)?;
                 queue.contenders.push(Contender {
                     mode,
                     token: stat.czxid.get(),
                     sequence,
                     session: stat.ephemeral_owner,
-                    data: data.to_vec(),
                     since_ms: stat.ctime_ms,
                     name,
                 });
@@ -124,9 +134,7 @@ impl Queue {
     /// The places of an attempt. There is more than one if the log took a creation whose outcome
     /// was unknown.
     pub(crate) fn places(&self, attempt: &Attempt) -> impl Iterator<Item = &Contender> {
-        let own = |contender: &&Contender| {
-            contender.session == attempt.session() && contender.attempt().as_ref() == Some(attempt)
-        };
+        let own = |contender: &&Contender| contender.own_attempt().as_ref() == Some(attempt);
         self.contenders.iter().filter(own)
     }
 
@@ -139,9 +147,9 @@ impl Queue {
     /// before it: the others go first.
     pub(crate) fn blocker(&self, contender: &Contender) -> Option<Blocker<'_>> {
         let order = |contender: &Contender| (contender.token, contender.sequence);
-        let own = contender.attempt();
+        let own = contender.own_attempt();
         let earlier = self.contenders.iter().rev().find(|other| {
-            let is_own = own.is_some() && other.attempt() == own;
+            let is_own = own.is_some() && other.own_attempt() == own;
             order(other) < order(contender) && !is_own && other.mode.excludes(contender.mode)
         });
         if let Some(earlier) = earlier {

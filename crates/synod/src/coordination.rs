@@ -23,6 +23,9 @@ use crate::failure;
 /// The pause before another pod is tried, at most; half of it at least.
 const RETRY_AFTER: Duration = Duration::from_millis(400);
 
+/// A pod that is asked to resume a session has this part of the time that is left.
+const TRIES_AT_LEAST: u32 = 3;
+
 /// A keep-alive is sent after this part of the timeout.
 const ALIVE_PARTS: u32 = 3;
 
@@ -113,6 +116,7 @@ fn failed(status: Status) -> anyhow::Error {
 /// An open session, kept alive by a task.
 pub(crate) struct Session {
     reference: pb::SessionRef,
+    timeout: Duration,
     standing: watch::Receiver<Standing>,
     close: oneshot::Sender<()>,
     keeper: task::JoinHandle<anyhow::Result<()>>,
@@ -158,16 +162,18 @@ impl Session {
                 .context("the pod's answer names no session")?;
             let (told, standing) = watch::channel(Standing::On(channel.clone()));
             let (close, closing) = oneshot::channel();
+            let timeout = Duration::from_millis(opened.timeout_ms.into());
             let keeper = Keeper {
                 channels: channels.into_iter().map(|(_, channel)| channel).collect(),
                 index,
                 reference: reference.clone(),
-                timeout: Duration::from_millis(opened.timeout_ms.into()),
+                timeout,
                 safe: began,
                 told,
             };
             return Ok(Self {
                 reference,
+                timeout,
                 standing,
                 close,
                 keeper: task::spawn("session", keeper.run(stream, closing)),
@@ -179,6 +185,11 @@ impl Session {
     /// For calls that name the session.
     pub(crate) fn reference(&self) -> pb::SessionRef {
         self.reference.clone()
+    }
+
+    /// Its timeout, as the pod that opened it gave it.
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
     }
 
     /// Resolves with the reason when the session has expired, or may have.
@@ -240,11 +251,16 @@ impl Session {
 
 /// The pod is not the session's any more, has no contact, or the connection to it broke.
 fn is_transient(status: &Status) -> bool {
-    matches!(
-        status.code(),
-        Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal
-    ) || status.code() == Code::FailedPrecondition
-        && status.message().contains("does not serve the session")
+    let says = |text| status.message().contains(text);
+    let is_elsewhere = status.code() == Code::FailedPrecondition
+        && says("does not serve the session")
+        // A place that was removed is aborted, too.
+        || status.code() == Code::Aborted && says("resumed with another stream");
+    is_elsewhere
+        || matches!(
+            status.code(),
+            Code::Unavailable | Code::Unknown | Code::Cancelled | Code::Internal
+        )
 }
 
 /// Keeps a session alive.
@@ -330,6 +346,10 @@ impl Keeper {
                                 }
                             }
                         }
+                        // The pod asks whether the client is still there.
+                        pb::SessionState::Jeopardy if response.response.is_none() => {
+                            next = clock::now();
+                        }
                         pb::SessionState::Jeopardy | pb::SessionState::Unspecified => {}
                     }
                 }
@@ -369,8 +389,11 @@ impl Keeper {
             };
             let began = clock::now();
             let starting = Stream::start(channel.clone(), Asked::Resume(resume));
-            if let Ok((stream, _)) = clock::timeout_at(deadline, starting).await.ok()? {
+            // A silent pod leaves time for others.
+            let within = deadline.saturating_duration_since(began) / TRIES_AT_LEAST;
+            if let Ok(Ok((stream, opened))) = clock::timeout(within, starting).await {
                 self.safe = began;
+                self.timeout = Duration::from_millis(opened.timeout_ms.into());
                 self.told.send_replace(Standing::On(channel));
                 return Some(stream);
             }

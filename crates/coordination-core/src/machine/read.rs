@@ -166,7 +166,7 @@ impl Machine {
     }
 
     /// A node's stat, whoever may read it.
-    pub(crate) fn stat(&self, path: &str) -> Option<Stat> {
+    pub fn stat(&self, path: &str) -> Option<Stat> {
         let id = self.tree.find(path).ok()?;
         Some(self.tree.node(id).stat())
     }

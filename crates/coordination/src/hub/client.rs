@@ -17,6 +17,13 @@ use super::connection::Peer;
 use super::inbox::{Inbox, Outcome};
 use super::{Closed, Hub, Outgoing};
 
+/// The most digests of a client. With the identities that the pod adds they are fewer than
+/// [`synod_coordination_core::MAX_IDENTITIES`].
+pub(crate) const MAX_DIGESTS: usize = 16;
+
+/// The longest digest.
+pub(crate) const MAX_DIGEST_BYTES: usize = 256;
+
 /// A connection of this process.
 #[derive(Debug)]
 pub(crate) struct Client {
@@ -74,7 +81,8 @@ pub(crate) enum Standing {
 }
 
 impl Client {
-    /// A new connection without a session, from this address. Each digest is `USER:PASSWORD`.
+    /// A new connection without a session, from this address. Each digest is `USER:PASSWORD`. There
+    /// are at most [`MAX_DIGESTS`], each of at most [`MAX_DIGEST_BYTES`].
     pub(crate) fn open(hub: &Arc<Hub>, address: IpAddr, digests: &[String]) -> Self {
         let inbox = Arc::new(Inbox::default());
         let out = Arc::new(Outgoing::to(Arc::clone(&inbox)));
@@ -90,7 +98,7 @@ impl Client {
                 scheme: Some("digest".into()),
                 auth: Some(shown.clone().into_bytes().into()),
             };
-            // Digests are never refused.
+            // The caller limits them to fewer than are refused.
             drop(state.authenticate(id, &packet));
         }
         drop(state);
@@ -305,6 +313,16 @@ impl View<'_> {
         Ok((data.unwrap_or_default(), stat))
     }
 
+    /// A node's stat, whoever may read the node: for what the service itself has to know.
+    pub(crate) fn stat(&self, path: &str) -> Option<Stat> {
+        self.machine.stat(path)
+    }
+
+    /// The ephemeral nodes of a session below a path.
+    pub(crate) fn ephemerals(&self, session: SessionId, below: &str) -> Vec<String> {
+        self.machine.ephemerals(session, below)
+    }
+
     /// The names of a node's children, sorted, and its stat.
     ///
     /// # Errors
@@ -348,6 +366,23 @@ impl Hub {
             // Before the check, so that no progress is missed.
             progress.as_mut().enable();
             if self.is_serving() {
+                return;
+            }
+            progress.await;
+        }
+    }
+
+    /// Resolves when [`Hub::standing`] is not [`Standing::Here`], or the pod answers no clients.
+    ///
+    /// # Cancel safety
+    /// Safe to drop.
+    pub(crate) async fn not_here(&self, session: SessionId, pod: PodId) {
+        loop {
+            let progress = self.progress.notified();
+            tokio::pin!(progress);
+            // Before the check, so that no progress is missed.
+            progress.as_mut().enable();
+            if self.standing(session, pod) != Standing::Here || !self.is_serving() {
                 return;
             }
             progress.await;

@@ -90,6 +90,11 @@ impl Outgoing {
         }
     }
 
+    /// Whether the client is in this process.
+    pub(crate) fn is_in_process(&self) -> bool {
+        self.inbox.is_some()
+    }
+
     /// Adds a reply.
     pub(crate) fn reply(&self, xid: i32, zxid: i64, outcome: Result<&Response, ErrorCode>) {
         if let Some(inbox) = &self.inbox {

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use bytestring::ByteString;
 use synod_coordination_core::{
-    ConnectionId, Id, OpError, SetWatches, WatchKind, WatchSelector, digest,
+    ConnectionId, Id, MAX_IDENTITY_BYTES, OpError, SetWatches, WatchKind, WatchSelector,
+    check_identities, digest,
 };
 use synod_jute::{
     AddWatchMode, AuthPacket, ClientInfo, ErrorCode, ErrorResponse, ExistsRequest, ExistsResponse,
@@ -219,23 +220,32 @@ impl State {
         }
     }
 
-    fn identify(&mut self, id: ConnectionId, identity: Id) {
-        if let Some(connection) = self.connections.get_mut(&id)
-            && !connection.identities.contains(&identity)
-        {
-            connection.identities.push(identity);
+    /// Adds an identity, unless the connection has as many as a command may carry.
+    fn identify(&mut self, id: ConnectionId, identity: Id) -> Result<(), ErrorCode> {
+        let Some(connection) = self.connections.get_mut(&id) else {
+            return Ok(());
+        };
+        let identities = &mut connection.identities;
+        if !identities.contains(&identity) {
+            identities.push(identity);
+            if check_identities(identities).is_err() {
+                identities.pop();
+                return Err(ErrorCode::AuthFailed);
+            }
         }
+        Ok(())
     }
 
     pub(super) fn authenticate(&mut self, id: ConnectionId, packet: &AuthPacket) -> Answer {
         let scheme = packet.scheme.as_deref().unwrap_or_default();
         match (scheme, &packet.auth) {
-            ("digest", Some(shown)) => {
+            // Hashing holds the hub's lock.
+            ("digest", Some(shown)) if shown.len() <= MAX_IDENTITY_BYTES => {
                 let identity = digest(&String::from_utf8_lossy(shown));
                 if self.super_user.as_ref() == Some(&identity) {
-                    self.identify(id, Id::new("super", ""));
+                    self.identify(id, Id::new("super", ""))?;
                 }
-                self.identify(id, identity);
+                self.identify(id, identity)?;
                 Ok(Response::Auth)
             }
             // As in ZooKeeper: the address is known already.

@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use bytestring::ByteString;
-use synod_coordination_core::{Now, OutboxLimits, Outcome, Sequencer, SequencerLimits};
+use synod_coordination_core::{
+    Now, OutboxLimits, Outcome, Sequencer, SequencerLimits, check_identities,
+};
 use synod_jute::{
-    Acl, ConnectRequest, ConnectResponse, CreateRequest, Decode as _, FrameDecoder, OpCode,
-    PASSWORD_LEN, Request, RequestHeader, Response, ServerMessage, SyncRequest,
+    Acl, AuthPacket, ConnectRequest, ConnectResponse, CreateRequest, Decode as _, FrameDecoder,
+    OpCode, PASSWORD_LEN, Request, RequestHeader, Response, ServerMessage, SyncRequest, xid,
 };
 
 use super::*;
@@ -227,4 +229,27 @@ async fn a_client_that_comes_back_waits_for_the_end_of_the_log() {
         second.session().await.unwrap().session_id,
         session.session_id
     );
+}
+
+#[tokio::test]
+async fn a_connection_has_no_more_identities_than_a_command_may_carry() {
+    let mut world = World::new();
+    let (client, _) = world.open().await;
+    for number in 0..40 {
+        let request = Request::Auth(AuthPacket {
+            kind: 0,
+            scheme: Some("digest".into()),
+            auth: Some(format!("user{number}:secret").into_bytes().into()),
+        });
+        // It is closed when one is refused.
+        let header = RequestHeader {
+            xid: xid::AUTH,
+            op: OpCode::Auth.code(),
+        };
+        let _closed = world.hub.request(client.id, header, Ok(request));
+        let state = world.hub.state.lock();
+        if let Some(connection) = state.connections.get(&client.id) {
+            check_identities(&connection.identities).unwrap();
+        }
+    }
 }

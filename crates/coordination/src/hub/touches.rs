@@ -21,6 +21,37 @@ impl Rounds {
     }
 }
 
+/// Signs of life that are taken again if this is dropped before they have
+/// [arrived](OnTheirWay::arrived).
+#[derive(Debug)]
+pub(crate) struct OnTheirWay<'a> {
+    hub: &'a Hub,
+    touched: Option<Touched>,
+}
+
+impl OnTheirWay<'_> {
+    /// Their sessions.
+    pub(crate) fn sessions(&self) -> impl Iterator<Item = SessionId> {
+        let sessions = self.touched.iter().flat_map(|touched| &touched.sessions);
+        sessions.copied()
+    }
+
+    /// The leading pod knows of them.
+    pub(crate) fn arrived(mut self) {
+        if let Some(touched) = self.touched.take() {
+            self.hub.touches_arrived(&touched);
+        }
+    }
+}
+
+impl Drop for OnTheirWay<'_> {
+    fn drop(&mut self) {
+        if let Some(touched) = self.touched.take() {
+            self.hub.touches_lost(touched);
+        }
+    }
+}
+
 /// Sessions whose clients have shown life.
 #[derive(Debug)]
 pub(crate) struct Touched {
@@ -40,6 +71,14 @@ impl Hub {
         }
     }
 
+    /// As [`Hub::take_touched`], for a call that may end at any time.
+    pub(crate) fn send_touched(&self) -> OnTheirWay<'_> {
+        OnTheirWay {
+            hub: self,
+            touched: Some(self.take_touched()),
+        }
+    }
+
     /// The leading pod knows of these signs of life.
     pub(crate) fn touches_arrived(&self, touched: &Touched) {
         let mut state = self.state.lock();
@@ -49,7 +88,7 @@ impl Hub {
     }
 
     /// The leading pod may not know of these signs of life: they are taken again.
-    pub(crate) fn touches_lost(&self, touched: Touched) {
+    fn touches_lost(&self, touched: Touched) {
         self.state.lock().touched.extend(touched.sessions);
     }
 
@@ -96,17 +135,18 @@ mod tests {
             futures::poll!(&mut arrival).is_pending(),
             "an earlier round"
         );
-        let lost = hub.take_touched();
-        assert_eq!(lost.sessions, [session]);
-        hub.touches_lost(lost);
+        let lost = hub.send_touched();
+        assert_eq!(lost.sessions().collect::<Vec<_>>(), [session]);
+        drop(lost);
         assert!(futures::poll!(&mut arrival).is_pending(), "it was lost");
-        let taken = hub.take_touched();
-        assert_eq!(taken.sessions, [session], "it is taken again");
+        let taken = hub.send_touched();
+        let again: Vec<SessionId> = taken.sessions().collect();
+        assert_eq!(again, [session], "it is taken again");
         assert!(
             futures::poll!(&mut arrival).is_pending(),
             "it is on its way"
         );
-        hub.touches_arrived(&taken);
+        taken.arrived();
         assert!(futures::poll!(&mut arrival).is_ready());
         assert!(hub.take_touched().sessions.is_empty());
     }

@@ -1,23 +1,30 @@
 //! Takes a place in a queue, waits for its turn, and leaves.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use synod_coordination_core::SessionId;
 use synod_jute::{
     Acl, CheckVersionRequest, CreateMode, CreateRequest, DeleteRequest, ErrorCode, MultiOp,
     MultiRequest, OpResult, Request, Response,
 };
-use synod_runtime::{clock, task};
+use synod_runtime::{clock, random, task};
 use tokio::sync::oneshot;
 
-use super::attempts::Call;
-use super::{Attempt, Attempts, Blocker, Delays, Kind, Queue, SERVICE_ROOT, names, watch_blocker};
+use super::attempts::{Call, Whose};
+use super::{
+    Attempt, Attempts, Blocker, Delays, Kind, LOCKS, Queue, SERVICE_ROOT, names, watch_blocker,
+};
 use crate::error::Error;
 use crate::hub::{CallError, Client, Reader};
 
 /// How often a write is tried whose nodes change meanwhile.
 const TRIES: usize = 5;
+
+/// The pause before an attempt whose caller is gone tries again to leave, at most; half of it at
+/// least.
+const LEAVE_AGAIN_AFTER: Duration = Duration::from_millis(200);
 
 /// Permissions for everyone.
 const ALL_PERMS: i32 = 31;
@@ -71,7 +78,7 @@ enum Turn {
 }
 
 enum Ended {
-    Held(i64),
+    Held { token: i64, whose: Whose },
     TimedOut,
     Cancelled,
 }
@@ -83,7 +90,8 @@ impl Acquisition {
     /// [`Error::Lost`] if the attempt may have a place. Otherwise it has none.
     ///
     /// # Cancel safety
-    /// If it is dropped the attempt leaves the queue.
+    /// If it is dropped the attempt leaves the queue, unless the connection ends meanwhile or the
+    /// attempt holds already: the client does not know, and releases it.
     pub(crate) async fn run(self) -> Answer {
         // In a task, so that a caller that goes away can't end it between two writes.
         let (answer, answered) = oneshot::channel();
@@ -92,18 +100,27 @@ impl Acquisition {
     }
 
     async fn answer(self, mut answer: oneshot::Sender<Answer>) {
-        let call = self.attempts.enter(&self.place.queue, &self.place.attempt);
-        if let Err(error) = self.enter(&call).await {
-            // What it has may be of another call, which was answered.
-            return drop(answer.send(Err(error)));
-        }
-        let outcome = match self.hold(&mut answer).await {
-            Ok(Ended::Held(token)) => match answer.send(Ok(Some(token))) {
+        let mut call = self.attempts.enter(&self.place.queue, &self.place.attempt);
+        let whose = match self.enter(&call).await {
+            Ok(whose) => whose,
+            Err(error) => {
+                // The client asks again after a loss, and keeps its place.
+                let is_lost = error == Error::Lost;
+                // The caller may be gone.
+                drop(answer.send(Err(error)));
+                if !is_lost {
+                    self.leave_alone(&mut call, Whose::Earlier).await;
+                }
+                return;
+            }
+        };
+        let outcome = match self.hold(&mut answer, whose).await {
+            Ok(Ended::Held { token, whose }) => match answer.send(Ok(Some(token))) {
                 Ok(()) => return call.is_held(),
-                // Nobody knows that it holds.
-                Err(_) => return drop(self.leave(&call).await),
+                // Nobody learns of it from this call.
+                Err(_) => return self.leave_alone(&mut call, whose).await,
             },
-            Ok(Ended::Cancelled) => return drop(self.leave(&call).await),
+            Ok(Ended::Cancelled) => return self.leave_alone(&mut call, Whose::Own).await,
             Ok(Ended::TimedOut) => match self.wait {
                 Wait::Until(_) => Ok(None),
                 Wait::Deadline(_) => Err(Error::DeadlineExceeded),
@@ -113,22 +130,35 @@ impl Acquisition {
         let outcome = match outcome {
             // The client asks again, and keeps its place.
             Err(Error::Lost) => outcome,
-            Ok(_) | Err(_) => self.leave(&call).await.and(outcome),
+            // An attempt that did not leave may hold later.
+            Ok(_) | Err(_) => match self.leave(&mut call, Whose::Own).await {
+                Ok(()) => outcome,
+                Err(_) => Err(Error::Lost),
+            },
         };
         // The caller may be gone.
         drop(answer.send(outcome));
     }
 
-    /// Waits until the attempt holds. It has a place.
-    async fn hold(&self, answer: &mut oneshot::Sender<Answer>) -> Result<Ended, Error> {
+    /// Waits until the attempt holds. It has a place, taken by this call or an earlier one.
+    async fn hold(
+        &self,
+        answer: &mut oneshot::Sender<Answer>,
+        mut whose: Whose,
+    ) -> Result<Ended, Error> {
         let mut reader = self.place.client.reader();
         loop {
-            match self.look(&mut reader)? {
+            let turn = self.look(&mut reader)?;
+            if !matches!(turn, Turn::Holds { .. }) {
+                // Nobody was told before that it holds.
+                whose = Whose::Own;
+            }
+            match turn {
                 Turn::Holds { is_guarded, .. } if self.lock_delay_ms > 0 && !is_guarded => {
                     self.guard().await?;
                     continue;
                 }
-                Turn::Holds { token, .. } => return Ok(Ended::Held(token)),
+                Turn::Holds { token, .. } => return Ok(Ended::Held { token, whose }),
                 Turn::Removed => return Err(Error::Removed),
                 Turn::Waits => {
                     if let Some(ended) = self.wait(&reader, None, answer).await {
@@ -154,7 +184,7 @@ impl Acquisition {
     }
 
     /// Takes a place, unless the attempt has one.
-    async fn enter(&self, call: &Call) -> Result<(), Error> {
+    async fn enter(&self, call: &Call) -> Result<Whose, Error> {
         let _change = call.change.lock().await;
         let found = self.place.client.reader().look(|view| {
             let queue = Queue::read(view, &self.place.queue)?;
@@ -163,8 +193,8 @@ impl Acquisition {
         })??;
         match found {
             Some(mode) if mode != self.kind.mode() => Err(Error::OtherMode),
-            Some(_) => Ok(()),
-            None => self.create().await,
+            Some(_) => Ok(Whose::Earlier),
+            None => self.create().await.map(|()| Whose::Own),
         }
     }
 
@@ -260,11 +290,22 @@ impl Acquisition {
     }
 
     /// Leaves the queue, unless another call is about the same attempt.
-    async fn leave(&self, call: &Call) -> Result<(), Error> {
-        let _change = call.change.lock().await;
-        match call.may_leave() {
-            true => self.place.remove().await.map(drop).map_err(placed),
+    async fn leave(&self, call: &mut Call, whose: Whose) -> Result<(), Error> {
+        let change = Arc::clone(&call.change);
+        let _change = change.lock().await;
+        match call.give_up(whose) {
+            true => self.place.remove().await.map(drop),
             false => Ok(()),
+        }
+    }
+
+    /// Leaves the queue when nobody can be told that it failed. If the connection ends first, the
+    /// attempt keeps its place until its client releases it or the session ends.
+    async fn leave_alone(&self, call: &mut Call, whose: Whose) {
+        while self.leave(call, whose).await == Err(Error::Throttled)
+            && !self.place.client.is_closed()
+        {
+            clock::sleep(random::jitter(LEAVE_AGAIN_AFTER)).await;
         }
     }
 }
@@ -348,7 +389,7 @@ pub(crate) async fn remove_token(
             let Some(contender) = contenders.find(|contender| contender.token == token) else {
                 return Ok::<_, Error>(Vec::new());
             };
-            let attempt = contender.attempt();
+            let attempt = contender.own_attempt();
             let guard = attempt.and_then(|attempt| queue.guard(&attempt));
             let names = [Some(&contender.name), guard.map(|guard| &guard.name)];
             let paths = names.into_iter().flatten();
@@ -365,6 +406,35 @@ pub(crate) async fn remove_token(
         }
     }
     Err(Error::Throttled)
+}
+
+/// Releases the locks of a session that have a lock delay, so that nobody waits for it.
+///
+/// # Errors
+/// [`Error::Lost`] if some may be released. Then, or if it is refused, it is safe to repeat.
+pub(crate) async fn release_guarded(
+    client: &Arc<Client>,
+    session: SessionId,
+    attempts: &Arc<Attempts>,
+) -> Result<(), Error> {
+    let places = client.reader().look(|view| {
+        let paths = view.ephemerals(session, LOCKS).into_iter();
+        let places = paths.filter_map(|path| {
+            let (queue, name) = path.rsplit_once('/')?;
+            let attempt = Attempt::of_contender(name)?;
+            let is_guarded = view.stat(&attempt.guard(queue)).is_some();
+            is_guarded.then(|| Place {
+                client: Arc::clone(client),
+                queue: queue.to_owned(),
+                attempt,
+            })
+        });
+        places.collect::<Vec<_>>()
+    })?;
+    for place in places {
+        place.release(attempts).await?;
+    }
+    Ok(())
 }
 
 /// Of an attempt that may have a place: what was not sent is no certain failure of the whole.

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use synod_runtime::clock;
 
-use super::Guard;
+use super::{Guard, Queue};
 
 /// The longest lock delay.
 pub(crate) const MAX_DELAY_MS: u32 = 60_000;
@@ -22,6 +23,13 @@ pub(crate) struct Delays {
 }
 
 impl Delays {
+    /// Somebody looks at a queue: the delays of its guards count from now, if not before.
+    pub(crate) fn see(&self, path: &str, queue: &Queue) {
+        for guard in queue.delays() {
+            self.over(path, guard, clock::now());
+        }
+    }
+
     /// When a guard's delay is over.
     pub(super) fn over(&self, queue: &str, guard: &Guard, now: Instant) -> Instant {
         let key = (format!("{queue}/{}", guard.name), guard.czxid);

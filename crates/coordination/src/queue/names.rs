@@ -102,8 +102,11 @@ impl Attempt {
     pub(super) fn of_contender(name: &str) -> Option<Self> {
         let name = name.strip_prefix(CONTENDER)?;
         let (name, _) = name.split_at_checked(name.len().checked_sub(SEQUENCE_DIGITS)?)?;
-        let mut suffixes = [EXCLUSIVE, SHARED, LATCH].iter();
-        let attempt = suffixes.find_map(|suffix| name.strip_suffix(suffix))?;
+        // The sign of a number that has overflowed.
+        let unsigned = name.strip_suffix('-').unwrap_or(name);
+        let suffixes = [EXCLUSIVE, SHARED, LATCH].into_iter();
+        let mut names = suffixes.flat_map(|suffix| [name, unsigned].map(|name| (name, suffix)));
+        let attempt = names.find_map(|(name, suffix)| name.strip_suffix(suffix))?;
         Some(Self::from_text(attempt))
     }
 
@@ -135,7 +138,11 @@ impl fmt::Display for Attempt {
 pub(super) fn parse(name: &str) -> Option<(Mode, u32)> {
     let at = name.len().checked_sub(SEQUENCE_DIGITS)?;
     let (name, number) = name.split_at_checked(at)?;
-    if !number.bytes().all(|byte| byte.is_ascii_digit()) {
+    // After 2^31 creations below a parent the numbers are negative. The sign is one of the ten
+    // characters, or precedes them.
+    let name = name.strip_suffix('-').unwrap_or(name);
+    let digits = number.strip_prefix('-').unwrap_or(number);
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
     let is_shared = name.ends_with("__READ__") || name.ends_with("__rlock__");
@@ -143,7 +150,7 @@ pub(super) fn parse(name: &str) -> Option<(Mode, u32)> {
         true => Mode::Shared,
         false => Mode::Exclusive,
     };
-    Some((mode, number.parse().ok()?))
+    Some((mode, digits.parse().ok()?))
 }
 
 /// A guard's data: people can read it.
@@ -207,10 +214,12 @@ mod tests {
         let attempt = Attempt::new(session, "a-1_b").unwrap();
         let modes = [Mode::Exclusive, Mode::Shared];
         for kind in modes.map(Kind::Lock).into_iter().chain([Kind::Election]) {
-            let path = format!("{}{:010}", attempt.contender("/l", kind), 7);
-            let name = path.strip_prefix("/l/").unwrap();
-            assert_eq!(Attempt::of_contender(name), Some(attempt.clone()));
-            assert_eq!(parse(name), Some((kind.mode(), 7)));
+            for number in [7, i32::MIN, -7] {
+                let path = format!("{}{number:010}", attempt.contender("/l", kind));
+                let name = path.strip_prefix("/l/").unwrap();
+                assert_eq!(Attempt::of_contender(name), Some(attempt.clone()));
+                assert_eq!(parse(name), Some((kind.mode(), number.unsigned_abs())));
+            }
         }
         assert_eq!(attempt.session(), session);
         assert_eq!(attempt.guard("/l"), "/l/delay-0000000000001234.a-1_b");
@@ -226,6 +235,16 @@ mod tests {
             ("8f__rlock__0000000012", shared),
             ("8f__lock__0000000012", exclusive),
             ("_c_8f-lock-0000000012", exclusive),
+            (
+                "_c_8f-__READ__-2147483648",
+                Some((Mode::Shared, 2_147_483_648)),
+            ),
+            ("_c_8f-__READ__-000000012", shared),
+            ("8f__rlock__-000000012", shared),
+            (
+                "8f__lock__-2147483648",
+                Some((Mode::Exclusive, 2_147_483_648)),
+            ),
             ("config", None),
             ("é00000000012", exclusive),
             ("00000000é0", None),

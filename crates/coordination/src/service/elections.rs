@@ -199,9 +199,9 @@ fn watch(view: &mut View<'_>, path: &str) -> Result<bool, Error> {
 
 fn leader(view: &View<'_>, path: &str) -> Result<Option<pb::Leader>, Error> {
     let queue = Queue::read(view, path)?;
-    Ok(queue.contenders.into_iter().next().map(|first| pb::Leader {
+    Ok(queue.contenders.first().map(|first| pb::Leader {
         token: wire_token(first.token),
-        value: first.data.into(),
+        value: first.data(view, path).to_vec().into(),
         session_id: first.session.get(),
     }))
 }

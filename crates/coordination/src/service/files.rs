@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use synod_coordination_core::{Acl, OpError, Stat, WatchKind};
+use synod_coordination_core::{Acl, OpError, Stat, WatchKind, validate_path};
 use synod_jute as jute;
 use synod_jute::ErrorCode;
 use synod_proto::coordination::v1 as pb;
@@ -54,6 +54,7 @@ impl FilesService {
     }
 
     async fn get(&self, request: &pb::GetFileRequest) -> Result<pb::File, Error> {
+        validate_path(&request.path)?;
         let mut reader = self.reader(request.session.as_ref()).await?;
         reader.look(|view| file(view, &request.path))?
     }
@@ -105,6 +106,7 @@ impl FilesService {
     }
 
     async fn list(&self, request: &pb::ListFilesRequest) -> Result<pb::ListFilesResponse, Error> {
+        validate_path(&request.path)?;
         let mut reader = self.reader(request.session.as_ref()).await?;
         let limit = match request.limit {
             0 => PAGE,
@@ -123,6 +125,7 @@ impl FilesService {
         &self,
         request: pb::GetFileRequest,
     ) -> Result<ReceiverStream<Result<pb::WatchFileResponse, Status>>, Error> {
+        validate_path(&request.path)?;
         let reader = self.reader(request.session.as_ref()).await?;
         let (changes, stream) = mpsc::channel(WAITING_CHANGES);
         let stop = self.shared.stop.clone();
@@ -142,6 +145,7 @@ impl FilesService {
     }
 
     async fn get_acl(&self, request: &pb::GetFileRequest) -> Result<pb::FileAcl, Error> {
+        validate_path(&request.path)?;
         let mut reader = self.reader(request.session.as_ref()).await?;
         let (acl, stat) = reader.look(|view| view.acl(&request.path))??;
         let entry = |acl: Acl| pb::AclEntry {

@@ -12,7 +12,7 @@ use tonic::{Request, Response, Status};
 
 use super::{Shared, wire_token};
 use crate::error::Error;
-use crate::hub::Reader;
+use crate::hub::{Reader, View};
 use crate::queue::{
     Acquisition, Attempt, Contender, Kind, LOCKS, MAX_DELAY_MS, Mode, Place, Queue, Wait,
     lock_path, remove_token,
@@ -98,7 +98,11 @@ impl LocksService {
     async fn check(&self, request: pb::CheckRequest) -> Result<pb::CheckResponse, Error> {
         let path = lock_path(&request.name)?;
         let client = self.shared.reading().await?;
-        let queue = client.reader().look(|view| Queue::read(view, &path))??;
+        let queue = client.reader().look(|view| {
+            let queue = Queue::read(view, &path)?;
+            self.shared.delays.see(&path, &queue);
+            Ok::<_, OpError>(queue)
+        })??;
         let token = i64::try_from(request.token);
         Ok(pb::CheckResponse {
             holds: token.is_ok_and(|token| queue.holds(token)),
@@ -123,9 +127,9 @@ impl LocksService {
         for name in names.by_ref() {
             // One look for each, so that the state is free between them.
             let read = lock_path(&name)
-                .and_then(|path| Ok(reader.look(|view| Queue::read(view, &path))??));
+                .and_then(|path| reader.look(|view| self.info(view, &name, &path))?);
             match read {
-                Ok(queue) => locks.extend(info(name, &queue)),
+                Ok(found) => locks.extend(found),
                 // Other programs may create nodes that are no locks, or that not all may read.
                 Err(Error::Invalid { .. } | Error::NoAuth) if !is_named => {}
                 Err(error) => return Err(error),
@@ -138,6 +142,29 @@ impl LocksService {
             locks,
             more: names.next().is_some(),
         })
+    }
+
+    /// `None` if nobody holds the lock or waits for it.
+    fn info(&self, view: &View<'_>, name: &str, path: &str) -> Result<Option<pb::LockInfo>, Error> {
+        let queue = Queue::read(view, path)?;
+        self.shared.delays.see(path, &queue);
+        let delayed = queue.delays().next().is_some();
+        if !delayed && queue.contenders.is_empty() {
+            return Ok(None);
+        }
+        let contender = |contender: &Contender| pb::Contender {
+            token: wire_token(contender.token),
+            mode: wire_mode(contender.mode).into(),
+            holds: queue.blocker(contender).is_none(),
+            session_id: contender.session.get(),
+            owner: String::from_utf8_lossy(contender.data(view, path)).into_owned(),
+            since_ms: contender.since_ms,
+        };
+        Ok(Some(pb::LockInfo {
+            name: name.to_owned(),
+            contenders: queue.contenders.iter().map(contender).collect(),
+            delayed,
+        }))
     }
 
     async fn break_lock(&self, request: pb::BreakRequest) -> Result<pb::BreakResponse, Error> {
@@ -199,27 +226,6 @@ fn names_after(reader: &mut Reader, after: &str) -> Result<Vec<String>, Error> {
         Err(error) => return Err(error.into()),
     };
     Ok(names.into_iter().filter(|name| &**name > after).collect())
-}
-
-/// `None` if nobody holds the lock or waits for it.
-fn info(name: String, queue: &Queue) -> Option<pb::LockInfo> {
-    let delayed = queue.delays().next().is_some();
-    if !delayed && queue.contenders.is_empty() {
-        return None;
-    }
-    let contender = |contender: &Contender| pb::Contender {
-        token: wire_token(contender.token),
-        mode: wire_mode(contender.mode).into(),
-        holds: queue.blocker(contender).is_none(),
-        session_id: contender.session.get(),
-        owner: String::from_utf8_lossy(&contender.data).into_owned(),
-        since_ms: contender.since_ms,
-    };
-    Some(pb::LockInfo {
-        name,
-        contenders: queue.contenders.iter().map(contender).collect(),
-        delayed,
-    })
 }
 
 fn mode(mode: pb::LockMode) -> Result<Mode, Error> {

@@ -17,7 +17,8 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::Shared;
 use crate::error::Error;
-use crate::hub::{Client, Opened, Sign, Standing};
+use crate::hub::{Client, MAX_DIGEST_BYTES, MAX_DIGESTS, Opened, Sign, Standing};
+use crate::queue;
 
 /// The first request must come within this time.
 const FIRST_WITHIN: Duration = Duration::from_secs(10);
@@ -76,6 +77,8 @@ async fn keep(
     let first = first.ok().and_then(Result::ok).flatten();
     let first = first.and_then(|first| first.request);
     let asked = Start::of(first, shared)?;
+    let (session, _) = asked.session.unwrap_or_default();
+    shared.sessions.check_room(session)?;
     let client = Arc::new(asked.client(shared));
     let opened = client.connect(asked.session, asked.timeout_ms).await?;
     let mut stream = Stream {
@@ -124,6 +127,13 @@ impl Start {
             }
             Some(Asked::KeepAlive(_) | Asked::Close(_)) | None => return Err(Error::OutOfOrder),
         };
+        let is_long = |digest: &String| digest.len() > MAX_DIGEST_BYTES;
+        if digests.len() > MAX_DIGESTS || digests.iter().any(is_long) {
+            return Err(Error::Invalid {
+                what: "digests",
+                expected: "at most 16, each of at most 256 bytes",
+            });
+        }
         let limits = &shared.limits;
         Ok(Self {
             session,
@@ -208,12 +218,20 @@ impl Stream<'_> {
         }
     }
 
-    /// The session's connection has ended. Tries to give it another one. Returns whether the stream
+    /// The session's connection has ended. Gives it another one when its client shows life: the
+    /// client may be gone, or have resumed the session with another pod. Returns whether the stream
     /// goes on.
     async fn recover(&mut self, requests: &mut Streaming<pb::KeepRequest>) -> Result<bool, Error> {
+        // A keep-alive that is not answered.
+        let mut alive = None;
+        // Their client learns of the jeopardy.
+        self.alive.clear();
         loop {
-            if !self.shared.hub.is_serving() && !self.jeopardy(requests).await? {
-                return Ok(false);
+            if !self.shared.hub.is_serving() {
+                if !self.jeopardy(alive.take(), requests).await? {
+                    return Ok(false);
+                }
+                continue;
             }
             match self
                 .shared
@@ -227,14 +245,27 @@ impl Stream<'_> {
                 Standing::Elsewhere => return Err(Error::Moved),
                 Standing::Here => {}
             }
+            if alive.is_none() {
+                match self.sign(requests).await? {
+                    Next::Request(Some(Asked::KeepAlive(sign))) => alive = Some(sign.number),
+                    Next::End => return Ok(false),
+                    Next::Request(_)
+                    | Next::Closed
+                    | Next::Serving
+                    | Next::Confirmed
+                    | Next::Stopping => {}
+                }
+                continue;
+            }
             let client = Arc::new(self.asked.client(self.shared));
             let session = Some((self.opened.session, self.opened.secret));
             match client.connect(session, self.opened.timeout_ms).await {
                 Ok(opened) => {
                     (self.client, self.opened) = (client, opened);
-                    // Their client knows of the jeopardy.
-                    self.alive.clear();
                     self.register()?;
+                    if let (Ok(sign), Some(number)) = (self.client.touch(), alive) {
+                        self.alive.push_back((sign, number));
+                    }
                     return Ok(self.tell(pb::SessionState::Safe, None).await);
                 }
                 // The pod lost its contact again, or is overloaded, or the session has gone.
@@ -243,11 +274,41 @@ impl Stream<'_> {
         }
     }
 
+    /// The pod serves, and the session may have a connection again. Asks the client for a
+    /// keep-alive and waits for it. Returns another [`Next`] if the session may be elsewhere
+    /// meanwhile.
+    async fn sign(&self, requests: &mut Streaming<pb::KeepRequest>) -> Result<Next, Error> {
+        if !self.tell(pb::SessionState::Jeopardy, None).await {
+            return Ok(Next::End);
+        }
+        let (session, pod) = (self.opened.session, self.opened.pod);
+        let next = tokio::select! {
+            biased; // the end of the session comes before its requests
+            () = self.shared.stop.triggered() => Next::Stopping,
+            () = self.shared.hub.not_here(session, pod) => Next::Closed,
+            message = requests.message() => request(message),
+        };
+        match next {
+            Next::Stopping => Err(Error::Stopping),
+            Next::Request(Some(Asked::Close(_))) => Err(Error::NotServing),
+            Next::Request(Some(Asked::Open(_) | Asked::Resume(_)) | None) => Err(Error::OutOfOrder),
+            Next::Request(Some(Asked::KeepAlive(_)))
+            | Next::End
+            | Next::Closed
+            | Next::Serving
+            | Next::Confirmed => Ok(next),
+        }
+    }
+
     /// Tells the client that the session is in jeopardy, and waits until the pod serves again.
     /// Returns whether the stream goes on.
-    async fn jeopardy(&self, requests: &mut Streaming<pb::KeepRequest>) -> Result<bool, Error> {
+    async fn jeopardy(
+        &self,
+        alive: Option<u64>,
+        requests: &mut Streaming<pb::KeepRequest>,
+    ) -> Result<bool, Error> {
         let state = pb::SessionState::Jeopardy;
-        if !self.tell(state, None).await {
+        if !self.tell(state, alive.map(Told::Alive)).await {
             return Ok(false);
         }
         loop {
@@ -275,6 +336,8 @@ impl Stream<'_> {
     }
 
     async fn close(&self) -> Result<(), Error> {
+        // A lock delay is for a session that expires.
+        queue::release_guarded(&self.client, self.opened.session, &self.shared.attempts).await?;
         match self.client.call(synod_jute::Request::CloseSession).await {
             Ok(_) => {
                 self.tell(pb::SessionState::Closed, None).await;

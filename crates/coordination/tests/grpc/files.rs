@@ -212,3 +212,30 @@ fn access_control_lists_are_zookeepers() -> Result<()> {
         Ok(())
     })
 }
+
+#[test]
+fn a_watch_goes_on_while_the_file_may_not_be_read() -> Result<()> {
+    with_pods(1, async |pods| {
+        let session = Session::open(&pods[0], LONG_MS).await?;
+        let mut files = FilesClient::new(channel(&pods[0])?);
+        files.create(create(&session, "/f")).await?;
+        let mut watched = files.watch(get("/f")).await?.into_inner();
+        ensure!(next(&mut watched).await?.is_some());
+        // All but READ.
+        let request = pb::SetFileAclRequest {
+            session: Some(session.reference.clone()),
+            path: "/f".to_owned(),
+            acl: vec![pb::AclEntry {
+                permissions: 30,
+                scheme: "world".to_owned(),
+                id: "anyone".to_owned(),
+            }],
+            generation: None,
+        };
+        files.set_acl(request).await?;
+        files.delete(delete(&session, "/f", None)).await?;
+        ensure!(next(&mut watched).await?.is_none());
+        ensure!(failure(files.watch(get("")).await)?.0 == Code::InvalidArgument);
+        Ok(())
+    })
+}

@@ -3,12 +3,15 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use synod_jute as jute;
 use synod_proto::coordination::v1 as pb;
+use synod_proto::coordination::v1::files_client::FilesClient;
+use synod_proto::coordination::v1::keep_request::Request as Asked;
 use synod_runtime::clock;
 use synod_testkit::zookeeper::ZkClient;
 use tonic::{Code, Request};
 
 use crate::service::{
-    LONG_MS, SHORT_MS, Session, contenders, failure, holds, list, until_contenders, with_pods,
+    LONG_MS, SHORT_MS, Session, channel, contenders, failure, holds, list, until_contenders,
+    with_pods,
 };
 
 #[test]
@@ -192,6 +195,73 @@ fn the_lock_of_a_dead_holder_is_free_after_its_delay() -> Result<()> {
         // Sessions end together; the pod may have seen the end of this one a moment earlier.
         ensure!(free.elapsed() >= Duration::from_millis((delay_ms - 500).into()));
         ensure!(holds(&pods[0], "delayed", token).await?);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_session_that_is_closed_leaves_no_delay() -> Result<()> {
+    with_pods(2, async |pods| {
+        let mut holder = Session::open(&pods[0], LONG_MS).await?;
+        let next = Session::open(&pods[1], LONG_MS).await?;
+        let request = pb::AcquireRequest {
+            lock_delay_ms: 60_000,
+            ..holder.request("a", "r")
+        };
+        holder.acquire(request).await?;
+        holder.ask(Asked::Close(pb::CloseSession {})).await?;
+        ensure!(holder.next().await? == Some((pb::SessionState::Closed, None)));
+        let all = list(&pods[0], pb::ListLocksRequest::default()).await?;
+        ensure!(all.locks.is_empty(), "{all:?}");
+        let tried = pb::AcquireRequest {
+            wait_ms: Some(0),
+            ..next.request("a", "r")
+        };
+        ensure!(next.acquire(tried).await? > 0);
+        Ok(())
+    })
+}
+
+/// Clients choose the lists of their nodes: Curator's can be unreadable for all others.
+#[test]
+fn a_contender_that_nobody_may_read_has_its_place() -> Result<()> {
+    with_pods(1, async |pods| {
+        let open = pb::OpenSession {
+            timeout_ms: LONG_MS,
+            digests: vec!["alice:secret".to_owned()],
+        };
+        let alice = Session::start(&pods[0], Asked::Open(open)).await?;
+        let bob = Session::open(&pods[0], LONG_MS).await?;
+        let held = bob.acquire(bob.request("a", "first")).await?;
+        let mut files = FilesClient::new(channel(&pods[0])?);
+        let path = "/synod/locks/a/_c_1234-__WRIT__0000000009";
+        let create = pb::CreateFileRequest {
+            session: Some(alice.reference.clone()),
+            path: path.to_owned(),
+            data: "hers".into(),
+            acl: vec![pb::AclEntry {
+                permissions: 31,
+                scheme: "auth".to_owned(),
+                id: String::new(),
+            }],
+            ephemeral: true,
+        };
+        let created = files.create(create).await?.into_inner();
+        let waiting = bob.acquiring(bob.request("a", "second"));
+        until_contenders(&pods[0], "a", 3).await?;
+        ensure!(bob.release("a", "first").await?);
+        ensure!(!holds(&pods[0], "a", held).await?);
+        let hers = u64::try_from(created.instance)?;
+        ensure!(contenders(&pods[0], "a").await?[0] == (hers, true));
+        ensure!(waiting.is_waiting());
+        // Who may not read it learns of its end nevertheless.
+        let delete = pb::DeleteFileRequest {
+            session: Some(alice.reference.clone()),
+            path: path.to_owned(),
+            generation: None,
+        };
+        files.delete(delete).await?;
+        ensure!(waiting.token().await? > hers);
         Ok(())
     })
 }

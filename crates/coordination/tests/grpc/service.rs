@@ -130,6 +130,23 @@ impl Session {
         }
     }
 
+    /// Waits until the pod asks for a sign of life, and gives it. Returns the state in the answer.
+    pub(crate) async fn alive_again(&mut self) -> Result<pb::SessionState> {
+        let asked = self.next().await?;
+        ensure!(
+            asked == Some((pb::SessionState::Jeopardy, None)),
+            "{asked:?}"
+        );
+        let number = 8;
+        self.ask(Asked::KeepAlive(pb::KeepAlive { number })).await?;
+        let told = self.next().await?;
+        ensure!(told == Some((pb::SessionState::Safe, None)), "{told:?}");
+        match self.next().await? {
+            Some((state, Some(Told::Alive(answered)))) if answered == number => Ok(state),
+            other => bail!("{other:?} answers a keep-alive"),
+        }
+    }
+
     pub(crate) async fn ask(&self, asked: Asked) -> Result<()> {
         Ok(self.requests.send(request(asked)).await?)
     }

@@ -18,18 +18,22 @@ use super::seconds;
 use crate::connect::Target;
 use crate::coordination::{Pods, Session};
 
-/// A command that lost its lock is killed if it does not end within this time. Less than the part
-/// of the session's timeout that is left then.
+/// A command that lost its lock is killed if it does not end within this time, or within a quarter
+/// of the session's timeout: a third of the timeout is left when the lock is given up.
 const KILL_AFTER: Duration = Duration::from_secs(1);
+
+/// The lock is checked after this part of the session's timeout.
+const CHECK_PARTS: u32 = 3;
 
 /// Added to a signal's number, as shells do.
 const SIGNAL_EXIT: i32 = 128;
 
 const HELP: &str = "\
 The exit code is that of the command, or 128 and the number of the signal that ended it. It is 1 if
-the lock was not acquired, or was lost: then the command is ended with SIGTERM, and after a second
-with SIGKILL. The command has the fencing token in SYNOD_LOCK_TOKEN: pass it to what the lock
-protects. Signals are passed on.";
+the lock was not acquired, or was lost or broken: then the command is ended with SIGTERM, and with
+SIGKILL after a second, or a quarter of the session's timeout if that is less. The command has the
+fencing token in SYNOD_LOCK_TOKEN: pass it to what the lock protects. Signals are passed on to the
+command alone: a shell script does well to `exec` what it runs.";
 
 #[derive(Args)]
 #[command(after_help = HELP)]
@@ -71,13 +75,20 @@ pub(super) async fn run(arguments: Arguments, target: &Target) -> anyhow::Result
     // Before the lock is acquired, so that a signal never ends this process without a release.
     let mut signals = Signals::new()?;
     let session = Session::open(target, &arguments.pods, arguments.session_timeout).await?;
+    let request_id = format!("{:016x}", random::u64());
     let acquired = tokio::select! {
         biased; // a lock that was acquired is used or released
-        acquired = acquire(&session, &arguments) => Ok(acquired),
+        acquired = acquire(&session, &arguments, &request_id) => Ok(acquired),
         signal = signals.next() => Err(signal),
     };
     let outcome = match acquired {
-        Ok(Ok(token)) => supervise(&session, &arguments, token, &mut signals).await,
+        Ok(Ok(token)) => {
+            let outcome = supervise(&session, &arguments, token, &mut signals).await;
+            // A session that ends without a release may leave a lock delay. If the release fails,
+            // the end of the session is tried nevertheless, and says why.
+            drop(release(&session, &arguments, &request_id).await);
+            outcome
+        }
         Ok(Err(error)) => Err(error),
         Err(signal) => Ok(ended_by(signal.as_raw())),
     };
@@ -90,7 +101,11 @@ pub(super) async fn run(arguments: Arguments, target: &Target) -> anyhow::Result
     Ok(code)
 }
 
-async fn acquire(session: &Session, arguments: &Arguments) -> anyhow::Result<u64> {
+async fn acquire(
+    session: &Session,
+    arguments: &Arguments,
+    request_id: &str,
+) -> anyhow::Result<u64> {
     let mode = match arguments.shared {
         true => pb::LockMode::Shared,
         false => pb::LockMode::Exclusive,
@@ -105,7 +120,7 @@ async fn acquire(session: &Session, arguments: &Arguments) -> anyhow::Result<u64
         session: Some(session.reference()),
         name: arguments.name.clone(),
         mode: mode.into(),
-        request_id: format!("{:016x}", random::u64()),
+        request_id: request_id.to_owned(),
         lock_delay_ms: millis(delay),
         owner: format!(
             "process {}: {}",
@@ -137,6 +152,38 @@ async fn acquire(session: &Session, arguments: &Arguments) -> anyhow::Result<u64
     Ok(response.token)
 }
 
+async fn release(session: &Session, arguments: &Arguments, request_id: &str) -> anyhow::Result<()> {
+    let request = pb::ReleaseRequest {
+        session: Some(session.reference()),
+        name: arguments.name.clone(),
+        request_id: request_id.to_owned(),
+    };
+    session
+        .call(async |mut locks| Ok(locks.release(request.clone()).await?.into_inner()))
+        .await
+        .map(drop)
+}
+
+/// Resolves when the token is not that of a holder any more: somebody broke the lock.
+///
+/// # Cancel safety
+/// Safe to drop.
+async fn broken(session: &Session, arguments: &Arguments, token: u64) {
+    let request = pb::CheckRequest {
+        name: arguments.name.clone(),
+        token,
+    };
+    loop {
+        clock::sleep(session.timeout() / CHECK_PARTS).await;
+        let checked = session
+            .call(async |mut locks| Ok(locks.check(request.clone()).await?.into_inner().holds));
+        // What can't be checked lasts as long as the session.
+        if matches!(checked.await, Ok(false)) {
+            return;
+        }
+    }
+}
+
 fn millis(duration: Duration) -> u32 {
     u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }
@@ -159,13 +206,23 @@ async fn supervise(
         .kill_on_drop(true)
         .spawn()
         .with_context(|| format!("cannot run {}", program.to_string_lossy()))?;
+    let kill_after = KILL_AFTER.min(session.timeout() / 4);
+    let broken = broken(session, arguments, token);
+    tokio::pin!(broken);
     loop {
         tokio::select! {
             biased; // a command that has ended needs nothing more
             status = child.wait() => return Ok(exit_code(status?)),
             reason = session.lost() => {
-                end(&mut child).await?;
+                end(&mut child, kill_after).await?;
                 bail!("the lock {} was lost, and the command was ended: {reason}", arguments.name);
+            }
+            () = &mut broken => {
+                end(&mut child, kill_after).await?;
+                bail!(
+                    "the lock {} was lost, and the command was ended: somebody broke the lock",
+                    arguments.name
+                );
             }
             signal = signals.next() => pass_on(&child, signal),
         }
@@ -188,9 +245,9 @@ fn pid(child: &Child) -> Option<Pid> {
     Pid::from_raw(i32::try_from(child.id()?).ok()?)
 }
 
-async fn end(child: &mut Child) -> anyhow::Result<()> {
+async fn end(child: &mut Child, kill_after: Duration) -> anyhow::Result<()> {
     pass_on(child, Signal::TERM);
-    if clock::timeout(KILL_AFTER, child.wait()).await.is_err() {
+    if clock::timeout(kill_after, child.wait()).await.is_err() {
         child.kill().await?;
     }
     Ok(())
@@ -277,7 +334,7 @@ mod tests {
         tokio::io::AsyncReadExt::read_exact(&mut out, &mut ready)
             .await
             .unwrap();
-        end(&mut child).await.unwrap();
+        end(&mut child, KILL_AFTER).await.unwrap();
         let signal = child.wait().await.unwrap().signal();
         assert_eq!(signal, Some(Signal::KILL.as_raw()));
     }

@@ -250,3 +250,35 @@ async fn a_broken_lock_goes_to_the_next() {
     session.close().await.unwrap();
     world.stop().await;
 }
+
+#[tokio::test]
+async fn a_broken_lock_ends_the_command() {
+    let world = World::start().await;
+    let (began, ended) = (world.file("began"), world.file("ended"));
+    let script = format!(
+        "trap 'echo > {ended}; exit 0' TERM; echo > {began}; while true; do sleep 0.05; done"
+    );
+    let words = ["run", "--session-timeout=2", "a", "--", "sh", "-c", &script];
+    let holding = world.lock(&words);
+    let breaking = async {
+        until_file(&began).await;
+        let token = world.tokens(1).await[0].to_string();
+        world.lock(&["break", "a", &token]).await.unwrap();
+        until_file(&ended).await;
+    };
+    let (held, ()) = tokio::join!(holding, breaking);
+    let error = format!("{:#}", held.unwrap_err());
+    assert!(error.contains("somebody broke the lock"), "{error}");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_command_that_ends_leaves_no_lock_delay() {
+    let world = World::start().await;
+    let words = ["run", "--lock-delay=60", "a", "--", "true"];
+    world.lock(&words).await.unwrap();
+    assert!(world.locks().await.is_empty());
+    let words = ["run", "--wait=0", "a", "--", "true"];
+    world.lock(&words).await.unwrap();
+    world.stop().await;
+}
