@@ -38,8 +38,8 @@ pub(super) struct Connection {
 pub(super) enum Pending {
     /// A command opens the session, or moves it to this connection.
     Connect(Attach),
-    /// A session that this pod has, or does not know. The log's end has to be read by this read, and
-    /// applied; and the pod's commands up to this number have to be executed.
+    /// A session that this pod has, or does not know. The log's end has to be read by this read,
+    /// and applied; and the pod's commands up to this number have to be executed.
     Existing {
         attach: Attach,
         read: u64,

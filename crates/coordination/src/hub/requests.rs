@@ -164,8 +164,8 @@ impl State {
         self.append(id, pending)
     }
 
-    /// Sends the commands that were held back, up to the next sync. The first pending request is one
-    /// of them.
+    /// Sends the commands that were held back, up to the next sync. The first pending request is
+    /// one of them.
     pub(super) fn send_held(&mut self, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(&id) else {
             return;
