@@ -164,14 +164,15 @@ impl Applier {
         self.state.lock().timers = None;
     }
 
-    /// Sessions whose clients have shown that they live.
-    pub(crate) fn touch(&self, sessions: impl IntoIterator<Item = SessionId>) {
-        if let Some(timers) = &mut self.state.lock().timers {
-            timers.look();
-            for session in sessions {
-                timers.sessions.touch(session, timers.now_ms);
-            }
-        }
+    /// Sessions whose clients have shown that they live. Returns those for which that is too late.
+    pub(crate) fn touch(&self, sessions: impl IntoIterator<Item = SessionId>) -> Vec<SessionId> {
+        let mut state = self.state.lock();
+        let Some(timers) = &mut state.timers else {
+            return Vec::new();
+        };
+        timers.look();
+        let is_late = |session: &SessionId| !timers.sessions.touch(*session, timers.now_ms);
+        sessions.into_iter().filter(is_late).collect()
     }
 
     /// The sessions whose timeout has passed. Each is returned once: close it.

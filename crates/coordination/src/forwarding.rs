@@ -49,8 +49,12 @@ pub(crate) struct Forwarder {
 impl Forwarder {
     /// Sends commands until the pod stops. While this pod leads, its sequencer takes them itself.
     pub(crate) async fn run(mut self, stop: Shutdown) {
+        let mut is_first = true;
         loop {
             let leader = self.leader.borrow_and_update().clone();
+            let former = leader.as_ref().filter(|_| is_first);
+            let former = former.filter(|leader| self.is_former(leader)).cloned();
+            is_first &= leader.is_none();
             let mut next = self.leader.clone();
             tokio::select! {
                 biased; // the stop, and then the next leading pod
@@ -60,13 +64,17 @@ impl Forwarder {
                         return;
                     }
                 }
-                () = self.follow(leader) => {}
+                () = self.follow(leader, former) => {}
             }
         }
     }
 
-    /// Sends commands to this pod. Does not end while it leads.
-    async fn follow(&self, leader: Option<Leader>) {
+    /// Sends commands to this pod. Does not end while it leads. If it is a `former` process of this
+    /// pod, its lease is ended first.
+    async fn follow(&self, leader: Option<Leader>, former: Option<Leader>) {
+        if let Some(former) = former {
+            self.depose(&former).await;
+        }
         let Some(leader) = leader.filter(|leader| *leader != self.own) else {
             return std::future::pending().await;
         };
@@ -87,7 +95,18 @@ impl Forwarder {
             match self.send(pods.clone(), &leader).await {
                 Ok(()) => was_reached = true,
                 Err(status) => {
-                    tracing::warn!(address = leader.address, %status, "cannot reach the leading pod; will try again");
+                    if status.code() == tonic::Code::PermissionDenied {
+                        tracing::warn!(
+                            address = leader.address,
+                            "another process answers at the leading pod's address: does each pod have its own --advertise-url?"
+                        );
+                    } else {
+                        tracing::warn!(
+                            address = leader.address,
+                            reason = status.message(),
+                            "cannot reach the leading pod; will try again"
+                        );
+                    }
                     self.hub.restart_outbox();
                     if was_reached && look(&leader.address).await == Look::Refused {
                         self.depose(&leader).await;
@@ -98,8 +117,14 @@ impl Forwarder {
         }
     }
 
-    /// The leading pod was there, and now nobody listens at its address: its process has ended, so
-    /// nobody needs to wait for the end of its lease. If it lives in spite of that, it loses the
+    /// Whether the pod that leads when this process starts is one that ran here before: this one
+    /// has its port now.
+    fn is_former(&self, leader: &Leader) -> bool {
+        leader.address == self.own.address && *leader != self.own
+    }
+
+    /// Ends the lease of a leading pod whose process is gone: it was there, and now nobody listens
+    /// at its address, or another process does. If it lives in spite of that, it loses the
     /// leadership and nothing else.
     async fn depose(&self, leader: &Leader) {
         match leadership::depose(&self.endpoint, leader).await {
@@ -152,7 +177,8 @@ impl Forwarder {
                     return Err(tonic::Status::unavailable("the pod does not lead"));
                 }
             }
-            touched.arrived();
+            let late: Vec<SessionId> = answer.late.into_iter().map(SessionId::new).collect();
+            touched.arrived(&late);
             self.contact.heard(LogNumber::new(answer.applied), asked);
             if rest.is_none() {
                 return Ok(());

@@ -43,7 +43,15 @@ pub(crate) struct Forwarded {
     /// Sessions whose clients showed life.
     pub(crate) touched: Vec<SessionId>,
     /// Gets the answer.
-    pub(crate) answer: oneshot::Sender<Taken>,
+    pub(crate) answer: oneshot::Sender<Answer>,
+}
+
+/// The leading pod's answer to another one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) taken: Taken,
+    /// Sessions that have expired already: their signs of life came too late.
+    pub(crate) late: Vec<SessionId>,
 }
 
 /// What the leading pod did with the commands of another one.
@@ -78,7 +86,11 @@ impl Passage {
         pod: PodId,
         commands: Vec<Command>,
         touched: Vec<SessionId>,
-    ) -> Taken {
+    ) -> Answer {
+        let not_leading = Answer {
+            taken: Taken::NotLeading,
+            late: Vec::new(),
+        };
         let (answer, answered) = oneshot::channel();
         let forwarded = Forwarded {
             pod,
@@ -87,9 +99,9 @@ impl Passage {
             answer,
         };
         if self.0.send(forwarded).await.is_err() {
-            return Taken::NotLeading;
+            return not_leading;
         }
-        answered.await.unwrap_or(Taken::NotLeading)
+        answered.await.unwrap_or(not_leading)
     }
 }
 

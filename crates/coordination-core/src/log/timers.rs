@@ -1,6 +1,6 @@
 //! When sessions expire. Only the sequencer's timers count.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::{Kind, SessionId, SessionInfo, Zxid};
 
@@ -11,6 +11,8 @@ pub struct SessionTimers {
     /// The earliest time at which each session may expire. A touch does not change it: it is
     /// corrected when it comes up.
     queue: BTreeSet<(u64, SessionId)>,
+    /// Those that were returned as expired, and were neither attached nor closed since.
+    given_up: HashSet<SessionId>,
 }
 
 #[derive(Debug)]
@@ -73,16 +75,21 @@ impl SessionTimers {
         self.sessions.insert(id, timer);
     }
 
-    /// A session's client has shown that it lives. Unknown sessions are left alone.
-    pub fn touch(&mut self, session: SessionId, now_ms: u64) {
+    /// A session's client has shown that it lives. Returns whether that is in time: a session that
+    /// was returned as expired is not saved. An unknown session is left alone: its pod may be
+    /// ahead of this one.
+    #[must_use]
+    pub fn touch(&mut self, session: SessionId, now_ms: u64) -> bool {
         if let Some(timer) = self.sessions.get_mut(&session) {
             let deadline_ms = now_ms.saturating_add(u64::from(timer.timeout_ms));
             timer.deadline_ms = timer.deadline_ms.max(deadline_ms);
         }
+        !self.given_up.contains(&session)
     }
 
     /// A session was closed.
     pub fn remove(&mut self, session: SessionId) {
+        self.given_up.remove(&session);
         if let Some(timer) = self.sessions.remove(&session) {
             self.queue.remove(&(timer.queued_ms, session));
         }
@@ -104,6 +111,7 @@ impl SessionTimers {
             if timer.deadline_ms <= now_ms {
                 let attached = timer.attached;
                 self.sessions.remove(&session);
+                self.given_up.insert(session);
                 return Some(Expired { session, attached });
             }
             timer.queued_ms = timer.deadline_ms;
@@ -157,11 +165,11 @@ mod tests {
         let mut timers = SessionTimers::start([session(A, 100), session(B, 1_000)], 5);
         assert_eq!(timers.next_ms(), Some(105));
         assert_eq!(expired(&mut timers, 104), None);
-        timers.touch(A, 50);
+        assert!(timers.touch(A, 50));
         assert_eq!(expired(&mut timers, 149), None);
         assert_eq!(expired(&mut timers, 150), Some(A));
         assert_eq!(expired(&mut timers, 150), None, "once");
-        timers.touch(A, 160);
+        assert!(!timers.touch(A, 160), "too late");
         assert_eq!(timers.len(), 1, "a touch revives nothing");
         assert_eq!(expired(&mut timers, 1_005), Some(B));
         assert!(timers.is_empty() && timers.next_ms().is_none());
@@ -170,7 +178,7 @@ mod tests {
     #[test]
     fn an_old_touch_takes_no_time_away() {
         let mut timers = SessionTimers::start([session(A, 100)], 50);
-        timers.touch(A, 20);
+        assert!(timers.touch(A, 20));
         assert_eq!(expired(&mut timers, 149), None);
         assert_eq!(expired(&mut timers, 150), Some(A));
     }
@@ -183,6 +191,18 @@ mod tests {
         assert_eq!(expired(&mut timers, 49), None);
         assert_eq!(expired(&mut timers, 1_000), Some(A));
         assert_eq!(expired(&mut timers, 1_000), None);
+    }
+
+    #[test]
+    fn a_session_that_was_given_up_is_late_until_it_is_attached_or_closed() {
+        let mut timers = SessionTimers::start([session(A, 100), session(B, 100)], 0);
+        let unknown = SessionId::new(3);
+        assert!(timers.touch(unknown, 0), "another pod may be ahead");
+        assert!(timers.expired(100).is_some() && timers.expired(100).is_some());
+        assert!(!timers.touch(A, 100) && !timers.touch(B, 100));
+        timers.set(session(A, 100), 100);
+        timers.remove(B);
+        assert!(timers.touch(A, 100) && timers.touch(B, 100));
     }
 
     #[test]

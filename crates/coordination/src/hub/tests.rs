@@ -167,6 +167,19 @@ impl Client {
     }
 }
 
+/// The leading pod has given up a session: its client must not go on as if it lived.
+#[tokio::test]
+async fn a_client_whose_signs_of_life_came_too_late_is_disconnected() {
+    let mut world = World::new();
+    let (late, session) = world.open().await;
+    let (other, _) = world.open().await;
+    let touched = world.hub.take_touched();
+    let late_sessions = [SessionId::new(session.session_id)];
+    world.hub.touches_arrived(&touched, &late_sessions);
+    assert!(late.out.next().await.is_none(), "the end");
+    other.create(1, "/goes-on");
+}
+
 fn reply(xid: i32, path: &str) -> (i32, String) {
     (xid, path.to_owned())
 }

@@ -36,10 +36,10 @@ impl OnTheirWay<'_> {
         sessions.copied()
     }
 
-    /// The leading pod knows of them.
-    pub(crate) fn arrived(mut self) {
+    /// The leading pod knows of them; for the sessions in `late` they came too late.
+    pub(crate) fn arrived(mut self, late: &[SessionId]) {
         if let Some(touched) = self.touched.take() {
-            self.hub.touches_arrived(&touched);
+            self.hub.touches_arrived(&touched, late);
         }
     }
 }
@@ -79,9 +79,15 @@ impl Hub {
         }
     }
 
-    /// The leading pod knows of these signs of life.
-    pub(crate) fn touches_arrived(&self, touched: &Touched) {
+    /// The leading pod knows of these signs of life. For the sessions in `late` they came too late:
+    /// their end is on its way, so their clients lose their connections.
+    pub(crate) fn touches_arrived(&self, touched: &Touched, late: &[SessionId]) {
         let mut state = self.state.lock();
+        for session in late {
+            if let Some(&id) = state.sessions.get(session) {
+                state.close(id);
+            }
+        }
         state.rounds.arrived = state.rounds.arrived.max(touched.round);
         drop(state);
         self.progress.notify_waiters();
@@ -130,7 +136,7 @@ mod tests {
         let round = hub.state.lock().rounds.next();
         let arrival = hub.round_arrived(round);
         tokio::pin!(arrival);
-        hub.touches_arrived(&before);
+        hub.touches_arrived(&before, &[]);
         assert!(
             futures::poll!(&mut arrival).is_pending(),
             "an earlier round"
@@ -146,7 +152,7 @@ mod tests {
             futures::poll!(&mut arrival).is_pending(),
             "it is on its way"
         );
-        taken.arrived();
+        taken.arrived(&[]);
         assert!(futures::poll!(&mut arrival).is_ready());
         assert!(hub.take_touched().sessions.is_empty());
     }

@@ -12,7 +12,7 @@ use synod_runtime::shutdown::Shutdown;
 use synod_runtime::{clock, random};
 use tokio::sync::mpsc;
 
-use super::{Ended, Forwarded, Sequencing, Taken};
+use super::{Answer, Ended, Forwarded, Sequencing, Taken};
 use crate::applying::Applier;
 use crate::endpoint::{Endpoint, EndpointError, Epoch};
 
@@ -144,11 +144,11 @@ impl<'a> Leading<'a> {
 
     /// Takes commands and touches of another pod.
     fn take(&mut self, forwarded: Forwarded) {
-        self.applier.touch(forwarded.touched);
+        let late = self.applier.touch(forwarded.touched);
         self.callers.insert(forwarded.pod, clock::now());
         let taken = self.submit_all(forwarded.commands);
         // A pod that is gone needs no answer.
-        let _ = forwarded.answer.send(taken);
+        let _ = forwarded.answer.send(Answer { taken, late });
     }
 
     fn submit_all(&mut self, commands: Vec<Command>) -> Taken {
@@ -216,8 +216,8 @@ impl<'a> Leading<'a> {
         self.is_full = false;
         // All signs of life count before anything expires.
         let touched = self.applier.hub().take_touched();
-        self.applier.touch(touched.sessions.iter().copied());
-        self.applier.hub().touches_arrived(&touched);
+        let late = self.applier.touch(touched.sessions.iter().copied());
+        self.applier.hub().touches_arrived(&touched, &late);
         while let Ok(commands) = forwarded.try_recv() {
             self.take(commands);
         }

@@ -50,17 +50,18 @@ impl Pods for PodsService {
             Status::invalid_argument(text)
         })?;
         let touched = request.touched.into_iter().map(SessionId::new).collect();
-        let taken = match self.entrance.enter() {
+        let (taken, late) = match self.entrance.enter() {
             Some(passage) => {
-                passage
-                    .forward(PodId::new(request.pod), commands, touched)
-                    .await
+                let pod = PodId::new(request.pod);
+                let answer = passage.forward(pod, commands, touched).await;
+                (answer.taken, answer.late)
             }
-            None => Taken::NotLeading,
+            None => (Taken::NotLeading, Vec::new()),
         };
         Ok(Response::new(pb::ForwardResponse {
             taken: Some(convert::wire_taken(taken)),
             applied: self.hub.applied().get(),
+            late: late.into_iter().map(SessionId::get).collect(),
         }))
     }
 }

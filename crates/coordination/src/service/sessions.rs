@@ -17,7 +17,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::Shared;
 use crate::error::Error;
-use crate::hub::{Client, MAX_DIGEST_BYTES, MAX_DIGESTS, Opened, Sign, Standing};
+use crate::hub::{Client, Closed, MAX_DIGEST_BYTES, MAX_DIGESTS, Opened, Sign, Standing};
 use crate::queue;
 
 /// The first request must come within this time.
@@ -90,11 +90,7 @@ async fn keep(
         alive: VecDeque::new(),
     };
     stream.register()?;
-    let told = stream.opened();
-    let ended = match stream.tell(pb::SessionState::Safe, Some(told)).await {
-        true => stream.run(&mut requests).await,
-        false => Ok(()),
-    };
+    let ended = stream.serve(&mut requests).await;
     shared
         .sessions
         .remove(stream.opened.session, &stream.client);
@@ -177,6 +173,16 @@ enum Next {
 }
 
 impl Stream<'_> {
+    /// Tells the client of its session, and serves.
+    async fn serve(&mut self, requests: &mut Streaming<pb::KeepRequest>) -> Result<(), Error> {
+        self.confirm().await?;
+        let told = self.opened();
+        match self.tell(pb::SessionState::Safe, Some(told)).await {
+            true => self.run(requests).await,
+            false => Ok(()),
+        }
+    }
+
     /// Serves until the stream or the session ends.
     async fn run(&mut self, requests: &mut Streaming<pb::KeepRequest>) -> Result<(), Error> {
         loop {
@@ -215,6 +221,21 @@ impl Stream<'_> {
                     return Err(Error::OutOfOrder);
                 }
             }
+        }
+    }
+
+    /// Waits until the leading pod knows that the client of a resumed session lives: it may have
+    /// given the session up. A new session lives for its timeout from its command in the log on.
+    async fn confirm(&self) -> Result<(), Error> {
+        if self.asked.session.is_none() {
+            return Ok(());
+        }
+        let sign = self.client.touch().map_err(|Closed| Error::NotServing)?;
+        tokio::select! {
+            biased; // the end of the session comes first
+            () = self.shared.stop.triggered() => Err(Error::Stopping),
+            () = self.client.closed() => Err(Error::NotServing),
+            () = self.client.confirmed(sign) => Ok(()),
         }
     }
 
@@ -266,7 +287,8 @@ impl Stream<'_> {
                     if let (Ok(sign), Some(number)) = (self.client.touch(), alive) {
                         self.alive.push_back((sign, number));
                     }
-                    return Ok(self.tell(pb::SessionState::Safe, None).await);
+                    // It is safe when the leading pod knows of the sign.
+                    return Ok(true);
                 }
                 // The pod lost its contact again, or is overloaded, or the session has gone.
                 Err(_) => clock::sleep(random::jitter(RETRY_AFTER)).await,
