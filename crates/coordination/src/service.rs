@@ -10,12 +10,13 @@ pub(crate) mod sessions;
 use std::sync::Arc;
 use std::time::Duration;
 
+use synod_proto::coordination::v1 as pb;
 use synod_runtime::clock;
 use synod_runtime::shutdown::Shutdown;
 
 use crate::error::Error;
 use crate::hub::{Client, Hub};
-use crate::queue::{Attempts, Delays};
+use crate::queue::{Attempt, Attempts, Delays, Place};
 use crate::zookeeper::Limits;
 pub(crate) use registry::Registry;
 
@@ -42,6 +43,24 @@ impl Shared {
             delays: Arc::default(),
             limits,
             stop,
+        })
+    }
+
+    /// The place of a session's attempt in the queue at this path.
+    ///
+    /// # Errors
+    /// The session is not here, or the request's id is not valid.
+    fn place(
+        &self,
+        session: Option<&pb::SessionRef>,
+        queue: String,
+        request_id: &str,
+    ) -> Result<Place, Error> {
+        let (session, client) = self.sessions.find(session)?;
+        Ok(Place {
+            client,
+            queue,
+            attempt: Attempt::new(session, request_id)?,
         })
     }
 

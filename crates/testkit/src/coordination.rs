@@ -8,8 +8,8 @@ use anyhow::{Context, Result, ensure};
 use crate::binary::coordination_binary;
 use crate::lab::Lab;
 use crate::process::Launch;
-use crate::zookeeper::four_letter_word;
-use crate::{Port, Process, until};
+use crate::zookeeper::serving;
+use crate::{Port, Process};
 
 /// Timeout for a pod to serve clients.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -161,20 +161,6 @@ impl Pods {
     /// It does not in time, or has ended.
     pub async fn ready(&mut self, index: usize) -> Result<()> {
         let address = self.address(index);
-        let mut ended = false;
-        let process = self.process(index)?;
-        let probe = async || {
-            if !process.is_running() {
-                // Waiting longer is useless, so this is the last attempt.
-                ended = true;
-                return Ok(Some(()));
-            }
-            let answer = four_letter_word(&address, "srvr").await?;
-            ensure!(answer.contains("Mode: "), "srvr: {answer}");
-            Ok(Some(()))
-        };
-        until(&format!("pod {index} to serve"), READY_WITHIN, probe).await?;
-        ensure!(!ended, "pod {index} exited before it served");
-        Ok(())
+        serving(self.process(index)?, &address, READY_WITHIN).await
     }
 }

@@ -206,26 +206,27 @@ impl ZooKeeper {
     /// Waits until the server has a role. This uses no zxid, so the first transaction is a test's.
     async fn ready(&mut self, index: usize) -> Result<()> {
         let address = self.address(index);
-        let mut ended = false;
-        let process = self.process(index)?;
-        let probe = async || {
-            if !process.is_running() {
-                // Waiting longer is useless, so this is the last attempt.
-                ended = true;
-                return Ok(Some(()));
-            }
-            let answer = four_letter_word(&address, "srvr").await?;
-            ensure!(answer.contains("Mode: "), "srvr: {answer}");
-            Ok(Some(()))
-        };
-        let what = format!("ZooKeeper server {index} to answer");
-        until(&what, READY_WITHIN, probe).await?;
-        ensure!(
-            !ended,
-            "ZooKeeper server {index} exited before it was ready"
-        );
-        Ok(())
+        serving(self.process(index)?, &address, READY_WITHIN).await
     }
+}
+
+/// Waits until a server says which role it has.
+pub(crate) async fn serving(process: &mut Process, address: &str, within: Duration) -> Result<()> {
+    let name = process.name().to_owned();
+    let mut ended = false;
+    let probe = async || {
+        if !process.is_running() {
+            // Waiting longer is useless, so this is the last attempt.
+            ended = true;
+            return Ok(Some(()));
+        }
+        let answer = four_letter_word(address, "srvr").await?;
+        ensure!(answer.contains("Mode: "), "srvr: {answer}");
+        Ok(Some(()))
+    };
+    until(&format!("{name} to serve"), within, probe).await?;
+    ensure!(!ended, "{name} exited before it served");
+    Ok(())
 }
 
 /// The answer to a four-letter word.

@@ -44,7 +44,7 @@ pub(crate) enum EndpointError {
 
 impl EndpointError {
     pub(crate) fn of(what: &'static str, error: &Error) -> Self {
-        let reason = error.to_string();
+        let reason = words(error);
         if is_too_large(error) {
             Self::TooLarge { what, reason }
         } else if is_refusal(error) {
@@ -63,6 +63,23 @@ impl EndpointError {
         let reason = reason.into();
         Self::Corrupt { what, reason }
     }
+}
+
+/// What the endpoint said; for a connection that failed, the cause.
+fn words(error: &Error) -> String {
+    let Error::GRpcStatus(status) = error else {
+        return error.to_string();
+    };
+    let mut text = status.message().to_owned();
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        let next = error.to_string();
+        if !text.contains(&next) {
+            text = format!("{text}: {next}");
+        }
+        cause = error.source();
+    }
+    text
 }
 
 /// etcd's own words, those of gRPC for Go, and those of tonic.

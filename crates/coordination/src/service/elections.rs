@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status};
 use super::{Shared, wire_token};
 use crate::error::Error;
 use crate::hub::{CallError, Reader, View};
-use crate::queue::{Acquisition, Attempt, Kind, Place, Queue, Wait, election_path};
+use crate::queue::{Acquisition, Kind, Place, Queue, Wait, election_path};
 
 /// Leaders that wait for an observer to read them. Then later ones replace each other.
 const WAITING_LEADERS: usize = 4;
@@ -40,12 +40,7 @@ impl ElectionsService {
         name: &str,
         request_id: &str,
     ) -> Result<Place, Error> {
-        let (session, client) = self.shared.sessions.find(session)?;
-        Ok(Place {
-            client,
-            queue: election_path(name)?,
-            attempt: Attempt::new(session, request_id)?,
-        })
+        self.shared.place(session, election_path(name)?, request_id)
     }
 
     async fn campaign(

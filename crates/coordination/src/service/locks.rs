@@ -14,8 +14,8 @@ use super::{Shared, wire_token};
 use crate::error::Error;
 use crate::hub::{Reader, View};
 use crate::queue::{
-    Acquisition, Attempt, Contender, Kind, LOCKS, MAX_DELAY_MS, Mode, Place, Queue, Wait,
-    lock_path, remove_token,
+    Acquisition, Contender, Kind, LOCKS, MAX_DELAY_MS, Mode, Place, Queue, Wait, lock_path,
+    remove_token,
 };
 
 /// The longest description of a holder.
@@ -42,12 +42,7 @@ impl LocksService {
         name: &str,
         request_id: &str,
     ) -> Result<Place, Error> {
-        let (session, client) = self.shared.sessions.find(session)?;
-        Ok(Place {
-            client,
-            queue: lock_path(name)?,
-            attempt: Attempt::new(session, request_id)?,
-        })
+        self.shared.place(session, lock_path(name)?, request_id)
     }
 
     async fn acquire(
