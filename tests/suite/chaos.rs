@@ -9,6 +9,7 @@ mod snapshots;
 mod stopped_leader;
 mod workload;
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -88,8 +89,7 @@ pub(crate) async fn settled(
         "only {done} of {} calls were answered",
         records.len()
     );
-    let evidence = std::env::temp_dir().join("synod-evidence");
-    std::fs::create_dir_all(&evidence)?;
+    let evidence = evidence()?;
     let told = logs[0].check(&records);
     let linear = check_linearizable(&records, SEARCH_WITHIN, &evidence);
     told.with_context(|| format!("in {}", lab.folder().display()))?;
@@ -99,6 +99,13 @@ pub(crate) async fn settled(
         logs[0].events.len()
     ));
     Ok(())
+}
+
+/// The folder for histories that are wrong. It outlives the test.
+pub(crate) fn evidence() -> Result<PathBuf> {
+    let folder = std::env::temp_dir().join("synod-evidence");
+    std::fs::create_dir_all(&folder)?;
+    Ok(folder)
 }
 
 /// Waits until all running members have the same HashKV at the same revision.

@@ -72,6 +72,16 @@ impl Lab {
         path
     }
 
+    /// The error comes first: some viewers cut the end off.
+    #[expect(
+        clippy::print_stderr,
+        reason = "the test runner captures only what the macro prints"
+    )]
+    fn show_failure(&self, error: &anyhow::Error) {
+        eprintln!("failed: {error:#}");
+        self.show_logs();
+    }
+
     #[expect(
         clippy::print_stderr,
         reason = "the test runner captures only what the macro prints"
@@ -117,8 +127,8 @@ pub fn run_within(
         let verdict = tokio::time::timeout(deadline, test(&lab)).await;
         let verdict = verdict
             .unwrap_or_else(|_| Err(anyhow::anyhow!("the test took longer than {deadline:?}")));
-        if verdict.is_err() {
-            lab.show_logs();
+        if let Err(error) = &verdict {
+            lab.show_failure(error);
         }
         verdict
     })

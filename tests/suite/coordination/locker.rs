@@ -38,7 +38,7 @@ impl Holders {
     }
 }
 
-/// Works until `stop`.
+/// Works until `stop`, and leaves no node behind.
 pub(super) async fn run(mut session: Session, holders: &Holders, stop: &Cell<bool>) -> Result<()> {
     let create = Request::Create2(CreateRequest {
         path: PATH.into(),
@@ -55,7 +55,7 @@ pub(super) async fn run(mut session: Session, holders: &Holders, stop: &Cell<boo
         let token = match session.call(&create).await? {
             // It may hold the lock, or get it later.
             None => {
-                end(&mut session, stop).await?;
+                end(&mut session).await?;
                 None
             }
             Some(reply) => match reply.outcome {
@@ -81,7 +81,7 @@ pub(super) async fn run(mut session: Session, holders: &Holders, stop: &Cell<boo
             });
         }
         if token.is_some() {
-            release(&mut session, &delete, stop).await?;
+            release(&mut session, &delete).await?;
         }
     }
     Ok(())
@@ -89,19 +89,19 @@ pub(super) async fn run(mut session: Session, holders: &Holders, stop: &Cell<boo
 
 /// Deletes the node. If the answer is lost, it may be another client's by now: then only the end of
 /// the session is safe.
-async fn release(session: &mut Session, delete: &Request, stop: &Cell<bool>) -> Result<()> {
+async fn release(session: &mut Session, delete: &Request) -> Result<()> {
     match session.call(delete).await? {
         // After the session, and with it the node, is gone, another client may have it.
         Some(reply) => ensure!(reply.outcome.is_ok(), "{delete:?}: {reply:?}"),
-        None => end(session, stop).await?,
+        None => end(session).await?,
     }
     Ok(())
 }
 
 /// Ends the session for certain, and with it its node.
-async fn end(session: &mut Session, stop: &Cell<bool>) -> Result<()> {
+async fn end(session: &mut Session) -> Result<()> {
     let id = session.id();
-    while id != 0 && session.id() == id && !stop.get() {
+    while id != 0 && session.id() == id {
         if session.call(&Request::CloseSession).await?.is_some() {
             session.forget();
         }

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use rand::Rng as _;
 use synod_history::{Record, Seen, Verdict, check_within};
@@ -15,6 +15,7 @@ use synod_testkit::zookeeper::ZkClient;
 use tokio::time::Instant;
 
 use super::session::Session;
+use crate::chaos::evidence;
 
 /// Nodes at a time.
 const NODES: u32 = 4;
@@ -149,7 +150,7 @@ pub(super) async fn run(
                     known = Some((node, Some(written), done.stat.version));
                 }
                 Err(ErrorCode::BadVersion) if swap.is_some() => {}
-                other => anyhow::bail!("{set:?}: {other:?}"),
+                other => bail!("{set:?}: {other:?}"),
             },
         }
     }
@@ -171,7 +172,7 @@ async fn read(session: &mut Session, node: u32) -> Result<Option<(Option<u64>, i
         return Ok(None);
     };
     let Ok(Response::GetData(found)) = reply.outcome else {
-        anyhow::bail!("{get:?}: {reply:?}");
+        bail!("{get:?}: {reply:?}");
     };
     let bytes = found.data.unwrap_or_default();
     let value = match bytes.len() {
@@ -191,10 +192,16 @@ pub(super) fn check(records: &[(u32, Record)]) -> Result<()> {
     }
     for (node, records) in by_node {
         let verdict = check_within(&records, SEARCH_WITHIN);
-        ensure!(
-            matches!(verdict, Verdict::Linearizable(_)),
-            "{}: {verdict:?}: {records:?}",
-            path(node)
+        if matches!(verdict, Verdict::Linearizable(_)) {
+            continue;
+        }
+        let file = evidence()?.join(format!("register-{node}.history"));
+        let lines = records.iter().map(|record| format!("{record:?}\n"));
+        std::fs::write(&file, lines.collect::<String>())?;
+        bail!(
+            "{}: {verdict:?} (its history: {})",
+            path(node),
+            file.display()
         );
     }
     Ok(())
