@@ -16,7 +16,7 @@ use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 use synod_jute::Request;
 use synod_testkit::zookeeper::ZkClient;
-use synod_testkit::{Cluster, PodOptions, Pods, Server, Share, Topology, run_within};
+use synod_testkit::{Cluster, PodOptions, Pods, Server, Share, Topology, run_within, until};
 use tokio::task::LocalSet;
 use tokio::time::Instant;
 
@@ -93,19 +93,27 @@ fn faults(server: Server, seconds: u64) -> Result<()> {
     })
 }
 
-/// All pods have the same nodes.
+/// Waits until all pods have the same nodes. One that was stopped just before may refuse clients
+/// at first.
 async fn same_trees(pods: &Pods) -> Result<()> {
-    let mut trees = Vec::new();
-    for address in pods.addresses() {
-        let mut client = ZkClient::open(&address).await?;
-        session::sync(&mut client).await?;
-        trees.push(session::tree(&mut client, "/").await?);
-        let (_, _closed) = client.call(&Request::CloseSession).await?;
-    }
-    // The connections' own sessions have no nodes.
-    ensure!(
-        trees.iter().all(|tree| *tree == trees[0]),
-        "the pods differ: {trees:#?}"
-    );
-    Ok(())
+    let within = Duration::from_secs(60);
+    until("all pods to have the same nodes", within, async || {
+        let mut trees = Vec::new();
+        for address in pods.addresses() {
+            let mut client = ZkClient::open(&address).await?;
+            session::sync(&mut client).await?;
+            trees.push(session::tree(&mut client, "/").await?);
+            let (_, _closed) = client.call(&Request::CloseSession).await?;
+        }
+        // The connections' own sessions have no nodes.
+        let is_everywhere = |line: &&String| trees.iter().all(|tree| tree.contains(line));
+        let differ: Vec<&String> = trees
+            .iter()
+            .flatten()
+            .filter(|line| !is_everywhere(line))
+            .collect();
+        ensure!(differ.is_empty(), "the pods differ: {differ:#?}");
+        Ok(Some(()))
+    })
+    .await
 }

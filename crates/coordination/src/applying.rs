@@ -13,6 +13,7 @@ use synod_coordination_core::{
 };
 use synod_runtime::clock;
 use tokio::sync::watch;
+use xxhash_rust::xxh3::xxh3_128;
 
 use crate::hub::{ApplyError, Hub, SessionChange};
 
@@ -37,6 +38,8 @@ struct State {
     bytes: u64,
     /// Whether the pod has followed the log to its end once.
     has_caught_up: bool,
+    /// The content of the last batch that was applied.
+    last: Option<(LogNumber, u128)>,
     /// When the last batch was applied, if that was soon after it was appended.
     applied_ms: Option<u64>,
 }
@@ -73,13 +76,20 @@ impl Applier {
     /// Applies a batch if it is the next one.
     ///
     /// # Errors
-    /// Batches before it are missing, or it was damaged.
+    /// Batches before it are missing, it was damaged, or another one was applied in its place.
     pub(crate) fn apply(&self, number: LogNumber, batch: &[u8]) -> Result<(), ApplyError> {
+        let content = xxh3_128(batch);
         let mut state = self.state.lock();
         if number <= self.hub.applied() {
-            return Ok(());
+            return match state.last {
+                Some((last, applied)) if last == number && applied != content => {
+                    Err(ApplyError::Replaced)
+                }
+                _ => Ok(()),
+            };
         }
         let changes = self.hub.apply(number, batch)?;
+        state.last = Some((number, content));
         state.bytes += batch.len() as u64;
         state.applied_ms = state.has_caught_up.then(|| self.now().monotonic_ms);
         if let Some(timers) = &mut state.timers {
@@ -99,7 +109,7 @@ impl Applier {
             return false;
         }
         self.hub.replace(machine, number);
-        state.applied_ms = None;
+        (state.last, state.applied_ms) = (None, None);
         if state.timers.is_some() {
             state.timers = Some(Timers::start(&self.hub));
         }
@@ -225,9 +235,38 @@ fn millis(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use synod_coordination_core::{PodId, SessionInfo};
+    use synod_coordination_core::{Outcome, PodId, Sequencer, SessionInfo};
 
     use super::*;
+    use crate::shared_log::LogLimits;
+
+    /// An endpoint that was restored from a backup has other batches under the same numbers.
+    #[test]
+    fn another_batch_in_the_place_of_the_last_one_is_noticed() {
+        let limits = LogLimits::of(1 << 20);
+        let hub = Arc::new(Hub::new(limits.outbox, None));
+        let applier = Applier::new(Arc::clone(&hub));
+        hub.caught_up();
+        // With the pod's own first command.
+        let commands = hub.take_commands(1);
+        let batch_at = |wall_ms| {
+            let mut sequencer = Sequencer::new(hub.start(None), limits.sequencer);
+            sequencer.submit(commands[0].clone()).unwrap();
+            let now = Now {
+                wall_ms,
+                monotonic_ms: 0,
+            };
+            sequencer.next_action(now).unwrap();
+            sequencer.appended(Outcome::Appended).unwrap()
+        };
+        let (first, second) = (batch_at(1), batch_at(2));
+        assert_eq!((first.0, second.0), (LogNumber::new(1), LogNumber::new(1)));
+        for _ in 0..2 {
+            assert_eq!(applier.apply(first.0, &first.1), Ok(()));
+        }
+        let replaced = applier.apply(second.0, &second.1);
+        assert_eq!(replaced, Err(ApplyError::Replaced));
+    }
 
     #[test]
     fn time_that_the_process_did_not_run_does_not_count() {

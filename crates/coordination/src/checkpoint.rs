@@ -5,11 +5,11 @@
 //!    transaction's name, so that they replace nothing. [`PageId::Meta`] comes last.
 //! 2. The manifest, which names the checkpoint's place in the log. From then on it is the one that
 //!    pods load.
-//! 3. Only then it deletes the batches behind the checkpoint, but for some for pods that lag, and
-//!    the pages that no checkpoint needs any more.
+//! 3. Only then it deletes what neither this checkpoint nor the one before it needs: pages, and the
+//!    batches that both contain.
 //!
-//! Every write requires the leadership. A pod that loads a checkpoint while the next one replaces
-//! it may miss pages; it starts again.
+//! Every write requires the leadership. A pod can load a checkpoint, and follow the log from there,
+//! until the next but one is complete. If that takes it longer, it misses pages and starts again.
 
 mod manifest;
 mod writer;
@@ -18,7 +18,7 @@ use synod_coordination_core::{LoadError, Loader, LogNumber, Machine, PageId, Zxi
 use synod_runtime::{random, task};
 
 use crate::endpoint::{Endpoint, EndpointError};
-use manifest::Manifest;
+pub(crate) use manifest::Manifest;
 pub(crate) use writer::{CheckpointLimits, Writer};
 
 /// How many pages one read returns. A page has 512 KiB at most, but for those with a large node.
@@ -54,10 +54,19 @@ pub(crate) async fn load(
     let Some((manifest, _)) = Manifest::read(endpoint).await? else {
         return Ok(None);
     };
-    let number = manifest.number;
-    if number <= applied {
+    if manifest.number <= applied {
         return Ok(None);
     }
+    let machine = load_named(endpoint, &manifest).await?;
+    Ok(Some((machine, manifest.number)))
+}
+
+/// Loads the checkpoint that the manifest names.
+pub(crate) async fn load_named(
+    endpoint: &Endpoint,
+    manifest: &Manifest,
+) -> Result<Machine, CheckpointError> {
+    let number = manifest.number;
     let failed = |error| CheckpointError::Load { number, error };
     let meta = manifest.meta(endpoint).await?;
     let mut loader = Loader::new(random::seed(), &meta).map_err(failed)?;
@@ -75,8 +84,7 @@ pub(crate) async fn load(
         .await
         .map_err(failed)?;
     }
-    let machine = blocking(move || loader.finish()).await.map_err(failed)?;
-    Ok(Some((machine, number)))
+    blocking(move || loader.finish()).await.map_err(failed)
 }
 
 async fn blocking<T: Send + 'static>(

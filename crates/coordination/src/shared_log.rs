@@ -44,8 +44,9 @@ const CHECKPOINT_BATCHES: u64 = 10_000;
 /// A checkpoint is due after so many bytes of batches.
 const CHECKPOINT_BYTES: u64 = 64 << 20;
 
-/// How many batches are kept behind a checkpoint.
-const TAIL_BATCHES: u64 = 1_000;
+/// The time between two checkpoints, at least: a pod must be able to load one before the next but
+/// one replaces it.
+const CHECKPOINT_PAUSE: Duration = Duration::from_secs(10);
 
 /// The pause after a read of the log's end that failed, at most; half of it at least.
 const RETRY_AFTER: Duration = Duration::from_millis(400);
@@ -77,7 +78,7 @@ impl LogLimits {
             checkpoints: CheckpointLimits {
                 batches: CHECKPOINT_BATCHES,
                 bytes: CHECKPOINT_BYTES,
-                tail_batches: TAIL_BATCHES,
+                pause: CHECKPOINT_PAUSE,
                 request_bytes,
             },
         }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use etcd_client::{DeleteOptions, TxnOp};
 use synod_coordination_core::{Directory, LoadError, LogNumber, Machine, PageId, Zxid};
@@ -25,9 +25,8 @@ pub(crate) struct CheckpointLimits {
     pub(crate) batches: u64,
     /// Bytes of batches behind the last checkpoint.
     pub(crate) bytes: u64,
-    /// Batches that are kept although a checkpoint contains them, for pods that lag. At least one:
-    /// the log's last batch must never be deleted.
-    pub(crate) tail_batches: u64,
+    /// How long a checkpoint is the last one at least. Pods have twice that to load it.
+    pub(crate) pause: Duration,
     /// Bytes of values in one transaction.
     pub(crate) request_bytes: usize,
 }
@@ -40,7 +39,9 @@ pub(crate) struct Writer {
     epoch: Epoch,
     /// The last complete checkpoint.
     stored: Option<Stored>,
-    /// Whether the pages in the endpoint are exactly those of the last complete checkpoint. An
+    /// The one before it. Pods that lag may still need it, and the batches behind it.
+    previous: Option<Stored>,
+    /// Whether the pages in the endpoint are exactly those of these two. An
     /// earlier leadership, or a checkpoint that failed, may have left others.
     is_swept: bool,
 }
@@ -49,6 +50,8 @@ struct Stored {
     place: Place,
     /// The revision at which the manifest was written.
     revision: i64,
+    /// When this pod knew that it was complete.
+    since: Instant,
     directory: Directory,
 }
 
@@ -69,13 +72,13 @@ impl Writer {
         limits: CheckpointLimits,
         epoch: Epoch,
     ) -> Self {
-        assert!(limits.tail_batches > 0, "the log's last batch is kept");
         Self {
             endpoint,
             applier,
             limits,
             epoch,
             stored: None,
+            previous: None,
             is_swept: false,
         }
     }
@@ -91,7 +94,7 @@ impl Writer {
                 Ok(Fenced::NotLeading) => return,
                 Err(error) => {
                     // Read anew what there is: an attempt may have had an effect.
-                    (self.stored, self.is_swept) = (None, false);
+                    (self.stored, self.previous, self.is_swept) = (None, None, false);
                     tracing::warn!(%error, "will write the checkpoint again");
                     clock::sleep(random::jitter(RETRY_AFTER)).await;
                 }
@@ -110,6 +113,10 @@ impl Writer {
                 return Ok(Fenced::NotLeading);
             }
         }
+        if let Some(stored) = &self.stored {
+            let passed = clock::now().saturating_duration_since(stored.since);
+            clock::sleep(self.limits.pause.saturating_sub(passed)).await;
+        }
         self.write().await
     }
 
@@ -127,6 +134,7 @@ impl Writer {
         Ok(Some(Stored {
             place,
             revision,
+            since: clock::now(),
             directory,
         }))
     }
@@ -163,16 +171,18 @@ impl Writer {
             Replaced::Changed => return Err(CheckpointError::Changed),
             Replaced::NotLeading => return Ok(Fenced::NotLeading),
         };
-        let replaced = self.stored.replace(Stored {
+        let previous = self.stored.replace(Stored {
             place,
             revision,
+            since: clock::now(),
             directory,
         });
+        let oldest = std::mem::replace(&mut self.previous, previous);
         tracing::info!(%number, zxid = %last, "wrote a checkpoint");
-        if self.cut_log(number).await? == Fenced::NotLeading {
+        if self.cut_log().await? == Fenced::NotLeading {
             return Ok(Fenced::NotLeading);
         }
-        self.sweep(replaced).await
+        self.sweep(oldest).await
     }
 
     /// Writes the pages. Returns the checkpoint's list of pages, or `None` if the pod does not lead
@@ -212,21 +222,23 @@ impl Writer {
         }
     }
 
-    /// Deletes the batches behind the checkpoint, but for the tail.
-    async fn cut_log(&self, number: LogNumber) -> Result<Fenced, CheckpointError> {
-        let kept = number.get().saturating_sub(self.limits.tail_batches);
-        let range = self
-            .endpoint
-            .keys()
-            .batches_before(LogNumber::new(kept + 1));
+    /// Deletes the batches that both checkpoints contain. The log's last batch is never one of them.
+    async fn cut_log(&self) -> Result<Fenced, CheckpointError> {
+        let Some(previous) = &self.previous else {
+            return Ok(Fenced::Done);
+        };
+        let first_kept = LogNumber::new(previous.place.number.get() + 1);
+        let range = self.endpoint.keys().batches_before(first_kept);
         self.fenced(vec![delete(range)]).await
     }
 
-    /// Deletes the pages that do not belong to the last checkpoint.
-    async fn sweep(&mut self, replaced: Option<Stored>) -> Result<Fenced, CheckpointError> {
-        let kept = self.pages(self.stored.as_ref());
+    /// Deletes the pages that do not belong to the last checkpoint, nor to the one before it.
+    /// `oldest` is the one before those.
+    async fn sweep(&mut self, oldest: Option<Stored>) -> Result<Fenced, CheckpointError> {
+        let mut kept = self.pages(self.stored.as_ref());
+        kept.extend(self.pages(self.previous.as_ref()));
         let stale: HashSet<Vec<u8>> = if self.is_swept {
-            let before = self.pages(replaced.as_ref());
+            let before = self.pages(oldest.as_ref());
             before.difference(&kept).cloned().collect()
         } else {
             self.listed().await?.difference(&kept).cloned().collect()

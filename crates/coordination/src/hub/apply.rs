@@ -32,6 +32,12 @@ pub(crate) enum ApplyError {
     /// Its transactions were applied already.
     #[error(transparent)]
     OutOfOrder(#[from] BatchOutOfOrder),
+    /// Another batch of this number was applied.
+    #[error(
+        "another batch of this number was applied: if the etcd endpoint was restored from a \
+         backup, restart all pods"
+    )]
+    Replaced,
 }
 
 impl Hub {
