@@ -58,12 +58,16 @@ impl Pod {
     }
 
     fn open_session(&self, timeout_ms: u32) {
+        self.open_session_as(self.session, timeout_ms);
+    }
+
+    fn open_session_as(&self, session: SessionId, timeout_ms: u32) {
         let password = Password::new([7; 16]);
         let kind = Kind::CreateSession {
             timeout_ms,
             password,
         };
-        self.hub.push(self.session, kind);
+        self.hub.push(session, kind);
     }
 
     fn create(&mut self, count: usize) {
@@ -378,26 +382,35 @@ fn the_checkpoint_before_the_last_one_is_kept_with_the_batches_behind_it() -> Re
         let mut pods = vec![Pod::start(&cluster.endpoints(), 1, limits).await?];
         pods[0].open_session(30_000);
         let endpoint = Endpoint::connect(&cluster.endpoints(), "/zk").await?;
+        let others = [2, 3, 4, 5].map(SessionId::new);
+        for other in others {
+            pods[0].open_session_as(other, 30_000);
+        }
         let mut seen: Vec<Manifest> = Vec::new();
-        until("ten checkpoints", SOON, async || {
-            pods[0].create(1);
-            settled(&pods).await?;
-            let now = Manifest::read(&endpoint)
-                .await?
-                .map(|(manifest, _)| manifest);
-            seen.extend(now.filter(|now| seen.last() != Some(now)));
-            Ok((seen.len() >= 10).then_some(()))
-        })
-        .await?;
-        let [oldest, previous] = [seen[seen.len() - 3], seen[seen.len() - 2]];
-        until("the oldest checkpoint to be deleted", SOON, async || {
-            Ok(oldest.meta(&endpoint).await?.is_empty().then_some(()))
-        })
-        .await?;
-        checkpoint::load_named(&endpoint, &previous).await?;
-        let read = BatchReader::new(&endpoint).after(previous.number).await?;
-        let first = read.batches.first().context("a batch")?.0;
-        ensure!(first <= previous.number.next(), "{first} is the first");
+        for other in others {
+            let wanted = seen.len() + 3;
+            until("three more checkpoints", SOON, async || {
+                pods[0].create(1);
+                settled(&pods).await?;
+                // Its page was the same for long, and changes now.
+                if seen.len() + 1 == wanted {
+                    pods[0].hub.push(other, Kind::CloseSession);
+                }
+                let now = Manifest::read(&endpoint).await?.map(|found| found.0);
+                seen.extend(now.filter(|now| seen.last() != Some(now)));
+                Ok((seen.len() >= wanted).then_some(()))
+            })
+            .await?;
+            let [oldest, previous] = [seen[seen.len() - 3], seen[seen.len() - 2]];
+            until("the oldest checkpoint to be deleted", SOON, async || {
+                Ok(oldest.meta(&endpoint).await?.is_empty().then_some(()))
+            })
+            .await?;
+            checkpoint::load_named(&endpoint, &previous).await?;
+            let read = BatchReader::new(&endpoint).after(previous.number).await?;
+            let first = read.batches.first().context("a batch")?.0;
+            ensure!(first <= previous.number.next(), "{first} is the first");
+        }
         Ok(())
     })
 }
