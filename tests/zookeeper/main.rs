@@ -7,6 +7,7 @@
 mod attach;
 mod limits;
 mod parse;
+mod random;
 mod render;
 mod replay;
 mod server;
