@@ -1,6 +1,8 @@
 //! Clusters whose members and clients know each other by certificates, started as etcd is: by a
 //! program called `etcd` and a configuration file.
 
+mod pods;
+
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -10,9 +12,11 @@ use anyhow::{Result, ensure};
 use synod_testkit::certificates::{Authority, Issued, Subject};
 use synod_testkit::{Etcdctl, Lab, Port, Process, Server, until};
 
+use pods::pods_log_in_over_tls;
+
 on_both! {
     Whole => certificates_are_checked_and_replaced_while_clients_work,
-    certificates_name_users,
+    certificates_name_users, pods_log_in_over_tls,
 }
 
 /// How long anything may take that should happen soon.
@@ -28,11 +32,21 @@ fn section(authority: &Authority, issued: &Issued) -> String {
     )
 }
 
+fn config_file(lab: &Lab, member: usize) -> PathBuf {
+    lab.folder().join(format!("n{member}.yml"))
+}
+
+fn start_member(lab: &Lab, program: &Path, member: usize) -> Result<Process> {
+    let flag = format!("--config-file={}", config_file(lab, member).display());
+    Process::run(lab, &format!("n{member}"), program, &[&flag])
+}
+
 /// Three members and what their clients need.
 struct Secured {
     clients: Authority,
     server: Issued,
     endpoints: Vec<String>,
+    program: PathBuf,
     members: Vec<Process>,
     _ports: Vec<Port>,
 }
@@ -68,19 +82,25 @@ impl Secured {
                 section(&clients, &shown),
                 section(&peers, &member),
             );
-            let file = lab.folder().join(format!("{name}.yml"));
-            std::fs::write(&file, text)?;
-            let flag = format!("--config-file={}", file.display());
-            members.push(Process::run(lab, &name, &program, &[&flag])?);
+            std::fs::write(config_file(lab, number), text)?;
+            members.push(start_member(lab, &program, number)?);
         }
         let url = |port: &Port| format!("https://{}", port.address());
         Ok(Self {
             clients,
             server: shown,
             endpoints: client_ports.iter().map(url).collect(),
+            program,
             members,
             _ports: client_ports.into_iter().chain(peer_ports).collect(),
         })
+    }
+
+    /// Kills a member and starts it again.
+    fn restart(&mut self, lab: &Lab, number: usize) -> Result<()> {
+        self.members[number].kill()?;
+        self.members[number] = start_member(lab, &self.program, number)?;
+        Ok(())
     }
 
     /// A client that shows this certificate.

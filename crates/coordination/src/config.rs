@@ -1,12 +1,17 @@
 //! The configuration: the command line and `SYNOD_*` variables.
 
 use synod_coordination_core::Id;
-use synod_rpc::{Listener, ServerTls, TlsError};
+use synod_rpc::{ChannelConfig, Listener, ServerTls, TlsError};
 use synod_service::config::{
     CommandLine, ConfigError, Flag, Launch, LogFormat, Side, TlsCommon, TlsFlags, value,
 };
 
+use crate::endpoint::Servers;
 use crate::zookeeper::{Limits, Whitelist};
+
+mod endpoint;
+
+pub use endpoint::{EndpointFlags, User};
 
 /// The configuration of a pod; immutable once it runs.
 #[derive(Clone, Debug)]
@@ -15,14 +20,18 @@ pub struct Config {
     pub name: String,
     /// The servers of the consensus service, or of any etcd v3 endpoint: URLs.
     pub endpoints: Vec<String>,
+    /// What those servers are shown, and whom they must be.
+    pub endpoint: EndpointFlags,
     /// The start of all keys. Pods with the same root and endpoint are one service.
     pub root: String,
     /// Where ZooKeeper's clients connect: addresses.
     pub listen_zookeeper: Vec<String>,
     /// Where ZooKeeper's clients connect with TLS: addresses.
     pub listen_zookeeper_tls: Vec<String>,
-    /// The certificate that those clients see, and those that they must show.
+    /// The certificate that those clients see, and those of `https://` URLs, and what they must show.
     pub tls: TlsFlags,
+    /// What other pods are shown at their `https://` URLs, and whom they must be.
+    pub peer_tls: TlsFlags,
     /// Versions and cipher suites of TLS.
     pub tls_common: TlsCommon,
     /// Where gRPC's clients and other pods connect: URLs.
@@ -57,6 +66,16 @@ const FLAGS: CommandLine = CommandLine {
             "URLs of the consensus service, or of any etcd v3 service",
         ),
         Flag::value(
+            "endpoint-trusted-ca-file",
+            "authority that those servers' certificates must be of",
+        ),
+        Flag::value("endpoint-cert-file", "certificate that they are shown"),
+        Flag::value("endpoint-key-file", "key of that certificate"),
+        Flag::value(
+            "endpoint-user",
+            "who logs in there, NAME:PASSWORD; rather by SYNOD_ENDPOINT_USER",
+        ),
+        Flag::value(
             "root",
             "prefix of all keys; pods with the same one are one service",
         ),
@@ -68,7 +87,10 @@ const FLAGS: CommandLine = CommandLine {
             "listen-zookeeper-tls",
             "addresses for ZooKeeper's clients with TLS (secureClientPort)",
         ),
-        Flag::value("cert-file", "certificate of the addresses with TLS"),
+        Flag::value(
+            "cert-file",
+            "certificate of the addresses with TLS and of https:// URLs",
+        ),
         Flag::value("key-file", "key of that certificate"),
         Flag::value(
             "trusted-ca-file",
@@ -81,6 +103,21 @@ const FLAGS: CommandLine = CommandLine {
             "names of which clients' certificates must have one",
         ),
         Flag::switch("auto-tls", "make a certificate at each start"),
+        Flag::value(
+            "peer-trusted-ca-file",
+            "authority that other pods' certificates must be of",
+        ),
+        Flag::value("peer-cert-file", "certificate that other pods are shown"),
+        Flag::value("peer-key-file", "key of that certificate"),
+        Flag::value("peer-crl-file", "certificates of pods that are revoked"),
+        Flag::value(
+            "peer-cert-allowed-cn",
+            "common names of which pods' certificates must have one",
+        ),
+        Flag::value(
+            "peer-cert-allowed-hostname",
+            "host names of which pods' certificates must have one",
+        ),
         Flag::value("tls-min-version", "TLS1.2 or TLS1.3"),
         Flag::value("tls-max-version", "TLS1.2 or TLS1.3"),
         Flag::value("cipher-suites", "cipher suites of TLS 1.2"),
@@ -136,10 +173,12 @@ impl Default for Config {
         Self {
             name: "default".to_owned(),
             endpoints: vec!["http://localhost:2379".to_owned()],
+            endpoint: EndpointFlags::default(),
             root: "/synod/coordination/".to_owned(),
             listen_zookeeper: vec!["127.0.0.1:2181".to_owned()],
             listen_zookeeper_tls: Vec::new(),
             tls: TlsFlags::new(Side::Clients),
+            peer_tls: TlsFlags::new(Side::Peers),
             tls_common: TlsCommon::default(),
             listen_urls: vec!["http://localhost:2190".to_owned()],
             advertise_url: None,
@@ -216,7 +255,10 @@ impl Config {
             "log-level" => self.log.level = value::log_level(text).map_err(bad)?,
             "log-format" => self.log.json = Some(value::log_format(text).map_err(bad)?),
             _ => {
-                let is_read = self.tls.set(flag, text)? || self.tls_common.set(flag, text)?;
+                let is_read = self.endpoint.set(flag, text)?
+                    || self.tls.set(flag, text)?
+                    || self.peer_tls.set(flag, text)?
+                    || self.tls_common.set(flag, text)?;
                 debug_assert!(is_read, "flag {flag} is not read");
             }
         }
@@ -235,12 +277,7 @@ impl Config {
         if self.endpoints.is_empty() {
             return missing("endpoints", "the URLs of the consensus service");
         }
-        if let Some(url) = self.endpoints.iter().find(|url| value::is_tls(url)) {
-            return Err(ConfigError::Contradiction(format!(
-                "--endpoints {url}: TLS to the consensus service is not supported yet; name http:// URLs of a \
-                 network that nobody else can read"
-            )));
-        }
+        self.endpoint.check(&self.endpoints)?;
         if self.listen_urls.is_empty() {
             return missing("listen-urls", "a URL, at which other pods reach this one");
         }
@@ -248,6 +285,16 @@ impl Config {
             return missing("root", "a prefix of the keys, such as /synod/coordination");
         }
         self.tls.check(&self.tls_urls())?;
+        self.peer_tls.check(&[])?;
+        let advertised = self.advertise_url.as_ref().or(self.listen_urls.first());
+        if let Some(url) = advertised.filter(|url| value::is_tls(url))
+            && self.peer_tls.trusted_ca_file.is_none()
+        {
+            return Err(ConfigError::Contradiction(format!(
+                "pods dial each other at URLs such as {url}: name the authority of their certificates with \
+                 --peer-trusted-ca-file"
+            )));
+        }
         if self.advertise_url.is_none() {
             value::dialable("listen-urls", &self.listen_urls[..1]).map_err(|_| {
                 ConfigError::Contradiction(format!(
@@ -265,19 +312,44 @@ impl Config {
         self.advertise_url.clone().or(bound).unwrap_or_default()
     }
 
-    /// What the addresses with TLS show and ask for.
+    /// The servers of the endpoint.
     ///
     /// # Errors
     /// Names the file that can't be used.
-    pub(crate) fn zookeeper_tls(&self) -> Result<Option<ServerTls>, TlsError> {
+    pub(crate) fn servers(&self) -> Result<Servers, TlsError> {
+        Ok(Servers {
+            urls: self.endpoints.clone(),
+            tls: self.endpoint.client(&self.tls_common)?,
+            user: self.endpoint.user.clone(),
+        })
+    }
+
+    /// How other pods are reached.
+    ///
+    /// # Errors
+    /// Names the file that can't be used.
+    pub(crate) fn channels(&self) -> Result<ChannelConfig, TlsError> {
+        Ok(ChannelConfig {
+            tls: self.peer_tls.client(&self.tls_common)?,
+            ..ChannelConfig::default()
+        })
+    }
+
+    /// What the addresses with TLS and the `https://` URLs show and ask for.
+    ///
+    /// # Errors
+    /// Names the file that can't be used.
+    pub(crate) fn server_tls(&self) -> Result<Option<ServerTls>, TlsError> {
         self.tls.server(&self.tls_common, &self.tls_urls())
     }
 
     /// The flags of TLS are about URLs.
     fn tls_urls(&self) -> Vec<String> {
         let addresses = self.listen_zookeeper_tls.iter();
+        let urls = self.listen_urls.iter().chain(&self.listen_metrics_urls);
         addresses
             .map(|address| format!("https://{address}"))
+            .chain(urls.filter(|url| value::is_tls(url)).cloned())
             .collect()
     }
 
@@ -332,7 +404,18 @@ mod tests {
     fn mistakes_are_named() {
         for (args, expected) in [
             (&["--endpoints="][..], "--endpoints is empty"),
-            (&["--endpoints=https://a:2379"], "not supported yet"),
+            (
+                &["--endpoints=https://a:2379"],
+                "--endpoint-trusted-ca-file",
+            ),
+            (&["--endpoint-trusted-ca-file=ca"], "must be https://"),
+            (&["--endpoint-cert-file=c"], "--endpoint-key-file"),
+            (&["--endpoint-user=name"], "NAME:PASSWORD"),
+            (&["--listen-urls=https://a:2190"], "--cert-file"),
+            (
+                &["--advertise-url=https://a:2190"],
+                "--peer-trusted-ca-file",
+            ),
             (&["--root=/"], "--root is empty"),
             (&["--listen-urls="], "--listen-urls is empty"),
             (&["--listen-urls=http://0.0.0.0:2190"], "--advertise-url"),

@@ -14,11 +14,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use etcd_client::{
-    Client, Compare, CompareOp, ConnectOptions, Error, GetOptions, KvClient, Txn, TxnOp,
+    Channel, Client, Compare, CompareOp, ConnectOptions, Error, GetOptions, KvClient, Txn, TxnOp,
     TxnOpResponse, TxnResponse,
 };
+use synod_rpc::{ChannelConfig, ClientTls};
 use synod_runtime::clock;
 
+use crate::config::User;
 pub(crate) use error::EndpointError;
 pub(crate) use keys::{KeyRange, Keys};
 pub(crate) use log::{BatchReader, LogLost};
@@ -59,17 +61,51 @@ pub(crate) enum Fenced {
     NotLeading,
 }
 
+/// The servers of the endpoint, and what they are shown.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Servers {
+    /// URLs.
+    pub(crate) urls: Vec<String>,
+    /// For URLs with TLS.
+    pub(crate) tls: Option<ClientTls>,
+    /// Who logs in.
+    pub(crate) user: Option<User>,
+}
+
+#[cfg(test)]
+impl Servers {
+    /// Without TLS and users.
+    pub(crate) fn plain(urls: &[String]) -> Self {
+        Self {
+            urls: urls.to_vec(),
+            ..Self::default()
+        }
+    }
+}
+
 impl Endpoint {
-    /// A client of these servers, `http://host:port` each. It connects when it is first used.
-    pub(crate) async fn connect(servers: &[String], root: &str) -> Result<Self, EndpointError> {
-        let options = ConnectOptions::new()
-            .with_connect_timeout(CALL_TIMEOUT)
-            .with_keep_alive(PROBE_AFTER, PROBE_TIMEOUT)
-            .with_keep_alive_while_idle(false)
+    /// A client of these servers. It connects when it is first used; a user logs in first.
+    pub(crate) async fn connect(servers: &Servers, root: &str) -> Result<Self, EndpointError> {
+        let what = "connect";
+        let channels = ChannelConfig {
+            tls: servers.tls.clone(),
+            connect_timeout: CALL_TIMEOUT,
+            keepalive_interval: PROBE_AFTER,
+            keepalive_timeout: PROBE_TIMEOUT,
+            keepalive_while_idle: false,
+            ..ChannelConfig::default()
+        };
+        let channel = channels.balanced(&servers.urls);
+        let channel = channel.map_err(|error| EndpointError::refused(what, error.to_string()))?;
+        let mut options = ConnectOptions::new()
             // A server that is cut off from the others ends its watches.
-            .with_require_leader(true);
-        let client = Client::connect(servers, Some(options)).await;
-        let client = client.map_err(|error| EndpointError::of("connect", &error))?;
+            .with_require_leader(true)
+            .with_auto_token_refresh(true);
+        if let Some(User { name, password }) = &servers.user {
+            options = options.with_user(name, password);
+        }
+        let connecting = Client::from_channel(Channel::Custom(channel), Some(options));
+        let client = call(what, connecting).await?;
         Ok(Self {
             client: Arc::new(client),
             keys: Arc::new(Keys::new(root)),

@@ -47,6 +47,6 @@ mod service;
 mod shared_log;
 mod zookeeper;
 
-pub use config::Config;
+pub use config::{Config, EndpointFlags, User};
 pub use server::{Pod, StartError};
 pub use zookeeper::Whitelist;

@@ -8,7 +8,7 @@ use synod_proto::coordination::v1::files_server::FilesServer;
 use synod_proto::coordination::v1::locks_server::LocksServer;
 use synod_proto::coordination::v1::pods_server::PodsServer;
 use synod_proto::coordination::v1::sessions_server::SessionsServer;
-use synod_rpc::{BindError, ChannelConfig, RpcMetrics, Server, ServerConfig, TlsError, UrlError};
+use synod_rpc::{BindError, RpcMetrics, Server, ServerConfig, TlsError, UrlError};
 use synod_runtime::clock;
 use synod_runtime::executor::ExecutorError;
 use synod_runtime::metrics::{MetricsError, Registry};
@@ -17,7 +17,7 @@ use synod_service::config::ConfigError;
 use synod_service::{Front, listen};
 
 use crate::config::Config;
-use crate::endpoint::{Endpoint, EndpointError};
+use crate::endpoint::EndpointError;
 use crate::http::{self, Checks};
 use crate::hub::Hub;
 use crate::leadership::Leader;
@@ -101,16 +101,17 @@ impl Pod {
     /// [`StartError`] says what to do.
     pub async fn start(config: Config) -> Result<Self, StartError> {
         config.validate()?;
-        let tls = config.zookeeper_tls()?;
+        let tls = config.server_tls()?;
+        let (servers, channels) = (config.servers()?, config.channels()?);
+        let urls = listen::bind(&config.listen_urls, tls.as_ref())?;
+        let metrics_urls = listen::bind(&config.listen_metrics_urls, tls.as_ref())?;
         let secure = &config.listen_zookeeper_tls;
         let port = Port::bind(&config.listen_zookeeper, secure, tls)?;
-        let urls = listen::bind(&config.listen_urls, None)?;
-        let metrics_urls = listen::bind(&config.listen_metrics_urls, None)?;
         let registry = Registry::new();
         let metrics = Metrics::new(&registry)?;
         let mut front = Front::start("synod-coord", config.io_threads)?;
 
-        let endpoint = Endpoint::connect(&config.endpoints, &config.root).await?;
+        let endpoint = SharedLog::connect(&servers, &config.root).await?;
         let limits = SharedLog::limits(&endpoint).await?;
         let hub = Arc::new(Hub::new(limits.outbox, config.super_user()));
         let stop = Shutdown::new();
@@ -124,7 +125,7 @@ impl Pod {
                 hub: Arc::clone(&hub),
                 own: own.clone(),
                 limits,
-                channels: ChannelConfig::default(),
+                channels,
             },
             &stop,
         );

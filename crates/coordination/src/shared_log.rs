@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use crate::applying::Applier;
 use crate::checkpoint::CheckpointLimits;
 use crate::contact::Contact;
-use crate::endpoint::{Endpoint, EndpointError};
+use crate::endpoint::{Endpoint, EndpointError, Servers};
 use crate::following::Follower;
 use crate::forwarding::Forwarder;
 use crate::hub::Hub;
@@ -107,23 +107,37 @@ pub(crate) struct Parts {
     pub(crate) channels: ChannelConfig,
 }
 
+/// Repeats a call that changes nothing until the endpoint answers it.
+async fn until_answered<T>(
+    mut call: impl AsyncFnMut() -> Result<T, EndpointError>,
+) -> Result<T, EndpointError> {
+    loop {
+        match call().await {
+            Err(error @ EndpointError::Unknown { .. }) => {
+                tracing::warn!(%error, "will try again");
+                clock::sleep(random::jitter(RETRY_AFTER)).await;
+            }
+            answer => return answer,
+        }
+    }
+}
+
 impl SharedLog {
+    /// A client of the endpoint. If a user is to log in, waits until the endpoint answers.
+    ///
+    /// # Errors
+    /// The endpoint refuses the user, or can't be one.
+    pub(crate) async fn connect(servers: &Servers, root: &str) -> Result<Endpoint, EndpointError> {
+        until_answered(async || Endpoint::connect(servers, root).await).await
+    }
+
     /// Asks the endpoint for its limits, until it answers. A hub needs them before the log is
     /// started.
     ///
     /// # Errors
     /// The endpoint refuses what the log needs.
     pub(crate) async fn limits(endpoint: &Endpoint) -> Result<LogLimits, EndpointError> {
-        let request_bytes = loop {
-            match endpoint.request_bytes().await {
-                Ok(bytes) => break bytes,
-                Err(error @ EndpointError::Unknown { .. }) => {
-                    tracing::warn!(%error, "will try again");
-                    clock::sleep(random::jitter(RETRY_AFTER)).await;
-                }
-                Err(error) => return Err(error),
-            }
-        };
+        let request_bytes = until_answered(async || endpoint.request_bytes().await).await?;
         tracing::info!(
             request_bytes,
             "the etcd endpoint takes requests of this size"

@@ -19,9 +19,10 @@ pub struct ChannelConfig {
     pub tls: Option<ClientTls>,
     /// How long a connection may take to be established. Default 2 s.
     pub connect_timeout: Duration,
-    /// How long the peer may be silent before it is pinged, also while nothing is called. Default
-    /// 10 s.
+    /// How long the peer may be silent before it is pinged. Default 10 s.
     pub keepalive_interval: Duration,
+    /// Whether it is pinged also while nothing is called. Default true.
+    pub keepalive_while_idle: bool,
     /// How long the peer may take to answer a ping before the connection is given up. Default 5 s.
     pub keepalive_timeout: Duration,
     /// Bytes of one response that the server may send ahead of the reader. Default 1 MiB.
@@ -64,6 +65,7 @@ impl Default for ChannelConfig {
             tls: None,
             connect_timeout: Duration::from_secs(2),
             keepalive_interval: Duration::from_secs(10),
+            keepalive_while_idle: true,
             keepalive_timeout: Duration::from_secs(5),
             stream_window_bytes: 1 << 20,
             connection_window_bytes: 8 << 20,
@@ -128,7 +130,7 @@ impl ChannelConfig {
             .connect_timeout(self.connect_timeout)
             .http2_keep_alive_interval(self.keepalive_interval)
             .keep_alive_timeout(self.keepalive_timeout)
-            .keep_alive_while_idle(true)
+            .keep_alive_while_idle(self.keepalive_while_idle)
             .initial_stream_window_size(self.stream_window_bytes)
             .initial_connection_window_size(self.connection_window_bytes)
             .buffer_size(self.max_queued_calls);

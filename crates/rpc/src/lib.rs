@@ -18,6 +18,7 @@
 //! `XServer::new(..).max_decoding_message_size(..)` on the generated service (tonic's default is 4
 //! MiB).
 
+mod balance;
 mod channel;
 mod config;
 mod connector;
@@ -33,6 +34,7 @@ mod tls;
 mod trace;
 mod url;
 
+pub use balance::BalancedChannel;
 pub use channel::{ChannelConfig, ChannelError};
 pub use config::ServerConfig;
 pub use health::Health;

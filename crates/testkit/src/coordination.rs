@@ -21,6 +21,8 @@ pub struct PodOptions {
     pub pods: usize,
     /// ZooKeeper's `tickTime`: session timeouts are between 2 and 20 ticks.
     pub tick_ms: u32,
+    /// Whether the ports for gRPC have TLS. The flags name the certificates.
+    pub secure: bool,
     /// More flags.
     pub flags: Vec<String>,
 }
@@ -30,6 +32,7 @@ impl Default for PodOptions {
         Self {
             pods: 1,
             tick_ms: 2000,
+            secure: false,
             flags: Vec::new(),
         }
     }
@@ -57,6 +60,21 @@ impl Pods {
     /// # Errors
     /// The binary can't be built, or a pod isn't ready in time.
     pub async fn start(lab: &Lab, endpoints: &[String], options: PodOptions) -> Result<Self> {
+        let mut service = Self::prepare(endpoints, options)?;
+        for index in 0..service.pods.len() {
+            service.launch(lab, index)?;
+        }
+        for index in 0..service.pods.len() {
+            service.ready(index).await?;
+        }
+        Ok(service)
+    }
+
+    /// Pods that are not started.
+    ///
+    /// # Errors
+    /// No port is free.
+    pub fn prepare(endpoints: &[String], options: PodOptions) -> Result<Self> {
         let mut service = Self {
             endpoints: endpoints.to_vec(),
             options,
@@ -69,12 +87,6 @@ impl Pods {
                 metrics: Port::reserve()?,
                 process: None,
             });
-        }
-        for index in 0..service.pods.len() {
-            service.launch(lab, index)?;
-        }
-        for index in 0..service.pods.len() {
-            service.ready(index).await?;
         }
         Ok(service)
     }
@@ -96,7 +108,8 @@ impl Pods {
     /// Where gRPC's clients reach a pod.
     #[must_use]
     pub fn url(&self, index: usize) -> String {
-        self.pods[index].grpc.url()
+        let scheme = if self.options.secure { "https" } else { "http" };
+        format!("{scheme}://{}", self.pods[index].grpc.address())
     }
 
     /// Where a pod's health and metrics are.
@@ -130,13 +143,14 @@ impl Pods {
     /// It is running, or can't be started.
     pub fn launch(&mut self, lab: &Lab, index: usize) -> Result<()> {
         let name = format!("pod-{}", index + 1);
+        let url = self.url(index);
         let pod = &mut self.pods[index];
         ensure!(pod.process.is_none(), "{name} runs already");
         let mut flags = vec![
             format!("--name={name}"),
             format!("--endpoints={}", self.endpoints.join(",")),
             format!("--listen-zookeeper={}", pod.zookeeper.address()),
-            format!("--listen-urls={}", pod.grpc.url()),
+            format!("--listen-urls={url}"),
             format!("--listen-metrics-urls={}", pod.metrics.url()),
             format!("--tick-time={}", self.options.tick_ms),
             "--4lw-whitelist=*".to_owned(),

@@ -54,6 +54,11 @@ impl EndpointError {
         }
     }
 
+    pub(crate) fn refused(what: &'static str, reason: impl Into<String>) -> Self {
+        let reason = reason.into();
+        Self::Refused { what, reason }
+    }
+
     pub(crate) fn unknown(what: &'static str, reason: impl Into<String>) -> Self {
         let reason = reason.into();
         Self::Unknown { what, reason }

@@ -25,7 +25,7 @@ fn with_flags(flags: &[&str], test: impl AsyncFn(&Cluster, &Endpoint) -> Result<
                 topology = topology.flag(flag);
             }
             let cluster = Cluster::start(lab, server, topology).await?;
-            let endpoint = Endpoint::connect(&cluster.endpoints(), "/zk").await?;
+            let endpoint = Endpoint::connect(&Servers::plain(&cluster.endpoints()), "/zk").await?;
             test(&cluster, &endpoint).await
         })
         .with_context(|| format!("{server:?}"))?;
@@ -231,7 +231,8 @@ fn the_limit_of_requests_is_found_and_a_larger_batch_is_refused() -> Result<()> 
 fn an_endpoint_that_does_not_answer_leaves_the_outcome_unknown() -> Result<()> {
     with_endpoint(async |_, endpoint| {
         let leadership = candidate(endpoint, 1).win().await;
-        let nobody = Endpoint::connect(&["http://127.0.0.1:9".to_owned()], "/zk").await?;
+        let nobody =
+            Endpoint::connect(&Servers::plain(&["http://127.0.0.1:9".to_owned()]), "/zk").await?;
         let outcome = nobody.execute(leadership.epoch(), append(1, b"a")).await?;
         ensure!(outcome == Outcome::Unknown);
         let outcome = nobody.execute(leadership.epoch(), read(1)).await?;

@@ -29,7 +29,7 @@ struct Pod {
 impl Pod {
     /// `id` is that of its session.
     async fn start(servers: &[String], id: u64, limits: LogLimits) -> Result<Self> {
-        let endpoint = Endpoint::connect(servers, "/zk").await?;
+        let endpoint = Endpoint::connect(&Servers::plain(servers), "/zk").await?;
         let hub = Arc::new(Hub::new(limits.outbox, None));
         let listener = Listener::bind("127.0.0.1:0")?;
         let own = Leader::new(listener.url());
@@ -215,7 +215,7 @@ fn a_sync_of_a_pod_that_is_behind_waits() -> Result<()> {
         first.create(1);
         let pods = [first];
         settled(&pods).await?;
-        let endpoint = Endpoint::connect(&cluster.endpoints(), "/zk").await?;
+        let endpoint = Endpoint::connect(&Servers::plain(&cluster.endpoints()), "/zk").await?;
         let hub = Arc::new(Hub::new(limits().outbox, None));
         let sync = hub.sync();
         tokio::pin!(sync);
@@ -356,7 +356,7 @@ fn a_new_pod_starts_from_a_checkpoint_and_what_it_replaces_is_deleted() -> Resul
         settled(&pods).await?;
         check_nodes(&pods, &[(pods[0].session, pods[0].created)])?;
         // Only the pages of the last two checkpoints are left.
-        let endpoint = Endpoint::connect(&cluster.endpoints(), "/zk").await?;
+        let endpoint = Endpoint::connect(&Servers::plain(&cluster.endpoints()), "/zk").await?;
         let pages = until("stale pages to be deleted", SOON, async || {
             let listed = endpoint.listed_parts(None).await?.0;
             let pages: Vec<Vec<u8>> = listed.iter().map(|part| page_name(part)).collect();
@@ -381,7 +381,7 @@ fn the_checkpoint_before_the_last_one_is_kept_with_the_batches_behind_it() -> Re
         limits.checkpoints.pause = Duration::ZERO;
         let mut pods = vec![Pod::start(&cluster.endpoints(), 1, limits).await?];
         pods[0].open_session(30_000);
-        let endpoint = Endpoint::connect(&cluster.endpoints(), "/zk").await?;
+        let endpoint = Endpoint::connect(&Servers::plain(&cluster.endpoints()), "/zk").await?;
         let others = [2, 3, 4, 5].map(SessionId::new);
         for other in others {
             pods[0].open_session_as(other, 30_000);
