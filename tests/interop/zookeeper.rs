@@ -1,6 +1,8 @@
 //! ZooKeeper's clients, unmodified, on an ensemble of ZooKeeper and on pods of coordination over
 //! each endpoint: the same programs with the same checks.
 
+mod synod;
+
 use std::process::Stdio;
 use std::time::Duration;
 

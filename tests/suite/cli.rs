@@ -1,27 +1,14 @@
 //! The `synod` command: a durable development cluster, and the commands that a new user tries.
 
 use std::io::{BufRead as _, BufReader, Lines};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use synod_jute::{Acl, CreateRequest, GetDataRequest, Request};
 use synod_testkit::zookeeper::ZkClient;
-use synod_testkit::{Lab, Port, Share, consensus_binary, run};
-
-/// The command is in the same directory as the server's binary. It is built if it is missing.
-pub(crate) fn program() -> Result<PathBuf> {
-    let program = consensus_binary()?.with_file_name("synod");
-    if !program.is_file() {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let status = Command::new(cargo)
-            .args(["build", "--quiet", "--package", "synod"])
-            .status()?;
-        ensure!(status.success(), "cargo build -p synod: {status}");
-    }
-    Ok(program)
-}
+use synod_testkit::{Lab, Port, Share, run, synod_binary};
 
 /// A running `synod dev`. Dropping it kills it.
 struct Dev {
@@ -149,7 +136,7 @@ async fn read_node(port: &Port) -> Result<()> {
 #[test]
 fn the_first_five_minutes() -> Result<()> {
     run(Share::Small, async |lab: &Lab| {
-        let program = program()?;
+        let program = synod_binary()?;
         let ports = Ports::reserve()?;
         let client = &ports.client;
         let folder = lab.folder().join("dev");
@@ -222,7 +209,7 @@ fn the_first_five_minutes() -> Result<()> {
 #[test]
 fn the_data_keeps_its_engine() -> Result<()> {
     run(Share::Small, async |lab: &Lab| {
-        let program = program()?;
+        let program = synod_binary()?;
         let ports = Ports::reserve()?;
         let client = &ports.client;
         let folder = lab.folder().join("dev");

@@ -177,7 +177,7 @@ async fn certificates_are_checked_and_replaced_while_clients_work(
     ensure!(cluster.all_run(), "nobody restarted");
 
     if !server.is_etcd() {
-        synod_status(&crate::cli::program()?, &cluster, &alice)?;
+        synod_status(&synod_testkit::synod_binary()?, &cluster, &alice)?;
     }
     Ok(())
 }

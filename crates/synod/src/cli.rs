@@ -8,11 +8,11 @@ use clap::{Args, Parser, Subcommand};
 use crate::{
     bench,
     connect::{Target, TlsFiles},
-    dev, kv, lock,
+    dev, elect, kv, lock,
     login::LoginFlags,
     member,
     output::Format,
-    status,
+    status, zk,
 };
 
 const EXIT_CODES: &str = "\
@@ -21,7 +21,7 @@ Exit codes:
   1  failed: nothing was changed, or the message says what was
   2  the command line is wrong
   3  the outcome of a write is unknown: it may have happened or may still happen
-  4  the key does not exist";
+  4  the key or node does not exist, or nobody leads";
 
 /// Consensus, coordination and transactional storage: run it, use it, measure it.
 #[derive(Parser)]
@@ -69,6 +69,11 @@ enum Command {
     /// Hold, list and break locks of the coordination service
     #[command(subcommand)]
     Lock(lock::Command),
+    /// Lead an election of the coordination service, or observe it
+    #[command(subcommand)]
+    Elect(elect::Command),
+    /// Read and write nodes of coordination, or of ZooKeeper
+    Zk(zk::Arguments),
     /// Show the status of each endpoint
     Status,
     /// Measure throughput and latency of any etcd v3 endpoint
@@ -83,6 +88,22 @@ impl Arguments {
             panic!("not a lock command");
         };
         command
+    }
+
+    /// The command of `synod elect`.
+    pub(crate) fn elect_command(self) -> elect::Command {
+        let Command::Elect(command) = self.command else {
+            panic!("not an elect command");
+        };
+        command
+    }
+
+    /// Those of `synod zk`.
+    pub(crate) fn zk_arguments(self) -> zk::Arguments {
+        let Command::Zk(arguments) = self.command else {
+            panic!("not a zk command");
+        };
+        arguments
     }
 }
 
@@ -112,6 +133,8 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Kv(command) => runtime.block_on(kv::run(command, &target, output))?,
         Command::Member(command) => runtime.block_on(member::run(command, &target, output))?,
         Command::Lock(command) => return runtime.block_on(lock::run(command, &target, output)),
+        Command::Elect(command) => return runtime.block_on(elect::run(command, &target, output)),
+        Command::Zk(arguments) => runtime.block_on(zk::run(arguments, &target, output))?,
         Command::Status => runtime.block_on(status::run(&target, output))?,
         Command::Bench(options) => runtime.block_on(bench::run(options, &target, output))?,
     }

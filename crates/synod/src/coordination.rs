@@ -8,7 +8,6 @@ use clap::Args;
 use synod_proto::coordination::v1 as pb;
 use synod_proto::coordination::v1::keep_request::Request as Asked;
 use synod_proto::coordination::v1::keep_response::Response as Told;
-use synod_proto::coordination::v1::locks_client::LocksClient;
 use synod_proto::coordination::v1::sessions_client::SessionsClient;
 use synod_rpc::ChannelConfig;
 use synod_runtime::{clock, random, task};
@@ -27,7 +26,11 @@ const RETRY_AFTER: Duration = Duration::from_millis(400);
 const TRIES_AT_LEAST: u32 = 3;
 
 /// A keep-alive is sent after this part of the timeout.
-const ALIVE_PARTS: u32 = 3;
+const ALIVE_PARTS: u32 = 4;
+
+/// A pod that does not confirm a keep-alive within this part of the timeout is left for another
+/// one. A quarter of the timeout remains to find it, until [`Keeper::deadline`].
+const PATIENCE_PARTS: u32 = 6;
 
 /// Requests that wait to be sent on a stream.
 const WAITING_REQUESTS: usize = 8;
@@ -50,7 +53,11 @@ pub(crate) struct Pods {
 }
 
 impl Pods {
-    fn channels(&self, target: &Target) -> anyhow::Result<Vec<(&str, Channel)>> {
+    /// A channel to each pod, with its URL.
+    ///
+    /// # Errors
+    /// A URL is not valid.
+    pub(crate) fn channels(&self, target: &Target) -> anyhow::Result<Vec<(&str, Channel)>> {
         let config = ChannelConfig {
             tls: target.tls.channel()?,
             connect_timeout: target.timeout,
@@ -71,11 +78,11 @@ impl Pods {
     pub(crate) async fn ask<T>(
         &self,
         target: &Target,
-        call: impl AsyncFn(LocksClient<Channel>) -> Result<T, Status>,
+        call: impl AsyncFn(Channel) -> Result<T, Status>,
     ) -> anyhow::Result<T> {
         let mut last = None;
         for (url, channel) in self.channels(target)? {
-            match answer(target, url, call(LocksClient::new(channel))).await {
+            match answer(target, url, call(channel)).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => last = Some(error),
             }
@@ -84,7 +91,8 @@ impl Pods {
     }
 }
 
-fn no_pod() -> anyhow::Error {
+/// The list of pods is empty.
+pub(crate) fn no_pod() -> anyhow::Error {
     anyhow::anyhow!("--coordination names no pod")
 }
 
@@ -109,7 +117,7 @@ async fn answer<T>(
 }
 
 /// A status as an error that `failure::report` explains.
-fn failed(status: Status) -> anyhow::Error {
+pub(crate) fn failed(status: Status) -> anyhow::Error {
     etcd_client::Error::GRpcStatus(status).into()
 }
 
@@ -205,22 +213,29 @@ impl Session {
         }
     }
 
-    /// Makes a call that is safe to repeat until it has an answer.
+    /// Makes a call that is safe to repeat until it has an answer. If the session moves to another
+    /// pod meanwhile, the call is repeated there: the former pod may never answer.
     ///
     /// # Errors
     /// A refusal, or that the session is lost.
     pub(crate) async fn call<T>(
         &self,
-        call: impl AsyncFn(LocksClient<Channel>) -> Result<T, Status>,
+        call: impl AsyncFn(Channel) -> Result<T, Status>,
     ) -> anyhow::Result<T> {
+        let mut standing = self.standing.clone();
         let answered = async {
             loop {
-                let standing = self.standing.borrow().clone();
-                let Standing::On(channel) = standing else {
+                let now = standing.borrow_and_update().clone();
+                let Standing::On(channel) = now else {
                     // The other branch knows the reason.
                     std::future::pending().await
                 };
-                match call(LocksClient::new(channel)).await {
+                let answer = tokio::select! {
+                    biased; // an answer needs no repetition
+                    answer = call(channel) => answer,
+                    Ok(()) = standing.changed() => continue,
+                };
+                match answer {
                     Ok(answer) => return Ok(answer),
                     Err(status) if is_transient(&status) => {
                         clock::sleep(random::jitter(RETRY_AFTER)).await;
@@ -250,7 +265,7 @@ impl Session {
 }
 
 /// The pod is not the session's any more, has no contact, or the connection to it broke.
-fn is_transient(status: &Status) -> bool {
+pub(crate) fn is_transient(status: &Status) -> bool {
     let says = |text| status.message().contains(text);
     let is_elsewhere = status.code() == Code::FailedPrecondition
         && says("does not serve the session")
@@ -322,6 +337,15 @@ impl Keeper {
         self.safe + self.timeout * 2 / 3
     }
 
+    /// Until then a pod may confirm the keep-alive that waits for longest. A single pod has all the
+    /// time that there is.
+    fn patience(&self, oldest: Option<&(u64, Instant)>) -> Instant {
+        match oldest {
+            Some((_, sent)) if self.channels.len() > 1 => *sent + self.timeout / PATIENCE_PARTS,
+            Some(_) | None => self.deadline(),
+        }
+    }
+
     async fn keep(&mut self, mut stream: Stream, closing: &mut oneshot::Receiver<()>) -> Ended {
         let every = self.timeout / ALIVE_PARTS;
         let mut next = clock::now() + every;
@@ -358,7 +382,7 @@ impl Keeper {
                         return Ended::Broken("the pod is gone".to_owned());
                     }
                 }
-                () = clock::sleep_until(self.deadline()) => {
+                () = clock::sleep_until(self.deadline().min(self.patience(sent.front()))) => {
                     return Ended::Broken("no pod confirmed in time that it is open".to_owned());
                 }
                 () = clock::sleep_until(next), if sent.len() < UNANSWERED => {
@@ -377,9 +401,14 @@ impl Keeper {
     async fn resume(&mut self) -> Option<Stream> {
         let deadline = self.deadline();
         loop {
-            clock::timeout_at(deadline, clock::sleep(random::jitter(RETRY_AFTER)))
+            let left = deadline.saturating_duration_since(clock::now());
+            let pause = RETRY_AFTER.min(left / TRIES_AT_LEAST);
+            clock::timeout_at(deadline, clock::sleep(random::jitter(pause)))
                 .await
                 .ok()?;
+            if clock::now() >= deadline {
+                return None;
+            }
             self.index = (self.index + 1) % self.channels.len();
             let channel = self.channels[self.index].clone();
             let resume = pb::ResumeSession {

@@ -6,29 +6,25 @@ use synod_proto::status::{ERROR_DOMAIN, NOT_DONE};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-/// The command needs a key that does not exist.
+/// The command needs something that does not exist. Says what.
 #[derive(Debug)]
-pub(crate) struct KeyMissing(pub(crate) String);
+pub(crate) struct Missing(pub(crate) String);
 
-impl fmt::Display for KeyMissing {
+impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the key {} does not exist", self.0)
+        f.write_str(&self.0)
     }
 }
 
-impl std::error::Error for KeyMissing {}
+impl std::error::Error for Missing {}
 
-/// A write that was sent and not answered.
+/// A write that was sent and not answered; says why.
 #[derive(Debug)]
-pub(crate) struct UnknownOutcome(pub(crate) etcd_client::Error);
+pub(crate) struct UnknownOutcome(pub(crate) String);
 
 impl fmt::Display for UnknownOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "the outcome of this write is unknown: {}",
-            describe(&self.0)
-        )
+        write!(f, "the outcome of this write is unknown: {}", self.0)
     }
 }
 
@@ -37,7 +33,7 @@ impl std::error::Error for UnknownOutcome {}
 /// Marks a write's error as "outcome unknown" if the write may have been done.
 pub(crate) fn of_write(error: etcd_client::Error) -> anyhow::Error {
     if may_have_happened(&error) {
-        UnknownOutcome(error).into()
+        UnknownOutcome(describe(&error)).into()
     } else {
         error.into()
     }
@@ -77,7 +73,7 @@ fn was_never_sent(status: &Status) -> bool {
 
 /// Prints the error with advice, and returns the exit code.
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
-    let code = if error.is::<KeyMissing>() {
+    let code = if error.is::<Missing>() {
         4
     } else if error.is::<UnknownOutcome>() {
         3
@@ -120,12 +116,16 @@ pub(crate) fn describe(error: &etcd_client::Error) -> String {
 
 fn hint(text: &str, code: u8) -> Option<&'static str> {
     if code == 3 {
-        return Some("read the key to see whether the write took effect before repeating it");
+        return Some("read it to see whether the write took effect before repeating it");
     }
     let hints = [
         (
             "coordination service at",
             "start synod-coordination, or name its pods with --coordination",
+        ),
+        (
+            "no ZooKeeper server",
+            "start one with `synod dev`, or name servers with --server",
         ),
         (
             "Connection refused",

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     connect::Target,
-    failure::{self, KeyMissing},
+    failure::{self, Missing},
     output::{self, Format, json_bytes, printable},
     txn,
 };
@@ -144,7 +144,8 @@ async fn get(arguments: GetArguments, target: &Target, format: Format) -> anyhow
         return output::result(format, &[("count", json!(response.count()))]);
     }
     if single && response.kvs().is_empty() {
-        return Err(KeyMissing(printable(arguments.key.as_bytes())).into());
+        let key = printable(arguments.key.as_bytes());
+        return Err(Missing(format!("the key {key} does not exist")).into());
     }
     print_kvs(response.kvs(), format)?;
     if response.more() && format == Format::Table {

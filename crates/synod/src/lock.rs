@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use synod_proto::coordination::v1 as pb;
+use synod_proto::coordination::v1::locks_client::LocksClient;
 
 use crate::cli::seconds;
 use crate::connect::Target;
@@ -77,7 +78,8 @@ async fn list(
     };
     loop {
         let asked = &request;
-        let page = arguments.pods.ask(target, async |mut locks| {
+        let page = arguments.pods.ask(target, async |channel| {
+            let mut locks = LocksClient::new(channel);
             Ok(locks.list(asked.clone()).await?.into_inner())
         });
         let page = page.await?;
@@ -139,8 +141,10 @@ async fn break_lock(arguments: BreakArguments, target: &Target) -> anyhow::Resul
         token: arguments.token,
     };
     // Safe to repeat: a token is never given twice.
-    let broken = session
-        .call(async |mut locks| Ok(locks.r#break(request.clone()).await?.into_inner().broken));
+    let broken = session.call(async |channel| {
+        let mut locks = LocksClient::new(channel);
+        Ok(locks.r#break(request.clone()).await?.into_inner().broken)
+    });
     let broken = broken.await?;
     session.close().await?;
     anyhow::ensure!(

@@ -6,14 +6,20 @@ mod cli;
 mod connect;
 mod coordination;
 mod dev;
+mod elect;
 mod failure;
+mod held;
 mod kv;
 mod lock;
 mod login;
 mod member;
 mod output;
 mod status;
+#[cfg(test)]
+mod testing;
 mod txn;
+mod zk;
+mod zookeeper;
 
 use std::process::ExitCode;
 

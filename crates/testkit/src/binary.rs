@@ -25,6 +25,22 @@ pub fn coordination_binary() -> Result<&'static Path> {
     found(&FOUND, "synod-coordination", "SYNOD_COORDINATION_BIN")
 }
 
+/// The `synod` command, beside [`consensus_binary`]. `cargo build` builds it if it is missing.
+///
+/// # Errors
+/// As [`consensus_binary`].
+pub fn synod_binary() -> Result<PathBuf> {
+    let program = consensus_binary()?.with_file_name("synod");
+    if !program.is_file() {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+        let status = Command::new(cargo)
+            .args(["build", "--quiet", "--package", "synod"])
+            .status()?;
+        ensure!(status.success(), "cargo build -p synod: {status}");
+    }
+    Ok(program)
+}
+
 fn found(
     place: &'static OnceLock<Result<PathBuf, String>>,
     package: &str,

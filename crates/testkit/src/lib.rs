@@ -27,7 +27,7 @@ mod topology;
 mod wait;
 pub mod zookeeper;
 
-pub use binary::{consensus_binary, coordination_binary};
+pub use binary::{consensus_binary, coordination_binary, synod_binary};
 pub use client::{Refused, connect, connect_with, refused};
 pub use cluster::{Cluster, Node, NodeSpec};
 pub use coordination::{PodOptions, Pods};

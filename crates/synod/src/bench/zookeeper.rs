@@ -9,29 +9,24 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use clap::{Args, ValueEnum};
 use futures::future;
 use rand::Rng as _;
 use synod_jute::{
-    Acl, AddWatchMode, AddWatchRequest, ConnectRequest, ConnectResponse, CreateMode, CreateRequest,
-    Decode as _, Encode as _, FrameDecoder, GetDataRequest, PASSWORD_LEN, Request, ServerMessage,
-    SetDataRequest, encode_request, frame,
+    Acl, AddWatchMode, AddWatchRequest, CreateMode, CreateRequest, GetDataRequest, Request,
+    ServerMessage, SetDataRequest,
 };
 use synod_runtime::clock;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
 use super::Shape;
 use super::load::{Window, value};
 use super::report::{Report, Samples};
 use crate::connect::Target;
+use crate::zookeeper::Connection;
 
 /// The session timeout that clients ask for.
 const TIMEOUT_MS: i32 = 30_000;
-
-/// The largest frame that a client accepts.
-const MAX_FRAME: usize = 64 << 20;
 
 /// Requests in flight while nodes are created that a workload needs.
 const FILL_IN_FLIGHT: usize = 256;
@@ -174,11 +169,11 @@ impl Load {
             let sent = clock::now();
             for (path, data) in some {
                 let create = create(path.clone(), data.clone(), CreateMode::Persistent);
-                session.push(1, &create)?;
+                session.0.push(1, &create)?;
             }
-            session.flush().await?;
+            session.0.flush().await?;
             for _ in some {
-                session.receive().await?;
+                session.0.receive().await?;
                 samples.succeeded(clock::now() - sent);
             }
         }
@@ -231,36 +226,12 @@ fn create(path: String, data: Bytes, mode: CreateMode) -> Request {
     })
 }
 
-/// A connection with an open session.
-struct Session {
-    stream: TcpStream,
-    frames: FrameDecoder,
-    out: BytesMut,
-}
+/// A client of the load.
+struct Session(Connection);
 
 impl Session {
     async fn open(address: &str) -> anyhow::Result<Self> {
-        let stream = TcpStream::connect(address)
-            .await
-            .with_context(|| format!("cannot connect to {address}"))?;
-        stream.set_nodelay(true)?;
-        let mut session = Self {
-            stream,
-            frames: FrameDecoder::new(MAX_FRAME),
-            out: BytesMut::new(),
-        };
-        let request = ConnectRequest {
-            timeout_ms: TIMEOUT_MS,
-            password: Some(Bytes::from_static(&[0; PASSWORD_LEN])),
-            read_only: Some(false),
-            ..ConnectRequest::default()
-        };
-        frame(&mut session.out, |out| request.encode(out))?;
-        session.flush().await?;
-        let mut answer = session.frame().await?;
-        let response = ConnectResponse::decode(&mut answer)?;
-        ensure!(response.session_id != 0, "{address} refused a session");
-        Ok(session)
+        Connection::open(address, TIMEOUT_MS).await.map(Self)
     }
 
     async fn watch(&mut self, path: &str) -> anyhow::Result<()> {
@@ -268,34 +239,12 @@ impl Session {
             path: path.into(),
             mode: AddWatchMode::PersistentRecursive,
         });
-        self.push(1, &request)?;
-        self.flush().await?;
-        let answer = self.receive().await?;
+        self.0.push(1, &request)?;
+        self.0.flush().await?;
+        let answer = self.0.receive().await?;
         let is_done = matches!(&answer, ServerMessage::Reply { header, .. } if header.err == 0);
         ensure!(is_done, "cannot watch {path}: {answer:?}");
         Ok(())
-    }
-
-    fn push(&mut self, xid: i32, request: &Request) -> anyhow::Result<()> {
-        Ok(encode_request(&mut self.out, xid, request)?)
-    }
-
-    async fn flush(&mut self) -> anyhow::Result<()> {
-        Ok(self.stream.write_all_buf(&mut self.out).await?)
-    }
-
-    async fn frame(&mut self) -> anyhow::Result<Bytes> {
-        loop {
-            if let Some(frame) = self.frames.next_frame()? {
-                return Ok(frame);
-            }
-            let read = self.stream.read_buf(self.frames.buffer()).await?;
-            ensure!(read > 0, "the server closed the connection");
-        }
-    }
-
-    async fn receive(&mut self) -> anyhow::Result<ServerMessage> {
-        Ok(ServerMessage::decode(self.frame().await?)?)
     }
 
     /// Keeps requests in flight until the time is over.
@@ -313,16 +262,16 @@ impl Session {
             let now = clock::now();
             if !window.is_over(now) {
                 while sent.len() < in_flight {
-                    self.push(1, &load.request(client, number))?;
+                    self.0.push(1, &load.request(client, number))?;
                     number += 1;
                     sent.push_back(now);
                 }
-                self.flush().await?;
+                self.0.flush().await?;
             }
             if sent.is_empty() {
                 return Ok(());
             }
-            let mut next = Some(self.frame().await?);
+            let mut next = Some(self.0.frame().await?);
             let now = clock::now();
             // All that has come is counted before more is sent.
             while let Some(frame) = next {
@@ -333,7 +282,7 @@ impl Session {
                         samples.borrow_mut().succeeded(now - since);
                     }
                 }
-                next = self.frames.next_frame()?;
+                next = self.0.arrived()?;
             }
         }
     }
@@ -341,7 +290,7 @@ impl Session {
     /// Counts events until the time is over. They have no latency.
     async fn events(mut self, window: Window, samples: &RefCell<Samples>) -> anyhow::Result<()> {
         loop {
-            let event = clock::timeout_at(window.end(), self.frame()).await;
+            let event = clock::timeout_at(window.end(), self.0.frame()).await;
             let Ok(frame) = event else { return Ok(()) };
             let message = ServerMessage::decode(frame?)?;
             ensure!(
@@ -365,9 +314,9 @@ impl Session {
             }
             clock::sleep_until(next).await;
             let sent = clock::now();
-            self.push(synod_jute::xid::PING, &Request::Ping)?;
-            self.flush().await?;
-            self.frame().await?;
+            self.0.push(synod_jute::xid::PING, &Request::Ping)?;
+            self.0.flush().await?;
+            self.0.frame().await?;
             let now = clock::now();
             if window.counts(now) {
                 samples.borrow_mut().succeeded(now - sent);

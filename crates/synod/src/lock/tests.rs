@@ -1,95 +1,29 @@
-//! Against a pod of the coordination service and a member of the consensus service, both in this
-//! process.
+//! Against pods and a member in this process.
 
 use std::fs;
 use std::path::Path;
 
-use clap::Parser as _;
-use synod_consensus::{InitialCluster, Node};
-use synod_coordination::Pod;
-use synod_rpc::Listener;
-use tempfile::TempDir;
+use synod_testkit::{Fault, Proxy};
 
 use super::*;
-use crate::cli::Arguments;
-use crate::connect::TlsFiles;
-use crate::login::LoginFlags;
-
-const SOON: Duration = Duration::from_secs(60);
-
-struct World {
-    node: Node,
-    pod: Option<Pod>,
-    urls: Vec<String>,
-    dir: TempDir,
-}
+use crate::testing::{SOON, World, code, until_file};
 
 impl World {
-    async fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let client = Listener::bind("127.0.0.1:0").unwrap();
-        let peer = Listener::bind("127.0.0.1:0").unwrap();
-        let url = |listener: &Listener| vec![listener.url()];
-        let mut config = synod_consensus::Config::new("n1");
-        config.data_dir = dir.path().join("n1");
-        config.advertise_client_urls = url(&client);
-        config.initial_advertise_peer_urls = url(&peer);
-        config.listen_client_urls = url(&client);
-        config.listen_peer_urls = url(&peer);
-        config.initial_cluster = InitialCluster::from([("n1".to_owned(), url(&peer))]);
-        config.listeners.client = vec![client];
-        config.listeners.peer = vec![peer];
-        let node = Node::start(config).await.unwrap();
-        node.ready(SOON).await.unwrap();
-        let pod = Pod::start(synod_coordination::Config {
-            endpoints: node.client_urls().to_vec(),
-            listen_zookeeper: vec!["127.0.0.1:0".to_owned()],
-            listen_urls: vec!["http://127.0.0.1:0".to_owned()],
-            listen_metrics_urls: Vec::new(),
-            tick_ms: 1_000,
-            io_threads: 1,
-            ..synod_coordination::Config::default()
-        });
-        let pod = pod.await.unwrap();
-        pod.ready(SOON).await.unwrap();
-        let urls = pod.urls().to_vec();
-        Self {
-            node,
-            pod: Some(pod),
-            urls,
-            dir,
-        }
-    }
-
-    fn pods(&self) -> Pods {
-        Pods {
-            coordination: self.urls.clone(),
-        }
-    }
-
-    fn target() -> Target {
-        Target {
-            endpoints: Vec::new(),
-            timeout: SOON,
-            tls: TlsFiles::default(),
-            login: LoginFlags::default(),
-        }
-    }
-
     /// Runs `synod lock` with these words.
     async fn lock(&self, words: &[&str]) -> anyhow::Result<ExitCode> {
-        let url = &self.urls[0];
-        let (verb, rest) = words.split_first().unwrap();
-        let flag = format!("--coordination={url}");
-        let line = [&["synod", "lock", verb, &flag], rest].concat();
-        let arguments = Arguments::try_parse_from(line).unwrap();
+        self.lock_through(&self.urls, words).await
+    }
+
+    /// The same through the pods with these URLs.
+    async fn lock_through(&self, urls: &[String], words: &[&str]) -> anyhow::Result<ExitCode> {
+        let arguments = Self::arguments(urls, &[&["lock"], words].concat());
         run(arguments.lock_command(), &Self::target(), Format::Json).await
     }
 
     async fn locks(&self) -> Vec<pb::LockInfo> {
-        let (pods, target) = (self.pods(), Self::target());
-        let listed = pods.ask(&target, async |mut locks| {
-            Ok(locks
+        let (pods, target) = (self.all_pods(), Self::target());
+        let listed = pods.ask(&target, async |channel| {
+            Ok(LocksClient::new(channel)
                 .list(pb::ListLocksRequest::default())
                 .await?
                 .into_inner())
@@ -112,38 +46,11 @@ impl World {
         });
         looked.await.unwrap()
     }
-
-    fn file(&self, name: &str) -> String {
-        self.dir.path().join(name).display().to_string()
-    }
-
-    async fn stop(self) {
-        if let Some(pod) = self.pod {
-            pod.shutdown().await;
-        }
-        self.node.shutdown().await;
-    }
-}
-
-async fn until_file(path: &str) -> String {
-    let written = synod_runtime::clock::timeout(SOON, async {
-        loop {
-            match fs::read_to_string(Path::new(path)) {
-                Ok(text) if text.ends_with('\n') => return text,
-                Ok(_) | Err(_) => synod_runtime::clock::sleep(Duration::from_millis(20)).await,
-            }
-        }
-    });
-    written.await.unwrap()
-}
-
-fn code(code: u8) -> String {
-    format!("{:?}", ExitCode::from(code))
 }
 
 #[tokio::test]
 async fn a_command_runs_with_the_lock_and_gives_its_exit_code() {
-    let world = World::start().await;
+    let world = World::start(1).await;
     let out = world.file("out");
     let script = format!("echo $SYNOD_LOCK_NAME $SYNOD_LOCK_TOKEN > {out}; exit 7");
     let ended = world.lock(&["run", "a", "--", "sh", "-c", &script]).await;
@@ -166,7 +73,7 @@ async fn a_command_runs_with_the_lock_and_gives_its_exit_code() {
 
 #[tokio::test]
 async fn a_command_waits_for_the_lock() {
-    let world = World::start().await;
+    let world = World::start(1).await;
     let (first, second) = (world.file("first"), world.file("second"));
     let go = world.file("go");
     let script = format!("echo > {first}; while ! test -e {go}; do sleep 0.05; done");
@@ -196,8 +103,8 @@ async fn a_command_waits_for_the_lock() {
 
 #[tokio::test]
 async fn a_lost_lock_ends_the_command() {
-    let mut world = World::start().await;
-    let pod = world.pod.take().unwrap();
+    let mut world = World::start(1).await;
+    let pod = world.pods.remove(0);
     let (began, ended) = (world.file("began"), world.file("ended"));
     let script = format!(
         "trap 'echo > {ended}; exit 0' TERM; echo > {began}; while true; do sleep 0.05; done"
@@ -221,8 +128,8 @@ async fn a_lost_lock_ends_the_command() {
 
 #[tokio::test]
 async fn a_broken_lock_goes_to_the_next() {
-    let world = World::start().await;
-    let session = Session::open(&World::target(), &world.pods(), SOON)
+    let world = World::start(1).await;
+    let session = Session::open(&World::target(), &world.all_pods(), SOON)
         .await
         .unwrap();
     let request = pb::AcquireRequest {
@@ -232,8 +139,10 @@ async fn a_broken_lock_goes_to_the_next() {
         request_id: "r".to_owned(),
         ..pb::AcquireRequest::default()
     };
-    let acquired = session
-        .call(async |mut locks| Ok(locks.acquire(request.clone()).await?.into_inner().token));
+    let acquired = session.call(async |channel| {
+        let mut locks = LocksClient::new(channel);
+        Ok(locks.acquire(request.clone()).await?.into_inner().token)
+    });
     let token = acquired.await.unwrap();
     let waiting = world.lock(&["run", "a", "--", "true"]);
     let breaking = async {
@@ -253,7 +162,7 @@ async fn a_broken_lock_goes_to_the_next() {
 
 #[tokio::test]
 async fn a_broken_lock_ends_the_command() {
-    let world = World::start().await;
+    let world = World::start(1).await;
     let (began, ended) = (world.file("began"), world.file("ended"));
     let script = format!(
         "trap 'echo > {ended}; exit 0' TERM; echo > {began}; while true; do sleep 0.05; done"
@@ -274,11 +183,72 @@ async fn a_broken_lock_ends_the_command() {
 
 #[tokio::test]
 async fn a_command_that_ends_leaves_no_lock_delay() {
-    let world = World::start().await;
+    let world = World::start(1).await;
     let words = ["run", "--lock-delay=60", "a", "--", "true"];
     world.lock(&words).await.unwrap();
     assert!(world.locks().await.is_empty());
     let words = ["run", "--wait=0", "a", "--", "true"];
     world.lock(&words).await.unwrap();
+    world.stop().await;
+}
+
+/// A proxy in front of the first of two pods, and the URLs of that and of the second pod.
+async fn proxied(world: &World) -> (Proxy, Vec<String>) {
+    let address = world.urls[0].trim_start_matches("http://").to_owned();
+    let proxy = Proxy::start(address).await.unwrap();
+    let urls = vec![proxy.port().url(), world.urls[1].clone()];
+    (proxy, urls)
+}
+
+#[tokio::test]
+async fn a_silent_pod_is_left_before_the_lock_is_lost() {
+    let world = World::start(2).await;
+    let (proxy, urls) = proxied(&world).await;
+    let (began, go) = (world.file("began"), world.file("go"));
+    let script = format!("echo > {began}; while ! test -e {go}; do sleep 0.05; done; exit 5");
+    let timeout = Duration::from_secs(6);
+    let words = ["run", "--session-timeout=6", "a", "--", "sh", "-c", &script];
+    let holding = world.lock_through(&urls, &words);
+    let stall = async {
+        until_file(&began).await;
+        let token = world.tokens(1).await[0];
+        proxy.set(Fault::Stall);
+        // A session that stayed with that pod would have expired.
+        synod_runtime::clock::sleep(timeout + Duration::from_secs(2)).await;
+        assert_eq!(world.tokens(1).await, [token]);
+        fs::write(&go, "").unwrap();
+    };
+    let (held, ()) = tokio::join!(holding, stall);
+    assert_eq!(format!("{:?}", held.unwrap()), code(5));
+    assert!(world.locks().await.is_empty(), "it is released");
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_waiter_that_moves_asks_the_new_pod() {
+    let world = World::start(2).await;
+    let (proxy, urls) = proxied(&world).await;
+    let go = world.file("go");
+    let script = format!("while ! test -e {go}; do sleep 0.05; done");
+    let words = ["run", "a", "--", "sh", "-c", &script];
+    let holding = world.lock(&words);
+    let waiting = async {
+        world.tokens(1).await;
+        let words = ["run", "--session-timeout=6", "a", "--", "true"];
+        // The former connection is given up after 15 seconds, which is too late.
+        let within = Duration::from_secs(12);
+        synod_runtime::clock::timeout(within, world.lock_through(&urls, &words))
+            .await
+            .expect("the new pod was asked")
+            .unwrap();
+    };
+    let stall = async {
+        world.tokens(2).await;
+        proxy.set(Fault::Stall);
+        fs::write(&go, "").unwrap();
+    };
+    let (held, (), ()) = tokio::join!(holding, waiting, stall);
+    held.unwrap();
+    assert!(world.locks().await.is_empty());
     world.stop().await;
 }
