@@ -1,12 +1,16 @@
 //! The configuration: the command line and `SYNOD_*` variables.
 
+use std::path::PathBuf;
+
 use synod_coordination_core::Id;
 use synod_rpc::{Listener, ServerTls, TlsError};
+use synod_runtime::reload::Reloading;
 use synod_service::config::{
     CommandLine, ConfigError, Flag, Launch, LogFormat, Side, TlsCommon, TlsFlags, value,
 };
 
-use crate::zookeeper::{Limits, Whitelist};
+use crate::sasl::{Users, UsersError};
+use crate::zookeeper::{Limits, Sasl, Whitelist};
 
 /// The configuration of a pod; immutable once it runs.
 #[derive(Clone, Debug)]
@@ -43,6 +47,10 @@ pub struct Config {
     pub words: Whitelist,
     /// The user and the digest of who may do everything, `super:DIGEST` as ZooKeeper has it.
     pub super_digest: Option<String>,
+    /// The users that can log in with SASL: a file.
+    pub sasl_users_file: Option<PathBuf>,
+    /// Whether ZooKeeper's clients have to log in with SASL.
+    pub require_sasl: bool,
     /// Threads that serve connections; zero: one for each processor, up to 8.
     pub io_threads: usize,
     /// Level and format of the log.
@@ -119,6 +127,14 @@ const FLAGS: CommandLine = CommandLine {
             "user and digest of who may do everything: super:BASE64 (superDigest)",
         ),
         Flag::value(
+            "sasl-users-file",
+            "users that can log in with SASL DIGEST-MD5: lines USER:PASSWORD or USER:{HA1}DIGITS",
+        ),
+        Flag::switch(
+            "require-sasl",
+            "ZooKeeper clients must log in with SASL (sessionRequireClientSASLAuth)",
+        ),
+        Flag::value(
             "io-threads",
             "threads that serve connections; 0: one for each processor, up to 8",
         ),
@@ -150,6 +166,8 @@ impl Default for Config {
             max_connections_per_address: limits.max_connections_per_address,
             words: Whitelist::default(),
             super_digest: None,
+            sasl_users_file: None,
+            require_sasl: false,
             io_threads: 0,
             log: LogFormat::default(),
         }
@@ -212,6 +230,8 @@ impl Config {
                 }
                 self.super_digest = Some(text.to_owned());
             }
+            "sasl-users-file" => self.sasl_users_file = Some(PathBuf::from(text)),
+            "require-sasl" => self.require_sasl = value::boolean(text).map_err(bad)?,
             "io-threads" => self.io_threads = value::number(text, 0).map_err(bad)?,
             "log-level" => self.log.level = value::log_level(text).map_err(bad)?,
             "log-format" => self.log.json = Some(value::log_format(text).map_err(bad)?),
@@ -247,6 +267,11 @@ impl Config {
         if self.root.trim_end_matches('/').is_empty() {
             return missing("root", "a prefix of the keys, such as /synod/coordination");
         }
+        if self.require_sasl && self.sasl_users_file.is_none() {
+            return Err(ConfigError::Contradiction(
+                "--require-sasl without users: name their file with --sasl-users-file".to_owned(),
+            ));
+        }
         self.tls.check(&self.tls_urls())?;
         if self.advertise_url.is_none() {
             value::dialable("listen-urls", &self.listen_urls[..1]).map_err(|_| {
@@ -279,6 +304,22 @@ impl Config {
         addresses
             .map(|address| format!("https://{address}"))
             .collect()
+    }
+
+    /// How clients can log in with SASL.
+    ///
+    /// # Errors
+    /// Says what is wrong with the file of users.
+    pub(crate) fn sasl(&self) -> Result<Sasl, UsersError> {
+        let users = self.sasl_users_file.clone().map(|file| {
+            let read = file.clone();
+            let make = move || Users::read(&read);
+            Reloading::new("users of SASL", vec![file], make)
+        });
+        Ok(Sasl {
+            users: users.transpose()?,
+            is_required: self.require_sasl,
+        })
     }
 
     pub(crate) fn super_user(&self) -> Option<Id> {
@@ -333,6 +374,7 @@ mod tests {
         for (args, expected) in [
             (&["--endpoints="][..], "--endpoints is empty"),
             (&["--endpoints=https://a:2379"], "not supported yet"),
+            (&["--require-sasl"], "--sasl-users-file"),
             (&["--root=/"], "--root is empty"),
             (&["--listen-urls="], "--listen-urls is empty"),
             (&["--listen-urls=http://0.0.0.0:2190"], "--advertise-url"),

@@ -22,6 +22,7 @@ use crate::http::{self, Checks};
 use crate::hub::Hub;
 use crate::leadership::Leader;
 use crate::metrics::Metrics;
+use crate::sasl::UsersError;
 use crate::service::Shared;
 use crate::service::elections::ElectionsService;
 use crate::service::files::FilesService;
@@ -56,6 +57,9 @@ pub enum StartError {
     /// A port can't be used.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The users of SASL can't be read.
+    #[error(transparent)]
+    Users(#[from] UsersError),
     /// A certificate can't be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -102,6 +106,7 @@ impl Pod {
     pub async fn start(config: Config) -> Result<Self, StartError> {
         config.validate()?;
         let tls = config.zookeeper_tls()?;
+        let sasl = config.sasl()?;
         let secure = &config.listen_zookeeper_tls;
         let port = Port::bind(&config.listen_zookeeper, secure, tls)?;
         let urls = listen::bind(&config.listen_urls, None)?;
@@ -159,6 +164,7 @@ impl Pod {
             hub: Arc::clone(&hub),
             limits: config.limits(),
             words: config.words.clone(),
+            sasl,
             entrance: log.entrance().clone(),
             traffic,
             started: clock::now(),
