@@ -227,14 +227,19 @@ impl State {
 
     /// Answers with an error.
     pub(super) fn reject(&mut self, id: ConnectionId, xid: i32, code: ErrorCode) {
-        let last = match code {
-            ErrorCode::Unimplemented => Some(-1),
-            ErrorCode::AuthFailed | ErrorCode::SessionClosedRequireSaslAuth => Some(0),
-            _ => None,
+        let is_login = matches!(
+            code,
+            ErrorCode::AuthFailed | ErrorCode::SessionClosedRequireSaslAuth
+        );
+        let zxid = if code == ErrorCode::Unimplemented {
+            -1
+        } else if is_login {
+            0
+        } else {
+            self.machine.last_zxid().get()
         };
-        let zxid = last.unwrap_or_else(|| self.machine.last_zxid().get());
         self.reply(id, xid, zxid, Err(code));
-        if last.is_some() {
+        if is_login || code == ErrorCode::Unimplemented {
             self.close(id);
         }
     }
