@@ -135,9 +135,18 @@ fn java_args<'a>(path: &'a str, class: &'a str) -> [&'a str; 5] {
 
 /// ZooKeeper's Python client.
 pub(crate) fn kazoo() -> Result<Runnable> {
+    kazoo_program("recipes.py")
+}
+
+/// The same client with SASL.
+pub(crate) fn kazoo_sasl() -> Result<Runnable> {
+    kazoo_program("sasl.py")
+}
+
+fn kazoo_program(name: &str) -> Result<Runnable> {
     let source = sources().join("kazoo");
     let folder = virtual_environment("kazoo", &source)?;
-    let program = source.join("recipes.py");
+    let program = source.join(name);
     Ok(runnable(
         folder.join("bin/python"),
         &["-B", text(&program)?],

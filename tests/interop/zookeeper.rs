@@ -22,10 +22,21 @@ const RUN_TIMEOUT: Duration = Duration::from_secs(150);
 /// Servers of the ensemble, pods, members.
 const NODES: usize = 3;
 
+/// MD5 of `ann:zk-sasl-md5:other`.
+const ANN: &str = "40d874975e7e04ee6e4f88f3f11b284f";
+
+/// How Java's client learns of its user.
+const JAAS: &str = r#"Client {
+    org.apache.zookeeper.server.auth.DigestLoginModule required
+    username="joe"
+    password="secret";
+};
+"#;
+
 /// Commands for ZooKeeper's own command line, and what they print must be the same.
 const CLI: &str = include_str!("zookeeper/cli.txt");
 
-on_all!(Whole => kazoo, curator, gozk, cli);
+on_all!(Whole => kazoo, curator, gozk, cli, sasl);
 
 macro_rules! on_zookeeper {
     ($($name:ident),+ $(,)?) => {
@@ -64,6 +75,30 @@ async fn cli(lab: &Lab, endpoint: Server) -> Result<()> {
         expected == actual,
         "the real one prints\n{expected}\nand Synod\n{actual}"
     );
+    Ok(())
+}
+
+/// Logins with SASL, of kazoo and of ZooKeeper's Java client.
+async fn sasl(lab: &Lab, endpoint: Server) -> Result<()> {
+    let users = lab.folder().join("users");
+    std::fs::write(&users, format!("joe:secret\nann:{{HA1}}{ANN}\n"))?;
+    let cluster = Cluster::start(lab, endpoint, Topology::of(1)).await?;
+    let options = PodOptions {
+        flags: vec![
+            format!("--sasl-users-file={}", users.display()),
+            "--require-sasl".to_owned(),
+        ],
+        ..PodOptions::default()
+    };
+    let pods = Pods::start(lab, &cluster.endpoints(), options).await?;
+    check(&clients::kazoo_sasl()?, &pods.addresses()).await?;
+    let jaas = lab.folder().join("jaas.conf");
+    std::fs::write(&jaas, JAAS)?;
+    let login = format!("-Djava.security.auth.login.config={}", jaas.display());
+    let said = run_cli(&pods.address(0), &[login], "whoami\n").await?;
+    ensure!(said.contains("sasl: joe"), "{said}");
+    let said = run_cli(&pods.address(0), &[], "create /java\n").await?;
+    ensure!(said.contains("Session closed"), "{said}");
     Ok(())
 }
 
@@ -115,8 +150,26 @@ async fn check(runnable: &Runnable, addresses: &[String]) -> Result<()> {
 
 /// What ZooKeeper's command line prints for the commands, without times and transactions.
 async fn session(address: &str) -> Result<String> {
+    let said = run_cli(address, &[], CLI).await?;
+    let differs = [
+        "Zxid = ",
+        "time = ",
+        "Connecting to ",
+        "ephemeralOwner = 0x1",
+    ];
+    let same = said
+        .lines()
+        .filter(|line| !differs.iter().any(|word| line.contains(word)));
+    let text: String = same.map(|line| format!("{line}\n")).collect();
+    ensure!(text.contains("numChildren"), "{text}");
+    Ok(text)
+}
+
+/// What ZooKeeper's command line prints for the commands, and then what it says of errors.
+async fn run_cli(address: &str, options: &[String], commands: &str) -> Result<String> {
     let mut child = Command::new("java")
         .args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
+        .args(options)
         .arg("-Dorg.slf4j.simpleLogger.defaultLogLevel=error")
         .arg("-cp")
         .arg(zookeeper::install()?.class_path())
@@ -128,22 +181,10 @@ async fn session(address: &str) -> Result<String> {
         .spawn()
         .context("start java")?;
     let mut input = child.stdin.take().context("stdin is piped")?;
-    input.write_all(CLI.as_bytes()).await?;
+    input.write_all(commands.as_bytes()).await?;
     drop(input);
     let output = timeout(RUN_TIMEOUT, child.wait_with_output()).await??;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    let differs = [
-        "Zxid = ",
-        "time = ",
-        "Connecting to ",
-        "ephemeralOwner = 0x1",
-    ];
-    let same = said
-        .lines()
-        .chain(errors.lines())
-        .filter(|line| !differs.iter().any(|word| line.contains(word)));
-    let text: String = same.map(|line| format!("{line}\n")).collect();
-    ensure!(text.contains("numChildren"), "{text}");
-    Ok(text)
+    let said = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    Ok(format!("{said}{errors}"))
 }

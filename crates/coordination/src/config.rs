@@ -1,13 +1,17 @@
 //! The configuration: the command line and `SYNOD_*` variables.
 
+use std::path::PathBuf;
+
 use synod_coordination_core::Id;
 use synod_rpc::{ChannelConfig, Listener, ServerTls, TlsError};
+use synod_runtime::reload::Reloading;
 use synod_service::config::{
     CommandLine, ConfigError, Flag, Launch, LogFormat, Side, TlsCommon, TlsFlags, value,
 };
 
 use crate::endpoint::Servers;
-use crate::zookeeper::{Limits, Whitelist};
+use crate::sasl::{Users, UsersError};
+use crate::zookeeper::{Limits, Sasl, Whitelist};
 
 mod endpoint;
 
@@ -52,6 +56,10 @@ pub struct Config {
     pub words: Whitelist,
     /// The user and the digest of who may do everything, `super:DIGEST` as ZooKeeper has it.
     pub super_digest: Option<String>,
+    /// The users that can log in with SASL: a file.
+    pub sasl_users_file: Option<PathBuf>,
+    /// Whether ZooKeeper's clients have to log in with SASL.
+    pub require_sasl: bool,
     /// Threads that serve connections; zero: one for each processor, up to 8.
     pub io_threads: usize,
     /// Level and format of the log.
@@ -156,6 +164,14 @@ const FLAGS: CommandLine = CommandLine {
             "user and digest of who may do everything: super:BASE64 (superDigest)",
         ),
         Flag::value(
+            "sasl-users-file",
+            "users that can log in with SASL DIGEST-MD5: lines USER:PASSWORD or USER:{HA1}DIGITS",
+        ),
+        Flag::switch(
+            "require-sasl",
+            "ZooKeeper clients must log in with SASL (sessionRequireClientSASLAuth)",
+        ),
+        Flag::value(
             "io-threads",
             "threads that serve connections; 0: one for each processor, up to 8",
         ),
@@ -189,6 +205,8 @@ impl Default for Config {
             max_connections_per_address: limits.max_connections_per_address,
             words: Whitelist::default(),
             super_digest: None,
+            sasl_users_file: None,
+            require_sasl: false,
             io_threads: 0,
             log: LogFormat::default(),
         }
@@ -251,6 +269,8 @@ impl Config {
                 }
                 self.super_digest = Some(text.to_owned());
             }
+            "sasl-users-file" => self.sasl_users_file = Some(PathBuf::from(text)),
+            "require-sasl" => self.require_sasl = value::boolean(text).map_err(bad)?,
             "io-threads" => self.io_threads = value::number(text, 0).map_err(bad)?,
             "log-level" => self.log.level = value::log_level(text).map_err(bad)?,
             "log-format" => self.log.json = Some(value::log_format(text).map_err(bad)?),
@@ -283,6 +303,11 @@ impl Config {
         }
         if self.root.trim_end_matches('/').is_empty() {
             return missing("root", "a prefix of the keys, such as /synod/coordination");
+        }
+        if self.require_sasl && self.sasl_users_file.is_none() {
+            return Err(ConfigError::Contradiction(
+                "--require-sasl without users: name their file with --sasl-users-file".to_owned(),
+            ));
         }
         self.tls.check(&self.tls_urls())?;
         self.peer_tls.check(&[])?;
@@ -353,6 +378,22 @@ impl Config {
             .collect()
     }
 
+    /// How clients can log in with SASL.
+    ///
+    /// # Errors
+    /// Says what is wrong with the file of users.
+    pub(crate) fn sasl(&self) -> Result<Sasl, UsersError> {
+        let users = self.sasl_users_file.clone().map(|file| {
+            let read = file.clone();
+            let make = move || Users::read(&read);
+            Reloading::new("users of SASL", vec![file], make)
+        });
+        Ok(Sasl {
+            users: users.transpose()?,
+            is_required: self.require_sasl,
+        })
+    }
+
     pub(crate) fn super_user(&self) -> Option<Id> {
         let digest = self.super_digest.as_deref()?;
         Some(Id::new("digest", digest))
@@ -416,6 +457,7 @@ mod tests {
                 &["--advertise-url=https://a:2190"],
                 "--peer-trusted-ca-file",
             ),
+            (&["--require-sasl"], "--sasl-users-file"),
             (&["--root=/"], "--root is empty"),
             (&["--listen-urls="], "--listen-urls is empty"),
             (&["--listen-urls=http://0.0.0.0:2190"], "--advertise-url"),

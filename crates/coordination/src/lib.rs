@@ -41,6 +41,7 @@ mod leadership;
 mod metrics;
 mod queue;
 mod run;
+mod sasl;
 mod sequencing;
 mod server;
 mod service;
@@ -48,5 +49,6 @@ mod shared_log;
 mod zookeeper;
 
 pub use config::{Config, EndpointFlags, User};
+pub use sasl::UsersError;
 pub use server::{Pod, StartError};
 pub use zookeeper::Whitelist;

@@ -22,6 +22,7 @@ use crate::http::{self, Checks};
 use crate::hub::Hub;
 use crate::leadership::Leader;
 use crate::metrics::Metrics;
+use crate::sasl::UsersError;
 use crate::service::Shared;
 use crate::service::elections::ElectionsService;
 use crate::service::files::FilesService;
@@ -56,6 +57,9 @@ pub enum StartError {
     /// A port can't be used.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The users of SASL can't be read.
+    #[error(transparent)]
+    Users(#[from] UsersError),
     /// A certificate can't be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -105,6 +109,7 @@ impl Pod {
         let (servers, channels) = (config.servers()?, config.channels()?);
         let urls = listen::bind(&config.listen_urls, tls.as_ref())?;
         let metrics_urls = listen::bind(&config.listen_metrics_urls, tls.as_ref())?;
+        let sasl = config.sasl()?;
         let secure = &config.listen_zookeeper_tls;
         let port = Port::bind(&config.listen_zookeeper, secure, tls)?;
         let registry = Registry::new();
@@ -160,6 +165,7 @@ impl Pod {
             hub: Arc::clone(&hub),
             limits: config.limits(),
             words: config.words.clone(),
+            sasl,
             entrance: log.entrance().clone(),
             traffic,
             started: clock::now(),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use synod_rpc::{BindError, Listener, ServerTls};
+use synod_runtime::reload::Reloading;
 use synod_runtime::shutdown::Shutdown;
 use synod_service::Front;
 
@@ -15,6 +16,7 @@ use self::accept::{Accepting, Places};
 pub use self::words::Whitelist;
 use crate::hub::{Hub, Unsent};
 use crate::metrics::Traffic;
+use crate::sasl::{Login, Users, UsersError};
 use crate::sequencing::Entrance;
 
 /// A client must shake hands over TLS, and then send its connect request, within this time each.
@@ -98,6 +100,7 @@ pub(crate) struct Operators {
     pub(crate) hub: Arc<Hub>,
     pub(crate) limits: Limits,
     pub(crate) words: Whitelist,
+    pub(crate) sasl: Sasl,
     /// Open while this pod leads.
     pub(crate) entrance: Entrance,
     pub(crate) traffic: Traffic,
@@ -105,6 +108,23 @@ pub(crate) struct Operators {
     /// The addresses without TLS.
     pub(crate) addresses: Vec<String>,
     pub(crate) tls_addresses: Vec<String>,
+}
+
+/// How clients can log in with SASL.
+#[derive(Debug, Default)]
+pub(crate) struct Sasl {
+    /// Without users nobody can.
+    pub(crate) users: Option<Reloading<Users, UsersError>>,
+    /// Clients that have not logged in are refused everything else.
+    pub(crate) is_required: bool,
+}
+
+impl Sasl {
+    /// The login of a new connection, by the users of this moment.
+    fn login(&self) -> Login {
+        let users = self.users.as_ref().map(Reloading::current);
+        Login::new(users, self.is_required)
+    }
 }
 
 impl Operators {

@@ -8,20 +8,18 @@ mod error;
 mod files;
 mod names;
 mod protocol;
-mod reload;
 mod self_signed;
 mod server;
 mod subject;
 mod unverified;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::SystemTime};
 
 pub use self::{
     client::{ClientTls, ClientTlsConfig, ServerTrust},
     error::TlsError,
     names::ClientCertificate,
     protocol::{CipherName, Protocol, TlsVersion},
-    reload::CertificateStatus,
     server::{ServerTls, ServerTlsConfig},
 };
 
@@ -33,6 +31,25 @@ pub struct CertificateFiles {
     /// The private key: PKCS #8, PKCS #1 or SEC1, not encrypted.
     pub key: PathBuf,
 }
+
+/// A certificate's state, for metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CertificateStatus {
+    /// When it expires.
+    pub expires: SystemTime,
+    /// How often its files could not be used after a change.
+    pub failed_reloads: u64,
+}
+
+/// What was made of the files.
+struct Made<T> {
+    value: T,
+    /// When the certificate among them expires; `None` without one.
+    expires: Option<SystemTime>,
+}
+
+/// What the files are for, for the log.
+const PURPOSE: &str = "TLS";
 
 /// Whose certificates are accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,6 +11,7 @@ pub mod executor;
 pub mod memory;
 pub mod metrics;
 pub mod random;
+pub mod reload;
 pub mod shutdown;
 pub mod task;
 pub mod telemetry;

@@ -16,6 +16,7 @@ use tokio::sync::{Notify, oneshot};
 use super::connection::Peer;
 use super::inbox::{Inbox, Outcome};
 use super::{Closed, Hub, Outgoing};
+use crate::sasl::Login;
 
 /// The most digests of a client. With the identities that the pod adds they are fewer than
 /// [`synod_coordination_core::MAX_IDENTITIES`].
@@ -89,6 +90,8 @@ impl Client {
         let peer = Peer {
             address: SocketAddr::new(address, 0),
             subject: None,
+            // SASL is a part of ZooKeeper's protocol.
+            login: Login::default(),
         };
         let id = hub.open(out, peer);
         let mut state = hub.state.lock();

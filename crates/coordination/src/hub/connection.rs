@@ -12,14 +12,17 @@ use super::attaching::Attach;
 use super::statistics::Account;
 use super::{Outgoing, State};
 use crate::convert::{self, Shape};
+use crate::sasl::Login;
 
 /// Who is at the other end of a connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Peer {
     /// Its address.
     pub(crate) address: SocketAddr,
     /// The subject of the certificate that it has shown.
     pub(crate) subject: Option<String>,
+    /// Its login with SASL.
+    pub(crate) login: Login,
 }
 
 pub(super) struct Connection {
@@ -58,6 +61,11 @@ pub(super) enum Pending {
     },
     /// A request that this pod answers by itself.
     Local { xid: i32, request: Request },
+    /// A login. It took effect when it came, so that the requests behind it have it.
+    LoggedIn {
+        xid: i32,
+        answer: Result<Response, ErrorCode>,
+    },
     /// A request that is refused.
     Refused { xid: i32, code: ErrorCode },
 }
@@ -141,6 +149,7 @@ impl State {
                 | Pending::Existing { .. }
                 | Pending::Sync { .. }
                 | Pending::Local { .. }
+                | Pending::LoggedIn { .. }
                 | Pending::Refused { .. }),
             ) => {
                 connection.pending.push_front(other);
@@ -164,9 +173,12 @@ impl State {
                 Some(Pending::Existing { read, after, .. }) => {
                     self.syncs.covers(*read, applied) && self.outbox.has_executed(*after)
                 }
-                Some(Pending::Held { .. } | Pending::Local { .. } | Pending::Refused { .. }) => {
-                    true
-                }
+                Some(
+                    Pending::Held { .. }
+                    | Pending::Local { .. }
+                    | Pending::LoggedIn { .. }
+                    | Pending::Refused { .. },
+                ) => true,
             };
             if !is_due {
                 self.syncs.connections.insert(id);
@@ -183,6 +195,10 @@ impl State {
                     self.reply(id, xid, zxid, Ok(&response));
                 }
                 Some(Pending::Local { xid, request }) => self.execute(id, xid, request),
+                Some(Pending::LoggedIn { xid, answer }) => match answer {
+                    Ok(response) => self.reply(id, xid, 0, Ok(&response)),
+                    Err(code) => self.reject(id, xid, code),
+                },
                 Some(Pending::Refused { xid, code }) => self.reject(id, xid, code),
                 Some(Pending::Existing { attach, .. }) => self.attach_after_sync(id, attach),
                 Some(Pending::Connect(_) | Pending::Sent { .. } | Pending::Held { .. }) | None => {
@@ -211,16 +227,19 @@ impl State {
 
     /// Answers with an error.
     pub(super) fn reject(&mut self, id: ConnectionId, xid: i32, code: ErrorCode) {
-        let is_last = matches!(code, ErrorCode::Unimplemented | ErrorCode::AuthFailed);
+        let is_login = matches!(
+            code,
+            ErrorCode::AuthFailed | ErrorCode::SessionClosedRequireSaslAuth
+        );
         let zxid = if code == ErrorCode::Unimplemented {
             -1
-        } else if code == ErrorCode::AuthFailed {
+        } else if is_login {
             0
         } else {
             self.machine.last_zxid().get()
         };
         self.reply(id, xid, zxid, Err(code));
-        if is_last {
+        if is_login || code == ErrorCode::Unimplemented {
             self.close(id);
         }
     }

@@ -25,10 +25,7 @@ impl State {
             true => xid::PING,
             false => request_xid,
         };
-        let zxid = match matches!(request, Request::Auth(_) | Request::Sasl(_)) {
-            true => 0,
-            false => self.machine.last_zxid().get(),
-        };
+        let zxid = self.machine.last_zxid().get();
         match self.read(id, request) {
             Ok(response) => self.reply(id, request_xid, zxid, Ok(&response)),
             Err(code) => self.reject(id, request_xid, code),
@@ -89,7 +86,6 @@ impl State {
                 Ok(Response::MultiRead(MultiResponse { results }))
             }
             Request::WhoAmI => Ok(Response::WhoAmI(self.who_am_i(id))),
-            Request::Auth(packet) => self.authenticate(id, &packet),
             Request::CheckWatches(request) => {
                 let selector = convert::selector(request.kind);
                 self.require_watch(id, &request.path, selector)?;
@@ -118,8 +114,6 @@ impl State {
                 Ok(Response::SetWatches2)
             }
             Request::Reconfig(_) => Err(ErrorCode::ReconfigDisabled),
-            // As a ZooKeeper without SASL: the client gets no identity, and may go on.
-            Request::Sasl(_) => Ok(Response::Sasl(SetSaslResponse { token: None })),
             Request::Create(_)
             | Request::Create2(_)
             | Request::CreateContainer(_)
@@ -131,6 +125,8 @@ impl State {
             | Request::Sync(_)
             | Request::Check(_)
             | Request::Multi(_)
+            | Request::Auth(_)
+            | Request::Sasl(_)
             | Request::CreateSession(_)
             | Request::CloseSession => Err(ErrorCode::Unimplemented),
         }
@@ -234,6 +230,26 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    /// Takes a token of a login with SASL.
+    pub(super) fn log_in(&mut self, id: ConnectionId, token: &[u8]) -> Answer {
+        let connection = self.connections.get_mut(&id);
+        let peer = &mut connection.ok_or(ErrorCode::ConnectionLoss)?.peer;
+        let failure = match peer.login.is_required() {
+            true => ErrorCode::SessionClosedRequireSaslAuth,
+            false => ErrorCode::AuthFailed,
+        };
+        let address = peer.address;
+        let progress = peer.login.take(token).map_err(|error| {
+            tracing::warn!(%address, %error, "a client failed to log in with SASL");
+            failure
+        })?;
+        if let Some(user) = &progress.user {
+            self.identify(id, Id::new("sasl", user))?;
+        }
+        let token = progress.token;
+        Ok(Response::Sasl(SetSaslResponse { token }))
     }
 
     pub(super) fn authenticate(&mut self, id: ConnectionId, packet: &AuthPacket) -> Answer {

@@ -109,6 +109,11 @@ impl State {
     ) -> Result<(), Closed> {
         let connection = self.connections.get(&id).ok_or(Closed)?;
         let session = connection.session.ok_or(Closed)?;
+        let is_login = matches!(request, Ok(Request::Auth(_) | Request::Sasl(_)));
+        if connection.peer.login.is_missing() && !is_login {
+            let code = ErrorCode::SessionClosedRequireSaslAuth;
+            return self.append(id, Pending::Refused { xid, code });
+        }
         self.touched.insert(session);
         let pending = match request {
             Err(refusal) => return self.refuse_request(id, xid, refusal),
@@ -120,6 +125,14 @@ impl State {
                 xid,
                 path: request.path,
                 read: self.syncs.want(),
+            },
+            Ok(Request::Auth(packet)) => Pending::LoggedIn {
+                xid,
+                answer: self.authenticate(id, &packet),
+            },
+            Ok(Request::Sasl(request)) => Pending::LoggedIn {
+                xid,
+                answer: self.log_in(id, &request.token),
             },
             Ok(Request::CloseSession) => {
                 return self.send(id, Kind::CloseSession, Sent::Close { xid });
@@ -186,6 +199,7 @@ impl State {
                 | Pending::Existing { .. }
                 | Pending::Sent { .. }
                 | Pending::Local { .. }
+                | Pending::LoggedIn { .. }
                 | Pending::Refused { .. } => before.push_back(pending),
             }
         }

@@ -13,6 +13,7 @@ use synod_jute::{
 };
 
 use super::*;
+use crate::sasl::Login;
 
 const TIMEOUT_MS: u32 = 10_000;
 
@@ -20,6 +21,8 @@ const TIMEOUT_MS: u32 = 10_000;
 struct World {
     hub: Arc<Hub>,
     sequencer: Sequencer,
+    /// Of the connections that are opened.
+    login: Login,
 }
 
 impl World {
@@ -39,7 +42,11 @@ impl World {
             waiting_bytes: 1 << 20,
         };
         let sequencer = Sequencer::new(hub.start(None), limits);
-        let mut world = Self { hub, sequencer };
+        let mut world = Self {
+            hub,
+            sequencer,
+            login: Login::default(),
+        };
         world.execute();
         world
     }
@@ -71,6 +78,7 @@ impl World {
         let peer = Peer {
             address: SocketAddr::from(([127, 0, 0, 1], 1)),
             subject: None,
+            login: self.login.clone(),
         };
         let id = self.hub.open(Arc::clone(&out), peer);
         let request = ConnectRequest {
@@ -266,3 +274,5 @@ async fn a_connection_has_no_more_identities_than_a_command_may_carry() {
         }
     }
 }
+
+mod logins;

@@ -90,10 +90,12 @@ async fn serve(
             return;
         }
     };
+    let login = operators.sasl.login();
     let Some(tls) = tls else {
         let peer = Peer {
             address,
             subject: None,
+            login,
         };
         return connection::serve(stream.into_split(), peer, &operators, unsent).await;
     };
@@ -102,7 +104,11 @@ async fn serve(
     match shaken {
         Ok((stream, certificate)) => {
             let subject = certificate.map(|certificate| certificate.subject.to_string());
-            let peer = Peer { address, subject };
+            let peer = Peer {
+                address,
+                subject,
+                login,
+            };
             connection::serve(tokio::io::split(stream), peer, &operators, unsent).await;
         }
         Err(error) => {

@@ -11,12 +11,11 @@ use rustls::{
 use tokio_rustls::TlsConnector;
 
 use super::{
-    CertificateFiles, Protocol, TlsError, Trust, files,
-    names::Names,
-    reload::{Made, Reloading},
+    CertificateFiles, Made, PURPOSE, Protocol, TlsError, Trust, files, names::Names,
     unverified::AnyServer,
 };
 use crate::stream::Socket;
+use synod_runtime::reload::Reloading;
 
 /// Which servers a channel trusts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +39,7 @@ pub struct ClientTlsConfig {
 
 /// TLS of one or several channels. A clone is the same.
 #[derive(Debug, Clone)]
-pub struct ClientTls(Arc<Reloading<Client>>);
+pub struct ClientTls(Arc<Reloading<Made<Client>, TlsError>>);
 
 /// What connections are opened with.
 struct Client {
@@ -63,7 +62,7 @@ impl ClientTls {
             paths.extend(trust.files());
         }
         let make = move || client_config(&config);
-        Reloading::new(paths, make).map(|files| Self(Arc::new(files)))
+        Reloading::new(PURPOSE, paths, make).map(|files| Self(Arc::new(files)))
     }
 
     /// Shakes hands with the server that is known by this name or address.

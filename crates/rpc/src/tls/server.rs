@@ -14,13 +14,14 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::{
-    CertificateFiles, CertificateStatus, ClientCertificate, Protocol, TlsError, Trust,
+    CertificateFiles, CertificateStatus, ClientCertificate, Made, PURPOSE, Protocol, TlsError,
+    Trust,
     files::{self, Loaded},
     names::Names,
-    reload::{Made, Reloading},
     self_signed,
 };
 use crate::stream::Socket;
+use synod_runtime::reload::Reloading;
 
 /// What a listener shows, and what it asks of clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +36,7 @@ pub struct ServerTlsConfig {
 
 /// TLS of one or several listeners. A clone is the same.
 #[derive(Debug, Clone)]
-pub struct ServerTls(Arc<Reloading<Server>>);
+pub struct ServerTls(Arc<Reloading<Made<Server>, TlsError>>);
 
 /// What connections are served with.
 struct Server {
@@ -58,7 +59,7 @@ impl ServerTls {
             let loaded = files::certified_key(&config.certificate, &provider)?;
             server_config(loaded, config.clients.as_ref(), &config.protocol)
         };
-        Reloading::new(paths, make).map(|files| Self(Arc::new(files)))
+        Reloading::new(PURPOSE, paths, make).map(|files| Self(Arc::new(files)))
     }
 
     /// Makes a certificate for these host names and addresses, valid for so many days. It is kept
@@ -77,13 +78,16 @@ impl ServerTls {
             let loaded = self_signed::make(&hosts, valid_days, &protocol.provider())?;
             server_config(loaded, None, &protocol)
         };
-        Reloading::new(Vec::new(), make).map(|files| Self(Arc::new(files)))
+        Reloading::new(PURPOSE, Vec::new(), make).map(|files| Self(Arc::new(files)))
     }
 
     /// The certificate's state.
     #[must_use]
     pub fn status(&self) -> Option<CertificateStatus> {
-        self.0.status()
+        Some(CertificateStatus {
+            expires: self.0.current().expires?,
+            failed_reloads: self.0.failed(),
+        })
     }
 
     /// Shakes hands with a client of a protocol that is not HTTP. The caller sets a timeout.

@@ -1,46 +1,32 @@
-//! Files that are read again when they change.
+//! Files that are read again when they change: certificates, passwords.
 
 use std::{
-    fmt, fs,
+    fmt::{self, Display},
+    fs,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use synod_runtime::clock;
 
-use super::TlsError;
+use crate::clock;
 
 /// The files are looked at with a new connection, at most once in this time.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// What was made of files.
-pub(super) struct Made<T> {
-    pub(super) value: T,
-    /// When the certificate among them expires; `None` without one.
-    pub(super) expires: Option<SystemTime>,
-}
-
-/// A certificate's state, for metrics.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CertificateStatus {
-    /// When it expires.
-    pub expires: SystemTime,
-    /// How often its files could not be used after a change.
-    pub failed_reloads: u64,
-}
-
 /// A value made of files, and made again after one of them changed.
-pub(super) struct Reloading<T> {
+pub struct Reloading<T, E> {
+    /// What the files are for, for the log.
+    purpose: &'static str,
     files: Vec<PathBuf>,
-    make: Box<dyn Fn() -> Result<Made<T>, TlsError> + Send + Sync>,
-    current: ArcSwap<Made<T>>,
+    make: Box<dyn Fn() -> Result<T, E> + Send + Sync>,
+    current: ArcSwap<T>,
     seen: Mutex<Seen>,
     failed: AtomicU64,
 }
@@ -56,7 +42,7 @@ struct Seen {
 /// content and of its inode, the inode, the size. `None` while there is no such file.
 type Stamp = Option<[i128; 6]>;
 
-impl<T> fmt::Debug for Reloading<T> {
+impl<T, E> fmt::Debug for Reloading<T, E> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("Reloading")
@@ -65,16 +51,20 @@ impl<T> fmt::Debug for Reloading<T> {
     }
 }
 
-impl<T> Reloading<T> {
-    /// Makes the value for the first time.
-    pub(super) fn new<F>(files: Vec<PathBuf>, make: F) -> Result<Self, TlsError>
+impl<T, E: Display> Reloading<T, E> {
+    /// Makes the value for the first time. `purpose` says in the log what the files are for.
+    ///
+    /// # Errors
+    /// That of `make`.
+    pub fn new<F>(purpose: &'static str, files: Vec<PathBuf>, make: F) -> Result<Self, E>
     where
-        F: Fn() -> Result<Made<T>, TlsError> + Send + Sync + 'static,
+        F: Fn() -> Result<T, E> + Send + Sync + 'static,
     {
         // Before the files are read: a change while they are is seen next time.
         let stamps = stamps(&files);
         let made = make()?;
         Ok(Self {
+            purpose,
             files,
             make: Box::new(make),
             current: ArcSwap::from_pointee(made),
@@ -88,7 +78,7 @@ impl<T> Reloading<T> {
     }
 
     /// The value of the files as they are, or were up to a second ago.
-    pub(super) fn current(&self) -> Arc<Made<T>> {
+    pub fn current(&self) -> Arc<T> {
         // Whoever finds it locked uses what there is: somebody else is looking.
         if let Some(mut seen) = self.seen.try_lock()
             && clock::now() >= seen.looked + LOOK_EVERY
@@ -99,11 +89,9 @@ impl<T> Reloading<T> {
         self.current.load_full()
     }
 
-    pub(super) fn status(&self) -> Option<CertificateStatus> {
-        Some(CertificateStatus {
-            expires: self.current().expires?,
-            failed_reloads: self.failed.load(Ordering::Relaxed),
-        })
+    /// How often the files could not be used after a change.
+    pub fn failed(&self) -> u64 {
+        self.failed.load(Ordering::Relaxed)
     }
 
     fn look(&self, seen: &mut Seen) {
@@ -120,7 +108,8 @@ impl<T> Reloading<T> {
                 self.current.store(Arc::new(made));
                 tracing::info!(
                     files,
-                    "read the changed TLS files; new connections use them"
+                    purpose = self.purpose,
+                    "read the changed files; new connections use them"
                 );
             }
             // Of a pair that is replaced one file comes first; and what can't be read now may be
@@ -134,8 +123,9 @@ impl<T> Reloading<T> {
                 self.failed.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(
                     files,
+                    purpose = self.purpose,
                     %error,
-                    "cannot use the changed TLS files; the previous ones stay in use"
+                    "cannot use the changed files; the previous ones stay in use"
                 );
             }
         }
