@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use synod_proto::coordination::v1::discovery_server::DiscoveryServer;
 use synod_proto::coordination::v1::elections_server::ElectionsServer;
 use synod_proto::coordination::v1::files_server::FilesServer;
 use synod_proto::coordination::v1::locks_server::LocksServer;
@@ -17,12 +18,14 @@ use synod_service::config::ConfigError;
 use synod_service::{Front, listen};
 
 use crate::config::Config;
+use crate::dns;
 use crate::endpoint::{Endpoint, EndpointError};
 use crate::http::{self, Checks};
 use crate::hub::Hub;
 use crate::leadership::Leader;
 use crate::metrics::Metrics;
 use crate::service::Shared;
+use crate::service::discovery::DiscoveryService;
 use crate::service::elections::ElectionsService;
 use crate::service::files::FilesService;
 use crate::service::locks::LocksService;
@@ -91,6 +94,7 @@ pub struct Pod {
     close: Shutdown,
     zookeeper: Vec<String>,
     urls: Vec<String>,
+    dns: Vec<String>,
 }
 
 impl Pod {
@@ -106,6 +110,7 @@ impl Pod {
         let port = Port::bind(&config.listen_zookeeper, secure, tls)?;
         let urls = listen::bind(&config.listen_urls, None)?;
         let metrics_urls = listen::bind(&config.listen_metrics_urls, None)?;
+        let dns = dns::Sockets::bind(&config.listen_dns)?;
         let registry = Registry::new();
         let metrics = Metrics::new(&registry)?;
         let mut front = Front::start("synod-coord", config.io_threads)?;
@@ -132,7 +137,8 @@ impl Pod {
         let checks = Arc::new(Checks::new(Arc::clone(&hub), metrics));
         let limits = ServerConfig::default();
         let pods = PodsService::new(Arc::clone(&hub), log.entrance().clone(), own.secret);
-        let shared = Shared::new(Arc::clone(&hub), config.limits(), close.clone());
+        let checked = config.check_allow.clone();
+        let shared = Shared::new(Arc::clone(&hub), config.limits(), checked, close.clone());
         let server = Server::new(limits.clone())
             .metrics(RpcMetrics::new(&registry)?)
             .add_service(PodsServer::new(pods).max_decoding_message_size(MAX_MESSAGE_BYTES))
@@ -141,6 +147,9 @@ impl Pod {
             ))))
             .add_service(LocksServer::new(LocksService::new(Arc::clone(&shared))))
             .add_service(ElectionsServer::new(ElectionsService::new(Arc::clone(
+                &shared,
+            ))))
+            .add_service(DiscoveryServer::new(DiscoveryService::new(Arc::clone(
                 &shared,
             ))))
             .add_service(FilesServer::new(FilesService::new(shared)))
@@ -166,10 +175,13 @@ impl Pod {
             tls_addresses: zookeeper_tls.clone(),
         };
         zookeeper::serve(port, &front, operators, &close);
+        let dns_addresses = dns.addresses();
+        dns::serve(dns, &hub, config.zone()?, &close)?;
         tracing::info!(
             zookeeper = zookeeper.join(","),
             zookeeper_tls = zookeeper_tls.join(","),
             grpc = served.join(","),
+            dns = dns_addresses.join(","),
             "listening"
         );
         Ok(Self {
@@ -181,6 +193,7 @@ impl Pod {
             close,
             zookeeper,
             urls: served,
+            dns: dns_addresses,
         })
     }
 
@@ -194,6 +207,12 @@ impl Pod {
     #[must_use]
     pub fn urls(&self) -> &[String] {
         &self.urls
+    }
+
+    /// Where resolvers ask, with the ports that were bound.
+    #[must_use]
+    pub fn dns_addresses(&self) -> &[String] {
+        &self.dns
     }
 
     /// Waits until the pod serves clients.
