@@ -39,9 +39,12 @@ fn synod_on_etcd_answers_as_zookeeper() -> Result<()> {
 }
 
 fn compare(endpoint: Endpoint) -> Result<()> {
-    let number = |name, default| match std::env::var(name) {
-        Ok(text) => text.parse().with_context(|| format!("{name}={text}")),
-        Err(_) => Ok(default),
+    let number = |name, default| match std::env::var_os(name) {
+        Some(text) => {
+            let number = text.to_str().and_then(|text| text.parse().ok());
+            number.with_context(|| format!("{name} is no number"))
+        }
+        None => Ok(default),
     };
     let first: u64 = number("SYNOD_SEED", rand::random_range(0..1 << 32))?;
     let count = number("SYNOD_SCENARIOS", SCENARIOS)?;

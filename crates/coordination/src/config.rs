@@ -9,6 +9,8 @@ use synod_service::config::{
     CommandLine, ConfigError, Flag, Launch, LogFormat, Side, TlsCommon, TlsFlags, value,
 };
 
+use crate::discovery::Networks;
+use crate::dns::Zone;
 use crate::endpoint::Servers;
 use crate::sasl::{Users, UsersError};
 use crate::zookeeper::{Limits, Sasl, Whitelist};
@@ -16,6 +18,9 @@ use crate::zookeeper::{Limits, Sasl, Whitelist};
 mod endpoint;
 
 pub use endpoint::{EndpointFlags, User};
+
+/// A resolver keeps no answer for longer than a day.
+const MAX_DNS_TTL_S: u32 = 86_400;
 
 /// The configuration of a pod; immutable once it runs.
 #[derive(Clone, Debug)]
@@ -44,6 +49,14 @@ pub struct Config {
     pub advertise_url: Option<String>,
     /// Where health and metrics are served, besides `listen_urls`: URLs.
     pub listen_metrics_urls: Vec<String>,
+    /// Where resolvers ask for services, over UDP and TCP: addresses.
+    pub listen_dns: Vec<String>,
+    /// The zone of the DNS.
+    pub dns_domain: String,
+    /// How long resolvers may keep answers, in seconds.
+    pub dns_ttl_s: u32,
+    /// The networks in which health checks may connect to instances.
+    pub check_allow: Networks,
     /// ZooKeeper's unit of time, in milliseconds. A session's timeout is 2 to 20 of them.
     pub tick_ms: u32,
     /// The largest request of a ZooKeeper client, in bytes.
@@ -140,6 +153,19 @@ const FLAGS: CommandLine = CommandLine {
         ),
         Flag::value("listen-metrics-urls", "further URLs for health and metrics"),
         Flag::value(
+            "listen-dns",
+            "addresses at which services are found by DNS: 127.0.0.1:2153; by default none",
+        ),
+        Flag::value(
+            "dns-domain",
+            "the zone: services are NAME.service.synod. in the zone synod.",
+        ),
+        Flag::value("dns-ttl", "seconds for which resolvers may keep answers"),
+        Flag::value(
+            "check-allow",
+            "networks in which health checks may connect; by default the private ones",
+        ),
+        Flag::value(
             "tick-time",
             "milliseconds; a session's timeout is 2 to 20 of these",
         ),
@@ -199,6 +225,10 @@ impl Default for Config {
             listen_urls: vec!["http://localhost:2190".to_owned()],
             advertise_url: None,
             listen_metrics_urls: vec!["http://localhost:2191".to_owned()],
+            listen_dns: Vec::new(),
+            dns_domain: "synod.".to_owned(),
+            dns_ttl_s: 5,
+            check_allow: Networks::default(),
             tick_ms: 2_000,
             max_request_bytes: limits.max_request_bytes,
             max_connections: limits.max_connections,
@@ -251,6 +281,19 @@ impl Config {
             "listen-metrics-urls" => {
                 self.listen_metrics_urls = value::urls(text).map_err(bad)?;
             }
+            "listen-dns" => self.listen_dns = value::list(text),
+            "dns-domain" => {
+                Zone::parse(text, 0).map_err(bad)?;
+                self.dns_domain = text.to_owned();
+            }
+            "dns-ttl" => {
+                let seconds = value::number(text, 0).map_err(bad)?;
+                if seconds > MAX_DNS_TTL_S {
+                    return Err(bad("at most 86400".to_owned()));
+                }
+                self.dns_ttl_s = seconds;
+            }
+            "check-allow" => self.check_allow = Networks::parse(text).map_err(bad)?,
             "tick-time" => self.tick_ms = value::number(text, 10).map_err(bad)?,
             "max-request-bytes" => {
                 self.max_request_bytes = value::number(text, 1_024).map_err(bad)?;
@@ -309,6 +352,7 @@ impl Config {
                 "--require-sasl without users: name their file with --sasl-users-file".to_owned(),
             ));
         }
+        self.zone()?;
         self.tls.check(&self.tls_urls())?;
         self.peer_tls.check(&[])?;
         let advertised = self.advertise_url.as_ref().or(self.listen_urls.first());
@@ -329,6 +373,15 @@ impl Config {
             })?;
         }
         Ok(())
+    }
+
+    /// The zone of the DNS.
+    ///
+    /// # Errors
+    /// The domain is none.
+    pub(crate) fn zone(&self) -> Result<Zone, ConfigError> {
+        let zone = Zone::parse(&self.dns_domain, self.dns_ttl_s);
+        zone.map_err(|expected| ConfigError::invalid("dns-domain", &self.dns_domain, &expected))
     }
 
     /// Where other pods reach this one. A port that the system chose is that of the listener.
@@ -462,6 +515,9 @@ mod tests {
             (&["--listen-urls="], "--listen-urls is empty"),
             (&["--listen-urls=http://0.0.0.0:2190"], "--advertise-url"),
             (&["--tick-time=0"], "--tick-time"),
+            (&["--dns-domain=a..b"], "--dns-domain"),
+            (&["--dns-ttl=86401"], "at most 86400"),
+            (&["--check-allow=10.0.0.0"], "10.0.0.0 is none"),
             (&["--4lw-whitelist=ruok,nope"], "nope is none"),
             (&["--listen-zookeeper-tls=127.0.0.1:2182"], "--cert-file"),
             (&["--lisen-urls=x"], "did you mean --listen-urls?"),

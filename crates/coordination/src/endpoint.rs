@@ -105,7 +105,7 @@ impl Endpoint {
             options = options.with_user(name, password);
         }
         let connecting = Client::from_channel(Channel::Custom(channel), Some(options));
-        let client = call(what, connecting).await?;
+        let client = call(what, Box::pin(connecting)).await?;
         Ok(Self {
             client: Arc::new(client),
             keys: Arc::new(Keys::new(root)),

@@ -41,6 +41,17 @@ pub(crate) enum Error {
     #[error("the session does not lead: campaign first")]
     NotLeader,
 
+    #[error("the instance is not registered: register it first")]
+    NotRegistered,
+    #[error(
+        "another session has registered the id: choose another one, or wait until that session has ended"
+    )]
+    Registered,
+    #[error("the node is not that of an instance: another program has created it")]
+    NoInstance,
+    #[error("there are {limit} instances, the most there may be: use another service or pod")]
+    TooManyInstances { limit: usize },
+
     // The tree does not allow it.
     #[error("no such node")]
     NoNode,
@@ -96,6 +107,10 @@ impl Error {
             | Self::Moved
             | Self::Removed
             | Self::NotLeader
+            | Self::NotRegistered
+            | Self::Registered
+            | Self::NoInstance
+            | Self::TooManyInstances { .. }
             | Self::NoNode
             | Self::NoAuth
             | Self::BadVersion
@@ -125,15 +140,17 @@ impl Error {
             Self::NotHere
             | Self::Expired
             | Self::NotLeader
+            | Self::NoInstance
             | Self::BadVersion
             | Self::NotEmpty
             | Self::NoChildrenForEphemerals => Code::FailedPrecondition,
             Self::Moved | Self::Removed => Code::Aborted,
-            Self::NoNode => Code::NotFound,
-            Self::NodeExists => Code::AlreadyExists,
-            Self::QuotaExceeded | Self::TooManySessions { .. } | Self::Throttled => {
-                Code::ResourceExhausted
-            }
+            Self::NoNode | Self::NotRegistered => Code::NotFound,
+            Self::NodeExists | Self::Registered => Code::AlreadyExists,
+            Self::QuotaExceeded
+            | Self::TooManySessions { .. }
+            | Self::TooManyInstances { .. }
+            | Self::Throttled => Code::ResourceExhausted,
             Self::NotServing | Self::Stopping | Self::Lost => Code::Unavailable,
             Self::DeadlineExceeded => Code::DeadlineExceeded,
             Self::Internal(_) => Code::Internal,
@@ -243,6 +260,14 @@ mod tests {
             (Error::NotHere, Code::FailedPrecondition, None),
             (Error::Expired, Code::FailedPrecondition, None),
             (Error::NotLeader, Code::FailedPrecondition, None),
+            (Error::NotRegistered, Code::NotFound, None),
+            (Error::Registered, Code::AlreadyExists, None),
+            (Error::NoInstance, Code::FailedPrecondition, None),
+            (
+                Error::TooManyInstances { limit: 1 },
+                Code::ResourceExhausted,
+                None,
+            ),
             (Error::BadVersion, Code::FailedPrecondition, None),
             (Error::NotEmpty, Code::FailedPrecondition, None),
             (

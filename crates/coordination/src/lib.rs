@@ -20,6 +20,8 @@
 //! ```text
 //! config -> server -+-> zookeeper (port) -> hub (state machine, connections, watches) <- applying
 //!                   +-> service/sessions, locks, elections (gRPC) -> queue -> hub/client
+//!                   +-> service/discovery -> discovery (health checks) -> hub/client
+//!                   +-> dns (UDP, TCP) -> discovery
 //!                   +-> service/pods     -> sequencing (one pod leads) -> endpoint        ^
 //!                   +-> shared_log -> following, contact, forwarding, checkpoint ---------+
 //!                   +-> http (health, metrics)
@@ -31,6 +33,8 @@ mod checkpoint;
 mod config;
 mod contact;
 mod convert;
+mod discovery;
+mod dns;
 mod endpoint;
 mod error;
 mod following;
@@ -49,6 +53,7 @@ mod shared_log;
 mod zookeeper;
 
 pub use config::{Config, EndpointFlags, User};
+pub use discovery::Networks;
 pub use sasl::UsersError;
 pub use server::{Pod, StartError};
 pub use zookeeper::Whitelist;

@@ -23,10 +23,12 @@ mod names;
 
 use synod_coordination_core::{OpError, SessionId, WatchKind};
 
-pub(crate) use acquire::{Acquisition, Place, Wait, release_guarded, remove_token};
+pub(crate) use acquire::{
+    Acquisition, Place, Wait, create, make_queue, release_guarded, remove_token,
+};
 pub(crate) use attempts::Attempts;
 pub(crate) use delays::{Delays, MAX_DELAY_MS};
-pub(crate) use names::{Attempt, Kind, LOCKS, Mode, election_path, lock_path};
+pub(crate) use names::{Attempt, Kind, LOCKS, Mode, child_path, election_path, lock_path};
 use names::{GUARD, SERVICE_ROOT, parse};
 
 use crate::hub::View;

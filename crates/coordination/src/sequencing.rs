@@ -178,7 +178,7 @@ impl Sequencing {
                 leadership = self.candidate.win() => leadership,
             };
             tracing::info!(epoch = leadership.epoch().0, "this pod leads");
-            let ended = self.lead(&leadership, &stop).await;
+            let ended = Box::pin(self.lead(&leadership, &stop)).await;
             leadership.resign().await;
             tracing::info!(reason = %ended, "this pod does not lead any more");
             match ended {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use synod_proto::coordination::v1::discovery_server::DiscoveryServer;
 use synod_proto::coordination::v1::elections_server::ElectionsServer;
 use synod_proto::coordination::v1::files_server::FilesServer;
 use synod_proto::coordination::v1::locks_server::LocksServer;
@@ -17,6 +18,7 @@ use synod_service::config::ConfigError;
 use synod_service::{Front, listen};
 
 use crate::config::Config;
+use crate::dns;
 use crate::endpoint::EndpointError;
 use crate::http::{self, Checks};
 use crate::hub::Hub;
@@ -24,6 +26,7 @@ use crate::leadership::Leader;
 use crate::metrics::Metrics;
 use crate::sasl::UsersError;
 use crate::service::Shared;
+use crate::service::discovery::DiscoveryService;
 use crate::service::elections::ElectionsService;
 use crate::service::files::FilesService;
 use crate::service::locks::LocksService;
@@ -95,6 +98,7 @@ pub struct Pod {
     close: Shutdown,
     zookeeper: Vec<String>,
     urls: Vec<String>,
+    dns: Vec<String>,
 }
 
 impl Pod {
@@ -112,6 +116,7 @@ impl Pod {
         let sasl = config.sasl()?;
         let secure = &config.listen_zookeeper_tls;
         let port = Port::bind(&config.listen_zookeeper, secure, tls)?;
+        let dns = dns::Sockets::bind(&config.listen_dns)?;
         let registry = Registry::new();
         let metrics = Metrics::new(&registry)?;
         let mut front = Front::start("synod-coord", config.io_threads)?;
@@ -138,7 +143,8 @@ impl Pod {
         let checks = Arc::new(Checks::new(Arc::clone(&hub), metrics));
         let limits = ServerConfig::default();
         let pods = PodsService::new(Arc::clone(&hub), log.entrance().clone(), own.secret);
-        let shared = Shared::new(Arc::clone(&hub), config.limits(), close.clone());
+        let checked = config.check_allow.clone();
+        let shared = Shared::new(Arc::clone(&hub), config.limits(), checked, close.clone());
         let server = Server::new(limits.clone())
             .metrics(RpcMetrics::new(&registry)?)
             .add_service(PodsServer::new(pods).max_decoding_message_size(MAX_MESSAGE_BYTES))
@@ -147,6 +153,9 @@ impl Pod {
             ))))
             .add_service(LocksServer::new(LocksService::new(Arc::clone(&shared))))
             .add_service(ElectionsServer::new(ElectionsService::new(Arc::clone(
+                &shared,
+            ))))
+            .add_service(DiscoveryServer::new(DiscoveryService::new(Arc::clone(
                 &shared,
             ))))
             .add_service(FilesServer::new(FilesService::new(shared)))
@@ -173,10 +182,13 @@ impl Pod {
             tls_addresses: zookeeper_tls.clone(),
         };
         zookeeper::serve(port, &front, operators, &close);
+        let dns_addresses = dns.addresses();
+        dns::serve(dns, &hub, config.zone()?, &close)?;
         tracing::info!(
             zookeeper = zookeeper.join(","),
             zookeeper_tls = zookeeper_tls.join(","),
             grpc = served.join(","),
+            dns = dns_addresses.join(","),
             "listening"
         );
         Ok(Self {
@@ -188,6 +200,7 @@ impl Pod {
             close,
             zookeeper,
             urls: served,
+            dns: dns_addresses,
         })
     }
 
@@ -201,6 +214,12 @@ impl Pod {
     #[must_use]
     pub fn urls(&self) -> &[String] {
         &self.urls
+    }
+
+    /// Where resolvers ask, with the ports that were bound.
+    #[must_use]
+    pub fn dns_addresses(&self) -> &[String] {
+        &self.dns
     }
 
     /// Waits until the pod serves clients.

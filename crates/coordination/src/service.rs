@@ -1,5 +1,6 @@
 //! Implements the generated service traits: decode, one domain call, encode.
 
+pub(crate) mod discovery;
 pub(crate) mod elections;
 pub(crate) mod files;
 pub(crate) mod locks;
@@ -14,6 +15,7 @@ use synod_proto::coordination::v1 as pb;
 use synod_runtime::clock;
 use synod_runtime::shutdown::Shutdown;
 
+use crate::discovery::{Checker, Networks};
 use crate::error::Error;
 use crate::hub::{Client, Hub};
 use crate::queue::{Attempt, Attempts, Delays, Place};
@@ -29,18 +31,25 @@ pub(crate) struct Shared {
     pub(crate) sessions: Registry,
     pub(crate) attempts: Arc<Attempts>,
     pub(crate) delays: Arc<Delays>,
+    pub(crate) checker: Arc<Checker>,
     pub(crate) limits: Limits,
     /// Ends the streams, which would never end by themselves.
     pub(crate) stop: Shutdown,
 }
 
 impl Shared {
-    pub(crate) fn new(hub: Arc<Hub>, limits: Limits, stop: Shutdown) -> Arc<Self> {
+    pub(crate) fn new(
+        hub: Arc<Hub>,
+        limits: Limits,
+        checked: Networks,
+        stop: Shutdown,
+    ) -> Arc<Self> {
         Arc::new(Self {
             hub,
             sessions: Registry::new(limits.max_connections),
             attempts: Arc::default(),
             delays: Arc::default(),
+            checker: Checker::new(checked, stop.clone()),
             limits,
             stop,
         })

@@ -1,6 +1,8 @@
 //! The gRPC API: whole pods in this process over a real consensus service.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests may panic")]
 
+#[path = "grpc/discovery.rs"]
+mod discovery;
 #[path = "grpc/elections.rs"]
 mod elections;
 #[path = "grpc/files.rs"]

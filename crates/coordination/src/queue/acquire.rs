@@ -454,7 +454,10 @@ async fn sleep_until(at: Option<Instant>) {
 }
 
 /// Creates the queue's node, and those above it. The queue's own goes when it is empty.
-async fn make_queue(client: &Client, queue: &str) -> Result<(), Error> {
+///
+/// # Errors
+/// Nothing was asked of the queue yet.
+pub(crate) async fn make_queue(client: &Client, queue: &str) -> Result<(), Error> {
     let kind = queue.rsplit_once('/').map(|(kind, _)| kind);
     for path in [Some(SERVICE_ROOT), kind].into_iter().flatten() {
         let request = create(path.to_owned(), Bytes::new(), CreateMode::Persistent);
@@ -473,7 +476,8 @@ fn made(reply: Result<Response, CallError>) -> Result<(), Error> {
     }
 }
 
-fn create(path: String, data: Bytes, mode: CreateMode) -> CreateRequest {
+/// A node that everybody may read and change.
+pub(crate) fn create(path: String, data: Bytes, mode: CreateMode) -> CreateRequest {
     CreateRequest {
         path: path.into(),
         data: Some(data),

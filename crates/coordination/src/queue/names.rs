@@ -179,7 +179,7 @@ pub(super) fn read_guard(data: &[u8]) -> (Mode, u32) {
 /// # Errors
 /// The name is not valid.
 pub(crate) fn lock_path(name: &str) -> Result<String, Error> {
-    path(LOCKS, name)
+    child_path(LOCKS, name)
 }
 
 /// The path of an election.
@@ -187,10 +187,14 @@ pub(crate) fn lock_path(name: &str) -> Result<String, Error> {
 /// # Errors
 /// The name is not valid.
 pub(crate) fn election_path(name: &str) -> Result<String, Error> {
-    path(ELECTIONS, name)
+    child_path(ELECTIONS, name)
 }
 
-fn path(parent: &str, name: &str) -> Result<String, Error> {
+/// The path of a node that a client names, below another one.
+///
+/// # Errors
+/// The name is not valid.
+pub(crate) fn child_path(parent: &str, name: &str) -> Result<String, Error> {
     let path = format!("{parent}/{name}");
     let is_valid = (1..=MAX_NAME_BYTES).contains(&name.len())
         && !name.contains('/')

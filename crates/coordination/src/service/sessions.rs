@@ -371,7 +371,10 @@ impl Stream<'_> {
 
     /// Makes the connection known to calls.
     fn register(&self) -> Result<(), Error> {
-        self.shared.sessions.add(&self.opened, &self.client)
+        self.shared.sessions.add(&self.opened, &self.client)?;
+        let checker = &self.shared.checker;
+        checker.take_over(self.opened.session, &self.client);
+        Ok(())
     }
 
     fn opened(&self) -> Told {

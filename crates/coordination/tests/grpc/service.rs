@@ -46,7 +46,13 @@ pub(crate) fn with_pods(count: usize, test: impl AsyncFnOnce(&[Pod]) -> Result<(
 
 /// A pod that serves.
 pub(crate) async fn start(endpoints: &[String]) -> Result<Pod> {
-    let config = Config {
+    let pod = Pod::start(config(endpoints)).await?;
+    pod.ready(SOON).await?;
+    Ok(pod)
+}
+
+pub(crate) fn config(endpoints: &[String]) -> Config {
+    Config {
         endpoints: endpoints.to_vec(),
         listen_zookeeper: vec!["127.0.0.1:0".to_owned()],
         listen_urls: vec!["http://127.0.0.1:0".to_owned()],
@@ -54,10 +60,7 @@ pub(crate) async fn start(endpoints: &[String]) -> Result<Pod> {
         tick_ms: TICK_MS,
         io_threads: 1,
         ..Config::default()
-    };
-    let pod = Pod::start(config).await?;
-    pod.ready(SOON).await?;
-    Ok(pod)
+    }
 }
 
 pub(crate) fn channel(pod: &Pod) -> Result<Channel> {
