@@ -62,7 +62,9 @@ const REQUESTS: &[(&str, &str)] = &[
         r#"{"revision": "3", "physical": true}"#,
     ),
     ("/v3/kv/compaction", r#"{"revision": "3"}"#),
-    ("/v3/lock/lock", r#"{"name": "bA=="}"#),
+    // The key's name has the lease's id.
+    ("/v3/lease/grant", r#"{"TTL": 60, "ID": 4343}"#),
+    ("/v3/lock/lock", r#"{"name": "bA==", "lease": "4343"}"#),
     ("/v3/election/leader", r#"{"name": "bA=="}"#),
     ("/v3/kv/range", ""),
 ];
