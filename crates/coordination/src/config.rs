@@ -37,7 +37,8 @@ pub struct Config {
     pub listen_zookeeper: Vec<String>,
     /// Where ZooKeeper's clients connect with TLS: addresses.
     pub listen_zookeeper_tls: Vec<String>,
-    /// The certificate that those clients see, and those of `https://` URLs, and what they must show.
+    /// The certificate that those clients see, and those of `https://` URLs, and what they must
+    /// show.
     pub tls: TlsFlags,
     /// What other pods are shown at their `https://` URLs, and whom they must be.
     pub peer_tls: TlsFlags,

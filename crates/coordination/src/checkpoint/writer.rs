@@ -222,7 +222,8 @@ impl Writer {
         }
     }
 
-    /// Deletes the batches that both checkpoints contain. The log's last batch is never one of them.
+    /// Deletes the batches that both checkpoints contain. The log's last batch is never one of
+    /// them.
     async fn cut_log(&self) -> Result<Fenced, CheckpointError> {
         let Some(previous) = &self.previous else {
             return Ok(Fenced::Done);

@@ -371,8 +371,8 @@ fn a_new_pod_starts_from_a_checkpoint_and_what_it_replaces_is_deleted() -> Resul
     })
 }
 
-/// A pod that began to load a checkpoint can load all of it, and go on from there, although the next
-/// one is complete.
+/// A pod that began to load a checkpoint can load all of it, and go on from there, although the
+/// next one is complete.
 #[test]
 fn the_checkpoint_before_the_last_one_is_kept_with_the_batches_behind_it() -> Result<()> {
     with_server(async |cluster| {
