@@ -11,7 +11,7 @@ use synod_jute as jute;
 use synod_jute::{ErrorCode, EventType, KeeperState, OpResult, Response, WatcherType};
 use synod_proto::coordination::v1 as pb;
 
-pub(crate) use self::writes::{OpShape, Refusal, Shape, unreadable, write};
+pub(crate) use self::writes::{Offered, OpShape, Refusal, Shape, unreadable, write};
 use crate::sequencing::Taken;
 
 pub(crate) fn wire_acl(list: Vec<core::Acl>) -> Vec<jute::Acl> {

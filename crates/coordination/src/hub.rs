@@ -29,6 +29,8 @@ use synod_coordination_core::{
 use synod_runtime::random;
 use tokio::sync::Notify;
 
+use crate::convert::Offered;
+
 pub(crate) use apply::{ApplyError, SessionChange};
 pub(crate) use client::{
     CallError, Client, ConnectError, MAX_DIGEST_BYTES, MAX_DIGESTS, Opened, Reader, Sign, Standing,
@@ -79,8 +81,8 @@ struct State {
     is_serving: bool,
     /// The identity of who may do everything.
     super_user: Option<Id>,
-    /// Whether clients can show certificates, so that these can stand in access control lists.
-    has_x509: bool,
+    /// How clients can show who they are, so that it can stand in access control lists.
+    offered: Offered,
     totals: Totals,
 }
 
@@ -127,7 +129,7 @@ impl Hub {
                 has_caught_up: false,
                 is_serving: false,
                 super_user,
-                has_x509: false,
+                offered: Offered::default(),
                 totals: Totals::default(),
             }),
             commands,
@@ -136,9 +138,9 @@ impl Hub {
         }
     }
 
-    /// Clients can show certificates from now on.
-    pub(crate) fn offer_x509(&self) {
-        self.state.lock().has_x509 = true;
+    /// By these schemes, too, clients can show who they are from now on.
+    pub(crate) fn offer(&self, schemes: Offered) {
+        self.state.lock().offered = schemes;
     }
 
     /// The id under which the pod sends commands.

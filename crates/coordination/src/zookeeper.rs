@@ -14,6 +14,7 @@ use synod_service::Front;
 
 use self::accept::{Accepting, Places};
 pub use self::words::Whitelist;
+use crate::convert::Offered;
 use crate::hub::{Hub, Unsent};
 use crate::metrics::Traffic;
 use crate::sasl::{Login, Users, UsersError};
@@ -139,9 +140,10 @@ impl Operators {
 
 /// Accepts connections until `stop` is triggered, on the threads of `front`.
 pub(crate) fn serve(port: Port, front: &Front, operators: Operators, stop: &Shutdown) {
-    if !port.with_tls.is_empty() {
-        operators.hub.offer_x509();
-    }
+    operators.hub.offer(Offered {
+        sasl: operators.sasl.users.is_some(),
+        x509: !port.with_tls.is_empty(),
+    });
     operators.hub.count_in(operators.traffic.clone());
     let limits = operators.limits;
     let operators = Arc::new(operators);

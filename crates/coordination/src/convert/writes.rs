@@ -90,23 +90,23 @@ fn is_read(op: OpCode) -> bool {
     )
 }
 
-/// A request that changes something, as a command; `None` if it is no such request. `has_x509` says
-/// whether clients can show certificates.
+/// A request that changes something, as a command; `None` if it is no such request. `offered` says
+/// how clients can show who they are.
 ///
 /// # Errors
 /// The answer.
 pub(crate) fn write(
     request: jute::Request,
-    has_x509: bool,
+    offered: Offered,
 ) -> Result<Option<(Kind, Shape)>, Refusal> {
     let Some((mut kind, shape)) = command(request)? else {
         return Ok(None);
     };
     match &mut kind {
-        Kind::Write(op) => refuse_unavailable(op, has_x509),
+        Kind::Write(op) => refuse_unavailable(op, offered),
         Kind::Multi(ops) => ops
             .iter_mut()
-            .for_each(|op| refuse_unavailable(op, has_x509)),
+            .for_each(|op| refuse_unavailable(op, offered)),
         // What sessions and pods do has no lists.
         Kind::CreateSession { .. }
         | Kind::AttachSession { .. }
@@ -121,14 +121,23 @@ pub(crate) fn write(
     Ok(Some((kind, shape)))
 }
 
+/// By which schemes clients can show who they are, besides those that are always there.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Offered {
+    /// Logins with SASL.
+    pub(crate) sasl: bool,
+    /// Certificates.
+    pub(crate) x509: bool,
+}
+
 /// Makes entries of access control lists invalid whose scheme is none by which clients can show who
 /// they are: they would permit nothing. ZooKeeper refuses schemes that it is not configured for.
-fn refuse_unavailable(op: &mut Op, has_x509: bool) {
+fn refuse_unavailable(op: &mut Op, offered: Offered) {
     if let Op::Create { acl, .. } | Op::SetAcl { acl, .. } = op {
         let schemes = acl.iter_mut().map(|entry| &mut entry.id.scheme);
         for scheme in schemes.filter(|scheme| match scheme.as_str() {
-            "sasl" => true,
-            "x509" => !has_x509,
+            "sasl" => !offered.sasl,
+            "x509" => !offered.x509,
             _ => false,
         }) {
             scheme.clear();

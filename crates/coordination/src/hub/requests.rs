@@ -138,7 +138,7 @@ impl State {
                 return self.send(id, Kind::CloseSession, Sent::Close { xid });
             }
             Ok(request) if !is_write(&request) => Pending::Local { xid, request },
-            Ok(request) => match convert::write(request, self.has_x509) {
+            Ok(request) => match convert::write(request, self.offered) {
                 Ok(Some((kind, shape))) => return self.send(id, kind, Sent::Write { xid, shape }),
                 Ok(None) => Pending::Refused {
                     xid,
